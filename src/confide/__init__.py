@@ -1,0 +1,28 @@
+"""Teach an open-weight language model to say how sure it is, and act on it.
+
+>>> import confide
+>>> model = confide.load("runs/reader")  # doctest: +SKIP
+>>> answer = model.answer("In which country is Lyon?")  # doctest: +SKIP
+>>> answer.text, answer.confidence, answer.source  # doctest: +SKIP
+('France', 0.94, 'stack')
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from confide.errors import ConfideError
+
+if TYPE_CHECKING:
+    from confide.model import Answer, ConfidenceModel, load
+
+__all__ = ["Answer", "ConfideError", "ConfidenceModel", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # The model side needs torch; the core does not.
+    if name in ("Answer", "ConfidenceModel", "load"):
+        try:
+            from confide import model
+        except ImportError as error:
+            raise ConfideError(f"{error.name} is missing; install confide[model]") from None
+        return getattr(model, name)
+    raise AttributeError(f"module 'confide' has no attribute {name!r}")

@@ -1,0 +1,151 @@
+"""What training leaves on disk: an ordinary checkpoint, ``confide.json`` and the readout's arrays beside it.
+
+The ask tokens are rows of the input embeddings, the verdict the difference of two rows of the output layer, so
+that any engine can read it. What reads middle layers (probe, stack) lives in ``confide.safetensors`` and works
+in process only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from confide.engines.transformers import TransformersEngine
+from confide.errors import ConfideError
+from confide.estimators.stack import Stack
+from confide.files import read_text, write_text
+from confide.models import load_model
+from confide.signals import CONFIDENCE, add_to, token_ids
+
+if TYPE_CHECKING:
+    from confide.training.reader import Reader
+
+ABOUT, ARRAYS = "confide.json", "confide.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The learned parts of a trained folder; all None for a model that was never trained."""
+
+    about: dict[str, Any] = field(default_factory=dict)
+    stack: Stack | None = None
+    reader: Reader | None = None
+
+    @property
+    def method(self) -> str | None:
+        """How the signal was trained: ``reader``, ``self_ref``, or None."""
+        method = self.about.get("signals", {}).get(CONFIDENCE.name, {}).get("method")
+        return None if method is None else str(method)
+
+    @property
+    def prompts(self) -> list[list[dict[str, str]]]:
+        """The leading messages (system line, worked examples) that training rows carried."""
+        return list(self.about.get("prompts", []))
+
+    def on(self, engine: TransformersEngine) -> Checkpoint:
+        """This checkpoint with its reader taken from the engine's vocabulary rows."""
+        if self.method != "reader" or not self.about["signals"][CONFIDENCE.name]["reads"]:
+            return self
+        return replace(self, reader=reader_from_rows(engine))
+
+
+def save_checkpoint(
+    folder: Path, engine: TransformersEngine, *, reader: Reader | None, stack: Stack, about: dict[str, Any]
+) -> None:
+    """Write model, tokenizer, ``confide.json`` and arrays to ``folder``; the engine's model gains the new rows."""
+    from safetensors.numpy import save_file
+
+    model, tokenizer = engine.model, engine.tokenizer
+    asks = len(reader.ask) if reader else 0
+    ids = add_to(model, tokenizer, CONFIDENCE, ask_tokens=asks)
+    if reader is not None:
+        write_rows(model, ids.cn, ids.un, ids.ask, reader)
+    # Servers that read this (vLLM does not) then never write a new token into an answer.
+    model.generation_config.suppress_tokens = sorted(ids.all)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    view, arrays = stack.to_arrays()
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / ARRAYS)
+    signal = {
+        "method": "reader",
+        "reads": reader is not None,
+        "ask_tokens": asks,
+        "verdict_ids": dict(zip(CONFIDENCE.verdict, (ids.cn, ids.un), strict=True)),
+        "ask_ids": list(ids.ask),
+        "reads_at": "the last ask token after the closed answer",
+    }
+    data = {
+        "schema": 1,
+        "signals": {CONFIDENCE.name: signal},
+        "stack": view,
+        "versions": {name: version(name) for name in ("confide", "torch", "transformers", "scikit-learn")},
+        **about,
+    }
+    write_text(folder / ABOUT, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read ``confide.json`` and arrays; a folder without them is a plain model. Broken ones raise `ConfideError`."""
+    from safetensors.numpy import load_file
+
+    if not (folder / ABOUT).exists():
+        return Checkpoint()
+    try:
+        about = json.loads(read_text(folder / ABOUT))
+        if about.get("schema") != 1:
+            raise ConfideError(f"{folder / ABOUT} has schema {about.get('schema')!r}; this version reads schema 1")
+        stack = Stack.from_arrays(about["stack"], load_file(folder / ARRAYS)) if (folder / ARRAYS).exists() else None
+    except (ValueError, KeyError, OSError) as error:
+        raise ConfideError(f"{folder} is not a readable confide checkpoint: {error}") from None
+    return Checkpoint(about, stack)
+
+
+def write_rows(model: Any, cn: int, un: int, asks: tuple[int, ...], reader: Reader) -> None:
+    """Put a reader into vocabulary rows: mean row ± half the verdict direction, and the ask embeddings.
+
+    The mean row's logit is the mean of all logits, so that neither verdict is ever the likeliest token; what they
+    share cancels in z.
+    """
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    with torch.no_grad():
+        half = reader.verdict.to(head.device).float() / 2
+        mean = head[:cn].float().mean(0)
+        head[cn] = (mean + half).to(head.dtype)
+        head[un] = (mean - half).to(head.dtype)
+        for row, ask in zip(asks, reader.ask, strict=True):
+            embedding[row] = ask.to(embedding)
+
+
+def reader_from_rows(engine: TransformersEngine) -> Reader:
+    """The reader whose rows an engine's model carries."""
+    from confide.training.reader import Reader
+
+    ids = token_ids(engine.tokenizer)
+    head = engine.model.get_output_embeddings().weight.detach()
+    ask = engine.model.get_input_embeddings().weight.detach()[list(ids.ask)].float()
+    return Reader(ask.clone(), head[ids.cn].float() - head[ids.un].float())
+
+
+def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
+    """Copy a trained folder as an ordinary checkpoint; returns the new tokens' names and ids."""
+    checkpoint = load_checkpoint(folder)
+    if not checkpoint.about:
+        raise ConfideError(f"{folder} was not trained by confide: it has no {ABOUT}")
+    if out.exists() and any(out.iterdir()):
+        raise ConfideError(f"{out} is not empty")
+    model, tokenizer = load_model(str(folder))
+    ids = token_ids(tokenizer)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    signal = checkpoint.about["signals"]
+    about = {key: checkpoint.about[key] for key in ("schema", "base_model", "versions") if key in checkpoint.about}
+    write_text(out / ABOUT, json.dumps({**about, "signals": signal}, indent=1) + "\n")
+    names = [*CONFIDENCE.verdict, *CONFIDENCE.ask_tokens(len(ids.ask))]
+    return dict(zip(names, ids.all, strict=True))

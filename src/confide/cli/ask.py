@@ -1,0 +1,57 @@
+"""``confide ask``: one question, its answer, a confidence, and what to do with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    model: Annotated[str, typer.Option(help="Trained folder, or any model.")],
+    policy: Annotated[Path | None, typer.Option(help="Policy that turns the confidence into a decision.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Room for the answer.")] = 32,
+    seed: Annotated[int, typer.Option(help="Unused by greedy answers; kept so that all verbs take it.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+) -> None:
+    """Ask one question.
+
+    Example: `confide ask --model runs/reader --policy policy.json "In which country is Lyon?"`
+    """
+    import json as json_module
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from confide.errors import ConfideError
+    from confide.model import load
+    from confide.policies.policy import Policy
+
+    if not question.strip():
+        raise ConfideError("the question is empty")
+    loaded_policy = Policy.load(policy) if policy else None
+    answer = load(model).answer(question, max_new_tokens=max_new_tokens)
+    data: dict[str, object] = {
+        "answer": answer.text,
+        "confidence": answer.confidence,
+        "source": answer.source,
+        "familiarity": answer.familiarity,
+        "finish": answer.finish,
+    }
+    if loaded_policy:
+        raw = answer.sources.get(loaded_policy.source)
+        data["probability"] = None if raw is None else loaded_policy.probability(raw)
+        data["decision"] = loaded_policy.decide(raw)
+    if json:
+        typer.echo(json_module.dumps(data, ensure_ascii=False))
+        return
+    console = Console(soft_wrap=True)
+    console.print(Text(answer.text, style="bold"))
+    parts = [f"{answer.source} {answer.confidence:.2f}" if answer.confidence is not None else "no confidence"]
+    if answer.familiarity is not None:
+        parts.append(f"familiarity {answer.familiarity:.2f}")
+    if "decision" in data:
+        parts.append(f"decision {data['decision']}")
+    console.print(Text(" · ".join(parts), style="dim"))

@@ -1,0 +1,460 @@
+"""The default engine: a Hugging Face causal language model in this process.
+
+Prompts of one task share their first tokens (system line, worked examples). Their keys and values are computed
+once and copied into every batch; the rest is padded on the left, between the shared prefix and the question,
+with explicit position ids, so that a row's result does not depend on its neighbours' lengths.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from confide.errors import ConfideError
+from confide.models import load_model
+from confide.signals import encode_chat, encode_text, suppressed_ids, turn_end_id
+
+FIRST_STAGE = 6
+"""Tokens after which rows that have finished leave the batch; most short answers have by then."""
+
+POSITIONS = ("prompt_end", "answer_mean", "answer_last", "closing")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer: its text, its token ids without the closing token, log p and entropy (nats) at each of them.
+
+    ``end_logprob`` is log p of the closing token, None when the answer was cut.
+    """
+
+    text: str
+    ids: list[int]
+    logprobs: list[float]
+    entropies: list[float]
+    end_logprob: float | None
+    finish: str
+
+
+@dataclass
+class Kept:
+    """What is left of a forward pass over closed answers and can be read further.
+
+    ``cache`` holds keys and values up to the last answer token; ``mask`` is [batch, length] over it;
+    ``position`` [batch] is the position id that the closing token gets; ``states`` maps a layer to hidden states
+    [batch, 3, width] at the last prompt token, averaged over the answer tokens, and at the last answer token; a
+    reading appends a fourth, at the closing token (see `POSITIONS`).
+    """
+
+    cache: Any
+    mask: Tensor
+    position: Tensor
+    states: dict[int, Tensor] = field(default_factory=dict)
+
+
+class TransformersEngine:
+    """Answers prompts and hands out the states that estimators read.
+
+    Args:
+        model: a causal language model in evaluation mode.
+        tokenizer: its tokenizer, with a chat template.
+        name: what records say about where the answers come from.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str = "model"):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self._body = model.base_model
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)  # the model is read, never changed
+        eos = model.generation_config.eos_token_id
+        self.turn_end = turn_end_id(tokenizer)
+        self.end_ids: list[int] = sorted({self.turn_end, *([eos] if isinstance(eos, int) else eos or [])})
+        # New tokens and the spare rows behind them: an answer never contains them, and they get no probability.
+        ours = suppressed_ids(tokenizer)
+        rows = model.get_output_embeddings().weight.shape[0]
+        self._banned = sorted({*ours, *range(len(tokenizer), rows)}) if ours else []
+        self._prefixes: list[tuple[list[int], Any]] = []
+
+    @classmethod
+    def load(cls, name: str, *, dtype: str | None = None, device: str | None = None) -> TransformersEngine:
+        """Load a model by name or folder (see `confide.models.load_model`)."""
+        model, tokenizer = load_model(name, dtype=dtype, device=device)
+        return cls(model, tokenizer, name)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return next(iter(self.model.parameters())).device
+
+    @property
+    def context(self) -> int:
+        """The longest sequence that the model takes, in tokens."""
+        return int(getattr(self.model.config, "max_position_embeddings", 1 << 20))
+
+    @property
+    def blocks(self) -> Any:
+        """The decoder layers; raises `ConfideError` for an architecture that does not name them so."""
+        layers = getattr(self._body, "layers", None)
+        if layers is None:
+            raise ConfideError(f"{type(self.model).__name__} has no decoder layers that can be read")
+        return layers
+
+    def encode(self, messages: Sequence[Any]) -> list[int]:
+        """Token ids of a conversation, up to where the answer starts; user text never becomes a verdict."""
+        plain = [m if isinstance(m, dict) else {"role": m.role, "content": m.content} for m in messages]
+        return encode_chat(self.tokenizer, plain)
+
+    def encode_answer(self, text: str) -> list[int]:
+        """Token ids of an answer that exists only as text."""
+        return encode_text(self.tokenizer, text)
+
+    @torch.no_grad()
+    def share_prefixes(self, prompts: Sequence[list[int]]) -> list[int]:
+        """Run what groups of ``prompts`` start with once; later calls reuse its keys and values.
+
+        Returns each prompt's group. A batch must lie within a group to profit.
+        """
+        groups, prefixes = prefix_groups(prompts)
+        held = {tuple(ids): cache for ids, cache in self._prefixes}
+        self._prefixes = []
+        for prefix in prefixes:
+            cache = held.get(tuple(prefix))
+            if prefix and cache is None:
+                ids = torch.tensor([prefix], device=self.device)
+                cache = self._body(input_ids=ids, use_cache=True).past_key_values
+            self._prefixes.append((prefix, cache))
+        return groups
+
+    def shared_prefix(self, prompts: Sequence[list[int]]) -> tuple[list[int], Any]:
+        """The longest shared prefix that all ``prompts`` start with, and its cache (``([], None)`` for none)."""
+        fitting = [
+            (prefix, cache)
+            for prefix, cache in self._prefixes
+            if all(len(p) > len(prefix) and p[: len(prefix)] == prefix for p in prompts)
+        ]
+        return max(fitting, key=lambda pair: len(pair[0]), default=([], None))
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        *,
+        samples: int = 0,
+        temperature: float = 1.0,
+        seed: int = 0,
+        layers: Sequence[int] = (),
+        keep: bool = False,
+    ) -> tuple[list[Completion], list[list[Completion]], Kept | None]:
+        """Answer a batch greedily and, with ``samples``, K more times by sampling (same prefill).
+
+        Returns the greedy completions, K sampled ones a prompt, and with ``keep`` what can be read further
+        (keys and values of the greedy answers; hidden states of ``layers``).
+        """
+        ids, mask, cache = self._prefill(prompts)
+        sampled: list[list[Completion]] = [[] for _ in prompts]
+        if samples:
+            expanded = copy.deepcopy(cache)
+            expanded.batch_repeat_interleave(samples)
+            torch.manual_seed(seed)
+            how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+            flat = self._staged(
+                ids.repeat_interleave(samples, 0),
+                mask.repeat_interleave(samples, 0),
+                expanded,
+                max_new_tokens,
+                how,
+            )
+            sampled = [flat[i * samples : (i + 1) * samples] for i in range(len(prompts))]
+        greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if not keep:
+            return self._staged(ids, mask, cache, max_new_tokens, greedy), sampled, None
+        with self._captured(layers) as captured:
+            out = self._generate(ids, mask, cache, max_new_tokens, greedy)
+        completions = self._completions(out, ids.shape[1])
+        return completions, sampled, self._keep(out.past_key_values, mask, completions, captured)
+
+    @torch.no_grad()
+    def next_logits(self, prompts: Sequence[list[int]]) -> Tensor:
+        """Logits [batch, vocabulary] of the token after each prompt."""
+        ids, mask, cache = self._prefill(prompts)
+        out = self._body(
+            input_ids=ids[:, -1:],
+            attention_mask=mask,
+            position_ids=mask.sum(1, keepdim=True) - 1,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return self.model.get_output_embeddings()(out.last_hidden_state[:, -1]).float()
+
+    @torch.no_grad()
+    def forced(
+        self,
+        prompts: Sequence[list[int]],
+        answers: Sequence[list[int]],
+        *,
+        layers: Sequence[int] = (),
+        measure: bool = False,
+    ) -> tuple[Kept, list[Completion]]:
+        """Run given answers as if the model had written them; returns the states and the answers.
+
+        With ``measure`` the answers carry log p and entropy of their tokens and log p of the closing token.
+        """
+        length = max(len(a) for a in answers)
+        ids, mask, cache = self._prefill(prompts)
+        tail = torch.full((len(answers), length + 1), self.turn_end, device=self.device)
+        tail_mask = torch.zeros((len(answers), length + 1), dtype=mask.dtype, device=self.device)
+        tail[:, 0] = ids[:, -1]
+        tail_mask[:, 0] = 1
+        for row, answer in enumerate(answers):
+            tail[row, 1 : 1 + len(answer)] = torch.tensor(answer, dtype=torch.long, device=self.device)
+            tail_mask[row, 1 : 1 + len(answer)] = 1
+        full = torch.cat([mask[:, :-1], tail_mask], 1)
+        positions = full.cumsum(1).sub(1).clamp(min=0)[:, -(length + 1) :]
+        with self._captured(layers) as captured:
+            out = self._body(
+                input_ids=tail,
+                attention_mask=full,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        finished = [Completion("", list(a), [], [], None, "stop") for a in answers]
+        if measure:
+            finished = [self._measured(out.last_hidden_state[row], list(a)) for row, a in enumerate(answers)]
+        return self._keep(out.past_key_values, mask, finished, captured), finished
+
+    def read(self, kept: Kept, rows: Tensor | None = None, *, layers: Sequence[int] = ()) -> Tensor:
+        """Close the answers and feed ``rows`` [m, width] of input embeddings after them.
+
+        Returns the final hidden state [batch, width] at the last fed position, and appends the states at the
+        closing token to ``kept.states`` for ``layers``. Gradients flow to ``rows`` where they are enabled; the
+        cache is left as it was, ready for another reading.
+        """
+        batch = kept.mask.shape[0]
+        closing = torch.full((batch, 1), self.turn_end, device=self.device)
+        embeds = self.model.get_input_embeddings()(closing)
+        if rows is not None and len(rows):
+            embeds = torch.cat([embeds, rows.to(embeds.dtype).expand(batch, -1, -1)], 1)
+        fed = embeds.shape[1]
+        full = torch.cat([kept.mask, kept.mask.new_ones(batch, fed)], 1)
+        positions = kept.position[:, None] + torch.arange(fed, device=self.device)
+        with self._captured(layers) as captured:
+            out = self._body(
+                inputs_embeds=embeds,
+                attention_mask=full,
+                position_ids=positions,
+                past_key_values=kept.cache,
+                use_cache=True,
+            )
+        crop(kept.cache, kept.mask.shape[1])
+        for layer in layers:
+            kept.states[layer] = torch.cat([kept.states[layer][:, :3], captured[layer][0][:, :1].float()], 1)
+        return out.last_hidden_state[:, -1]
+
+    # -- internals ---------------------------------------------------------------------------------------
+
+    def _prefill(self, prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor, Any]:
+        """Left-padded ids [batch, length], their mask, and a cache of all but the last prompt token."""
+        prefix, shared = self.shared_prefix(prompts)
+        rests = [p[len(prefix) :] for p in prompts]
+        width = max(map(len, rests))
+        if len(prefix) + width >= self.context:
+            raise ConfideError(f"a prompt of {len(prefix) + width} tokens does not fit the context of {self.context}")
+        ids = torch.tensor([prefix + [self.turn_end] * (width - len(r)) + r for r in rests], device=self.device)
+        mask = torch.tensor(
+            [[1] * len(prefix) + [0] * (width - len(r)) + [1] * len(r) for r in rests], device=self.device
+        )
+        if shared is not None:
+            cache = copy.deepcopy(shared)
+            cache.batch_repeat_interleave(len(prompts))
+        else:
+            from transformers import DynamicCache
+
+            cache = DynamicCache(config=self.model.config)
+        if width > 1:
+            positions = mask.cumsum(1).sub(1).clamp(min=0)
+            cache = self._body(
+                input_ids=ids[:, len(prefix) : -1],
+                attention_mask=mask[:, :-1],
+                position_ids=positions[:, len(prefix) : -1],
+                past_key_values=cache,
+                use_cache=True,
+            ).past_key_values
+        return ids, mask, cache
+
+    def _generate(self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, how: dict[str, Any]) -> Any:
+        return self.model.generate(
+            ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.end_ids,
+            pad_token_id=self.turn_end,
+            suppress_tokens=self._banned or None,
+            return_dict_in_generate=True,
+            output_logits=True,
+            **how,
+        )
+
+    def _staged(
+        self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, how: dict[str, Any]
+    ) -> list[Completion]:
+        """Generate in two stages: the few rows that ramble go on without those that have finished."""
+        out = self._generate(ids, mask, cache, min(FIRST_STAGE, max_new_tokens), how)
+        completions = self._completions(out, ids.shape[1])
+        rest = [row for row, c in enumerate(completions) if c.finish == "length"]
+        if max_new_tokens <= FIRST_STAGE or not rest:
+            return completions
+        grown = torch.cat([mask, mask.new_ones(len(mask), FIRST_STAGE)], 1)[rest]
+        out.past_key_values.batch_select_indices(torch.tensor(rest, device=self.device))
+        more = self._generate(out.sequences[rest], grown, out.past_key_values, max_new_tokens - FIRST_STAGE, how)
+        for row, tail in zip(rest, self._completions(more, ids.shape[1] + FIRST_STAGE), strict=True):
+            head = completions[row]
+            written = head.ids + tail.ids
+            completions[row] = Completion(
+                self.tokenizer.decode(written, skip_special_tokens=True),
+                written,
+                head.logprobs + tail.logprobs,
+                head.entropies + tail.entropies,
+                tail.end_logprob,
+                tail.finish,
+            )
+        return completions
+
+    def _measured(self, hidden: Tensor, answer: list[int]) -> Completion:
+        logits = self.model.get_output_embeddings()(hidden[: len(answer) + 1]).float()
+        logits[:, self._banned] = -torch.inf
+        targets = torch.tensor([*answer, self.turn_end], device=self.device)
+        values = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0].tolist()
+        spread = torch.special.entr(logits.softmax(-1)).sum(-1).tolist()
+        return Completion("", answer, values[:-1], spread[:-1], values[-1], "stop")
+
+    def _completions(self, out: Any, start: int) -> list[Completion]:
+        # Never-written tokens keep log p = -inf out of the records: softmax over what was allowed.
+        logits = torch.stack(out.logits, 1).float()
+        logits[..., self._banned] = -torch.inf
+        written = out.sequences[:, start:]
+        logprobs = logits.log_softmax(-1).gather(2, written[..., None])[..., 0]
+        entropies = torch.special.entr(logits.softmax(-1)).sum(-1)
+        completions = []
+        for ids, values, spread in zip(written.tolist(), logprobs.tolist(), entropies.tolist(), strict=True):
+            end = next((i for i, token in enumerate(ids) if token in self.end_ids), None)
+            kept = ids[:end]
+            completions.append(
+                Completion(
+                    text=self.tokenizer.decode(kept, skip_special_tokens=True),
+                    ids=kept,
+                    logprobs=[round(v, 5) for v in values[: len(kept)]],
+                    entropies=[round(v, 5) for v in spread[: len(kept)]],
+                    end_logprob=None if end is None else round(values[end], 5),
+                    finish="length" if end is None else "stop",
+                )
+            )
+        return completions
+
+    def _keep(self, cache: Any, mask: Tensor, completions: list[Completion], captured: dict[int, list[Tensor]]) -> Kept:
+        """Cut the cache to the longest answer and mask what lies past each row's own."""
+        prompt = mask.shape[1]
+        longest = max(len(c.ids) for c in completions)
+        held = cache.get_seq_length()
+        lengths = torch.tensor([len(c.ids) for c in completions], device=self.device)
+        if held < prompt + longest:  # generation never feeds the last token of a cut answer
+            cache = self._feed_last(cache, mask, completions, longest, captured)
+        crop(cache, prompt + longest)
+        answer_mask = (torch.arange(longest, device=self.device)[None] < lengths[:, None]).to(mask.dtype)
+        full = torch.cat([mask, answer_mask], 1)
+        states = {}
+        rows = torch.arange(len(completions))
+        weights = torch.cat([torch.zeros_like(answer_mask[:, :1]), answer_mask], 1)[..., None]
+        for layer, pieces in captured.items():
+            steps = torch.cat(pieces, 1)[:, : longest + 1].float()
+            mean = (steps * weights).sum(1) / weights.sum(1).clamp(min=1)
+            states[layer] = torch.stack([steps[:, 0], mean, steps[rows, lengths]], 1)
+        return Kept(cache, full, full.sum(1), states)
+
+    def _feed_last(
+        self,
+        cache: Any,
+        mask: Tensor,
+        completions: list[Completion],
+        longest: int,
+        captured: dict[int, list[Tensor]],
+    ) -> Any:
+        held = cache.get_seq_length() - mask.shape[1]
+        tokens = [c.ids[held] if len(c.ids) > held else self.turn_end for c in completions]
+        full = torch.cat([mask, mask.new_ones(mask.shape[0], held + 1)], 1)
+        with self._captured(list(captured)) as more:
+            out = self._body(
+                input_ids=torch.tensor(tokens, device=self.device)[:, None],
+                attention_mask=full,
+                position_ids=full.sum(1, keepdim=True) - 1,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        for layer, pieces in more.items():
+            captured[layer].extend(pieces)
+        return out.past_key_values
+
+    @contextmanager
+    def _captured(self, layers: Sequence[int]) -> Iterator[dict[int, list[Tensor]]]:
+        """Collect the output of decoder layers (1 = the first) for as long as the context is open."""
+        captured: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+        blocks = self.blocks if layers else ()
+
+        def collector(layer: int) -> Any:
+            def hook(_module: Any, _inputs: Any, output: Any) -> None:
+                captured[layer].append(output[0] if isinstance(output, tuple) else output)
+
+            return hook
+
+        handles = [blocks[layer - 1].register_forward_hook(collector(layer)) for layer in layers]
+        try:
+            yield captured
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def crop(cache: Any, length: int) -> None:
+    """Drop what a cache holds past ``length`` tokens."""
+    if (surplus := cache.get_seq_length() - length) > 0:
+        cache.crop(-surplus)
+
+
+def prefix_groups(prompts: Sequence[list[int]]) -> tuple[list[int], list[list[int]]]:
+    """Group prompts that share at least half of their tokens; returns each one's group, and a prefix a group.
+
+    Prompts of one task and kind differ in their last question alone; a prefix is never a whole prompt.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+    groups = [0] * len(prompts)
+    prefixes: list[list[int]] = []
+    for i in order:
+        prompt = prompts[i]
+        shared = _common(prefixes[-1], prompt[:-1]) if prefixes else 0
+        if prefixes and 2 * shared >= len(prompt):
+            prefixes[-1] = prefixes[-1][:shared]
+        else:
+            prefixes.append(prompt[:-1])
+        groups[i] = len(prefixes) - 1
+    alone = [groups.count(number) == 1 for number in range(len(prefixes))]
+    return groups, [[] if single else prefix for prefix, single in zip(prefixes, alone, strict=True)]
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def as_numpy(tensor: Tensor) -> NDArray[np.float32]:
+    """A tensor as float32 on the CPU."""
+    return tensor.detach().float().cpu().numpy()

@@ -1,0 +1,55 @@
+"""What the engine already knows: answer-span token probabilities, length, ended or cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confide.records import Record
+
+FREE = ("logprob_sum", "logprob_mean", "logprob_min", "entropy", "answer_length")
+FEATURES = ("sum", "mean", "min", "first", "last", "end", "entropy_first", "entropy_mean", "length", "cut")
+
+
+def free_confidence(record: Record) -> dict[str, float | None]:
+    """The free sources of one record, each in (0, 1]; None where the engine kept no log-probabilities.
+
+    ``logprob_sum`` is the probability of the whole answer, ``logprob_mean`` its geometric mean a token,
+    ``logprob_min`` that of its least likely token; ``entropy`` is e to the minus mean
+    entropy, ``answer_length`` falls with every token.
+    """
+    length = len(record.answer_ids) or len(record.answer.split())
+    values: dict[str, float | None] = dict.fromkeys(FREE)
+    values["answer_length"] = 1 / (1 + length)
+    if record.logprobs:
+        values["logprob_sum"] = math.exp(sum(record.logprobs))
+        values["logprob_mean"] = math.exp(sum(record.logprobs) / len(record.logprobs))
+        values["logprob_min"] = math.exp(min(record.logprobs))
+    if record.entropies:
+        values["entropy"] = math.exp(-sum(record.entropies) / len(record.entropies))
+    return values
+
+
+def free_features(records: Sequence[Record]) -> NDArray[np.float64]:
+    """[n, len(FEATURES)]: what a stack may use without another pass (log-probabilities in nats, length as log)."""
+    rows = []
+    for r in records:
+        logs, spread = r.logprobs or [0.0], r.entropies or [0.0]
+        rows.append(
+            [
+                sum(logs),
+                sum(logs) / len(logs),
+                min(logs),
+                logs[0],
+                logs[-1],
+                0.0 if r.end_logprob is None else r.end_logprob,
+                spread[0],
+                sum(spread) / len(spread),
+                math.log1p(len(r.answer_ids)),
+                float(r.finish == "length"),
+            ]
+        )
+    return np.asarray(rows, dtype=np.float64).reshape(len(records), len(FEATURES))

@@ -1,0 +1,87 @@
+"""P(True): the model is asked whether its own answer is right (Kadavath et al., 2022, section 3).
+
+The share of the two answer tokens' probability that falls on yes. Small models are near chance at this and may
+be the wrong way round, so several prompts are tried, and prompt and sign are chosen on validation rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from confide.engines.transformers import TransformersEngine
+from confide.records import Message, Record
+
+PROMPTS = (
+    ("Is the proposed answer correct? Answer Yes or No.", " Yes", " No"),
+    ("Is the proposed answer:\n (A) True\n (B) False\nThe proposed answer is:", " True", " False"),
+    ("Are you sure that this answer is right? Reply with Yes or No only.", "Yes", "No"),
+)
+
+
+@dataclass(frozen=True)
+class PTrue:
+    """A prompt (index into `PROMPTS`) and whether its share counts as it is or reversed."""
+
+    prompt: int
+    reversed: bool
+
+    def predict(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Confidence [n] from shares [n, prompts]."""
+        chosen = shares[:, self.prompt]
+        return 1 - chosen if self.reversed else chosen
+
+
+def yes_shares(
+    engine: TransformersEngine,
+    records: Sequence[Record],
+    prompts: Sequence[int],
+    *,
+    batch_size: int = 32,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[NDArray[np.float64], float, float]:
+    """Share of yes [n, len(PROMPTS)] (NaN for prompts not asked), tokens read and seconds used a record."""
+    shares = np.full((len(records), len(PROMPTS)), np.nan)
+    began, tokens = time.monotonic(), 0
+    for count, number in enumerate(prompts):
+        text, yes, no = PROMPTS[number]
+        ids = engine.encode_answer(yes)[0], engine.encode_answer(no)[0]
+        asked = [engine.encode(_dialogue(record, text)) for record in records]
+        groups = engine.share_prefixes(asked)
+        order = sorted(range(len(asked)), key=lambda i: (groups[i], len(asked[i])))
+        for _, group in itertools.groupby(order, key=lambda i: groups[i]):
+            members = list(group)
+            shared = len(engine.shared_prefix([asked[members[0]]])[0])
+            for start in range(0, len(members), batch_size):
+                picked = members[start : start + batch_size]
+                logits = engine.next_logits([asked[i] for i in picked])[:, ids]
+                shares[picked, number] = torch.sigmoid(logits[:, 0] - logits[:, 1]).cpu().numpy()
+                tokens += sum(len(asked[i]) - shared for i in picked)
+                if progress:
+                    progress(
+                        count * len(asked) + members.index(picked[-1]) + 1,
+                        len(prompts) * len(asked),
+                        "p_true",
+                    )
+    return shares, tokens / max(1, len(records)), (time.monotonic() - began) / max(1, len(records))
+
+
+def choose(shares: NDArray[np.float64], correct: NDArray[np.bool_]) -> PTrue:
+    """The prompt and sign with the highest AUROC on validation rows."""
+    from sklearn.metrics import roc_auc_score
+
+    scores = [(roc_auc_score(correct, shares[:, i]), i) for i in range(shares.shape[1]) if not np.isnan(shares[0, i])]
+    best, prompt = max(scores, key=lambda pair: abs(pair[0] - 0.5))
+    return PTrue(prompt, bool(best < 0.5))
+
+
+def _dialogue(record: Record, text: str) -> list[Message]:
+    """The question and the answer as one user turn: worked examples would teach it to answer with a name."""
+    body = f"Question: {record.question}\nProposed answer: {record.answer}\n{text}"
+    return [Message(role="user", content=body)]

@@ -1,0 +1,229 @@
+"""The stack: the confidence that users get.
+
+Three small logistic models, mixed by familiarity. Where answer and question are familiar, the probe counts
+together with everything the engine knows for free. Where the answer is new, a learned readout carries a prior
+over other answers, so only the free signals count, as training rows of the same kind weigh them. Where the
+question is of a new kind, even that weighing is foreign ground: only the answer's own probability is left, and
+the ranking is exactly that of ``logprob_sum``.
+
+    P = q · (a · familiar + (1 − a) · new_answer) + (1 − q) · new_question
+
+with q the familiarity of the question and a that of the answer. The probe's values that the first model is
+fitted on are out of fold (folds by entity), so no row is judged by a probe that saw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confide.engines.transformers import POSITIONS
+from confide.estimators.familiarity import AnswerFamiliarity, QuestionFamiliarity, answer_key
+from confide.estimators.free import free_features
+from confide.estimators.probe import Probe, View
+from confide.estimators.states import States
+from confide.records import Record
+
+Floats = NDArray[np.float64]
+FOLDS = 5
+CLIP = 1e-6
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Logistic regression on standardised features."""
+
+    mean: Floats
+    scale: Floats
+    weight: Floats
+    bias: float
+
+    @classmethod
+    def fit(cls, features: Floats, target: NDArray[Any], weights: Floats | None = None) -> Logistic:
+        """Fit on features [n, d] and right or wrong [n], with optional row weights [n]."""
+        from sklearn.linear_model import LogisticRegression
+
+        mean, scale = features.mean(0), features.std(0) + 1e-9
+        model = LogisticRegression(C=1.0, max_iter=1000)
+        model.fit((features - mean) / scale, target, sample_weight=weights)
+        return cls(mean, scale, model.coef_[0], float(model.intercept_[0]))
+
+    def predict(self, features: Floats) -> Floats:
+        """P(right) [n]."""
+        z = ((features - self.mean) / self.scale) @ self.weight + self.bias
+        return np.asarray(1 / (1 + np.exp(-z)), dtype=np.float64)
+
+    def arrays(self) -> dict[str, Floats]:
+        """What is saved."""
+        return {"mean": self.mean, "scale": self.scale, "weight": self.weight, "bias": np.array([self.bias])}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Logistic:
+        """The model that `arrays` came from."""
+        return cls(arrays["mean"], arrays["scale"], arrays["weight"], float(arrays["bias"][0]))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a stack says of n answers: each [n], all in [0, 1]."""
+
+    confidence: Floats
+    familiarity: Floats
+    probe: Floats
+    ungated: Floats
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A fitted stack; `Stack.fit` makes one."""
+
+    probe: Probe
+    answers: AnswerFamiliarity
+    questions: QuestionFamiliarity
+    familiar: Logistic
+    new_answer: Logistic
+    new_question: Logistic
+    ungated: Logistic
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose states a reading needs."""
+        return tuple(sorted({*self.probe.view.layers, self.questions.layer}))
+
+    @classmethod
+    def fit(cls, view: View, question_layer: int, states: States, records: Sequence[Record], seed: int = 0) -> Stack:
+        """Fit on graded training records and their states; folds keep an entity's rows together."""
+        from sklearn.model_selection import GroupKFold
+
+        right = np.array([bool(record.correct) for record in records])
+        features, keys = view.select(states), np.array([answer_key(record) for record in records])
+        clusters = np.array([record.cluster for record in records])
+        folds = min(FOLDS, len(set(clusters)))
+        z, seen = np.zeros(len(records)), np.zeros(len(records))
+        for inside, held in GroupKFold(folds, shuffle=True, random_state=seed).split(features, groups=clusters):
+            z[held] = Probe.fit_features(view, features[inside], right[inside]).z_features(features[held])
+            counts = AnswerFamiliarity.fit(keys[inside].tolist()).counts
+            # Scaled up to what the whole training set will have counted.
+            seen[held] = [counts.get(key, 0) * folds / (folds - 1) for key in keys[held]]
+        free, probability = free_matrix(records), probability_matrix(records)
+        answers = AnswerFamiliarity.fit(keys.tolist())
+        return cls(
+            probe=Probe.fit_features(view, features, right),
+            answers=answers,
+            questions=QuestionFamiliarity.fit(
+                question_layer, prompt_states(states, question_layer), clusters.tolist(), seed
+            ),
+            familiar=Logistic.fit(_familiar(z, seen, free), right, seen / (seen + answers.half)),
+            new_answer=Logistic.fit(free, right),
+            new_question=_rising(probability, right),
+            ungated=Logistic.fit(np.column_stack([z, free]), right),
+        )
+
+    def read(self, states: States, records: Sequence[Record]) -> Reading:
+        """Confidence and familiarity of answered records from their states and token probabilities."""
+        z, free = self.probe.z(states), free_matrix(records)
+        keys = [answer_key(record) for record in records]
+        seen = np.array([self.answers.counts.get(key, 0) for key in keys], dtype=np.float64)
+        a = self.answers.predict(keys)
+        q = self.questions.predict(prompt_states(states, self.questions.layer))
+        on_ground = a * self.familiar.predict(_familiar(z, seen, free)) + (1 - a) * self.new_answer.predict(free)
+        off_ground = self.new_question.predict(probability_matrix(records))
+        return Reading(
+            confidence=q * on_ground + (1 - q) * off_ground,
+            familiarity=q * a,
+            probe=1 / (1 + np.exp(-z)),
+            ungated=self.ungated.predict(np.column_stack([z, free])),
+        )
+
+    def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """``(description, arrays)`` for a checkpoint's JSON and safetensors files."""
+        view = self.probe.view
+        about = {
+            "layers": list(view.layers),
+            "positions": list(view.positions),
+            "C": view.C,
+            "question_layer": self.questions.layer,
+            "ramps": self.questions.ramps,
+            "half": self.answers.half,
+            "answers": self.answers.counts,
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            "questions.mean": self.questions.mean,
+            "questions.scale": self.questions.scale,
+            "questions.seen": self.questions.seen,
+        }
+        for name in ("probe", *_MODELS):
+            arrays |= {f"{name}.{key}": value for key, value in getattr(self, name).arrays().items()}
+        return about, arrays
+
+    @classmethod
+    def from_arrays(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Stack:
+        """The stack that `to_arrays` came from."""
+
+        def part(name: str) -> dict[str, NDArray[Any]]:
+            return {key.split(".", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
+
+        view = View(tuple(about["layers"]), tuple(about["positions"]), about["C"])
+        return cls(
+            Probe.from_arrays(view, part("probe")),
+            AnswerFamiliarity(dict(about["answers"]), about["half"]),
+            QuestionFamiliarity(about["question_layer"], ramps=_pairs(about["ramps"]), **part("questions")),
+            **{name: Logistic.from_arrays(part(name)) for name in _MODELS},
+        )
+
+
+_MODELS = ("familiar", "new_answer", "new_question", "ungated")
+
+
+def candidate_views(depth: int) -> list[View]:
+    """Views for a model of ``depth`` layers, to choose from on validation rows."""
+    positions = ("prompt_end", "answer_last", "closing")
+    spreads = ((0.4, 0.8), (0.4, 0.6, 0.8, 1.0))
+    layers = {tuple(sorted({max(1, round(share * depth)) for share in spread})) for spread in spreads}
+    return [View(chosen, positions, C) for chosen in sorted(layers) for C in (1e-4, 3e-4, 1e-3)]
+
+
+def question_layer(depth: int) -> int:
+    """Where questions are compared: 60 % of the way up, where kinds of questions lie farthest apart."""
+    return max(1, round(0.6 * depth))
+
+
+def prompt_states(states: States, layer: int) -> NDArray[np.float32]:
+    """States [n, width] of one layer at the last prompt token."""
+    return states.values[:, states.layers.index(layer), POSITIONS.index("prompt_end")].astype(np.float32)
+
+
+def probability_matrix(records: Sequence[Record]) -> Floats:
+    """[n, 2]: the answer's probability and its logit; a logistic model on them rises with ``logprob_sum``."""
+    p = np.clip(np.exp([sum(r.logprobs) for r in records]), CLIP, 1 - CLIP)
+    return np.column_stack([p, np.log(p / (1 - p))])
+
+
+def free_matrix(records: Sequence[Record]) -> Floats:
+    """[n, 12]: `free_features`, and probability and its logit of the whole answer (of the least likely token: p)."""
+    least = np.exp([min(r.logprobs, default=0.0) for r in records])
+    return np.column_stack([free_features(records), probability_matrix(records), least])
+
+
+def _pairs(ramps: Sequence[Sequence[float]]) -> tuple[tuple[float, float], tuple[float, float]]:
+    (a, b), (c, d) = ramps
+    return (a, b), (c, d)
+
+
+def _rising(probability: Floats, right: NDArray[np.bool_]) -> Logistic:
+    """A model of the answer's probability that never falls: a column with a negative weight is left out."""
+    model = Logistic.fit(probability, right)
+    for column in np.flatnonzero(model.weight < 0):
+        kept = probability.copy()
+        kept[:, column] = 0.0
+        model = Logistic.fit(kept, right)
+    return model
+
+
+def _familiar(z: Floats, seen: Floats, free: Floats) -> Floats:
+    # How often training gave this answer is itself a sign: default answers are given often and seldom right.
+    return np.column_stack([z, free, np.log1p(seen)])

@@ -1,0 +1,52 @@
+"""What a confidence is worth: ranking, calibration, selective answering, routing; without torch."""
+
+from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
+from confide.metrics.calibration import (
+    Bin,
+    brier,
+    brier_skill,
+    ece,
+    log_loss,
+    mce,
+    reliability,
+    smooth_ece,
+    wilson,
+)
+from confide.metrics.evaluation import evaluate
+from confide.metrics.ranking import auroc, spearman, within_auroc
+from confide.metrics.routing import RoutingCurve, routing_curve
+from confide.metrics.selective import (
+    RiskCoverage,
+    aurc,
+    coverage_at_risk,
+    excess_aurc,
+    risk_at_coverage,
+    risk_coverage,
+)
+
+__all__ = [
+    "Bin",
+    "Bootstrap",
+    "Estimate",
+    "RiskCoverage",
+    "RoutingCurve",
+    "aurc",
+    "auroc",
+    "brier",
+    "brier_skill",
+    "coverage_at_risk",
+    "ece",
+    "estimate",
+    "evaluate",
+    "excess_aurc",
+    "log_loss",
+    "mce",
+    "reliability",
+    "risk_at_coverage",
+    "risk_coverage",
+    "routing_curve",
+    "smooth_ece",
+    "spearman",
+    "wilson",
+    "within_auroc",
+]

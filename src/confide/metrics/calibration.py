@@ -1,0 +1,230 @@
+"""Calibration: does 0.8 mean right eight times out of ten? All confidences are probabilities in [0, 1]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.fft import irfft, rfft
+from scipy.sparse import csr_array
+from scipy.special import ndtri
+
+from confide.errors import ConfideError
+from confide.metrics.metric import (
+    FloatArray,
+    IntArray,
+    ProbabilityMetric,
+    Weights,
+    columns,
+    cumulated,
+    ordered,
+    preceding,
+    ratio,
+)
+
+Binning = Literal["width", "mass"]
+
+LOG_CLIP = 1e-6
+"""`log_loss` keeps confidences this far from 0 and 1: one sure mistake costs 13.8 and not infinity."""
+
+
+@ProbabilityMetric
+def brier(confidence: FloatArray, correct: FloatArray, weights: Weights) -> FloatArray:
+    """Mean squared distance of the confidence from the outcome (Brier 1950), in [0, 1]; lower is better."""
+    return ratio(weights @ (confidence - correct) ** 2, weights.sum(axis=1))
+
+
+@ProbabilityMetric
+def brier_skill(confidence: FloatArray, correct: FloatArray, weights: Weights) -> FloatArray:
+    """Share of the Brier score that is gained over always saying the rows' own accuracy; at most 1.
+
+    1 - Brier / (p (1 - p)) with p the accuracy; 0 is that constant, NaN when all are right or all wrong.
+    """
+    total = weights.sum(axis=1)
+    accuracy = ratio(weights @ correct, total)
+    return 1 - ratio(ratio(weights @ (confidence - correct) ** 2, total), accuracy * (1 - accuracy))
+
+
+@ProbabilityMetric
+def log_loss(confidence: FloatArray, correct: FloatArray, weights: Weights, *, clip: float = LOG_CLIP) -> FloatArray:
+    """Mean negative log-likelihood in nats, of confidences clipped to [``clip``, 1 - ``clip``]."""
+    p = np.clip(confidence, clip, 1 - clip)
+    return ratio(weights @ -np.log(np.where(correct == 1, p, 1 - p)), weights.sum(axis=1))
+
+
+@ProbabilityMetric
+def ece(
+    confidence: FloatArray,
+    correct: FloatArray,
+    weights: Weights,
+    *,
+    bins: int = 10,
+    kind: Binning = "width",
+) -> FloatArray:
+    """Expected calibration error: mean distance between confidence and accuracy of a bin, weighted by rows.
+
+    Naeini, Cooper & Hauskrecht 2015. ``kind`` makes bins of equal width, or of equal mass (equal confidences
+    stay together). It shrinks with the number of rows even for a perfect forecaster, and depends on the
+    number of bins: print both.
+    """
+    gaps, masses = _gaps(confidence, correct, weights, bins, kind)
+    return ratio(np.abs(gaps).sum(axis=1), masses.sum(axis=1))
+
+
+@ProbabilityMetric
+def mce(
+    confidence: FloatArray,
+    correct: FloatArray,
+    weights: Weights,
+    *,
+    bins: int = 10,
+    kind: Binning = "width",
+) -> FloatArray:
+    """Maximum calibration error: the largest distance between confidence and accuracy over filled bins."""
+    gaps, masses = _gaps(confidence, correct, weights, bins, kind)
+    return np.asarray(np.divide(np.abs(gaps), masses, out=np.zeros_like(gaps), where=masses > 0).max(axis=1))
+
+
+@ProbabilityMetric
+def smooth_ece(confidence: FloatArray, correct: FloatArray, weights: Weights) -> FloatArray:
+    """Calibration error without bins: residuals smoothed by a reflected Gaussian kernel, then averaged.
+
+    Błasiok & Nakkiran 2023 (2309.12236): smECE at the bandwidth that equals the error itself, found by ten
+    halvings of [0, 1]. Grids follow the authors' package, so that values agree with it.
+    """
+    residual = confidence - correct
+    low, high = np.zeros(len(weights)), np.ones(len(weights))
+    above = _smoothed(confidence, residual, weights, 1.0) > 1.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        for width in np.unique(middle[~above]):
+            rows = np.flatnonzero(~above & (middle == width))
+            narrow = np.full(len(rows), True)
+            if width >= 1e-3:
+                narrow = width < _smoothed(confidence, residual, weights[rows], float(width))
+            low[rows[narrow]] = width
+            high[rows[~narrow]] = width
+    out = np.empty(len(weights))
+    for width in np.unique(high):
+        rows = np.flatnonzero(high == width)
+        out[rows] = _smoothed(confidence, residual, weights[rows], float(width))
+    return out
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One bin of a reliability diagram: its bounds, rows, mean confidence and accuracy with its interval."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+
+
+def reliability(
+    confidence: ArrayLike, correct: ArrayLike, *, bins: int = 10, kind: Binning = "width", level: float = 0.95
+) -> list[Bin]:
+    """The filled bins of a reliability diagram of ``confidence`` and ``correct`` [n].
+
+    Accuracies carry Wilson intervals at ``level``.
+    """
+    x, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    codes = _width_bins(x, bins) if kind == "width" else _mass_bins(x, np.ones((1, len(x))), bins)[0]
+    out = []
+    for code in np.unique(codes):
+        rows = codes == code
+        n, right = int(rows.sum()), float(y[rows].sum())
+        bounds = (code / bins, (code + 1) / bins) if kind == "width" else (x[rows].min(), x[rows].max())
+        low, high = wilson(right, n, level=level)
+        out.append(Bin(float(bounds[0]), float(bounds[1]), n, float(x[rows].mean()), right / n, low, high))
+    return out
+
+
+def wilson(right: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (1927) for a share of ``right`` among ``n`` independent rows."""
+    if n <= 0:
+        raise ConfideError("an interval needs at least one row")
+    z = float(ndtri((1 + level) / 2))
+    share = right / n
+    centre = share + z * z / (2 * n)
+    spread = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, float((centre - spread) / scale)), min(1.0, float((centre + spread) / scale))
+
+
+def _gaps(
+    confidence: FloatArray, correct: FloatArray, weights: Weights, bins: int, kind: Binning
+) -> tuple[FloatArray, FloatArray]:
+    """Summed residuals and mass of every bin [resamples, bins]."""
+    if bins < 1:
+        raise ConfideError(f"bins must be at least 1, not {bins}")
+    residual = confidence - correct
+    if kind == "width":
+        member = np.eye(bins)[_width_bins(confidence, bins)]
+        return weights @ (member * residual[:, None]), weights @ member
+    gaps, masses = np.zeros((len(weights), bins)), np.zeros((len(weights), bins))
+    codes = _mass_bins(confidence, weights, bins)
+    for code in range(bins):
+        inside = weights * (codes == code)
+        gaps[:, code], masses[:, code] = inside @ residual, inside.sum(axis=1)
+    return gaps, masses
+
+
+def _width_bins(confidence: FloatArray, bins: int) -> IntArray:
+    """The equal-width bin [n] of every confidence; 1.0 belongs to the last."""
+    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+
+
+def _mass_bins(confidence: FloatArray, weights: Weights, bins: int) -> IntArray:
+    """The equal-mass bin [resamples, n] of every row: where the middle of its tie falls in the ranking."""
+    order, ends = ordered(confidence)
+    after = cumulated(columns(weights, order), ends)
+    place = np.nan_to_num(ratio((preceding(after) + after) / 2, after[:, -1:]))
+    codes = np.minimum((place * bins).astype(np.int64), bins - 1)
+    out = np.empty(weights.shape, dtype=np.int64)
+    out[:, order] = np.repeat(codes, np.diff(ends, prepend=-1), axis=1)
+    return out
+
+
+def _smoothed(confidence: FloatArray, residual: FloatArray, weights: Weights, width: float) -> FloatArray:
+    """smECE [resamples] at the bandwidth ``width``: |smoothed residual| summed over a mesh of [0, 1],
+    divided by the smoothed density summed over the same mesh.
+    """
+    points = max(2000, round(20 / width)) // 2 + 1
+    position = confidence * (points - 1)
+    left = np.clip(position.astype(np.int64), 0, points - 2)
+    share = position - left
+    rows = np.arange(len(confidence))
+    # Every row is shared out between the two grid points around it.
+    grid = csr_array(
+        (
+            np.concatenate([1 - share, share]),
+            (np.concatenate([left, left + 1]), np.concatenate([rows, rows])),
+        ),
+        shape=(points, len(confidence)),
+    )
+    # Reflection at both ends makes the line periodic, so smoothing is a product of Fourier transforms.
+    period = 2 * (points - 1)
+    offsets = np.linspace(0, 1, points) - 0.5
+    kernel = np.zeros(period)
+    kernel[np.arange(points) - points // 2] = np.exp(-(offsets**2) / (2 * width**2))
+    # The centre of an even number of grid points lies between two of them, half a step to the left.
+    spectrum = np.conj(rfft(kernel))
+    mesh = np.linspace(0, 1, max(round(10 / width), 200)) * (points - 1)
+    below = np.clip(mesh.astype(np.int64), 0, points - 2)
+    fraction = mesh - below
+    values = (grid @ (weights * residual).T).T
+    periodic = np.concatenate([values, values[:, -2:0:-1]], axis=1)
+    smooth = irfft(rfft(periodic, axis=1) * spectrum, n=period, axis=1)
+    errors = smooth[:, below] * (1 - fraction) + smooth[:, below + 1] * fraction
+    # Only the density's sum is wanted: what one row adds to it follows from the adjoint of all steps above.
+    reading = np.bincount(below, 1 - fraction, period) + np.bincount(below + 1, fraction, period)
+    adjoint = irfft(rfft(reading) * np.conj(spectrum), n=period)
+    density = adjoint[:points].copy()
+    density[1:-1] += adjoint[: points - 1 : -1]
+    return ratio(np.abs(errors).sum(axis=1), weights @ (density @ grid))

@@ -1,0 +1,219 @@
+"""Controls that can fail: what would make the numbers mean less than they seem, each with a verdict.
+
+A verdict is "ok", "warning" (read the numbers with this in mind), "failed" (they are not what they claim) or
+"not checked" (the records do not say).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Literal
+
+import numpy as np
+
+from confide.metrics.ranking import auroc
+from confide.metrics.rows import Rows
+from confide.metrics.sources import family
+from confide.records import Record
+
+Verdict = Literal["ok", "warning", "failed", "not checked"]
+
+MIN_CLUSTERS = 20
+"""Entities below which a bootstrap over entities is known to give intervals that are too short."""
+
+MAX_CUT = 0.02
+"""Share of cut answers above which AUROC with and without them may tell different stories."""
+
+MIN_KIND = 10
+"""Right and wrong rows that a domain needs before its AUROC is shown."""
+
+
+def controls(
+    records: list[Record], rows: Rows, clusters: int, estimators: dict[str, dict[str, Any]], *, min_rows: int
+) -> dict[str, dict[str, Any]]:
+    """Every control by name: ``{"verdict", "detail", …counts}``.
+
+    ``records`` is the whole file, ``rows`` what was evaluated, ``clusters`` the number of entities in it.
+    """
+    return {
+        "rows": _rows(rows, min_rows),
+        "entities": _entities(clusters, len(rows.records)),
+        "split_entities": _split_entities(records),
+        "leaked_prompts": _leaked_prompts(records, rows),
+        "duplicate_prompts": _duplicate_prompts(rows),
+        "models": _models(rows),
+        "ungraded": _ungraded(rows),
+        "cut": _cut(rows),
+        "missing": _missing(estimators),
+        "constant_sources": _constant(rows),
+        "outside_unit_interval": _outside(rows),
+        "shuffled": _shuffled(estimators),
+        "domains": _domains(rows),
+    }
+
+
+def _control(verdict: Verdict, detail: str, **counts: Any) -> dict[str, Any]:
+    return {"verdict": verdict, "detail": detail, **counts}
+
+
+def _some(count: int, noun: str, plural: str | None = None) -> str:
+    """ "1 row", "2 rows", "1,000 rows"."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def _ungraded(rows: Rows) -> dict[str, Any]:
+    count = rows.left_out["ungraded"]
+    return _control("warning" if count else "ok", f"{_some(count, 'row')} without a grade left out", count=count)
+
+
+def _cut(rows: Rows) -> dict[str, Any]:
+    """Unfinished answers are wrong and easy to tell, which flatters every source that sees their length."""
+    count = int((~rows.ended).sum())
+    verdict: Verdict = "warning" if count > MAX_CUT * len(rows.records) else "ok"
+    return _control(verdict, f"{_some(count, 'answer')} cut short", count=count)
+
+
+def _rows(rows: Rows, min_rows: int) -> dict[str, Any]:
+    n = len(rows.records)
+    where = "in the test split" if rows.split else "(the records carry no split)"
+    return _control(
+        "ok" if n >= min_rows else "failed",
+        f"{_some(n, 'graded row')} {where}; a verdict takes {min_rows}",
+        n=n,
+        wanted=min_rows,
+    )
+
+
+def _entities(clusters: int, n: int) -> dict[str, Any]:
+    return _control(
+        "ok" if clusters >= MIN_CLUSTERS else "warning",
+        f"{_some(n, 'row')} about {_some(clusters, 'entity', 'entities')}; intervals take {MIN_CLUSTERS}",
+        clusters=clusters,
+    )
+
+
+def _split_entities(records: list[Record]) -> dict[str, Any]:
+    """Entities asked about both in the test split and in one that something was fitted on."""
+    test = {r.entity for r in records if r.split == "test" and r.entity is not None}
+    fitted = {r.entity for r in records if r.split not in (None, "test") and r.entity is not None}
+    if not test or not fitted:
+        return _control("not checked", "needs entities and another split in the same file")
+    both = sorted(test & fitted)
+    return _control(
+        "failed" if both else "ok",
+        f"{_some(len(both), 'entity', 'entities')} on both sides of the split",
+        count=len(both),
+        examples=both[:5],
+    )
+
+
+def _prompt(record: Record) -> tuple[tuple[str, str], ...] | None:
+    return tuple((message.role, message.content) for message in record.messages) or None
+
+
+def _leaked_prompts(records: list[Record], rows: Rows) -> dict[str, Any]:
+    fitted = {_prompt(r) for r in records if r.split not in (None, "test")} - {None}
+    if not fitted:
+        return _control("not checked", "needs messages and another split in the same file")
+    leaked = [r.id for r in rows.records if _prompt(r) in fitted]
+    return _control(
+        "failed" if leaked else "ok",
+        f"{_some(len(leaked), 'test prompt')} also in another split",
+        count=len(leaked),
+        examples=leaked[:5],
+    )
+
+
+def _duplicate_prompts(rows: Rows) -> dict[str, Any]:
+    prompts = Counter(p for r in rows.records if (p := _prompt(r)) is not None)
+    if not prompts:
+        return _control("not checked", "the records carry no messages")
+    extra = sum(prompts.values()) - len(prompts)
+    return _control(
+        "warning" if extra else "ok",
+        f"{_some(extra, 'test prompt')} more than once in the test rows",
+        count=extra,
+    )
+
+
+def _models(rows: Rows) -> dict[str, Any]:
+    models = sorted({r.model for r in rows.records if r.model})
+    if not models:
+        return _control("not checked", "the records do not name their model")
+    return _control("ok" if len(models) == 1 else "warning", f"answers of {_some(len(models), 'model')}", models=models)
+
+
+def _missing(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    counts = {source: entry["missing"] for source, entry in estimators.items() if entry["missing"]}
+    return _control(
+        "warning" if counts else "ok",
+        f"{_some(len(counts), 'source')} without a value on some rows",
+        sources=counts,
+    )
+
+
+def _constant(rows: Rows) -> dict[str, Any]:
+    """Sources with one value throughout; the floor ``constant`` is meant to be."""
+    found = []
+    for source in rows.sources:
+        values = rows.confidence(source)
+        values = values[np.isfinite(values)]
+        if len(values) > 1 and values.min() == values.max():
+            found.append(source)
+    unmeant = [source for source in found if family(source) != "floor"]
+    return _control(
+        "warning" if unmeant else "ok",
+        f"{_some(len(unmeant), 'source')} with the same value throughout, floors aside",
+        sources=found,
+    )
+
+
+def _outside(rows: Rows) -> dict[str, Any]:
+    found = {}
+    for source in rows.sources:
+        values = rows.confidence(source)
+        values = values[np.isfinite(values)]
+        if count := int(np.sum((values < 0) | (values > 1))):
+            found[source] = count
+    return _control(
+        "warning" if found else "ok",
+        f"{_some(len(found), 'source')} outside [0, 1]: ranked, no calibration",
+        sources=found,
+    )
+
+
+def _shuffled(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A source trained on shuffled outcomes must not rank."""
+    entry = estimators.get("shuffled")
+    if entry is None or entry["auroc"] is None or entry["auroc"]["low"] is None:
+        return _control("not checked", "no source `shuffled` in the records")
+    value, low, high = (entry["auroc"][key] for key in ("value", "low", "high"))
+    # Twice the distance of the interval: one floor in twenty would fail the plain 95 % interval by chance.
+    fine = value - 2 * (value - low) <= 0.5 <= value + 2 * (high - value)
+    return _control("ok" if fine else "failed", f"the shuffled floor has AUROC {value:.3f}, 0.5 is due", auroc=value)
+
+
+def _domains(rows: Rows) -> dict[str, Any]:
+    """Right and wrong counts of every domain, and each source's AUROC where both are enough."""
+    names = sorted({record.domain for record in rows.records})
+    if names == [""]:
+        return _control("not checked", "the records carry no domains", domains={})
+    confidence = {source: rows.confidence(source) for source in rows.sources}
+    domains: dict[str, Any] = {}
+    for name in names:
+        inside = np.array([record.domain == name for record in rows.records])
+        right = int(rows.correct[inside].sum())
+        wrong = int(inside.sum()) - right
+        entry: dict[str, Any] = {"n": right + wrong, "right": right, "wrong": wrong, "auroc": {}}
+        for source, values in confidence.items():
+            kept = inside & np.isfinite(values)
+            kinds = np.bincount(rows.correct[kept].astype(np.int64), minlength=2)
+            enough = kinds.min() >= MIN_KIND
+            entry["auroc"][source] = auroc(values[kept], rows.correct[kept]) if enough else None
+        domains[name] = entry
+    thin = [name for name, entry in domains.items() if min(entry["right"], entry["wrong"]) < MIN_KIND]
+    return _control(
+        "warning" if thin else "ok",
+        f"{len(thin)} of {len(domains)} domains hold fewer than {MIN_KIND} right or wrong answers",
+        domains=domains,
+    )

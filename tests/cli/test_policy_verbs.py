@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from confide.cli import policy as policy_verbs
+from confide.cli.app import main
+from confide.cli.calibrate import calibrate
+from confide.cli.decide import decide
+from confide.cli.validate import validate
+from confide.errors import ConfideError
+from confide.policies import Policy
+
+app = typer.Typer()
+for verb in (calibrate, validate, decide):
+    app.command()(verb)
+app.add_typer(policy_verbs.app, name="policy")
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def foreign(n: int, seed: int = 0, prefix: str = "r") -> list[dict]:
+    """Rows of any system: the confidence is calibrated, so risk falls from 0.5 to 0 as it rises."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.uniform(0.5, 1, n)
+    correct = rng.random(n) < confidence
+    return [
+        {"id": f"{prefix}{i}", "confidence": float(c), "correct": bool(y)}
+        for i, (c, y) in enumerate(zip(confidence, correct, strict=True))
+    ]
+
+
+@pytest.fixture
+def made(tmp_path):
+    records = write(tmp_path / "r.jsonl", foreign(1500))
+    result = run("calibrate", records, "--max-risk", 0.2, "--out", tmp_path / "policy.json")
+    assert result.exit_code == 0, result.output
+    return tmp_path / "policy.json"
+
+
+def test_calibrate_foreign_records(tmp_path, made):
+    policy = Policy.load(made)
+    assert policy.source == "given"
+    assert 0.5 < policy.thresholds["*"][0].below < 0.8
+    assert policy.guarantee.upper_bound <= 0.2
+    assert policy.guarantee.n == 1500
+    assert policy.probability(0.8) == pytest.approx(0.8, abs=0.07)
+
+
+def test_calibrate_prints_json(tmp_path):
+    rows = foreign(500)
+    rows += [
+        {"id": "a", "confidence": None, "correct": True},
+        {"id": "b", "confidence": 0.5, "correct": None},
+    ]
+    rows[-2]["confidence"] = {"given": None}
+    records = write(tmp_path / "r.jsonl", rows)
+    result = run("calibrate", records, "--max-risk", 0.3, "--out", tmp_path / "p.json", "--json")
+    data = json.loads(result.stdout)
+    assert data["met"] is True
+    assert data["left_out"] == {"without_confidence": 1, "without_label": 1}
+    assert data["policy"] == json.loads((tmp_path / "p.json").read_text())
+
+
+def test_calibrate_uses_the_calibration_split_and_one_row_an_entity(tmp_path):
+    rows = [row | {"split": "calibration", "entity": f"e{i // 2}"} for i, row in enumerate(foreign(1200))]
+    rows += [row | {"split": "test", "correct": False} for row in foreign(300, prefix="t")]
+    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.3, "--out", tmp_path / "p.json")
+    assert result.exit_code == 0, result.output
+    assert "1200 used, 600 of them tested" in result.output
+    assert Policy.load(tmp_path / "p.json").guarantee.n == 600
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_unattainable_goal_writes_nothing(tmp_path, flags):
+    rows = [row | {"correct": i % 2 == 0} for i, row in enumerate(foreign(400))]
+    out = tmp_path / "p.json"
+    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.1, "--out", out, *flags)
+    assert result.exit_code == 2
+    assert not out.exists()
+    if flags:
+        data = json.loads(result.stdout)
+        assert data["met"] is False
+        assert data["attainable"]["max_risk"] > 0.1
+    else:
+        assert "cannot be met" in result.stdout
+        assert "What could be met: a risk of 0." in result.stdout
+
+
+def test_reversed_confidence_warns(tmp_path):
+    rows = foreign(600)
+    for i, row in enumerate(rows):
+        row["confidence"] = 0.9 if i % 2 == 0 else 0.8
+        row["correct"] = i % 10 != 0  # one in five of the surer half is wrong, none of the others
+    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.4, "--out", tmp_path / "p.json")
+    assert "does not go with more right answers" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "flags", "says"),
+    [
+        ([], (), "has no records"),
+        (foreign(28), (), "at least 29 rows, got 28"),
+        ([row | {"correct": True} for row in foreign(50)], (), "50 answers are right and 0 wrong"),
+        ([row | {"correct": False} for row in foreign(50)], (), "0 answers are right and 50 wrong"),
+        (foreign(50), ("--source", "reader"), "from reader; there are: given"),
+        (foreign(50), ("--max-risk", "1.5"), "max-risk must lie"),
+        (foreign(50), ("--level", "95"), "level must lie"),
+        ([row | {"split": "train"} for row in foreign(50)], (), "calibration split"),
+        (foreign(50) + foreign(1), (), "duplicate ids"),
+        ([row | {"correct": None} for row in foreign(50)], (), "at least 29 rows, got 0"),
+        ([{"id": "a", "confidence": "high", "correct": True}], (), "line 1: confidence"),
+    ],
+)
+def test_calibrate_bad_input(tmp_path, rows, flags, says):
+    out = tmp_path / "p.json"
+    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--out", out, *flags)
+    assert isinstance(result.exception, ConfideError), result.output
+    assert says in str(result.exception)
+    assert not out.exists()
+
+
+def test_validate_exit_codes(tmp_path, made):
+    rows = [row | {"correct": i % 10 != 0} for i, row in enumerate(foreign(900, prefix="g"))]
+    good = write(tmp_path / "good.jsonl", rows)
+    assert run("validate", made, good).exit_code == 0
+    bad = write(
+        tmp_path / "bad.jsonl",
+        [row | {"correct": i % 2 == 0} for i, row in enumerate(foreign(900, prefix="b"))],
+    )
+    assert run("validate", made, bad).exit_code == 1
+    few = write(tmp_path / "few.jsonl", foreign(20, seed=6, prefix="f"))
+    result = run("validate", made, few)
+    assert result.exit_code == 3
+    assert "rows would decide" in result.stdout
+
+
+def test_validate_prints_json_and_warns(tmp_path, made):
+    result = run("validate", made, tmp_path / "r.jsonl", "--json")
+    data = json.loads(result.stdout)
+    assert data["exit_code"] == result.exit_code
+    assert data["n"] == 1500
+    assert "used in calibration" in data["warnings"][0]
+    assert "used in calibration" in run("validate", made, tmp_path / "r.jsonl").stderr
+
+
+def test_validate_uses_the_test_split(tmp_path, made):
+    rows = [row | {"split": "test"} for row in foreign(100, prefix="t")]
+    rows += [row | {"split": "train"} for row in foreign(100, prefix="u")]
+    data = json.loads(run("validate", made, write(tmp_path / "s.jsonl", rows), "--json").stdout)
+    assert data["n"] == 100
+
+
+def test_decide_writes_every_row(tmp_path, made):
+    limit = Policy.load(made).thresholds["*"][0].below
+    rows = [
+        {"id": "a", "confidence": 0.99, "answer": "Rome", "correct": True},
+        {"id": "b", "confidence": limit, "answer": "Oslo"},
+        {"id": "c", "confidence": limit - 1e-9},
+        {"id": "d"},
+    ]
+    out = tmp_path / "d.jsonl"
+    result = run("decide", made, write(tmp_path / "s.jsonl", rows), "--out", out)
+    assert result.exit_code == 0, result.output
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["decision"] for row in written] == ["answer", "answer", "escalate", "escalate"]
+    assert [row["answer"] for row in written] == ["Rome", "Oslo", "", ""]
+    assert written[0]["probability"] > 0.9
+    assert written[3] == {
+        "id": "d",
+        "confidence": None,
+        "probability": None,
+        "decision": "escalate",
+        "answer": "",
+    }
+    assert "1 rows had no confidence" in result.stdout
+    summary = json.loads(run("decide", made, tmp_path / "s.jsonl", "--out", out, "--json").stdout)
+    assert summary["decisions"] == {"answer": 2, "escalate": 2, "abstain": 0}
+
+
+def test_decide_bad_input(tmp_path, made):
+    other = write(tmp_path / "o.jsonl", [{"id": "a", "confidence": {"reader": 0.5}}])
+    assert "there are: reader" in str(run("decide", made, other, "--out", tmp_path / "d.jsonl").exception)
+    assert "overwrite" in str(run("decide", made, other, "--out", other).exception)
+    assert "does not exist" in str(run("decide", tmp_path / "no.json", other, "--out", tmp_path / "d").exception)
+    assert not (tmp_path / "d.jsonl").exists()
+
+
+def test_policy_show(made):
+    result = run("policy", "show", made)
+    assert result.exit_code == 0
+    assert "at most 20% of the kept answers are wrong" in result.stdout
+    assert json.loads(run("policy", "show", made, "--json").stdout) == json.loads(made.read_text())
+
+
+@pytest.mark.parametrize("verb", [["calibrate"], ["validate"], ["decide"], ["policy", "show"]])
+def test_help_has_an_example(verb):
+    result = run(*verb, "--help")
+    assert result.exit_code == 0
+    assert "Example: " in result.output
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("confide.cli.evaluate")
+    monkeypatch.setattr(sys, "argv", ["confide", "policy", "show", str(tmp_path / "none.json")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert "does not exist" in capsys.readouterr().err

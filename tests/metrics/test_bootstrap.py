@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from confide.errors import ConfideError
+from confide.metrics import Bootstrap, auroc, brier, estimate
+
+
+def rows(n, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.random(n)
+    return x, rng.random(n) < x
+
+
+def test_rows_of_a_cluster_are_drawn_together():
+    bootstrap = Bootstrap(["a", "b", "a", "c"], resamples=50)
+    weights = np.concatenate(list(bootstrap.weights(np.arange(4))))
+    assert weights.shape == (50, 4)
+    assert np.array_equal(weights[:, 0], weights[:, 2])
+    assert np.all(bootstrap.counts.sum(axis=1) == 3)
+
+
+def test_the_same_draws_whatever_the_rows_and_the_chunks():
+    bootstrap = Bootstrap(range(100), resamples=20, seed=3)
+    whole = np.concatenate(list(bootstrap.weights(np.arange(100))))
+    some = np.concatenate(list(bootstrap.weights(np.array([5, 80]), chunk=1)))
+    assert np.array_equal(whole[:, [5, 80]], some)
+    assert np.array_equal(bootstrap.counts, Bootstrap(range(100), resamples=20, seed=3).counts)
+    assert not np.array_equal(bootstrap.counts, Bootstrap(range(100), resamples=20, seed=4).counts)
+
+
+def test_a_resample_is_a_weighted_evaluation():
+    x, y = rows(60)
+    bootstrap = Bootstrap([i // 3 for i in range(60)], resamples=30)
+    sampled = bootstrap.sample(lambda w: {"auroc": auroc.resampled(x, y, w)}, np.arange(60))["auroc"]
+    assert sampled[0] == auroc(x, y)
+    weights = np.concatenate(list(bootstrap.weights(np.arange(60))))
+    expected = [auroc(np.repeat(x, w), np.repeat(y, w)) for w in weights]
+    assert sampled[1:] == pytest.approx(expected, abs=1e-12)
+
+
+def test_singletons_give_the_ordinary_standard_error():
+    x, y = rows(400)
+    bootstrap = Bootstrap(range(400), resamples=2000)
+    sampled = bootstrap.sample(lambda w: {"brier": brier.resampled(x, y, w)}, np.arange(400))["brier"]
+    expected = np.std((x - y) ** 2) / np.sqrt(400)
+    assert np.std(sampled[1:]) == pytest.approx(expected, rel=0.08)
+
+
+def test_copies_in_one_cluster_add_no_certainty():
+    x, y = rows(100)
+    copies = np.repeat(np.arange(100), 5)
+
+    def width(clusters):
+        sampled = Bootstrap(clusters, resamples=1000).sample(
+            lambda w: {"brier": brier.resampled(x[copies], y[copies], w)}, np.arange(500)
+        )
+        result = estimate(sampled["brier"])
+        return result.high - result.low
+
+    assert width(list(copies)) == pytest.approx(np.sqrt(5) * width(list(range(500))), rel=0.15)
+
+
+def test_intervals_cover_the_truth():
+    covered = 0
+    for seed in range(100):
+        x, y = rows(200, seed)
+        sampled = Bootstrap(range(200), resamples=300, seed=seed).sample(
+            lambda w, x=x, y=y: {"brier": brier.resampled(x, y, w)}, np.arange(200)
+        )
+        result = estimate(sampled["brier"])
+        covered += result.low <= 1 / 6 <= result.high
+    assert covered >= 88
+
+
+def test_estimate_leaves_out_undefined_resamples():
+    result = estimate(np.array([0.5, 0.4, np.nan, 0.6]))
+    assert result.value == 0.5
+    assert 0.4 <= result.low <= result.high <= 0.6
+    assert estimate(np.array([0.5])).as_dict() == {"value": 0.5, "low": None, "high": None}
+    assert estimate(np.array([np.nan, 0.5])).value is None
+
+
+def test_bad_input():
+    with pytest.raises(ConfideError, match="at least 0, not -1"):
+        Bootstrap([1, 2], resamples=-1)
+    with pytest.raises(ConfideError, match="no rows"):
+        Bootstrap([])

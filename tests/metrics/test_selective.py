@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from confide.metrics import aurc, coverage_at_risk, excess_aurc, risk_at_coverage, risk_coverage
+
+N = 30
+grades = arrays(np.bool_, N)
+coarse = arrays(np.int64, N, elements=st.integers(0, 9)).map(lambda x: x / 9)
+counts = arrays(np.int64, N, elements=st.integers(0, 3)).filter(lambda w: w.sum() > 0)
+METRICS = [aurc, excess_aurc, coverage_at_risk, risk_at_coverage]
+
+
+def test_by_hand():
+    # Most confident first: right, wrong, right, wrong. Risks of the first k: 0, 1/2, 1/3, 1/2.
+    x, y = [0.9, 0.7, 0.5, 0.2], [1, 0, 1, 0]
+    assert aurc(x, y) == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
+    # The oracle's risks: 0, 0, 1/3, 1/2.
+    assert excess_aurc(x, y) == pytest.approx((1 / 2) / 4)
+    assert coverage_at_risk(x, y, risk=0.1) == 0.25
+    assert coverage_at_risk(x, y, risk=1 / 3) == 0.75
+    assert risk_at_coverage(x, y, coverage=0.75) == pytest.approx(1 / 3)
+    curve = risk_coverage(x, y)
+    assert curve.coverage.tolist() == [0.25, 0.5, 0.75, 1]
+    assert curve.risk == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
+    assert curve.threshold.tolist() == x
+
+
+def test_ties_are_answered_together():
+    x, y = [0.9, 0.9, 0.2], [1, 0, 0]
+    curve = risk_coverage(x, y)
+    assert curve.coverage == pytest.approx([2 / 3, 1])
+    assert curve.risk == pytest.approx([1 / 2, 2 / 3])
+    assert coverage_at_risk(x, y, risk=0.1) == 0  # no threshold answers the right one alone
+    assert coverage_at_risk(x, y, risk=0.5) == pytest.approx(2 / 3)
+
+
+@settings(max_examples=10)
+@given(coarse, grades)
+def test_area_is_the_mean_over_random_orders_of_ties(x, y):
+    rng = np.random.default_rng(0)
+    noisy = [x + rng.random(N) * 1e-6 for _ in range(800)]
+    assert aurc(x, y) == pytest.approx(np.mean([aurc(z, y) for z in noisy]), abs=0.02)
+
+
+@given(arrays(np.float64, N, elements=st.floats(0, 1), unique=True), grades)
+def test_area_without_ties_is_the_mean_risk(x, y):
+    wrong = 1 - y[np.argsort(-x)]
+    assert aurc(x, y) == pytest.approx(np.mean(np.cumsum(wrong) / np.arange(1, N + 1)), abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.__name__)
+@given(coarse, grades, counts)
+def test_weights_are_repetition(metric, x, y, w):
+    repeated = metric(np.repeat(x, w), np.repeat(y, w))
+    assert metric(x, y, w) == pytest.approx(repeated, abs=1e-9)
+    assert metric(x, y, w.astype(float)) == pytest.approx(repeated, abs=1e-9)
+
+
+@given(coarse, grades)
+def test_oracle_has_no_excess_and_nobody_beats_it(x, y):
+    assert excess_aurc(y, y) == pytest.approx(0, abs=1e-12)
+    assert excess_aurc(x, y) >= -1e-12
+    assert risk_at_coverage(x, y, coverage=1.0) == pytest.approx(1 - y.mean())
+
+
+@given(coarse, grades)
+def test_coverage_at_risk_is_the_widest_allowed_threshold(x, y):
+    curve = risk_coverage(x, y)
+    allowed = curve.coverage[curve.risk <= 0.3 + 1e-12]
+    assert coverage_at_risk(x, y, risk=0.3) == pytest.approx(allowed.max() if len(allowed) else 0)
+
+
+def test_real_weights_lie_between_whole_ones():
+    x, y = [0.9, 0.5, 0.1], [1, 0, 1]
+    assert aurc(x, y, [1, 1, 1]) < aurc(x, y, [1, 1.5, 1]) < aurc(x, y, [1, 2, 1])

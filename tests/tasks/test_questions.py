@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from confide.errors import ConfideError
+from confide.tasks import available_tasks, load_task, read_questions
+
+ROWS: list[dict[str, object]] = [
+    {"id": "a", "kind": "short", "question": "Capital of Peru?", "answer": ["Lima"], "popularity": 7},
+    {"id": "b", "kind": "choice", "question": "Which?", "choices": ["x", "y"], "answer": 1, "domain": "d"},
+    {"id": "c", "kind": "number", "question": "2 + 2?", "answer": "4"},
+    {"id": "d", "kind": "prompt", "question": "Say hello", "label": "harmless"},
+    {"id": "e", "kind": "short", "question": "Unanswerable?", "answer": []},
+]
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_jsonl_keeps_unknown_keys(tmp_path: Path) -> None:
+    questions = read_questions(write(tmp_path / "q.jsonl", ROWS))
+    assert [question.id for question in questions] == list("abcde")
+    assert questions[0].model_dump()["popularity"] == 7
+    assert questions[4].answer == []
+
+
+def test_missing_ids_are_numbered(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", [{k: v for k, v in row.items() if k != "id"} for row in ROWS])
+    assert [question.id for question in read_questions(path)] == [f"q-{n}" for n in range(1, 6)]
+
+
+def test_csv(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text(
+        "\ufeffid,kind,question,choices,answer\n"
+        '1,choice,"Which, then?",red|green,1\n'
+        '2,choice,Which?,"[""a|b"", ""c""]",0\n'
+        '3,short,Who?,,"[""Ann"", ""Anna""]"\n'
+        '4,short,Who?,,Ann\n5,number,How many?,,"1,000"\n6,short,Who knows?,,\n',
+        encoding="utf-8",
+    )
+    one, two, three, four, five, six = read_questions(path)
+    assert (one.id, one.choices, one.answer) == ("1", ["red", "green"], 1)
+    assert two.choices == ["a|b", "c"]
+    assert (three.answer, four.answer, five.answer, six.answer) == (["Ann", "Anna"], ["Ann"], "1,000", [])
+
+
+def test_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "q.parquet"
+    pq.write_table(
+        pa.table(
+            {
+                "kind": ["short", "short"],
+                "question": ["Who?", "Where?"],
+                "answer": [["Ann"], ["Lima", "Callao"]],
+            }
+        ),
+        path,
+    )
+    assert [question.answer for question in read_questions(path)] == [["Ann"], ["Lima", "Callao"]]
+    path.write_bytes(b"no parquet")
+    with pytest.raises(ConfideError, match="not a Parquet file"):
+        read_questions(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("{", "line 2: not valid JSON"),
+        ("[1]", "line 2: a JSON object"),
+        ("[" * 100_000, "line 2: not valid JSON"),
+        ('{"kind": "riddle", "question": "?", "answer": "4"}', "line 2: kind"),
+        ('{"kind": "short", "answer": "4"}', "line 2: question"),
+        ('{"kind": "short", "question": "?"}', "line 2: the answer of a short question"),
+        (
+            '{"kind": "choice", "question": "?", "choices": ["a", "b"], "answer": 2}',
+            "line 2: answer 2 is out of range",
+        ),
+        (
+            '{"kind": "choice", "question": "?", "choices": ["a", "b"], "answer": -1}',
+            "line 2: answer -1 is out of range",
+        ),
+        (
+            '{"kind": "choice", "question": "?", "choices": ["a", "b"], "answer": "B"}',
+            "line 2: .*index from 0, not 'B'",
+        ),
+        (
+            '{"kind": "choice", "question": "?", "choices": ["a"], "answer": 0}',
+            "line 2: a choice needs at least 2",
+        ),
+        ('{"kind": "number", "question": "?", "answer": "many"}', "line 2: .*a number, not 'many'"),
+        ('{"kind": "short", "question": " ", "answer": "x"}', "line 2: the question is empty"),
+    ],
+)
+def test_bad_line(tmp_path: Path, line: str, what: str) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n" + line + "\n", encoding="utf-8")
+    with pytest.raises(ConfideError, match=f"q.jsonl, {what}"):
+        read_questions(path)
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    with pytest.raises(ConfideError, match="does not exist"):
+        read_questions(path)
+    path.write_text("\n\n", encoding="utf-8")
+    with pytest.raises(ConfideError, match="no questions"):
+        read_questions(path)
+    path.write_bytes(b'{"id": "\xff"}')
+    with pytest.raises(ConfideError, match="not UTF-8"):
+        read_questions(path)
+    write(path, [ROWS[0], ROWS[1], ROWS[0]])
+    with pytest.raises(ConfideError, match=r"1 duplicate ids \(a\)"):
+        read_questions(path)
+    table = tmp_path / "q.csv"
+    table.write_text("kind,question,answer\nshort,Who?\n", encoding="utf-8")
+    with pytest.raises(ConfideError, match="line 2: fewer values than columns"):
+        read_questions(table)
+    table.write_text("kind,question,answer\nshort,Who?,a,b\n", encoding="utf-8")
+    with pytest.raises(ConfideError, match="line 2: more values than columns"):
+        read_questions(table)
+    with pytest.raises(ConfideError, match="question files end in"):
+        read_questions(tmp_path / "q.txt")
+
+
+def test_load_task(tmp_path: Path) -> None:
+    task = load_task(str(write(tmp_path / "mine.jsonl", ROWS)))
+    assert (task.name, task.max_new_tokens, len(task.questions)) == ("mine", 128, 5)
+    assert task.grade(task.questions[0], "Lima").correct is True
+    assert task.grade(task.questions[4], "Lima").correct is None
+    assert task.agrees(task.questions[2], "4", "4.0")
+    messages = task.prompt(task.questions[1])
+    assert [message["role"] for message in messages] == ["system", "user"]
+    assert messages[1]["content"] == "Which?\nA) x\nB) y"
+    assert task.prompt(task.questions[3]) == [{"role": "user", "content": "Say hello"}]
+    assert len(load_task(str(tmp_path / "mine.jsonl"), limit=3, seed=1).questions) == 3
+
+
+def test_unknown_task_names_what_exists() -> None:
+    with pytest.raises(ConfideError, match="no task 'geografy': there is geography"):
+        load_task("geografy")
+    with pytest.raises(ConfideError, match="at least 1"):
+        load_task("geography", limit=0)
+    assert [name for name, _ in available_tasks()] == ["geography"]

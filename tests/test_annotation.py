@@ -1,0 +1,117 @@
+"""Annotation: a run killed with SIGKILL goes on and ends with the same file as an unbroken one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_model import tiny_model
+
+from confide.annotation import annotate, split_questions
+from confide.engines.transformers import TransformersEngine
+from confide.errors import ConfideError
+from confide.records import read_records
+from confide.tasks import Task, load_task
+from confide.tasks.questions import Question
+
+RUN = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_annotation import tiny_engine, tiny_task
+from confide.annotation import annotate
+annotate(tiny_engine(), tiny_task(), Path(sys.argv[1]), samples=2, batch_size=4, seed=3,
+         progress=lambda *_: time.sleep({pause}))
+"""
+
+
+def tiny_engine(*, context: int = 256) -> TransformersEngine:
+    model, tokenizer = tiny_model(context=context)
+    return TransformersEngine(model.float(), tokenizer, "tiny")
+
+
+def tiny_task(count: int = 40) -> Task:
+    questions = [
+        Question(
+            id=f"q{i}", kind="short", question=f"Which country {'is ' * (i % 3)}{i}?", answer=["France"], domain="d"
+        )
+        for i in range(count)
+    ]
+    base = load_task("geography", limit=10)
+    return Task(
+        "tiny", questions, lambda q, a: base.grade(base.questions[0], a), lambda q, a, b: a == b,
+        lambda q: [{"role": "user", "content": q.question}], 9,
+    )  # fmt: skip
+
+
+def run(path: Path, pause: float) -> subprocess.Popen[bytes]:
+    tests = str(Path(__file__).parent)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", RUN.format(tests=tests, pause=pause), str(path)], env=environment)
+
+
+def test_a_killed_run_continues_to_the_same_file(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "a" / "r.jsonl", tmp_path / "b" / "r.jsonl"
+    assert run(whole, 0).wait() == 0
+    process = run(broken, 0.3)
+    while not broken.exists() or broken.read_bytes().count(b"\n") < 8:
+        assert process.poll() is None, "finished before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    written = broken.read_bytes()
+    assert 0 < len(written) < len(whole.read_bytes())
+    # What a kill in the middle of a write leaves: half a line, in the middle of a batch.
+    lines = written.splitlines(keepends=True)
+    broken.write_bytes(b"".join(lines[:6]) + lines[6][:20])
+    assert run(broken, 0).wait() == 0
+    assert broken.read_bytes() == whole.read_bytes()
+    assert len(read_records(broken)) == 40
+
+
+def test_another_models_file_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "r.jsonl"
+    annotate(tiny_engine(), tiny_task(4), out)
+    other = tiny_engine()
+    other.name = "other"
+    with pytest.raises(ConfideError, match="already holds records of model 'tiny'"):
+        annotate(other, tiny_task(4), out)
+
+
+def test_prompts_that_do_not_fit_are_counted_and_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfideError, match=r"4 rows do not fit .* q0"):
+        annotate(tiny_engine(context=16), tiny_task(4), tmp_path / "r.jsonl")
+
+
+def test_samples_and_their_agreement_are_kept(tmp_path: Path) -> None:
+    out = tmp_path / "r.jsonl"
+    assert annotate(tiny_engine(), tiny_task(6), out, samples=3) == 6
+    for record in read_records(out):
+        assert record.samples is not None
+        assert len(record.samples) == 3
+        assert record.consistency in (0, 1 / 3, 2 / 3, 1)
+        assert len(record.logprobs) == len(record.answer_ids) == len(record.entropies)
+        assert (record.end_logprob is None) == (record.finish == "length")
+
+
+def test_questions_are_split_by_entity() -> None:
+    questions = load_task("geography", limit=1500).questions
+    for by in ("standard", "relation"):
+        splits = split_questions(questions, by, seed=1)
+        sides: dict[str, set[str]] = {}
+        for question in questions:
+            if question.id in splits:
+                sides.setdefault(str(question.entity), set()).add(splits[question.id])
+        assert all(len(side) == 1 for side in sides.values())
+        assert set(splits.values()) == {"train", "validation", "calibration", "test"}
+        if by == "relation":
+            tested = {q.domain for q in questions if splits.get(q.id) == "test"}
+            assert len(tested) == 1
+            assert not any(q.domain in tested for q in questions if splits.get(q.id) == "train")
+    with pytest.raises(ConfideError, match="annotate first"):
+        split_questions(questions, "answered-country")
