@@ -170,6 +170,10 @@ def write(work: Work, out: Path) -> None:
     }
     write_text(out, json.dumps(result, indent=1) + "\n")
     print(f"{out} written", flush=True)
+    if out == HERE / "results" / "quality.json":
+        import table
+
+        table.main()
 
 
 if __name__ == "__main__":

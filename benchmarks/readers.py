@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 ROWS = 2000
 """Training rows of the readers (the first ones of each split's training part)."""
 
+CALIBRATION, TEST = 400, 1600
+"""Rows that sources with a pass of their own are calibrated and judged on (without a GPU)."""
+
 LADDER = {
     "reader:rows": ReaderConfig(ask_tokens=0, epochs=4, learning_rate=5e-3),
-    "reader:1_words": ReaderConfig(ask_tokens=1, epochs=2),
     "reader:4_random": ReaderConfig(ask_tokens=4, start="random", epochs=2),
     "reader:4_words": ReaderConfig(ask_tokens=4, epochs=3),
     "reader:4_words_rank8": ReaderConfig(ask_tokens=4, rank=8, epochs=2),
@@ -45,7 +47,6 @@ SERVED = {
     "reader:rows": "any engine that returns log-probabilities",
     "reader:4_random": "any engine",
     "reader:4_words": "any engine",
-    "reader:1_words": "any engine",
     "reader:4_words_rank8": "in process",
     "stack": "in process",
 }
@@ -104,8 +105,8 @@ def fit(
 
 
 def untrained(parts: Parts) -> NDArray[np.int64]:
-    """The rows that no source trains on."""
-    return np.concatenate([parts["validation"], parts["calibration"], parts["test"]])
+    """The rows on which sources that need a pass of their own are judged."""
+    return np.concatenate([parts["calibration"][:CALIBRATION], parts["test"][:TEST]])
 
 
 def ladder(work: Work, records: Sequence[Record], parts: Parts) -> None:
@@ -145,7 +146,7 @@ def p_true(work: Work, records: Sequence[Record], parts: Parts) -> None:
         held = picked(records, parts["validation"])[:300]
         shares, _, _ = yes_shares(work.engine, held, range(len(PROMPTS)), progress=shown("p_true chooses"))
         chosen = choose(shares, np.array([bool(r.correct) for r in held]))
-        rows = np.concatenate([parts["calibration"][:400], parts["test"][:1600]])
+        rows = untrained(parts)
         shares, tokens, seconds = yes_shares(
             work.engine, picked(records, rows), [chosen.prompt], progress=shown("p_true")
         )
@@ -215,7 +216,7 @@ def self_ref(work: Work, records: Sequence[Record], parts: dict[int, Parts]) -> 
     def final(seed: int) -> dict[str, Any]:
         found = parts[seed]
         result = train(seed, mask=True)
-        rows = np.concatenate([found["calibration"], found["test"]])
+        rows = untrained(found)
         began = time.monotonic()
         values = read_verdicts(result.model, result.tokenizer, picked(records, rows), result.ids, batch_size=64)
         seconds = (time.monotonic() - began) / len(rows)

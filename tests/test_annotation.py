@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_model import tiny_model
 
 from confide.annotation import annotate, split_questions
 from confide.engines.transformers import TransformersEngine
@@ -18,6 +17,7 @@ from confide.errors import ConfideError
 from confide.records import read_records
 from confide.tasks import Task, load_task
 from confide.tasks.questions import Question
+from tiny_model import tiny_model
 
 RUN = """
 import sys, time

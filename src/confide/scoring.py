@@ -179,6 +179,8 @@ def _floors(scored: Sequence[Record], floors: Sequence[str], seed: int) -> None:
     held = [r for r in scored if r.split != "train"]
     values = [r.confidence.get(names[0]) for r in held] if names else [base] * len(held)
     order = np.random.default_rng(seed).permutation(len(held))
+    for record in scored:
+        record.confidence.update(dict.fromkeys(floors))
     for place, record in enumerate(held):
         if "constant" in floors:
             record.confidence["constant"] = base
