@@ -214,7 +214,6 @@ def test_help_has_an_example(verb):
 
 
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("confide.cli.evaluate")
     monkeypatch.setattr(sys, "argv", ["confide", "policy", "show", str(tmp_path / "none.json")])
     with pytest.raises(SystemExit) as stopped:
         main()

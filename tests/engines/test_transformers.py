@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from confide.engines.transformers import FIRST_STAGE, TransformersEngine, prefix_groups
+from confide.engines.prefixes import prefix_groups
+from confide.engines.transformers import FIRST_STAGE, TransformersEngine
 from confide.errors import ConfideError
 from tiny_model import tiny_model
 

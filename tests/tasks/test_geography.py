@@ -92,16 +92,24 @@ def test_traps_are_left_out() -> None:
     assert max(bare.values()) == 1
 
 
-def test_prompts_share_their_start(questions: list[Question]) -> None:
-    task = load_task("geography", limit=50)
-    assert task.max_new_tokens == 16
-    prompts = [task.prompt(question) for question in task.questions]
-    assert len({str(prompt[:-1]) for prompt in prompts}) == 1
-    assert [turn["role"] for turn in prompts[0]] == [
-        "system",
-        "user",
-        "assistant",
-        "user",
-        "assistant",
-        "user",
-    ]
+def test_prompts_carry_the_relations_examples_in_turning_order(questions: list[Question]) -> None:
+    task = load_task("geography", limit=400)
+    starts: dict[str, set[str]] = {}
+    for question in task.questions:
+        messages = task.prompt(question)
+        shown = [turn["content"] for turn in messages if turn["role"] == "user"][:-1]
+        assert messages[-1] == {"role": "user", "content": question.question}
+        assert len(shown) == len(geography.PHRASINGS[question.domain])
+        starts.setdefault(question.domain, set()).add(str(messages[:-1]))
+    # As many starts as examples: each comes last sometimes, and each start is shared by many questions.
+    assert {domain: len(found) for domain, found in starts.items()} == {
+        domain: len(phrasings) for domain, phrasings in geography.PHRASINGS.items()
+    }
+
+
+def test_nothing_in_the_examples_is_asked_about(questions: list[Question]) -> None:
+    examples = {text for pairs in geography.EXAMPLES.values() for text, _ in pairs}
+    shown = {name for name in geography.IN_EXAMPLES}
+    for question in questions:
+        assert question.question not in examples
+        assert question.entity not in shown

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from confide.engines.prefixes import crop, prefix_groups
 from confide.errors import ConfideError
 from confide.models import load_model
 from confide.signals import encode_chat, encode_text, suppressed_ids, turn_end_id
@@ -423,38 +422,3 @@ class TransformersEngine:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def crop(cache: Any, length: int) -> None:
-    """Drop what a cache holds past ``length`` tokens."""
-    if (surplus := cache.get_seq_length() - length) > 0:
-        cache.crop(-surplus)
-
-
-def prefix_groups(prompts: Sequence[list[int]]) -> tuple[list[int], list[list[int]]]:
-    """Group prompts that share at least half of their tokens; returns each one's group, and a prefix a group.
-
-    Prompts of one task and kind differ in their last question alone; a prefix is never a whole prompt.
-    """
-    order = sorted(range(len(prompts)), key=lambda i: prompts[i])
-    groups = [0] * len(prompts)
-    prefixes: list[list[int]] = []
-    for i in order:
-        prompt = prompts[i]
-        shared = _common(prefixes[-1], prompt[:-1]) if prefixes else 0
-        if prefixes and 2 * shared >= len(prompt):
-            prefixes[-1] = prefixes[-1][:shared]
-        else:
-            prefixes.append(prompt[:-1])
-        groups[i] = len(prefixes) - 1
-    alone = [groups.count(number) == 1 for number in range(len(prefixes))]
-    return groups, [[] if single else prefix for prefix, single in zip(prefixes, alone, strict=True)]
-
-
-def _common(a: list[int], b: list[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def as_numpy(tensor: Tensor) -> NDArray[np.float32]:
-    """A tensor as float32 on the CPU."""
-    return tensor.detach().float().cpu().numpy()

@@ -64,7 +64,7 @@ def load_task(name_or_path: str, *, limit: int | None = None, seed: int = 0) -> 
     if limit is not None and limit < 1:
         raise ConfideError(f"limit must be at least 1, not {limit}")
     if name_or_path == "geography":
-        from confide.tasks import geography
+        from confide.tasks import geography, phrasings
 
         return Task(
             "geography",
@@ -72,7 +72,7 @@ def load_task(name_or_path: str, *, limit: int | None = None, seed: int = 0) -> 
             geography.grade,
             geography.agrees,
             geography.prompt,
-            geography.MAX_NEW_TOKENS,
+            phrasings.MAX_NEW_TOKENS,
         )
     path = Path(name_or_path)
     if path.suffix not in FORMATS and not path.exists():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -38,12 +39,12 @@ class Grader(Protocol):
         ...
 
 
-class _Base:
+class _Base(ABC):
     """`agrees` by what is answered."""
 
+    @abstractmethod
     def grade(self, question: Question, answer: str) -> Grade:
         """Grade ``answer``."""
-        raise NotImplementedError
 
     def agrees(self, question: Question, a: str, b: str) -> bool:
         """Whether both name the same candidate; two that name none agree when their texts fold alike."""
