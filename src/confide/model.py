@@ -61,6 +61,8 @@ class ConfidenceModel:
         prompts = [self.engine.encode(messages) for messages in conversations]
         for prompt in prompts:
             self._check(len(prompt) + max_new_tokens)
+        if self.checkpoint.method == "self_ref":
+            return self._emitted(conversations, max_new_tokens)
         completions, _, kept = self.engine.generate(prompts, max_new_tokens, layers=self.layers, keep=True)
         assert kept is not None
         return self._read(kept, conversations, completions)
@@ -70,8 +72,30 @@ class ConfidenceModel:
         conversation = self._conversation(messages)
         prompt, ids = self.engine.encode(conversation), self.engine.encode_answer(answer)
         self._check(len(prompt) + len(ids))
+        if self.checkpoint.method == "self_ref":
+            from confide.signals import token_ids
+            from confide.training.self_ref_reading import read_verdicts
+
+            engine = self.engine
+            record = Record(id="0", messages=conversation, answer=answer, answer_ids=ids)
+            value = read_verdicts(engine.model, engine.tokenizer, [record], token_ids(engine.tokenizer))[0]
+            return Answer(answer, value, "self_ref", None, "stop", {"self_ref": value}, ids)
         kept, measured = self.engine.forced([prompt], [ids], layers=self.layers, measure=True)
         return self._read(kept, [conversation], [replace(measured[0], text=answer)])[0]
+
+    def _emitted(self, conversations: Sequence[list[Message]], max_new_tokens: int) -> list[Answer]:
+        """Answers of a Self-REF model, which writes its verdict itself."""
+        from confide.signals import token_ids
+        from confide.training.self_ref_reading import emit
+
+        engine = self.engine
+        written = emit(
+            engine.model, engine.tokenizer, conversations, token_ids(engine.tokenizer), max_new_tokens=max_new_tokens
+        )
+        return [
+            Answer(e.answer, e.confidence, "self_ref", None, e.finish, {"self_ref": e.confidence}, e.answer_ids)
+            for e in written
+        ]
 
     def _conversation(self, question: Conversation) -> list[Message]:
         """Messages as they are; a bare question is put behind the training prompt whose examples are most like it.

@@ -109,7 +109,7 @@ def test_prompts_carry_the_relations_examples_in_turning_order(questions: list[Q
 
 def test_nothing_in_the_examples_is_asked_about(questions: list[Question]) -> None:
     examples = {text for pairs in geography.EXAMPLES.values() for text, _ in pairs}
-    shown = {name for name in geography.IN_EXAMPLES}
+    shown = set(geography.IN_EXAMPLES)
     for question in questions:
         assert question.question not in examples
         assert question.entity not in shown

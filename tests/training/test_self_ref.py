@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+import confide
 from confide.errors import ConfideError
 from confide.records import Message, Record
 from confide.signals import add_to, encode_text, token_ids
@@ -346,6 +347,18 @@ def test_log_probability_of_given_answers(trained):
     assert values[0] == pytest.approx(by_hand, abs=1e-4)
     assert values[3] == 0
     assert values[0] > max(values[1:3])
+
+
+def test_a_loaded_model_writes_its_verdict_inline(tmp_path):
+    model, tokenizer = tiny_model()
+    train_self_ref(model, tokenizer, toy(), QUICK, tmp_path, progress=False)
+    loaded = confide.load(tmp_path)
+    conversation = [message.model_dump() for message in toy()[1].messages]
+    answer = loaded.answer(conversation, max_new_tokens=8)
+    assert answer.source == "self_ref"
+    assert "confident" not in answer.text
+    right, wrong = (loaded.confidence(conversation, text).confidence for text in ("France", "Japan"))
+    assert right > wrong
 
 
 def test_masking_leaves_wrong_answers_less_likely(tmp_path):
