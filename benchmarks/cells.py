@@ -53,8 +53,11 @@ def partition(records: Sequence[Record], split: str, seed: int) -> tuple[Parts, 
     else:
         held_out = list(RELATIONS)[seed % len(RELATIONS)]
         assigned = assign_splits(records, split, RELATIONS[held_out], seed=seed, held_out=held_out)
+    # Shuffled: the first rows of a part are a sample of it, whatever the order of annotation was.
+    shuffle = np.random.default_rng(seed)
     parts = {
-        part: np.array(sorted(where[i] for i, to in assigned.items() if to == part), dtype=np.int64) for part in SIZES
+        part: shuffle.permutation(np.array(sorted(where[i] for i, to in assigned.items() if to == part)))
+        for part in SIZES
     }
     if split == "answered-country":
         # The grader reads a country only where one is asked for: leave out rows whose text names a held-out one.
@@ -86,7 +89,6 @@ def in_process_sources(
     ):
         sources[name] = fit_on_validation(candidates, train, validation).predict(records)
     sources["constant"] = np.full(len(records), np.mean([bool(r.correct) for r in train]))
-    sources["shuffled"] = np.random.default_rng(seed).permutation(sources["stack"])
     about = {
         "layers": list(view.layers),
         "C": view.C,
@@ -104,7 +106,10 @@ def judge(
     bootstrap = Bootstrap([records[i].cluster for i in test], resamples=resamples, seed=seed)
     codes: dict[str, int] = {}
     groups = np.array([-1 if (a := records[i].answered) is None else codes.setdefault(a, len(codes)) for i in test])
-    sampled, within, counted = {}, {}, {}
+    shuffled = np.full(len(records), np.nan)
+    shuffled[test] = np.random.default_rng(seed).permutation(sources["stack"][test])
+    sources = sources | {"shuffled": shuffled}
+    sampled, within, counted, beside = {}, {}, {}, {}
     for name, raw in sources.items():
         fitting = calibration[np.isfinite(raw[calibration])]
         floor = name in ("constant", "shuffled")
@@ -115,11 +120,17 @@ def judge(
         sampled[name] = bootstrap.sample(_Statistics(values, calibrated, y[test][rows]), rows)
         within[name] = float(within_auroc(values, y[test][rows], groups=groups[rows]))
         counted[name] = len(rows)
+        if len(rows) < len(test):  # what the stack and the free signal give on the same rows
+            beside[name] = {
+                other: float(auroc(sources[other][test][rows], y[test][rows])) for other in ("stack", "logprob_sum")
+            }
     table: dict[str, Any] = {
         name: {m: estimate(v).as_dict() for m, v in found.items()} for name, found in sampled.items()
     }
     for name, row in table.items():
-        row |= {"within_answer_auroc": within[name], "n": counted[name]}
+        row |= {"within_answer_auroc": within[name], "n": counted[name]} | (
+            {"auroc_on_the_same_rows": beside[name]} if name in beside else {}
+        )
     aurocs = {name: float(auroc(sources[name][validation], y[validation])) for name in FREE}
     chosen = max(aurocs, key=lambda name: aurocs[name])
     best = {

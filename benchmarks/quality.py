@@ -148,12 +148,13 @@ def run(work: Work) -> None:
     for split, seed in plan:
         work.stage(f"in-process-{split}-{seed}", functools.partial(in_process, work, records, states, split, seed))
     work.stage("data", lambda: data_of(records))
-    readers.self_ref(work, records, {seed: parts[("standard", seed)] for seed in SEEDS})
     readers.ladder(work, records, parts[("standard", 0)])
-    readers.best(work, records, parts[("answered-country", 0)], "answered-country", 0)
     readers.equality(work, records, parts[("standard", 0)])
     readers.costs(work)
+    readers.epochs(work, records, parts[("standard", 0)])
+    readers.self_ref(work, records, {seed: parts[("standard", seed)] for seed in SEEDS})
     readers.p_true(work, records, parts[("standard", 0)])
+    readers.best(work, records, parts[("answered-country", 0)], "answered-country", 0)
     for split, seed in plan:
         work.stage(f"cell-{split}-{seed}", functools.partial(cell, work, records, split, seed))
 
@@ -166,7 +167,11 @@ def write(work: Work, out: Path) -> None:
         "versions": {n: version(n) for n in ("confide", "torch", "transformers", "peft", "trl", "scikit-learn")},
         "python": platform.python_version(),
         "cells": [stages.pop(name) for name in sorted(stages) if name.startswith("cell-")],
-        **{name: stage for name, stage in stages.items() if not name.startswith("in-process")},
+        **{
+            name: {key: value for key, value in stage.items() if key != "wrong_answer_logprob"}
+            for name, stage in stages.items()
+            if not name.startswith("in-process")
+        },
     }
     write_text(out, json.dumps(result, indent=1) + "\n")
     print(f"{out} written", flush=True)

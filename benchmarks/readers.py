@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cells import Floats, Parts
+from cells import LAYERS, Floats, Parts
 from confide.engines.transformers import Kept, TransformersEngine
 from confide.estimators.p_true import PROMPTS, choose, yes_shares
 from confide.estimators.states import collect
@@ -38,7 +38,7 @@ CALIBRATION, TEST = 400, 1600
 """Rows that sources with a pass of their own are calibrated and judged on (without a GPU)."""
 
 LADDER = {
-    "reader:rows": ReaderConfig(ask_tokens=0, epochs=4, learning_rate=5e-3),
+    "reader:rows": ReaderConfig(ask_tokens=0, epochs=3, learning_rate=5e-3),
     "reader:4_random": ReaderConfig(ask_tokens=4, start="random", epochs=2),
     "reader:4_words": ReaderConfig(ask_tokens=4, epochs=3),
     "reader:4_words_rank8": ReaderConfig(ask_tokens=4, rank=8, epochs=2),
@@ -306,15 +306,17 @@ def costs(work: Work) -> None:
         tokens = 0
         for _ in range(5):
             began = time.monotonic()
-            completions, _, kept = engine.generate(prompts, 32, keep=True)
+            engine.generate(prompts, 32)
             seconds["answer"].append(time.monotonic() - began)
+            began = time.monotonic()
+            completions, _, kept = engine.generate(prompts, 32, layers=LAYERS, keep=True)
+            seconds["answer_kept"].append(time.monotonic() - began)
             assert kept is not None
             tokens = sum(len(c.ids) for c in completions)
             for m in (0, 4, 8):
-                rows = torch.zeros(m, width)
                 began = time.monotonic()
                 with torch.no_grad():
-                    engine.read(kept, rows)
+                    engine.read(kept, torch.zeros(m, width), layers=LAYERS if m == 0 else ())
                 seconds[f"read_{m}"].append(time.monotonic() - began)
             asked = [
                 Record(id=str(i), messages=[{"role": "user", "content": f"{text} {i}"}], answer=c.text)
@@ -324,6 +326,10 @@ def costs(work: Work) -> None:
             yes_shares(engine, asked, [0], batch_size=32)
             seconds["p_true"].append(time.monotonic() - began)
         median = {name: statistics.median(values) for name, values in seconds.items()}
+        # Keeping keys, values and states costs too: it counts as reading.
+        keeping = median["answer_kept"] - median["answer"]
+        for name in ("read_0", "read_4", "read_8"):
+            median[name] += keeping
         return {
             "tokens_written": tokens,
             "median_seconds": median,
@@ -331,3 +337,25 @@ def costs(work: Work) -> None:
         }
 
     work.stage("costs", make)
+
+
+def epochs(work: Work, records: Sequence[Record], parts: Parts, rows: int = 128) -> None:
+    """A reader epoch (the second one) and a Self-REF epoch on the same rows, one after the other in one run."""
+
+    def make() -> dict[str, Any]:
+        some = [r.model_copy(update={"split": "train"}) for r in picked(records, parts["train"][:rows])]
+        fitting = make_rows(work.engine, some)
+        store = PrefixStore(work.engine, fitting, budget=8 * 10**9)
+        # Validation is the first row alone: its time is not an epoch's.
+        reader = train_reader(work.engine, fitting[1:], fitting[:1], ReaderConfig(epochs=2), store=store)
+        store.close()
+        taken = []
+        for count in (1, 2):  # the difference is an epoch without the run's set-up
+            model, tokenizer = load_model("smollm2")
+            config = SelfRefConfig(epochs=count, save_steps=10_000)
+            out = work.folder / f"epochs-{count}"
+            taken.append(train_self_ref(model, tokenizer, some, config, out, progress=False).seconds)
+        seconds = {"reader": reader.history[1]["seconds"], "self_ref": taken[1] - taken[0]}
+        return {"rows": rows, "seconds_an_epoch": seconds, "ratio": seconds["reader"] / seconds["self_ref"]}
+
+    work.stage("epochs", make)

@@ -105,9 +105,7 @@ def facts(result: dict[str, Any]) -> str:
     data, equality, costs = result["data"], result["equality"], result["costs"]
     masking, grid = result["masking"], result["self-ref-grid"]
     self_ref = [result[f"self-ref-{seed}"] for seed in range(3)]
-    reader = result["ladder"]["readers"][result["ladder"]["chosen"]]
-    epoch = mean([e["seconds"] for e in reader["history"][1:]]) / result["ladder"]["rows"]
-    own = mean([s["epoch_seconds"] / s["rows"] for s in self_ref])
+    epochs = result["epochs"]
     share = costs["share_of_answering"]
     d = masking["masked_minus_unmasked"]
     return "\n".join([
@@ -118,14 +116,60 @@ def facts(result: dict[str, Any]) -> str:
         f"- A reading with 4 ask tokens adds {share['read_4']:.1%} to answering (32 new tokens at most, batch 32, "
         f"median of five), with 8 {share['read_8']:.1%}, at the closing token alone {share['read_0']:.1%}; "
         f"`p_true` adds {share['p_true']:.1%}.",
-        f"- A reader epoch takes {epoch * 1000:.0f} ms a row from the second epoch on, a Self-REF epoch "
-        f"{own * 1000:.0f} ms: a ratio of {epoch / own:.2f}.",
+        f"- A reader epoch (4 ask tokens, the second one) takes {epochs['seconds_an_epoch']['reader']:.1f} s on "
+        f"{epochs['rows']} rows, a Self-REF epoch {epochs['seconds_an_epoch']['self_ref']:.1f} s: a ratio of "
+        f"{epochs['ratio']:.2f}.",
         f"- Self-REF: UN:CN ratio {grid['ratio']:.2f}, chosen among five with {grid['rows']} rows, {grid['epochs']} "
         f"epoch each; final runs with {self_ref[0]['rows']} rows and one epoch.",
         f"- Masking: after training, the mean log-probability of {masking['n']} of the model's own wrong answers to "
         f"test questions is {masking['masked']:.2f} with the mask and {masking['unmasked']:.2f} without "
         f"({masking['base']:.2f} before); paired difference {d['value']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}].",
     ])  # fmt: skip
+
+
+def goals(result: dict[str, Any]) -> str:
+    """Each goal with what every seed gave; reached only if all seeds reach it."""
+    splits = cells_by_split(result)
+    lines = ["| goal | seeds 0, 1, 2 | reached |", "|---|---|---|"]
+
+    def row(goal: str, values: list[float], reached: bool, shape: str = "+.3f") -> None:
+        lines.append(f"| {goal} | {', '.join(format(v, shape) for v in values)} | {'yes' if reached else '**no**'} |")
+
+    def ahead(split: str, other: str, metric: str) -> list[dict[str, float]]:
+        found = []
+        for cell in splits[split]:
+            name = {"best": cell["free_best_on_test"][metric], "chosen": cell["free_chosen_on_validation"]}.get(
+                other, other
+            )
+            found.append(next(d for d in cell["differences"] if d["b"] == name and d["metric"] == metric))
+        return found
+
+    for other, least in (("best", 0.04), ("answer_only", 0.08), ("answer_only_table", 0.08), ("question_only", 0.08),
+                         ("probe_logprobs", -0.015)):  # fmt: skip
+        values = [d["value"] for d in ahead("standard", other, "auroc")]
+        name = "the best free source on test" if other == "best" else f"`{other}`"
+        row(f"standard, AUROC above {name} by {least:+.3f}", values, min(values) >= least)
+    values = [d["value"] for d in ahead("standard", "best", "brier")]
+    row("standard, Brier below the best free source on test by 0.01", values, max(values) <= -0.01)
+    values = [cell["sources"]["stack"]["ece"]["value"] for cell in splits["standard"]]
+    row("standard, ECE(10) at most 0.04", values, max(values) <= 0.04, ".3f")
+    for split in ("answered-country", "relation"):
+        for other, name in (
+            ("chosen", "the free source chosen on validation"),
+            ("best", "the best free source on test"),
+        ):
+            low = [d["low"] for d in ahead(split, other, "auroc")]
+            row(f"{SPLITS[split]}, AUROC against {name}: lower end above −0.01", low, min(low) > -0.01)
+            high = [d["high"] for d in ahead(split, other, "log_loss")]
+            row(f"{SPLITS[split]}, log loss against {name}: upper end below +0.01", high, max(high) < 0.01)
+    equality, costs, epochs = result["equality"], result["costs"]["share_of_answering"], result["epochs"]["ratio"]
+    row("exported answers equal, share of test questions", [equality["equal"] / equality["questions"]],
+        equality["equal"] == equality["questions"], ".4f")  # fmt: skip
+    row("reading, share of answering, at most 0.1", [costs["read_4"]], costs["read_4"] <= 0.1, ".3f")
+    row("reader epoch, share of a Self-REF epoch, at most 0.2", [epochs], epochs <= 0.2, ".2f")
+    high = [result["masking"]["masked_minus_unmasked"]["high"]]
+    row("masking lowers wrong answers' log-probability: upper end below 0", high, high[0] < 0)
+    return "\n".join(lines)
 
 
 def put(path: Path, parts: dict[str, str]) -> None:
@@ -146,7 +190,7 @@ def main() -> None:
         HERE.parent / "docs" / "quality.md",
         {
             "sources": sources_table(result, ORDER), "differences": differences_table(result),
-            "ladder": ladder_table(result), "facts": facts(result),
+            "ladder": ladder_table(result), "facts": facts(result), "goals": goals(result),
         },
     )  # fmt: skip
 

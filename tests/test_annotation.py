@@ -83,9 +83,21 @@ def test_another_models_file_is_refused(tmp_path: Path) -> None:
         annotate(other, tiny_task(4), out)
 
 
+def test_other_questions_or_splits_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "r.jsonl"
+    annotate(tiny_engine(), tiny_task(4), out, splits={"q0": "train", "q1": "test"})
+    with pytest.raises(ConfideError, match="other questions or splits"):
+        annotate(tiny_engine(), tiny_task(4), out, splits={"q0": "test", "q1": "train"})
+    with pytest.raises(ConfideError, match="other questions or splits"):
+        annotate(tiny_engine(), tiny_task(1), out)
+    with pytest.raises(ConfideError, match=r"\.jsonl"):
+        annotate(tiny_engine(), tiny_task(1), tmp_path / "r.parquet")
+
+
 def test_prompts_that_do_not_fit_are_counted_and_named(tmp_path: Path) -> None:
     with pytest.raises(ConfideError, match=r"4 rows do not fit .* q0"):
         annotate(tiny_engine(context=16), tiny_task(4), tmp_path / "r.jsonl")
+    assert not (tmp_path / "r.jsonl").exists()
 
 
 def test_samples_and_their_agreement_are_kept(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def test_a_half_written_last_line_is_repaired_and_nothing_else(tmp_path: Path) -
         assert [r.id for r in writer.done] == ["0", "1", "2"]
         writer.write([Record(id="3")])
     assert [r.id for r in read_records(path)] == ["0", "1", "2", "3"]
+    path.write_bytes(whole.encode() + '{"id": "3", "answer": "ü'.encode()[:-1])  # cut inside a character
+    with RecordWriter(path) as writer:
+        assert len(writer.done) == 3
+        writer.write([Record(id="3")])
+    assert [r.id for r in read_records(path)] == ["0", "1", "2", "3"]
     path.write_text(whole.rstrip("\n"))  # whole, but its line end is missing
     with RecordWriter(path) as writer:
         writer.write([Record(id="3")])

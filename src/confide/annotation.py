@@ -49,11 +49,15 @@ def annotate(
             not fit the model's context (they are counted and named).
     """
     questions = [q for q in task.questions if splits is None or q.id in splits]
+    if out.suffix == ".parquet":
+        raise ConfideError("records are appended as they are produced: give --out a .jsonl file")
+    prompts = {q.id: engine.encode(task.prompt(q)) for q in questions}
+    check_context(prompts, task.max_new_tokens, engine.context)
     with locked(out.parent), RecordWriter(out) as writer:
-        _check_same_run(writer.done, engine, task, out)
+        _check_same_run(
+            writer.done, engine, task, {q.id: None if splits is None else splits[q.id] for q in questions}, out
+        )
         done = {record.id for record in writer.done}
-        prompts = {q.id: engine.encode(task.prompt(q)) for q in questions}
-        check_context(prompts, task.max_new_tokens, engine.context)
         groups = dict(zip(prompts, engine.share_prefixes(list(prompts.values())), strict=True))
         order = sorted(questions, key=lambda q: (groups[q.id], len(prompts[q.id]), q.id))
         batches = []
@@ -124,11 +128,23 @@ def check_context(prompts: Mapping[str, Sequence[int]], room: int, context: int)
         raise ConfideError(f"{len(too_long)} rows do not fit the model's context of {context} tokens: {shown}")
 
 
-def _check_same_run(done: Sequence[Record], engine: TransformersEngine, task: Task, out: Path) -> None:
+def _check_same_run(
+    done: Sequence[Record],
+    engine: TransformersEngine,
+    task: Task,
+    splits: Mapping[str, str | None],
+    out: Path,
+) -> None:
     for record in done:
         if record.model != engine.name or record.task != task.name:
             raise ConfideError(
                 f"{out} already holds records of model {record.model!r} on task {record.task!r}; "
+                "choose another file or delete it"
+            )
+        # Another draw of questions or splits would put an entity on two sides.
+        if record.id not in splits or record.split != splits[record.id]:
+            raise ConfideError(
+                f"{out} already holds a run with other questions or splits (limit, seed or by); "
                 "choose another file or delete it"
             )
 

@@ -52,7 +52,8 @@ class Checkpoint:
         """This checkpoint with its reader taken from the engine's vocabulary rows."""
         if self.method != "reader" or not self.about["signals"][CONFIDENCE.name]["reads"]:
             return self
-        return replace(self, reader=reader_from_rows(engine))
+        asks = len(self.about["signals"][CONFIDENCE.name]["ask_ids"])
+        return replace(self, reader=reader_from_rows(engine, asks))
 
 
 def save_checkpoint(
@@ -69,6 +70,8 @@ def save_checkpoint(
     # Servers that read this (vLLM does not) then never write a new token into an answer.
     model.generation_config.suppress_tokens = sorted(ids.all)
     folder.mkdir(parents=True, exist_ok=True)
+    # Written last: a folder with this file is whole.
+    (folder / ABOUT).unlink(missing_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     view, arrays = stack.to_arrays()
@@ -93,6 +96,7 @@ def save_checkpoint(
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read ``confide.json`` and arrays; a folder without them is a plain model. Broken ones raise `ConfideError`."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     if not (folder / ABOUT).exists():
@@ -102,7 +106,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         if about.get("schema") != 1:
             raise ConfideError(f"{folder / ABOUT} has schema {about.get('schema')!r}; this version reads schema 1")
         stack = Stack.from_arrays(about["stack"], load_file(folder / ARRAYS)) if (folder / ARRAYS).exists() else None
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise ConfideError(f"{folder} is not a readable confide checkpoint: {error}") from None
     return Checkpoint(about, stack)
 
@@ -110,8 +114,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def write_rows(model: Any, cn: int, un: int, asks: tuple[int, ...], reader: Reader) -> None:
     """Put a reader into vocabulary rows: mean row ± half the verdict direction, and the ask embeddings.
 
-    The mean row's logit is the mean of all logits, so that neither verdict is ever the likeliest token; what they
-    share cancels in z.
+    The mean row's logit is the mean of all logits, far below the likeliest token's, so a verdict is not written by
+    chance where an engine does not suppress it; what the two rows share cancels in z.
     """
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     with torch.no_grad():
@@ -123,11 +127,11 @@ def write_rows(model: Any, cn: int, un: int, asks: tuple[int, ...], reader: Read
             embedding[row] = ask.to(embedding)
 
 
-def reader_from_rows(engine: TransformersEngine) -> Reader:
-    """The reader whose rows an engine's model carries."""
+def reader_from_rows(engine: TransformersEngine, ask_tokens: int | None = None) -> Reader:
+    """The reader whose rows an engine's model carries (``ask_tokens`` None: all that there are)."""
     from confide.training.reader import Reader
 
-    ids = token_ids(engine.tokenizer)
+    ids = token_ids(engine.tokenizer, CONFIDENCE, ask_tokens)
     head = engine.model.get_output_embeddings().weight.detach()
     ask = engine.model.get_input_embeddings().weight.detach()[list(ids.ask)].float()
     return Reader(ask.clone(), head[ids.cn].float() - head[ids.un].float())

@@ -139,7 +139,10 @@ class ConfidenceModel:
                 self.engine.read(kept, layers=self.layers)
                 read = stack.read(States(self.layers, stacked(kept, self.layers)), records)
                 for i, values in enumerate(sources):
-                    values["stack"] = float(read.confidence[i])
+                    for name, column in (
+                        ("stack", read.confidence), ("probe", read.probe), ("probe_logprobs", read.ungated)
+                    ):  # fmt: skip
+                        values[name] = None if np.isnan(column[i]) else float(column[i])
                     familiarity[i] = float(read.familiarity[i])
         best = "stack" if self.checkpoint.stack else "reader" if self.checkpoint.reader else "logprob_sum"
         return [

@@ -185,17 +185,23 @@ class RecordWriter:
         self.path = path
         self.done: list[Record] = []
         if path.exists():
-            text = read_text(path)
-            self.done = parse_lines(text, str(path), repair=True)
-            if not text.endswith("\n") and text:
-                last = text.rsplit("\n", 1)[-1]
-                whole = len(self.done) == sum(1 for line in text.split("\n") if line.strip())
+            data = path.read_bytes()
+            # What follows the last line end is whole only if it parses; a kill may have cut it inside a character.
+            body, last = data[: data.rfind(b"\n") + 1], data[data.rfind(b"\n") + 1 :]
+            try:
+                self.done = parse_lines(body.decode(), str(path))
+            except UnicodeDecodeError as error:
+                raise ConfideError(f"{path} is not UTF-8 text (byte {error.start})") from None
+            try:
+                self.done += [Record.model_validate_json(last)] if last.strip() else []
+                ending = b"\n" if last.strip() else b""
+            except ValidationError:
+                last, ending = b"", b""
+            if body + last + ending != data:
                 with open(path, "r+b") as handle:
-                    if whole:
-                        handle.seek(0, os.SEEK_END)
-                        handle.write(b"\n")
-                    else:
-                        handle.truncate(path.stat().st_size - len(last.encode()))
+                    handle.truncate(len(body) + len(last))
+                    handle.seek(0, os.SEEK_END)
+                    handle.write(ending)
         self._handle = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
 
     def write(self, records: Iterable[Record]) -> None:

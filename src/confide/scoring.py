@@ -101,9 +101,12 @@ def _read(
     wanted: Sequence[str],
     progress: Progress | None,
 ) -> None:
+    from confide.annotation import check_context
     from confide.estimators.states import collect
 
     checkpoint, engine = model.checkpoint, model.engine
+    lengths = {r.id: [*engine.encode(r.messages), *(r.answer_ids or engine.encode_answer(r.answer))] for r in new}
+    check_context(lengths, 1 + (len(checkpoint.reader.ask) if checkpoint.reader else 0), engine.context)
     spent = 0.0
 
     def verdict(kept: object) -> NDArray[np.float64]:
@@ -156,10 +159,12 @@ def _p_true(model: ConfidenceModel, scored: Sequence[Record], new: Sequence[Reco
 
 def _text(scored: Sequence[Record], new: Sequence[Record], source: str) -> None:
     from confide.estimators.text import STRENGTHS, AnswerTable, TextPrior, fit_on_validation
+    from confide.training.rows import check_labels
 
     graded = [record for record in scored if record.correct is not None]
     train = [record for record in graded if record.split == "train"]
     validation = [record for record in graded if record.split == "validation"]
+    check_labels(train)
     candidates: list[TextPrior] | list[AnswerTable]
     if source == "answer_only_table":
         candidates = [AnswerTable(strength) for strength in (1.0, 2.0, 5.0)]
@@ -173,8 +178,9 @@ def _floors(scored: Sequence[Record], floors: Sequence[str], seed: int) -> None:
     """``constant``: the base rate of train rows (of all, without splits); ``shuffled``: the best source, shuffled."""
     if not floors:
         return
-    train = [r for r in scored if r.split == "train" and r.correct is not None] or scored
-    base = float(np.mean([bool(r.correct) for r in train]))
+    graded = [r for r in scored if r.correct is not None]
+    train = [r for r in graded if r.split == "train"] or graded
+    base = float(np.mean([bool(r.correct) for r in train])) if train else 0.5
     names = [name for name in ("stack", "reader", "logprob_sum", "given") if name in scored[0].confidence]
     held = [r for r in scored if r.split != "train"]
     values = [r.confidence.get(names[0]) for r in held] if names else [base] * len(held)

@@ -105,13 +105,15 @@ def test_samples_are_seeded_and_come_beside_the_greedy_answer() -> None:
 
 def test_prompts_are_grouped_by_how_they_start() -> None:
     first, second = [1] * 20, [2] * 30
-    groups, prefixes = prefix_groups([[*first, 5, 6], [*second, 7], [*first, 8], [9, 9, 9], [*second, 3, 4]])
+    prompts = [[*first, 5, 6], [*second, 7], [*first, 8], [9, 9, 9], [*second, 3, 4], [4, 4], [7, 8, 9]]
+    groups, prefixes = prefix_groups(prompts)
     assert groups[0] == groups[2]
     assert groups[1] == groups[4]
     assert len({groups[0], groups[1], groups[3]}) == 3
     assert prefixes[groups[0]] == first
     assert prefixes[groups[1]] == second
     assert prefixes[groups[3]] == []
+    assert groups[3] == groups[5] == groups[6]  # alone, so batched together
 
 
 def test_a_prompt_that_does_not_fit_is_refused() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from confide.errors import ConfideError
 from confide.estimators.familiarity import AnswerFamiliarity, QuestionFamiliarity, answer_key
 from confide.estimators.free import free_confidence, free_features
 from confide.estimators.probe import Probe, View
@@ -153,3 +154,31 @@ def test_views_fit_any_depth() -> None:
     for depth in (1, 2, 30, 80):
         views = candidate_views(depth)
         assert all(1 <= layer <= depth for view in views for layer in view.layers)
+
+
+def test_without_token_probabilities_there_is_no_confidence() -> None:
+    stack, (records, states) = fitted(), world(20, 7)
+    bare = [r.model_copy(update={"logprobs": []}) for r in records]
+    assert np.isnan(stack.read(states, bare).confidence).all()
+
+
+def test_answers_that_never_come_twice_still_make_a_stack() -> None:
+    records, states = world(200, 8)
+    single = [r.model_copy(update={"answer": f"answer {i}"}) for i, r in enumerate(records)]
+    read = Stack.fit(VIEW, 2, states, single).read(states, single)
+    assert np.isfinite(read.confidence).all()
+
+
+def test_one_entity_with_a_label_is_refused() -> None:
+    records, states = world(50, 9)
+    one = [r.model_copy(update={"correct": i != 0}) for i, r in enumerate(records)]
+    with pytest.raises(ConfideError, match="wrong answers about at least 2 entities; there are 1"):
+        Stack.fit(VIEW, 2, states, one)
+
+
+def test_the_last_resort_never_falls_with_the_answer_probability() -> None:
+    records, states = world(400, 10)
+    upside_down = [r.model_copy(update={"correct": sum(r.logprobs) < -2}) for r in records]
+    model = Stack.fit(VIEW, 2, states, upside_down).new_question
+    p = np.linspace(0.001, 0.999, 50)
+    assert np.all(np.diff(model.predict(np.column_stack([p, np.log(p / (1 - p))]))) >= -1e-12)

@@ -102,7 +102,7 @@ def main() -> None:
     register()
     try:
         app()
-    except ConfideError as error:
+    except (ConfideError, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"confide: {error}", style="red"))
         sys.exit(2)
 

@@ -33,6 +33,11 @@ def ask(
         raise ConfideError("the question is empty")
     loaded_policy = Policy.load(policy) if policy else None
     answer = load(model).answer(question, max_new_tokens=max_new_tokens)
+    if loaded_policy and loaded_policy.source not in answer.sources:
+        raise ConfideError(
+            f"the policy decides on {loaded_policy.source}, which this model does not give with an answer; "
+            f"it gives {', '.join(answer.sources)}"
+        )
     data: dict[str, object] = {
         "answer": answer.text,
         "confidence": answer.confidence,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,8 +29,11 @@ def prefix_groups(prompts: Sequence[list[int]]) -> tuple[list[int], list[list[in
         else:
             prefixes.append(prompt[:-1])
         groups[i] = len(prefixes) - 1
-    alone = [groups.count(number) == 1 for number in range(len(prefixes))]
-    return groups, [[] if single else prefix for prefix, single in zip(prefixes, alone, strict=True)]
+    # Prompts that share nothing make one group without a prefix, so that they are still batched together.
+    sizes = Counter(groups)
+    kept = [number for number in range(len(prefixes)) if sizes[number] > 1]
+    renamed = {number: place for place, number in enumerate(kept)}
+    return [renamed.get(group, len(kept)) for group in groups], [*(prefixes[number] for number in kept), []]
 
 
 def _common(a: list[int], b: list[int]) -> int:

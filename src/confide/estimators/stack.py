@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.engines.transformers import POSITIONS
+from confide.errors import ConfideError
 from confide.estimators.familiarity import AnswerFamiliarity, QuestionFamiliarity, answer_key
 from confide.estimators.free import free_features
 from confide.estimators.probe import Probe, View
@@ -100,9 +101,12 @@ class Stack:
         from sklearn.model_selection import GroupKFold
 
         right = np.array([bool(record.correct) for record in records])
-        features, keys = view.select(states), np.array([answer_key(record) for record in records])
         clusters = np.array([record.cluster for record in records])
-        folds = min(FOLDS, len(set(clusters)))
+        for label, name in ((True, "right"), (False, "wrong")):
+            if (found := len(set(clusters[right == label]))) < 2:
+                raise ConfideError(f"a stack needs {name} answers about at least 2 entities; there are {found}")
+        features, keys = view.select(states), np.array([answer_key(record) for record in records])
+        folds = min(FOLDS, *(len(set(clusters[right == label])) for label in (True, False)))
         z, seen = np.zeros(len(records)), np.zeros(len(records))
         for inside, held in GroupKFold(folds, shuffle=True, random_state=seed).split(features, groups=clusters):
             z[held] = Probe.fit_features(view, features[inside], right[inside]).z_features(features[held])
@@ -117,7 +121,10 @@ class Stack:
             questions=QuestionFamiliarity.fit(
                 question_layer, prompt_states(states, question_layer), clusters.tolist(), seed
             ),
-            familiar=Logistic.fit(_familiar(z, seen, free), right, seen / (seen + answers.half)),
+            # Where no answer ever comes twice there is nothing familiar, and the weights would all be 0.
+            familiar=Logistic.fit(
+                _familiar(z, seen, free), right, seen / (seen + answers.half) if seen.any() else None
+            ),
             new_answer=Logistic.fit(free, right),
             new_question=_rising(probability, right),
             ungated=Logistic.fit(np.column_stack([z, free]), right),
@@ -132,11 +139,13 @@ class Stack:
         q = self.questions.predict(prompt_states(states, self.questions.layer))
         on_ground = a * self.familiar.predict(_familiar(z, seen, free)) + (1 - a) * self.new_answer.predict(free)
         off_ground = self.new_question.predict(probability_matrix(records))
+        # Without token probabilities there is nothing to stack: not available, never a guess.
+        known = np.where([bool(record.logprobs) for record in records], 1.0, np.nan)
         return Reading(
-            confidence=q * on_ground + (1 - q) * off_ground,
+            confidence=known * (q * on_ground + (1 - q) * off_ground),
             familiarity=q * a,
             probe=1 / (1 + np.exp(-z)),
-            ungated=self.ungated.predict(np.column_stack([z, free])),
+            ungated=known * self.ungated.predict(np.column_stack([z, free])),
         )
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -198,7 +207,7 @@ def prompt_states(states: States, layer: int) -> NDArray[np.float32]:
 
 
 def probability_matrix(records: Sequence[Record]) -> Floats:
-    """[n, 2]: the answer's probability and its logit; a logistic model on them rises with ``logprob_sum``."""
+    """[n, 2]: the answer's probability and its logit, clipped at one in a million, below which answers tie."""
     p = np.clip(np.exp([sum(r.logprobs) for r in records]), CLIP, 1 - CLIP)
     return np.column_stack([p, np.log(p / (1 - p))])
 
@@ -216,10 +225,10 @@ def _pairs(ramps: Sequence[Sequence[float]]) -> tuple[tuple[float, float], tuple
 
 def _rising(probability: Floats, right: NDArray[np.bool_]) -> Logistic:
     """A model of the answer's probability that never falls: a column with a negative weight is left out."""
-    model = Logistic.fit(probability, right)
-    for column in np.flatnonzero(model.weight < 0):
-        kept = probability.copy()
-        kept[:, column] = 0.0
+    kept = probability.copy()
+    model = Logistic.fit(kept, right)
+    while (model.weight < 0).any():
+        kept[:, model.weight < 0] = 0.0  # a constant column gets the weight 0
         model = Logistic.fit(kept, right)
     return model
 

@@ -89,7 +89,12 @@ def train_confidence(
     for rows in (train, validation):
         check_labels(rows)
     check_context(
-        {r.id: [*engine.encode(r.messages), *r.answer_ids] for r in [*train, *validation]}, 66, engine.context
+        {
+            r.id: [*engine.encode(r.messages), *(r.answer_ids or engine.encode_answer(r.answer))]
+            for r in [*train, *validation]
+        },
+        1 + max((config.ask_tokens for config in options.candidates), default=0),
+        engine.context,
     )
     with locked(out):
         depth = len(engine.blocks)

@@ -25,7 +25,7 @@ from confide.training.rows import Row
 
 def parse_size(text: str) -> int:
     """``"4GB"`` → 4_000_000_000 bytes; raises `ConfideError` on anything else than a number and KB, MB, GB."""
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kmg]?)i?b?\s*", text.lower())
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)i?b?\s*", text.lower())
     if not match:
         raise ConfideError(f"{text!r} is not a size; write it like 4GB or 500MB")
     return int(float(match[1]) * {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[match[2]])
