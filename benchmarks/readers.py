@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -296,13 +297,7 @@ def costs(work: Work) -> None:
         text = "Write a long story about a city, its harbour and the people who live there, please: number"
         prompts = [engine.encode([{"role": "user", "content": f"{text} {i}"}]) for i in range(32)]
         width = engine.model.config.hidden_size
-        seconds: dict[str, list[float]] = {
-            "answer": [],
-            "read_0": [],
-            "read_4": [],
-            "read_8": [],
-            "p_true": [],
-        }
+        seconds: dict[str, list[float]] = defaultdict(list)
         tokens = 0
         for _ in range(5):
             began = time.monotonic()

@@ -96,18 +96,17 @@ def ladder_table(result: dict[str, Any]) -> str:
             f"| `{name}`{chosen} | {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}] | {len(seconds)} | "
             f"{mean(seconds):.0f} | {about['tokens']} | {about['served']} |"
         )
-    best = cell["sources"]["probe"]["auroc"]
-    lines.append(f"| `probe` | {best['value']:.3f} [{best['low']:.3f}, {best['high']:.3f}] | – | – | 1 | in process |")
+    beside = cell["sources"][ladder["chosen"]]["auroc_on_the_same_rows"]
+    lines += [f"| `{name}`, the same test rows | {value:.3f} | – | – | – | – |" for name, value in beside.items()]
     return "\n".join(lines)
 
 
 def facts(result: dict[str, Any]) -> str:
     data, equality, costs = result["data"], result["equality"], result["costs"]
-    masking, grid = result["masking"], result["self-ref-grid"]
-    self_ref = [result[f"self-ref-{seed}"] for seed in range(3)]
+    grid = result["self-ref-grid"]
+    self_ref = [result[name] for name in sorted(result) if re.fullmatch(r"self-ref-\d", name)]
     epochs = result["epochs"]
     share = costs["share_of_answering"]
-    d = masking["masked_minus_unmasked"]
     return "\n".join([
         f"- Questions: {data['questions']:,}, {data['accuracy']:.1%} answered right, {data['cut']:.1%} cut, "
         f"{data['no_answer']:.1%} name no candidate, {data['answer_tokens']:.1f} tokens an answer.",
@@ -120,11 +119,18 @@ def facts(result: dict[str, Any]) -> str:
         f"{epochs['rows']} rows, a Self-REF epoch {epochs['seconds_an_epoch']['self_ref']:.1f} s: a ratio of "
         f"{epochs['ratio']:.2f}.",
         f"- Self-REF: UN:CN ratio {grid['ratio']:.2f}, chosen among five with {grid['rows']} rows, {grid['epochs']} "
-        f"epoch each; final runs with {self_ref[0]['rows']} rows and one epoch.",
+        f"epoch each; final runs with {self_ref[0]['rows'] if self_ref else 0} rows and one epoch.",
+        *([masked(result["masking"])] if "masking" in result else []),
+    ])  # fmt: skip
+
+
+def masked(masking: dict[str, Any]) -> str:
+    d = masking["masked_minus_unmasked"]
+    return (
         f"- Masking: after training, the mean log-probability of {masking['n']} of the model's own wrong answers to "
         f"test questions is {masking['masked']:.2f} with the mask and {masking['unmasked']:.2f} without "
-        f"({masking['base']:.2f} before); paired difference {d['value']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}].",
-    ])  # fmt: skip
+        f"({masking['base']:.2f} before); paired difference {d['value']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]."
+    )
 
 
 def goals(result: dict[str, Any]) -> str:
@@ -167,8 +173,9 @@ def goals(result: dict[str, Any]) -> str:
         equality["equal"] == equality["questions"], ".4f")  # fmt: skip
     row("reading, share of answering, at most 0.1", [costs["read_4"]], costs["read_4"] <= 0.1, ".3f")
     row("reader epoch, share of a Self-REF epoch, at most 0.2", [epochs], epochs <= 0.2, ".2f")
-    high = [result["masking"]["masked_minus_unmasked"]["high"]]
-    row("masking lowers wrong answers' log-probability: upper end below 0", high, high[0] < 0)
+    if "masking" in result:
+        high = [result["masking"]["masked_minus_unmasked"]["high"]]
+        row("masking lowers wrong answers' log-probability: upper end below 0", high, high[0] < 0)
     return "\n".join(lines)
 
 
