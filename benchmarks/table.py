@@ -113,7 +113,8 @@ def facts(result: dict[str, Any]) -> str:
         f"- Answers of the exported checkpoint equal the base model's token for token on {equality['equal']:,} "
         f"of {equality['questions']:,} test questions.",
         f"- A reading with 4 ask tokens adds {share['read_4']:.1%} to answering (32 new tokens at most, batch 32, "
-        f"median of five), with 8 {share['read_8']:.1%}, at the closing token alone {share['read_0']:.1%}; "
+        f"median of five), with 8 {share['read_8']:.1%}, at the closing token alone "
+        f"{share['read_0']:+.1%} (within the noise of this run); "
         f"`p_true` adds {share['p_true']:.1%}.",
         f"- A reader epoch (4 ask tokens, the second one) takes {epochs['seconds_an_epoch']['reader']:.1f} s on "
         f"{epochs['rows']} rows, a Self-REF epoch {epochs['seconds_an_epoch']['self_ref']:.1f} s: a ratio of "
@@ -121,7 +122,23 @@ def facts(result: dict[str, Any]) -> str:
         f"- Self-REF: UN:CN ratio {grid['ratio']:.2f}, chosen among five with {grid['rows']} rows, {grid['epochs']} "
         f"epoch each; final runs with {self_ref[0]['rows'] if self_ref else 0} rows and one epoch.",
         *([masked(result["masking"])] if "masking" in result else []),
+        *same_rows(result),
     ])  # fmt: skip
+
+
+def same_rows(result: dict[str, Any]) -> list[str]:
+    """Sources judged on fewer rows, beside the stack and the free signal on those rows (means over seeds)."""
+    lines = []
+    for source in ("reader", "self_ref", "p_true"):
+        found = [c["sources"][source] for c in result["cells"] if c["split"] == "standard" and source in c["sources"]]
+        if found:
+            beside = {n: mean([f["auroc_on_the_same_rows"][n] for f in found]) for n in ("stack", "logprob_sum")}
+            own = mean([f["auroc"]["value"] for f in found])
+            lines.append(
+                f"- `{source}` on its own test rows ({found[0]['n']:,} a seed, seeds: {len(found)}): AUROC {own:.3f}; "
+                f"`stack` {beside['stack']:.3f} and `logprob_sum` {beside['logprob_sum']:.3f} on the same rows."
+            )
+    return lines
 
 
 def masked(masking: dict[str, Any]) -> str:
