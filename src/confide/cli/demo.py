@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 QUESTIONS = {False: 1500, True: 600}
-MAX_RISK = 0.2
+MAX_RISK = 0.3
 
 
 def demo(
