@@ -54,7 +54,8 @@ class Record(BaseModel):
     ``answered`` is the candidate that the grader recognised in the answer (None: it named none);
     ``logprobs`` and ``entropies`` (nats) are those of the answer-span tokens, ``end_logprob`` that of the closing
     token; ``confidence`` maps a source to a value or None
-    (not available, never 0). A bare number as ``confidence`` is the source ``given``.
+    (not available, never 0). A bare number as ``confidence`` is the source ``given``. ``option_logprobs`` holds log p
+    of every choice (nats a token, in the order of ``choices``) where the answer is the likeliest of them.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -67,6 +68,7 @@ class Record(BaseModel):
     split: Split | None = None
     messages: list[Message] = Field(default_factory=list)
     choices: list[str] | None = None
+    option_logprobs: list[float] | None = None
     answer: str = ""
     answer_ids: list[int] = Field(default_factory=list)
     logprobs: list[float] = Field(default_factory=list)
