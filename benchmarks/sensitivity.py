@@ -1,0 +1,244 @@
+"""What the training choices matter: masking, ratio, KL weight, rank, ask tokens and rows, one at a time, one seed.
+
+    python benchmarks/sensitivity.py            # all of it; a killed run continues
+    python benchmarks/sensitivity.py --report   # only puts the tables together
+
+Reuses the annotated records and states of ``quality.py`` (its work folder) and its standard split, first seed. Readers
+and the stack are judged raw by AUROC and, calibrated on validation rows, by Brier score; nothing is chosen here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cells import DEPTH, Floats, Parts, partition
+from confide.estimators.stack import Stack, candidate_views, question_layer
+from confide.estimators.states import States
+from confide.files import write_text
+from confide.metrics import auroc, brier
+from confide.metrics.bootstrap import Bootstrap, estimate
+from confide.models import load_model
+from confide.policies import PlattCalibrator
+from confide.records import Record
+from confide.training.pipeline import choose_view
+from confide.training.prefixes import PrefixStore
+from confide.training.reader import ReaderConfig, score_rows, train_reader
+from confide.training.rows import make_rows
+from confide.training.self_ref import SelfRefConfig, answer_log_probability, read_verdicts, train_self_ref
+from quality import HERE, Work, records_of, shown, states_of
+from table import put
+
+TEST, VALIDATION, EPOCHS = 1200, 400, 2
+BASE_ROWS = 1000
+COUNTS = (250, 500, 1000, 2000, 4000)
+READERS: dict[str, tuple[int, ReaderConfig]] = {
+    **{f"ask tokens {m}": (BASE_ROWS, ReaderConfig(ask_tokens=m, epochs=EPOCHS)) for m in (0, 1, 2, 4, 8, 16)},
+    **{f"rows {n}": (n, ReaderConfig(epochs=EPOCHS)) for n in COUNTS if n != BASE_ROWS},
+    **{f"rank {r}": (BASE_ROWS, ReaderConfig(epochs=EPOCHS, rank=r)) for r in (2, 8, 32)},
+}
+SELF_REF_ROWS = 400
+SELF_REF_BASE = SelfRefConfig(epochs=1, max_rows=SELF_REF_ROWS)
+SELF_REF = {
+    "base": SELF_REF_BASE,
+    "masking off": replace(SELF_REF_BASE, mask_wrong_answers=False),
+    "ratio 1:1": replace(SELF_REF_BASE, ratio=1.0),
+    "ratio 1:3": replace(SELF_REF_BASE, ratio=1 / 3),
+    "KL 0.1": replace(SELF_REF_BASE, kl_weight=0.1),
+    "KL 1": replace(SELF_REF_BASE, kl_weight=1.0),
+    "rank 2": replace(SELF_REF_BASE, rank=2, alpha=4),
+    "rank 32": replace(SELF_REF_BASE, rank=32, alpha=64),
+}
+
+
+PARTS = ("validation", "test")
+
+
+def picked(records: Sequence[Record], rows: Any) -> list[Record]:
+    return [records[i] for i in rows]
+
+
+def logit(probability: Floats) -> Floats:
+    clipped: Floats = np.clip(probability, 1e-9, 1 - 1e-9)
+    return np.log(clipped / (1 - clipped))
+
+
+def judged(records: Sequence[Record], parts: Parts, validation: Floats, test: Floats) -> dict[str, Any]:
+    """AUROC of the raw values and Brier score after Platt scaling on the validation rows, with intervals."""
+    held, seen = picked(records, parts["validation"]), picked(records, parts["test"])
+    right, y = (np.array([bool(r.correct) for r in rows]) for rows in (held, seen))
+    probability = PlattCalibrator().fit(validation, right).predict(test)
+    bootstrap = Bootstrap([r.cluster for r in seen], resamples=1000, seed=0)
+    sampled = bootstrap.sample(
+        lambda w: {"auroc": auroc.resampled(test, y, w), "brier": brier.resampled(probability, y, w)},
+        np.arange(len(y)),
+    )
+    return {name: estimate(values).as_dict() for name, values in sampled.items()}
+
+
+def readers(work: Work, records: Sequence[Record], parts: Parts) -> None:
+    pending = [name for name in READERS if not (work.folder / f"reader-{name.replace(' ', '-')}.json").exists()]
+    if not pending:
+        return
+    train = picked(records, parts["train"][: max(COUNTS)])
+    held, seen = picked(records, parts["validation"]), picked(records, parts["test"])
+    rows = [make_rows(work.engine, some) for some in (train, held, seen)]
+    store = PrefixStore(work.engine, [r for some in rows for r in some], budget=6 * 10**9, progress=shown("prefixes"))
+    first, second = len(rows[0]), len(rows[0]) + len(rows[1])
+
+    for name in pending:  # low-rank weights come last and are removed after each
+        count, config = READERS[name]
+
+        def make(count: int = count, config: ReaderConfig = config, name: str = name) -> dict[str, Any]:
+            began = time.monotonic()
+            some = Part(store, [*range(count), *range(first, second)])
+            reader = train_reader(work.engine, rows[0][:count], rows[1], config, store=some, progress=shown(name))  # type: ignore[arg-type]
+            seconds = time.monotonic() - began
+            z = [score_rows(work.engine, reader, store, list(span)) for span in (
+                range(first, second), range(second, second + len(rows[2]))
+            )]  # fmt: skip
+            if reader.low_rank:
+                reader.low_rank.remove()
+            return judged(records, parts, *z) | {"rows": count, "training_seconds": seconds}
+
+        work.stage(f"reader-{name.replace(' ', '-')}", make)
+    store.close()
+
+
+class Part:
+    """Some rows of a store, numbered anew: what a reader that trains on fewer rows sees of it."""
+
+    def __init__(self, store: PrefixStore, rows: list[int]):
+        self.store, self.rows = store, rows
+        self.lengths = [store.lengths[i] for i in rows]
+
+    def batch(self, picked: Sequence[int]) -> Any:
+        return self.store.batch([self.rows[i] for i in picked])
+
+
+def stacks(work: Work, records: Sequence[Record], parts: Parts, states: States) -> None:
+    held = picked(records, parts["validation"])
+    for count in COUNTS:
+
+        def make(count: int = count) -> dict[str, Any]:
+            began = time.monotonic()
+            train = picked(records, parts["train"][:count])
+            fitting, holding = states.take(parts["train"][:count]), states.take(parts["validation"])
+            view = choose_view(candidate_views(DEPTH), fitting, train, holding, held)
+            stack = Stack.fit(view, question_layer(DEPTH), fitting, train, 0)
+            values = [stack.read(states.take(parts[p]), picked(records, parts[p])).confidence for p in PARTS]
+            return judged(records, parts, *map(logit, values)) | {
+                "rows": count,
+                "training_seconds": time.monotonic() - began,
+            }
+
+        work.stage(f"stack-rows-{count}", make)
+
+    def free() -> dict[str, Any]:
+        sums = (np.array([sum(r.logprobs) for r in picked(records, parts[p])]) for p in PARTS)
+        return judged(records, parts, *sums)
+
+    work.stage("free", free)
+
+
+def self_ref(work: Work, records: Sequence[Record], parts: Parts) -> None:
+    train = [r.model_copy(update={"split": "train"}) for r in picked(records, parts["train"][:4000])]
+    test = picked(records, parts["test"])
+    wrong, right = [r for r in test if not r.correct][:300], [r for r in test if r.correct][:300]
+    for name, config in SELF_REF.items():
+        slug = name.replace(" ", "-").replace(":", "-")
+
+        def make(config: SelfRefConfig = config, slug: str = slug) -> dict[str, Any]:
+            model, tokenizer = load_model("smollm2")
+            out = work.folder / f"model-{slug}"
+            result = train_self_ref(model, tokenizer, train, config, out, base_model="smollm2", progress=False)
+            read = functools.partial(read_verdicts, result.model, result.tokenizer, ids=result.ids, batch_size=64)
+            values = [np.array(read(picked(records, parts[p])), dtype=float) for p in PARTS]
+            moved = {
+                key: float(
+                    np.mean(answer_log_probability(result.model, result.tokenizer, some, 64))
+                    - np.mean([sum(r.logprobs) for r in some])
+                )
+                for key, some in (("wrong_answers_moved", wrong), ("right_answers_moved", right))
+            }
+            about = {"rows": result.right + result.wrong, "wrong": result.wrong, "training_seconds": result.seconds}
+            return judged(records, parts, *map(logit, values)) | moved | about
+
+        work.stage(f"self-ref-{slug}", make)
+
+
+def tables(result: dict[str, Any]) -> str:
+    def shown_as(entry: dict[str, float]) -> str:
+        return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+
+    lines = ["| reader or stack | training rows | AUROC | Brier | training s |", "|---|---:|---|---|---:|"]
+    for name, row in result["readers"].items():
+        lines.append(
+            f"| {name} | {row.get('rows', '–')} | {shown_as(row['auroc'])} | {shown_as(row['brier'])} "
+            f"| {row['training_seconds']:.0f} |" if "training_seconds" in row
+            else f"| {name} | – | {shown_as(row['auroc'])} | {shown_as(row['brier'])} | – |"
+        )  # fmt: skip
+    lines += ["", "| Self-REF | rows (wrong) | AUROC | Brier | log p of wrong answers | log p of right answers |"]
+    lines.append("|---|---:|---|---|---:|---:|")
+    for name, row in result["self_ref"].items():
+        lines.append(
+            f"| {name} | {row['rows']} ({row['wrong']}) | {shown_as(row['auroc'])} | {shown_as(row['brier'])} "
+            f"| {row['wrong_answers_moved']:+.2f} | {row['right_answers_moved']:+.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def report(work: Work, out: Path) -> None:
+    def found(name: str) -> dict[str, Any] | None:
+        path = work.folder / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    names = {"logprob_sum (free)": "free"} | {f"stack, {n} rows": f"stack-rows-{n}" for n in COUNTS}
+    names |= {f"reader, {n}": f"reader-{n.replace(' ', '-')}" for n in READERS}
+    tried = {n: f"self-ref-{n.replace(' ', '-').replace(':', '-')}" for n in SELF_REF}
+    result = {
+        "schema": 1,
+        "made_by": "benchmarks/sensitivity.py",
+        "versions": {n: version(n) for n in ("confide", "torch", "transformers", "peft", "trl", "scikit-learn")},
+        "python": platform.python_version(),
+        "readers": {n: row for n, slug in names.items() if (row := found(slug))},
+        "self_ref": {n: row for n, slug in tried.items() if (row := found(slug))},
+    }
+    write_text(out, json.dumps(result, indent=1) + "\n")
+    put(HERE.parent / "docs" / "sensitivity.md", {"sensitivity": tables(result)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quality", type=Path, default=Path("runs/quality"), help="work folder of quality.py")
+    parser.add_argument("--work", type=Path, default=Path("runs/sensitivity"))
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "sensitivity.json")
+    parser.add_argument("--report", action="store_true", help="only put together what is there")
+    arguments = parser.parse_args()
+    work = Work(arguments.work)
+    if not arguments.report:
+        quality = Work(arguments.quality)
+        records = records_of(quality)
+        states = states_of(quality, records)
+        parts, _ = partition(records, "standard", 0)
+        parts = parts | {"validation": parts["validation"][:VALIDATION], "test": parts["test"][:TEST]}
+        torch.manual_seed(0)
+        stacks(work, records, parts, states)
+        self_ref(work, records, parts)
+        readers(work, records, parts)
+    report(work, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
