@@ -1,13 +1,16 @@
-"""The page: verdict in words, tables, plots and examples, in one HTML file that opens offline.
+"""The page: verdict in words, tables, plots, a threshold slider and examples, in one HTML file that opens offline.
 
-Questions and answers are hostile text. The template escapes everything, nothing on the page is a script, and
-a content security policy forbids scripts and requests besides.
+Questions and answers are hostile text. The template escapes everything; the one script and the one style sheet
+are named by their hashes in a content security policy that forbids all others, and every request.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import base64
+import hashlib
+import json
+import math
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -16,25 +19,29 @@ from markupsafe import Markup
 
 from confide.metrics.metric import BoolArray, FloatArray
 from confide.metrics.rows import Rows, select
-from confide.metrics.sources import family
 from confide.metrics.verdict import chosen, side
 from confide.records import Record
-from confide.report.plots import histogram, reliability_diagram, risk_coverage_plot, routing_plot
+from confide.report import plots
+from confide.report.tables import CALIBRATION, COMPARED, LOWER_IS_BETTER, domains, metric_tables
+from confide.report.text import clean, exact, interval, number, percent, seconds, short
+from confide.report.thresholds import GOALS, Counts
 
 EXAMPLES = 8
 """Answers shown of each kind."""
 
-MAX_TEXT = 400
-"""Characters of a question or an answer that are shown."""
+EXPERT_COST = 10.0
+"""Price of an escalation, where an own answer costs 1, until the reader of the page types another."""
 
-METRICS = {
-    "auroc": "AUROC",
-    "within_answer_auroc": "AUROC within the same answer",
-    "brier": "Brier score",
-    "log_loss": "log loss",
-    "aurc": "area under risk–coverage",
+UNDRAWN = ("floor", "control")
+"""Families that stand in tables but get no plot and no place at the slider: nobody would decide by them."""
+
+HEADLINES = {
+    "ahead": "{source} is ahead of the best free source",
+    "behind": "{source} is behind {baseline}: use the free source",
+    "level": "{source} and {baseline} cannot be told apart",
+    "alone": "{source} has nothing to be compared with",
+    "refused": "No verdict",
 }
-"""The metrics of the paired differences as the page names them."""
 
 
 def render(results: dict[str, Any], records: list[Record]) -> str:
@@ -44,6 +51,10 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
     """
     rows = select(records)
     source, baseline = chosen(results)
+    drawn = [n for n, entry in results["estimators"].items() if n == source or entry["family"] not in UNDRAWN]
+    present = {name: values for name in drawn if len((values := _present(rows, name))[0])}
+    counts = [(name, Counts.of(*values)) for name, values in present.items()]
+    style, script = (resources.files("confide.report").joinpath(f).read_text("utf-8") for f in ("page.css", "page.js"))
     environment = Environment(
         loader=PackageLoader("confide", "report"),
         autoescape=True,
@@ -51,50 +62,61 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "interval": interval, "text": clean, "percent": percent}
-    return environment.get_template("template.html.j2").render(
+    environment.filters |= {
+        "number": number,
+        "interval": interval,
+        "text": clean,
+        "percent": percent,
+        "seconds": seconds,
+        "short": short,
+        "exact": exact,
+    }
+    headline = HEADLINES[results["verdict"]["status"]]
+    return environment.get_template("page.html.j2").render(
         results=results,
-        verdict=results["verdict"],
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+        headline=headline.format(source=source, baseline=baseline),
         source=source,
         baseline=baseline,
-        family=family,
-        metrics=METRICS,
+        kinds={source: "main", baseline: "other"},
         side=side,
+        spark=plots.spark,
+        calibration=CALIBRATION,
+        compared=COMPARED,
+        lower_is_better=LOWER_IS_BETTER,
         tasks=sorted({r.task for r in rows.records if r.task}),
         models=sorted({r.model for r in rows.records if r.model}),
-        figures=_figures(results, rows, source, baseline),
+        tables=metric_tables(results["estimators"]),
+        domains=domains(results, rows, source),
+        threshold=None if source is None else _threshold(results, rows, counts, source, baseline),
+        figures=_figures(results, present, source, baseline),
         examples=_examples(rows, source),
         differences=_differences(results, source, baseline),
-        domains=results["controls"]["domains"]["domains"],
     )
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many digits after the point; a dash when there is none."""
-    if value is None:
-        return "–"
-    text = f"{value:.{digits}f}".replace("-", "−")
-    return text.lstrip("−") if not text.strip("−0.") else text
+def embedded(data: Any) -> Markup:
+    """Data as JSON for a script element: nothing in it can end the element, whoever wrote the text.
+
+    Everything outside ASCII is escaped as well, U+2028 and U+2029 among it.
+    """
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
 
 
-def percent(value: float | None) -> str:
-    """A share in percent; a dash when there is none."""
-    return "–" if value is None else f"{value:.0%}"
-
-
-def interval(entry: dict[str, Any] | None, digits: int = 3) -> str:
-    """The interval of a metric in brackets; nothing when there is none."""
-    if entry is None or entry["low"] is None:
-        return ""
-    return f"[{number(entry['low'], digits)}, {number(entry['high'], digits)}]"
-
-
-def clean(value: Any) -> str:
-    """Text from outside, shortened, without characters that a page cannot hold or that turn its direction."""
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "�", text)
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+def _policy(style: str, script: str) -> str:
+    """The content security policy: this very style sheet and this very script, and no request at all."""
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)
+    )
+    return (
+        f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'sha256-{style_hash}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def _present(rows: Rows, source: str) -> tuple[FloatArray, BoolArray]:
@@ -104,54 +126,84 @@ def _present(rows: Rows, source: str) -> tuple[FloatArray, BoolArray]:
     return confidence[kept], rows.correct[kept]
 
 
-def _figures(
-    results: dict[str, Any], rows: Rows, source: str | None, baseline: str | None
-) -> list[dict[str, str | Markup]]:
-    """Title, SVG and caption of every plot that the rows allow."""
-    if source is None:
-        return []
-    shown = [name for name in (source, baseline) if name is not None]
-    data = {name: _present(rows, name) for name in shown}
-    figures: list[dict[str, str | Markup]] = []
-    for name in shown:
-        confidence, correct = data[name]
-        if confidence.min() < 0 or confidence.max() > 1:
-            continue
-        ece = results["estimators"][name]["ece"]
-        caption = (
-            f"On the dashed line, 0.8 means 80%. ECE with {ece['bins']} bins of equal width: "
-            f"{number(ece['value'])} {interval(ece)}. Bars: 95% Wilson intervals."
-        )
-        svg = reliability_diagram(confidence, correct, main=name == source, label=f"Reliability of {name}")
-        figures.append({"title": f"Does {name} mean what it says?", "svg": svg, "caption": caption})
-    curves: Sequence[tuple[str, FloatArray, BoolArray]] = [(name, *data[name]) for name in shown]
-    held = results["estimators"][source]["coverage_at_risk"]
-    figures.append(
-        {
-            "title": "What if only confident answers are given?",
-            "svg": risk_coverage_plot(curves, label="Share of wrong answers against share answered"),
-            "caption": f"{source} can answer {percent(held['value'])} with at most {percent(held['risk'])} "
-            "of them wrong, on these rows. Dashed: everything answered. Dotted: an oracle.",
-        }
-    )
+def _threshold(
+    results: dict[str, Any], rows: Rows, counts: list[tuple[str, Counts]], source: str, baseline: str | None
+) -> dict[str, Any]:
+    """What the threshold's section shows before anyone moves the slider, and the data for the script."""
+    names = [name for name, _ in counts]
+    first, second = names.index(source), None if baseline is None else names.index(baseline)
     routing = results["routing"]
-    expert = "always right" if routing["expert"] == "perfect" else f"right {percent(routing['expert_accuracy'])}"
-    figures.append(
-        {
-            "title": "What if doubtful ones are escalated?",
-            "svg": routing_plot(
-                routing,
-                [name for name in shown if name in routing["sources"]],
-                label="Accuracy against share escalated",
-            ),
-            "caption": f"The expert is {expert} ({routing['n']:,} rows). Dashed: escalating at random.",
-        }
-    )
-    for name in shown:
-        svg = histogram(*data[name], label=f"Histogram of {name} for right and wrong answers")
-        caption = "Right answers upwards, wrong ones downwards. The further apart, the better."
-        figures.append({"title": f"Where does {name} put right and wrong?", "svg": svg, "caption": caption})
-    return figures
+    payloads = [found.payload(name) for name, found in counts]
+    found = counts[first][1]
+    start, total = found.start(), float(found.kept[0])
+    price = float(routing.get("expert_cost", EXPERT_COST))
+    kept, right, expert = float(found.kept[start]), float(found.right[start]), float(routing["expert_accuracy"])
+    goals = []
+    for risk in GOALS:
+        places = [(name, c, c.loosest(risk)) for name, c in counts if name in (source, baseline)]
+        if any(place is not None for *_, place in places):
+            cells = {
+                name: None if place is None else (float(c.kept[place] / c.kept[0]), float(c.threshold[place]))
+                for name, c, place in places
+            }
+            goals.append({"risk": risk, "cells": cells})
+    return {
+        "data": embedded({"rows": len(rows.records), "sources": payloads}),
+        "names": names,
+        "first": first,
+        "steps": len(found.threshold) - 1,
+        "start": start,
+        "value": float(found.threshold[start]),
+        "argument": payloads[first]["argument"],
+        "right": right / kept,
+        "kept": kept / total,
+        "kept_rows": int(kept),
+        "total": int(total),
+        "missing": len(rows.records) - int(total),
+        "together": (right + (total - kept) * expert) / total,
+        "cost": 1 + (1 - kept / total) * price,
+        "price": price,
+        "expert": expert,
+        "max_risk": max_risk(kept, right),
+        "goals": goals,
+        "histograms": [
+            plots.histogram(*_present(rows, name), name=name, cut=float(c.threshold[c.start()])) for name, c in counts
+        ],
+        "risk_coverage": plots.risk_coverage_plot(counts, first, second),
+    }
+
+
+def max_risk(kept: float, right: float) -> float:
+    """The goal to ask `confide calibrate` for: the observed share of wrong, rounded up to a whole percent."""
+    return min(0.99, max(0.01, math.ceil(round(100 * (1 - right / kept), 9)) / 100))
+
+
+def _figures(
+    results: dict[str, Any],
+    present: dict[str, tuple[FloatArray, BoolArray]],
+    source: str | None,
+    baseline: str | None,
+) -> dict[str, Any]:
+    """The plots that the rows allow, by the section that shows them."""
+    shown = [name for name in (source, baseline) if name is not None]
+    diagrams = {
+        name: plots.reliability_diagram(*values, kind="other" if name == baseline else "main", name=name)
+        for name, values in present.items()
+        if values[0].min() >= 0 and values[0].max() <= 1
+    }
+    costs = [entry["cost"] for entry in results["estimators"].values() if entry["cost"]]
+    unit = "seconds" if any(cost["seconds"] > 0 for cost in costs) else "tokens"
+    compared = {name: results["estimators"][name] for name in present}
+    routed = [name for name in shown if name in results["routing"]["sources"]]
+    series = results.get("auroc_by_position")
+    return {
+        "reliability": {name: diagrams[name] for name in shown if name in diagrams},
+        "other_reliability": {name: svg for name, svg in diagrams.items() if name not in shown},
+        "quality_cost": plots.quality_cost_plot(compared, unit, source, baseline),
+        "unpriced": [name for name, entry in compared.items() if not entry["cost"]],
+        "routing": plots.routing_plot(results["routing"], routed) if routed else None,
+        "positions": plots.positions_plot(series, source) if series else None,
+    }
 
 
 def _examples(rows: Rows, source: str | None) -> list[dict[str, Any]]:
@@ -160,13 +212,14 @@ def _examples(rows: Rows, source: str | None) -> list[dict[str, Any]]:
         return []
     confidence = rows.confidence(source)
     out = []
-    for title, wanted, sign in (
-        ("Most confident wrong answers", ~rows.correct, -1),
-        ("Least confident right answers", rows.correct, 1),
+    for title, wanted, sign, kind in (
+        ("Most confident wrong answers", ~rows.correct, -1, "wrong"),
+        ("Least confident right answers", rows.correct, 1, "right"),
     ):
         found = np.flatnonzero(wanted & np.isfinite(confidence))
         order = found[np.argsort(sign * confidence[found], kind="stable")][:EXAMPLES]
-        out.append({"title": title, "rows": [(rows.records[i], float(confidence[i])) for i in order]})
+        shown = [(rows.records[i], float(confidence[i])) for i in order]
+        out.append({"title": title, "kind": kind, "rows": shown})
     return out
 
 

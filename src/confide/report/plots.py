@@ -1,209 +1,268 @@
-"""Plots as inline SVG that follows the page's colours, so light, dark and print work without scripts."""
+"""The plots of the report: each takes arrays or a part of results.json and gives an `<svg>` element.
+
+Every label says in words what the plot shows, because it is all that a screen reader gets.
+"""
 
 from __future__ import annotations
 
-import io
-import re
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from confide.metrics.calibration import reliability
 from confide.metrics.metric import BoolArray, FloatArray
-from confide.metrics.selective import risk_coverage
+from confide.report.svg import LETTER, WIDTH, Plot, nice_ticks, share
+from confide.report.text import clean, number, percent, seconds, short
+from confide.report.thresholds import Counts
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+LINES = ("main", "other")
+"""How the first and the second source of a plot look: told apart by dashes as well as by colour."""
 
-# Stand-ins that matplotlib draws with; `_inline` swaps each for the page's variable of that name.
-COLOURS = {
-    "ink": "#a00001",
-    "faint": "#a00002",
-    "line": "#a00003",
-    "main": "#a00004",
-    "other": "#a00005",
-    "right": "#a00006",
-    "wrong": "#a00007",
-}
-
-MAX_POINTS = 300
+MAX_POINTS = 200
 """Points of a curve that are drawn: more cannot be seen and make the page large."""
 
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "confide",
-    "font.size": 9,
-    "text.color": COLOURS["ink"],
-    "axes.labelcolor": COLOURS["ink"],
-    "axes.edgecolor": COLOURS["line"],
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": COLOURS["line"],
-    "grid.linewidth": 0.5,
-    "xtick.color": COLOURS["line"],
-    "ytick.color": COLOURS["line"],
-    "xtick.labelcolor": COLOURS["faint"],
-    "ytick.labelcolor": COLOURS["faint"],
-    "figure.facecolor": "none",
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.8,
-    # Names of sources and domains are the user's: a dollar sign in one is no formula.
-    "text.parse_math": False,
-}
+FEWEST = 20
+"""Rows at which a risk–coverage curve starts: before, it swings between 0 and 1 and says nothing."""
+
+BARS = 20
+"""Bars of a histogram."""
 
 
-def reliability_diagram(confidence: FloatArray, correct: BoolArray, *, main: bool, label: str) -> Markup:
-    """Accuracy against confidence in ten bins with Wilson intervals, and the rows of each bin below.
+def reliability_diagram(confidence: FloatArray, correct: BoolArray, *, kind: str, name: str) -> Markup:
+    """Accuracy against confidence in ten bins with a band of Wilson intervals, and the rows of each bin below.
 
-    ``confidence`` and ``correct`` are [n], the confidences in [0, 1]; screen readers read out ``label``.
+    ``confidence`` and ``correct`` are [n], the confidences in [0, 1].
     """
-    colour = COLOURS["main" if main else "other"]
     bins = reliability(confidence, correct)
-    x, y = np.array([b.confidence for b in bins]), np.array([b.accuracy for b in bins])
-    errors = np.array([[b.accuracy - b.accuracy_low for b in bins], [b.accuracy_high - b.accuracy for b in bins]])
-    with _figure(height=4.2) as figure:
-        top, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        top.plot([0, 1], [0, 1], color=COLOURS["faint"], linestyle="--", linewidth=1)
-        top.errorbar(x, y, yerr=np.maximum(errors, 0), color=colour, marker="o", markersize=4, capsize=2, linewidth=1.4)
-        _shares(top, "share that is right")
-        centres = np.array([(b.low + b.high) / 2 for b in bins])
-        counts = np.array([b.n for b in bins])
-        below.bar(centres, counts, width=0.086, color=colour, alpha=0.55, linewidth=0)
-        for centre, count in zip(centres, counts, strict=True):
-            below.text(centre, count, f"{count}", ha="center", va="bottom", fontsize=7.5, color=COLOURS["faint"])
-        below.set(ylim=(0, counts.max() * 1.45), yticks=[], ylabel="rows", xlabel="confidence")
-        below.spines["left"].set_visible(False)
-        below.grid(False)
-        return _inline(figure, label)
-
-
-def risk_coverage_plot(sources: Sequence[tuple[str, FloatArray, BoolArray]], *, label: str) -> Markup:
-    """Share of wrong among the answered against share answered; the first source is the page's main one.
-
-    ``sources`` are (name, confidence [n], correct [n]). An oracle of the first one's accuracy is dotted.
-    """
-    with _figure() as figure:
-        axes = figure.subplots()
-        correct = sources[0][2]
-        coverage = np.linspace(1 / len(correct), 1, MAX_POINTS)
-        accuracy = correct.mean()
-        axes.plot(
-            coverage,
-            np.maximum(0, 1 - accuracy / coverage),
-            color=COLOURS["faint"],
-            linestyle=":",
-            linewidth=1.2,
-            label="oracle",
+    most = max(b.n for b in bins)
+    plot = Plot(height=310, bottom=112)
+    plot.y_axis("share that is right", form=share)
+    plot.curve([0, 1], [0, 1], "guide")
+    xs = [b.confidence for b in bins]
+    plot.band(xs, [b.accuracy_low for b in bins], [b.accuracy_high for b in bins], kind)
+    plot.curve(xs, [b.accuracy for b in bins], f"curve {kind}")
+    for b in bins:
+        plot.curve([b.confidence] * 2, [b.accuracy_low, b.accuracy_high], f"whisker {kind}")
+    counts = Plot(y=(0, 1.35 * most), height=310, top=214)
+    for b in bins:
+        words = (
+            f"confidence {b.low:.1f} to {b.high:.1f}: {b.n:,} rows say {percent(b.confidence, 1)} and "
+            f"{percent(b.accuracy, 1)} are right, [{percent(b.accuracy_low, 1)}, {percent(b.accuracy_high, 1)}]"
         )
-        for (name, confidence, outcome), line in zip(sources, _lines(), strict=False):
-            curve = risk_coverage(confidence, outcome)
-            # The first few rows swing between 0 and 1 and say nothing.
-            drawn = np.flatnonzero(curve.coverage * len(outcome) >= min(20, len(outcome)))
-            drawn = drawn[np.unique(np.linspace(0, len(drawn) - 1, MAX_POINTS).astype(int))]
-            axes.plot(curve.coverage[drawn], curve.risk[drawn], label=name, **line)
-        axes.axhline(1 - accuracy, color=COLOURS["faint"], linestyle="--", linewidth=1)
-        _shares(axes, "share of wrong among them")
-        axes.set(xlabel="share answered, most confident first", ylim=(0, min(1, 1.15 * (1 - accuracy))))
-        axes.legend(loc="lower right")
-        return _inline(figure, label)
+        plot.dot(b.confidence, b.accuracy, kind, words)
+        counts.bar((b.low + 0.008, b.high - 0.008), (0, b.n), f"{kind} soft", words)
+        counts.text(counts.x((b.low + b.high) / 2), counts.y(b.n) - 3, short(b.n), "tick", anchor="middle")
+    counts.x_axis(f"confidence of {clean(name, 30)}, and rows in each tenth")
+    said = "; ".join(f"{b.n:,} rows at {number(b.confidence, 2)}: {percent(b.accuracy)} right" for b in bins)
+    return plot.svg(f"Reliability diagram of {name}. {said}.", over=counts)
 
 
-def routing_plot(routing: dict[str, Any], sources: Sequence[str], *, label: str) -> Markup:
-    """Accuracy against the share that is escalated, from the routing part of results.json."""
-    with _figure() as figure:
-        axes = figure.subplots()
-        axes.plot(
-            [0, 1],
-            [routing["accuracy"], routing["expert_accuracy"]],
-            color=COLOURS["faint"],
-            linestyle="--",
-            linewidth=1,
-            label="at random",
-        )
-        for source, line in zip(sources, _lines(), strict=False):
-            curve = routing["sources"][source]
-            axes.plot(curve["share"], curve["accuracy"], label=source, **line)
-        low = min(routing["accuracy"], routing["expert_accuracy"])
-        _shares(axes, "accuracy of the pair")
-        axes.set(xlabel="share escalated, least confident first", ylim=(max(0, low - 0.05), 1.02))
-        axes.legend(loc="lower right")
-        return _inline(figure, label)
-
-
-def histogram(confidence: FloatArray, correct: BoolArray, *, label: str) -> Markup:
-    """How often each confidence occurs: right answers upwards, wrong ones downwards."""
+def histogram(confidence: FloatArray, correct: BoolArray, *, name: str, cut: float) -> Markup:
+    """How often each confidence occurs: right answers upwards, wrong ones downwards, a line at a threshold."""
     inside = confidence.min() >= 0 and confidence.max() <= 1
     low, high = (0.0, 1.0) if inside else (float(confidence.min()), float(confidence.max()))
-    edges = np.linspace(low, high if high > low else low + 1, 21)
+    edges = np.linspace(low, high if high > low else low + 1, BARS + 1)
     right, wrong = np.histogram(confidence[correct], edges)[0], np.histogram(confidence[~correct], edges)[0]
-    centres, width = (edges[:-1] + edges[1:]) / 2, 0.9 * (edges[1] - edges[0])
-    with _figure() as figure:
-        axes = figure.subplots()
-        axes.bar(centres, right, width=width, color=COLOURS["right"], linewidth=0)
-        axes.bar(centres, -wrong, width=width, color=COLOURS["wrong"], linewidth=0)
-        axes.axhline(0, color=COLOURS["ink"], linewidth=0.8)
-        most = max(1, int(right.max()), int(wrong.max()))
-        # Room for the word even on a side with hardly any rows.
-        top, bottom = (1.2 * max(side, 0.25 * most) for side in (right.max(), wrong.max()))
-        middle = (edges[0] + edges[-1]) / 2
-        axes.text(middle, 0.97 * top, "right", ha="center", va="top", color=COLOURS["right"])
-        axes.text(middle, -0.97 * bottom, "wrong", ha="center", va="bottom", color=COLOURS["wrong"])
-        axes.set(xlabel="confidence", ylabel="rows", ylim=(-bottom, top), xlim=(edges[0], edges[-1]))
-        axes.xaxis.set_major_formatter("{x:.3g}")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
-        axes.grid(axis="x", visible=False)
-        return _inline(figure, label)
+    most = max(1, int(right.max()), int(wrong.max()))
+    # Room for the word even on a side with hardly any rows.
+    top, bottom = (1.1 * max(float(side), 0.3 * most) for side in (right.max(), wrong.max()))
+    plot = Plot((float(edges[0]), float(edges[-1])), (-bottom, top))
+    plot.y_axis("answers", form=lambda value: short(abs(value)))
+    gap = 0.06 * (edges[1] - edges[0])
+    for (a, b), up, down in zip(pairwise(edges.tolist()), right.tolist(), wrong.tolist(), strict=True):
+        words = f"confidence {a:.3g} to {b:.3g}: {up:,} right, {down:,} wrong"
+        if up:
+            plot.bar((a + gap, b - gap), (0, up), "right", words)
+        if down:
+            plot.bar((a + gap, b - gap), (0, -down), "wrong", words)
+    plot.across(0, "zero")
+    middle = (plot.left + plot.right) / 2
+    plot.text(middle, plot.top + 10, "right answers", "name right", anchor="middle")
+    plot.text(middle, plot.bottom - 6, "wrong answers", "name wrong", anchor="middle")
+    plot.upright(cut, "cut")
+    plot.x_axis(f"confidence of {clean(name, 30)}")
+    sure = confidence >= (edges[0] + edges[-1]) / 2
+    return plot.svg(
+        f"Histogram of {name}. In the upper half of its range lie {percent(float(sure[correct].mean()))} of the right "
+        f"answers and {percent(float(sure[~correct].mean()))} of the wrong ones."
+        if correct.any() and not correct.all()
+        else f"Histogram of {name}."
+    )
 
 
-@contextmanager
-def _figure(*, height: float = 3.3) -> Iterator[Figure]:
-    """A figure in the page's style, without pyplot's global state."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+def risk_coverage_plot(sources: Sequence[tuple[str, Counts]], first: int, second: int | None) -> Markup:
+    """Share of wrong among the kept against share kept, a curve a source; the script shows the chosen one.
 
-    with mpl.rc_context(STYLE):
-        yield Figure(figsize=(4.6, height), layout="constrained")
+    ``sources`` are in the order of the page's list; ``first`` and ``second`` number the two that always show.
+    An oracle of the first one's accuracy is dotted.
+    """
+    name, counts = sources[first]
+    total = float(counts.kept[0])
+    accuracy = float(counts.right[0]) / total
+    plot = Plot(y=(0, min(1.0, 1.2 * (1 - accuracy)) or 1.0))
+    plot.y_axis("wrong among the kept", form=share)
+    grid = np.linspace(1 / MAX_POINTS, 1, MAX_POINTS)
+    plot.curve(grid, np.maximum(0, 1 - accuracy / grid), "oracle", "oracle: every right answer kept first")
+    plot.across(1 - accuracy, "guide")
+    for place, (other, found) in enumerate(sources):
+        kind = "main" if place == first else "other" if place == second else "chosen"
+        drawn = np.flatnonzero(found.kept >= min(FEWEST, found.kept[0]))
+        drawn = drawn[np.unique(np.linspace(0, len(drawn) - 1, MAX_POINTS).astype(int))]
+        risk = 1 - found.right[drawn] / found.kept[drawn]
+        plot.curve(found.kept[drawn] / found.kept[0], risk, f"curve {kind}", other, source=place)
+    start = counts.start()
+    plot.dot(counts.kept[start] / total, 1 - counts.right[start] / counts.kept[start], "here", radius=6)
+    plot.x_axis("share kept, most confident first", form=share)
+    points = [(r, counts.loosest(r)) for r in (0.05, 0.1, 0.2)]
+    said = "; ".join(
+        f"with {percent(r)} wrong it keeps {percent(float(counts.kept[k]) / total)}" for r, k in points if k is not None
+    )
+    return plot.svg(f"Risk against coverage. {name}: {said or 'no threshold keeps 20% wrong or less'}.")
 
 
-def _lines() -> list[dict[str, Any]]:
-    """How the first, second and third curve look: told apart by dashes as well as by colour."""
-    return [
-        {"color": COLOURS["main"]},
-        {"color": COLOURS["other"], "linestyle": (0, (5, 1.5))},
-        {"color": COLOURS["faint"], "linestyle": (0, (1, 1)), "linewidth": 1.4},
+def routing_plot(routing: dict[str, Any], sources: Sequence[str]) -> Markup:
+    """Accuracy against the share that is escalated, from the routing part of results.json."""
+    low = min(routing["accuracy"], routing["expert_accuracy"])
+    plot = Plot(y=(max(0.0, math.floor(20 * low - 0.5) / 20), 1.0))
+    plot.y_axis("right, both together", form=share)
+    plot.curve([0, 1], [routing["accuracy"], routing["expert_accuracy"]], "guide", "escalating at random")
+    said = []
+    for name, kind in zip(sources, LINES, strict=False):
+        curve = routing["sources"][name]
+        plot.curve(curve["share"], curve["accuracy"], f"curve {kind}", name)
+        at = float(np.interp(0.2, curve["share"], curve["accuracy"]))
+        said.append(f"{name}: {percent(at)} right when 20% are escalated")
+    plot.x_axis("share escalated, least confident first", form=share)
+    return plot.svg(f"Accuracy against share escalated. {'; '.join(said)}.")
+
+
+def quality_cost_plot(
+    estimators: dict[str, dict[str, Any]], unit: str, main: str | None, other: str | None
+) -> Markup | None:
+    """AUROC against what a source costs beyond the answer; None where no source says what it cost.
+
+    ``unit`` is "seconds" or "tokens". Free sources stand in a lane of their own, because the axis is logarithmic.
+    """
+    points = [
+        (name, float(entry["cost"][unit]), entry["auroc"])
+        for name, entry in estimators.items()
+        if entry["cost"] and entry["auroc"] and entry["auroc"]["value"] is not None
     ]
+    if not points:
+        return None
+    paid = [cost for _, cost, _ in points if cost > 0]
+    first, last = (math.floor(math.log10(min(paid))), math.ceil(math.log10(max(paid)))) if paid else (0, 1)
+    last = max(last, first + 1)
+    values = [v for _, _, entry in points for v in (entry["value"], entry["low"], entry["high"]) if v is not None]
+    low = min(0.5, math.floor(20 * min(values)) / 20)
+    # To the left of the first decade is the lane of what is free.
+    plot = Plot((first - 1.6, last + 0.7), (low, 1.0), height=330)
+    plot.y_axis("AUROC", nice_ticks(low, 1.0), lambda v: f"{v:.1f}")
+    plot.across(0.5, "guide")
+    form = seconds if unit == "seconds" else short
+    decades = [float(d) for d in range(first, last + 1)]
+    ticks = [first - 1.3, *(decades if paid else [])]
+    words = {first - 1.3: "free"} | {d: form(10.0**d) for d in decades}
+    plot.x_axis(f"extra {unit} an answer", ticks, words.__getitem__)
+    places = [(name, first - 1.3 if cost <= 0 else math.log10(cost), entry) for name, cost, entry in points]
+    for name, where, entry in places:
+        kind = "main" if name == main else "other" if name == other else "plain"
+        if entry["low"] is not None:
+            plot.curve([where, where], [entry["low"], entry["high"]], f"whisker {kind}")
+        interval = "" if entry["low"] is None else f" [{number(entry['low'])}, {number(entry['high'])}]"
+        plot.dot(where, entry["value"], kind, f"{name}: AUROC {number(entry['value'])}{interval}")
+    _names(plot, [(name, plot.x(where), plot.y(entry["value"])) for name, where, entry in places], main, other)
+    said = "; ".join(f"{name} {number(entry['value'])} for {form(cost)}" for name, cost, entry in points)
+    return plot.svg(f"Quality against cost: AUROC for extra {unit} an answer. {said}.")
 
 
-def _shares(axes: Axes, label: str) -> None:
-    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel=label)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:.2g}")
+def positions_plot(series: dict[str, list[dict[str, Any]]], main: str | None) -> Markup:
+    """AUROC at each position of the answer, a line a source, from ``auroc_by_position`` of results.json."""
+    names: list[str] = list(dict.fromkeys(point["position"] for points in series.values() for point in points))
+    ends = [v for points in series.values() for p in points for v in (p["value"], p["low"]) if v is not None]
+    low = min(0.5, math.floor(20 * min(ends, default=0.5)) / 20)
+    plot = Plot((-0.4, max(1, len(names) - 1) + 0.4), (low, 1.0))
+    plot.y_axis("AUROC", nice_ticks(low, 1.0), lambda v: f"{v:.1f}")
+    plot.across(0.5, "guide")
+    said = []
+    for place, (source, points) in enumerate(series.items()):
+        kind = "main" if source == main else "other" if place == 0 else "chosen shown"
+        known = [(float(names.index(p["position"])), p) for p in points if p["value"] is not None]
+        if not known:
+            continue
+        plot.curve([x for x, _ in known], [p["value"] for _, p in known], f"curve {kind}", source)
+        for x, point in known:
+            if point["low"] is not None:
+                plot.curve([x, x], [point["low"], point["high"]], f"whisker {kind}")
+            plot.dot(x, point["value"], kind, f"{source}, {point['position']}: {number(point['value'])}")
+        said.append(f"{source}: " + ", ".join(f"{p['position']} {number(p['value'], 2)}" for _, p in known))
+    every = max(1, math.ceil(len(names) / 7))
+    ticks = [float(i) for i in range(0, len(names), every)]
+    plot.x_axis("token of the answer", ticks, lambda i: clean(names[int(i)], 12))
+    return plot.svg(f"AUROC by position in the answer. {'; '.join(said)}.")
 
 
-def _inline(figure: Figure, label: str) -> Markup:
-    """The figure as an <svg> element for a page: no prolog, no metadata, its own ids, the page's colours."""
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    # Ids are unique within a figure only; several figures share the page.
-    prefix = f"p{zlib.crc32(svg.encode()):x}-"
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", svg)
-    svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}\1"', svg)
-    svg = re.sub(r"(font: (?:\w+ )*[\d.]+px) [^;\"]+", r"\1 system-ui, sans-serif", svg)
-    for name, colour in COLOURS.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    head = f'<svg role="img" aria-label="{escape(label)}" '
-    return Markup(re.sub(r'<svg (.*?)(?:width|height)="[^"]*" ', r"<svg \1", svg, count=1).replace("<svg ", head, 1))
+def spark(entry: dict[str, Any], low: float, high: float, kind: str) -> Markup:
+    """A metric with its interval as a small picture for a table's cell; the numbers beside it say the same."""
+
+    def place(value: float) -> float:
+        return 2 + 86 * (min(max(value, low), high) - low) / (high - low)
+
+    bar = ""
+    if entry["low"] is not None:
+        bar = f'<path class="whisker {kind}" d="M{place(entry["low"]):.1f} 7H{place(entry["high"]):.1f}"/>'
+    dot = f'<circle class="dot {kind}" cx="{place(entry["value"]):.1f}" cy="7" r="3.2"/>'
+    return Markup(
+        f'<svg class="spark" viewBox="0 0 90 14" width="90" height="14" aria-hidden="true">'
+        f'<path class="line" d="M2 7H88"/>{bar}{dot}</svg>'
+    )
+
+
+def _names(
+    plot: Plot, points: Sequence[tuple[str, float, float]], main: str | None = None, other: str | None = None
+) -> None:
+    """Write each name beside its point; names that would overlap move apart and keep their order."""
+    labels: list[tuple[str, str, float, float, float]] = []
+    for name, x, y in points:
+        words = clean(name, 20)
+        wide = LETTER * len(words)
+        # To the right of the point, or to its left where the plot ends.
+        start = x + 8 if x + 8 + wide <= WIDTH else x - 8 - wide
+        kind = "main" if name == main else "other" if name == other else "plain"
+        labels.append((words, kind, start, start + wide, y))
+    labels.sort(key=lambda label: label[4])
+    rows = spread(
+        [label[4] for label in labels],
+        [[a[2] < b[3] + 4 and b[2] < a[3] + 4 for a in labels] for b in labels],
+        low=plot.top,
+        high=plot.bottom - 4,
+    )
+    for (words, kind, start, _, _), row in zip(labels, rows, strict=True):
+        plot.text(start, row + 4, words, f"name {kind}")
+
+
+def spread(
+    wanted: Sequence[float], meet: Sequence[Sequence[bool]], *, low: float, high: float, gap: float = 13.0
+) -> list[float]:
+    """Places near the ``wanted`` ones [n, ascending], ``gap`` apart where ``meet`` [n, n] says that two may collide.
+
+    They lie in [``low``, ``high``] where there is room; where there is not, they run over ``high``.
+    """
+    n = len(wanted)
+    down = [min(max(place, low), high) for place in wanted]
+    up = list(down)
+    for i in range(n):
+        down[i] = max([down[i], *(down[j] + gap for j in range(i) if meet[i][j])])
+    for i in reversed(range(n)):
+        up[i] = min([up[i], *(up[j] - gap for j in range(i + 1, n) if meet[i][j])])
+    # Half of the way from both sides keeps every gap: each pass does, and so does their mean.
+    rows = [(a + b) / 2 for a, b in zip(down, up, strict=True)]
+    for i in reversed(range(n)):
+        rows[i] = min([rows[i], high, *(rows[j] - gap for j in range(i + 1, n) if meet[i][j])])
+    for i in range(n):
+        rows[i] = max([rows[i], low, *(rows[j] + gap for j in range(i) if meet[i][j])])
+    return rows
