@@ -1,0 +1,1 @@
+"""The OpenAI-compatible router, its store, its monitor and its dashboard."""
