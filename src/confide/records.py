@@ -39,6 +39,7 @@ class Sample(BaseModel):
     correct: bool | None = None
     answered: str | None = None
     logprobs: list[float] = Field(default_factory=list)
+    confidence: dict[str, float | None] = Field(default_factory=dict)
 
 
 class Cost(BaseModel):

@@ -91,3 +91,81 @@ def test_the_folder_must_be_a_free_folder(scored, tmp_path):
 
 def test_missing_file(tmp_path):
     assert "does not exist" in str(run(tmp_path / "none.jsonl", "--out", tmp_path / "out").exception)
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_expert_cost(scored, tmp_path):
+    routing = json.loads(run(scored, "--out", tmp_path / "out", "--resamples", 5, "--json", "--expert-cost", 3).stdout)[
+        "routing"
+    ]
+    assert (routing["expert_cost"], routing["expert_cost_given"]) == (3, True)
+    assert "more than 0" in str(run(scored, "--out", tmp_path / "out", "--expert-cost", 0).exception)
+
+
+def test_wanted_sources(scored, tmp_path):
+    result = run(scored, "--out", tmp_path / "out", "--resamples", 5, "--json", "--sources", "stack, logprob_sum")
+    assert set(json.loads(result.stdout)["estimators"]) == {"stack", "logprob_sum"}
+    result = run(scored, "--out", tmp_path / "other", "--sources", "reader")
+    assert isinstance(result.exception, ConfideError)
+    assert "no record has a confidence of the source 'reader'" in str(result.exception)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_half_written_last_line_is_named(scored, tmp_path):
+    with open(scored, "a", encoding="utf-8") as handle:
+        handle.write('{"id": "x", "corr')
+    result = run(scored, "--out", tmp_path / "out", "--resamples", 5)
+    assert result.exit_code == 0, result.output
+    assert "half-written last line of scored.jsonl" in " ".join(result.output.split())
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["n"] == 150
+    assert results["controls"]["truncated"]["count"] == 1
+
+
+def test_a_last_line_without_its_end_is_read(scored, tmp_path):
+    scored.write_text(scored.read_text().rstrip("\n"))
+    results = json.loads(run(scored, "--out", tmp_path / "out", "--resamples", 5, "--json").stdout)
+    assert results["n"] == 150
+    assert "truncated" not in results["controls"]
+
+
+def test_matrix_of_files(scored, tmp_path):
+    law, geography = tmp_path / "law.jsonl", tmp_path / "geography.jsonl"
+    for path, domain in ((law, "law"), (geography, "geography")):
+        path.write_text("".join(json.dumps({**row, "domain": domain}) + "\n" for row in rows_of(scored)))
+    result = run(
+        "--matrix", f"law={law}", "--matrix", f"geography={geography}", "--out", tmp_path / "out", "--resamples", 20
+    )
+    assert result.exit_code == 0, result.output
+    assert "trained on" in result.output
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["matrix"]
+    assert found["rows"] == found["columns"] == ["law", "geography"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name a file of scored records"),
+        (["--matrix", "law"], "wants TRAINED=FILE, not 'law'"),
+        (["--matrix", "a=x.jsonl", "--matrix", "a=y.jsonl"], "names 'a' twice"),
+    ],
+)
+def test_bad_matrix(tmp_path, arguments, message):
+    result = run(*arguments, "--out", tmp_path / "out")
+    assert isinstance(result.exception, ConfideError)
+    assert message in str(result.exception)
+
+
+def test_coupling_to_the_original_model(scored, tmp_path):
+    original = tmp_path / "original.jsonl"
+    rows = rows_of(scored)
+    for row in rows[:60]:
+        row["correct"] = not row["correct"]
+    original.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run(scored, "--out", tmp_path / "out", "--resamples", 20, "--json", "--coupling", original)
+    found = json.loads(result.stdout)["coupling"]
+    assert found["differ"] == 60
+    assert found["sources"]["stack"]["auroc"]["difference"]["value"] > 0

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from confide.errors import ConfideError
-from confide.metrics import brier, brier_skill, ece, log_loss, mce, reliability, smooth_ece, wilson
+from confide.metrics import brier, brier_skill, brier_term, ece, log_loss, mce, reliability, smooth_ece, wilson
 from confide.metrics.calibration import LOG_CLIP
 
 N = 60
@@ -139,3 +139,39 @@ def test_only_probabilities(metric):
 def test_bins_must_be_positive():
     with pytest.raises(ConfideError, match="at least 1"):
         ece([0.1], [1], bins=0)
+
+
+@pytest.mark.parametrize("bins", [1, 4, 10])
+@given(confidences, grades)
+def test_brier_terms_add_up_and_are_the_published_ones(bins, x, y):
+    reliability, resolution, uncertainty, within = (
+        brier_term(x, y, term=term, bins=bins) for term in ("reliability", "resolution", "uncertainty", "within")
+    )
+    assert reliability - resolution + uncertainty + within == pytest.approx(brier(x, y), abs=1e-12)
+    codes = np.minimum((x * bins).astype(int), bins - 1)
+    filled = [codes == code for code in np.unique(codes)]
+    size = np.array([inside.sum() for inside in filled])
+    said = np.array([x[inside].mean() for inside in filled])
+    true = np.array([y[inside].mean() for inside in filled])
+    assert reliability == pytest.approx((size * (said - true) ** 2).sum() / N, abs=1e-12)
+    assert resolution == pytest.approx((size * (true - y.mean()) ** 2).sum() / N, abs=1e-12)
+    assert uncertainty == pytest.approx(y.mean() * (1 - y.mean()), abs=1e-12)
+    # Stephenson, Coelho & Jolliffe: within-bin variance less twice the within-bin covariance.
+    variance = sum(((x[i] - m) ** 2).sum() for i, m in zip(filled, said, strict=True)) / N
+    covariance = sum(((x[i] - m) * (y[i] - t)).sum() for i, m, t in zip(filled, said, true, strict=True)) / N
+    assert within == pytest.approx(variance - 2 * covariance, abs=1e-9)
+
+
+def test_brier_terms_by_hand():
+    x, y = [0.2, 0.2, 0.8, 0.8], [0, 1, 1, 1]
+    assert brier_term(x, y, term="reliability") == pytest.approx((0.3**2 + 0.2**2) / 2)
+    assert brier_term(x, y, term="resolution") == pytest.approx(0.25**2)
+    assert brier_term(x, y, term="uncertainty") == pytest.approx(0.75 * 0.25)
+    assert brier_term(x, y, term="within") == pytest.approx(0, abs=1e-12)
+
+
+@given(coarse, grades, counts)
+def test_equal_mass_bins_of_resamples_are_those_of_the_repeated_rows(x, y, w):
+    both = ece.resampled(x, y, np.stack([w, np.ones(N, dtype=np.int64)]), bins=7, kind="mass")
+    expected = [ece(np.repeat(x, w), np.repeat(y, w), bins=7, kind="mass"), ece(x, y, bins=7, kind="mass")]
+    assert both == pytest.approx(expected, abs=1e-9)

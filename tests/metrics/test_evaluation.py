@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from confide.errors import ConfideError
 from confide.metrics import evaluate
+from confide.metrics.rows import only
 from confide.metrics.sources import family, in_order
 from confide.records import Cost, Message, Record
 
@@ -141,7 +142,7 @@ def test_only_graded_test_rows_count():
     rows = records(200) + records(50, split="train") + ungraded
     results = evaluate(rows, resamples=10)
     assert results["n"] == 200
-    assert results["left_out"] == {"other_splits": 50, "ungraded": 10}
+    assert results["left_out"] == {"other_splits": 50, "ungraded": 10, "without_answer": 0}
     assert results["controls"]["ungraded"]["verdict"] == "warning"
 
 
@@ -236,6 +237,17 @@ def test_leaks_between_splits_are_named():
     }
 
 
+def test_a_test_row_written_twice_is_named():
+    rows = records(200)
+    assert evaluate(rows, resamples=10)["controls"]["duplicate_rows"]["verdict"] == "ok"
+    rows[7].messages, rows[7].answer = rows[3].messages, rows[3].answer
+    found = evaluate(rows, resamples=10)["controls"]["duplicate_rows"]
+    assert (found["verdict"], found["count"], found["examples"]) == ("failed", 1, ["test-7"])
+    # Cities may share a name: the same question with another reference is another row.
+    rows[7].reference = "another country"
+    assert evaluate(rows, resamples=10)["controls"]["duplicate_rows"]["verdict"] == "ok"
+
+
 def test_several_models_and_cut_answers_are_warned_of():
     rows = records(200)
     rows[0].model = "another"
@@ -243,6 +255,8 @@ def test_several_models_and_cut_answers_are_warned_of():
         row.finish = "length"
     controls = evaluate(rows, resamples=10)["controls"]
     assert controls["models"]["models"] == ["another", "tiny"]
+    assert controls["models"]["counts"] == {"another": 1, "tiny": 199}
+    assert "another (1 rows), tiny (199 rows)" in controls["models"]["detail"]
     assert controls["models"]["verdict"] == controls["cut"]["verdict"] == "warning"
 
 
@@ -337,7 +351,24 @@ def test_progress_names_every_source():
     ]
 
 
+def test_sources_by_name():
+    rows = records(150)
+    rows[0].confidence["stack@prompt_end"] = rows[0].confidence["stack_swapped"] = 0.1
+    kept = only(rows, ["stack", "logprob_sum"])
+    assert set(kept[0].confidence) == {"stack", "logprob_sum", "stack@prompt_end", "stack_swapped"}
+    assert set(kept[1].confidence) == {"stack", "logprob_sum"}
+    assert len(rows[1].confidence) == 7
+    with pytest.raises(ConfideError, match="no record has a confidence of the source 'reader'; there are: answer_"):
+        only(rows, ["stack", "reader"])
+
+
+def test_expert_cost_must_be_positive():
+    with pytest.raises(ConfideError, match="more than 0, not -1"):
+        evaluate(records(150), expert_cost=-1, resamples=5)
+
+
 def test_families_by_name():
+    assert family("other_probe") == family("probe_shuffled_labels") == family("probe@3") == "control"
     assert family("stack") == "learned"
     assert family("probe_logprobs") == "learned"
     assert family("p_true:2") == "asked"

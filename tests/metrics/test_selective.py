@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from confide.metrics import aurc, coverage_at_risk, excess_aurc, risk_at_coverage, risk_coverage
+from confide.metrics import aurc, coverage_at_risk, excess_aurc, prr, risk_at_coverage, risk_coverage
 
 N = 30
 grades = arrays(np.bool_, N)
@@ -37,7 +37,7 @@ def test_ties_are_answered_together():
     assert coverage_at_risk(x, y, risk=0.5) == pytest.approx(2 / 3)
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(coarse, grades)
 def test_area_is_the_mean_over_random_orders_of_ties(x, y):
     rng = np.random.default_rng(0)
@@ -76,3 +76,44 @@ def test_coverage_at_risk_is_the_widest_allowed_threshold(x, y):
 def test_real_weights_lie_between_whole_ones():
     x, y = [0.9, 0.5, 0.1], [1, 0, 1]
     assert aurc(x, y, [1, 1, 1]) < aurc(x, y, [1, 1.5, 1]) < aurc(x, y, [1, 2, 1])
+
+
+def test_rejection_ratio_by_hand():
+    # Area 1/3 for these rows, 5/24 for the oracle, 1/2 at random.
+    assert prr([0.9, 0.7, 0.5, 0.2], [1, 0, 1, 0]) == pytest.approx((1 / 2 - 1 / 3) / (1 / 2 - 5 / 24))
+
+
+# lm-polygraph 0.7.0: RiskCoverageCurveAUC, and PredictionRejectionArea normalised between its oracle and the
+# mean accuracy (which its 1,000 random orders approach), on these very rows.
+LM_POLYGRAPH = {
+    0: (0.3012356390466352, 0.8184861500038711),
+    1: (0.34464241946672913, 0.7927081721235708),
+    2: (0.41606207393479056, 0.7581004424510246),
+}
+
+
+@pytest.mark.parametrize("seed", LM_POLYGRAPH)
+def test_agrees_with_lm_polygraph(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.random(200)
+    y = rng.random(200) < x**2
+    area, ratio = LM_POLYGRAPH[seed]
+    assert aurc(x, y) == pytest.approx(area, abs=1e-9)
+    assert prr(x, y) == pytest.approx(ratio, abs=1e-9)
+
+
+@given(coarse, grades)
+def test_rejection_ratio_has_an_oracle_and_a_chance_level(x, y):
+    if 0 < y.sum() < N:
+        assert prr(y, y) == pytest.approx(1)
+        assert prr(np.zeros(N), y) == pytest.approx(0, abs=1e-9)
+        assert prr(x, y) <= 1 + 1e-9
+        assert prr(np.exp(x), y) == pytest.approx(prr(x, y), abs=1e-9)
+    else:
+        assert np.isnan(prr(x, y))
+
+
+@given(coarse, grades, counts)
+def test_rejection_ratio_weights_are_repetition(x, y, w):
+    repeated = prr(np.repeat(x, w), np.repeat(y, w))
+    assert prr(x, y, w) == pytest.approx(repeated, abs=1e-7, nan_ok=True)

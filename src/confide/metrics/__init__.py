@@ -5,6 +5,7 @@ from confide.metrics.calibration import (
     Bin,
     brier,
     brier_skill,
+    brier_term,
     ece,
     log_loss,
     mce,
@@ -13,13 +14,15 @@ from confide.metrics.calibration import (
     wilson,
 )
 from confide.metrics.evaluation import evaluate
+from confide.metrics.faithfulness import cmfg, cmfg_star, cmfg_star_skill, mfg
 from confide.metrics.ranking import auroc, spearman, within_auroc
-from confide.metrics.routing import RoutingCurve, routing_curve
+from confide.metrics.routing import RoutingCurve, aiq, apgr, cpt, parity_share, routing_curve
 from confide.metrics.selective import (
     RiskCoverage,
     aurc,
     coverage_at_risk,
     excess_aurc,
+    prr,
     risk_at_coverage,
     risk_coverage,
 )
@@ -30,17 +33,27 @@ __all__ = [
     "Estimate",
     "RiskCoverage",
     "RoutingCurve",
+    "aiq",
+    "apgr",
     "aurc",
     "auroc",
     "brier",
     "brier_skill",
+    "brier_term",
+    "cmfg",
+    "cmfg_star",
+    "cmfg_star_skill",
     "coverage_at_risk",
+    "cpt",
     "ece",
     "estimate",
     "evaluate",
     "excess_aurc",
     "log_loss",
     "mce",
+    "mfg",
+    "parity_share",
+    "prr",
     "reliability",
     "risk_at_coverage",
     "risk_coverage",

@@ -69,8 +69,7 @@ def ece(
     stay together). It shrinks with the number of rows even for a perfect forecaster, and depends on the
     number of bins: print both.
     """
-    gaps, masses = _gaps(confidence, correct, weights, bins, kind)
-    return ratio(np.abs(gaps).sum(axis=1), masses.sum(axis=1))
+    return Binned.of(confidence, correct, weights, bins=bins, kind=kind).ece()
 
 
 @ProbabilityMetric
@@ -83,8 +82,92 @@ def mce(
     kind: Binning = "width",
 ) -> FloatArray:
     """Maximum calibration error: the largest distance between confidence and accuracy over filled bins."""
-    gaps, masses = _gaps(confidence, correct, weights, bins, kind)
-    return np.asarray(np.divide(np.abs(gaps), masses, out=np.zeros_like(gaps), where=masses > 0).max(axis=1))
+    return Binned.of(confidence, correct, weights, bins=bins, kind=kind).mce()
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Mass, summed confidence less outcome, and summed outcome of every bin [resamples, bins]."""
+
+    mass: FloatArray
+    gap: FloatArray
+    correct: FloatArray
+
+    @classmethod
+    def of(
+        cls, confidence: FloatArray, correct: FloatArray, weights: Weights, *, bins: int, kind: Binning = "width"
+    ) -> Binned:
+        """Sums over ``bins`` of equal width or of equal mass; see `ece`."""
+        if bins < 1:
+            raise ConfideError(f"bins must be at least 1, not {bins}")
+        gap = confidence - correct
+        if kind == "width":
+            member = np.eye(bins)[_width_bins(confidence, bins)]
+            sums = weights @ np.hstack([member, member * gap[:, None], member * correct[:, None]])
+            return cls(*(np.ascontiguousarray(part) for part in np.split(sums, 3, axis=1)))
+        order, ends = ordered(confidence)
+        masses = columns(weights, order)
+        after = cumulated(masses, ends)
+        last = _last_ties(after, bins)
+        gaps = cumulated(masses * gap[order], ends)
+        right = cumulated(masses * correct[order].astype(masses.dtype), ends)
+        return cls(*(_per_bin(running, last) for running in (after, gaps, right)))
+
+    def ece(self) -> FloatArray:
+        """See `ece` [resamples]."""
+        return ratio(np.abs(self.gap).sum(axis=1), self.mass.sum(axis=1))
+
+    def mce(self) -> FloatArray:
+        """See `mce` [resamples]."""
+        return np.asarray(np.nan_to_num(ratio(np.abs(self.gap), self.mass)).max(axis=1))
+
+    def reliability(self) -> FloatArray:
+        """Mean squared distance between confidence and accuracy of a bin, weighted by rows; lower is better."""
+        return self._mean(ratio(self.gap**2, self.mass))
+
+    def resolution(self) -> FloatArray:
+        """Mean squared distance between the accuracy of a bin and of all rows; higher is better."""
+        return self._mean(ratio(self.correct**2, self.mass)) - self._accuracy() ** 2
+
+    def uncertainty(self) -> FloatArray:
+        """Variance p (1 − p) of the outcomes: what the rows leave to be known."""
+        return self._accuracy() * (1 - self._accuracy())
+
+    def within(self, brier: FloatArray) -> FloatArray:
+        """Variance of confidence within bins less twice its covariance with the outcomes there.
+
+        Stephenson, Coelho & Jolliffe 2008: what the other three terms leave of the Brier score, because
+        confidences differ within a bin.
+        """
+        return brier - self.reliability() + self.resolution() - self.uncertainty()
+
+    def _accuracy(self) -> FloatArray:
+        return ratio(self.correct.sum(axis=1), self.mass.sum(axis=1))
+
+    def _mean(self, summed: FloatArray) -> FloatArray:
+        return ratio(np.nan_to_num(summed).sum(axis=1), self.mass.sum(axis=1))
+
+
+BRIER_TERMS = ("reliability", "resolution", "uncertainty", "within")
+
+
+@ProbabilityMetric
+def brier_term(
+    confidence: FloatArray,
+    correct: FloatArray,
+    weights: Weights,
+    *,
+    term: Literal["reliability", "resolution", "uncertainty", "within"],
+    bins: int = 10,
+) -> FloatArray:
+    """One term of the Brier score over bins of equal width (Murphy 1973; Stephenson et al. 2008).
+
+    Brier = reliability − resolution + uncertainty + within; see `Binned` for each.
+    """
+    sums = Binned.of(confidence, correct, weights, bins=bins)
+    if term == "within":
+        return sums.within(brier.resampled(confidence, correct, weights))
+    return {"reliability": sums.reliability, "resolution": sums.resolution, "uncertainty": sums.uncertainty}[term]()
 
 
 @ProbabilityMetric
@@ -134,7 +217,7 @@ def reliability(
     Accuracies carry Wilson intervals at ``level``.
     """
     x, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    codes = _width_bins(x, bins) if kind == "width" else _mass_bins(x, np.ones((1, len(x))), bins)[0]
+    codes = _width_bins(x, bins) if kind == "width" else _mass_bins(x, bins)
     out = []
     for code in np.unique(codes):
         rows = codes == code
@@ -157,38 +240,36 @@ def wilson(right: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
     return max(0.0, float((centre - spread) / scale)), min(1.0, float((centre + spread) / scale))
 
 
-def _gaps(
-    confidence: FloatArray, correct: FloatArray, weights: Weights, bins: int, kind: Binning
-) -> tuple[FloatArray, FloatArray]:
-    """Summed residuals and mass of every bin [resamples, bins]."""
-    if bins < 1:
-        raise ConfideError(f"bins must be at least 1, not {bins}")
-    residual = confidence - correct
-    if kind == "width":
-        member = np.eye(bins)[_width_bins(confidence, bins)]
-        return weights @ (member * residual[:, None]), weights @ member
-    gaps, masses = np.zeros((len(weights), bins)), np.zeros((len(weights), bins))
-    codes = _mass_bins(confidence, weights, bins)
-    for code in range(bins):
-        inside = weights * (codes == code)
-        gaps[:, code], masses[:, code] = inside @ residual, inside.sum(axis=1)
-    return gaps, masses
-
-
 def _width_bins(confidence: FloatArray, bins: int) -> IntArray:
     """The equal-width bin [n] of every confidence; 1.0 belongs to the last."""
     return np.minimum((confidence * bins).astype(np.int64), bins - 1)
 
 
-def _mass_bins(confidence: FloatArray, weights: Weights, bins: int) -> IntArray:
-    """The equal-mass bin [resamples, n] of every row: where the middle of its tie falls in the ranking."""
+def _mass_bins(confidence: FloatArray, bins: int) -> IntArray:
+    """The equal-mass bin [n] of every row: where the middle of its tie falls in the ranking."""
     order, ends = ordered(confidence)
-    after = cumulated(columns(weights, order), ends)
-    place = np.nan_to_num(ratio((preceding(after) + after) / 2, after[:, -1:]))
-    codes = np.minimum((place * bins).astype(np.int64), bins - 1)
-    out = np.empty(weights.shape, dtype=np.int64)
-    out[:, order] = np.repeat(codes, np.diff(ends, prepend=-1), axis=1)
+    last = _last_ties(ends[None, :] + 1, bins)[0]
+    codes = np.searchsorted(last, np.arange(1, len(ends) + 1), side="left")
+    out = np.empty(len(confidence), dtype=np.int64)
+    out[order] = np.repeat(codes, np.diff(ends, prepend=-1))
     return out
+
+
+def _last_ties(after: Weights, bins: int) -> IntArray:
+    """How many ties lie in each equal-mass bin or before it [resamples, bins], from mass after each tie."""
+    last = np.full((len(after), bins), after.shape[1], dtype=np.int64)
+    # A tie belongs to the bin b with b <= bins * (middle of the tie) / total < b + 1.
+    twice_middle = preceding(after) + after
+    for row, twice in enumerate(twice_middle):
+        edges = 2 * after[row, -1] * np.arange(1, bins) / bins
+        last[row, :-1] = np.searchsorted(twice, edges - 1e-9 * edges, side="left")
+    return last
+
+
+def _per_bin(running: Weights, last: IntArray) -> FloatArray:
+    """What running sums [resamples, ties] gain in each bin [resamples, bins] that ends after ``last`` ties."""
+    read = np.take_along_axis(running, np.maximum(last - 1, 0), axis=1)
+    return np.diff(np.where(last > 0, read, 0), axis=1, prepend=0).astype(np.float64)
 
 
 def _smoothed(confidence: FloatArray, residual: FloatArray, weights: Weights, width: float) -> FloatArray:

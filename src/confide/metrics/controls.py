@@ -7,13 +7,14 @@ A verdict is "ok", "warning" (read the numbers with this in mind), "failed" (the
 from __future__ import annotations
 
 from collections import Counter
+from json import dumps
 from typing import Any, Literal
 
 import numpy as np
 
 from confide.metrics.ranking import auroc
 from confide.metrics.rows import Rows
-from confide.metrics.sources import family
+from confide.metrics.sources import SHUFFLED, family
 from confide.records import Record
 
 Verdict = Literal["ok", "warning", "failed", "not checked"]
@@ -41,6 +42,7 @@ def controls(
         "split_entities": _split_entities(records),
         "leaked_prompts": _leaked_prompts(records, rows),
         "duplicate_prompts": _duplicate_prompts(rows),
+        "duplicate_rows": _duplicate_rows(rows),
         "models": _models(rows),
         "ungraded": _ungraded(rows),
         "cut": _cut(rows),
@@ -48,46 +50,48 @@ def controls(
         "constant_sources": _constant(rows),
         "outside_unit_interval": _outside(rows),
         "shuffled": _shuffled(estimators),
+        "shuffled_labels": _shuffled_labels(estimators),
         "domains": _domains(rows),
     }
 
 
-def _control(verdict: Verdict, detail: str, **counts: Any) -> dict[str, Any]:
+def control(verdict: Verdict, detail: str, **counts: Any) -> dict[str, Any]:
+    """One control as it stands in results.json."""
     return {"verdict": verdict, "detail": detail, **counts}
 
 
-def _some(count: int, noun: str, plural: str | None = None) -> str:
-    """ "1 row", "2 rows", "1,000 rows"."""
+def some(count: int, noun: str, plural: str | None = None) -> str:
+    """A count with its noun: "1 row", "2 rows", "1,000 rows"."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _ungraded(rows: Rows) -> dict[str, Any]:
     count = rows.left_out["ungraded"]
-    return _control("warning" if count else "ok", f"{_some(count, 'row')} without a grade left out", count=count)
+    return control("warning" if count else "ok", f"{some(count, 'row')} without a grade left out", count=count)
 
 
 def _cut(rows: Rows) -> dict[str, Any]:
     """Unfinished answers are wrong and easy to tell, which flatters every source that sees their length."""
     count = int((~rows.ended).sum())
     verdict: Verdict = "warning" if count > MAX_CUT * len(rows.records) else "ok"
-    return _control(verdict, f"{_some(count, 'answer')} cut short", count=count)
+    return control(verdict, f"{some(count, 'answer')} cut short", count=count)
 
 
 def _rows(rows: Rows, min_rows: int) -> dict[str, Any]:
     n = len(rows.records)
     where = "in the test split" if rows.split else "(the records carry no split)"
-    return _control(
+    return control(
         "ok" if n >= min_rows else "failed",
-        f"{_some(n, 'graded row')} {where}; a verdict takes {min_rows}",
+        f"{some(n, 'graded row')} {where}; a verdict takes {min_rows}",
         n=n,
         wanted=min_rows,
     )
 
 
 def _entities(clusters: int, n: int) -> dict[str, Any]:
-    return _control(
+    return control(
         "ok" if clusters >= MIN_CLUSTERS else "warning",
-        f"{_some(n, 'row')} about {_some(clusters, 'entity', 'entities')}; intervals take {MIN_CLUSTERS}",
+        f"{some(n, 'row')} about {some(clusters, 'entity', 'entities')}; intervals take {MIN_CLUSTERS}",
         clusters=clusters,
     )
 
@@ -97,11 +101,11 @@ def _split_entities(records: list[Record]) -> dict[str, Any]:
     test = {r.entity for r in records if r.split == "test" and r.entity is not None}
     fitted = {r.entity for r in records if r.split not in (None, "test") and r.entity is not None}
     if not test or not fitted:
-        return _control("not checked", "needs entities and another split in the same file")
+        return control("not checked", "needs entities and another split in the same file")
     both = sorted(test & fitted)
-    return _control(
+    return control(
         "failed" if both else "ok",
-        f"{_some(len(both), 'entity', 'entities')} on both sides of the split",
+        f"{some(len(both), 'entity', 'entities')} on both sides of the split",
         count=len(both),
         examples=both[:5],
     )
@@ -114,11 +118,11 @@ def _prompt(record: Record) -> tuple[tuple[str, str], ...] | None:
 def _leaked_prompts(records: list[Record], rows: Rows) -> dict[str, Any]:
     fitted = {_prompt(r) for r in records if r.split not in (None, "test")} - {None}
     if not fitted:
-        return _control("not checked", "needs messages and another split in the same file")
+        return control("not checked", "needs messages and another split in the same file")
     leaked = [r.id for r in rows.records if _prompt(r) in fitted]
-    return _control(
+    return control(
         "failed" if leaked else "ok",
-        f"{_some(len(leaked), 'test prompt')} also in another split",
+        f"{some(len(leaked), 'test prompt')} also in another split",
         count=len(leaked),
         examples=leaked[:5],
     )
@@ -127,27 +131,54 @@ def _leaked_prompts(records: list[Record], rows: Rows) -> dict[str, Any]:
 def _duplicate_prompts(rows: Rows) -> dict[str, Any]:
     prompts = Counter(p for r in rows.records if (p := _prompt(r)) is not None)
     if not prompts:
-        return _control("not checked", "the records carry no messages")
+        return control("not checked", "the records carry no messages")
     extra = sum(prompts.values()) - len(prompts)
-    return _control(
+    return control(
         "warning" if extra else "ok",
-        f"{_some(extra, 'test prompt')} more than once in the test rows",
+        f"{some(extra, 'test prompt')} more than once in the test rows",
         count=extra,
     )
 
 
+def _duplicate_rows(rows: Rows) -> dict[str, Any]:
+    """The same question, reference and answer under several ids: one row that is counted as if it were more."""
+    first: dict[tuple[object, ...], str] = {}
+    again = []
+    for record in rows.records:
+        if (prompt := _prompt(record)) is not None:
+            row = (prompt, record.answer, dumps(record.reference, sort_keys=True, default=str))
+            if first.setdefault(row, record.id) != record.id:
+                again.append(record.id)
+    if not first:
+        return control("not checked", "the records carry no messages")
+    return control(
+        "failed" if again else "ok",
+        f"{some(len(again), 'test row')} repeating another one's question and answer under a new id",
+        count=len(again),
+        examples=again[:5],
+    )
+
+
 def _models(rows: Rows) -> dict[str, Any]:
-    models = sorted({r.model for r in rows.records if r.model})
-    if not models:
-        return _control("not checked", "the records do not name their model")
-    return _control("ok" if len(models) == 1 else "warning", f"answers of {_some(len(models), 'model')}", models=models)
+    """Between models a confidence may only tell who answered."""
+    counts = Counter(r.model for r in rows.records if r.model)
+    if not counts:
+        return control("not checked", "the records do not name their model")
+    models = sorted(counts)
+    shown = ", ".join(f"{model or 'unnamed'} ({counts[model]:,} rows)" for model in models[:5])
+    return control(
+        "ok" if len(models) == 1 else "warning",
+        f"answers of {some(len(models), 'model')}" + (f": {shown}" if len(models) > 1 else ""),
+        models=models,
+        counts=dict(counts),
+    )
 
 
 def _missing(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
     counts = {source: entry["missing"] for source, entry in estimators.items() if entry["missing"]}
-    return _control(
+    return control(
         "warning" if counts else "ok",
-        f"{_some(len(counts), 'source')} without a value on some rows",
+        f"{some(len(counts), 'source')} without a value on some rows",
         sources=counts,
     )
 
@@ -161,9 +192,9 @@ def _constant(rows: Rows) -> dict[str, Any]:
         if len(values) > 1 and values.min() == values.max():
             found.append(source)
     unmeant = [source for source in found if family(source) != "floor"]
-    return _control(
+    return control(
         "warning" if unmeant else "ok",
-        f"{_some(len(unmeant), 'source')} with the same value throughout, floors aside",
+        f"{some(len(unmeant), 'source')} with the same value throughout, floors aside",
         sources=found,
     )
 
@@ -175,29 +206,54 @@ def _outside(rows: Rows) -> dict[str, Any]:
         values = values[np.isfinite(values)]
         if count := int(np.sum((values < 0) | (values > 1))):
             found[source] = count
-    return _control(
+    return control(
         "warning" if found else "ok",
-        f"{_some(len(found), 'source')} outside [0, 1]: ranked, no calibration",
+        f"{some(len(found), 'source')} outside [0, 1]: ranked, no calibration",
         sources=found,
     )
 
 
 def _shuffled(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A source trained on shuffled outcomes must not rank."""
+    """Random confidences must not rank."""
     entry = estimators.get("shuffled")
     if entry is None or entry["auroc"] is None or entry["auroc"]["low"] is None:
-        return _control("not checked", "no source `shuffled` in the records")
-    value, low, high = (entry["auroc"][key] for key in ("value", "low", "high"))
-    # Twice the distance of the interval: one floor in twenty would fail the plain 95 % interval by chance.
-    fine = value - 2 * (value - low) <= 0.5 <= value + 2 * (high - value)
-    return _control("ok" if fine else "failed", f"the shuffled floor has AUROC {value:.3f}, 0.5 is due", auroc=value)
+        return control("not checked", "no source `shuffled` in the records")
+    value = entry["auroc"]["value"]
+    fine = _chance(entry["auroc"], 2)
+    return control("ok" if fine else "failed", f"the shuffled floor has AUROC {value:.3f}, 0.5 is due", auroc=value)
+
+
+def _shuffled_labels(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What was trained on shuffled outcomes must not rank: if it does, the outcome reaches it by another way."""
+    found = {
+        source: entry["auroc"]
+        for source, entry in estimators.items()
+        if source.endswith(SHUFFLED) and entry["auroc"] is not None and entry["auroc"]["low"] is not None
+    }
+    if not found:
+        return control("not checked", "no source was trained on shuffled labels", sources={})
+    beyond = [source for source, auroc in found.items() if not _chance(auroc, 1)]
+    far = [source for source in beyond if not _chance(found[source], 2)]
+    shown = ", ".join(f"{source} {found[source]['value']:.3f}" for source in beyond)
+    return control(
+        "failed" if far else "warning" if beyond else "ok",
+        f"{some(len(beyond), 'source')} of {len(found)} trained on shuffled labels with an AUROC interval without 0.5"
+        + (f": {shown}" if beyond else ""),
+        sources={source.removesuffix(SHUFFLED): auroc for source, auroc in found.items()},
+    )
+
+
+def _chance(auroc: dict[str, float], width: float) -> bool:
+    """Whether 0.5 lies in the interval, stretched ``width`` times: by chance one plain one in twenty misses it."""
+    value, low, high = (auroc[key] for key in ("value", "low", "high"))
+    return value - width * (value - low) <= 0.5 <= value + width * (high - value)
 
 
 def _domains(rows: Rows) -> dict[str, Any]:
     """Right and wrong counts of every domain, and each source's AUROC where both are enough."""
     names = sorted({record.domain for record in rows.records})
     if names == [""]:
-        return _control("not checked", "the records carry no domains", domains={})
+        return control("not checked", "the records carry no domains", domains={})
     confidence = {source: rows.confidence(source) for source in rows.sources}
     domains: dict[str, Any] = {}
     for name in names:
@@ -212,7 +268,7 @@ def _domains(rows: Rows) -> dict[str, Any]:
             entry["auroc"][source] = auroc(values[kept], rows.correct[kept]) if enough else None
         domains[name] = entry
     thin = [name for name, entry in domains.items() if min(entry["right"], entry["wrong"]) < MIN_KIND]
-    return _control(
+    return control(
         "warning" if thin else "ok",
         f"{len(thin)} of {len(domains)} domains hold fewer than {MIN_KIND} right or wrong answers",
         domains=domains,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from confide.errors import ConfideError
 from confide.metrics.metric import BoolArray, FloatArray, IntArray
-from confide.metrics.sources import in_order
+from confide.metrics.sources import AT, SWAPPED, auxiliary, in_order
 from confide.records import Record
 
 
@@ -50,8 +52,17 @@ class Rows:
 
     @cached_property
     def sources(self) -> list[str]:
-        """The sources that any row names, in table order."""
-        return in_order({source for record in self.records for source in record.confidence})
+        """The sources to judge that any row names, in table order."""
+        return in_order(source for source in self._named if not auxiliary(source))
+
+    @cached_property
+    def auxiliary(self) -> list[str]:
+        """The sources that only serve a comparison with another one."""
+        return in_order(source for source in self._named if auxiliary(source))
+
+    @cached_property
+    def _named(self) -> set[str]:
+        return {source for record in self.records for source in record.confidence}
 
     def confidence(self, source: str) -> FloatArray:
         """A source's confidences [n]; NaN where missing (None, absent, or not a finite number)."""
@@ -61,28 +72,59 @@ class Rows:
         return out
 
 
+def extra(record: Record, name: str) -> Any:
+    """A key of the record beyond the known ones, None where it is absent."""
+    return (record.model_extra or {}).get(name)
+
+
+def tested(records: list[Record]) -> list[Record]:
+    """The test split where records carry splits, else all of them."""
+    return [r for r in records if r.split == "test"] if any(r.split is not None for r in records) else records
+
+
 def select(records: list[Record]) -> Rows:
     """The rows to report on: the test split where records carry splits, and only graded ones.
+
+    Questions whose right option was removed (``has_answer`` is false) are for the rejection table alone.
 
     Raises `ConfideError` when nothing is left, or when the rest is all right or all wrong.
     """
     if not records:
         raise ConfideError("there are no records to evaluate")
     splits = {record.split for record in records if record.split is not None}
-    tested = [record for record in records if record.split == "test"] if splits else records
-    if not tested:
+    held_out = tested(records)
+    if not held_out:
         raise ConfideError(f"no record is in the split 'test'; the file holds {', '.join(sorted(splits))}")
-    graded = [record for record in tested if record.correct is not None]
+    answerable = [record for record in held_out if extra(record, "has_answer") is not False]
+    graded = [record for record in answerable if record.correct is not None]
     if not graded:
-        raise ConfideError(f"none of the {len(tested)} records says whether its answer is correct")
+        raise ConfideError(f"none of the {len(held_out)} records says whether its answer is correct")
     right = sum(bool(record.correct) for record in graded)
     if right in (0, len(graded)):
         raise ConfideError(
             f"all answers are {'right' if right else 'wrong'} ({right} right, {len(graded) - right} wrong): "
             "a confidence can only be judged where there are both"
         )
-    left_out = {"other_splits": len(records) - len(tested), "ungraded": len(tested) - len(graded)}
+    left_out = {
+        "other_splits": len(records) - len(held_out),
+        "ungraded": len(answerable) - len(graded),
+        "without_answer": len(held_out) - len(answerable),
+    }
     rows = Rows(graded, left_out, "test" if splits else None)
     if not any(np.isfinite(rows.confidence(source)).any() for source in rows.sources):
         raise ConfideError("no record holds a confidence: run `confide score` first")
     return rows
+
+
+def only(records: list[Record], sources: Iterable[str]) -> list[Record]:
+    """The records with these sources alone (and what only serves them); raises `ConfideError` for one nobody has."""
+    wanted = list(sources)
+    named = {source for record in records for source in record.confidence}
+    if unknown := [source for source in wanted if source not in named]:
+        there = ", ".join(sorted(named)) or "none"
+        raise ConfideError(f"no record has a confidence of the source {unknown[0]!r}; there are: {there}")
+    kept = {s for s in named if s in wanted or any(s == b + SWAPPED or s.startswith(b + AT) for b in wanted)}
+    return [
+        record.model_copy(update={"confidence": {s: v for s, v in record.confidence.items() if s in kept}})
+        for record in records
+    ]

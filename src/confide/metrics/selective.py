@@ -55,6 +55,15 @@ class Answered:
         """See `aurc` [resamples]."""
         return _area(self.kept, self.wrong)
 
+    def areas(self) -> dict[str, FloatArray]:
+        """See `aurc`, `excess_aurc` and `prr`, which share their work [resamples]."""
+        area, oracle = self.aurc(), self.oracle().aurc()
+        random = ratio(self.wrong[:, -1], self.kept[:, -1])
+        gain = random - oracle
+        # All right or all wrong leaves only rounding between chance and the oracle.
+        prr = ratio(random - area, np.where(gain > 1e-12, gain, 0.0))
+        return {"aurc": area, "excess_aurc": area - oracle, "prr": prr}
+
     def oracle(self) -> Answered:
         """The same rows, with every right one answered before any wrong one."""
         total, errors = self.kept[:, -1:], self.wrong[:, -1:]
@@ -94,8 +103,17 @@ def excess_aurc(confidence: FloatArray, correct: FloatArray, weights: Weights) -
 
     Geifman, Uziel & El-Yaniv 2019, with the oracle's exact area instead of their approximation; 0 is best.
     """
-    answered = Answered.of(confidence, correct, weights)
-    return answered.aurc() - answered.oracle().aurc()
+    return Answered.of(confidence, correct, weights).areas()["excess_aurc"]
+
+
+@Metric
+def prr(confidence: FloatArray, correct: FloatArray, weights: Weights) -> FloatArray:
+    """Prediction–rejection ratio: the share of an oracle's gain over rejecting at random (Malinin & Gales 2021).
+
+    (risk − AURC) / (risk − AURC of the oracle), with every share of rejection counted; 1 is the oracle, 0 is
+    chance, below 0 is worse. NaN when all are right or all wrong.
+    """
+    return Answered.of(confidence, correct, weights).areas()["prr"]
 
 
 @Metric

@@ -16,12 +16,28 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 """Family to the names of its sources, in the order in which tables list them. Other names are "other"."""
 
+NO_RIVALS = ("free", "prior", "floor", "control")
+"""Families that are compared with and never compete."""
+
 FREE = FAMILIES["free"]
 """Sources that the engine gives for nothing: what a learned source has to beat."""
 
 
+OTHER, SHUFFLED, SWAPPED, AT = "other_", "_shuffled_labels", "_swapped", "@"
+"""How controls are named after their source: read from another model's states, trained on shuffled outcomes, read
+with the question exchanged, read at another position (``probe@prompt_end``).
+"""
+
+
+def auxiliary(source: str) -> bool:
+    """Whether a source only serves a comparison with its base source and is not judged by itself."""
+    return AT in source or source.endswith(SWAPPED)
+
+
 def family(source: str) -> str:
     """The family of a source; a variant (``probe_logprobs``, ``p_true:2``) goes with its base name."""
+    if source.startswith(OTHER) or SHUFFLED in source or auxiliary(source):
+        return "control"
     matches = [
         (len(name), group)
         for group, names in FAMILIES.items()
@@ -33,7 +49,7 @@ def family(source: str) -> str:
 
 def in_order(sources: Iterable[str]) -> list[str]:
     """Sources as tables list them: learned first, floors last; by name within an unknown rank."""
-    groups = ["learned", "given", "other", "asked", "sampled", "outside", "free", "prior", "floor"]
+    groups = ["learned", "given", "other", "asked", "sampled", "outside", "free", "prior", "floor", "control"]
     known = [name for names in FAMILIES.values() for name in names]
 
     def key(source: str) -> tuple[int, int, str]:

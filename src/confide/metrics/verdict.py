@@ -9,7 +9,7 @@ import numpy as np
 from confide.metrics.calibration import wilson
 from confide.metrics.controls import MIN_CLUSTERS
 from confide.metrics.rows import Rows
-from confide.metrics.sources import family
+from confide.metrics.sources import NO_RIVALS, family
 
 WITHOUT = "The numbers below are shown without one."
 
@@ -20,9 +20,10 @@ MIN_SAYING = 20
 def verdict(results: dict[str, Any], rows: Rows, *, min_rows: int) -> dict[str, Any]:
     """``{"status", "source", "baseline", "sentences"}`` from results that are complete but for the verdict.
 
-    The source is ``stack`` where there is one, else the best that is neither free nor prior nor floor, else
-    the best of all; the baseline is the free source with the best AUROC. The status is "ahead", "behind" or
-    "level" against it by the paired interval, "alone" without a free source, "refused" with too few rows.
+    The source is ``stack`` where there is one, else the best that competes (neither free nor prior, floor or
+    control), else the best of all; the baseline is the free source with the best AUROC. The status is
+    "ahead", "behind" or "level" against it by the paired interval, "alone" without a free source, "refused" with
+    too few rows.
     """
     source, baseline = chosen(results)
     said: dict[str, Any] = {"source": source, "baseline": baseline}
@@ -42,6 +43,8 @@ def verdict(results: dict[str, Any], rows: Rows, *, min_rows: int) -> dict[str, 
         f"on {results['n']:,} rows, {results['accuracy']:.0%} of them right.",
         comparison,
         *_priors(results, source),
+        *_own_answer(results, source),
+        *_elsewhere(results, source),
         *_meaning(rows, source),
         *_escalation(results, source),
         *_failures(results),
@@ -57,7 +60,7 @@ def chosen(results: dict[str, Any]) -> tuple[str | None, str | None]:
         if entry["auroc"] is not None and entry["auroc"]["value"] is not None
     }
     free = [source for source in aurocs if family(source) == "free"]
-    rivals = [source for source in aurocs if family(source) not in ("free", "prior", "floor")]
+    rivals = [source for source in aurocs if family(source) not in NO_RIVALS]
     source = "stack" if "stack" in aurocs else max(rivals or aurocs, key=aurocs.__getitem__, default=None)
     baseline = max(free, key=aurocs.__getitem__, default=None)
     return source, None if baseline == source else baseline
@@ -104,6 +107,33 @@ def _priors(results: dict[str, Any], source: str) -> list[str]:
                 f"{source} is not above {prior}, which never saw the model (difference {_interval(paired, sign=True)})."
             )
     return out
+
+
+def _own_answer(results: dict[str, Any], source: str) -> list[str]:
+    """Whether it tells answers to the same question apart, and reads more than another model's states give."""
+    out = []
+    within = results["estimators"][source]["within_question_auroc"]
+    if within is not None and within["value"] is not None:
+        mixed = within["questions"]
+        if mixed < MIN_CLUSTERS:
+            out.append(f"Only {mixed} questions have both right and wrong sampled answers: too few to tell them apart.")
+        else:
+            out.append(
+                f"Of a right and a wrong answer to the same question {source} prefers the right one with "
+                f"probability {_interval(within)} ({mixed} questions); sensing hard questions alone gives 0.5."
+            )
+    privileged = results["controls"]["privileged_access"]["sources"].get(source)
+    return out + ([privileged["sentence"]] if privileged is not None else [])
+
+
+def _elsewhere(results: dict[str, Any], source: str) -> list[str]:
+    """Whether it travels, and follows the model."""
+    matrix, coupling = results["matrix"], results["coupling"]
+    shifted = matrix is not None and not all(cell["in_domain"] for cell in matrix["cells"])
+    return [
+        *(matrix["sentences"] if shifted and matrix["source"] == source else []),
+        *([coupling["sentence"]] if coupling is not None else []),
+    ]
 
 
 def _meaning(rows: Rows, source: str) -> list[str]:
