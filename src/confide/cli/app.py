@@ -82,6 +82,7 @@ def register() -> None:
         export,
         policy,
         score,
+        serve,
         split,
         train,
         validate,
@@ -93,6 +94,7 @@ def register() -> None:
         calibrate.calibrate, validate.validate, decide.decide, ask.ask, export.export,
     ):  # fmt: skip
         app.command()(with_config(verb))
+    app.command()(serve.serve)  # its --config is the router's own
     app.add_typer(train.app, name="train")
     app.add_typer(policy.app, name="policy")
 

@@ -9,6 +9,16 @@ import typer
 
 QUESTIONS = {False: 1500, True: 600}
 MAX_RISK = 0.3
+SERVE = """\
+# A router in front of the demo's model: confide serve --config {config}
+# Every setting: docs/serving.md
+policy: {policy}
+small: {{model: {model}}}
+experts:
+  - {{name: gazetteer, tool: "confide.tasks.gazetteer:look_up"}}
+store: sqlite:///{store}
+audit_share: 0.1
+"""
 
 
 def demo(
@@ -32,6 +42,7 @@ def demo(
     from confide.cli.score import score
     from confide.cli.train import reader
     from confide.cli.validate import validate
+    from confide.files import write_text
     from confide.models import BUNDLED, bundled_path
 
     console = Console(highlight=False, soft_wrap=True)
@@ -64,5 +75,8 @@ def demo(
             validate(policy=policy, fresh=scored, seed=seed)
         except typer.Exit as verdict:
             console.print(f"(exit code {verdict.exit_code}: 0 holds, 1 does not hold, 3 cannot say)")
+        config = out / "serve.yaml"
+        write_text(config, SERVE.format(config=config, policy=policy, model=model, store=out / "decisions.db"))
+        console.print(f"\nTo serve it: confide serve --config {config}")
     minutes = (time.monotonic() - began) / 60
     console.print(f"\nDone in {minutes:.1f} minutes. Open the report: [bold]{(out / 'report.html').resolve()}[/bold]")

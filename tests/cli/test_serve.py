@@ -1,0 +1,141 @@
+"""``confide serve`` as a process: it listens, answers, keeps its rows through a kill, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from confide.cli.serve import serve
+from confide.errors import ConfideError
+
+SERVING = Path(__file__).parents[1] / "serving"
+sys.path.insert(0, str(SERVING))
+from upstreams import Upstream, policy_file  # noqa: E402
+
+RUN = "import typer; from confide.cli.serve import serve; a = typer.Typer(); a.command()(serve); a()"
+BLOCK = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers", "peft", "trl", "datasets", "matplotlib"):
+            raise ImportError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+app = typer.Typer()
+app.command()(serve)
+
+
+def config(folder: Path, upstream: Upstream, **more: Any) -> Path:
+    path = folder / "serve.yaml"
+    small = {"base_url": upstream.url, "model": "tiny"}
+    store = f"sqlite:///{folder / 'confide.db'}"
+    path.write_text(json.dumps({"small": small, "policy": str(policy_file(folder)), "store": store, **more}))
+    return path
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream().running() as server:
+        yield server
+
+
+def start(path: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", BLOCK + RUN, "--config", str(path), "--port", str(port), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    url = f"http://127.0.0.1:{port}"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
+                return process, url
+        except httpx.TransportError:
+            time.sleep(0.05)
+    process.kill()
+    raise AssertionError(process.communicate()[0])
+
+
+def ask(url: str) -> dict[str, Any]:
+    body = {"messages": [{"role": "user", "content": "Where is Kyoto?"}]}
+    found: dict[str, Any] = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30, trust_env=False).json()
+    return found
+
+
+def test_it_serves_without_torch_and_rows_outlive_a_kill(tmp_path: Path, upstream: Upstream) -> None:
+    process, url = start(config(tmp_path, upstream), "--mode", "observe")
+    told = ask(url)["confide"]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert (told["mode"], told["served"]) == ("observe", "small")
+    process, url = start(config(tmp_path, upstream))
+    again = ask(url)["confide"]
+    process.terminate()
+    out = process.communicate(timeout=30)[0]
+    assert process.returncode in (0, -signal.SIGTERM)
+    assert "dashboard: http://127.0.0.1:" in out
+    assert "Traceback" not in out
+    rows = (
+        sqlite3.connect(tmp_path / "confide.db").execute("SELECT id, mode FROM decisions ORDER BY created").fetchall()
+    )
+    assert rows == [(told["decision_id"], "observe"), (again["decision_id"], "act")]
+
+
+def test_a_key_becomes_its_hash() -> None:
+    done = CliRunner().invoke(app, ["--hash-key"], input="0123456789abcdefghij\n")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("sha256:")
+    assert isinstance(CliRunner().invoke(app, ["--hash-key"], input="short\n").exception, ConfideError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "--config is missing"),
+        (["--config", "absent.yaml"], "absent.yaml does not exist"),
+        (["--config", "serve.yaml", "--host", "0.0.0.0"], "set api_keys"),
+        (["--config", "serve.yaml", "--mode", "watch"], "mode: Input should be"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    config(tmp_path, upstream)
+    monkeypatch.chdir(tmp_path)
+    error = CliRunner().invoke(app, arguments).exception
+    assert isinstance(error, ConfideError)
+    assert sentence in str(error)
+
+
+def test_a_port_in_use_is_said(tmp_path: Path, upstream: Upstream) -> None:
+    path = config(tmp_path, upstream)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        error = CliRunner().invoke(app, ["--config", str(path), "--port", str(taken.getsockname()[1])]).exception
+    assert isinstance(error, ConfideError)
+    assert "cannot listen on 127.0.0.1" in str(error)
+
+
+def test_help_is_instant_and_shows_an_example() -> None:
+    code = BLOCK.replace('"matplotlib"', '"matplotlib", "fastapi", "aiohttp", "sqlalchemy", "uvicorn"') + RUN
+    environment = {**os.environ, "COLUMNS": "120"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "confide serve --config serve.yaml" in done.stdout

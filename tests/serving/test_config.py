@@ -1,0 +1,136 @@
+"""serve.yaml: what is read, what is refused and how that is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from upstreams import FakeModel, policy_file
+
+from confide.errors import ConfideError
+from confide.serving.app import create_app
+from confide.serving.config import SelfExpert, ServeConfig, ServerExpert, SmallLocal, SmallServer, ToolExpert
+
+FULL = """
+host: 127.0.0.1
+port: 8000
+mode: act
+stream_mode: hold
+policy: policy.json
+small: {model: smollm2, name: small}
+experts:
+  - {name: big, base_url: "http://10.0.0.1/v1/", model: gpt-x, price: {input: 2, output: 8}, timeout_s: 30}
+  - {name: gazetteer, tool: "confide.tasks.gazetteer:look_up"}
+  - {name: reread, self: {passage: "confide.tasks.gazetteer:passage"}}
+  - {name: more, self: {samples: 8}}
+store: sqlite:///confide.db
+store_text: false
+audit_share: 0.02
+audit_label: expert
+api_keys: []
+deadline_s: 60
+limits: {body_bytes: 1000000, max_tokens: 4096, concurrency: 512, queue: 1024}
+"""
+
+
+def load(tmp_path: Path, text: str, **changes: object) -> ServeConfig:
+    path = tmp_path / "serve.yaml"
+    path.write_text(text)
+    return ServeConfig.load(path, **changes)
+
+
+def test_the_documented_file_is_read(tmp_path: Path) -> None:
+    config = load(tmp_path, FULL)
+    assert isinstance(config.small, SmallLocal)
+    assert [type(expert) for expert in config.experts] == [ServerExpert, ToolExpert, SelfExpert, SelfExpert]
+    assert isinstance(config.experts[0], ServerExpert)
+    assert config.experts[0].base_url == "http://10.0.0.1/v1"
+    small = load(tmp_path, "policy: p.json\nsmall: {base_url: 'http://x/v1', model: m}").small
+    assert isinstance(small, SmallServer)
+    assert small.name == "small"
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    config = load(tmp_path, FULL, port=9, mode="observe", host=None)
+    assert (config.port, config.mode, config.host) == (9, "observe", "127.0.0.1")
+
+
+SMALL = "policy: p.json\nsmall: {model: m}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- 1", "must be a mapping"),
+        ("a: [", "not valid YAML"),
+        (SMALL + "prot: 1", "prot: Extra inputs"),
+        ("policy: p.json\nsmall: {model: m, colour: red}", "small.colour: Extra inputs"),
+        ("small: {model: m}", "mode act needs a policy"),
+        (SMALL + "host: 0.0.0.0", "can be reached from other machines: set api_keys"),
+        (SMALL + "host: '::'", "set api_keys"),
+        (SMALL + "api_keys: [secret]", "api_keys.0: String should match"),
+        (SMALL + "mode: watch", "mode: Input should be 'act' or 'observe'"),
+        (SMALL + "experts: [{name: x}]", "an expert has base_url"),
+        (SMALL + "experts: [{name: small, tool: a:b}]", "names must differ"),
+        (SMALL + "experts: [{name: x, self: {}}]", "give either passage or samples"),
+        (SMALL + "experts: [{name: 'a b', tool: a:b}]", "experts.0.name: String should match"),
+        (SMALL + "experts: [{name: x, model: m, base_url: 'ftp://x'}]", "an http or https address"),
+        (SMALL + "experts: [{name: x, model: m, base_url: 'http://u:p@x/v1'}]", "keys go into api_key_env"),
+        (SMALL + "experts: [{name: x, model: m, base_url: 'http://x:99999/v1'}]", "not a URL"),
+    ],
+)
+def test_mistakes_are_named_in_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ConfideError) as error:
+        load(tmp_path, text)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value).strip() or "YAML" in str(error.value)
+    assert "u:p@" not in str(error.value)
+
+
+def test_other_addresses_need_keys(tmp_path: Path) -> None:
+    hashed = "sha256:" + "0" * 64
+    assert load(tmp_path, SMALL + f"host: 0.0.0.0\napi_keys: ['{hashed}']").host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"experts": [{"name": "x", "tool": "no.such:thing"}]}, "cannot import 'no.such:thing'"),
+        ({"experts": [{"name": "x", "tool": "callables:no_such"}]}, "cannot import"),
+        ({"experts": [{"name": "x", "tool": "callables"}]}, "module:function is wanted"),
+        ({"experts": [{"name": "x", "tool": "os:sep"}]}, "is not callable"),
+        (
+            {"experts": [{"name": "x", "base_url": "http://x", "model": "m", "api_key_env": "NO_SUCH_KEY"}]},
+            "environment variable NO_SUCH_KEY",
+        ),
+        ({"policy": "absent.json"}, "absent.json does not exist"),
+        ({"store": "mysql://x"}, "SQLite or PostgreSQL"),
+    ],
+)
+def test_what_cannot_be_found_is_said_before_serving(
+    tmp_path: Path, settings: dict[str, object], sentence: str
+) -> None:
+    base = {"small": {"model": "x"}, "policy": policy_file(tmp_path), "store": f"sqlite:///{tmp_path}/c.db"}
+    with pytest.raises(ConfideError, match=sentence):
+        create_app(ServeConfig.model_validate({**base, **settings}), model=FakeModel())
+
+
+def test_a_policy_of_another_model_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    policy = policy_file(tmp_path)
+    data = json.loads(policy.read_text())
+    for name, told in (("m", ""), ("small", ""), ("another", "made for answers of another, not of m or small")):
+        policy.write_text(json.dumps(data | {"model": name}))
+        store = f"sqlite:///{tmp_path}/c.db"
+        config = ServeConfig.model_validate({"small": {"model": "m"}, "policy": policy, "store": store})
+        create_app(config, model=FakeModel())
+        assert caplog.text.count("made for") == bool(told)
+        assert told in caplog.text
+
+
+def test_a_policy_for_a_source_that_never_comes_is_refused(tmp_path: Path) -> None:
+    policy = policy_file(tmp_path, source="stack")
+    for small, model in (({"base_url": "http://x/v1", "model": "m"}, None), ({"model": "m"}, FakeModel())):
+        config = ServeConfig.model_validate({"small": small, "policy": policy})
+        with pytest.raises(ConfideError, match="decides on stack, which the small model small does not give"):
+            create_app(config, model=model)
