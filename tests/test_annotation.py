@@ -17,6 +17,7 @@ from confide.errors import ConfideError
 from confide.records import read_records
 from confide.tasks import Task, load_task
 from confide.tasks.questions import Question
+from confide.tasks.unanswerable import without_right_options
 from tiny_model import tiny_model
 
 RUN = """
@@ -109,6 +110,86 @@ def test_samples_and_their_agreement_are_kept(tmp_path: Path) -> None:
         assert record.consistency in (0, 1 / 3, 2 / 3, 1)
         assert len(record.logprobs) == len(record.answer_ids) == len(record.entropies)
         assert (record.end_logprob is None) == (record.finish == "length")
+
+
+def choice_task(count: int = 9) -> Task:
+    questions = [
+        Question(
+            id=f"c{i}", kind="choice", question=f"Which {'one ' * (i % 3)}is it, {i}?",
+            choices=["France", "the river", f"Berlin {i}", "a"], answer=i % 4, domain="d", subject="places",
+        )
+        for i in range(count)
+    ]  # fmt: skip
+    return Task("choices", questions)
+
+
+def test_choices_are_answered_by_the_likeliest_option_unless_letters_are_wanted(tmp_path: Path) -> None:
+    engine, task = tiny_engine(context=512), choice_task()
+    assert annotate(engine, task, tmp_path / "o.jsonl", batch_size=8) == 9
+    records = read_records(tmp_path / "o.jsonl")
+    for record in records:
+        assert record.choices is not None
+        assert record.option_logprobs is not None
+        best = record.option_logprobs.index(max(record.option_logprobs))
+        assert record.answer == record.answered == record.choices[best]
+        assert record.correct == (best == record.reference)
+        assert record.answer_ids == engine.encode_answer(record.answer)
+        assert sum(record.logprobs) / len(record.logprobs) == pytest.approx(record.option_logprobs[best], abs=1e-4)
+        assert record.end_logprob is not None
+        assert "choices" not in record.question
+        assert record.model_extra == {"subject": "places"}
+        # What every estimator does: the same answer, forced after the same messages, has the same probability.
+        _, again = engine.forced([engine.encode(record.messages)], [record.answer_ids], measure=True)
+        assert again[0].logprobs == pytest.approx(record.logprobs, abs=1e-3)
+    annotate(engine, task, tmp_path / "g.jsonl", answer_by="generation", samples=2)
+    letters = read_records(tmp_path / "g.jsonl")
+    assert all(r.option_logprobs is None and "A) France" in r.question and len(r.samples or []) == 2 for r in letters)
+    with pytest.raises(ConfideError, match="answer-by"):
+        annotate(engine, task, tmp_path / "g.jsonl")
+
+
+def test_a_continued_run_of_choices_ends_with_the_same_file(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    annotate(tiny_engine(context=512), choice_task(), whole, batch_size=8)
+    lines = whole.read_bytes().splitlines(keepends=True)
+    broken.write_bytes(b"".join(lines[:3]) + lines[3][:30])
+    assert annotate(tiny_engine(context=512), choice_task(), broken, batch_size=8) == 6
+    assert broken.read_bytes() == whole.read_bytes()
+
+
+def test_other_questions_of_a_mixed_file_are_generated(tmp_path: Path) -> None:
+    mixed = Task("mixed", [*choice_task(3).questions, *tiny_task(3).questions], max_new_tokens=5)
+    annotate(tiny_engine(context=512), mixed, tmp_path / "r.jsonl", answer_by="options")
+    records = read_records(tmp_path / "r.jsonl")
+    assert {r.kind: r.option_logprobs is not None for r in records} == {"choice": True, "short": False}
+    assert len(records) == 6
+
+
+def test_what_cannot_be_answered_so_is_refused(tmp_path: Path) -> None:
+    engine = tiny_engine(context=512)
+    with pytest.raises(ConfideError, match="which is not sampled"):
+        annotate(engine, choice_task(), tmp_path / "r.jsonl", samples=3)
+    with pytest.raises(ConfideError, match="tiny has no choice questions"):
+        annotate(engine, tiny_task(3), tmp_path / "r.jsonl", answer_by="options")
+    with pytest.raises(ConfideError, match="9 rows do not fit"):
+        annotate(tiny_engine(context=64), choice_task(), tmp_path / "r.jsonl")
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_rejected_questions_are_wrong_whatever_is_answered(tmp_path: Path) -> None:
+    task = without_right_options(choice_task(), 0.5, seed=2)
+    annotate(tiny_engine(context=512), task, tmp_path / "r.jsonl")
+    records = {record.id: record for record in read_records(tmp_path / "r.jsonl")}
+    lost = [r for r in records.values() if not (r.model_extra or {})["has_answer"]]
+    assert len(lost) == 4
+    for record in lost:
+        removed = (record.model_extra or {})["removed"]
+        assert record.correct is False
+        assert record.reference is None
+        assert removed not in (record.choices or [])
+        assert len(record.choices or []) == len(record.option_logprobs or []) == 3
+    with pytest.raises(ConfideError, match="already holds records of model"):
+        annotate(tiny_engine(context=512), choice_task(), tmp_path / "r.jsonl")
 
 
 def test_questions_are_split_by_entity() -> None:

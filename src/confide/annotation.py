@@ -6,24 +6,32 @@ answered again as a whole, so that a continued run ends with the same file as an
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from confide.engines.prefixes import group_batches
 from confide.errors import ConfideError
 from confide.files import locked
 from confide.records import Message, Record, RecordWriter, Sample
+from confide.tasks.cloze import cloze_prompt
 
 if TYPE_CHECKING:
+    from confide.engines.options import Choice
     from confide.engines.transformers import Completion, TransformersEngine
     from confide.tasks import Task
     from confide.tasks.questions import Question
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, note) while long work runs."""
+
+AnswerBy = Literal["options", "generation"]
+"""How a choice is answered: the likeliest option's text, or a letter that the model writes."""
+
+OPTIONS_A_QUESTION = 4
+"""A batch of choices holds this many times fewer questions: each runs all of its options."""
 
 
 def annotate(
@@ -32,6 +40,7 @@ def annotate(
     out: Path,
     *,
     splits: Mapping[str, str] | None = None,
+    answer_by: AnswerBy | None = None,
     samples: int = 0,
     temperature: float = 1.0,
     batch_size: int = 64,
@@ -42,48 +51,56 @@ def annotate(
 
     Args:
         splits: question id → split; a question that is absent is not asked.
-        samples: K sampled answers beside the greedy one, at ``temperature``, all from the same prefill.
+        answer_by: how choices are answered, by default by ``options``: a small model that writes letters guesses, and
+            an option's own tokens are what every other source reads. Other questions are always generated.
+        samples: K sampled answers beside the greedy one, at ``temperature``, all from the same prefill; only for
+            answers that are generated.
 
     Raises:
-        ConfideError: ``out`` holds another model's or task's records, is in use by another run, or prompts do
-            not fit the model's context (they are counted and named).
+        ConfideError: ``out`` holds another model's or task's records, is in use by another run, prompts do
+            not fit the model's context (they are counted and named), or the answers cannot be given so.
     """
-    questions = [q for q in task.questions if splits is None or q.id in splits]
-    if out.suffix == ".parquet":
-        raise ConfideError("records are appended as they are produced: give --out a .jsonl file")
-    prompts = {q.id: engine.encode(task.prompt(q)) for q in questions}
-    check_context(prompts, task.max_new_tokens, engine.context)
+    questions = [_Asking.of(task, q, splits, answer_by) for q in task.questions if splits is None or q.id in splits]
+    _check_wanted(task, questions, answer_by, samples, out)
+    prompts = [engine.encode(q.messages) for q in questions]
+    longest = [max((len(engine.encode_answer(text)) for text in q.options), default=0) for q in questions]
+    rooms = [size + 1 if size else task.max_new_tokens for size in longest]
+    check_context(
+        {q.id: [*p, *[0] * room] for q, p, room in zip(questions, prompts, rooms, strict=True)}, 0, engine.context
+    )
     with locked(out.parent), RecordWriter(out) as writer:
-        _check_same_run(
-            writer.done, engine, task, {q.id: None if splits is None else splits[q.id] for q in questions}, out
-        )
+        _check_same_run(writer.done, engine, task, {q.id: q for q in questions}, out)
         done = {record.id for record in writer.done}
-        groups = dict(zip(prompts, engine.share_prefixes(list(prompts.values())), strict=True))
-        order = sorted(questions, key=lambda q: (groups[q.id], len(prompts[q.id]), q.id))
+        groups = [2 * g + bool(q.options) for g, q in zip(engine.share_prefixes(prompts), questions, strict=True)]
+        keys = [(len(p), q.id) for p, q in zip(prompts, questions, strict=True)]
         batches = []
-        for _, group in itertools.groupby(order, key=lambda q: groups[q.id]):
-            members = list(group)
-            batches += [members[i : i + batch_size] for i in range(0, len(members), batch_size)]
+        for batch in group_batches(groups, keys, batch_size):
+            size = max(1, batch_size // OPTIONS_A_QUESTION) if questions[batch[0]].options else batch_size
+            batches += [batch[start : start + size] for start in range(0, len(batch), size)]
         started, new, count = time.monotonic(), 0, 0
         for number, batch in enumerate(batches):
             count += len(batch)
-            if all(q.id in done for q in batch):
+            asked = [questions[i] for i in batch]
+            if all(q.id in done for q in asked):
                 continue
-            greedy, sampled, _ = engine.generate(
-                [prompts[q.id] for q in batch],
-                task.max_new_tokens,
-                samples=samples,
-                temperature=temperature,
-                seed=seed * 1_000_003 + number,
-            )
-            records = [
-                _record(engine.name, task, q, g, s, None if splits is None else splits[q.id])
-                for q, g, s in zip(batch, greedy, sampled, strict=True)
-            ]
+            batch_prompts = [prompts[i] for i in batch]
+            if asked[0].options:
+                records = _chosen(engine, task, asked, batch_prompts)
+            else:
+                greedy, sampled, _ = engine.generate(
+                    batch_prompts,
+                    task.max_new_tokens,
+                    samples=samples,
+                    temperature=temperature,
+                    seed=seed * 1_000_003 + number,
+                )
+                records = [
+                    _generated(engine.name, task, q, g, s) for q, g, s in zip(asked, greedy, sampled, strict=True)
+                ]
             writer.write(record for record in records if record.id not in done)
             new += sum(record.id not in done for record in records)
             if progress:
-                progress(count, len(order), f"{new / (time.monotonic() - started):.1f} questions/s")
+                progress(count, len(questions), f"{new / (time.monotonic() - started):.1f} questions/s")
     return new
 
 
@@ -101,7 +118,7 @@ def split_questions(questions: Sequence[Question], by: str = "standard", seed: i
 
     if by == "answered-country":
         raise ConfideError("answered-country splits need answers: annotate first, then run confide split")
-    rows = [_Asked(q.id, q.domain, q.entity) for q in questions]
+    rows = [_Row(q.id, q.domain, q.entity) for q in questions]
     sizes = {name: int(share * len(rows)) for name, share in SHARES.items()}
     splits: dict[str, str] = dict(assign_splits(rows, by, sizes, seed=seed))
     entities = {row.entity for row in rows if row.id in splits and row.entity is not None}
@@ -113,7 +130,7 @@ def split_questions(questions: Sequence[Question], by: str = "standard", seed: i
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Row:
     id: str
     domain: str
     entity: str | None
@@ -128,12 +145,55 @@ def check_context(prompts: Mapping[str, Sequence[int]], room: int, context: int)
         raise ConfideError(f"{len(too_long)} rows do not fit the model's context of {context} tokens: {shown}")
 
 
+@dataclass(frozen=True)
+class _Asking:
+    """A question as it is asked here; ``options`` are the texts to choose from ([]: the answer is generated)."""
+
+    question: Question
+    split: str | None
+    messages: list[dict[str, str]]
+    options: list[str]
+
+    @classmethod
+    def of(
+        cls, task: Task, question: Question, splits: Mapping[str, str] | None, answer_by: AnswerBy | None
+    ) -> _Asking:
+        split = None if splits is None else splits[question.id]
+        if question.kind == "choice" and answer_by != "generation":
+            return cls(question, split, cloze_prompt(question), list(question.choices or []))
+        return cls(question, split, task.prompt(question), [])
+
+    @property
+    def id(self) -> str:
+        return self.question.id
+
+    def asked_in(self, record: Record) -> bool:
+        """Whether a record is of this question, asked in this way."""
+        return (
+            record.split == self.split
+            and record.choices == (self.question.choices or None)
+            and (record.option_logprobs is not None) == bool(self.options)
+            and [message.model_dump() for message in record.messages] == self.messages
+        )
+
+
+def _check_wanted(
+    task: Task, questions: Sequence[_Asking], answer_by: AnswerBy | None, samples: int, out: Path
+) -> None:
+    if out.suffix == ".parquet":
+        raise ConfideError("records are appended as they are produced: give --out a .jsonl file")
+    chosen = sum(bool(q.options) for q in questions)
+    if answer_by == "options" and not chosen:
+        raise ConfideError(f"{task.name} has no choice questions to answer by options")
+    if chosen and samples:
+        raise ConfideError(
+            f"{chosen} questions of {task.name} are answered by the likelihood of their options, which is not sampled: "
+            "sample letters with --answer-by generation, or leave --samples out"
+        )
+
+
 def _check_same_run(
-    done: Sequence[Record],
-    engine: TransformersEngine,
-    task: Task,
-    splits: Mapping[str, str | None],
-    out: Path,
+    done: Sequence[Record], engine: TransformersEngine, task: Task, questions: Mapping[str, _Asking], out: Path
 ) -> None:
     for record in done:
         if record.model != engine.name or record.task != task.name:
@@ -142,49 +202,68 @@ def _check_same_run(
                 "choose another file or delete it"
             )
         # Another draw of questions or splits would put an entity on two sides.
-        if record.id not in splits or record.split != splits[record.id]:
+        if record.id not in questions or not questions[record.id].asked_in(record):
             raise ConfideError(
-                f"{out} already holds a run with other questions or splits (limit, seed or by); "
+                f"{out} already holds a run with other questions or splits (limit, seed, by, reject or answer-by); "
                 "choose another file or delete it"
             )
 
 
-def _record(
-    model: str,
-    task: Task,
-    question: Question,
-    greedy: Completion,
-    sampled: Sequence[Completion],
-    split: str | None,
-) -> Record:
+def _chosen(
+    engine: TransformersEngine, task: Task, asked: Sequence[_Asking], prompts: Sequence[list[int]]
+) -> list[Record]:
+    from confide.engines.options import choose
+
+    choices = choose(engine, prompts, [q.options for q in asked])
+    return [_of_choice(engine.name, task, q, choice) for q, choice in zip(asked, choices, strict=True)]
+
+
+def _of_choice(model: str, task: Task, asked: _Asking, choice: Choice) -> Record:
+    index, right = choice.index, asked.question.answer
+    if isinstance(right, int) and asked.options[right] == choice.completion.text:
+        index = right  # the same text is there twice
+    # The letter names the option beyond doubt; a text may occur in another.
+    correct = task.grade(asked.question, chr(ord("A") + index)).correct
+    more = {"correct": correct, "answered": choice.completion.text, "option_logprobs": choice.option_logprobs}
+    return task.finish(Record.model_validate(_data(model, task, asked, choice.completion) | more))
+
+
+def _generated(model: str, task: Task, asked: _Asking, greedy: Completion, sampled: Sequence[Completion]) -> Record:
+    question = asked.question
     grade = task.grade(question, greedy.text)
-    data: dict[str, object] = {
+    data = _data(model, task, asked, greedy) | {"correct": grade.correct, "answered": grade.answered}
+    if sampled:
+        data["samples"] = [_sample(task, question, completion) for completion in sampled]
+        agreeing = [task.agrees(question, greedy.text, completion.text) for completion in sampled]
+        data["consistency"] = sum(agreeing) / len(agreeing)
+    return task.finish(Record.model_validate(data))
+
+
+def _data(model: str, task: Task, asked: _Asking, answer: Completion) -> dict[str, object]:
+    question = asked.question
+    # What a question file says beyond the known keys (a subject, how popular an entity is) stays with the row.
+    extra = {key: value for key, value in (question.model_extra or {}).items() if key not in Record.model_fields}
+    data: dict[str, object] = extra | {
         "id": question.id,
         "task": task.name,
         "kind": question.kind,
         "domain": question.domain,
         "entity": question.entity,
-        "messages": [Message(**m) for m in task.prompt(question)],
-        "answer": greedy.text,
-        "answer_ids": greedy.ids,
-        "logprobs": greedy.logprobs,
-        "entropies": greedy.entropies,
-        "end_logprob": greedy.end_logprob,
-        "finish": greedy.finish,
+        "messages": [Message(**m) for m in asked.messages],
+        "answer": answer.text,
+        "answer_ids": answer.ids,
+        "logprobs": answer.logprobs,
+        "entropies": answer.entropies,
+        "end_logprob": answer.end_logprob,
+        "finish": answer.finish,
         "reference": question.answer,
-        "correct": grade.correct,
-        "answered": grade.answered,
         "model": model,
     }
     if question.choices:
         data["choices"] = question.choices
-    if split is not None:
-        data["split"] = split
-    if sampled:
-        data["samples"] = [_sample(task, question, completion) for completion in sampled]
-        agreeing = [task.agrees(question, greedy.text, completion.text) for completion in sampled]
-        data["consistency"] = sum(agreeing) / len(agreeing)
-    return Record.model_validate(data)
+    if asked.split is not None:
+        data["split"] = asked.split
+    return data
 
 
 def _sample(task: Task, question: Question, completion: Completion) -> Sample:

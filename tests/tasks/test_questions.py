@@ -148,4 +148,13 @@ def test_unknown_task_names_what_exists() -> None:
         load_task("geografy")
     with pytest.raises(ConfideError, match="at least 1"):
         load_task("geography", limit=0)
-    assert [name for name, _ in available_tasks()] == ["geography"]
+    with pytest.raises(ConfideError, match="is not a folder"):
+        load_task("arc_easy", data_dir=Path("absent"))
+
+
+def test_every_listed_task_has_a_kind_and_a_licence() -> None:
+    listed = available_tasks()
+    assert [task.name for task in listed[:3]] == ["geography", "arithmetic", "reasoning_gym/NAME"]
+    assert {task.kind for task in listed} == {"short", "number", "choice"}
+    assert all(task.licence and task.what for task in listed)
+    assert len({task.name for task in listed}) == len(listed) == 17

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
+class AnswerBy(StrEnum):
+    """How choices are answered."""
+
+    options = "options"
+    generation = "generation"
+
+
 def annotate(
     out: Annotated[Path, typer.Option(help="Records file (JSON lines); an existing one is continued.")],
     model: Annotated[str, typer.Option(help="`smollm2`, a model folder or a hub name.")] = "smollm2",
-    task: Annotated[str, typer.Option(help="Task name or question file (JSONL, CSV, Parquet).")] = "geography",
+    task: Annotated[
+        str, typer.Option(help="A name from `confide tasks` (`NAME/train`: another part), or a question file.")
+    ] = "geography",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Take the task from a folder of question files, named NAME-test.jsonl.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask at most this many questions.")] = None,
+    answer_by: Annotated[
+        AnswerBy | None,
+        typer.Option(help="Choices: the likeliest option's text (the default), or a letter that the model writes."),
+    ] = None,
+    reject: Annotated[
+        float | None, typer.Option(help="Remove the right option from this share of the choice questions.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Sampled answers beside the greedy one.")] = 0,
     temperature: Annotated[float, typer.Option(min=0.01, help="Temperature of the samples.")] = 1.0,
     by: Annotated[str, typer.Option(help="How rows are split: `standard` or `relation`.")] = "standard",
@@ -31,8 +51,11 @@ def annotate(
     from confide.engines.transformers import TransformersEngine
     from confide.records import read_records
     from confide.tasks import load_task
+    from confide.tasks.unanswerable import without_right_options
 
-    loaded = load_task(task, limit=limit, seed=seed)
+    loaded = load_task(task, limit=limit, seed=seed, data_dir=data_dir)
+    if reject is not None:
+        loaded = without_right_options(loaded, reject, seed)
     splits = split_questions(loaded.questions, by, seed)
     engine = TransformersEngine.load(model)
     with progress_bar("annotating") as progress:
@@ -41,6 +64,7 @@ def annotate(
             loaded,
             out,
             splits=splits,
+            answer_by=None if answer_by is None else answer_by.value,
             samples=samples,
             temperature=temperature,
             batch_size=batch_size,

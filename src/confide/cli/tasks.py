@@ -10,25 +10,43 @@ import typer
 def tasks(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the bundled tasks, each with an example.
+    """List the tasks that have a name: kind, number of test questions, licence, and what they need.
 
     Example: `confide tasks`. Any question file (.jsonl, .csv, .parquet) is a task too.
     """
     import json as json_module
+    from dataclasses import asdict
 
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    from confide.tasks import available_tasks, load_task
+    from confide.errors import ConfideError
+    from confide.tasks import available_tasks
+    from confide.tasks.generated import INSTALL, PREFIX, generators
 
-    rows = [(name, what, load_task(name, limit=1).questions[0].question) for name, what in available_tasks()]
+    rows = available_tasks()
+    try:
+        names = generators()
+    except ConfideError:
+        names = []
     if json:
-        keys = ("name", "what", "example")
-        typer.echo(json_module.dumps([dict(zip(keys, row, strict=True)) for row in rows], ensure_ascii=False))
+        listed = {"tasks": [asdict(row) for row in rows], "generators": [f"{PREFIX}{name}" for name in names]}
+        typer.echo(json_module.dumps(listed, ensure_ascii=False))
         return
-    table = Table("task", "what it asks", "for example")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for header in ("task", "kind", "size", "from", "licence"):
+        table.add_column(header, no_wrap=True, justify="right" if header == "size" else "left")
+    table.add_column("what it asks")
     for row in rows:
-        table.add_row(*row)
-    console = Console(soft_wrap=True)
+        size = "any" if row.size is None else f"{row.size:,}"
+        table.add_row(row.name, row.kind, size, row.source.partition(":")[0], row.licence, row.what)
+    console = Console(soft_wrap=True, highlight=False)
     console.print(table)
-    console.print("A question file (.jsonl, .csv, .parquet) is a task too: give its path.", highlight=False)
+    for line in (
+        f"Generators of reasoning-gym: {', '.join(names) if names else f'not installed ({INSTALL})'}.",
+        "Parts: NAME is the test part, NAME/train, NAME/validation are others; mmlu_SUBJECT is one subject of MMLU.",
+        "Without a network: --data-dir FOLDER with NAME-test.jsonl, NAME-train.jsonl or NAME.jsonl.",
+        "A question file (.jsonl, .csv, .parquet) is a task too: give its path.",
+    ):
+        console.print(line, markup=False)
