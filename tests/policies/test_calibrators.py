@@ -6,10 +6,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from scipy.special import expit
 
 from confide.errors import ConfideError
-from confide.policies.calibrators import MIN_ROWS, PlattCalibrator, PlattState
+from confide.policies.calibrators import (
+    CALIBRATORS,
+    MIN_ROWS,
+    BetaCalibrator,
+    IsotonicCalibrator,
+    PlattCalibrator,
+    TemperatureCalibrator,
+    calibrator_from,
+    cross_validated_log_loss,
+    fit_calibrator,
+)
+from confide.policies.states import CalibratorState, PlattState
 
 
 def test_two_values_get_their_smoothed_frequencies():
@@ -58,14 +70,15 @@ def test_constant_or_reversed_confidence_gives_the_base_rate(confidence):
 
 
 @settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("kind", ["platt", "temperature", "isotonic"])
 @given(
     st.lists(
         st.tuples(st.floats(-1e3, 1e3, allow_subnormal=False), st.booleans()), min_size=MIN_ROWS, max_size=60
     ).filter(lambda rows: 0 < sum(right for _, right in rows) < len(rows))
 )
-def test_is_monotone_and_a_probability(rows):
+def test_is_monotone_and_a_probability(kind, rows):
     confidence, correct = zip(*rows, strict=True)
-    calibrator = PlattCalibrator().fit(confidence, correct)
+    calibrator = CALIBRATORS[kind]().fit(confidence, correct)
     out = calibrator.predict(np.sort(confidence))
     assert np.all((out >= 0) & (out <= 1))
     assert np.all(np.diff(out) >= 0)
@@ -90,6 +103,115 @@ def test_state_survives_json():
         ([0.5] * 30, [True] * 29, "one length"),
     ],
 )
-def test_bad_input_is_named(confidence, correct, says):
+@pytest.mark.parametrize("kind", CALIBRATORS)
+def test_bad_input_is_named(kind, confidence, correct, says):
     with pytest.raises(ConfideError, match=says):
-        PlattCalibrator().fit(confidence, correct)
+        CALIBRATORS[kind]().fit(confidence, correct)
+
+
+# The other families
+
+
+def curved(n: int, curve, seed: int = 0):
+    """Confidences uniform on [0, 1], right with the probability that ``curve`` gives."""
+    rng = np.random.default_rng(seed)
+    c = rng.uniform(0.001, 0.999, n)
+    return c, rng.random(n) < curve(c)
+
+
+def log_odds(c):
+    return np.log(c / (1 - c))
+
+
+def test_temperature_finds_the_factor_and_agrees_with_scikit_learn():
+    c, y = curved(40_000, lambda c: expit(log_odds(c) / 2.5))
+    calibrator = TemperatureCalibrator().fit(c, y)
+    assert calibrator.temperature_ == pytest.approx(2.5, rel=0.05)
+    calibration = pytest.importorskip("sklearn.calibration")
+    if not hasattr(calibration, "_TemperatureScaling"):
+        pytest.skip("this scikit-learn has no temperature scaling")
+    theirs = calibration._TemperatureScaling().fit(log_odds(c), y)
+    assert calibrator.predict([0.2, 0.9]) == pytest.approx(
+        theirs.predict(log_odds(np.array([0.2, 0.9])))[:, 1], abs=2e-3
+    )
+
+
+def test_beta_recovers_its_own_curve_and_leaves_calibrated_rows_alone():
+    c, y = curved(60_000, lambda c: expit(2.0 * np.log(c) - 0.5 * np.log(1 - c) + 0.3))
+    calibrator = BetaCalibrator().fit(c, y)
+    assert (calibrator.a_, calibrator.b_, calibrator.intercept_) == pytest.approx((2.0, 0.5, 0.3), abs=0.12)
+    same = BetaCalibrator().fit(*curved(60_000, lambda c: c))
+    assert same.predict([0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.02)
+
+
+def test_beta_bends_one_way_only_and_refuses_other_scales():
+    c, y = curved(2000, lambda c: 0.9 - 0.8 * c)  # points the wrong way: both coefficients stay at 0
+    assert np.ptp(BetaCalibrator().fit(c, y).predict([0.0, 0.5, 1.0])) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ConfideError, match=r"needs confidences in \[0, 1\], got -3 to 0.5"):
+        BetaCalibrator().fit([-3.0, 0.5] * 20, [True, False] * 20)
+
+
+def test_isotonic_pools_neighbours_that_are_out_of_order():
+    # Four scores of ten rows: 1, 5, 3 and 9 right. The middle ones pool to 8 of 20; targets are Platt's.
+    confidence = np.repeat([0.1, 0.4, 0.6, 0.9], 10)
+    correct = np.concatenate([np.arange(10) < right for right in (1, 5, 3, 9)])
+    calibrator = IsotonicCalibrator().fit(confidence, correct)
+    high, low = 19 / 20, 1 / 24
+    expected = [share * high + (1 - share) * low for share in (0.1, 0.4, 0.4, 0.9)]
+    assert calibrator.predict([0.1, 0.4, 0.6, 0.9]) == pytest.approx(expected)
+    assert calibrator.predict([0.0, 0.5, 1.0]) == pytest.approx([expected[0], expected[1], expected[3]])
+
+
+@pytest.mark.parametrize("kind", CALIBRATORS)
+def test_every_state_reloads_exactly(kind):
+    c, y = curved(400, lambda c: c**2)
+    fitted = fit_calibrator(c, y, kind)
+    text = fitted.state.model_dump_json()
+    again = calibrator_from(TypeAdapter(CalibratorState).validate_json(text))
+    assert type(again) is CALIBRATORS[kind]
+    probe = np.linspace(0, 1, 1001)
+    assert again.predict(probe).tolist() == fitted.predict(probe).tolist()
+    assert np.isnan(again.predict(float("nan")))
+
+
+# The choice
+
+
+@pytest.mark.parametrize(
+    ("curve", "best"),
+    [
+        (lambda c: expit(log_odds(c) / 3), "temperature"),
+        (lambda c: expit(0.5 * log_odds(c) - 1.5), "platt"),
+        (lambda c: expit(3.0 * np.log(c) - 0.2 * np.log(1 - c)), "beta"),
+        (lambda c: np.where(c > 0.7, 0.9, np.where(c > 0.5, 0.5, 0.45)), "isotonic"),
+    ],
+)
+def test_auto_takes_the_family_that_the_rows_come_from(curve, best):
+    c, y = curved(6000, curve, seed=4)
+    losses = cross_validated_log_loss(c, y)
+    assert set(losses) == set(CALIBRATORS)
+    assert min(losses, key=losses.__getitem__) == best
+    assert type(fit_calibrator(c, y)) is CALIBRATORS[best]
+
+
+def test_clusters_stay_together_in_cross_validation():
+    # Each cluster has a score and a label of its own: isotonic regression memorises them, and rows of the same cluster
+    # in the test fold reward that. Whole clusters left out do not.
+    rng = np.random.default_rng(0)
+    score, label = np.repeat(rng.random(24), 40), np.repeat(rng.permutation([True, False] * 12), 40)
+    clusters = [str(i) for i in np.repeat(np.arange(24), 40)]
+    split, together = cross_validated_log_loss(score, label), cross_validated_log_loss(score, label, clusters)
+    assert together["isotonic"] > split["isotonic"] + 0.05
+    assert together["platt"] == pytest.approx(split["platt"], abs=0.05)
+
+
+def test_auto_is_platt_when_there_is_nothing_to_compare():
+    few = np.linspace(0, 1, 40)
+    assert type(fit_calibrator(few, few > 0.5)) is PlattCalibrator
+    rare = np.linspace(0, 1, 400)
+    assert type(fit_calibrator(rare, rare > 0.98)) is PlattCalibrator
+
+
+def test_auto_leaves_beta_out_where_it_cannot_be():
+    c, y = curved(500, lambda c: c)
+    assert "beta" not in cross_validated_log_loss(np.log(c), y)

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 
 from confide.errors import ConfideError
 from confide.policies import Policy
+from confide.policies.policy import NEVER
 
 
 def policy_data() -> dict:
@@ -72,8 +74,78 @@ def test_saved_file_has_the_published_keys_and_comes_back(policy, tmp_path):
         "model",
     ]
     assert data["schema"] == 1
-    assert {key: data[key] for key in policy_data()} == policy_data()
+    expected = policy_data()
+    expected["guarantee"] |= {"goal": "max_risk", "domains": {}}  # what files of before do not say
+    assert {key: data[key] for key in expected} == expected
     assert Policy.load(path) == policy
+
+
+def test_id_and_threshold(policy):
+    assert re.fullmatch(r"pol_[0-9a-f]{12}", policy.id)
+    assert policy.id == Policy.model_validate(policy_data()).id
+    assert policy.id != Policy.model_validate(policy_data() | {"last_resort": "unverified"}).id
+    assert (policy.threshold(None), policy.threshold("law"), policy.threshold("unknown")) == (0.6, 0.9, 0.6)
+    open_data = policy_data() | {"thresholds": {"*": [{"below": 0.6, "decision": "escalate"}], "law": []}}
+    everything = Policy.model_validate(open_data)
+    assert everything.threshold("law") is None
+    assert everything.decide(-5.0, "law") == "answer"
+
+
+def test_a_policy_that_never_answers(policy):
+    never = Policy.model_validate(
+        policy_data()
+        | {"thresholds": {"*": [{"below": 0.2, "decision": "abstain"}, {"below": NEVER, "decision": "escalate"}]}}
+    )
+    assert never.decide(1e300) == "escalate"
+    assert "withheld below 0.2, every other answer is escalated." in never.explain()
+    again = Policy.model_validate_json(never.to_json())
+    assert again.threshold() == NEVER
+
+
+GUARANTEES = {
+    "budget": {
+        "goal": "budget", "budget": 0.3, "level": 0.9, "method": "m", "n": 400, "coverage": 0.72,
+        "observed_share": 0.28, "upper_bound": 0.299, "accuracy": 0.91, "expert": None,
+    },
+    "match_expert": {
+        "goal": "match_expert", "margin": 0.01, "level": 0.95, "method": "m", "n": 2000, "coverage": 0.4,
+        "observed_loss": 0.004, "upper_bound": 0.0099, "expert": "big",
+    },
+    "cost": {
+        "goal": "cost", "answer": 1, "escalate": 20, "wrong": 100, "abstain": 30, "n": 500, "coverage": 0.6,
+        "observed_cost": 14.2, "always": {"answer": 31, "escalate": 20, "abstain": 30}, "expert": "",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("goal", "words"),
+    [
+        ("budget", ["at least 90%", "at most 30% of new questions escalate", "28.0% escalated", "always right"]),
+        ("match_expert", ["at most 1% less accurate than big alone", "+0.4% of accuracy lost", "Not promised"]),
+        ("cost", ["wrong 100, abstain 30", "14.2 a question, against 31 to answer always", "Nothing is promised",
+                  "own errors are counted"]),
+    ],
+)  # fmt: skip
+def test_every_goal_survives_a_file_and_is_told_in_words(tmp_path, goal, words):
+    made = Policy.model_validate(policy_data() | {"guarantee": GUARANTEES[goal]})
+    made.save(tmp_path / "p.json")
+    assert Policy.load(tmp_path / "p.json") == made
+    assert made.guarantee.goal == goal
+    for phrase in words:
+        assert phrase in made.explain()
+
+
+def test_domains_are_told_apart_in_words():
+    evidence = {
+        "law": {"met": True, "n": 400, "observed": 0.05, "upper_bound": 0.09, "coverage": 0.3},
+        "*": {"met": False, "n": 500},
+    }
+    data = policy_data()
+    data["guarantee"] |= {"domains": evidence}
+    text = Policy.model_validate(data).explain()
+    assert "law: 400 rows, 30.0% kept, 5.0% observed, upper bound 9.0%." in text
+    assert "every other domain: 500 rows do not show the goal" in text
 
 
 def test_explain_says_the_promise_in_words(policy):
@@ -106,6 +178,9 @@ def test_explain_says_the_promise_in_words(policy):
             "slope",
         ),
         ({"guarantee": None}, "guarantee"),
+        ({"guarantee": {"goal": "luck"}}, "guarantee"),
+        ({"last_resort": "shrug"}, "last_resort"),
+        ({"calibrator": {"kind": "isotonic", "parameters": {"confidence": [0.2, 0.1], "probability": [0, 1]}}}, "rise"),
     ],
 )
 def test_broken_policies_are_named(tmp_path, change, says):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from scipy.stats import binom
 
 from confide.errors import ConfideError
 from confide.policies import Guarantee, Policy, Rule, validate_policy
-from confide.policies.calibrators import PlattParameters, PlattState
+from confide.policies.policy import NEVER
+from confide.policies.profiles import profile_of
 from confide.policies.rows import (
     data_sha256,
     fingerprint,
@@ -16,7 +18,9 @@ from confide.policies.rows import (
     seen_again,
     sketch,
 )
-from confide.policies.validation import kept_rows_that_decide
+from confide.policies.states import PlattParameters, PlattState
+from confide.policies.thresholds import kept_rows_that_decide, risk_interval
+from confide.policies.validation import Check, Validation
 from confide.records import Record
 
 
@@ -39,6 +43,11 @@ def policy(**more) -> Policy:
     )
 
 
+def only(found: Validation) -> Check:
+    assert list(found.checks) == ["*"]
+    return found.checks["*"]
+
+
 def test_holds_broken_and_undecided():
     # 5 % one-sided bounds: 0 of 29 is below 0.0982; 4 of 100 below 0.0892; 17 of 100 above 0.1110.
     for right, wrong, verdict, code in [
@@ -47,7 +56,9 @@ def test_holds_broken_and_undecided():
     ]:  # fmt: skip
         found = validate_policy(policy(), rows(right, wrong, low=10))
         assert (found.verdict, found.exit_code) == (verdict, code), (right, wrong)
-        assert (found.n, found.kept, found.wrong) == (right + wrong + 10, right + wrong, wrong)
+        check = only(found)
+        assert (check.n, check.kept) == (right + wrong + 10, right + wrong)
+        assert check.observed == pytest.approx(wrong / (right + wrong))
 
 
 def test_rows_that_would_decide():
@@ -55,7 +66,7 @@ def test_rows_that_would_decide():
     assert found.verdict == "undecided"
     kept = kept_rows_that_decide(0.05, 0.1, 0.95)
     assert kept is not None
-    assert found.rows_needed == 2 * kept
+    assert only(found).rows_needed == 2 * kept
     assert 100 < kept < 400
     # With that many rows the promise is shown with probability 0.8, by the definition of power.
     most = max(k for k in range(kept) if binom.cdf(k, kept, 0.1) <= 0.05)
@@ -66,8 +77,8 @@ def test_rows_that_would_decide():
 
 def test_no_kept_row_falls_back_on_calibration():
     found = validate_policy(policy(), rows(0, 0, low=30))
-    assert (found.verdict, found.kept, found.observed_risk) == ("undecided", 0, None)
-    assert found.rows_needed == 2 * kept_rows_that_decide(0.05, 0.1, 0.95)
+    assert (found.verdict, only(found).kept, only(found).observed) == ("undecided", 0, None)
+    assert only(found).rows_needed == 2 * kept_rows_that_decide(0.05, 0.1, 0.95)
 
 
 def test_missing_confidence_escalates_and_missing_labels_are_left_out():
@@ -76,12 +87,12 @@ def test_missing_confidence_escalates_and_missing_labels_are_left_out():
         Record(id="y", confidence={"given": 0.9}),
     ]
     found = validate_policy(policy(), rows(30, 0) + extra)
-    assert (found.n, found.kept, found.left_out) == (31, 30, 1)
+    assert (only(found).n, only(found).kept, found.left_out) == (31, 30, 1)
 
 
 def test_rows_of_one_entity_count_once():
     records = [record for i in range(40) for record in rows(3, 0, start=3 * i, entity=f"e{i}")]
-    assert validate_policy(policy(), records).n == 40
+    assert only(validate_policy(policy(), records)).n == 40
 
 
 def test_warnings_for_stale_rows_and_another_model():
@@ -98,6 +109,115 @@ def test_no_labels_or_no_source_is_an_error():
         validate_policy(policy(), [Record(id="a", confidence={"given": 1.0}), Record(id="b")])
     with pytest.raises(ConfideError, match="no fresh row has a confidence from given; there are: reader"):
         validate_policy(policy(), [Record(id="a", confidence={"reader": 1.0}, correct=True)])
+
+
+def test_power_is_that_of_the_calibrated_risk():
+    check = only(validate_policy(policy(), rows(95, 5)))
+    # Four wrong of 100 still show 0.1, and calibration saw a risk of 0.05.
+    assert check.power == pytest.approx(binom.cdf(4, 100, 0.05))
+    assert only(validate_policy(policy(), rows(20, 0))).power == 0.0
+
+
+def test_verdicts_err_no_more_than_the_level_says():
+    # Every number of wrong answers among 200 kept, with its probability at the limit itself.
+    wrong = np.arange(201)
+    chance = binom.pmf(wrong, 200, 0.1)
+    intervals = [risk_interval(int(w), 200, 0.95) for w in wrong]
+    assert sum(p for p, (_, upper) in zip(chance, intervals, strict=True) if upper <= 0.1) <= 0.05
+    assert sum(p for p, (lower, _) in zip(chance, intervals, strict=True) if lower > 0.1) <= 0.05
+
+
+# Other goals
+
+
+def with_guarantee(**guarantee) -> Policy:
+    data = policy().model_dump(mode="json", by_alias=True)
+    shared = {"level": 0.95, "method": "m", "n": 500, "coverage": 0.7, "upper_bound": 0.1}
+    return Policy.model_validate(data | {"guarantee": (shared if guarantee["goal"] != "cost" else {}) | guarantee})
+
+
+def test_budget_needs_no_labels():
+    made = with_guarantee(goal="budget", budget=0.3, observed_share=0.28)
+    fresh = [Record(id=str(i), confidence={"given": 0.9 if i >= 20 else 0.1}) for i in range(100)]
+    found = validate_policy(made, fresh)
+    assert (found.verdict, only(found).observed, found.left_out) == ("holds", 0.2, 0)
+    fresh = [Record(id=str(i), confidence={"given": 0.9 if i >= 45 else 0.1}) for i in range(100)]
+    assert validate_policy(made, fresh).verdict == "broken"
+    found = validate_policy(made, fresh[20:])
+    assert found.verdict == "undecided"
+    assert only(found).rows_needed is not None
+    # Rows without a confidence escalate and count.
+    assert only(validate_policy(made, [*fresh, *(Record(id=f"m{i}") for i in range(100))])).observed == 0.725
+
+
+def matched(losses: int, gains: int, same: int, low: int = 0):
+    """Small and expert answers: kept rows of each kind, then ``low`` rows that escalate."""
+    plan = [(False, True)] * losses + [(True, False)] * gains + [(True, True)] * same
+    small = [Record(id=str(i), confidence={"given": 0.9}, correct=y) for i, (y, _) in enumerate(plan)]
+    small += [Record(id=f"l{i}", confidence={"given": 0.1}, correct=False) for i in range(low)]
+    expert = [Record(id=str(i), correct=e) for i, (_, e) in enumerate(plan)]
+    return small, expert + [Record(id=f"l{i}", correct=True) for i in range(low)]
+
+
+def test_match_expert_is_judged_by_differences():
+    made = with_guarantee(goal="match_expert", margin=0.05, observed_loss=0.02)
+    small, expert = matched(10, 8, 300, low=100)
+    found = validate_policy(made, small, expert)
+    assert (found.verdict, only(found).n, only(found).kept) == ("holds", 418, 318)
+    assert only(found).observed == pytest.approx(2 / 418)
+    assert validate_policy(made, *matched(80, 5, 300)).verdict == "broken"
+    undecided = only(validate_policy(made, *matched(14, 2, 300)))
+    assert undecided.verdict == "undecided"
+    assert undecided.rows_needed is not None
+    assert undecided.rows_needed > 316
+    assert undecided.power is not None
+    assert 0.5 < undecided.power < 1
+    with pytest.raises(ConfideError, match="answers to the fresh questions are needed"):
+        validate_policy(made, small)
+
+
+def test_least_cost_promises_nothing():
+    made = with_guarantee(
+        goal="cost", answer=1, escalate=20, wrong=100, n=10, coverage=1, observed_cost=1, always={"answer": 1}
+    )
+    with pytest.raises(ConfideError, match="promises nothing"):
+        validate_policy(made, rows(50, 1))
+
+
+def per_domain() -> Policy:
+    data = policy().model_dump(mode="json", by_alias=True)
+    data["thresholds"] = {
+        "a": [{"below": 0.5, "decision": "escalate"}], "b": [{"below": 0.5, "decision": "escalate"}],
+        "*": [{"below": NEVER, "decision": "escalate"}],
+    }  # fmt: skip
+    seen = {"met": True, "n": 250, "observed": 0.05, "upper_bound": 0.09, "coverage": 0.5}
+    data["guarantee"]["domains"] = {"a": seen, "b": seen, "*": {"met": False, "n": 40}}
+    return Policy.model_validate(data)
+
+
+def test_a_promise_for_every_domain_is_judged_in_every_domain():
+    def fresh(wrong_a: int, wrong_b: int) -> list[Record]:
+        return [
+            *rows(100 - wrong_a, wrong_a, domain="a"),
+            *rows(100 - wrong_b, wrong_b, start=200, domain="b"),
+            *rows(10, 10, start=400, domain="elsewhere"),  # never answered there: nothing is promised
+        ]
+
+    found = validate_policy(per_domain(), fresh(4, 4))
+    assert found.verdict == "holds"
+    assert list(found.checks) == ["a", "b"]
+    assert validate_policy(per_domain(), fresh(4, 5)).verdict == "undecided"
+    # 16 of 100 is above the limit at 0.95, but with two chances to be wrong 0.975 is asked for.
+    found = validate_policy(per_domain(), fresh(4, 16))
+    assert (found.verdict, found.checks["b"].verdict) == ("undecided", "undecided")
+    assert validate_policy(per_domain(), fresh(4, 19)).verdict == "broken"
+
+
+def test_rows_unlike_the_calibration_rows_warn():
+    before = [Record(id=f"c{i}", confidence={"given": 0.3 + i / 1000}) for i in range(500)]
+    made = policy(profile=profile_of(before, "given"))
+    found = validate_policy(made, rows(100, 5))
+    assert any("confidence: " in warning and "unlike" in warning for warning in found.warnings)
 
 
 # The rows behind it

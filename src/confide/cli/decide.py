@@ -12,12 +12,13 @@ def decide(
     policy: Annotated[Path, typer.Argument(help="Policy file from `confide calibrate`.")],
     records: Annotated[Path, typer.Argument(help="Scored records; labels are not needed.")],
     out: Annotated[Path, typer.Option(help="Decisions to write, as JSON lines.")],
+    seed: Annotated[int, typer.Option(help="Draws one row from each group of dependent rows, for the warning.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Decide for every row whether to answer, escalate or abstain.
 
     Writes id, confidence, probability, decision and answer of every row. A row without a confidence
-    escalates.
+    escalates. Warns when the rows do not look like the calibration rows, whose promise may then not hold.
 
     Example: `confide decide policy.json scored.jsonl --out decisions.jsonl`
     """
@@ -27,6 +28,7 @@ def decide(
     from confide.errors import ConfideError
     from confide.files import write_text
     from confide.policies.policy import Policy
+    from confide.policies.profiles import shift
     from confide.policies.rows import confidence_of, models_of
     from confide.records import read_records
 
@@ -58,6 +60,9 @@ def decide(
         lines.append(json_format.dumps(row, ensure_ascii=False) + "\n")
     write_text(out, "".join(lines))
 
+    unlike = shift(rule, rows, seed)
+    for warning in unlike.warnings:
+        typer.echo(f"Warning: {warning}.", err=True)
     models = models_of(rows)
     if models and rule.model and models != rule.model:
         typer.echo(f"Warning: the policy is for {rule.model}, these rows are from {models}.", err=True)
@@ -68,6 +73,8 @@ def decide(
             "without_confidence": missing,
             "kept_with_label": labelled,
             "kept_wrong": wrong,
+            "policy_id": rule.id,
+            "shift": unlike.warnings,
         }
         typer.echo(json_format.dumps(summary, indent=2))
         return

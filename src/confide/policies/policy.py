@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import sys
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
-from confide.policies.calibrators import PlattCalibrator, PlattState
+from confide.policies.calibrators import Calibrator, calibrator_from
+from confide.policies.guarantees import ANY_DOMAIN, AnyGuarantee, in_words
+from confide.policies.profiles import Profile
+from confide.policies.states import CalibratorState
 
 Decision = Literal["answer", "escalate", "abstain"]
 
-ANY_DOMAIN = "*"
+NEVER = sys.float_info.max
+"""A rule below this holds for every confidence: where a goal is not met, no answer is kept."""
 
 
 class Rule(BaseModel):
@@ -29,44 +35,29 @@ class Rule(BaseModel):
     decision: Literal["escalate", "abstain"]
 
 
-class Guarantee(BaseModel):
-    """What is promised about kept answers, and the calibration rows that it rests on.
-
-    With probability at least ``level`` over the calibration rows, P(wrong | kept) ≤ ``max_risk`` for new
-    rows exchangeable with them. ``n`` rows were tested; ``observed_risk``, ``upper_bound`` and ``coverage``
-    are shares seen on them.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_risk: float = Field(gt=0, lt=1)
-    level: float = Field(gt=0, lt=1)
-    method: str
-    n: int = Field(ge=1)
-    observed_risk: float = Field(ge=0, le=1)
-    upper_bound: float = Field(ge=0, le=1)
-    coverage: float = Field(ge=0, le=1)
-
-
 class Policy(BaseModel):
     """What to do with an answer, given the raw confidence of ``source``.
 
     ``thresholds`` maps a domain, or ``"*"`` for every other one, to rules from low to high: the first rule
     whose ``below`` exceeds the confidence decides, and a confidence above all of them is an ``answer``.
     Confidences are on the source's own scale, before calibration. ``data_sha256`` identifies the
-    calibration rows, ``rows_seen`` holds fingerprints of them (see `confide.policies.rows`), and ``model``
-    names the model that answered them.
+    calibration rows, ``rows_seen`` holds fingerprints of them (see `confide.policies.rows`), ``profile`` what they
+    look like without labels (see `confide.policies.profiles`), and ``model`` names the model that answered them.
+    ``last_resort`` says what a router does with an escalated question when every expert failed: send the small
+    model's answer marked as unverified, or an error.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     source: str
-    calibrator: PlattState
+    calibrator: CalibratorState
     thresholds: dict[str, list[Rule]]
-    guarantee: Guarantee
+    guarantee: AnyGuarantee
     data_sha256: str
     model: str = ""
+    last_resort: Literal["unverified", "error"] = "error"
+    profile: Profile | None = None
     rows_seen: str = ""
 
     @field_validator("thresholds")
@@ -88,11 +79,22 @@ class Policy(BaseModel):
         """
         if confidence is None or not math.isfinite(confidence):
             return "escalate"
-        rules = self.thresholds.get(domain, []) if domain else []
-        for rule in rules or self.thresholds[ANY_DOMAIN]:
+        for rule in self._rules(domain):
             if confidence < rule.below:
                 return rule.decision
         return "answer"
+
+    def threshold(self, domain: str | None = None) -> float | None:
+        """Raw confidence from which an answer of ``domain`` is kept (None: any is)."""
+        rules = self._rules(domain)
+        return rules[-1].below if rules else None
+
+    @property
+    def id(self) -> str:
+        """A name that changes with anything in the policy: ``pol_`` and twelve hexadecimal digits."""
+        data = self.model_dump(mode="json", by_alias=True)
+        canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return "pol_" + hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def probability(self, confidence: float | None) -> float | None:
         """Calibrated probability that an answer of this raw ``confidence`` is right (None: not available)."""
@@ -101,8 +103,11 @@ class Policy(BaseModel):
         return float(self._calibrator.predict(confidence))
 
     @cached_property
-    def _calibrator(self) -> PlattCalibrator:
-        return PlattCalibrator.from_state(self.calibrator)
+    def _calibrator(self) -> Calibrator:
+        return calibrator_from(self.calibrator)
+
+    def _rules(self, domain: str | None) -> list[Rule]:
+        return self.thresholds[domain if domain and domain in self.thresholds else ANY_DOMAIN]
 
     def to_json(self) -> str:
         """The policy file's text."""
@@ -125,30 +130,24 @@ class Policy(BaseModel):
 
     def explain(self) -> str:
         """The promise, the evidence and their limits, in a few sentences."""
-        g = self.guarantee
         lines = [f"Source: {self.source}" + (f", answers by {self.model}." if self.model else ".")]
         for domain, rules in self.thresholds.items():
             where = "Every domain" if len(self.thresholds) == 1 else "Every other domain"
             lines.append(f"{where if domain == ANY_DOMAIN else domain}: {self._rules_in_words(rules)}")
-        lines += [
-            "An answer without a confidence escalates.",
-            f"Promise: with probability at least {_percent(g.level)} over the calibration rows, at most "
-            f"{_percent(g.max_risk)} of the kept answers are wrong, for new questions drawn as those were.",
-            f"Evidence: {g.n:,} calibration rows, {g.coverage:.1%} of them kept; {g.observed_risk:.1%} of "
-            f"the kept ones were wrong (upper bound {g.upper_bound:.1%}; {g.method}).",
-            "Not promised: anything about one single answer, another model or source, or questions unlike "
-            "the calibration rows. `confide validate` checks the promise on fresh rows.",
-        ]
+        lines.append("An answer without a confidence escalates.")
+        lines += in_words(self.guarantee)
+        last = "the caller gets an error"
+        if self.last_resort == "unverified":
+            last = "the small model's answer is sent, marked as unverified"
+        lines.append(f"When every expert fails, {last}.")
         return "\n".join(lines)
 
     def _rules_in_words(self, rules: list[Rule]) -> str:
         if not rules:
             return "every answer is kept."
         words = {"escalate": "escalated", "abstain": "withheld"}
-        parts = [f"{words[rule.decision]} below {rule.below:.6g}" for rule in rules]
+        parts = [f"{words[rule.decision]} below {rule.below:.6g}" for rule in rules if rule.below != NEVER]
+        if rules[-1].below == NEVER:
+            return f"{', '.join([*parts, ''])}every {'other ' * bool(parts)}answer is {words[rules[-1].decision]}."
         sure = self.probability(rules[-1].below)
         return f"{', '.join(parts)}; kept from {rules[-1].below:.6g} up (there {sure:.1%} likely to be right)."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g}%"

@@ -96,6 +96,18 @@ def labelled_rows(records: list[Record], source: str) -> LabelledRows:
     )
 
 
+def expert_labels(expert: Iterable[Record], records: Iterable[Record]) -> dict[str, bool]:
+    """Whether the expert is right, by the id of the question, for those of ``records`` that it has a label for.
+
+    Raises `ConfideError` when there is none.
+    """
+    wanted = {record.id for record in records}
+    right = {record.id: record.correct for record in expert if record.correct is not None and record.id in wanted}
+    if not right:
+        raise ConfideError("the expert's records have no labelled row with an id of these questions")
+    return right
+
+
 def models_of(records: Iterable[Record]) -> str:
     """The models that answered, joined by commas ("" when no record says)."""
     return ", ".join(sorted({record.model for record in records if record.model}))

@@ -1,0 +1,178 @@
+"""Are these rows like the calibration rows? A check without labels, from a summary that a policy file holds.
+
+A promise is about rows exchangeable with the calibration rows. Labels of new rows are seldom there, but what can be
+seen without them can be compared: raw confidences, how many are missing, domains, answer lengths, cut answers. Each is
+kept as counts in a few bins, and a chi-squared test of homogeneity compares the counts (Bonferroni over the
+features). Likeness proves nothing: a model may grow worse at the same confidence. Unlikeness voids the promise.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.stats import chi2_contingency
+
+from confide.policies.rows import confidence_of
+from confide.policies.thresholds import one_per_cluster
+from confide.records import Record
+
+if TYPE_CHECKING:
+    from confide.policies.policy import Policy
+
+ERROR = 0.01
+"""Probability of a warning on rows that are exchangeable with the calibration rows (all features together)."""
+LEAST_MOVED = 0.05
+"""Fewer rows than this share in other bins are no news, however many rows show it."""
+MIN_FRESH = 20
+_BINS = 10
+_ROWS_A_BIN = 20
+_MOST_DOMAINS = 20
+_LEAST_EXPECTED = 5.0
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Histogram(BaseModel):
+    """Rows by a number: ``counts`` below, between and above the ascending ``edges``, and rows without the number."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    edges: list[Annotated[float, Field(allow_inf_nan=False)]]
+    counts: list[Count]
+    missing: Count = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Histogram:
+        if len(self.counts) != len(self.edges) + 1 or np.any(np.diff(self.edges) <= 0):
+            raise ValueError("a histogram wants ascending edges and one count more than edges")
+        return self
+
+
+class Profile(BaseModel):
+    """A label-free summary of calibration rows; a feature that says nothing there is None.
+
+    ``domains`` holds the twenty largest, the others count under ``""``; ``answer_length`` is in characters; ``cut``
+    counts answers that did not end by themselves.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    n: int = Field(ge=1)
+    confidence: Histogram
+    domains: dict[str, Count] | None = None
+    answer_length: Histogram | None = None
+    cut: Count | None = None
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One comparison: the share of rows that moved to other bins (total variation) and the test's p-value."""
+
+    name: str
+    moved: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How unlike the calibration rows ``n`` fresh ones are; ``warnings`` has a sentence for each feature that moved.
+
+    ``checked`` is False when the policy holds no summary or there are too few rows to tell.
+    """
+
+    n: int
+    checked: bool
+    features: list[Feature]
+    warnings: list[str]
+
+
+def profile_of(records: Sequence[Record], source: str, seed: int = 0) -> Profile:
+    """The summary of ``records``, one row a cluster (drawn with ``seed``), by the raw confidence of ``source``."""
+    rows = [records[i] for i in one_per_cluster([record.cluster for record in records], seed)]
+    known = [value for value in _confidences(rows, source) if value is not None]
+    domains = Counter(record.domain for record in rows)
+    shown = {name for name, _ in domains.most_common(_MOST_DOMAINS)}
+    mix: Counter[str] = Counter(record.domain if record.domain in shown else "" for record in rows)
+    # Rows without a text tell neither its length nor how it ended.
+    texts = any(record.answer for record in rows)
+    lengths = [float(len(record.answer)) for record in rows]
+    return Profile(
+        n=len(rows),
+        confidence=_histogram(_confidences(rows, source), _edges(known)),
+        domains=dict(mix) if set(domains) != {""} else None,
+        answer_length=_histogram(lengths, _edges(lengths)) if texts else None,
+        cut=sum(record.finish == "length" for record in rows) if texts else None,
+    )
+
+
+def shift(policy: Policy, records: Sequence[Record], seed: int = 0) -> Shift:
+    """Compare ``records`` (labels are not read) with the calibration rows of ``policy``.
+
+    One row a cluster counts, drawn with ``seed``. A feature warns when its p-value is below 0.01 divided by the number
+    of features and at least 5 % of the rows sit in other bins.
+    """
+    before = policy.profile
+    rows = [records[i] for i in one_per_cluster([record.cluster for record in records], seed)] if records else []
+    if before is None or len(rows) < MIN_FRESH:
+        return Shift(len(rows), False, [], [])
+    tables = {"confidence": _beside(before.confidence, _confidences(rows, policy.source))}
+    if before.domains is not None:
+        mix = Counter(record.domain if record.domain in before.domains else "" for record in rows)
+        names = sorted({*before.domains, *mix})
+        tables["domains"] = np.array([[before.domains.get(name, 0) for name in names], [mix[name] for name in names]])
+    if before.answer_length is not None and any(record.answer for record in rows):
+        tables["answer length"] = _beside(before.answer_length, [float(len(record.answer)) for record in rows])
+    if before.cut is not None and any(record.answer for record in rows):
+        cut = sum(record.finish == "length" for record in rows)
+        tables["cut answers"] = np.array([[before.cut, before.n - before.cut], [cut, len(rows) - cut]])
+    features = [Feature(name, *_compare(table)) for name, table in tables.items()]
+    warnings = [
+        f"{feature.name}: {feature.moved:.0%} of these {len(rows)} rows are unlike the calibration rows "
+        f"(p {'< 0.0001' if feature.p_value < 1e-4 else f'= {feature.p_value:.4f}'}), so the promise may not hold here"
+        for feature in features
+        if feature.p_value < ERROR / len(features) and feature.moved >= LEAST_MOVED
+    ]
+    return Shift(len(rows), True, features, warnings)
+
+
+def _confidences(rows: Sequence[Record], source: str) -> list[float | None]:
+    return [confidence_of(record, source) for record in rows]
+
+
+def _edges(values: Sequence[float]) -> list[float]:
+    """Quantiles that part ``values`` into at most ten bins of about equal size; ties stay together."""
+    bins = min(_BINS, max(1, len(values) // _ROWS_A_BIN))
+    inner = np.quantile(values, np.arange(1, bins) / bins, method="lower") if bins > 1 else np.array([])
+    return [float(edge) for edge in np.unique(inner)]
+
+
+def _histogram(values: Sequence[float | None], edges: list[float]) -> Histogram:
+    known = [value for value in values if value is not None]
+    bins = np.searchsorted(edges, known, side="right")
+    counts = np.bincount(bins, minlength=len(edges) + 1)
+    return Histogram(edges=edges, counts=[int(count) for count in counts], missing=len(values) - len(known))
+
+
+def _beside(before: Histogram, values: Sequence[float | None]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Counts of the calibration rows and of the fresh ones, (2, bins + 1), rows without a value last."""
+    after = _histogram(values, before.edges)
+    return np.array([[*before.counts, before.missing], [*after.counts, after.missing]])
+
+
+def _compare(table: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> tuple[float, float]:
+    """Total variation between the rows of a (2, bins) table, and the p-value of their homogeneity."""
+    shares = table / table.sum(axis=1, keepdims=True)
+    moved = float(np.abs(shares[0] - shares[1]).sum() / 2)
+    # Bins with few rows expected are one bin: the chi-squared approximation needs some in each.
+    expected = table.sum(axis=0) * table.sum(axis=1).min() / table.sum()
+    small = expected < _LEAST_EXPECTED
+    merged = np.column_stack([table[:, ~small], table[:, small].sum(axis=1)])
+    merged = merged[:, merged.sum(axis=0) > 0]
+    if merged.shape[1] < 2:
+        return moved, 1.0
+    return moved, float(chi2_contingency(merged, correction=False).pvalue)

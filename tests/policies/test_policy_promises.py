@@ -1,0 +1,138 @@
+"""The promises, on simulated data sets whose true risk is known, 2,000 a shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from confide.policies.budgets import budget_threshold
+from confide.policies.calibration import MaxRisk, _Met, _Part, _parts, _solve
+from confide.policies.paired import BoundedLoss, match_expert_threshold
+from confide.policies.thresholds import BoundedRisk, bounded_risk_threshold
+from confide.records import Record
+from shapes import (
+    CLUSTERS,
+    FLAT,
+    FLAT_LOSS,
+    LEVEL,
+    LOSS_SHAPES,
+    MARGIN,
+    RISK,
+    RISK_SHAPES,
+    SMALL,
+    STEEP,
+    Rows,
+    Shape,
+    allowed,
+    naive_match,
+    naive_threshold,
+)
+
+SETS = 2000
+
+
+def ours(rows: Rows) -> float | None:
+    found = bounded_risk_threshold(rows.confidence, rows.correct, RISK, LEVEL, rows.clusters)
+    return found.threshold if isinstance(found, BoundedRisk) else None
+
+
+def matched(rows: Rows) -> float | None:
+    found = match_expert_threshold(rows.confidence, rows.correct, rows.expert, MARGIN, LEVEL)
+    return found.threshold if isinstance(found, BoundedLoss) else None
+
+
+def thresholds(shape: Shape, rule: Callable[[Rows], float | None], n: int, sets: int = SETS) -> list[float]:
+    """The thresholds that ``rule`` finds; sets on which it finds none break nothing and are left out."""
+    found = (rule(shape.draw(np.random.default_rng(seed), n)) for seed in range(sets))
+    return [t for t in found if t is not None]
+
+
+def broken(shape: Shape, rule: Callable[[Rows], float | None], n: int = 500, sets: int = SETS) -> float:
+    return sum(shape.quantity(t) > shape.limit for t in thresholds(shape, rule, n, sets)) / sets
+
+
+@pytest.mark.parametrize("shape", RISK_SHAPES, ids=lambda shape: shape.name)
+def test_the_risk_of_kept_answers_is_what_was_promised(shape):
+    assert broken(shape, ours) <= allowed(SETS)
+
+
+@pytest.mark.parametrize("shape", [FLAT, CLUSTERS], ids=lambda shape: shape.name)
+def test_a_naive_threshold_breaks_the_same_promise(shape):
+    assert broken(shape, naive_threshold) > 0.08 > allowed(SETS)
+
+
+def test_rows_taken_for_independent_break_it_too():
+    def blind(rows: Rows) -> float | None:
+        return ours(Rows(rows.confidence, rows.correct))
+
+    assert broken(CLUSTERS, blind, n=882) > 0.08 > allowed(SETS)
+    assert broken(CLUSTERS, ours, n=882) <= allowed(SETS)
+
+
+@pytest.mark.parametrize("shape", LOSS_SHAPES, ids=lambda shape: shape.name)
+def test_the_loss_against_an_expert_is_what_was_promised(shape):
+    assert broken(shape, matched, n=1000) <= allowed(SETS)
+
+
+def test_a_naive_match_breaks_the_same_promise():
+    assert broken(FLAT_LOSS, naive_match, n=1000) > 0.08 > allowed(SETS)
+
+
+def test_a_budget_is_kept_where_a_quantile_is_not():
+    over = quantile_over = 0
+    for seed in range(SETS):
+        score = np.random.default_rng(seed).random(300)  # the true share below a threshold is the threshold
+        found = budget_threshold(score, 0.3, LEVEL)
+        assert found.threshold is not None
+        over += found.threshold > 0.3
+        quantile_over += np.quantile(score, 0.3) > 0.3
+    assert over / SETS <= allowed(SETS)
+    assert quantile_over / SETS > 0.4
+
+
+def test_every_domain_keeps_the_promise_at_once():
+    """Three domains just above the goal at every threshold, and a fourth too small for a threshold of its own."""
+    sizes = {"a": 400, "b": 400, "c": 400, "d": 40}
+    records = [Record(id=f"{name}{i}", domain=name) for name, size in sizes.items() for i in range(size)]
+    every = np.ones(len(records), dtype=bool)
+    goal = MaxRisk(RISK, LEVEL)
+    fixed = _parts(_Part(records, np.zeros(len(records)), every, every, every), goal)
+    assert list(fixed) == ["a", "b", "c"]
+    split = 1 - (1 - LEVEL) / len(fixed)
+    together = apart = 0
+    for seed in range(SETS):
+        rng = np.random.default_rng(seed)
+        # Whatever threshold is found is too loose: the promise holds if none is, in any domain.
+        parts = {
+            name: replace(part, confidence=rng.random(400), correct=rng.random(400) >= 0.102)
+            for name, part in fixed.items()
+        }
+        together += any(isinstance(_solve(goal, part, split, False, seed), _Met) for part in parts.values())
+        if seed % 2:
+            apart += any(isinstance(_solve(goal, part, LEVEL, False, seed), _Met) for part in parts.values())
+    assert together / SETS <= allowed(SETS)
+    assert apart / (SETS // 2) > 0.08 > allowed(SETS // 2)
+
+
+def coverage(shape: Shape, n: int, sets: int = SETS) -> tuple[float, float]:
+    """Mean true share kept, as a share of the oracle's, and how often a threshold is found."""
+    found = thresholds(shape, ours, n, sets)
+    oracle = shape.oracle(np.linspace(-4, 6, 2001))
+    return sum(shape.kept(t) for t in found) / sets / oracle, len(found) / sets
+
+
+def test_coverage_is_at_least_four_fifths_of_the_oracles():
+    share, found = coverage(STEEP, 1000)
+    assert share >= 0.8
+    assert found > 0.98
+
+
+def test_a_small_feasible_set_is_found_with_enough_rows():
+    # Not even the oracle keeps more than 10.7 % here.
+    assert SMALL.oracle(np.linspace(-4, 6, 2001)) == pytest.approx(0.107, abs=0.002)
+    share, found = coverage(SMALL, 5000, 400)
+    assert found > 0.9
+    assert share > 0.6
