@@ -15,10 +15,11 @@ from confide.annotation import annotate, split_questions
 from confide.checkpoint import export_checkpoint
 from confide.engines.transformers import TransformersEngine
 from confide.errors import ConfideError
+from confide.estimators.free import FREE
 from confide.metrics import auroc, evaluate
 from confide.records import Record, read_records
 from confide.report import render
-from confide.scoring import SOURCES, available, score
+from confide.scoring import FLOORS, TEXT, available, score
 from confide.signals import token_ids
 from confide.tasks import load_task
 from confide.training.pipeline import ReaderOptions, train_confidence
@@ -89,8 +90,9 @@ def test_an_exported_checkpoint_loads_without_confide_and_never_writes_a_verdict
 def test_scores_evaluate_and_report(path: Any) -> None:
     folder, rows = path
     model = confide.load(folder / "reader")
-    wanted = available(rows, model)
-    assert set(SOURCES) - set(wanted) == {"self_ref"}
+    wanted = available(rows, model, slow=False)
+    assert set(available(rows, model)) - set(wanted) == {"verbalized"}
+    assert {*FREE, *TEXT, *FLOORS, "stack", "probe", "probe_logprobs", "reader", "p_true"} == set(wanted)
     scored = score(rows, wanted, model=model)
     for record in scored:
         values = {name: record.confidence[name] for name in wanted}

@@ -8,6 +8,8 @@ in process only.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,27 +17,39 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from confide.engines.transformers import TransformersEngine
 from confide.errors import ConfideError
+from confide.estimators.probe import Probe
+from confide.estimators.reader import Reader
 from confide.estimators.stack import Stack
 from confide.files import read_text, write_text
+from confide.metrics.sources import SHUFFLED
 from confide.models import load_model
 from confide.signals import CONFIDENCE, add_to, token_ids
 
 if TYPE_CHECKING:
-    from confide.training.reader import Reader
+    from confide.estimators.states import States
+    from confide.records import Record
 
+Arrays = dict[str, NDArray[Any]]
 ABOUT, ARRAYS = "confide.json", "confide.safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The learned parts of a trained folder; all None for a model that was never trained."""
+    """The learned parts of a trained folder; all empty for a model that was never trained.
+
+    ``probes`` maps the source ``probe`` and single positions (``probe@closing``) to what was chosen on validation;
+    ``compared`` holds the arrays of readers that are no vocabulary rows (``reader_random``, ``p_true_trained``).
+    """
 
     about: dict[str, Any] = field(default_factory=dict)
     stack: Stack | None = None
     reader: Reader | None = None
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    compared: Mapping[str, Arrays] = field(default_factory=dict)
 
     @property
     def method(self) -> str | None:
@@ -48,6 +62,47 @@ class Checkpoint:
         """The leading messages (system line, worked examples) that training rows carried."""
         return list(self.about.get("prompts", []))
 
+    @property
+    def suffix(self) -> str:
+        """What the names of its learned sources end in: a checkpoint trained on shuffled labels says so."""
+        return SHUFFLED if self.about.get("shuffled_labels") else ""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that stack and probes read."""
+        views = [layer for probe in self.probes.values() for layer in probe.view.layers]
+        return tuple(sorted({*views, *(self.stack.layers if self.stack else ())}))
+
+    def read(self, states: States, records: Sequence[Record]) -> dict[str, NDArray[np.float64]]:
+        """Confidences [n] (NaN: not available) by source from the states of answered records.
+
+        With a stack, ``familiarity`` [n] is among them.
+        """
+        found: dict[str, NDArray[np.float64]] = {}
+        if self.stack is not None:
+            reading = self.stack.read(states, records)
+            found = {
+                "stack": reading.confidence,
+                "probe": reading.probe,
+                "probe_logprobs": reading.ungated,
+                "familiarity": reading.familiarity,
+            }
+        return found | {name: 1 / (1 + np.exp(-probe.z(states))) for name, probe in self.probes.items()}
+
+    @contextmanager
+    def readers(self, engine: TransformersEngine, names: Sequence[str]) -> Iterator[dict[str, Reader]]:
+        """The readers ``names`` by name, ready to read; low-rank weights leave the model again at the end."""
+        found = {"reader": self.reader} if self.reader is not None and "reader" in names else {}
+        try:
+            for name in self.compared:
+                if name in names:
+                    found[name] = Reader.from_arrays(engine, self.compared[name])
+            yield found
+        finally:
+            for reader in found.values():
+                if reader.low_rank is not None:
+                    reader.low_rank.remove()
+
     def on(self, engine: TransformersEngine) -> Checkpoint:
         """This checkpoint with its reader taken from the engine's vocabulary rows."""
         if self.method != "reader" or not self.about["signals"][CONFIDENCE.name]["reads"]:
@@ -57,7 +112,14 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, engine: TransformersEngine, *, reader: Reader | None, stack: Stack, about: dict[str, Any]
+    folder: Path,
+    engine: TransformersEngine,
+    *,
+    reader: Reader | None,
+    stack: Stack,
+    about: dict[str, Any],
+    probes: Mapping[str, Probe] | None = None,
+    compared: Mapping[str, Arrays] | None = None,
 ) -> None:
     """Write model, tokenizer, ``confide.json`` and arrays to ``folder``; the engine's model gains the new rows."""
     from safetensors.numpy import save_file
@@ -75,6 +137,10 @@ def save_checkpoint(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     view, arrays = stack.to_arrays()
+    for name, probe in (probes or {}).items():
+        arrays |= {f"probes/{name}/{key}": value for key, value in probe.arrays().items()}
+    for name, parts in (compared or {}).items():
+        arrays |= {f"readers/{name}/{key}": value for key, value in parts.items()}
     save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / ARRAYS)
     signal = {
         "method": "reader",
@@ -88,6 +154,7 @@ def save_checkpoint(
         "schema": 1,
         "signals": {CONFIDENCE.name: signal},
         "stack": view,
+        "probes": {name: probe.about() for name, probe in (probes or {}).items()},
         "versions": {name: version(name) for name in ("confide", "torch", "transformers", "scikit-learn")},
         **about,
     }
@@ -105,10 +172,23 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         about = json.loads(read_text(folder / ABOUT))
         if about.get("schema") != 1:
             raise ConfideError(f"{folder / ABOUT} has schema {about.get('schema')!r}; this version reads schema 1")
-        stack = Stack.from_arrays(about["stack"], load_file(folder / ARRAYS)) if (folder / ARRAYS).exists() else None
+        arrays = load_file(folder / ARRAYS) if (folder / ARRAYS).exists() else {}
+        stack = Stack.from_arrays(about["stack"], arrays) if arrays else None
+        saved = _parts(arrays, "probes/")
+        probes = {name: Probe.from_arrays(about["probes"][name], parts) for name, parts in saved.items()}
     except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise ConfideError(f"{folder} is not a readable confide checkpoint: {error}") from None
-    return Checkpoint(about, stack)
+    return Checkpoint(about, stack, probes=probes, compared=_parts(arrays, "readers/"))
+
+
+def _parts(arrays: Arrays, prefix: str) -> dict[str, Arrays]:
+    """Arrays named ``prefix`` + name/key as {name: {key: array}}."""
+    found: dict[str, Arrays] = {}
+    for full, value in arrays.items():
+        if full.startswith(prefix):
+            name, key = full.removeprefix(prefix).split("/", 1)
+            found.setdefault(name, {})[key] = value
+    return found
 
 
 def write_rows(model: Any, cn: int, un: int, asks: tuple[int, ...], reader: Reader) -> None:
@@ -129,8 +209,6 @@ def write_rows(model: Any, cn: int, un: int, asks: tuple[int, ...], reader: Read
 
 def reader_from_rows(engine: TransformersEngine, ask_tokens: int | None = None) -> Reader:
     """The reader whose rows an engine's model carries (``ask_tokens`` None: all that there are)."""
-    from confide.training.reader import Reader
-
     ids = token_ids(engine.tokenizer, CONFIDENCE, ask_tokens)
     head = engine.model.get_output_embeddings().weight.detach()
     ask = engine.model.get_input_embeddings().weight.detach()[list(ids.ask)].float()

@@ -13,7 +13,7 @@ from confide.checkpoint import Checkpoint, load_checkpoint
 from confide.engines.transformers import Completion, Kept, TransformersEngine
 from confide.errors import ConfideError
 from confide.estimators.free import free_confidence
-from confide.estimators.states import States, stacked
+from confide.estimators.states import States, closing_states
 from confide.records import Message, Record
 from confide.tasks.text import tokens
 
@@ -36,20 +36,22 @@ class Answer:
     finish: str = "stop"
     sources: dict[str, float | None] = field(default_factory=dict)
     ids: list[int] = field(default_factory=list)
+    prompt_tokens: int = 0
 
 
 class ConfidenceModel:
     """A model that answers and says how sure it is; make one with `confide.load`."""
 
-    def __init__(self, engine: TransformersEngine, checkpoint: Checkpoint):
+    def __init__(self, engine: TransformersEngine, checkpoint: Checkpoint, name: str = ""):
         self.engine = engine
         self.checkpoint = checkpoint
+        self.names = list(dict.fromkeys([engine.name, name or engine.name]))
+        """Who the answers may be from: the base model, whose answers these are, and the folder loaded."""
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that the stack reads."""
-        stack = self.checkpoint.stack
-        return stack.layers if stack else ()
+        """The layers that stack and probes read."""
+        return self.checkpoint.layers
 
     def answer(self, question: Conversation, *, max_new_tokens: int = 64) -> Answer:
         """Answer one question; text and confidence come from one generation."""
@@ -62,10 +64,19 @@ class ConfidenceModel:
         for prompt in prompts:
             self._check(len(prompt) + max_new_tokens)
         if self.checkpoint.method == "self_ref":
-            return self._emitted(conversations, max_new_tokens)
-        completions, _, kept = self.engine.generate(prompts, max_new_tokens, layers=self.layers, keep=True)
-        assert kept is not None
-        return self._read(kept, conversations, completions)
+            answers = self._emitted(conversations, max_new_tokens)
+        else:
+            completions, _, kept = self.engine.generate(prompts, max_new_tokens, layers=self.layers, keep=True)
+            assert kept is not None
+            answers = self._read(kept, conversations, completions)
+        return [replace(a, prompt_tokens=len(prompt)) for a, prompt in zip(answers, prompts, strict=True)]
+
+    def samples(self, question: Conversation, count: int, *, max_new_tokens: int = 64, seed: int = 0) -> list[str]:
+        """Sampled answers (temperature 1) to one question; the same seed gives the same ones."""
+        prompt = self.engine.encode(self._conversation(question))
+        self._check(len(prompt) + max_new_tokens)
+        _, sampled, _ = self.engine.generate([prompt], max_new_tokens, samples=count, seed=seed)
+        return [completion.text for completion in sampled[0]]
 
     def confidence(self, messages: Conversation, answer: str) -> Answer:
         """Read an answer that already exists."""
@@ -73,15 +84,17 @@ class ConfidenceModel:
         prompt, ids = self.engine.encode(conversation), self.engine.encode_answer(answer)
         self._check(len(prompt) + len(ids))
         if self.checkpoint.method == "self_ref":
-            from confide.signals import token_ids
-            from confide.training.self_ref_reading import read_verdicts
-
-            engine = self.engine
-            record = Record(id="0", messages=conversation, answer=answer, answer_ids=ids)
-            value = read_verdicts(engine.model, engine.tokenizer, [record], token_ids(engine.tokenizer))[0]
+            value = self.verdicts([Record(id="0", messages=conversation, answer=answer, answer_ids=ids)])[0]
             return Answer(answer, value, "self_ref", None, "stop", {"self_ref": value}, ids)
         kept, measured = self.engine.forced([prompt], [ids], layers=self.layers, measure=True)
         return self._read(kept, [conversation], [replace(measured[0], text=answer)])[0]
+
+    def verdicts(self, records: Sequence[Record]) -> list[float]:
+        """What a Self-REF model says of answers that already exist, in the records' order."""
+        from confide.signals import token_ids
+        from confide.training.self_ref_reading import read_verdicts
+
+        return read_verdicts(self.engine.model, self.engine.tokenizer, records, token_ids(self.engine.tokenizer))
 
     def _emitted(self, conversations: Sequence[list[Message]], max_new_tokens: int) -> list[Answer]:
         """Answers of a Self-REF model, which writes its verdict itself."""
@@ -131,20 +144,20 @@ class ConfidenceModel:
         ]
         sources: list[dict[str, float | None]] = [free_confidence(record) for record in records]
         familiarity: list[float | None] = [None] * len(records)
-        with torch.no_grad():
-            if (reader := self.checkpoint.reader) is not None:
-                for values, z in zip(sources, reader.z(self.engine, kept).tolist(), strict=True):
-                    values["reader"] = float(1 / (1 + np.exp(-z)))
-            if (stack := self.checkpoint.stack) is not None:
-                self.engine.read(kept, layers=self.layers)
-                read = stack.read(States(self.layers, stacked(kept, self.layers)), records)
-                for i, values in enumerate(sources):
-                    for name, column in (
-                        ("stack", read.confidence), ("probe", read.probe), ("probe_logprobs", read.ungated)
-                    ):  # fmt: skip
-                        values[name] = None if np.isnan(column[i]) else float(column[i])
-                    familiarity[i] = float(read.familiarity[i])
-        best = "stack" if self.checkpoint.stack else "reader" if self.checkpoint.reader else "logprob_sum"
+        checkpoint, suffix = self.checkpoint, self.checkpoint.suffix
+        if checkpoint.reader is not None:
+            with torch.no_grad():
+                z = checkpoint.reader.z(self.engine, kept).tolist()
+            for values, logit in zip(sources, z, strict=True):
+                values["reader" + suffix] = float(1 / (1 + np.exp(-logit)))
+        if self.layers:
+            states = States(self.layers, closing_states(self.engine, kept, self.layers))
+            read = checkpoint.read(states, records)
+            familiarity = read.pop("familiarity").tolist()
+            for name, column in read.items():
+                for values, value in zip(sources, column.tolist(), strict=True):
+                    values[name + suffix] = None if np.isnan(value) else value
+        best = "stack" + suffix if checkpoint.stack else "reader" + suffix if checkpoint.reader else "logprob_sum"
         return [
             Answer(c.text, values[best], best, seen, c.finish, values, c.ids)
             for c, values, seen in zip(completions, sources, familiarity, strict=True)
@@ -164,4 +177,4 @@ def load(path: str | Path, *, dtype: str | None = None, device: str | None = Non
     engine = TransformersEngine.load(str(path), dtype=dtype, device=device)
     if checkpoint.about:
         engine.name = str(checkpoint.about.get("base_model", path))
-    return ConfidenceModel(engine, checkpoint.on(engine))
+    return ConfidenceModel(engine, checkpoint.on(engine), str(path))

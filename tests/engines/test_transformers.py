@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from confide.engines.prefixes import prefix_groups
+from confide.engines.completions import token_scores
+from confide.engines.prefixes import first_difference, group_batches, prefix_groups
 from confide.engines.transformers import FIRST_STAGE, TransformersEngine
 from confide.errors import ConfideError
+from confide.records import Message, Record
 from tiny_model import tiny_model
 
 QUESTIONS = [
@@ -120,3 +122,58 @@ def test_a_prompt_that_does_not_fit_is_refused() -> None:
     tiny = engine(context=64)
     with pytest.raises(ConfideError, match="does not fit the context of 64"):
         tiny.generate([[5] * 80], 4)
+
+
+def test_a_prompt_with_several_answers_runs_once_and_reads_the_same() -> None:
+    tiny = engine()
+    asked = prompts(tiny)
+    tiny.share_prefixes(asked)
+    rows = [0, 1, 0, 2, 1, 0]
+    answers = [[5, 6], [7], [8, 9, 10], [], [11], [12, 13]]
+    fed: list[int] = []
+    handle = tiny.model.base_model.register_forward_pre_hook(
+        lambda _m, _a, kwargs: fed.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    together, measured = tiny.forced([asked[r] for r in rows], answers, layers=[2], measure=True)
+    handle.remove()
+    assert fed == [3, 6]  # three prompts, then six answers
+    for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        alone, (single,) = tiny.forced([asked[row]], [answer], layers=[2], measure=True)
+        torch.testing.assert_close(together.states[2][place], alone.states[2][0], atol=1e-4, rtol=1e-4)
+        assert measured[place].logprobs == pytest.approx(single.logprobs, abs=1e-4)
+        assert measured[place].end_logprob == pytest.approx(single.end_logprob, abs=1e-4)
+
+
+def test_token_scores_are_those_of_a_plain_softmax() -> None:
+    torch.manual_seed(0)
+    logits, targets = torch.randn(7, 50) * 20, torch.randint(40, (7,))
+    logprobs, entropies = token_scores(logits, targets, [41, 42])
+    allowed = [i for i in range(50) if i not in (41, 42)]
+    plain = torch.distributions.Categorical(logits=logits[:, allowed].double())
+    torch.testing.assert_close(entropies.double(), plain.entropy(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logprobs.double(), plain.log_prob(targets), atol=1e-5, rtol=1e-4)
+    certain = torch.full((1, 5), -torch.inf)
+    certain[0, 2] = 3.0
+    assert [float(v) for v in token_scores(certain, torch.tensor([2]))] == [0.0, 0.0]
+
+
+def test_spans_take_ids_as_written_unless_another_model_wrote_them() -> None:
+    tiny = engine()
+    messages = [Message(role="user", content="Which?")]
+    ids = [*tiny.encode_answer("Fran"), *tiny.encode_answer("ce")]
+    own = Record(id="1", messages=messages, answer="France", answer_ids=ids, model="tiny")
+    assert tiny.spans(own) == (tiny.encode(messages), ids)
+    assert tiny.spans(own.model_copy(update={"answer_ids": []}))[1] == tiny.encode_answer("France")
+    other = own.model_copy(update={"model": "big"})
+    assert tiny.spans(other)[1] == ids  # the same text: the ids mean the same here
+    assert tiny.spans(other.model_copy(update={"answer_ids": [5, 9999]}))[1] == tiny.encode_answer("France")
+
+
+def test_batches_stay_within_groups_and_hold_every_row_once() -> None:
+    batches = group_batches([0, 1, 0, 1, 1, 0], [3, 1, 2, 5, 0, 1], 2)
+    assert batches == [[5, 2], [0], [4, 1], [3]]
+
+
+def test_words_that_start_alike_are_told_apart() -> None:
+    assert first_difference([7, 1, 2], [7, 3]) == (1, 3)
+    assert first_difference([1], [3]) == (1, 3)

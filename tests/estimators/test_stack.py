@@ -146,7 +146,7 @@ def test_a_probe_finds_a_direction() -> None:
     states = States((1,), values)
     probe = Probe.fit(View((1,), ("answer_last",), 1.0), states, target)
     assert auroc(probe.z(states), target) > 0.98
-    again = Probe.from_arrays(probe.view, probe.arrays())
+    again = Probe.from_arrays(probe.about(), probe.arrays())
     np.testing.assert_allclose(again.z(states), probe.z(states))
 
 
@@ -182,3 +182,35 @@ def test_the_last_resort_never_falls_with_the_answer_probability() -> None:
     model = Stack.fit(VIEW, 2, states, upside_down).new_question
     p = np.linspace(0.001, 0.999, 50)
     assert np.all(np.diff(model.predict(np.column_stack([p, np.log(p / (1 - p))]))) >= -1e-12)
+
+
+def with_options(records: list[Record]) -> list[Record]:
+    """Answers chosen among options, whose likelihood tells what their tokens' log-probabilities do not."""
+    rng = np.random.default_rng(9)
+    told = [3.0 * bool(r.correct) + rng.normal() for r in records]
+    return [r.model_copy(update={"option_logprobs": [t, 0.0, 0.0]}) for r, t in zip(records, told, strict=True)]
+
+
+def test_the_probability_among_options_is_a_feature_where_training_had_it() -> None:
+    records, states = world(1500, 7)
+    chosen, (held, held_states) = with_options(records), world(800, 8)
+    stack, plain = Stack.fit(VIEW, 2, states, chosen), Stack.fit(VIEW, 2, states, records)
+    assert stack.options
+    assert not plain.options
+    both = with_options(held)
+    assert auroc(stack.read(held_states, both).confidence, right(held)) > (
+        auroc(plain.read(held_states, held).confidence, right(held)) + 0.03
+    )
+    # A row without options is read with that feature at its average; one without token scores has the options.
+    assert np.isfinite(stack.read(held_states, held).confidence).all()
+    bare = [r.model_copy(update={"logprobs": []}) for r in both]
+    assert np.isfinite(stack.read(held_states, bare).confidence).all()
+    assert probability_matrix(both)[0, 0] == pytest.approx(free_confidence(both[0])["option_probability"])
+
+
+def test_a_stack_of_an_older_version_still_loads() -> None:
+    stack, (records, states) = fitted(), world(50, 4)
+    about, arrays = stack.to_arrays()
+    del about["options"]
+    again = Stack.from_arrays(about, arrays)
+    np.testing.assert_allclose(again.read(states, records).confidence, stack.read(states, records).confidence)

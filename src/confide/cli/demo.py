@@ -13,9 +13,11 @@ SERVE = """\
 # A router in front of the demo's model: confide serve --config {config}
 # Every setting: docs/serving.md
 policy: {policy}
-small: {{model: {model}}}
+small: {{model: {model}, max_tokens: 20}}
 experts:
   - {{name: gazetteer, tool: "confide.tasks.gazetteer:look_up"}}
+  # An imperfect one: the same small model with a passage of the gazetteer in its prompt.
+  # - {{name: reread, self: {{passage: "confide.tasks.gazetteer:passage"}}}}
 store: sqlite:///{store}
 audit_share: 0.1
 """

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+
+def _load(name: str) -> Any:
+    """A model; what needs none works without torch."""
+    from confide.model import load
+
+    return load(name)
 
 
 def score(
@@ -15,8 +22,29 @@ def score(
         str | None,
         typer.Option(help="Trained folder, or the model that answered; none for sources that need no model."),
     ] = None,
-    sources: Annotated[str, typer.Option(help="Comma-separated sources, or `all` that there are.")] = "all",
-    seed: Annotated[int, typer.Option(help="Seed of the floor `shuffled`.")] = 0,
+    sources: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated sources, `all` that there are, or `standard`: all but those that write for every row."
+        ),
+    ] = "standard",
+    verifier: Annotated[str | None, typer.Option(help="Another model that judges the answers (`verifier`).")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="A model that says which sampled answers mean the same (`semantic_entropy`).")
+    ] = None,
+    other_model: Annotated[
+        bool, typer.Option("--other-model", help="The answers are another model's; sources become `other_…`.")
+    ] = False,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="Also read the sampled answers of the rows reported on.")
+    ] = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Add `…_swapped`: the same answer read with another question.")
+    ] = False,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Add `…_calibrated`, fitted on the validation rows.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the floor `shuffled` and of exchanged questions.")] = 0,
 ) -> None:
     """Add confidences to records; confidences that are already there are kept.
 
@@ -25,15 +53,27 @@ def score(
     from rich.console import Console
 
     from confide.cli.progress import progress_bar
-    from confide.model import load
+    from confide.estimators.consistency import ModelJudge
     from confide.records import read_records, write_records
-    from confide.scoring import available
+    from confide.scoring import Options, available
     from confide.scoring import score as run
 
     rows = read_records(records)
-    loaded = load(model) if model else None
-    wanted = available(rows, loaded) if sources == "all" else [name.strip() for name in sources.split(",")]
+    loaded = _load(model) if model else None
+    options = Options(
+        verifier=_load(verifier).engine if verifier else None,
+        judge=ModelJudge(_load(judge).engine) if judge else None,
+        other_model=other_model,
+        samples=samples,
+        controls=controls,
+        calibrated=calibrated,
+        seed=seed,
+    )
+    if sources in ("all", "standard"):
+        wanted = available(rows, loaded, verifier=verifier is not None, slow=sources == "all")
+    else:
+        wanted = [name.strip() for name in sources.split(",")]
     with progress_bar("scoring") as progress:
-        scored = run(rows, wanted, model=loaded, seed=seed, progress=progress)
+        scored = run(rows, wanted, model=loaded, options=options, progress=progress)
     write_records(out, scored)
     Console(soft_wrap=True).print(f"{out}: {len(scored)} records, {len(wanted)} sources: {', '.join(wanted)}")

@@ -43,6 +43,18 @@ def reader(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     pairwise: Annotated[float, typer.Option(min=0, help="Weight of the pairwise term.")] = 0.0,
     prefix_cache: Annotated[str, typer.Option(help="Memory for kept keys and values; a file past it.")] = "4GB",
+    comparisons: Annotated[
+        bool, typer.Option("--comparisons", help="Also train what readers are compared with: P(True), random tokens.")
+    ] = False,
+    positions: Annotated[
+        bool, typer.Option("--positions", help="Also fit a probe at each token position (`probe@closing` …).")
+    ] = False,
+    shuffle_labels: Annotated[
+        bool, typer.Option("--shuffle-labels", help="Control: train on shuffled labels; its sources must not rank.")
+    ] = False,
+    other_model: Annotated[
+        bool, typer.Option("--other-model", help="The answers are another model's; train on this one's states.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of start values and order.")] = 0,
 ) -> None:
     """Train the frozen-model reader and the stack on top.
@@ -65,6 +77,10 @@ def reader(
         pairwise=pairwise,
         prefix_cache=prefix_cache,
         seed=seed,
+        comparisons=comparisons,
+        positions=positions,
+        shuffle_labels=shuffle_labels,
+        other_model=other_model,
     )
     engine = TransformersEngine.load(model)
     with progress_bar("training") as progress:

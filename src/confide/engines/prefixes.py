@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +35,21 @@ def prefix_groups(prompts: Sequence[list[int]]) -> tuple[list[int], list[list[in
     kept = [number for number in range(len(prefixes)) if sizes[number] > 1]
     renamed = {number: place for place, number in enumerate(kept)}
     return [renamed.get(group, len(kept)) for group in groups], [*(prefixes[number] for number in kept), []]
+
+
+def first_difference(a: Sequence[int], b: Sequence[int]) -> tuple[int, int]:
+    """The tokens at which two encoded words part (" Yes" and " No" may both start with a space of its own)."""
+    return next((x, y) for x, y in zip(a, b, strict=False) if x != y)
+
+
+def group_batches(groups: Sequence[int], lengths: Sequence[Any], size: int) -> list[list[int]]:
+    """Row numbers in batches of at most ``size``, each within one group, sorted by ``lengths`` (any sort key)."""
+    order = sorted(range(len(groups)), key=lambda i: (groups[i], lengths[i]))
+    batches = []
+    for _, group in itertools.groupby(order, key=lambda i: groups[i]):
+        members = list(group)
+        batches += [members[start : start + size] for start in range(0, len(members), size)]
+    return batches
 
 
 def _common(a: list[int], b: list[int]) -> int:

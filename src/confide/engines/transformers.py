@@ -10,52 +10,26 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from confide.engines.completions import Completion, joined, measured, written
+from confide.engines.kept import POSITIONS, Kept
 from confide.engines.prefixes import crop, prefix_groups
+from confide.engines.sampling import Sampler
 from confide.errors import ConfideError
 from confide.models import load_model
 from confide.signals import encode_chat, encode_text, suppressed_ids, turn_end_id
 
-FIRST_STAGE = 6
-"""Tokens after which rows that have finished leave the batch; most short answers have by then."""
+if TYPE_CHECKING:
+    from confide.records import Record
 
-POSITIONS = ("prompt_end", "answer_mean", "answer_last", "closing")
+__all__ = ["POSITIONS", "Completion", "Kept", "TransformersEngine"]
 
-
-@dataclass(frozen=True)
-class Completion:
-    """One answer: its text, its token ids without the closing token, log p and entropy (nats) at each of them.
-
-    ``end_logprob`` is log p of the closing token, None when the answer was cut.
-    """
-
-    text: str
-    ids: list[int]
-    logprobs: list[float]
-    entropies: list[float]
-    end_logprob: float | None
-    finish: str
-
-
-@dataclass
-class Kept:
-    """What is left of a forward pass over closed answers and can be read further.
-
-    ``cache`` holds keys and values up to the last answer token; ``mask`` is [batch, length] over it;
-    ``position`` [batch] is the position id that the closing token gets; ``states`` maps a layer to hidden states
-    [batch, 3, width] at the last prompt token, averaged over the answer tokens, and at the last answer token; a
-    reading appends a fourth, at the closing token (see `POSITIONS`).
-    """
-
-    cache: Any
-    mask: Tensor
-    position: Tensor
-    states: dict[int, Tensor] = field(default_factory=dict)
+FIRST_STAGE = 3
+"""Tokens after which rows that have finished leave the batch for the first time; then whenever as many have passed."""
 
 
 class TransformersEngine:
@@ -116,6 +90,20 @@ class TransformersEngine:
         """Token ids of an answer that exists only as text."""
         return encode_text(self.tokenizer, text)
 
+    def spans(self, record: Record) -> tuple[list[int], list[int]]:
+        """Token ids of a record's prompt and of its answer, the latter as written where the record kept them.
+
+        Another model's answer is encoded from its text where its ids mean something else here.
+        """
+        ids = list(record.answer_ids)
+        if ids and record.model not in ("", self.name) and self.decode(ids) != record.answer:
+            ids = []
+        return self.encode(record.messages), ids or self.encode_answer(record.answer)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer's token ids."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
     @torch.no_grad()
     def share_prefixes(self, prompts: Sequence[list[int]]) -> list[int]:
         """Run what groups of ``prompts`` start with once; later calls reuse its keys and values.
@@ -164,21 +152,18 @@ class TransformersEngine:
         if samples:
             expanded = copy.deepcopy(cache)
             expanded.batch_repeat_interleave(samples)
-            torch.manual_seed(seed)
-            how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
             flat = self._staged(
                 ids.repeat_interleave(samples, 0),
                 mask.repeat_interleave(samples, 0),
                 expanded,
                 max_new_tokens,
-                how,
+                Sampler(temperature, seed, self.device),
             )
             sampled = [flat[i * samples : (i + 1) * samples] for i in range(len(prompts))]
-        greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if not keep:
-            return self._staged(ids, mask, cache, max_new_tokens, greedy), sampled, None
+            return self._staged(ids, mask, cache, max_new_tokens), sampled, None
         with self._captured(layers) as captured:
-            out = self._generate(ids, mask, cache, max_new_tokens, greedy)
+            out = self._generate(ids, mask, cache, max_new_tokens)
         completions = self._completions(out, ids.shape[1])
         return completions, sampled, self._keep(out.past_key_values, mask, completions, captured)
 
@@ -229,8 +214,14 @@ class TransformersEngine:
             )
         finished = [Completion("", list(a), [], [], None, "stop") for a in answers]
         if measure:
-            finished = [self._measured(out.last_hidden_state[row], list(a)) for row, a in enumerate(answers)]
+            finished = self.measured(out.last_hidden_state, answers)
         return self._keep(out.past_key_values, mask, finished, captured), finished
+
+    @torch.no_grad()
+    def measured(self, hidden: Tensor, answers: Sequence[Sequence[int]]) -> list[Completion]:
+        """Completions of given ``answers`` from final hidden states [batch, length, width] (position 0: the first)."""
+        head = self.model.get_output_embeddings()
+        return measured(hidden, [list(a) for a in answers], head=head, end=self.turn_end, banned=self._banned)
 
     def read(self, kept: Kept, rows: Tensor | None = None, *, layers: Sequence[int] = ()) -> Tensor:
         """Close the answers and feed ``rows`` [m, width] of input embeddings after them.
@@ -263,7 +254,18 @@ class TransformersEngine:
     # -- internals ---------------------------------------------------------------------------------------
 
     def _prefill(self, prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor, Any]:
-        """Left-padded ids [batch, length], their mask, and a cache of all but the last prompt token."""
+        """Left-padded ids [batch, length], their mask, and a cache of all but the last prompt token.
+
+        A prompt that comes several times in a row of answers runs once.
+        """
+        places: dict[tuple[int, ...], int] = {}
+        rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
+        if len(places) < len(prompts):
+            ids, mask, cache = self._prefill([list(prompt) for prompt in places])
+            picked = torch.tensor(rows, device=self.device)
+            if cache.get_seq_length():
+                cache.batch_select_indices(picked)
+            return ids[picked], mask[picked], cache
         prefix, shared = self.shared_prefix(prompts)
         rests = [p[len(prefix) :] for p in prompts]
         width = max(map(len, rests))
@@ -291,75 +293,56 @@ class TransformersEngine:
             ).past_key_values
         return ids, mask, cache
 
-    def _generate(self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, how: dict[str, Any]) -> Any:
+    def _generate(
+        self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, sampler: Sampler | None = None
+    ) -> Any:
         return self.model.generate(
             ids,
             attention_mask=mask,
             past_key_values=cache,
             max_new_tokens=max_new_tokens,
+            do_sample=False,  # a sampler leaves one token to choose
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=[sampler] if sampler else None,
             eos_token_id=self.end_ids,
             pad_token_id=self.turn_end,
             suppress_tokens=self._banned or None,
             return_dict_in_generate=True,
             output_logits=True,
-            **how,
         )
 
     def _staged(
-        self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, how: dict[str, Any]
+        self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, sampler: Sampler | None = None
     ) -> list[Completion]:
-        """Generate in two stages: the few rows that ramble go on without those that have finished."""
-        out = self._generate(ids, mask, cache, min(FIRST_STAGE, max_new_tokens), how)
-        completions = self._completions(out, ids.shape[1])
-        rest = [row for row, c in enumerate(completions) if c.finish == "length"]
-        if max_new_tokens <= FIRST_STAGE or not rest:
-            return completions
-        grown = torch.cat([mask, mask.new_ones(len(mask), FIRST_STAGE)], 1)[rest]
-        out.past_key_values.batch_select_indices(torch.tensor(rest, device=self.device))
-        more = self._generate(out.sequences[rest], grown, out.past_key_values, max_new_tokens - FIRST_STAGE, how)
-        for row, tail in zip(rest, self._completions(more, ids.shape[1] + FIRST_STAGE), strict=True):
-            head = completions[row]
-            written = head.ids + tail.ids
-            completions[row] = Completion(
-                self.tokenizer.decode(written, skip_special_tokens=True),
-                written,
-                head.logprobs + tail.logprobs,
-                head.entropies + tail.entropies,
-                tail.end_logprob,
-                tail.finish,
-            )
-        return completions
-
-    def _measured(self, hidden: Tensor, answer: list[int]) -> Completion:
-        logits = self.model.get_output_embeddings()(hidden[: len(answer) + 1]).float()
-        logits[:, self._banned] = -torch.inf
-        targets = torch.tensor([*answer, self.turn_end], device=self.device)
-        values = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0].tolist()
-        spread = torch.special.entr(logits.softmax(-1)).sum(-1).tolist()
-        return Completion("", answer, values[:-1], spread[:-1], values[-1], "stop")
+        """Generate in stages: the few rows that ramble go on without those that have finished."""
+        found: dict[int, Completion] = {}
+        rows, done = list(range(len(ids))), 0
+        while rows:
+            size = min(max(FIRST_STAGE, done), max_new_tokens - done)
+            out = self._generate(ids, mask, cache, size, sampler)
+            parts = self._completions(out, ids.shape[1])
+            for row, part in zip(rows, parts, strict=True):
+                known = found.get(row)
+                found[row] = joined(known, part, self.decode(known.ids + part.ids)) if known else part
+            done += size
+            going = [place for place, part in enumerate(parts) if part.finish == "length" and done < max_new_tokens]
+            rows = [rows[place] for place in going]
+            if rows:
+                ids, cache = out.sequences[going], out.past_key_values
+                mask = torch.cat([mask, mask.new_ones(len(mask), size)], 1)[going]
+                cache.batch_select_indices(torch.tensor(going, device=self.device))
+        return [found[row] for row in range(len(found))]
 
     def _completions(self, out: Any, start: int) -> list[Completion]:
-        # Never-written tokens keep log p = -inf out of the records: softmax over what was allowed.
-        logits = torch.stack(out.logits, 1).float()
-        logits[..., self._banned] = -torch.inf
-        written = out.sequences[:, start:]
-        logprobs = logits.log_softmax(-1).gather(2, written[..., None])[..., 0]
-        entropies = torch.special.entr(logits.softmax(-1)).sum(-1)
-        completions = []
-        for ids, values, spread in zip(written.tolist(), logprobs.tolist(), entropies.tolist(), strict=True):
-            end = next((i for i, token in enumerate(ids) if token in self.end_ids), None)
-            kept = ids[:end]
-            completions.append(
-                Completion(
-                    text=self.tokenizer.decode(kept, skip_special_tokens=True),
-                    ids=kept,
-                    logprobs=[round(v, 5) for v in values[: len(kept)]],
-                    entropies=[round(v, 5) for v in spread[: len(kept)]],
-                    end_logprob=None if end is None else round(values[end], 5),
-                    finish="length" if end is None else "stop",
-                )
-            )
-        return completions
+        return written(
+            out.logits,
+            out.sequences[:, start:],
+            banned=self._banned,
+            end_ids=self.end_ids,
+            decode=self.decode,
+        )
 
     def _keep(self, cache: Any, mask: Tensor, completions: list[Completion], captured: dict[int, list[Tensor]]) -> Kept:
         """Cut the cache to the longest answer and mask what lies past each row's own."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from confide.records import Record
 
+OPTION = "option_probability"
 FREE = ("logprob_sum", "logprob_mean", "logprob_min", "entropy", "answer_length")
 FEATURES = ("sum", "mean", "min", "first", "last", "end", "entropy_first", "entropy_mean", "length", "cut")
 
@@ -19,7 +20,8 @@ def free_confidence(record: Record) -> dict[str, float | None]:
 
     ``logprob_sum`` is the probability of the whole answer, ``logprob_mean`` its geometric mean a token,
     ``logprob_min`` that of its least likely token; ``entropy`` is e to the minus mean
-    entropy, ``answer_length`` falls with every token.
+    entropy, ``answer_length`` falls with every token. Where the answer is the likeliest of given options there is
+    ``option_probability`` too.
     """
     length = len(record.answer_ids) or len(record.answer.split())
     values: dict[str, float | None] = dict.fromkeys(FREE)
@@ -30,7 +32,27 @@ def free_confidence(record: Record) -> dict[str, float | None]:
         values["logprob_min"] = math.exp(min(record.logprobs))
     if record.entropies:
         values["entropy"] = math.exp(-sum(record.entropies) / len(record.entropies))
+    if record.option_logprobs:
+        values[OPTION] = option_probability(record)
     return values
+
+
+def option_probability(record: Record) -> float | None:
+    """Softmax over the options' log-probabilities, at the option that was answered (None without them).
+
+    The option is found by its text, by its letter in ``answered``, or else it is the likeliest one.
+    """
+    if not record.option_logprobs:
+        return None
+    values = np.asarray(record.option_logprobs, dtype=np.float64)
+    shares = np.exp(values - values.max())
+    index = int(values.argmax())
+    letter = record.answered or ""
+    if record.answer in (record.choices or []):
+        index = (record.choices or []).index(record.answer)
+    elif len(letter) == 1 and 0 <= ord(letter.upper()) - ord("A") < len(values):
+        index = ord(letter.upper()) - ord("A")
+    return float(shares[index] / shares.sum())
 
 
 def free_features(records: Sequence[Record]) -> NDArray[np.float64]:

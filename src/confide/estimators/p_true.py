@@ -1,12 +1,12 @@
 """P(True): the model is asked whether its own answer is right (Kadavath et al., 2022, section 3).
 
 The share of the two answer tokens' probability that falls on yes. Small models are near chance at this and may
-be the wrong way round, so several prompts are tried, and prompt and sign are chosen on validation rows.
+be the wrong way round, so several prompts are tried, and prompt and sign are chosen on validation rows. Asked of
+another model than the one that answered, the same is a `verifier`.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from confide.annotation import check_context
+from confide.engines.prefixes import first_difference, group_batches
 from confide.engines.transformers import TransformersEngine
 from confide.records import Message, Record
 
@@ -48,28 +50,24 @@ def yes_shares(
 ) -> tuple[NDArray[np.float64], float, float]:
     """Share of yes [n, len(PROMPTS)] (NaN for prompts not asked), tokens read and seconds used a record."""
     shares = np.full((len(records), len(PROMPTS)), np.nan)
-    began, tokens = time.monotonic(), 0
-    for count, number in enumerate(prompts):
+    began, tokens, done = time.monotonic(), 0, 0
+    for number in prompts:
         text, yes, no = PROMPTS[number]
-        ids = engine.encode_answer(yes)[0], engine.encode_answer(no)[0]
-        asked = [engine.encode(_dialogue(record, text)) for record in records]
+        ids = first_difference(engine.encode_answer(yes), engine.encode_answer(no))
+        asked = [engine.encode(dialogue(record, text)) for record in records]
+        check_context({record.id: prompt for record, prompt in zip(records, asked, strict=True)}, 1, engine.context)
         groups = engine.share_prefixes(asked)
-        order = sorted(range(len(asked)), key=lambda i: (groups[i], len(asked[i])))
-        for _, group in itertools.groupby(order, key=lambda i: groups[i]):
-            members = list(group)
-            shared = len(engine.shared_prefix([asked[members[0]]])[0])
-            for start in range(0, len(members), batch_size):
-                picked = members[start : start + batch_size]
-                logits = engine.next_logits([asked[i] for i in picked])[:, ids]
-                shares[picked, number] = torch.sigmoid(logits[:, 0] - logits[:, 1]).cpu().numpy()
-                tokens += sum(len(asked[i]) - shared for i in picked)
-                if progress:
-                    progress(
-                        count * len(asked) + members.index(picked[-1]) + 1,
-                        len(prompts) * len(asked),
-                        "p_true",
-                    )
-    return shares, tokens / max(1, len(records)), (time.monotonic() - began) / max(1, len(records))
+        for picked in group_batches(groups, [len(prompt) for prompt in asked], batch_size):
+            some = [asked[i] for i in picked]
+            logits = engine.next_logits(some)[:, ids]
+            shares[picked, number] = torch.sigmoid(logits[:, 0] - logits[:, 1]).cpu().numpy()
+            shared = len(engine.shared_prefix(some)[0])
+            tokens += sum(len(prompt) - shared for prompt in some)
+            done += len(picked)
+            if progress:
+                progress(done, len(prompts) * len(asked), "asking yes or no")
+    n = max(1, len(records))
+    return shares, tokens / n, (time.monotonic() - began) / n
 
 
 def choose(shares: NDArray[np.float64], correct: NDArray[np.bool_]) -> PTrue:
@@ -81,7 +79,7 @@ def choose(shares: NDArray[np.float64], correct: NDArray[np.bool_]) -> PTrue:
     return PTrue(prompt, bool(best < 0.5))
 
 
-def _dialogue(record: Record, text: str) -> list[Message]:
+def dialogue(record: Record, text: str) -> list[Message]:
     """The question and the answer as one user turn: worked examples would teach it to answer with a name."""
     body = f"Question: {record.question}\nProposed answer: {record.answer}\n{text}"
     return [Message(role="user", content=body)]

@@ -24,48 +24,16 @@ from numpy.typing import NDArray
 from confide.engines.transformers import POSITIONS
 from confide.errors import ConfideError
 from confide.estimators.familiarity import AnswerFamiliarity, QuestionFamiliarity, answer_key
-from confide.estimators.free import free_features
-from confide.estimators.probe import Probe, View
+from confide.estimators.free import free_features, option_probability
+from confide.estimators.probe import Logistic, Probe, View, candidate_views
 from confide.estimators.states import States
 from confide.records import Record
+
+__all__ = ["Reading", "Stack", "candidate_views", "free_matrix", "probability_matrix", "question_layer"]
 
 Floats = NDArray[np.float64]
 FOLDS = 5
 CLIP = 1e-6
-
-
-@dataclass(frozen=True)
-class Logistic:
-    """Logistic regression on standardised features."""
-
-    mean: Floats
-    scale: Floats
-    weight: Floats
-    bias: float
-
-    @classmethod
-    def fit(cls, features: Floats, target: NDArray[Any], weights: Floats | None = None) -> Logistic:
-        """Fit on features [n, d] and right or wrong [n], with optional row weights [n]."""
-        from sklearn.linear_model import LogisticRegression
-
-        mean, scale = features.mean(0), features.std(0) + 1e-9
-        model = LogisticRegression(C=1.0, max_iter=1000)
-        model.fit((features - mean) / scale, target, sample_weight=weights)
-        return cls(mean, scale, model.coef_[0], float(model.intercept_[0]))
-
-    def predict(self, features: Floats) -> Floats:
-        """P(right) [n]."""
-        z = ((features - self.mean) / self.scale) @ self.weight + self.bias
-        return np.asarray(1 / (1 + np.exp(-z)), dtype=np.float64)
-
-    def arrays(self) -> dict[str, Floats]:
-        """What is saved."""
-        return {"mean": self.mean, "scale": self.scale, "weight": self.weight, "bias": np.array([self.bias])}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Any]) -> Logistic:
-        """The model that `arrays` came from."""
-        return cls(arrays["mean"], arrays["scale"], arrays["weight"], float(arrays["bias"][0]))
 
 
 @dataclass(frozen=True)
@@ -80,7 +48,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class Stack:
-    """A fitted stack; `Stack.fit` makes one."""
+    """A fitted stack; `Stack.fit` makes one.
+
+    ``options`` tells whether the training answers were chosen by likelihood: their probability among the options
+    is then a feature too.
+    """
 
     probe: Probe
     answers: AnswerFamiliarity
@@ -89,6 +61,7 @@ class Stack:
     new_answer: Logistic
     new_question: Logistic
     ungated: Logistic
+    options: bool = False
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -113,7 +86,8 @@ class Stack:
             counts = AnswerFamiliarity.fit(keys[inside].tolist()).counts
             # Scaled up to what the whole training set will have counted.
             seen[held] = [counts.get(key, 0) * folds / (folds - 1) for key in keys[held]]
-        free, probability = free_matrix(records), probability_matrix(records)
+        options = any(record.option_logprobs for record in records)
+        free, probability = free_matrix(records, options), probability_matrix(records)
         answers = AnswerFamiliarity.fit(keys.tolist())
         return cls(
             probe=Probe.fit_features(view, features, right),
@@ -128,11 +102,12 @@ class Stack:
             new_answer=Logistic.fit(free, right),
             new_question=_rising(probability, right),
             ungated=Logistic.fit(np.column_stack([z, free]), right),
+            options=options,
         )
 
     def read(self, states: States, records: Sequence[Record]) -> Reading:
         """Confidence and familiarity of answered records from their states and token probabilities."""
-        z, free = self.probe.z(states), free_matrix(records)
+        z, free = self.probe.z(states), free_matrix(records, self.options)
         keys = [answer_key(record) for record in records]
         seen = np.array([self.answers.counts.get(key, 0) for key in keys], dtype=np.float64)
         a = self.answers.predict(keys)
@@ -140,7 +115,7 @@ class Stack:
         on_ground = a * self.familiar.predict(_familiar(z, seen, free)) + (1 - a) * self.new_answer.predict(free)
         off_ground = self.new_question.predict(probability_matrix(records))
         # Without token probabilities there is nothing to stack: not available, never a guess.
-        known = np.where([bool(record.logprobs) for record in records], 1.0, np.nan)
+        known = np.where([bool(record.logprobs or record.option_logprobs) for record in records], 1.0, np.nan)
         return Reading(
             confidence=known * (q * on_ground + (1 - q) * off_ground),
             familiarity=q * a,
@@ -159,6 +134,7 @@ class Stack:
             "ramps": self.questions.ramps,
             "half": self.answers.half,
             "answers": self.answers.counts,
+            "options": self.options,
         }
         arrays: dict[str, NDArray[Any]] = {
             "questions.mean": self.questions.mean,
@@ -176,24 +152,16 @@ class Stack:
         def part(name: str) -> dict[str, NDArray[Any]]:
             return {key.split(".", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
 
-        view = View(tuple(about["layers"]), tuple(about["positions"]), about["C"])
         return cls(
-            Probe.from_arrays(view, part("probe")),
+            Probe.from_arrays(about, part("probe")),
             AnswerFamiliarity(dict(about["answers"]), about["half"]),
             QuestionFamiliarity(about["question_layer"], ramps=_pairs(about["ramps"]), **part("questions")),
             **{name: Logistic.from_arrays(part(name)) for name in _MODELS},
+            options=bool(about.get("options", False)),  # older checkpoints do not say
         )
 
 
 _MODELS = ("familiar", "new_answer", "new_question", "ungated")
-
-
-def candidate_views(depth: int) -> list[View]:
-    """Views for a model of ``depth`` layers, to choose from on validation rows."""
-    positions = ("prompt_end", "answer_last", "closing")
-    spreads = ((0.4, 0.8), (0.4, 0.6, 0.8, 1.0))
-    layers = {tuple(sorted({max(1, round(share * depth)) for share in spread})) for spread in spreads}
-    return [View(chosen, positions, C) for chosen in sorted(layers) for C in (1e-4, 3e-4, 1e-3)]
 
 
 def question_layer(depth: int) -> int:
@@ -207,15 +175,30 @@ def prompt_states(states: States, layer: int) -> NDArray[np.float32]:
 
 
 def probability_matrix(records: Sequence[Record]) -> Floats:
-    """[n, 2]: the answer's probability and its logit, clipped at one in a million, below which answers tie."""
-    p = np.clip(np.exp([sum(r.logprobs) for r in records]), CLIP, 1 - CLIP)
-    return np.column_stack([p, np.log(p / (1 - p))])
+    """[n, 2]: the answer's probability and its logit, clipped at one in a million, below which answers tie.
+
+    The probability is that of the answer's tokens, or among the options where the answer is the likeliest of them.
+    """
+    chosen = [option_probability(record) for record in records]
+    return _with_logit([np.exp(sum(r.logprobs)) if o is None else o for r, o in zip(records, chosen, strict=True)])
 
 
-def free_matrix(records: Sequence[Record]) -> Floats:
-    """[n, 12]: `free_features`, and probability and its logit of the whole answer (of the least likely token: p)."""
+def free_matrix(records: Sequence[Record], options: bool = False) -> Floats:
+    """[n, 13]: `free_features`, probability and its logit of the whole answer, probability of its least likely token.
+
+    With ``options`` [n, 15]: the probability among the options and its logit too, NaN where there were none.
+    """
+    whole = _with_logit([np.exp(sum(r.logprobs)) for r in records])
     least = np.exp([min(r.logprobs, default=0.0) for r in records])
-    return np.column_stack([free_features(records), probability_matrix(records), least])
+    columns = [free_features(records), whole, least]
+    if options:
+        columns.append(_with_logit([np.nan if (o := option_probability(r)) is None else o for r in records]))
+    return np.column_stack(columns)
+
+
+def _with_logit(probability: Sequence[float]) -> Floats:
+    p = np.clip(np.asarray(probability, dtype=np.float64), CLIP, 1 - CLIP)
+    return np.column_stack([p, np.log(p / (1 - p))])
 
 
 def _pairs(ramps: Sequence[Sequence[float]]) -> tuple[tuple[float, float], tuple[float, float]]:

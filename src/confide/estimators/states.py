@@ -1,17 +1,20 @@
-"""Hidden states of closed answers: what the probe reads, collected in one pass without gradient."""
+"""Closed answers, read in one pass without gradient: their hidden states, and whatever else reads them there."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from confide.engines.transformers import POSITIONS, Kept, TransformersEngine
+from confide.annotation import check_context
+from confide.engines.prefixes import group_batches
+from confide.engines.transformers import POSITIONS, Completion, Kept, TransformersEngine
 from confide.records import Record
+
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,59 @@ class States:
         return States(self.layers, self.values[np.asarray(rows)])
 
 
-def stacked(kept: Kept, layers: Sequence[int]) -> NDArray[np.float16]:
-    """The states of one reading as [batch, layer, position, width]."""
+@dataclass(frozen=True)
+class Batch:
+    """Some closed answers on the engine: their row numbers, what can be read further, and their token scores.
+
+    ``completions`` carry log-probabilities only where the pass was asked to measure them.
+    """
+
+    rows: list[int]
+    kept: Kept
+    completions: list[Completion]
+
+
+def closed_answers(
+    engine: TransformersEngine,
+    records: Sequence[Record],
+    layers: Sequence[int] = (),
+    *,
+    room: int = 1,
+    measure: bool = False,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Iterator[Batch]:
+    """Force every record's answer, in batches that share a prompt's start; answers to one prompt share its pass.
+
+    Args:
+        layers: decoder layers (1 = the first) whose states ``Batch.kept`` holds.
+        room: tokens that will be fed after the answer (the closing one counts).
+        measure: also give log p and entropy of the answers' tokens.
+
+    Raises:
+        ConfideError: records that do not fit the context, counted and named, before any pass.
+    """
+    spans = [engine.spans(record) for record in records]
+    check_context({r.id: [*p, *a] for r, (p, a) in zip(records, spans, strict=True)}, room, engine.context)
+    groups = engine.share_prefixes([prompt for prompt, _ in spans])
+    longest: dict[tuple[int, ...], int] = {}
+    for prompt, answer in spans:
+        longest[tuple(prompt)] = max(longest.get(tuple(prompt), 0), len(answer))
+    # Answers to one prompt stay together, so that it runs once.
+    lengths = [(len(p) + longest[tuple(p)], p, len(a)) for p, a in spans]
+    done = 0
+    for picked in group_batches(groups, lengths, batch_size):
+        prompts, answers = zip(*(spans[i] for i in picked), strict=True)
+        yield Batch(picked, *engine.forced(prompts, answers, layers=layers, measure=measure))
+        done += len(picked)
+        if progress:
+            progress(done, len(records), "reading answers")
+
+
+def closing_states(engine: TransformersEngine, kept: Kept, layers: Sequence[int]) -> NDArray[np.float16]:
+    """Close the answers and return their states as [batch, layer, position, width]."""
+    with torch.no_grad():
+        engine.read(kept, layers=layers)
     values = torch.stack([kept.states[layer] for layer in layers], 1)
     # Some widths carry values past float16's range in a few dimensions; they carry no information there.
     return values.clamp(-60000, 60000).cpu().numpy().astype(np.float16)
@@ -39,37 +93,46 @@ def collect(
     layers: Sequence[int],
     *,
     batch_size: int = 64,
+    room: int = 1,
     reader: Callable[[Kept], NDArray[np.float64]] | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[States, NDArray[np.float64]]:
     """Read every record's closed answer; returns the states, and what ``reader`` says of each.
 
     ``reader`` gives [batch] or [batch, k] for a batch; the second result is [n] or [n, k] ([n] of NaN without it).
     """
-    prompts = [engine.encode(record.messages) for record in records]
-    answers = [record.answer_ids or engine.encode_answer(record.answer) for record in records]
-    groups = engine.share_prefixes(prompts)
-    order = sorted(range(len(records)), key=lambda i: (groups[i], len(prompts[i]) + len(answers[i])))
-    width = int(engine.model.config.hidden_size)
+    width = int(engine.model.config.get_text_config().hidden_size)
     values = np.zeros((len(records), len(layers), len(POSITIONS), width), np.float16)
     read = np.full(len(records), np.nan)
-    done = 0
-    for _, group in itertools.groupby(order, key=lambda i: groups[i]):
-        members = list(group)
-        for start in range(0, len(members), batch_size):
-            picked = members[start : start + batch_size]
-            kept, _ = engine.forced([prompts[i] for i in picked], [answers[i] for i in picked], layers=layers)
+    for batch in closed_answers(engine, records, layers, room=room, batch_size=batch_size, progress=progress):
+        if layers:
+            values[batch.rows] = closing_states(engine, batch.kept, layers)
+        if reader is not None:
             with torch.no_grad():
-                if layers:
-                    engine.read(kept, layers=layers)
-                if reader is not None:
-                    said = reader(kept)
-                    if read.shape[1:] != said.shape[1:]:
-                        read = np.full((len(records), *said.shape[1:]), np.nan)
-                    read[picked] = said
-            if layers:
-                values[picked] = stacked(kept, layers)
-            done += len(picked)
-            if progress:
-                progress(done, len(records), "reading states")
+                said = reader(batch.kept)
+            if read.shape[1:] != said.shape[1:]:
+                read = np.full((len(records), *said.shape[1:]), np.nan)
+            read[batch.rows] = said
     return States(tuple(layers), values), read
+
+
+def measured_records(engine: TransformersEngine, records: Sequence[Record]) -> list[Record]:
+    """Copies of ``records`` with the token scores that this engine gives their answers."""
+    found = list(records)
+    for batch in closed_answers(engine, records, measure=True):
+        for i, completion in zip(batch.rows, batch.completions, strict=True):
+            found[i] = measured_record(records[i], completion)
+    return found
+
+
+def measured_record(record: Record, completion: Completion) -> Record:
+    """A copy of ``record`` with the token scores that a forced pass measured; a cut answer closes with nothing."""
+    finished = replace(completion, end_logprob=completion.end_logprob if record.finish == "stop" else None)
+    return record.model_copy(
+        update={
+            "answer_ids": finished.ids,
+            "logprobs": finished.logprobs,
+            "entropies": finished.entropies,
+            "end_logprob": finished.end_logprob,
+        }
+    )

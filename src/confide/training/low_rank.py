@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 TARGETS = ["q_proj", "k_proj", "v_proj"]
@@ -28,6 +31,21 @@ class LowRank:
         """The trainable weights."""
         return [p for name, p in self.model.named_parameters() if "lora_" in name]
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The weights by name, as they are saved."""
+        named = self.model.named_parameters()
+        return {name: p.detach().float().cpu().numpy() for name, p in named if "lora_" in name}
+
+    @classmethod
+    def from_arrays(cls, model: Any, arrays: Mapping[str, NDArray[Any]]) -> LowRank:
+        """Weights on ``model`` as `arrays` holds them."""
+        rank = next(value.shape[0] for name, value in arrays.items() if "lora_A" in name)
+        low_rank = cls(model, rank)
+        parameters = dict(model.named_parameters())
+        for name, value in arrays.items():
+            parameters[name].data.copy_(torch.from_numpy(np.asarray(value)))
+        return low_rank
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Forward passes inside use the low-rank weights."""
@@ -45,6 +63,7 @@ class LowRank:
             for name, child in list(module.named_children()):
                 if isinstance(child, BaseTunerLayer):
                     setattr(module, name, child.get_base_layer())
+        vars(self.model).pop("peft_config", None)
 
     def _switch(self, on: bool) -> None:
         from peft.tuners.tuners_utils import BaseTunerLayer

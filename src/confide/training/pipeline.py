@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from confide.annotation import check_context
 from confide.checkpoint import save_checkpoint
 from confide.engines.transformers import TransformersEngine
 from confide.errors import ConfideError
-from confide.estimators.probe import Probe, View
-from confide.estimators.stack import Stack, candidate_views, question_layer
-from confide.estimators.states import States, collect
+from confide.estimators.probe import Probe, View, best_probe, candidate_views, fit_position_probes, fit_probe
+from confide.estimators.stack import Stack, question_layer
+from confide.estimators.states import States, collect, measured_records
 from confide.files import locked
 from confide.models import weights_sha256
 from confide.records import Record
+from confide.training.comparisons import fit_verdict, hidden_states, random_reader, train_p_true
 from confide.training.prefixes import PrefixStore, parse_size
 from confide.training.reader import Reader, ReaderConfig, train_reader
-from confide.training.rows import check_labels, make_rows
+from confide.training.rows import check_answered_by, check_labels, make_rows, shuffle_labels
 
 Progress = Callable[[int, int, str], None]
 STARTS = ("words", "random")
@@ -31,12 +31,21 @@ STARTS = ("words", "random")
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """What `train_confidence` may choose from, and how long it may take."""
+    """What `train_confidence` may choose from, and how long it may take.
+
+    ``comparisons`` adds ``reader_random`` and ``p_true_trained``, ``positions`` a probe at each token position;
+    ``shuffle_labels`` is the control whose sources must not rank, ``other_model`` allows answers of
+    another model, whose tokens are then scored anew.
+    """
 
     candidates: tuple[ReaderConfig, ...]
     target: str
     prefix_bytes: int
     seed: int
+    comparisons: bool = False
+    positions: bool = False
+    shuffle_labels: bool = False
+    other_model: bool = False
 
     @classmethod
     def parse(
@@ -50,6 +59,10 @@ class ReaderOptions:
         pairwise: float,
         prefix_cache: str,
         seed: int,
+        comparisons: bool = False,
+        positions: bool = False,
+        shuffle_labels: bool = False,
+        other_model: bool = False,
     ) -> ReaderOptions:
         """Options from the command line's words; raises `ConfideError` naming the bad one."""
         if target not in ("correctness", "consistency"):
@@ -69,7 +82,16 @@ class ReaderOptions:
             for count in counts
             for name in (starts if count else starts[:1])
         )
-        return cls(candidates, target, parse_size(prefix_cache), seed)
+        return cls(
+            candidates,
+            target,
+            parse_size(prefix_cache),
+            seed,
+            comparisons=comparisons,
+            positions=positions,
+            shuffle_labels=shuffle_labels,
+            other_model=other_model,
+        )
 
 
 def train_confidence(
@@ -84,44 +106,68 @@ def train_confidence(
     """Train stack and reader on graded records, write the checkpoint to ``out``; returns what was chosen, in words.
 
     Raises:
-        ConfideError: labels are all right or all wrong, rows do not fit the context, or ``out`` is in use.
+        ConfideError: labels are all right or all wrong, another model answered, rows do not fit the context, or ``out``
+            is in use.
     """
     for rows in (train, validation):
         check_labels(rows)
-    check_context(
-        {
-            r.id: [*engine.encode(r.messages), *(r.answer_ids or engine.encode_answer(r.answer))]
-            for r in [*train, *validation]
-        },
-        1 + max((config.ask_tokens for config in options.candidates), default=0),
-        engine.context,
-    )
+    if not options.other_model:
+        check_answered_by([*train, *validation], [engine.name])
+    prompts = leading_messages(train)
+    if options.shuffle_labels:
+        train, validation = (shuffle_labels(rows, options.seed) for rows in (train, validation))
     with locked(out):
+        if options.other_model:
+            train, validation = (measured_records(engine, rows) for rows in (train, validation))
         depth = len(engine.blocks)
         views = candidate_views(depth)
         layers = sorted({question_layer(depth), *(layer for view in views for layer in view.layers)})
         records = [*train, *validation]
-        states, _ = collect(engine, records, layers, progress=progress)
-        fitting, held = states.take(range(len(train))), states.take(range(len(train), len(records)))
-        view = choose_view(views, fitting, train, held, validation)
+        lottery = random_reader(engine, seed=options.seed) if options.comparisons else None
+        states, hidden = collect(
+            engine,
+            records,
+            layers,
+            room=1 + max((config.ask_tokens for config in options.candidates), default=0),
+            reader=hidden_states(engine, lottery) if lottery else None,
+            progress=progress,
+        )
+        n = len(train)
+        fitting, held = states.take(range(n)), states.take(range(n, len(records)))
+        right = np.array([bool(record.correct) for record in train])
+        linear = [Probe.fit(view, fitting, right) for view in views]
+        view = best_probe(linear, held, validation).view
+        probes = {"probe": fit_probe(linear, fitting, train, held, validation, options.seed)}
+        if options.positions:
+            probes |= fit_position_probes(depth, fitting, train, held, validation)
         stack = Stack.fit(view, question_layer(depth), fitting, train, options.seed)
-        reader, config = train_readers(engine, train, validation, options, progress=progress)
+        reader, config, p_true = train_readers(engine, train, validation, options, progress=progress)
+        compared = {}
+        if lottery is not None and p_true is not None and p_true.low_rank is not None:
+            chosen = fit_verdict(lottery, hidden[:n], train, hidden[n:], validation)
+            compared = {"reader_random": chosen.arrays(), "p_true_trained": p_true.arrays()}
+            p_true.low_rank.remove()
         about = {
             "base_model": engine.name,
             "base_sha256": weights_sha256(engine.model),
             "training_data_sha256": data_sha256(train),
-            "training_rows": len(train),
+            "training_rows": n,
             "target": options.target,
-            "prompts": leading_messages(train),
+            "prompts": prompts,
         }
+        if options.shuffle_labels:
+            about["shuffled_labels"] = True
         if reader is not None:
             about["reader"] = {"config": vars(config), "history": reader.history}
-        save_checkpoint(out, engine, reader=reader, stack=stack, about=about)
+        if p_true is not None:
+            about["p_true_trained"] = {"history": p_true.history}
+        save_checkpoint(out, engine, reader=reader, stack=stack, about=about, probes=probes, compared=compared)
     words = f"{out}: stack on layers {', '.join(map(str, view.layers))}, C {view.C:g}"
+    words += f"; probe: {probes['probe'].about()['kind']}"
     if reader is not None and config is not None:
         loss = min(epoch["validation_loss"] for epoch in reader.history)
         words += f"; reader with {config.ask_tokens} ask tokens ({config.start}), validation log loss {loss:.3f}"
-    return words
+    return words + ("; trained on shuffled labels: a control" if options.shuffle_labels else "")
 
 
 def train_readers(
@@ -131,10 +177,13 @@ def train_readers(
     options: ReaderOptions,
     *,
     progress: Progress | None = None,
-) -> tuple[Reader | None, ReaderConfig | None]:
-    """Train every candidate and keep the one with the lowest validation log loss (None without candidates)."""
-    if not options.candidates:
-        return None, None
+) -> tuple[Reader | None, ReaderConfig | None, Reader | None]:
+    """Train every candidate and keep the one with the lowest validation log loss; the third is trained P(True).
+
+    None without candidates, and without ``options.comparisons``. The low-rank weights of P(True) are on the model.
+    """
+    if not options.candidates and not options.comparisons:
+        return None, None, None
     fitting = make_rows(engine, train, options.target)  # type: ignore[arg-type]
     held = make_rows(engine, validation, options.target, samples=False)  # type: ignore[arg-type]
     store = PrefixStore(engine, [*fitting, *held], budget=options.prefix_bytes, progress=progress)
@@ -143,9 +192,11 @@ def train_readers(
             (train_reader(engine, fitting, held, config, store=store, progress=progress), config)
             for config in options.candidates
         ]
+        p_true = train_p_true(engine, fitting, held, store, progress=progress) if options.comparisons else None
     finally:
         store.close()
-    return min(trained, key=lambda pair: min(epoch["validation_loss"] for epoch in pair[0].history))
+    best = min(trained, key=lambda pair: min(epoch["validation_loss"] for epoch in pair[0].history), default=None)
+    return (*(best or (None, None)), p_true)
 
 
 def choose_view(
@@ -153,13 +204,7 @@ def choose_view(
 ) -> View:
     """The view whose probe has the lowest log loss on validation rows."""
     right = np.array([bool(record.correct) for record in train])
-    target = np.array([float(bool(record.correct)) for record in validation])
-
-    def loss(view: View) -> float:
-        z = Probe.fit(view, states, right).z(held)
-        return float(np.mean(np.logaddexp(0, z) - target * z))
-
-    return min(views, key=loss)
+    return best_probe([Probe.fit(view, states, right) for view in views], held, validation).view
 
 
 def leading_messages(records: Sequence[Record]) -> list[list[dict[str, str]]]:

@@ -7,7 +7,6 @@ share is stored once.
 
 from __future__ import annotations
 
-import itertools
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from confide.engines.prefixes import group_batches
 from confide.engines.transformers import Kept, TransformersEngine
 from confide.errors import ConfideError
 from confide.training.rows import Row
@@ -59,17 +59,13 @@ class PrefixStore:
         self._offsets = np.concatenate([[0], np.cumsum(own)])
         self._store: Tensor | None = None
         self._folder = tempfile.TemporaryDirectory(dir=folder)
-        order = sorted(range(len(rows)), key=lambda i: (groups[i], own[i]))
         done = 0
-        for _, group in itertools.groupby(order, key=lambda i: groups[i]):
-            members = list(group)
-            for start in range(0, len(members), batch_size):
-                picked = members[start : start + batch_size]
-                kept, _ = engine.forced([rows[i].prompt for i in picked], [rows[i].answer for i in picked])
-                self._keep(picked, kept, held[picked[0]], budget)
-                done += len(picked)
-                if progress:
-                    progress(done, len(rows), "prefix pass")
+        for picked in group_batches(groups, own, batch_size):
+            kept, _ = engine.forced([rows[i].prompt for i in picked], [rows[i].answer for i in picked])
+            self._keep(picked, kept, held[picked[0]], budget)
+            done += len(picked)
+            if progress:
+                progress(done, len(rows), "prefix pass")
 
     def close(self) -> None:
         """Free the buffer and its file."""

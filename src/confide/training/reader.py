@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,10 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from confide.engines.prefixes import first_difference
 from confide.engines.transformers import TransformersEngine
+from confide.estimators.reader import Reader
 from confide.training.low_rank import LowRank
 from confide.training.prefixes import PrefixStore
 from confide.training.rows import Row
+
+__all__ = ["Reader", "ReaderConfig", "reader_loss", "score_rows", "start_rows", "train_reader"]
 
 WORDS = "\nIs this answer correct?"
 """Ask tokens that start from words start from these (their last tokens, when there are fewer ask tokens)."""
@@ -45,22 +48,6 @@ class ReaderConfig:
     seed: int = field(default=0, metadata={"help": "seed of start values and order"})
 
 
-@dataclass
-class Reader:
-    """Trained rows: ``ask`` [m, width] input embeddings, ``verdict`` [width] = w_CN − w_UN."""
-
-    ask: Tensor
-    verdict: Tensor
-    low_rank: LowRank | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def z(self, engine: TransformersEngine, kept: Any) -> Tensor:
-        """The verdict's logit [batch] for closed answers (see `TransformersEngine.read`)."""
-        with self.low_rank.active() if self.low_rank else nullcontext():
-            hidden = engine.read(kept, self.ask.to(engine.device))
-        return hidden.float() @ self.verdict.to(engine.device)
-
-
 Progress = Callable[[int, int, str], None]
 
 
@@ -71,21 +58,23 @@ def train_reader(
     config: ReaderConfig,
     *,
     store: PrefixStore,
+    fixed: tuple[Tensor, Tensor] | None = None,
     progress: Progress | None = None,
 ) -> Reader:
     """Train ask tokens and verdict rows; the epoch with the lowest validation log loss is kept.
 
     Args:
         store: keys and values of ``[*train, *validation]``, in that order.
+        fixed: ask rows [m, width] and verdict [width] that stay as they are; only low-rank weights learn then.
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    ask, verdict = start_rows(engine, config)
-    ask.requires_grad_(config.ask_tokens > 0)
-    verdict.requires_grad_(True)
-    groups: list[dict[str, Any]] = [{"params": [verdict], "lr": config.learning_rate}]
-    if config.ask_tokens:
-        groups.append({"params": [ask], "lr": config.learning_rate})
+    ask, verdict = fixed or start_rows(engine, config)
+    groups: list[dict[str, Any]] = []
+    if fixed is None:
+        ask.requires_grad_(config.ask_tokens > 0)
+        verdict.requires_grad_(True)
+        groups.append({"params": [verdict, *([ask] if config.ask_tokens else [])], "lr": config.learning_rate})
     low_rank = LowRank(engine.model, config.rank) if config.rank else None
     if low_rank:
         groups.append({"params": low_rank.parameters(), "lr": config.learning_rate / 4})
@@ -152,7 +141,7 @@ def start_rows(engine: TransformersEngine, config: ReaderConfig) -> tuple[Tensor
         return embeddings.mean(0) + noise, torch.zeros_like(output[0])
     words = engine.encode_answer(WORDS)
     words = (words * (count // len(words) + 1))[-count:] if count else []
-    yes, no = engine.encode_answer(" Yes")[0], engine.encode_answer(" No")[0]
+    yes, no = first_difference(engine.encode_answer(" Yes"), engine.encode_answer(" No"))
     return embeddings[words].clone(), (output[yes] - output[no]) * 0.1
 
 

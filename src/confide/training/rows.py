@@ -7,9 +7,12 @@ much as one question.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from confide.errors import ConfideError
 from confide.records import Record
@@ -44,6 +47,25 @@ def check_labels(records: Sequence[Record]) -> None:
         )
 
 
+def check_answered_by(records: Sequence[Record], names: Sequence[str]) -> None:
+    """Raise `ConfideError` when records say that another model than one of ``names`` answered them."""
+    others = Counter(record.model for record in records if record.model and record.model not in names)
+    if others:
+        raise ConfideError(
+            f"{others.total()} of {len(records)} records were answered by {', '.join(sorted(others))}, not by "
+            f"{names[0]}; --other-model reads them all the same and names the sources so"
+        )
+
+
+def shuffle_labels(records: Sequence[Record], seed: int = 0) -> list[Record]:
+    """Copies whose labels belong to other records; what learns from them must not rank. Samples are left out."""
+    order = np.random.default_rng(seed).permutation(len(records))
+    return [
+        record.model_copy(update={"correct": other.correct, "consistency": other.consistency, "samples": None})
+        for record, other in zip(records, (records[i] for i in order), strict=True)
+    ]
+
+
 def make_rows(
     engine: TransformersEngine,
     records: Sequence[Record],
@@ -60,8 +82,7 @@ def make_rows(
     for record in records:
         if record.correct is None:
             continue
-        prompt = engine.encode(record.messages)
-        answer = record.answer_ids or engine.encode_answer(record.answer)
+        prompt, answer = engine.spans(record)
         if target == "consistency":
             if record.consistency is None:
                 raise ConfideError("the target consistency needs records with samples (annotate --samples K)")
