@@ -1,4 +1,4 @@
-"""Annotation: a run killed with SIGKILL goes on and ends with the same file as an unbroken one."""
+"""Annotation: a run killed with SIGKILL goes on and ends with the same answers as an unbroken one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def test_a_killed_run_continues_to_the_same_file(tmp_path: Path) -> None:
     lines = written.splitlines(keepends=True)
     broken.write_bytes(b"".join(lines[:6]) + lines[6][:20])
     assert run(broken, 0).wait() == 0
-    assert broken.read_bytes() == whole.read_bytes()
+    one, other = ([r.model_copy(update={"cost": {}}) for r in read_records(path)] for path in (broken, whole))
+    assert one == other  # all but the time that it took
     assert len(read_records(broken)) == 40
 
 
@@ -154,7 +155,8 @@ def test_a_continued_run_of_choices_ends_with_the_same_file(tmp_path: Path) -> N
     lines = whole.read_bytes().splitlines(keepends=True)
     broken.write_bytes(b"".join(lines[:3]) + lines[3][:30])
     assert annotate(tiny_engine(context=512), choice_task(), broken, batch_size=8) == 6
-    assert broken.read_bytes() == whole.read_bytes()
+    one, other = ([r.model_copy(update={"cost": {}}) for r in read_records(path)] for path in (broken, whole))
+    assert one == other  # all but the time that it took
 
 
 def test_other_questions_of_a_mixed_file_are_generated(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Annotation: a model answers a task's questions and the grader marks the answers.
 
 Batches are fixed by the questions alone (sorted by length), and a batch that a killed run left unfinished is
-answered again as a whole, so that a continued run ends with the same file as an unbroken one.
+answered again as a whole, so that a continued run ends with the same answers as an unbroken one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from confide.engines.prefixes import group_batches
 from confide.errors import ConfideError
 from confide.files import locked
-from confide.records import Message, Record, RecordWriter, Sample
+from confide.records import Cost, Message, Record, RecordWriter, Sample
 from confide.tasks.cloze import cloze_prompt
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def annotate(
             if asked[0].options:
                 records = _chosen(engine, task, asked, batch_prompts)
             else:
+                began = time.monotonic()
                 greedy, sampled, _ = engine.generate(
                     batch_prompts,
                     task.max_new_tokens,
@@ -94,8 +95,11 @@ def annotate(
                     temperature=temperature,
                     seed=seed * 1_000_003 + number,
                 )
+                # A batch is one generation: each token written takes an equal share of its time.
+                second = (time.monotonic() - began) / max(1, written(greedy) + sum(map(written, sampled)))
                 records = [
-                    _generated(engine.name, task, q, g, s) for q, g, s in zip(asked, greedy, sampled, strict=True)
+                    _generated(engine.name, task, q, g, s, second)
+                    for q, g, s in zip(asked, greedy, sampled, strict=True)
                 ]
             writer.write(record for record in records if record.id not in done)
             new += sum(record.id not in done for record in records)
@@ -228,7 +232,15 @@ def _of_choice(model: str, task: Task, asked: _Asking, choice: Choice) -> Record
     return task.finish(Record.model_validate(_data(model, task, asked, choice.completion) | more))
 
 
-def _generated(model: str, task: Task, asked: _Asking, greedy: Completion, sampled: Sequence[Completion]) -> Record:
+def written(completions: Sequence[Completion]) -> int:
+    """Tokens that were generated, closing ones included."""
+    return sum(len(completion.ids) + (completion.finish == "stop") for completion in completions)
+
+
+def _generated(
+    model: str, task: Task, asked: _Asking, greedy: Completion, sampled: Sequence[Completion], second: float
+) -> Record:
+    """``second``: what one generated token took."""
     question = asked.question
     grade = task.grade(question, greedy.text)
     data = _data(model, task, asked, greedy) | {"correct": grade.correct, "answered": grade.answered}
@@ -236,6 +248,7 @@ def _generated(model: str, task: Task, asked: _Asking, greedy: Completion, sampl
         data["samples"] = [_sample(task, question, completion) for completion in sampled]
         agreeing = [task.agrees(question, greedy.text, completion.text) for completion in sampled]
         data["consistency"] = sum(agreeing) / len(agreeing)
+        data["cost"] = {"samples": Cost(tokens=written(sampled), seconds=round(second * written(sampled), 6))}
     return task.finish(Record.model_validate(data))
 
 
