@@ -91,7 +91,9 @@ def ahead(result: dict[str, Any]) -> str:
                     for m in ("auroc", "within_answer_auroc", "within_answer_auroc_averaged")
                 ]
                 lines.append(
-                    f"| {TASKS[task]} | {cell['seed']} | `{label}` ({', '.join(reasons)}) | " + " | ".join(columns) + " |"
+                    f"| {TASKS[task]} | {cell['seed']} | `{label}` ({', '.join(reasons)}) | "
+                    + " | ".join(columns)
+                    + " |"
                 )
     return "\n".join(lines)
 

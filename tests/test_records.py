@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from confide.errors import ConfideError
 from confide.files import locked, write_text
-from confide.records import Record, RecordWriter, read_records, write_records
+from confide.records import Record, RecordWriter, parse_lines, read_records, write_records
 
 
 def test_foreign_records_may_be_small() -> None:
@@ -104,3 +104,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_text(path, "new \ud800")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_confidence_that_is_no_number_is_not_available() -> None:
+    record = parse_lines('{"id": "a", "confidence": {"given": NaN, "stack": 0.5}}', "r.jsonl")[0]
+    assert record.confidence == {"given": None, "stack": 0.5}
+    assert "NaN" not in record.line()

@@ -15,6 +15,7 @@ from confide.metrics import auroc
 from confide.records import Record, read_records, write_records
 from confide.scoring import FLOORS, READ, SOURCES, TEXT, Options, available, score
 from confide.scoring.answers import sampled_answers, swapped
+from confide.scoring.sources import POSITIONED
 from scored_model import engine, records, trained
 
 
@@ -77,6 +78,8 @@ def test_learned_sources_rank_and_controls_move(everything: Any) -> None:
     assert np.isnan(column(scored, "stack_swapped", "validation")).all()  # only rows that are reported on
     assert "logprob_sum_swapped" in scored[0].confidence
     assert "answer_length_swapped" not in scored[0].confidence
+    # A source at one position serves `auroc_by_position` alone.
+    assert {name for name in scored[0].confidence if "@" in name} == set(POSITIONED)
 
 
 def test_calibrated_copies_keep_the_ranking_and_fit_validation(everything: Any) -> None:
@@ -166,6 +169,9 @@ def test_what_cannot_be_had_is_named(world: Any) -> None:
             score(rows, [name])
     with pytest.raises(ConfideError, match="right and 0 wrong"):
         score([r.model_copy(update={"correct": True}) for r in rows], ["p_true"], model=model)
+    for how in (Options(samples=True), Options(controls=True), Options(other_model=True)):
+        with pytest.raises(ConfideError, match="--other-model read answers with a model: name it with --model"):
+            score(rows, ["logprob_sum"], options=how)
     few = [r for r in rows if r.split != "validation"] + [r for r in rows if r.split == "validation"][:9]
     with pytest.raises(ConfideError, match="--calibrated needs 20 graded validation rows, there are 9"):
         score(few, ["logprob_sum"], options=Options(calibrated=True))

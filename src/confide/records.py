@@ -7,6 +7,7 @@ was killed leaves at most one half-written last line, which `RecordWriter` remov
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -95,6 +96,12 @@ class Record(BaseModel):
     @classmethod
     def _bare_number(cls, value: Any) -> Any:
         return {"given": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @field_validator("confidence")
+    @classmethod
+    def _not_available(cls, value: dict[str, float | None]) -> dict[str, float | None]:
+        # NaN is how other systems write "not available", and no JSON.
+        return {source: v if v is not None and math.isfinite(v) else None for source, v in value.items()}
 
     @property
     def question(self) -> str:

@@ -51,6 +51,24 @@ def test_a_confidence_must_fall_with_the_question_exchanged():
     assert "stack_swapped" not in results["estimators"]
 
 
+def test_a_free_source_that_stands_does_not_fail_the_others():
+    rows = records()
+    for row in rows:
+        row.confidence["stack_swapped"] = row.confidence["stack"] * 0.5
+        row.confidence["entropy"] = row.confidence["entropy_swapped"] = row.confidence["stack"]
+    assert controls(rows)["swapped"]["verdict"] == "ok"
+
+
+def test_what_is_read_before_the_answer_need_not_fall():
+    rows = records()
+    for row in rows:
+        row.confidence["stack_swapped"] = row.confidence["stack"] * 0.5
+        row.confidence["probe@prompt_end"] = row.confidence["probe@prompt_end_swapped"] = row.confidence["stack"]
+    found = controls(rows)["swapped"]
+    assert found["verdict"] == "ok"
+    assert set(found["sources"]) == {"stack"}
+
+
 def test_as_good_from_another_model_is_no_privileged_access():
     rows = records()
     rng = np.random.default_rng(1)

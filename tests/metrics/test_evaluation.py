@@ -362,6 +362,16 @@ def test_sources_by_name():
         only(rows, ["stack", "reader"])
 
 
+def test_the_probability_among_options_is_a_free_rival_and_no_winner():
+    rows = records(300)
+    for row in rows:
+        row.confidence["option_probability"] = row.confidence["stack"]
+    found = evaluate(rows, resamples=20)
+    assert found["verdict"]["baseline"] == "option_probability"
+    assert found["verdict"]["status"] == "level"
+    assert "option_probability" not in {d["a"] for d in found["differences"]}
+
+
 def test_expert_cost_must_be_positive():
     with pytest.raises(ConfideError, match="more than 0, not -1"):
         evaluate(records(150), expert_cost=-1, resamples=5)
@@ -372,6 +382,8 @@ def test_families_by_name():
     assert family("stack") == "learned"
     assert family("probe_logprobs") == "learned"
     assert family("p_true:2") == "asked"
+    assert family("p_true_trained") == "learned"
+    assert family("option_probability") == family("option_probability_calibrated") == "free"
     assert family("logprob_summary") == "other"
     assert family("my model") == "other"
     assert in_order(["shuffled", "logprob_sum", "mine", "reader", "stack"]) == [

@@ -19,6 +19,7 @@ from confide.policies import (
 )
 from confide.policies.calibration import rows_for_a_domain
 from confide.policies.policy import NEVER
+from confide.policies.rows import used_before
 from confide.records import Record
 
 
@@ -201,6 +202,18 @@ def test_a_domain_that_cannot_meet_the_goal_keeps_nothing():
     assert "bad: 800 rows do not show the goal" in policy.explain()
 
 
+def test_a_budget_holds_in_small_domains_too():
+    rows = [*records(900, 1, "a", domain="large"), *records(100, 2, "b", domain="small")]
+    policy = made(rows, "given", Budget(0.3), per_domain=True)
+    assert set(policy.thresholds) == {"large", "*"}
+    small = [row for row in rows if row.domain == "small"]
+    assert len(kept_of(policy, small)) >= 0.7 * len(small)
+    assert policy.guarantee.n == 1000
+    # A domain that escalates everything breaks the budget.
+    missing = [Record(id=f"m{i}", domain="mute", correct=True) for i in range(250)]
+    assert isinstance(calibrate_policy([*rows, *missing], "given", Budget(0.3), per_domain=True), Unmet)
+
+
 def test_clusters_count_once():
     rows = [row.model_copy(update={"entity": f"e{i // 3}"}) for i, row in enumerate(records(1500))]
     assert made(rows, "given", MaxRisk(0.3)).guarantee.n == 500
@@ -251,3 +264,17 @@ def test_the_calibrator_that_is_asked_for():
 def test_bad_goals_are_named(goal, changes, says):
     with pytest.raises(ConfideError, match=says):
         calibrate_policy(records(200), "given", goal, **changes)
+
+
+def test_calibration_rows_that_served_before_are_counted() -> None:
+    said = [{"role": "user", "content": "Where is Lyon?"}]
+    rows = [
+        Record(id="a", split="train", entity="Lyon", messages=said),
+        Record(id="b", split="validation"),
+        Record(id="c", split="calibration", entity="Lyon"),
+        Record(id="d", split="calibration", entity="Nice", messages=said),
+        Record(id="e", split="calibration"),
+        Record(id="f", split="calibration", entity="Nice"),
+        Record(id="g", split="test", entity="Lyon"),
+    ]
+    assert used_before(rows) == 2

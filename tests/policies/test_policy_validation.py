@@ -213,6 +213,18 @@ def test_a_promise_for_every_domain_is_judged_in_every_domain():
     assert validate_policy(per_domain(), fresh(4, 19)).verdict == "broken"
 
 
+def test_an_entity_counts_once_in_every_domain():
+    both = [
+        row.model_copy(update={"entity": f"e{i}"})
+        for domain in ("a", "b")
+        for i, row in enumerate(rows(96, 4, start=200 * (domain == "b"), domain=domain))
+    ]
+    found = validate_policy(per_domain(), both)
+    # As in calibration, where every domain draws one of its own rows for each entity.
+    assert [check.n for check in found.checks.values()] == [100, 100]
+    assert found.verdict == "holds"
+
+
 def test_rows_unlike_the_calibration_rows_warn():
     before = [Record(id=f"c{i}", confidence={"given": 0.3 + i / 1000}) for i in range(500)]
     made = policy(profile=profile_of(before, "given"))

@@ -10,7 +10,7 @@ from made_up import HOSTILE, records, with_every_part
 
 from confide.errors import ConfideError
 from confide.metrics import evaluate
-from confide.records import Record
+from confide.records import Cost, Record
 from confide.report import render
 from confide.report.page import embedded, max_risk
 
@@ -295,3 +295,13 @@ def test_records_without_grades_are_refused():
         row.correct = None
     with pytest.raises(ConfideError, match="none of the 300"):
         render(results, rows)
+
+
+def test_a_source_whose_time_nobody_took_is_not_drawn_as_free():
+    rows = records(150)
+    for row in rows:
+        if "p_true" in row.confidence:
+            row.cost["p_true"] = Cost(tokens=40)
+    html = render(evaluate(rows, resamples=5), rows)
+    assert "extra tokens an answer" in html
+    assert "extra seconds an answer" not in html

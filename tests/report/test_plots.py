@@ -110,3 +110,13 @@ def test_positions():
     svg = plots.positions_plot({"logprob_sum": points, "stack": points, "gone": missing}, "stack")
     assert len(found(svg, "dot")) == 4
     assert "stack: 1 0.60, end 0.80" in str(svg)
+
+
+def test_positions_stand_in_the_order_of_the_answer_whoever_names_them():
+    def at(*names):
+        return [{"position": name, "value": 0.6, "low": None, "high": None, "n": 9} for name in names]
+
+    free, probe = at("prompt end", "1", "end"), at("prompt_end", "answer_last")
+    svg = plots.positions_plot({"logprob_sum": free, "probe": probe}, "probe")
+    ticks = [e.text for e in found(svg, "tick") if not e.text.startswith("0.") and e.text != "1.0"]
+    assert ticks == ["prompt end", "prompt_end", "1", "answer_last", "end"]

@@ -82,7 +82,7 @@ def calibrate(
     from confide.errors import ConfideError
     from confide.metrics.ranking import auroc
     from confide.policies.calibration import Unmet, calibrate_policy, rows_for_a_domain
-    from confide.policies.rows import in_split, labelled_rows, pick_source
+    from confide.policies.rows import in_split, labelled_rows, pick_source, used_before
     from confide.records import read_records
 
     goal = _goal(max_risk, budget, cost, match_expert, level)
@@ -97,7 +97,14 @@ def calibrate(
         finally:
             asyncio.run(store.close())
     elif records is not None:
-        chosen = in_split(read_records(records), "calibration")
+        everything = read_records(records)
+        chosen = in_split(everything, "calibration")
+        if count := used_before(everything):
+            typer.echo(
+                f"Warning: {count} calibration rows share an entity or a prompt with training or validation rows; "
+                "the promise is void for them.",
+                err=True,
+            )
     # A store holds the confidence that its policy decided on, and no other.
     names = {name for row in chosen for name in row.confidence}
     if from_store is not None and source == "stack" and len(names) == 1:

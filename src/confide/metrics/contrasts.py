@@ -11,7 +11,7 @@ from confide.metrics.calibration import LOG_CLIP
 from confide.metrics.controls import MIN_CLUSTERS, MIN_KIND, control, some
 from confide.metrics.metric import FloatArray, IntArray
 from confide.metrics.rows import Rows
-from confide.metrics.sources import NO_RIVALS, OTHER, SWAPPED, family
+from confide.metrics.sources import AT, NO_RIVALS, OTHER, SWAPPED, family
 
 FOLDS = 5
 
@@ -29,9 +29,12 @@ def contrasts(rows: Rows, bootstrap: Bootstrap) -> dict[str, dict[str, Any]]:
 
 
 def _swapped(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
-    """The same answer under another row's question: a confidence that reads the question must fall."""
+    """The same answer under another row's question: a confidence that reads both must fall.
+
+    What is read before the answer (a source at the prompt's end) sees another question and nothing amiss.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for name in (s for s in rows.auxiliary if s.endswith(SWAPPED)):
+    for name in (s for s in rows.auxiliary if s.endswith(SWAPPED) and AT not in s):
         source = name.removesuffix(SWAPPED)
         before, after = rows.confidence(source), rows.confidence(name)
         both = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
@@ -44,11 +47,13 @@ def _swapped(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
             }
     if not found:
         return control("not checked", "no source was read with the question exchanged", sources={})
-    standing = [s for s, e in found.items() if e["fall"]["low"] is None or e["fall"]["low"] <= 0]
+    # What is free shows no more than that the text changed: only the sources that claim to read decide.
+    deciding = [s for s in found if family(s) != "free"] or list(found)
+    standing = [s for s in deciding if (low := found[s]["fall"]["low"]) is None or low <= 0]
     few = [s for s in standing if found[s]["n"] < MIN_CLUSTERS]
     return control(
         "ok" if not standing else "warning" if few == standing else "failed",
-        f"{some(len(standing), 'source')} of {len(found)} not shown to fall when the question is exchanged"
+        f"{some(len(standing), 'source')} of {len(deciding)} not shown to fall when the question is exchanged"
         + (f": {', '.join(standing)}" if standing else ""),
         sources=found,
     )

@@ -10,7 +10,7 @@ from confide.metrics.bootstrap import Bootstrap, estimate, sampled_auroc, sample
 from confide.metrics.controls import MIN_KIND
 from confide.metrics.metric import BoolArray, FloatArray
 from confide.metrics.rows import Rows, extra
-from confide.metrics.sources import AT
+from confide.metrics.sources import AT, SHUFFLED, SWAPPED
 
 TOKENS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Tokens of the answer after which the running log-probability is judged."""
@@ -59,7 +59,7 @@ def auroc_by_position(rows: Rows, bootstrap: Bootstrap) -> dict[str, list[dict[s
     """
     series: dict[str, list[dict[str, Any]]] = {}
     known = [("logprob_sum", position, values) for position, values in _running(rows).items()]
-    for name in (s for s in rows.auxiliary if AT in s):
+    for name in (s for s in rows.auxiliary if AT in s and not s.endswith((SWAPPED, SHUFFLED))):
         source, position = name.split(AT, 1)
         known.append((source, position, rows.confidence(name)))
     for source, position, values in known:
@@ -67,7 +67,7 @@ def auroc_by_position(rows: Rows, bootstrap: Bootstrap) -> dict[str, list[dict[s
         if (found := _auroc(values, rows, kept, bootstrap)) is not None:
             series.setdefault(source, []).append({"position": position, **found, "n": int(kept.sum())})
     for points in series.values():
-        points.sort(key=lambda point: _place(point["position"]))
+        points.sort(key=lambda point: along_answer(point["position"]))
     return series or None
 
 
@@ -83,8 +83,8 @@ def _running(rows: Rows) -> dict[str, FloatArray]:
     return {"prompt end": np.array(first), **after, "end": np.array([s[-1] if len(s) else np.nan for s in sums])}
 
 
-def _place(position: str) -> tuple[int, int, str]:
-    """The prompt first, then numbered tokens, then named places, then the end."""
+def along_answer(position: str) -> tuple[int, int, str]:
+    """Sorts positions along the answer: the prompt first, then numbered tokens, then named places, then the end."""
     if position.startswith("prompt"):
         return 0, 0, position
     if position.isdigit():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "learned": ("stack", "reader", "self_ref", "graded", "probe"),
+    "learned": ("stack", "reader", "self_ref", "graded", "probe", "p_true_trained"),
     "asked": ("p_true", "verbalized"),
     "sampled": ("self_consistency", "semantic_entropy"),
     "outside": ("verifier",),
     "given": ("given",),
-    "free": ("logprob_sum", "logprob_mean", "logprob_min", "entropy", "answer_length"),
+    "free": ("option_probability", "logprob_sum", "logprob_mean", "logprob_min", "entropy", "answer_length"),
     "prior": ("question_only", "answer_only"),
     "floor": ("constant", "shuffled"),
 }
@@ -18,10 +18,6 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 NO_RIVALS = ("free", "prior", "floor", "control")
 """Families that are compared with and never compete."""
-
-FREE = FAMILIES["free"]
-"""Sources that the engine gives for nothing: what a learned source has to beat."""
-
 
 OTHER, SHUFFLED, SWAPPED, AT = "other_", "_shuffled_labels", "_swapped", "@"
 """How controls are named after their source: read from another model's states, trained on shuffled outcomes, read

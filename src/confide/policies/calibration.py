@@ -2,7 +2,8 @@
 
 With domains, every domain with enough independent rows gets a threshold of its own and the others share one; the rule
 looks at row counts only. The error rate 1 − level is split evenly over the parts, so the promise holds in all of them
-at once. A part in which the goal is not shown keeps nothing; the goal is unmet when that is so everywhere.
+at once. A part in which the goal is not shown keeps nothing; the goal is unmet when that is so everywhere, and a budget
+when it is so anywhere.
 """
 
 from __future__ import annotations
@@ -163,8 +164,9 @@ def calibrate_policy(
         solved = {name: _solve(goal, part, level, expert is not None, seed) for name, part in parts.items()}
         fitted = fit()
         met = {name: part for name, part in solved.items() if isinstance(part, _Met)}
-        if not met:
-            largest = max(parts, key=lambda name: len(parts[name].records))
+        unmet_parts = [name for name in parts if name not in met]
+        if not met or (unmet_parts and isinstance(goal, Budget)):
+            largest = max(unmet_parts, key=lambda name: len(parts[name].records))
             unmet = solved[largest]
             assert isinstance(unmet, Unmet)
             return replace(unmet, rows_needed=_rows_needed(goal, parts[largest], fitted, level, seed))
@@ -232,7 +234,8 @@ def _parts(rows: _Part, goal: Goal) -> dict[str, _Part]:
     rest = [i for name, at in where.items() if name not in large for i in at]
     if not large:
         return {ANY_DOMAIN: rows}
-    if independent(rest) >= least:
+    # Where nothing is kept everything escalates: a budget has to hold for small domains, too.
+    if independent(rest) >= least or (rest and isinstance(goal, Budget)):
         large[ANY_DOMAIN] = rest
     return {name: rows.take(at) for name, at in large.items()}
 

@@ -159,7 +159,7 @@ def in_words(g: Guarantee | BudgetGuarantee | MatchGuarantee | CostEstimate) -> 
             "Nothing is promised: the thresholds are the cheapest by the calibrated probabilities of these rows.",
         ]
     sure = f"Promise: with probability at least {_percent(g.level)} over the calibration rows, "
-    each = " in every domain named above" if g.domains else ""
+    each = " in every domain named below" if g.domains else ""
     rows = f"Evidence: {g.n:,} calibration rows, {g.coverage:.1%} of them kept; "
     bound = f"(upper bound {g.upper_bound:.1%}; {g.method})."
     if isinstance(g, BudgetGuarantee):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,3 +146,15 @@ def seen_again(rows_seen: str, records: Iterable[Record], source: str) -> tuple[
     """
     known = {rows_seen[i : i + _DIGITS] for i in range(0, len(rows_seen), _DIGITS)}
     return sum(fingerprint(record, source) in known for record in records), len(known) < _SKETCH
+
+
+def used_before(records: Sequence[Record]) -> int:
+    """How many calibration rows share an entity or a prompt with training or validation rows of the same file."""
+    earlier = [record for record in records if record.split in ("train", "validation")]
+    entities = {record.entity for record in earlier} - {None}
+    prompts = {tuple((m.role, m.content) for m in record.messages) for record in earlier} - {()}
+    return sum(
+        record.split == "calibration"
+        and (record.entity in entities or tuple((m.role, m.content) for m in record.messages) in prompts)
+        for record in records
+    )

@@ -76,9 +76,9 @@ def validate_policy(
     The promise *holds* when the upper bound of the promised quantity is within the limit in every domain, is *broken*
     when a lower bound exceeds it in one of them, and is *undecided* otherwise. Every bound has the policy's level:
     upper ones as they are, because all of them must be within; lower ones with the error rate split over the domains,
-    because one of them is enough. As in calibration, one row a cluster is drawn (with ``seed``) and rows without a
-    confidence count as escalated. A budget needs no labels; matching an expert needs those of ``expert``, whose
-    records share ids with the fresh ones.
+    because one of them is enough. As in calibration, one row a cluster is drawn in each domain (with ``seed``) and
+    rows without a confidence count as escalated. A budget needs no labels; matching an expert needs those of
+    ``expert``, whose records share ids with the fresh ones.
 
     Raises `ConfideError` when the policy promises nothing, or no row has what its promise needs.
     """
@@ -101,7 +101,6 @@ def validate_policy(
     if all(confidence_of(record, policy.source) is None for record in usable):
         there = ", ".join(sorted({source for record in usable for source in record.confidence})) or "none"
         raise ConfideError(f"no fresh row has a confidence from {policy.source}; there are: {there}")
-    rows = [usable[i] for i in one_per_cluster([record.cluster for record in usable], seed)]
 
     evidence = promise.domains or {
         ANY_DOMAIN: Evidence(
@@ -109,7 +108,9 @@ def validate_policy(
         )
     }
     parts = {
-        name: [row for row in rows if (row.domain if row.domain in policy.thresholds else ANY_DOMAIN) == name]
+        name: _independent(
+            [row for row in usable if (row.domain if row.domain in policy.thresholds else ANY_DOMAIN) == name], seed
+        )
         for name, seen in evidence.items()
         if seen.met and policy.threshold(name) != NEVER
     }
@@ -125,6 +126,10 @@ def validate_policy(
         left_out=len(records) - len(usable),
         warnings=doubts(policy, usable) + shift(policy, records, seed).warnings,
     )
+
+
+def _independent(rows: list[Record], seed: int) -> list[Record]:
+    return [rows[i] for i in one_per_cluster([row.cluster for row in rows], seed)]
 
 
 def doubts(policy: Policy, fresh: Sequence[Record]) -> list[str]:

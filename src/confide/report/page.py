@@ -17,20 +17,18 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from confide.metrics.judged import LOWER_IS_BETTER
 from confide.metrics.metric import BoolArray, FloatArray
 from confide.metrics.rows import Rows, select
 from confide.metrics.verdict import chosen, side
 from confide.records import Record
 from confide.report import plots
-from confide.report.tables import CALIBRATION, COMPARED, LOWER_IS_BETTER, domains, metric_tables
+from confide.report.tables import CALIBRATION, COMPARED, domains, metric_tables
 from confide.report.text import clean, exact, interval, number, percent, seconds, short
 from confide.report.thresholds import GOALS, Counts
 
 EXAMPLES = 8
 """Answers shown of each kind."""
-
-EXPERT_COST = 10.0
-"""Price of an escalation, where an own answer costs 1, until the reader of the page types another."""
 
 UNDRAWN = ("floor", "control")
 """Families that stand in tables but get no plot and no place at the slider: nobody would decide by them."""
@@ -136,7 +134,7 @@ def _threshold(
     payloads = [found.payload(name) for name, found in counts]
     found = counts[first][1]
     start, total = found.start(), float(found.kept[0])
-    price = float(routing.get("expert_cost", EXPERT_COST))
+    price = float(routing["expert_cost"])
     kept, right, expert = float(found.kept[start]), float(found.right[start]), float(routing["expert_accuracy"])
     goals = []
     for risk in GOALS:
@@ -192,7 +190,9 @@ def _figures(
         if values[0].min() >= 0 and values[0].max() <= 1
     }
     costs = [entry["cost"] for entry in results["estimators"].values() if entry["cost"]]
-    unit = "seconds" if any(cost["seconds"] > 0 for cost in costs) else "tokens"
+    # A source whose time nobody took would stand among the free ones.
+    timed = all(cost["seconds"] > 0 for cost in costs if cost["tokens"] > 0)
+    unit = "seconds" if timed and any(cost["seconds"] > 0 for cost in costs) else "tokens"
     compared = {name: results["estimators"][name] for name in present}
     routed = [name for name in shown if name in results["routing"]["sources"]]
     series = results.get("auroc_by_position")

@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from confide.metrics.calibration import reliability
+from confide.metrics.kinds import along_answer
 from confide.metrics.metric import BoolArray, FloatArray
 from confide.report.svg import LETTER, WIDTH, Plot, nice_ticks, share
 from confide.report.text import clean, number, percent, seconds, short
@@ -182,7 +183,7 @@ def quality_cost_plot(
 
 def positions_plot(series: dict[str, list[dict[str, Any]]], main: str | None) -> Markup:
     """AUROC at each position of the answer, a line a source, from ``auroc_by_position`` of results.json."""
-    names: list[str] = list(dict.fromkeys(point["position"] for points in series.values() for point in points))
+    names: list[str] = sorted({point["position"] for points in series.values() for point in points}, key=along_answer)
     ends = [v for points in series.values() for p in points for v in (p["value"], p["low"]) if v is not None]
     low = min(0.5, math.floor(20 * min(ends, default=0.5)) / 20)
     plot = Plot((-0.4, max(1, len(names) - 1) + 0.4), (low, 1.0))

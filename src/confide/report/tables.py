@@ -8,8 +8,6 @@ import numpy as np
 
 from confide.metrics.rows import Rows
 
-LOWER_IS_BETTER = frozenset({"brier", "log_loss", "aurc"})
-
 COMPARED = {
     "auroc": "AUROC",
     "within_question_auroc": "AUROC within the same question, averaged",

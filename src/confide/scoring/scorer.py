@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from confide.errors import ConfideError
 from confide.estimators.consistency import Judge, sampling_cost, self_consistency, semantic_entropy
 from confide.estimators.free import FREE, OPTION, free_confidence
-from confide.metrics.sources import OTHER, SWAPPED
+from confide.metrics.sources import OTHER, SWAPPED, auxiliary
 from confide.policies.calibrators import MIN_ROWS, PlattCalibrator
 from confide.records import Cost, Record
 from confide.scoring.answers import SampledAnswers, sampled_answers, swapped, unmeasured
-from confide.scoring.sources import ASKED, FLOORS, MEASURED, OUTSIDE, READ, SAMPLED, TEXT, check_sources
+from confide.scoring.sources import ASKED, FLOORS, MEASURED, OUTSIDE, POSITIONED, READ, SAMPLED, TEXT, check_sources
 from confide.training.rows import check_answered_by, check_labels
 
 if TYPE_CHECKING:
@@ -63,10 +63,13 @@ def score(
 
     Raises:
         ConfideError: an unknown source, or one that the model or the records cannot give (``all`` of the command
-            line asks only for what there is); records of another model, unless ``other_model`` says so.
+            line asks only for what there is); records of another model, unless ``other_model`` says so; answers to
+            be read without a model.
     """
     options = options or Options()
     check_sources(sources, records, model, options.verifier is not None)
+    if model is None and (options.samples or options.controls or options.other_model):
+        raise ConfideError("--samples, --controls and --other-model read answers with a model: name it with --model")
     if model is not None and not options.other_model:
         check_answered_by(records, model.names)
     sheet = Sheet([record.model_copy(deep=True) for record in records], OTHER if options.other_model else "")
@@ -167,7 +170,7 @@ def _read(
     for source in [*learned, *(measured if options.other_model else ())]:
         name = source + suffix if source in READ else source
         sheet.fill(name, reading.values[source][:n], reading.costs[source], by_model=True)
-    for source in [*learned, *measured] if options.controls else ():
+    for source in [s for s in (*learned, *measured) if s not in POSITIONED] if options.controls else ():
         name = sheet.prefix + source + (suffix if source in READ else "") + SWAPPED
         sheet.put(name, reading.values[source][n:m], reading.costs[source], rows)
     if "stack" in learned and not options.other_model and not suffix:
@@ -269,7 +272,7 @@ def _calibrated(sheet: Sheet) -> None:
     check_labels(validation)
     if len(validation) < MIN_ROWS:
         raise ConfideError(f"--calibrated needs {MIN_ROWS} graded validation rows, there are {len(validation)}")
-    for source in list(sheet.written):
+    for source in [name for name in sheet.written if not auxiliary(name)]:
         known = [(c, bool(r.correct)) for r in validation if (c := r.confidence[source]) is not None]
         values = np.array([np.nan if (c := r.confidence[source]) is None else c for r in new], dtype=np.float64)
         if len(known) >= MIN_ROWS and len({right for _, right in known}) == 2:
