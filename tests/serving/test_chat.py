@@ -1,8 +1,7 @@
-"""Replies: reasoning apart, log-probabilities matched to the answer, streams put together."""
+"""Replies: reasoning apart, streams put together."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -14,55 +13,14 @@ from confide.serving.chat import (
     Gathered,
     ReasoningSplitter,
     Reply,
-    answer_logprobs,
     pieces_of,
     read_reply,
-    server_sources,
     split_reasoning,
 )
 from confide.serving.errors import ModelError
+from confide.serving.logprobs import server_sources
 
-
-def tokens(*pairs: tuple[str, float]) -> dict[str, Any]:
-    return {"content": [{"token": text, "logprob": value} for text, value in pairs]}
-
-
-def test_only_the_answers_tokens_count() -> None:
-    logprobs = tokens(
-        ("<think>", -3), ("hm", -2), ("</think>", -1), ("\n", -5), ("Ja", -0.1), ("pan", -0.2), ("<e>", -4)
-    )
-    assert answer_logprobs(Choice("Japan", "hm", logprobs=logprobs)) == [-0.1, -0.2]
-    assert answer_logprobs(Choice("Japan", logprobs=tokens(("Ja", -0.1), ("pan", -0.2), ("<end>", -4)))) == [-0.1, -0.2]
-
-
-def test_characters_that_are_split_over_tokens_are_matched_by_their_bytes() -> None:
-    raw = "Çorum".encode()
-    halves = [{"token": "\ufffd", "logprob": -0.5, "bytes": list(part)} for part in (raw[:1], raw[1:])]
-    assert answer_logprobs(Choice("Çorum", "hm", logprobs={"content": halves})) == [-0.5, -0.5]
-
-
-def test_tokens_that_cannot_be_matched_count_only_without_reasoning() -> None:
-    strange = tokens(("▁Ja", -0.1), ("pan", -0.2))
-    assert answer_logprobs(Choice("Japan ", logprobs=strange)) == [-0.1, -0.2]
-    assert answer_logprobs(Choice("Japan ", "hm", logprobs=strange)) is None
-
-
-@pytest.mark.parametrize(
-    "logprobs",
-    [None, {}, {"content": None}, {"content": []}, {"content": [{}]}, {"content": ["a"]}, tokens(("Japan", 2.0)),
-     {"content": [{"token": "Japan", "logprob": "x"}]}, tokens(("Japan", float("nan")))],
-)  # fmt: skip
-def test_odd_log_probabilities_are_none(logprobs: Any) -> None:
-    assert answer_logprobs(Choice("Japan", logprobs=logprobs)) is None
-    assert server_sources(Reply([Choice("Japan", logprobs=logprobs)])) == {}
-
-
-def test_sources_are_the_free_ones_and_the_weakest_choice_counts() -> None:
-    sure, unsure = Choice("Japan", logprobs=tokens(("Japan", -0.1))), Choice("Chad", logprobs=tokens(("Chad", -1.0)))
-    found = server_sources(Reply([sure, unsure]))
-    assert found["logprob_sum"] == pytest.approx(math.exp(-1.0))
-    assert found["entropy"] is None
-    assert server_sources(Reply([sure, Choice("", more={"tool_calls": [{}]})])) == {}
+ODD_CALLS: list[Any] = ["x", {"a": 1}, ["x"], [{"function": "x"}], [{"index": [0]}]]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +59,7 @@ def test_a_stream_is_split_like_the_whole(thought: str, answer: str, thinks: boo
 @pytest.mark.parametrize(
     "data",
     [None, [], {}, {"choices": []}, {"choices": [None]}, {"choices": [{}]}, {"choices": [{"message": {"content": 5}}]},
-     {"error": {"message": "x"}}],
+     {"error": {"message": "x"}}, *({"choices": [{"message": {"tool_calls": calls}}]} for calls in ODD_CALLS)],
 )  # fmt: skip
 def test_what_is_no_completion_is_refused(data: Any) -> None:
     with pytest.raises(ValueError, match="choice"):
@@ -109,10 +67,11 @@ def test_what_is_no_completion_is_refused(data: Any) -> None:
 
 
 def test_an_empty_answer_is_a_failure_that_is_not_the_servers() -> None:
-    with pytest.raises(ModelError, match="empty") as error:
-        read_reply({"choices": [{"message": {"content": ""}}]})
-    assert not error.value.counts
-    assert not error.value.again
+    for content in ("", "<think>hm</think>"):
+        with pytest.raises(ModelError, match="empty") as error:
+            read_reply({"choices": [{"message": {"content": content}}]})
+        assert not error.value.counts
+        assert not error.value.again
 
 
 def test_an_answer_cut_before_it_began_is_a_reply_without_a_confidence() -> None:
@@ -131,6 +90,31 @@ def test_a_reply_survives_being_cut_into_pieces() -> None:
         gathered.add({"choices": [{"index": index, "delta": {}, "finish_reason": choice.finish}]})
     gathered.add({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}})
     assert gathered.reply() == reply
+
+
+@pytest.mark.parametrize("calls", ODD_CALLS)
+def test_odd_tool_calls_in_a_stream_are_refused(calls: Any) -> None:
+    with pytest.raises(ValueError, match="tool call"):
+        Gathered().add({"choices": [{"index": 0, "delta": {"tool_calls": calls}}]})
+
+
+def test_pieces_of_another_kind_take_the_place_of_what_was_there() -> None:
+    gathered = Gathered()
+    for arguments in ({"x": 1}, None, '{"y": 2}', "!"):
+        call = {"index": 0, "function": {"name": None, "arguments": arguments}}
+        gathered.add({"choices": [{"index": 0, "delta": {"tool_calls": [call], "refusal": [1]}}]})
+    gathered.add({"choices": [{"index": 0, "delta": {"refusal": "no"}, "finish_reason": "stop"}]})
+    more = gathered.reply().choices[0].more
+    assert (more["tool_calls"][0]["function"], more["refusal"]) == ({"name": "", "arguments": '{"y": 2}!'}, "no")
+
+
+def test_reasoning_that_only_ends_in_a_stream_is_not_graded() -> None:
+    gathered = Gathered()
+    for content in ("Kyoto, so", "...</think>\n\nJapan"):
+        gathered.add({"choices": [{"index": 0, "delta": {"content": content}}]})
+    gathered.add({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    (choice,) = gathered.reply().choices
+    assert (choice.reasoning, choice.content) == ("Kyoto, so...", "Japan")
 
 
 def test_tool_calls_are_joined_from_their_pieces() -> None:

@@ -10,8 +10,8 @@ import openai
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
-from pydantic import SecretStr
-from upstreams import Running, Upstream, expert_server, router, small_server
+from pydantic import BaseModel, SecretStr
+from upstreams import Running, Upstream, expert_server, policy_file, router, small_server
 
 from confide.serving.keys import hash_key
 
@@ -68,6 +68,22 @@ def test_the_official_client_sees_errors_in_streams(tmp_path: Path, small: Upstr
         client = openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
         with pytest.raises(openai.APIError, match="broke off"):
             list(client.chat.completions.create(model="any", messages=MESSAGES, stream=True))
+
+
+@pytest.mark.parametrize("mode", ["hold", "early"])
+def test_the_official_client_takes_no_refusal_for_json(tmp_path: Path, small: Upstream, mode: str) -> None:
+    class City(BaseModel):
+        name: str
+
+    small.probability = 0.05
+    settings = {"policy": policy_file(tmp_path, abstain=0.1), "stream_mode": mode}
+    with router(tmp_path, small=small_server(small), **settings) as running:
+        client = openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
+        message = client.chat.completions.parse(model="any", messages=MESSAGES, response_format=City).choices[0].message
+        assert message.parsed is None
+        assert (message.refusal or "").startswith("I am not sure enough")
+        with client.chat.completions.stream(model="any", messages=MESSAGES, response_format=City) as stream:
+            assert stream.get_final_completion().choices[0].message.refusal == message.refusal
 
 
 def test_langchain(running: Running) -> None:

@@ -171,5 +171,5 @@ def test_a_real_model_answers_with_its_confidence(tmp_path: Path) -> None:
         assert body["usage"]["prompt_tokens"] > 5
         assert body["choices"][0]["finish_reason"] == direct.finish
         long = running.ask("word " * 2000)
-        assert long.status_code == 503
+        assert (long.status_code, long.json()["error"]["code"]) == (400, "rejected")
         assert running.rows()[-1]["error"] == "small: too_long"

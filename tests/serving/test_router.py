@@ -222,6 +222,9 @@ def test_abstaining_is_said_in_words_and_marked(tmp_path: Path, small: Upstream,
         assert body["choices"][0]["finish_reason"] == "stop"
         assert (body["confide"]["decision"], body["confide"]["served"]) == ("abstain", "abstained")
         assert body["confide"]["verified"] is False
+        message = running.ask(response_format={"type": "json_object"}).json()["choices"][0]["message"]
+        assert message["content"] is None
+        assert message["refusal"].startswith("I am not sure enough")
         assert not big.requests
 
 
@@ -375,6 +378,44 @@ def test_a_row_that_cannot_be_stored_is_no_answer(
         monkeypatch.setattr(Store, "add", refuse)
         response = running.ask()
         assert (response.status_code, response.json()["error"]["code"]) == (503, "store")
+
+
+def test_a_store_that_hangs_does_not_hold_a_request_beyond_its_deadline(
+    tmp_path: Path, small: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    from confide.serving import router as module
+    from confide.serving.store import Store
+
+    async def hang(self: Store, row: object) -> None:
+        await asyncio.sleep(20)
+
+    monkeypatch.setattr(module, "_COMMIT_S", 0.3)
+    with router(tmp_path, small=small_server(small), deadline_s=0.5) as running:
+        monkeypatch.setattr(Store, "add", hang)
+        began = time.monotonic()
+        response = running.ask()
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "store")
+        assert time.monotonic() - began < 5
+
+
+def test_metrics_tell_what_was_counted_while_the_store_is_away(
+    tmp_path: Path, small: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from confide.serving.store import Store, StoreError
+
+    async def away(self: Store, query: object) -> None:
+        raise StoreError("away")
+
+    with router(tmp_path, small=small_server(small)) as running:
+        running.ask()
+        monkeypatch.setattr(Store, "run", away)
+        response = running.get("/metrics")
+        assert response.status_code == 200
+        assert 'confide_requests_total{decision="answer",mode="act",served="small"} 1.0' in response.text
+        assert "confide_coverage NaN" in response.text
+        assert running.get("/").status_code == 503
 
 
 def test_a_client_that_hangs_up_stops_the_work_upstream(tmp_path: Path, small: Upstream, big: Upstream) -> None:

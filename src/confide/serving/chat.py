@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from confide.estimators.free import free_confidence
-from confide.records import Record
 from confide.serving.errors import ModelError
 from confide.serving.requests import Asked
 from confide.tasks.text import lowered, tokens
@@ -165,11 +163,12 @@ def _read_choice(choice: Any) -> Choice:
     finish = choice.get("finish_reason") or "stop"
     if not (content is None or isinstance(content, str)) or not isinstance(finish, str):
         raise ValueError("a choice that is not text")
-    if not content and not more and finish != "length":
-        raise ModelError("empty", counts=False)
+    _check_calls(more)
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(content, str) and not isinstance(reasoning, str):
         reasoning, content = split_reasoning(content)
+    if not content and not more and finish != "length":
+        raise ModelError("empty", counts=False)
     logprobs = choice.get("logprobs")
     return Choice(
         content,
@@ -178,6 +177,18 @@ def _read_choice(choice: Any) -> Choice:
         more,
         logprobs if isinstance(logprobs, dict) else None,
     )
+
+
+def _check_calls(more: dict[str, Any]) -> None:
+    """Raise ValueError for tool calls, whole or in pieces, that are none."""
+    calls = more.get("tool_calls", [])
+    if not isinstance(calls, list) or not all(
+        isinstance(call, dict)
+        and isinstance(call.get("function") or {}, dict)
+        and isinstance(call.get("index", 0), int)
+        for call in calls
+    ):
+        raise ValueError("a tool call that is none among the choices")
 
 
 def read_usage(usage: Any) -> tuple[int, int]:
@@ -222,6 +233,7 @@ class Gathered:
         if isinstance(text := delta.get("content"), str):
             pieces += splitter.feed(text)
         found = {key: delta[key] for key in _KEPT if delta.get(key)}
+        _check_calls(found)
         logprobs = choice.get("logprobs")
         if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
             gathered.logprobs = gathered.logprobs or {"content": []}
@@ -250,30 +262,32 @@ class Gathered:
         for choice in self._choices.values():
             if not choice.content and not choice.more and choice.finish != "length":
                 raise ModelError("empty", counts=False)
+            if choice.content and choice.reasoning is None:  # only the closing tag was written
+                choice.reasoning, choice.content = split_reasoning(choice.content)
             choice.more.update(_joined_calls(choice.more))
         return Reply([self._choices[index] for index in sorted(self._choices)], *self._usage)
 
 
 def _merge(more: dict[str, Any], found: dict[str, Any]) -> None:
     for key, value in found.items():
-        if isinstance(value, list):
-            more[key] = [*more.get(key, []), *value]
-        elif isinstance(value, str):
-            more[key] = more.get(key, "") + value
-        else:
-            more[key] = value
+        before = more.get(key)
+        more[key] = before + value if _grow(before, value) else value
+
+
+def _grow(before: Any, value: Any) -> bool:
+    """Whether ``value`` goes on where ``before`` ended; anything but text and lists comes as a whole."""
+    return isinstance(value, str | list) and type(before) is type(value)
 
 
 def _joined_calls(more: dict[str, Any]) -> dict[str, Any]:
     """Tool calls whose arguments came in pieces, each as a whole."""
     calls: dict[Any, dict[str, Any]] = {}
     for piece in more.get("tool_calls", []):
-        if not isinstance(piece, dict):
-            raise ValueError("a tool call that is none")
         call = calls.setdefault(piece.get("index", 0), {"type": "function", "function": {"name": "", "arguments": ""}})
         call.update({key: value for key, value in piece.items() if key not in ("index", "function") and value})
         for key, value in (piece.get("function") or {}).items():
-            call["function"][key] = call["function"].get(key, "") + (value or "")
+            before = call["function"].get(key)
+            call["function"][key] = before + value if _grow(before, value) else value or before
     return {"tool_calls": list(calls.values())} if calls else {}
 
 
@@ -290,59 +304,6 @@ def pieces_of(reply: Reply, size: int = 64) -> Iterator[Delta]:
             if "tool_calls" in more:
                 more["tool_calls"] = [{"index": at, **call} for at, call in enumerate(more["tool_calls"])]
             yield Delta(more, index)
-
-
-def server_sources(reply: Reply) -> dict[str, float | None]:
-    """The free confidences of a server's reply, from the log-probabilities of its answers' tokens.
-
-    All choices are sent, so the lowest value counts. Empty when a choice is no text or its log-probabilities are
-    missing or cannot be matched to the answer.
-    """
-    rows = []
-    for choice in reply.choices:
-        logprobs = answer_logprobs(choice)
-        if logprobs is None:
-            return {}
-        rows.append(
-            free_confidence(Record(id="0", answer=choice.text, answer_ids=[0] * len(logprobs), logprobs=logprobs))
-        )
-    lowest: dict[str, float | None] = {}
-    for source in rows[0]:
-        values = [row[source] for row in rows]
-        lowest[source] = min(v for v in values if v is not None) if None not in values else None
-    return lowest
-
-
-def answer_logprobs(choice: Choice) -> list[float] | None:
-    """Log-probabilities (nats) of the tokens that make up the answer, without reasoning and closing tokens."""
-    content = (choice.logprobs or {}).get("content")
-    if not choice.readable or not isinstance(content, list) or not content:
-        return None
-    tokens: list[bytes] = []
-    values: list[float] = []
-    for token in content:
-        value = token.get("logprob") if isinstance(token, dict) else None
-        if not isinstance(value, int | float) or not -1e6 < value <= 1e-3:
-            return None
-        values.append(min(float(value), 0.0))
-        tokens.append(_bytes(token))
-    start = b"".join(tokens).rfind(choice.text.encode())
-    if start < 0:
-        # Tokens are written in a way of the server's own; without reasoning they still are the whole answer.
-        return None if choice.reasoning else values
-    end, at, found = start + len(choice.text.encode()), 0, []
-    for token_bytes, value in zip(tokens, values, strict=True):
-        if at < end and at + len(token_bytes) > start:
-            found.append(value)
-        at += len(token_bytes)
-    return found
-
-
-def _bytes(token: dict[str, Any]) -> bytes:
-    raw = token.get("bytes")
-    if isinstance(raw, list) and all(isinstance(b, int) and 0 <= b < 256 for b in raw):
-        return bytes(raw)
-    return str(token.get("token", "")).encode(errors="replace")
 
 
 def message_of(choice: Choice) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,16 +75,19 @@ class Metrics:
         for model in models:
             self.resting.labels(model.name).set(model.breaker.state == "open")
 
-    def watch(self, snapshot: Mapping[str, Any]) -> None:
-        """Note what the store shows (`confide.serving.monitor.snapshot`)."""
+    def watch(self, snapshot: Mapping[str, Any] | None) -> None:
+        """Note what the store shows (`confide.serving.monitor.snapshot`; None: it cannot be read)."""
         self.risk.clear()
+        self.alarm.clear()
+        self.coverage.set(math.nan)
+        if snapshot is None:
+            return
         if risk := snapshot["risk"]:
             for what in ("estimate", "lower", "upper", "bound"):
                 if risk[what] is not None:
                     self.risk.labels(what).set(risk[what])
         if (coverage := snapshot["coverage"]) and coverage["share"] is not None:
             self.coverage.set(coverage["share"])
-        self.alarm.clear()
         for alarm in snapshot["alarms"]:
             self.alarm.labels(alarm["name"], alarm["severity"]).set(1)
 

@@ -132,8 +132,14 @@ class Asked:
     @property
     def plain(self) -> bool:
         """Whether one answer in plain text is wanted: no tools, no format, no second choice."""
-        wanted = (self.options.get("response_format") or {}).get("type", "text")
-        return self.n == 1 and wanted == "text" and not self.options.get("tools") and not self.options.get("functions")
+        tools = self.options.get("tools") or self.options.get("functions")
+        return self.n == 1 and not self.formatted and not tools
+
+    @property
+    def formatted(self) -> bool:
+        """Whether the answer is to have a format, such as JSON."""
+        wanted: str = (self.options.get("response_format") or {}).get("type", "text")
+        return wanted != "text"
 
 
 def asked(

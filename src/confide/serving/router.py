@@ -36,6 +36,7 @@ RETRY_S = 5.0
 
 _AUDITS_AT_ONCE = 16
 _BYE_S = 5.0
+_COMMIT_S = 5.0
 _ROLE = Delta({"role": "assistant", "content": ""})
 
 
@@ -213,13 +214,18 @@ class Router:
         if turn.decision == "answer" or self._config.mode == "observe":
             return turn.serve(turn.small, "small")
         if turn.decision == "abstain":
-            return turn.serve(Reply([Choice(REFUSAL) for _ in turn.small.choices], by=turn.small.by), "abstained")
+            # Where JSON is wanted, the sentence stands where clients do not read JSON.
+            formatted = turn.asked.formatted
+            refused = [
+                Choice(None, more={"refusal": REFUSAL}) if formatted else Choice(REFUSAL) for _ in turn.small.choices
+            ]
+            return turn.serve(Reply(refused, by=turn.small.by), "abstained")
         if self.policy is not None and self.policy.last_resort == "unverified":
             return turn.serve(turn.small, "unverified")
         return None
 
     def _no_answer(self, turn: Turn) -> ApiError:
-        rejected = bool(turn.errors) and all(error.endswith(": rejected") for error in turn.errors)
+        rejected = bool(turn.errors) and all(error.endswith((": rejected", ": too_long")) for error in turn.errors)
         late = asyncio.get_running_loop().time() >= turn.asked.deadline
         turn.fail("deadline" if late else None)
         headers = turn.headers()
@@ -237,8 +243,11 @@ class Router:
         turn.kept = True  # before the wait: one that is interrupted must not write a second row
         compare = turn.audit and self._config.audit_label == "expert"
         agreed = turn.small.agrees(turn.expert) if compare and turn.small and turn.expert else None
+        # The row of a request whose deadline has passed gets a moment too.
+        latest = max(turn.asked.deadline, asyncio.get_running_loop().time() + _COMMIT_S)
         try:
-            await self._rows.add(turn.row(agreed))
+            async with asyncio.timeout_at(latest):
+                await self._rows.add(turn.row(agreed))
         except Exception as error:
             log.error("a decision could not be stored (%s)", type(error).__name__)
             self._metrics.failed("store", "not_committed")

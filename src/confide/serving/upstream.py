@@ -17,9 +17,10 @@ from typing import Any
 import aiohttp
 from pydantic_core import from_json, to_json
 
-from confide.serving.chat import Delta, Gathered, Reply, pieces_of, read_reply, server_sources
+from confide.serving.chat import Delta, Gathered, Reply, pieces_of, read_reply
 from confide.serving.config import ServerModel
 from confide.serving.errors import ModelError
+from confide.serving.logprobs import server_sources
 from confide.serving.requests import Asked
 
 MOST_BYTES = 32_000_000
