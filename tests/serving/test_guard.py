@@ -186,3 +186,15 @@ def test_refused_requests_do_not_open_it_and_a_long_retry_after_does() -> None:
     assert breaker.state == "open"
     clock.now = 61
     assert breaker.state == "closed"
+
+
+def test_a_trial_that_is_answered_with_a_refusal_closes_the_breaker():
+    now = [0.0]
+    breaker = Breaker("big", failures=1, rest_s=2.0, clock=lambda: now[0])
+    breaker.enter()
+    breaker.leave(ModelError("refused"))
+    assert breaker.state == "open"
+    now[0] = 3.0
+    breaker.enter()
+    breaker.leave(ModelError("rejected", counts=False))
+    assert breaker.state == "closed"

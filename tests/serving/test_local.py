@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from upstreams import FakeAnswer, FakeModel, router
+from upstreams import FakeAnswer, FakeModel, Upstream, expert_server, router
 
 from confide.errors import ConfideError
 from confide.serving.local import Batcher, majority
@@ -63,6 +63,20 @@ def test_what_it_cannot_honour_is_refused_by_name(tmp_path: Path, more: dict[str
         assert response.status_code == 400
         assert response.json()["error"]["param"] == param
         assert running.ask(temperature=0, n=1, stop=None, response_format={"type": "text"}).status_code == 200
+
+
+def test_what_it_cannot_honour_goes_to_a_server_that_can(tmp_path: Path) -> None:
+    model = FakeModel()
+    with (
+        Upstream(answer="It is Japan").running() as big,
+        router(tmp_path, model=model, small=SMALL, experts=[expert_server(big, "big")]) as running,
+    ):
+        response = running.ask(temperature=0.7, stop=["x"])
+        assert response.status_code == 200
+        assert response.json()["confide"]["answered_by"] == "big"
+        assert running.get("/v1/models/confide").json()["id"] == "confide"
+        assert running.get("/v1/models/gpt").status_code == 404
+    assert model.seen in ([], ["Hello"])  # the start asks once, to see which confidences there are
 
 
 def test_no_confidence_and_no_text_escalate(tmp_path: Path) -> None:

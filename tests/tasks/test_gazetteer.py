@@ -39,11 +39,16 @@ def test_passages_hold_the_answer_and_name_what_was_asked(questions: list[Questi
         "On which continent is Russia?",
         "",
         None,
-        [{"type": "text", "text": "In which country is the city of Lyon?"}],
+        [{"type": "image_url", "image_url": {"url": "x"}}],
     ],
 )
 def test_what_it_cannot_answer_is_none(content: object) -> None:
     assert look_up([{"role": "user", "content": content}]) is None
+
+
+def test_the_text_of_parts_is_read() -> None:
+    parts = [{"type": "text", "text": "In which country is the city of Lyon?"}]
+    assert look_up([{"role": "user", "content": parts}]) == "France"
 
 
 def test_the_last_user_turn_is_read() -> None:

@@ -23,7 +23,7 @@ from confide.errors import ConfideError
 from confide.estimators.free import FREE
 from confide.policies.policy import Policy
 from confide.serving import openapi
-from confide.serving.config import ServeConfig, SmallLocal
+from confide.serving.config import ServeConfig, ServerExpert, SmallLocal
 from confide.serving.dashboard import REFRESH_S, WINDOWS, content_security_policy, dashboard_page
 from confide.serving.errors import ApiError
 from confide.serving.experts import Models
@@ -119,6 +119,11 @@ class Service:
         self._snapshots: dict[float | None, tuple[float, dict[str, Any]]] = {}
         self._looking = asyncio.Lock()
 
+    @property
+    def _can_hand_on(self) -> bool:
+        """Whether a server can answer what the small model in this process cannot (tools, formats, images)."""
+        return self._config.mode == "act" and any(isinstance(e, ServerExpert) for e in self._config.experts)
+
     def mount(self, app: FastAPI) -> None:
         """Add the routes to ``app``."""
         errors, takes = openapi.errors, openapi.takes
@@ -144,6 +149,10 @@ class Service:
             responses={200: {"model": openapi.FeedbackKept}, **errors(400, 401, 404, 408, 413, 415, 421, 503)},
         )
         app.add_api_route("/v1/models", self.models, responses={200: {"model": openapi.ModelList}, **errors(401, 421)})
+        app.add_api_route(
+            "/v1/models/{model_id}", self.model,
+            responses={200: {"model": openapi.ModelCard}, **errors(401, 404, 421)},
+        )  # fmt: skip
         app.add_api_route("/healthz", self.healthy, responses={200: {"model": openapi.Health}, **errors(421)})
         app.add_api_route("/readyz", self.ready, responses={200: {"model": openapi.Health}, **errors(421, 503)})
         text, html = ({kind: {"schema": {"type": "string"}}} for kind in ("text/plain", "text/html"))
@@ -169,7 +178,8 @@ class Service:
         """Keep whether an answer was right."""
         told = parse(FeedbackRequest, await self._body(request))
         try:
-            known = await self._store.feedback(told.decision_id, told.correct, told.about, told.note)
+            note = told.note if self._config.store_text else None
+            known = await self._store.feedback(told.decision_id, told.correct, told.about, note)
         except StoreError:
             raise _no_store() from None
         if not known:
@@ -180,6 +190,12 @@ class Service:
         """List the one model that clients see: the router."""
         card = {"id": "confide", "object": "model", "created": self._started, "owned_by": "confide"}
         return _json({"object": "list", "data": [card]})
+
+    async def model(self, model_id: str) -> Response:
+        """Describe the one model that clients see."""
+        if model_id != "confide":
+            raise ApiError(404, "there is one model here: confide", code="model_not_found", param="model")
+        return _json({"id": "confide", "object": "model", "created": self._started, "owned_by": "confide"})
 
     async def healthy(self) -> Response:
         """Say that the process answers."""
@@ -247,7 +263,7 @@ class Service:
             domain=domain,
             request_id=request_id if _ID.fullmatch(request_id) else None,
         )
-        if isinstance(self._config.small, SmallLocal):
+        if isinstance(self._config.small, SmallLocal) and not self._can_hand_on:
             check_local(what)
         return what
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import ipaddress
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -242,6 +243,8 @@ def is_loopback(host: str) -> bool:
 def load_callable(spec: str) -> Callable[..., Any]:
     """Import ``module:function``; raises `ConfideError` when there is no such callable."""
     module, _, name = spec.partition(":")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # the console script leaves out the working folder, where one's own module lies
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -22,6 +22,8 @@ PATIENCE_S = 2.0
 MOST_REST_S = 60.0
 _BACKOFF_S, _MOST_BACKOFF_S = 0.1, 2.0
 _FAIR_S = 5.0
+_ANSWERED = frozenset({"rejected", "empty", "no_answer"})
+"""Failures of a server that is well: it answered, only not with what was wanted."""
 
 
 class Model(Protocol):
@@ -80,7 +82,7 @@ class Breaker:
     def leave(self, failure: ModelError | None) -> None:
         """After asking, with the failure if there was one that counts or a Retry-After."""
         self._trial = False
-        if failure is None:
+        if failure is None or failure.kind in _ANSWERED:
             self._failures, self._rest = 0, self._first_rest
             return
         # What was under way when the breaker opened fails with it, and is no reason to rest longer.

@@ -170,6 +170,10 @@ class Local:
         return in_one_piece(self, asked)
 
     async def _submit(self, asked: Asked, samples: int) -> Any:
+        try:
+            check_local(asked)
+        except ApiError:
+            raise ModelError("unsupported", counts=False) from None
         max_tokens = asked.max_tokens or self._config.max_tokens
         try:
             return await self._batcher.submit(conversation(asked.messages), max_tokens, samples)

@@ -69,6 +69,8 @@ def passage(messages: Sequence[dict[str, Any]]) -> str | None:
 
 def _asked(messages: Sequence[dict[str, Any]]) -> _Asked | None:
     content = next((m.get("content") for m in reversed(messages) if m.get("role") == "user"), None)
+    if isinstance(content, list):
+        content = "\n".join(part.get("text") or "" for part in content if part.get("type") == "text")
     if not isinstance(content, str):
         return None
     cities, countries = _by_name()
