@@ -189,6 +189,8 @@ def tables(result: dict[str, Any]) -> str:
             f"| {row['training_seconds']:.0f} |" if "training_seconds" in row
             else f"| {name} | – | {shown_as(row['auroc'])} | {shown_as(row['brier'])} | – |"
         )  # fmt: skip
+    if not result["self_ref"]:
+        return "\n".join(lines)
     lines += ["", "| Self-REF | rows (wrong) | AUROC | Brier | log p of wrong answers | log p of right answers |"]
     lines.append("|---|---:|---|---|---:|---:|")
     for name, row in result["self_ref"].items():
