@@ -27,7 +27,8 @@ def test_bodies_limits_and_keys_are_described(tmp_path: Path) -> None:
     assert schema["security"] == [{"key": []}]
     assert schema["paths"]["/healthz"]["get"]["security"] == []
     assert set(schema["paths"]) == {
-        "/", "/healthz", "/readyz", "/metrics", "/v1/models", "/v1/feedback", "/v1/completions", "/v1/chat/completions",
+        "/", "/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{model_id}", "/v1/feedback",
+        "/v1/completions", "/v1/chat/completions",
     }  # fmt: skip
     for operations in schema["paths"].values():
         for operation in operations.values():

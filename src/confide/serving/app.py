@@ -151,6 +151,9 @@ class Service:
         app.add_api_route("/v1/models", self.models, responses={200: {"model": openapi.ModelList}, **errors(401, 421)})
         app.add_api_route(
             "/v1/models/{model_id}", self.model,
+            openapi_extra={
+                "parameters": [{"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}]
+            },
             responses={200: {"model": openapi.ModelCard}, **errors(401, 404, 421)},
         )  # fmt: skip
         app.add_api_route("/healthz", self.healthy, responses={200: {"model": openapi.Health}, **errors(421)})
@@ -191,9 +194,9 @@ class Service:
         card = {"id": "confide", "object": "model", "created": self._started, "owned_by": "confide"}
         return _json({"object": "list", "data": [card]})
 
-    async def model(self, model_id: str) -> Response:
+    async def model(self, request: Request) -> Response:
         """Describe the one model that clients see."""
-        if model_id != "confide":
+        if request.path_params["model_id"] != "confide":
             raise ApiError(404, "there is one model here: confide", code="model_not_found", param="model")
         return _json({"id": "confide", "object": "model", "created": self._started, "owned_by": "confide"})
 

@@ -146,17 +146,18 @@ def _figures(s: dict[str, Any]) -> list[dict[str, Any]]:
         caption = f"{traffic['escalated']:,} of {traffic['n']:,} requests in this window."
         chart = time_chart([Line(times, shares)], label=f"Share escalated over time. {caption}", form=percent, most=1.0)
         add("Escalated", caption, chart)
-        spent, saved = _running(series, "cost"), _running(series, "saved")
-        caption = (
-            f"Spent {money(traffic['cost'])}, saved {money(traffic['saved'])} against asking the first expert alone, "
-            "in the unit of your prices."
-        )
-        chart = time_chart(
-            [Line(times, saved, "other"), Line(times, spent)],
-            label=f"Money spent and saved, summed over time. {caption}",
-            form="{:,.4g}".format,
-        )
-        add("Money, summed", caption, chart)
+        if traffic["cost"] or traffic["saved"]:  # without prices there is nothing to draw
+            spent, saved = _running(series, "cost"), _running(series, "saved")
+            caption = (
+                f"Spent {money(traffic['cost'])}, saved {money(traffic['saved'])} against asking the first expert "
+                "alone, in the unit of your prices."
+            )
+            chart = time_chart(
+                [Line(times, saved, "other"), Line(times, spent)],
+                label=f"Money spent and saved, summed over time. {caption}",
+                form="{:,.4g}".format,
+            )
+            add("Money, summed", caption, chart)
     return figures
 
 
