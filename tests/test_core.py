@@ -41,6 +41,7 @@ def test_everything_after_scoring_works_without_torch(tmp_path: Path) -> None:
         ("calibrate", str(records), "--max-risk", "0.2", "--out", str(policy)),
         ("decide", str(policy), str(records), "--out", str(decided)),
         ("policy", "show", str(policy)),
+        ("hedge", "--records", str(records), "--out", str(tmp_path / "h.jsonl")),
     ):
         done = confide(*arguments, without_torch=True)
         assert done.returncode == 0, done.stderr
@@ -90,6 +91,7 @@ def test_help_is_there_for_every_verb_and_loads_no_torch() -> None:
         ["export"],
         ["demo"],
         ["split"],
+        ["hedge"],
     ):
         done = confide(*verb, "--help", without_torch=True)
         assert done.returncode == 0, done.stderr

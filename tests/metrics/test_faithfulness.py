@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from confide.metrics import cmfg, cmfg_star, cmfg_star_skill, mfg
-from confide.metrics.faithfulness import Faithfulness
+from confide.metrics.faithfulness import MIN_ROOM, Bounds, skill
 
 N = 40
 confidences = arrays(np.float64, N, elements=st.floats(0, 1, width=32))
@@ -65,7 +65,8 @@ def test_a_constant_half_scores_well_without_knowing_anything():
 @given(agreement)
 def test_the_floor_is_the_best_constant(name, g):
     metric = {"mfg": mfg, "cmfg": cmfg, "cmfg_star": cmfg_star}[name]
-    found = Faithfulness.of(g, g, np.ones((1, N), dtype=np.int32))
+    found = Bounds.of(g, np.ones((1, N), dtype=np.int32))
+    assert found.ceilings == {}
     floor, constant = found.floors[name][0], found.constants[name][0]
     assert metric(np.full(N, constant), g) == pytest.approx(floor, abs=1e-9)
     assert all(metric(np.full(N, c), g) <= floor + 1e-9 for c in np.linspace(0, 1, 21))
@@ -76,7 +77,9 @@ def test_perfect_is_one(g):
     assert mfg(g, g) == pytest.approx(1)
     assert cmfg(g, g) == pytest.approx(1)
     assert cmfg_star(g, g) == pytest.approx(1)
-    assert cmfg_star_skill(g, g) == (pytest.approx(1) if np.ptp(g) else pytest.approx(np.nan, nan_ok=True))
+    floor = Bounds.of(g, np.ones((1, N), dtype=np.int32)).floors["cmfg_star"][0]
+    wanted = 1 if 1 - floor >= MIN_ROOM else np.nan
+    assert cmfg_star_skill(g, g) == pytest.approx(wanted, nan_ok=True)
 
 
 @given(confidences, agreement)
@@ -99,3 +102,14 @@ def test_a_resample_is_its_own_evaluation():
     for metric in METRICS:
         naive = [metric(np.repeat(c, w), np.repeat(g, w)) for w in weights]
         assert metric.resampled(c, g, weights) == pytest.approx(naive, abs=1e-9)
+
+
+def test_skill_is_the_share_of_the_way_from_floor_to_ceiling():
+    floor, ceiling = np.full(4, 0.75), np.array([0.95, 0.95, 0.95, 0.75 + MIN_ROOM / 2])
+    found = skill(np.array([0.75, 0.85, 0.65, 0.76]), floor, ceiling)
+    assert found == pytest.approx([0, 0.5, -0.5, np.nan], nan_ok=True)
+    c, g = [0.1, 0.4, 0.6, 0.8], [0.0, 0.5, 0.5, 1.0]
+    of_one = cmfg_star_skill(c, g)
+    floor = cmfg_star(np.full(4, 0.5), g)
+    assert of_one == pytest.approx((cmfg_star(c, g) - floor) / (1 - floor))
+    assert cmfg_star_skill(c, g, ceiling=0.9) == pytest.approx((cmfg_star(c, g) - floor) / (0.9 - floor))

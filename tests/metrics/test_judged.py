@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from confide.metrics import evaluate
+from confide.metrics.agreement import Agreement
 from confide.metrics.bootstrap import Bootstrap
 from confide.metrics.judged import METRICS, Judged
 from confide.metrics.rows import select
 from confide.metrics.sources import FAMILIES
-from confide.records import Cost, Record
+from confide.records import Cost, Record, Sample
 
 
 def records(n, sources=("stack", "logprob_sum"), seed=0):
@@ -25,12 +26,17 @@ def records(n, sources=("stack", "logprob_sum"), seed=0):
                 answered=f"candidate {i % 7}",
                 finish="length" if i % 20 == 0 else "stop",
                 consistency=int(rng.integers(0, 11)) / 10,
+                samples=[Sample(answer="")] * 10,
                 correct=bool(rng.random() < 1 / (1 + np.exp(-z))),
                 confidence=noisy,
                 cost={"stack": Cost(tokens=4)},
             )
         )
     return out
+
+
+def agreement(rows, bootstrap):
+    return Agreement(rows.consistency, rows.samples, bootstrap)
 
 
 def repeated(rows, weights):
@@ -43,14 +49,14 @@ def test_every_draw_is_an_evaluation_of_the_drawn_rows():
     rows = select(records(120))
     expert = np.random.default_rng(1).random(120) < 0.8
     bootstrap = Bootstrap([r.cluster for r in rows.records], resamples=6, seed=3)
-    judged = Judged(rows, "stack", bootstrap, expert.astype(float))
+    judged = Judged(rows, "stack", bootstrap, expert.astype(float), agreement(rows, bootstrap))
     weights = np.concatenate(list(bootstrap.weights(np.arange(120))))
     compared = set(judged.sampled) - {"escalated"}
     assert compared >= set(METRICS) - {"within_question_auroc", "within_question_auroc_pooled", "aiq"}
     for draw, w in enumerate(weights, 1):
         again = select(repeated(rows.records, w))
         once = Bootstrap([r.id for r in again.records], resamples=0)
-        naive = Judged(again, "stack", once, np.repeat(expert, w).astype(float))
+        naive = Judged(again, "stack", once, np.repeat(expert, w).astype(float), agreement(again, once))
         for name in compared:
             assert judged.sampled[name][draw] == pytest.approx(naive.sampled[name][0], abs=1e-9), name
         assert judged.sampled["escalated"][draw] == pytest.approx(naive.sampled["escalated"][0], abs=1e-9)
@@ -60,9 +66,10 @@ def test_an_expert_who_answered_some():
     rows = select(records(120))
     expert = np.where(np.arange(120) < 60, 1.0, np.nan)
     bootstrap = Bootstrap(range(120), resamples=4)
-    some = Judged(rows, "stack", bootstrap, expert).sampled
+    some = Judged(rows, "stack", bootstrap, expert, agreement(rows, bootstrap)).sampled
     half = select(records(120)[:60])
-    alone = Judged(half, "stack", Bootstrap(range(60), resamples=0), np.ones(60)).sampled
+    once = Bootstrap(range(60), resamples=0)
+    alone = Judged(half, "stack", once, np.ones(60), agreement(half, once)).sampled
     for name in ("apgr", "cpt_80", "parity_share", "area"):
         assert some[name][0] == pytest.approx(alone[name][0])
     assert some["auroc"][0] != alone["auroc"][0]
@@ -78,8 +85,11 @@ def test_the_entry_of_a_source():
     assert entry["brier_skill"]["value"] == pytest.approx(1 - entry["brier"]["value"] / parts[2])
     star = entry["cmfg_star"]
     assert 0 <= star["constant"] <= 1
-    skill = (star["value"] - star["floor"]) / (1 - star["floor"])
-    assert entry["cmfg_star_skill"]["value"] == pytest.approx(skill)
+    skill = (star["value"] - star["floor"]["value"]) / (star["ceiling"]["value"] - star["floor"]["value"])
+    assert entry["cmfg_star_skill"]["value"] == star["skill"]["value"] == pytest.approx(skill)
+    assert star["floor"]["low"] <= star["floor"]["value"] <= star["floor"]["high"] < star["ceiling"]["low"]
+    assert star["counting_missing"]["value"] == star["value"]
+    assert entry["distinct"] == 200
     assert entry["parity_share"]["margin"] == 0.01
     assert entry["aiq"]["expert_cost"] == 10
 
@@ -97,8 +107,6 @@ def test_reading_costs_tokens_of_an_answer():
 def test_quick_enough_for_twelve_sources_of_ten_thousand_records():
     names = [name for group in ("learned", "asked", "sampled", "free", "prior") for name in FAMILIES[group]][:12]
     rows = records(10_000, names)
-    for row in rows:
-        row.consistency = None
     start = time.process_time()
     evaluate(rows)
     # 20 s are promised on an idle machine; a busy one takes longer to do the same.

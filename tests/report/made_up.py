@@ -57,6 +57,18 @@ def with_every_part(results: dict[str, Any], name: str = "odd <i>") -> dict[str,
             for s in two
         },
     }
+    bounds = {"floor": metric(0.74), "constant": 0.5, "ceiling": metric(0.93)}
+    results["agreement"] = {
+        **{"n": 300, "samples": {"low": 18, "high": 20}, "distinct": 21, "bins": 10, "unparsed": 3},
+        **{"mean": metric(0.5), "spread": metric(0.3), "entropy": metric(0.8)},
+        **dict.fromkeys(("mfg", "cmfg", "cmfg_star"), bounds),
+    }
+    star = {**metric(0.85, bins=10), **bounds, "skill": metric(0.6)}
+    star |= {"counting_missing": metric(0.8), "skill_counting_missing": metric(0.4)}
+    results["estimators"] = {
+        s: entry | {"cmfg_star": star if s in two else None, "spearman": metric(0.7)}
+        for s, entry in results["estimators"].items()
+    }
     results["auroc_by_position"] = {
         s: [{"position": p, **metric(0.7), "n": 50} for p in ("prompt end", "1", name)] for s in two
     }

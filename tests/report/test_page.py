@@ -10,12 +10,13 @@ from made_up import HOSTILE, records, with_every_part
 
 from confide.errors import ConfideError
 from confide.metrics import evaluate
-from confide.records import Cost, Record
+from confide.records import Cost, Record, Sample
 from confide.report import render
 from confide.report.page import embedded, max_risk
 
 HEADINGS = (
     "Does it read its own answer",
+    "Does the number say what the model would say again?",
     "Does it travel?",
     "By kind of error",
     "When no answer is right",
@@ -104,9 +105,43 @@ def test_every_part_of_the_results_is_shown():
 def test_parts_may_be_null():
     rows = records(200)
     results = evaluate(rows, resamples=20)
-    for name in ("within_question", "auroc_by_position", "error_kinds", "matrix", "rejection", "coupling"):
+    for name in ("within_question", "agreement", "auroc_by_position", "error_kinds", "matrix", "rejection", "coupling"):
         results[name] = None
     assert not any(heading in render(results, rows) for heading in HEADINGS)
+
+
+def agreeing(rows, samples=10):
+    """The rows with agreement among samples that `stack` follows."""
+    rng = np.random.default_rng(1)
+    for row in rows:
+        row.consistency = int(rng.binomial(10, row.confidence["stack"])) / 10
+        row.samples = [Sample(answer="")] * samples if samples else None
+    return rows
+
+
+def test_faithfulness_stands_between_its_floor_and_its_ceiling():
+    rows = agreeing(records(150))
+    for row in rows:
+        row.confidence |= {"self_consistency": row.consistency, "stack": row.confidence["stack"]}
+    rows[3].__pydantic_extra__["parsed"] = False
+    results = evaluate(rows, resamples=20)
+    html = render(results, rows)
+    Page(html)
+    assert "Does the number say what the model would say again?" in html
+    assert "sampled answers, 10 each, agree" in html
+    star = results["estimators"]["stack"]["cmfg_star"]
+    for name in ("floor", "ceiling", "skill"):
+        assert f"{star[name]['value']:.3f}" in html
+    assert "made of the samples" in html
+    assert "No confidence could be read from the text of 1 answers" in html
+    assert "cMFG* if missing is worst" in html
+    unknown = agreeing(records(150), samples=0)
+    for row in unknown:
+        del row.confidence["logprob_sum"]
+        row.confidence.pop("p_true", None)
+    html = render(evaluate(unknown, resamples=20), unknown)
+    assert "there is no ceiling and no skill" in html
+    assert "if missing is worst" not in html
 
 
 def test_it_is_well_formed_with_unique_ids(html):

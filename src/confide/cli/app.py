@@ -80,9 +80,11 @@ def register() -> None:
         demo,
         evaluate,
         export,
+        hedge,
         policy,
         score,
         serve,
+        signal_quality,
         split,
         train,
         validate,
@@ -91,7 +93,8 @@ def register() -> None:
 
     for verb in (
         demo.demo, tasks_verb.tasks, annotate.annotate, split.split, score.score, evaluate.evaluate,
-        calibrate.calibrate, validate.validate, decide.decide, ask.ask, export.export,
+        calibrate.calibrate, validate.validate, signal_quality.signal_quality, decide.decide, ask.ask, export.export,
+        hedge.hedge,
     ):  # fmt: skip
         app.command()(with_config(verb))
     app.command()(serve.serve)  # its --config is the router's own

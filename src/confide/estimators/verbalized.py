@@ -17,16 +17,8 @@ from confide.annotation import check_context
 from confide.engines.prefixes import group_batches
 from confide.engines.transformers import TransformersEngine
 from confide.estimators.p_true import dialogue
+from confide.hedging import find_hedges
 from confide.records import Record
-
-PHRASES = {
-    "no chance": 0.02, "impossible": 0.02, "almost no chance": 0.05, "very unlikely": 0.1, "highly unlikely": 0.1,
-    "unlikely": 0.25, "not sure": 0.3, "unsure": 0.3, "uncertain": 0.3, "even chance": 0.5, "fifty fifty": 0.5,
-    "about even": 0.5, "possible": 0.5, "maybe": 0.5, "likely": 0.75, "probable": 0.75, "probably": 0.75,
-    "fairly sure": 0.75, "very likely": 0.9, "highly likely": 0.9, "sure": 0.9, "confident": 0.9, "very sure": 0.95,
-    "very confident": 0.95, "almost certain": 0.95, "certain": 0.98, "absolutely certain": 0.98,
-}  # fmt: skip
-"""What words of likelihood stand for, about where readers place them (Kent, 1964; Fagen-Ulmschneider, 2015)."""
 
 PROMPTS = (
     ("How sure are you that the proposed answer is correct? Reply with a number from 0 to 100 only.", 100),
@@ -59,10 +51,11 @@ _DIGITS = re.compile(
 def parse(text: str, scale: int = 100) -> float | None:
     """The confidence in [0, 1] that a text names first, in digits or in words; None where it names none.
 
-    A bare number counts in ``scale`` (100 or 1); one with a decimal point up to 1 is a probability.
+    A bare number counts in ``scale`` (100 or 1); one with a decimal point up to 1 is a probability. Words
+    stand for what readers take them for (`confide.hedging`).
 
     >>> parse("I am 85% sure"), parse("0.7"), parse("ninety five percent"), parse("very likely"), parse("hm")
-    (0.85, 0.7, 0.95, 0.9, None)
+    (0.85, 0.7, 0.95, 0.825, None)
     """
     digits = _DIGITS.search(text)
     worded = _in_words(text)
@@ -85,12 +78,12 @@ def said_confidence(
     records: Sequence[Record],
     prompts: Sequence[int],
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[NDArray[np.float64], float, float]:
     """Said confidence [n, len(PROMPTS)] (NaN: not asked, or not to be read), tokens and seconds a record.
 
-    Tokens are those read (the shared prefix aside) and written.
+    Tokens are those read (the shared prefix aside) and written. ``batch_size`` None takes the engine's own.
     """
     said = np.full((len(records), len(PROMPTS)), np.nan)
     began, tokens, done = time.monotonic(), 0, 0
@@ -100,7 +93,7 @@ def said_confidence(
         lengths = {record.id: prompt for record, prompt in zip(records, asked, strict=True)}
         check_context(lengths, MAX_NEW_TOKENS, engine.context)
         groups = engine.share_prefixes(asked)
-        for picked in group_batches(groups, [len(prompt) for prompt in asked], batch_size):
+        for picked in group_batches(groups, [len(prompt) for prompt in asked], batch_size or engine.batch_size):
             some = [asked[i] for i in picked]
             shared = len(engine.shared_prefix(some)[0])
             for i, completion in zip(picked, engine.generate(some, MAX_NEW_TOKENS)[0], strict=True):
@@ -131,22 +124,13 @@ def choose(said: NDArray[np.float64], correct: NDArray[np.bool_]) -> int:
 
 def _in_words(text: str) -> tuple[int, float] | None:
     """Where a phrase or a number in words starts, and its confidence."""
-    lowered = re.sub(r"[-–]", " ", text.lower())
-    found: list[tuple[int, int, float]] = []  # start, minus length: the longest phrase at the earliest place
-    for phrase, value in PHRASES.items():
-        found += [(m.start(), -len(phrase), value) for m in re.finditer(rf"\b{phrase}\b", lowered)]
-    if (number := _number_in_words(lowered)) is not None:
+    found = [(hedge.start, hedge.value) for hedge in find_hedges(text)[:1]]
+    if (number := _number_in_words(re.sub(r"[-–]", " ", text.lower()))) is not None:
         found.append(number)
-    if not found:
-        return None
-    # "almost certain" holds "certain": a longer phrase that covers a shorter one wins by starting earlier.
-    start, _, value = min(found)
-    if re.search(r"(?:\bnot|n't|\bnever)\s+(?:\w+\s+)?$", lowered[:start]):
-        return start, PHRASES["unlikely"] if value > 0.5 else 0.5  # sureness denied; doubt denied is no sureness
-    return start, value
+    return min(found, default=None)
 
 
-def _number_in_words(lowered: str) -> tuple[int, int, float] | None:
+def _number_in_words(lowered: str) -> tuple[int, float] | None:
     """A number in words with "percent" or "out of ten" behind it, or nothing else around it."""
     pattern = rf"\b((?:(?:{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})\s*)+)(percent|per cent|%|out of ten)?"
     match = re.search(pattern, lowered)
@@ -156,4 +140,4 @@ def _number_in_words(lowered: str) -> tuple[int, int, float] | None:
     for word in match[1].split():
         total = max(total, 1) * 100 if word == "hundred" else total + _NUMBERS[word]
     whole = 10 if match[2] == "out of ten" else 100
-    return (match.start(), -len(match[0]), total / whole) if total <= whole else None
+    return (match.start(), total / whole) if total <= whole else None

@@ -1,5 +1,6 @@
 """What a confidence is worth: ranking, calibration, selective answering, routing; without torch."""
 
+from confide.metrics.agreement import judge_faithfulness
 from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
 from confide.metrics.calibration import (
     Bin,
@@ -49,6 +50,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "excess_aurc",
+    "judge_faithfulness",
     "log_loss",
     "mce",
     "mfg",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from confide.errors import ConfideError
+from confide.metrics.agreement import Agreement
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration import wilson
 from confide.metrics.contrasts import contrasts
@@ -19,7 +20,7 @@ from confide.metrics.matrix import matrix
 from confide.metrics.metric import FloatArray
 from confide.metrics.rejection import rejection
 from confide.metrics.routing import EXPERT_COST, MARGIN, POINTS, aiq
-from confide.metrics.rows import Rows, select
+from confide.metrics.rows import Rows, extra, select
 from confide.metrics.samples import Samples
 from confide.metrics.sources import NO_RIVALS, family
 from confide.metrics.verdict import verdict
@@ -61,11 +62,12 @@ def evaluate(
     bootstrap = Bootstrap([record.cluster for record in rows.records], resamples=resamples, seed=seed)
     helper = np.ones(len(rows.records)) if expert is None else _marks(rows, expert)
     samples = Samples.of(rows)
+    agreement = Agreement(rows.consistency, rows.samples, bootstrap)
     judged = {}
     for source in rows.sources:
         if progress is not None:
             progress(source)
-        judged[source] = Judged(rows, source, bootstrap, helper)
+        judged[source] = Judged(rows, source, bootstrap, helper, agreement)
     routing = _routing(rows, judged, helper, given=expert is not None, expert_cost=expert_cost)
     _within_question(judged, samples, bootstrap)
     estimators = {source: one.summary() for source, one in judged.items()}
@@ -86,6 +88,7 @@ def evaluate(
         "estimators": estimators,
         "differences": _differences(judged, estimators, samples, bootstrap),
         "routing": routing,
+        "agreement": _agreement(rows, agreement),
         "within_question": samples.summary(rows, bootstrap),
         "auroc_by_position": auroc_by_position(rows, bootstrap),
         "error_kinds": error_kinds(rows, bootstrap),
@@ -106,6 +109,14 @@ def _accuracy_interval(rows: Rows, bootstrap: Bootstrap) -> tuple[float | None, 
     if result.low is None and bootstrap.clusters == len(y):
         return wilson(float(y.sum()), len(y))
     return result.low, result.high
+
+
+def _agreement(rows: Rows, agreement: Agreement) -> dict[str, Any] | None:
+    """How the agreement is spread, and how many rows say that no confidence could be read from their text."""
+    found = agreement.summary()
+    if found is None:
+        return None
+    return {**found, "unparsed": sum(extra(record, "parsed") is False for record in rows.records)}
 
 
 def _within_question(judged: dict[str, Judged], samples: Samples, bootstrap: Bootstrap) -> None:

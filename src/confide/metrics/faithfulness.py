@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from confide.metrics.latent import LatentRates
 from confide.metrics.metric import (
     Correlation,
     FloatArray,
@@ -25,6 +26,11 @@ from confide.metrics.metric import (
 )
 
 BINS = 10
+
+MIN_ROOM = 0.03
+"""Distance from floor to ceiling below which there is nothing to be skilled at: noise alone makes up to that much
+room where the model stands by all of its answers equally often.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,10 @@ class Axis:
             out[row] = np.diff(np.interp(after, edges, heights), prepend=0)
         return out
 
+    def shares(self, bins: int = BINS) -> dict[str, FloatArray]:
+        """What each value of g weighs in every metric [resamples, values]."""
+        return {"mfg": self.by_rows(), "cmfg": self.by_width(bins), "cmfg_star": self.by_mass(bins)}
+
     def gaps(self, confidence: FloatArray, consistency: FloatArray, weights: Weights) -> FloatArray:
         """Mean |c − g| of the rows at each value of g [resamples, values]; 0 where there are none."""
         summed = np.add.reduceat(columns(weights * np.abs(confidence - consistency), self.order), self.starts, axis=1)
@@ -94,36 +104,52 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Faithfulness:
-    """MFG, cMFG and cMFG* of one source with their floors, each [resamples]."""
+class Bounds:
+    """What knowing nothing and knowing every latent rate would score, by metric, each [resamples].
 
-    scores: dict[str, FloatArray]
+    A floor is the score of the best constant, a ceiling that of the best function of the latent agreement rate
+    (see `confide.metrics.latent`). There are no ceilings where the number of samples is unknown.
+    """
+
     floors: dict[str, FloatArray]
     constants: dict[str, FloatArray]
+    ceilings: dict[str, FloatArray]
 
     @classmethod
-    def of(cls, confidence: FloatArray, consistency: FloatArray, weights: Weights, *, bins: int = BINS) -> Faithfulness:
-        """Confidences and consistencies [n], both in [0, 1]; weights [resamples, n]."""
+    def of(cls, consistency: FloatArray, weights: Weights, rates: LatentRates | None = None) -> Bounds:
+        """Of consistencies [n] under weights [resamples, n]; ``rates`` are those behind the same rows."""
         axis = Axis.of(consistency, weights)
-        shares = {"mfg": axis.by_rows(), "cmfg": axis.by_width(bins), "cmfg_star": axis.by_mass(bins)}
-        floors = {name: axis.floor(share) for name, share in shares.items()}
-        gaps = axis.gaps(confidence, consistency, weights)
+        shares = axis.shares()
+        found = {name: axis.floor(share) for name, share in shares.items()}
         return cls(
-            {name: 1 - (share * gaps).sum(axis=1) for name, share in shares.items()},
-            {name: value for name, (value, _) in floors.items()},
-            {name: constant for name, (_, constant) in floors.items()},
+            {name: floor for name, (floor, _) in found.items()},
+            {name: constant for name, (_, constant) in found.items()},
+            {} if rates is None else rates.ceilings(weights, shares, axis.values),
         )
 
-    def skill(self) -> FloatArray:
-        """See `cmfg_star_skill` [resamples]."""
-        floor = self.floors["cmfg_star"]
-        return ratio(self.scores["cmfg_star"] - floor, np.where(floor < 1 - 1e-12, 1 - floor, 0.0))
+
+def scores(
+    confidence: FloatArray, consistency: FloatArray, weights: Weights, *, bins: int = BINS
+) -> dict[str, FloatArray]:
+    """MFG, cMFG and cMFG*, each [resamples], of confidences and consistencies [n], both in [0, 1]."""
+    axis = Axis.of(consistency, weights)
+    gaps = axis.gaps(confidence, consistency, weights)
+    return {name: 1 - (share * gaps).sum(axis=1) for name, share in axis.shares(bins).items()}
+
+
+def skill(score: FloatArray, floor: FloatArray, ceiling: FloatArray) -> FloatArray:
+    """Share of the way from the best constant to the ceiling: (score − floor) / (ceiling − floor) [resamples].
+
+    NaN where the two are closer than `MIN_ROOM`.
+    """
+    room = ceiling - floor
+    return ratio(score - floor, np.where(room >= MIN_ROOM, room, 0.0))
 
 
 @Correlation
 def mfg(confidence: FloatArray, consistency: FloatArray, weights: Weights) -> FloatArray:
     """Mean faithfulness of generation: 1 − mean |c − g| (Yona, Aharoni & Geva 2024, 2405.16908); in [0, 1]."""
-    return Faithfulness.of(confidence, consistency, weights).scores["mfg"]
+    return scores(confidence, consistency, weights)["mfg"]
 
 
 @Correlation
@@ -132,21 +158,27 @@ def cmfg(confidence: FloatArray, consistency: FloatArray, weights: Weights, *, b
 
     Only filled bins count; code that counts an empty bin as 0 gives less.
     """
-    return Faithfulness.of(confidence, consistency, weights, bins=bins).scores["cmfg"]
+    return scores(confidence, consistency, weights, bins=bins)["cmfg"]
 
 
 @Correlation
 def cmfg_star(confidence: FloatArray, consistency: FloatArray, weights: Weights, *, bins: int = BINS) -> FloatArray:
     """cMFG*: `mfg` in bins of equal mass of g, each weighing as much as it is wide (Liu et al. 2026, 2606.32032).
 
-    A constant 0.5 scores 0.73–0.79: read it beside its floor, or read `cmfg_star_skill`.
+    A constant 0.5 scores 0.73–0.79, and with 20 samples nobody passes 0.93 or so: read it between its floor and
+    its ceiling.
     """
-    return Faithfulness.of(confidence, consistency, weights, bins=bins).scores["cmfg_star"]
+    return scores(confidence, consistency, weights, bins=bins)["cmfg_star"]
 
 
 @Correlation
 def cmfg_star_skill(
-    confidence: FloatArray, consistency: FloatArray, weights: Weights, *, bins: int = BINS
+    confidence: FloatArray, consistency: FloatArray, weights: Weights, *, ceiling: float = 1.0
 ) -> FloatArray:
-    """Share of the way from the best constant to perfect: (cMFG* − floor) / (1 − floor); 0 is the floor, at most 1."""
-    return Faithfulness.of(confidence, consistency, weights, bins=bins).skill()
+    """Share of the way from the best constant to ``ceiling``: (cMFG* − floor) / (ceiling − floor); 0 is the floor.
+
+    The ceiling 1 takes g for the truth: with few samples the skill is then understated. The ceiling of K samples
+    is in what `judge_faithfulness` returns.
+    """
+    floor = Bounds.of(consistency, weights).floors["cmfg_star"]
+    return skill(scores(confidence, consistency, weights)["cmfg_star"], floor, np.full(len(weights), ceiling))

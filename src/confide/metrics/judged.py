@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from confide.metrics.agreement import FAITHFUL, Agreement, Faithful
 from confide.metrics.bootstrap import Bootstrap, Statistics, estimate
 from confide.metrics.calibration import Binned, brier, log_loss, smooth_ece
-from confide.metrics.faithfulness import Faithfulness
 from confide.metrics.metric import FloatArray, IntArray, Weights, columns, ratio
 from confide.metrics.ranking import auroc, group_pairs, spearman
 from confide.metrics.routing import MARGIN, POINTS, Escalated
@@ -99,10 +99,11 @@ LOWER_IS_BETTER = frozenset({"brier", "log_loss", "aurc"})
 class Judged:
     """One source on the rows where it has a value: its metrics, each sampled [1 + resamples].
 
-    ``expert`` [rows] is 1 where the expert is right, NaN where there is no expert's answer.
+    ``expert`` [rows] is 1 where the expert is right, NaN where there is no expert's answer. Faithfulness is judged
+    against ``agreement``, which belongs to the same rows.
     """
 
-    def __init__(self, rows: Rows, source: str, bootstrap: Bootstrap, expert: FloatArray):
+    def __init__(self, rows: Rows, source: str, bootstrap: Bootstrap, expert: FloatArray, agreement: Agreement):
         self.rows, self.source, self.expert = rows, source, expert
         self._on_rows: dict[bytes, dict[str, FloatArray]] = {}
         self.confidence = rows.confidence(source)
@@ -110,15 +111,17 @@ class Judged:
         values = self.confidence[self.present]
         self.probability = bool(len(values)) and bool(values.min() >= 0 and values.max() <= 1)
         self.sampled: dict[str, FloatArray] = {}
-        self.notes: dict[str, dict[str, float]] = {}
+        self.faithful: Faithful | None = None
         if not len(values):
             return
         kept = self.ranked(self.present)
         self.sampled = bootstrap.sample(self.statistics(kept), kept)
-        for name in [name for name in self.sampled if ":" in name]:
-            metric, note = name.split(":")
-            self.notes.setdefault(metric, {})[note] = float(self.sampled.pop(name)[0])
         if self.probability:
+            self.faithful = agreement.judge(self.confidence)
+            if self.faithful is not None:
+                self.sampled |= self.faithful.scores
+                if (found := self.faithful.skill("cmfg_star")) is not None:
+                    self.sampled["cmfg_star_skill"] = found
             x, y = self.confidence[kept], rows.correct[kept]
             self.sampled |= bootstrap.sample(
                 lambda w: {"smooth_ece": smooth_ece.resampled(x, y, w)},
@@ -145,8 +148,7 @@ class Judged:
     def statistics(self, kept: IntArray, *, compared_only: bool = False) -> Statistics:
         """The metrics of the rows ``kept`` as a function of their weights.
 
-        Metrics that read the same curve are computed together: the curve is nearly all of the work. A name
-        with a colon is a note on the metric before it.
+        Metrics that read the same curve are computed together: the curve is nearly all of the work.
         """
         x, y = self.confidence[kept], self.rows.correct[kept].astype(np.float64)
         answered = self.rows.answered[kept]
@@ -193,14 +195,7 @@ class Judged:
             return {}
         x, g = self.confidence[kept][known], self.rows.consistency[kept][known]
         some = w if len(known) == len(kept) else columns(w, known)
-        out = {"spearman": spearman.resampled(x, g, some)}
-        if self.probability and g.min() >= 0 and g.max() <= 1:
-            found = Faithfulness.of(x, g, some, bins=BINS)
-            out |= found.scores
-            out |= {f"{name}:floor": floor for name, floor in found.floors.items()}
-            out |= {f"{name}:constant": constant for name, constant in found.constants.items()}
-            out["cmfg_star_skill"] = found.skill()
-        return out
+        return {"spearman": spearman.resampled(x, g, some)}
 
     def _calibration(
         self, kept: IntArray, w: Weights, real: Weights, out: dict[str, FloatArray]
@@ -225,13 +220,14 @@ class Judged:
         entry: dict[str, Any] = {}
         for name in METRICS:
             metric = estimate(self.sampled[name]).as_dict() if name in self.sampled else None
-            notes = PARAMETERS.get(name, {}) | self.notes.get(name, {})
-            entry[name] = metric if metric is None else {**metric, **notes}
+            beside = self.faithful.beside(name) if self.faithful is not None and name in FAITHFUL else {}
+            entry[name] = metric if metric is None else {**metric, **PARAMETERS.get(name, {}), **beside}
         costs = [cost for record in self.rows.records if (cost := record.cost.get(self.source)) is not None]
         return entry | {
             "family": family(self.source),
             "n": len(self.present),
             "missing": len(self.confidence) - len(self.present),
+            "distinct": len(np.unique(self.confidence[self.present])),
             "cost": {
                 "tokens": float(np.mean([cost.tokens for cost in costs])),
                 "seconds": float(np.mean([cost.seconds for cost in costs])),

@@ -96,12 +96,10 @@ def spearman(confidence: FloatArray, target: FloatArray, weights: Weights) -> Fl
 
     Pearson's correlation of the two rankings (Spearman 1904); NaN when either side is constant.
     """
-    x, y = _ranks(confidence, weights), _ranks(target, weights)
-    total = weights.sum(axis=1, keepdims=True)
-    x -= ratio((weights * x).sum(axis=1, keepdims=True), total)
-    y -= ratio((weights * y).sum(axis=1, keepdims=True), total)
-    covariance = (weights * x * y).sum(axis=1)
-    return ratio(covariance, np.sqrt((weights * x * x).sum(axis=1) * (weights * y * y).sum(axis=1)))
+    x, x_squares = _centred_ranks(confidence, weights)
+    y, y_squares = _centred_ranks(target, weights)
+    x *= y
+    return ratio(np.einsum("rn,rn->r", x, weights), np.sqrt(x_squares * y_squares))
 
 
 def _running(order: IntArray, ends: IntArray, correct: FloatArray, weights: Weights) -> tuple[Weights, Weights]:
@@ -119,11 +117,14 @@ def _concordant(positives: Weights, negatives: Weights) -> FloatArray:
     return np.asarray(np.multiply(right, twice, dtype=np.float64) * 0.5)
 
 
-def _ranks(values: FloatArray, weights: Weights) -> FloatArray:
-    """Mean ranks [resamples, n] of the rows, as if each were repeated ``weights`` times."""
+def _centred_ranks(values: FloatArray, weights: Weights) -> tuple[FloatArray, FloatArray]:
+    """Mean ranks less their mean [resamples, n], as if rows were repeated, and the sum of their squares [resamples]."""
     order, ends = ordered(values)
     after = cumulated(columns(weights, order), ends)
-    middle = (preceding(after) + after) / 2
-    ranks = np.empty(weights.shape)
-    ranks[:, order] = np.repeat(middle, np.diff(ends, prepend=-1), axis=1)
-    return ranks
+    before = preceding(after)
+    # Ranks that are shared keep the mean of all ranks, half of the mass.
+    middle = (before + after - after[:, -1:]) / 2
+    group = np.empty(len(values), dtype=np.int64)
+    group[order] = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=-1))
+    squares = np.einsum("rg,rg,rg->r", middle, middle, after - before)
+    return columns(middle, group), np.asarray(squares, dtype=np.float64)

@@ -51,6 +51,11 @@ class Rows:
         return np.array([np.nan if (c := r.consistency) is None else c for r in self.records])
 
     @cached_property
+    def samples(self) -> FloatArray:
+        """How many samples the agreement rests on [n], NaN where the records do not say."""
+        return np.array([len(r.samples) if r.samples else np.nan for r in self.records])
+
+    @cached_property
     def sources(self) -> list[str]:
         """The sources to judge that any row names, in table order."""
         return in_order(source for source in self._named if not auxiliary(source))

@@ -143,7 +143,7 @@ def _distinct(record: Record, *, named: bool, counts: dict[str, int]) -> list[tu
     groups: dict[tuple[str, bool], list[Sample]] = {}
     for sample in record.samples or ():
         counts["samples"] += 1
-        key = sample.answered if named else _folded(sample.answer)
+        key = sample.answered if named else folded(sample.answer)
         if sample.correct is None:
             counts["ungraded"] += 1
         elif not key:
@@ -154,7 +154,8 @@ def _distinct(record: Record, *, named: bool, counts: dict[str, int]) -> list[tu
     return [(mark, same) for (_, mark), same in groups.items()]
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """A text without case, spaces and punctuation, by which answers without candidates are the same."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 

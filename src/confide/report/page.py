@@ -87,6 +87,7 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         tasks=sorted({r.task for r in rows.records if r.task}),
         models=sorted({r.model for r in rows.records if r.model}),
         tables=metric_tables(results["estimators"]),
+        faithful_missing=any(e["missing"] for e in results["estimators"].values() if e.get("cmfg_star")),
         domains=domains(results, rows, source),
         threshold=None if source is None else _threshold(results, rows, counts, source, baseline),
         figures=_figures(results, present, source, baseline),

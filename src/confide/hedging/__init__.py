@@ -1,0 +1,8 @@
+"""Hedging: confidences in words, and words read back as numbers. Needs no torch."""
+
+from __future__ import annotations
+
+from confide.hedging.language import TOLERANCE, Language, languages, load_language
+from confide.hedging.reading import Found, find_hedges, read_hedge
+
+__all__ = ["TOLERANCE", "Found", "Language", "find_hedges", "languages", "load_language", "read_hedge"]

@@ -1,0 +1,27 @@
+"""The page ``docs/hedging.md`` says what the language file and the results say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from confide.hedging import load_language
+from hedges import RESULTS, losses, losses_table, phrases_table, sources_table
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "hedging.md").read_text(encoding="utf-8")
+EN = load_language("en")
+
+
+def test_the_tables_are_those_of_the_language_file():
+    assert phrases_table(EN) in PAGE
+    assert sources_table(EN) in PAGE
+
+
+def test_the_figures_are_those_of_the_results():
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert losses_table(results) in PAGE
+    for style, row in losses(EN).items():
+        assert row == pytest.approx(results["losses"][style])
