@@ -33,6 +33,7 @@ from confide.signals import encode_chat, encode_text, turn_end_id
 from confide.tasks import load_task
 from confide.tasks.arithmetic import Expression, asked, error_kind, expressions
 from confide.training.labelled import collate, logits_at
+from machine import fitting
 
 NAME = "smollm2-arithmetic"
 STEPS, BATCH, RANK, LEARNING_RATE, WARM_UP = 300, 32, 32, 1e-3, 20
@@ -56,7 +57,8 @@ def main() -> None:
     engine.name = NAME
     validate(engine, folder, arguments.steps, arguments.seed)
     out: Path = arguments.out / "records.jsonl"
-    annotate(engine, load_task("arithmetic", limit=arguments.records, seed=arguments.seed), out, progress=_say)
+    task = load_task("arithmetic", limit=arguments.records, seed=arguments.seed)
+    annotate(engine, task, out, batch_size=fitting(engine.device, 64, 512), progress=_say)
     print_accuracy(read_records(out))
 
 
@@ -154,7 +156,7 @@ def load(path: Path, parts: dict[str, Any], steps: int, seed: int) -> int:
     """Continue from a checkpoint of the same run; returns the steps done."""
     if not path.exists():
         return 0
-    states = torch.load(path)
+    states = torch.load(path, map_location="cpu")
     if tuple(states["run"]) != (steps, seed):
         return 0
     for name, part in parts.items():

@@ -1,22 +1,23 @@
 """Every source on three tasks, three seeds, one protocol: quality, both within-metrics, controls and cost.
 
-    python benchmarks/estimators.py --data-dir DIR    # all stages; a killed run continues
-    python benchmarks/estimators.py --report          # only puts the tables together
+    python benchmarks/estimators.py --data-dir DIR    # everything; a killed run continues
+    python benchmarks/estimators.py --stage judged    # judges what has been scored, and puts the tables together
+
+The model's work is two stages, `records` (answers, samples) and `scored` (trained, read, asked: what is left is
+`scored-TASK-SEED*.jsonl`, all that judging needs); `--tasks` and `--seeds` share it out among processes.
 
 Tasks: geography; ARC-easy answered by the likelihood of the options; arithmetic answered by an adapted copy of the
 bundled model (`arithmetic_model.py`). Test and calibration rows are the same for every seed; a seed draws training and
 validation rows (by entity), start values and folds. Everything runs through what users run: `train_confidence`,
-`score` and `evaluate`. What costs passes of its own is smaller, as `SIZES` and the tables say.
+`score` and `evaluate`. Sizes are those of a run with an accelerator; on two cores expect half a day.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,25 @@ from confide.tasks import Task, load_task
 from confide.training.pipeline import ReaderOptions, train_confidence
 from confide.training.reader import ReaderConfig
 from estimators_table import write_tables
+from machine import fitting, note, noted
 from quality import HERE, Work, records_of, shown
 
 SEEDS = (0, 1, 2)
 TASKS = ("geography", "arc_easy", "arithmetic")
-SIZES = {"train": 1500, "validation": 400, "calibration": 400, "test": 2000}
-SAMPLES, SAMPLED = 10, {"calibration": 200, "test": 1000}
-"""Sampled answers a question, and the rows that have them (without a GPU)."""
+STAGES = ("records", "scored", "judged")
+SIZES = {"train": 2000, "validation": 400, "calibration": 400, "test": 2000}
+SAMPLES, SAMPLED = 10, {"calibration": 400, "test": 2000}
+"""Sampled answers a question, and the rows that have them."""
 
 READER = (ReaderConfig(ask_tokens=4, epochs=2),)
-ASKED = {"validation": 200, "test": 600}
+ASKED = {"validation": 400, "test": 2000}
 """Rows of sources that ask the model again (first seed only)."""
 
 SLOW = ("p_true", "verbalized", "verifier")
+CONTROLS = {"shuffle_labels": "_shuffled_labels", "other_model": "other_"}
+"""Controls that are trained anew (first seed only), and what the names of their sources hold."""
+
+PARTS = ("asked", *CONTROLS)
 ONE_GENERATION = frozenset(
     {
         "stack", "probe", "probe_logprobs", "reader", "reader_random", "p_true_trained", "logprob_sum", "logprob_mean",
@@ -63,9 +70,11 @@ ONE_GENERATION = frozenset(
 class Study(Work):
     """The work folder, and the engines that its stages share."""
 
-    def __init__(self, folder: Path, quality: Path, data: Path | None):
+    def __init__(self, folder: Path, quality: Path, data: Path | None, *, works: bool = True):
         super().__init__(folder)
         self.quality, self.data = Work(quality), data
+        if works:
+            note(folder)
         self._arithmetic: TransformersEngine | None = None
 
     @property
@@ -78,6 +87,15 @@ class Study(Work):
             self._arithmetic.name = arithmetic_model.NAME
         return self._arithmetic
 
+    def of(self, task: str) -> Path:
+        """A task's own folder: annotating holds it, and tasks run side by side."""
+        folder = self.folder / task
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def scored(self, task: str, seed: int, part: str = "") -> Path:
+        return self.folder / ("-".join(["scored", task, str(seed), *([part] if part else [])]) + ".jsonl")
+
     def engine_of(self, task: str) -> TransformersEngine:
         return self.arithmetic if task == "arithmetic" else self.engine
 
@@ -88,7 +106,7 @@ def geography(study: Study) -> list[Record]:
     parts, _ = partition(records, "standard", 0)
     held = {part: [records[i].id for i in parts[part][: SIZES[part]]] for part in ("calibration", "test")}
     task = load_task("geography", limit=len(records), seed=0)
-    sampled = with_samples(study, study.engine, task, held, "geography-samples")
+    sampled = with_samples(study, "geography", task, held)
     marks = {name: part for part, names in held.items() for name in names}
     free = {records[i].id for part in ("train", "validation") for i in parts[part]}
     kept = (sampled.get(r.id, r) for r in records if r.id in free or r.id in marks)
@@ -100,8 +118,8 @@ def arc_easy(study: Study) -> list[Record]:
     records = []
     for part in ("test", "train"):
         task = load_task("arc_easy" if part == "test" else f"arc_easy/{part}", data_dir=study.data)
-        out = study.folder / f"arc_easy-{part}.jsonl"
-        answered(study.engine, task, out, len(task.questions), answer_by="options")
+        out = study.of("arc_easy") / f"{part}.jsonl"
+        answered(study, "arc_easy", task, out, len(task.questions), rows=(32, 512), answer_by="options")
         records.append(read_records(out))
     test, train = records
     order = np.random.default_rng(0).permutation(len(test))[: SIZES["test"] + SIZES["calibration"]]
@@ -116,23 +134,25 @@ def arithmetic(study: Study) -> list[Record]:
     records = read_records(Path("runs/arithmetic/records.jsonl"))
     names = [records[i].id for i in np.random.default_rng(0).permutation(len(records))]
     held = {"test": names[: SIZES["test"]], "calibration": names[SIZES["test"] :][: SIZES["calibration"]]}
-    sampled = with_samples(study, study.arithmetic, task, held, "arithmetic-samples")
+    sampled = with_samples(study, "arithmetic", task, held)
     marks = {name: part for part, some in held.items() for name in some}
     return [sampled.get(r.id, r).model_copy(update={"split": marks.get(r.id)}) for r in records]
 
 
-def with_samples(
-    study: Study, engine: TransformersEngine, task: Task, held: dict[str, list[str]], name: str
-) -> dict[str, Record]:
+def with_samples(study: Study, name: str, task: Task, held: dict[str, list[str]]) -> dict[str, Record]:
     """The first rows of each part, answered again with samples; the greedy answer stays the same."""
     splits = {row: part for part, count in SAMPLED.items() for row in held[part][:count]}
-    answered(engine, task, study.folder / f"{name}.jsonl", len(splits), splits=splits, samples=SAMPLES)
-    return {record.id: record for record in read_records(study.folder / f"{name}.jsonl")}
+    out = study.of(name) / "samples.jsonl"
+    answered(study, name, task, out, len(splits), rows=(32, 64), splits=splits, samples=SAMPLES)
+    return {record.id: record for record in read_records(out)}
 
 
-def answered(engine: TransformersEngine, task: Task, out: Path, count: int, **how: Any) -> None:
+def answered(study: Study, name: str, task: Task, out: Path, count: int, *, rows: tuple[int, int], **how: Any) -> None:
+    """Annotate, unless ``count`` records are there; ``rows`` are the batches on a CPU and on an accelerator."""
     if not out.exists() or len(read_records(out)) < count:
-        annotate(engine, task, out, batch_size=32, progress=shown(out.stem), **how)
+        engine = study.engine_of(name)
+        batch = fitting(engine.device, *rows)
+        annotate(engine, task, out, batch_size=batch, progress=shown(f"{name} {out.stem}"), **how)
 
 
 RECORDS = {"geography": geography, "arc_easy": arc_easy, "arithmetic": arithmetic}
@@ -157,60 +177,89 @@ def of(records: Sequence[Record], part: str) -> list[Record]:
     return [record for record in records if record.split == part]
 
 
-def checkpoint(study: Study, task: str, seed: int, records: Sequence[Record], **control: bool) -> Path:
+def checkpoint(study: Study, task: str, seed: int, records: Sequence[Record], control: str = "") -> Path:
     """A trained folder; the first seed also has readers and comparisons."""
     first = seed == 0 and not control
-    out = study.folder / "-".join(["model", task, str(seed), *control])
+    out = study.of(task) / "-".join(["model", str(seed), *([control] if control else [])])
     if not (out / "confide.json").exists():
         options = ReaderOptions(
-            READER if first else (), "correctness", 6 * 10**9, seed, comparisons=first, positions=first, **control
-        )
-        engine = study.engine_of("arithmetic" if control.get("other_model") else task)
+            READER if first else (), "correctness", 6 * 10**9, seed, comparisons=first, positions=first,
+            **({control: True} if control else {}),
+        )  # fmt: skip
+        engine = study.engine_of("arithmetic" if control == "other_model" else task)
         train_confidence(
             engine, of(records, "train"), of(records, "validation"), options, out, progress=shown(f"{task} {seed}")
         )
     return out
 
 
-def scored(study: Study, task: str, seed: int) -> list[Record]:
-    out = study.folder / f"scored-{task}-{seed}.jsonl"
-    if out.exists():
-        return read_records(out)
+def parts_of(task: str, seed: int) -> list[str]:
+    """What is scored by itself, so that a killed run keeps what it has: the sources, and the first seed's extras."""
+    return [""] if seed else ["", *(part for part in PARTS if part != "other_model" or task == "geography")]
+
+
+def score_all(study: Study, task: str, seed: int) -> None:
+    """All the model's work on one task and seed; only the scored records are left."""
+    missing = [part for part in parts_of(task, seed) if not study.scored(task, seed, part).exists()]
+    if not missing:
+        return
     records = draw(RECORDS[task](study), seed)
-    folder = checkpoint(study, task, seed, records)
-    model = load(folder)
-    first = seed == 0
-    sources = [s for s in available(records, model) if s not in SLOW]
-    options = Options(samples=first, controls=first, seed=seed)
-    found = score(records, sources, model=model, options=options, progress=shown(f"scoring {task} {seed}"))
-    if first:
-        asked(study, task, found, model)
-        for control, marker in (("shuffle_labels", "_shuffled_labels"), ("other_model", "other_")):
-            if control == "other_model" and task != "geography":
-                continue
-            other = checkpoint(study, task, seed, records, **{control: True})
-            how = Options(other_model=control == "other_model")
-            names = [s for s in ("stack", "probe") if marker]
-            merge(found, score(records, names, model=load(other), options=how, progress=shown(control)), marker)
-            shutil.rmtree(other)
-    else:
-        shutil.rmtree(folder)
-    write_records(out, [record for record in found if record.split != "train"])
-    return found
+    for part in missing:
+        folder = checkpoint(study, task, seed, records, part if part in CONTROLS else "")
+        model = load(folder)
+        if part in CONTROLS:
+            how = Options(other_model=part == "other_model")
+            found = score(records, ["stack", "probe"], model=model, options=how, progress=shown(f"{task} {part}"))
+        elif part:
+            found = asked(study, task, records, model)
+        else:
+            sources = [s for s in available(records, model) if s not in SLOW]
+            how = Options(samples=seed == 0, controls=seed == 0, seed=seed)
+            found = score(records, sources, model=model, options=how, progress=shown(f"scoring {task} {seed}"))
+        kept = [short(r) if part else rounded(r) for r in found if r.split != "train"]
+        write_records(study.scored(task, seed, part), kept)
+        if part in CONTROLS:
+            shutil.rmtree(folder)
+    shutil.rmtree(study.of(task) / f"model-{seed}", ignore_errors=True)
 
 
-def asked(study: Study, task: str, found: Sequence[Record], model: Any) -> None:
-    """Sources that ask again, on fewer rows: prompts chosen on validation, ``verifier`` is the other model."""
-    shuffle = np.random.default_rng(0).permutation(len(found))
+def asked(study: Study, task: str, records: Sequence[Record], model: Any) -> list[Record]:
+    """Sources that ask again: prompts are chosen on validation, ``verifier`` is the other model."""
     left = dict(ASKED)
     some = []
-    for record in (found[i] for i in shuffle):
+    for record in (records[i] for i in np.random.default_rng(0).permutation(len(records))):
         if record.split in left and left[record.split] > 0:
             left[record.split] -= 1
             some.append(record)
     verifier = study.engine if task == "arithmetic" else study.arithmetic
-    options = Options(verifier=verifier)
-    merge(found, score(some, SLOW, model=model, options=options, progress=shown(f"asked {task}")), "")
+    return score(some, SLOW, model=model, options=Options(verifier=verifier), progress=shown(f"asked {task}"))
+
+
+def short(record: Record) -> Record:
+    """What a part adds to a record."""
+    return Record(id=record.id, split=record.split, confidence=six_digits(record.confidence), cost=record.cost)
+
+
+def rounded(record: Record) -> Record:
+    """A copy whose confidences, its samples' too, have six digits: half the size, and the same ranks."""
+    samples = record.samples and [
+        s.model_copy(update={"confidence": six_digits(s.confidence), "logprobs": [], "answer_ids": []})
+        for s in record.samples
+    ]
+    return record.model_copy(update={"confidence": six_digits(record.confidence), "samples": samples})
+
+
+def six_digits(values: dict[str, float | None]) -> dict[str, float | None]:
+    return {name: None if value is None else float(f"{value:.6g}") for name, value in values.items()}
+
+
+def gathered(study: Study, task: str, seed: int) -> tuple[list[Record], list[str]]:
+    """The scored records with what their parts add, and the parts that are there."""
+    found = read_records(study.scored(task, seed))
+    there = [part for part in PARTS if study.scored(task, seed, part).exists()]
+    for part in there:
+        merge(found, read_records(study.scored(task, seed, part)), CONTROLS.get(part, ""))
+    return found, there
 
 
 def merge(found: Sequence[Record], more: Sequence[Record], marker: str) -> None:
@@ -229,7 +278,7 @@ def merge(found: Sequence[Record], more: Sequence[Record], marker: str) -> None:
 
 def cell(study: Study, task: str, seed: int) -> dict[str, Any]:
     """results.json of one task and seed, and what the stack is ahead of every other source by."""
-    records = scored(study, task, seed)
+    records, parts = gathered(study, task, seed)
     test = [r for r in records if r.split == "test" and r.correct is not None]
     platt(records)
     result = evaluate(list(records), seed=seed, progress=lambda source: print(f"  {source}", flush=True))
@@ -259,7 +308,18 @@ def cell(study: Study, task: str, seed: int) -> dict[str, Any]:
 
         found = {metric: estimate(v).as_dict() for metric, v in bootstrap.sample(paired, rows).items()}
         ahead[name] = found | {"n": len(rows), "one_generation": name in ONE_GENERATION}
-    return {"task": task, "seed": seed, "results": result, "stack_ahead_of": ahead}
+    return {"task": task, "seed": seed, "parts": parts, "results": result, "stack_ahead_of": ahead}
+
+
+def judge(study: Study, task: str, seed: int) -> None:
+    """Judge what has been scored; again, where more has been scored since."""
+    if not study.scored(task, seed).exists():
+        return
+    there = [part for part in PARTS if study.scored(task, seed, part).exists()]
+    path = study.folder / f"cell-{task}-{seed}.json"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["parts"] != there:
+        path.unlink()
+    study.stage(path.stem, lambda: cell(study, task, seed))
 
 
 def platt(records: Sequence[Record]) -> None:
@@ -289,24 +349,37 @@ def main() -> None:
     parser.add_argument("--quality", type=Path, default=Path("runs/quality"), help="work folder of quality.py")
     parser.add_argument("--data-dir", type=Path, default=None, help="question files; without it, the hub")
     parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    parser.add_argument("--stage", choices=STAGES, default=None, help="do only this; default: everything")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "estimators.json")
-    parser.add_argument("--report", action="store_true", help="only put together what is there")
     arguments = parser.parse_args()
-    study = Study(arguments.work, arguments.quality, arguments.data_dir)
-    if not arguments.report:
-        for seed in SEEDS:
-            for task in arguments.tasks.split(","):
-                study.stage(f"cell-{task}-{seed}", lambda t=task, s=seed: cell(study, t, s))  # type: ignore[misc]
+    stages = STAGES if arguments.stage is None else (arguments.stage,)
+    tasks, seeds = arguments.tasks.split(","), [int(seed) for seed in arguments.seeds.split(",")]
+    study = Study(arguments.work, arguments.quality, arguments.data_dir, works=stages != ("judged",))
+    if "records" in stages:
+        for task in tasks:
+            RECORDS[task](study)
+    if "scored" in stages:
+        for seed in seeds:
+            for task in tasks:
+                score_all(study, task, seed)
+    if "judged" in stages:
+        for seed in seeds:
+            for task in tasks:
+                judge(study, task, seed)
+        report(study, arguments.out)
+
+
+def report(study: Study, out: Path) -> None:
     cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(study.folder.glob("cell-*.json"))]
     result = {
         "schema": 1,
         "made_by": "benchmarks/estimators.py",
-        "versions": {n: version(n) for n in ("confide", "torch", "transformers", "scikit-learn")},
-        "python": platform.python_version(),
+        "machine": noted(study.folder),
         "sizes": SIZES | {"asked again": ASKED, "samples": SAMPLES, "sampled": SAMPLED},
         "cells": cells,
     }
-    write_text(arguments.out, json.dumps(result, indent=1) + "\n")
+    write_text(out, json.dumps(result, indent=1) + "\n")
     write_tables(result)
 
 

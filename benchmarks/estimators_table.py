@@ -60,7 +60,9 @@ def quality(cells: Cells) -> str:
     return "\n".join(lines)
 
 
-def interval(entry: dict[str, float]) -> str:
+def interval(entry: dict[str, Any]) -> str:
+    if entry["low"] is None:
+        return f"{entry['value']:+.3f}"
     return f"{entry['value']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
 
 
@@ -113,7 +115,21 @@ def within_question(result: dict[str, Any]) -> str:
                 for m in ("averaged", "pooled")
             ]
             lines.append(f"| {TASKS[task]} | `{source}` | {two[0]} | {two[1]} | {entry['mixed']} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *within_question_ahead(result)])
+
+
+def within_question_ahead(result: dict[str, Any]) -> list[str]:
+    """The stack minus the free source that is best within questions, on the questions that both can rank."""
+    lines = []
+    for task, cells in by_task(result).items():
+        entries = cells[0]["results"]["estimators"]
+        for metric, words in (
+            ("within_question_auroc", "averaged"), ("within_question_auroc_pooled", "pair-weighted"),
+        ):  # fmt: skip
+            for d in cells[0]["results"]["differences"]:
+                if d["a"] == "stack" and d["metric"] == metric and entries[d["b"]]["family"] == "free":
+                    lines.append(f"- {TASKS[task]}, {words}: `stack` minus `{d['b']}` {interval(d)}.")
+    return lines
 
 
 def controls(result: dict[str, Any]) -> str:
@@ -160,7 +176,15 @@ def error_kinds(result: dict[str, Any]) -> str:
 
 
 def facts(result: dict[str, Any]) -> str:
-    lines = []
+    sizes, machine = result["sizes"], result["machine"]
+    again, sampled = sizes["asked again"], sizes["sampled"]
+    lines = [
+        f"- At most {sizes['train']:,} rows train, {sizes['validation']} validate, {sizes['calibration']} calibrate "
+        f"(the rest of ARC-easy's test questions); {sizes['samples']} samples on up to {sampled['test']:,} test rows, "
+        f"sources that ask again on up to {again['test']:,}.",
+        f"- The model ran on {machine.get('device', 'an unnamed machine')}, beside other work of these tables: "
+        "milliseconds compare within a table, not with another machine's.",
+    ]
     for task, cells in by_task(result).items():
         first = cells[0]["results"]
         lines.append(

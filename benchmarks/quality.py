@@ -28,6 +28,7 @@ from confide.estimators.states import States, collect
 from confide.files import write_text
 from confide.records import Record, read_records
 from confide.tasks import load_task
+from machine import fitting
 
 HERE = Path(__file__).parent
 QUESTIONS = 12000
@@ -77,14 +78,16 @@ def records_of(work: Work) -> list[Record]:
     path = work.folder / "records.jsonl"
     task = load_task("geography", limit=QUESTIONS, seed=0)
     if not path.exists() or len(read_records(path)) < len(task.questions):
-        annotate(work.engine, task, path, batch_size=96, progress=shown("annotating"))
+        rows = fitting(work.engine.device, 96, 512)
+        annotate(work.engine, task, path, batch_size=rows, progress=shown("annotating"))
     return read_records(path)
 
 
 def states_of(work: Work, records: list[Record]) -> States:
     path = work.folder / "states.npy"
     if not path.exists():
-        states, _ = collect(work.engine, records, LAYERS, batch_size=96, progress=shown("states"))
+        rows = fitting(work.engine.device, 96, 256)
+        states, _ = collect(work.engine, records, LAYERS, batch_size=rows, progress=shown("states"))
         np.save(path, states.values)
     return States(tuple(LAYERS), np.load(path, mmap_mode="r"))
 

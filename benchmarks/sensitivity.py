@@ -1,7 +1,8 @@
 """What the training choices matter: masking, ratio, KL weight, rank, ask tokens and rows, one at a time, one seed.
 
-    python benchmarks/sensitivity.py            # all of it; a killed run continues
-    python benchmarks/sensitivity.py --report   # only puts the tables together
+    python benchmarks/sensitivity.py                    # all of it; a killed run continues
+    python benchmarks/sensitivity.py --only self-ref    # the lines whose files begin so; for several processes at once
+    python benchmarks/sensitivity.py --report           # only puts the tables together
 
 Reuses the annotated records and states of ``quality.py`` (its work folder) and its standard split, first seed. Readers
 and the stack are judged raw by AUROC and, calibrated on validation rows, by Brier score; nothing is chosen here.
@@ -12,11 +13,10 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import platform
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from confide.training.prefixes import PrefixStore
 from confide.training.reader import ReaderConfig, score_rows, train_reader
 from confide.training.rows import make_rows
 from confide.training.self_ref import SelfRefConfig, answer_log_probability, read_verdicts, train_self_ref
+from machine import fitting, note, noted
 from quality import HERE, Work, records_of, shown, states_of
 from table import put
 
@@ -48,7 +49,7 @@ READERS: dict[str, tuple[int, ReaderConfig]] = {
     **{f"rows {n}": (n, ReaderConfig(epochs=EPOCHS)) for n in COUNTS if n != BASE_ROWS},
     **{f"rank {r}": (BASE_ROWS, ReaderConfig(epochs=EPOCHS, rank=r)) for r in (2, 8, 32)},
 }
-SELF_REF_ROWS = 400
+SELF_REF_ROWS = 2000
 SELF_REF_BASE = SelfRefConfig(epochs=1, max_rows=SELF_REF_ROWS)
 SELF_REF = {
     "base": SELF_REF_BASE,
@@ -62,6 +63,7 @@ SELF_REF = {
 }
 
 
+KINDS = ("free", "stack", "self-ref", "reader")
 PARTS = ("validation", "test")
 
 
@@ -87,11 +89,26 @@ def judged(records: Sequence[Record], parts: Parts, validation: Floats, test: Fl
     return {name: estimate(values).as_dict() for name, values in sampled.items()}
 
 
-def readers(work: Work, records: Sequence[Record], parts: Parts) -> None:
-    pending = [name for name in READERS if not (work.folder / f"reader-{name.replace(' ', '-')}.json").exists()]
+class Lines(Work):
+    """The work folder, and which lines of the table are made here: those whose file's name begins like one of these."""
+
+    def __init__(self, folder: Path, only: Sequence[str]):
+        super().__init__(folder)
+        self.only = tuple(only)
+
+    def wants(self, stage: str) -> bool:
+        return stage.startswith(self.only) and not (self.folder / f"{stage}.json").exists()
+
+
+def slug(kind: str, name: str) -> str:
+    return f"{kind}-{name.replace(' ', '-').replace(':', '-')}"
+
+
+def readers(work: Lines, records: Sequence[Record], parts: Parts) -> None:
+    pending = [name for name in READERS if work.wants(slug("reader", name))]
     if not pending:
         return
-    train = picked(records, parts["train"][: max(COUNTS)])
+    train = picked(records, parts["train"][: max(READERS[name][0] for name in pending)])
     held, seen = picked(records, parts["validation"]), picked(records, parts["test"])
     rows = [make_rows(work.engine, some) for some in (train, held, seen)]
     store = PrefixStore(work.engine, [r for some in rows for r in some], budget=6 * 10**9, progress=shown("prefixes"))
@@ -112,7 +129,7 @@ def readers(work: Work, records: Sequence[Record], parts: Parts) -> None:
                 reader.low_rank.remove()
             return judged(records, parts, *z) | {"rows": count, "training_seconds": seconds}
 
-        work.stage(f"reader-{name.replace(' ', '-')}", make)
+        work.stage(slug("reader", name), make)
     store.close()
 
 
@@ -127,17 +144,20 @@ class Part:
         return self.store.batch([self.rows[i] for i in picked])
 
 
-def stacks(work: Work, records: Sequence[Record], parts: Parts, states: States) -> None:
+def stacks(work: Lines, records: Sequence[Record], parts: Parts, states: Callable[[], States]) -> None:
     held = picked(records, parts["validation"])
     for count in COUNTS:
+        if not work.wants(f"stack-rows-{count}"):
+            continue
+        known = states()  # before the clock starts
 
-        def make(count: int = count) -> dict[str, Any]:
+        def make(count: int = count, known: States = known) -> dict[str, Any]:
             began = time.monotonic()
             train = picked(records, parts["train"][:count])
-            fitting, holding = states.take(parts["train"][:count]), states.take(parts["validation"])
-            view = choose_view(candidate_views(DEPTH), fitting, train, holding, held)
-            stack = Stack.fit(view, question_layer(DEPTH), fitting, train, 0)
-            values = [stack.read(states.take(parts[p]), picked(records, parts[p])).confidence for p in PARTS]
+            inside, holding = known.take(parts["train"][:count]), known.take(parts["validation"])
+            view = choose_view(candidate_views(DEPTH), inside, train, holding, held)
+            stack = Stack.fit(view, question_layer(DEPTH), inside, train, 0)
+            values = [stack.read(known.take(parts[p]), picked(records, parts[p])).confidence for p in PARTS]
             return judged(records, parts, *map(logit, values)) | {
                 "rows": count,
                 "training_seconds": time.monotonic() - began,
@@ -149,40 +169,46 @@ def stacks(work: Work, records: Sequence[Record], parts: Parts, states: States) 
         sums = (np.array([sum(r.logprobs) for r in picked(records, parts[p])]) for p in PARTS)
         return judged(records, parts, *sums)
 
-    work.stage("free", free)
+    if work.wants("free"):
+        work.stage("free", free)
 
 
-def self_ref(work: Work, records: Sequence[Record], parts: Parts) -> None:
+def self_ref(work: Lines, records: Sequence[Record], parts: Parts) -> None:
     train = [r.model_copy(update={"split": "train"}) for r in picked(records, parts["train"][:4000])]
     test = picked(records, parts["test"])
     wrong, right = [r for r in test if not r.correct][:300], [r for r in test if r.correct][:300]
     for name, config in SELF_REF.items():
-        slug = name.replace(" ", "-").replace(":", "-")
+        if not work.wants(slug("self-ref", name)):
+            continue
 
-        def make(config: SelfRefConfig = config, slug: str = slug) -> dict[str, Any]:
+        def make(config: SelfRefConfig = config, name: str = name) -> dict[str, Any]:
             model, tokenizer = load_model("smollm2")
-            out = work.folder / f"model-{slug}"
+            out = work.folder / slug("model", name)
             result = train_self_ref(model, tokenizer, train, config, out, base_model="smollm2", progress=False)
-            read = functools.partial(read_verdicts, result.model, result.tokenizer, ids=result.ids, batch_size=64)
+            rows = fitting(result.model.device, 64, 256)
+            read = functools.partial(read_verdicts, result.model, result.tokenizer, ids=result.ids, batch_size=rows)
             values = [np.array(read(picked(records, parts[p])), dtype=float) for p in PARTS]
             moved = {
                 key: float(
-                    np.mean(answer_log_probability(result.model, result.tokenizer, some, 64))
+                    np.mean(answer_log_probability(result.model, result.tokenizer, some, rows))
                     - np.mean([sum(r.logprobs) for r in some])
                 )
                 for key, some in (("wrong_answers_moved", wrong), ("right_answers_moved", right))
             }
             about = {"rows": result.right + result.wrong, "wrong": result.wrong, "training_seconds": result.seconds}
+            shutil.rmtree(out)  # eight checkpoints would stay
             return judged(records, parts, *map(logit, values)) | moved | about
 
-        work.stage(f"self-ref-{slug}", make)
+        work.stage(slug("self-ref", name), make)
 
 
 def tables(result: dict[str, Any]) -> str:
     def shown_as(entry: dict[str, float]) -> str:
         return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
 
-    lines = ["| reader or stack | training rows | AUROC | Brier | training s |", "|---|---:|---|---|---:|"]
+    device = result["machine"].get("device", "an unnamed machine")
+    lines = [f"Trained on {device}, beside other lines of this table.", ""]
+    lines += ["| reader or stack | training rows | AUROC | Brier | training s |", "|---|---:|---|---|---:|"]
     for name, row in result["readers"].items():
         lines.append(
             f"| {name} | {row.get('rows', '–')} | {shown_as(row['auroc'])} | {shown_as(row['brier'])} "
@@ -207,13 +233,12 @@ def report(work: Work, out: Path) -> None:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     names = {"logprob_sum (free)": "free"} | {f"stack, {n} rows": f"stack-rows-{n}" for n in COUNTS}
-    names |= {f"reader, {n}": f"reader-{n.replace(' ', '-')}" for n in READERS}
-    tried = {n: f"self-ref-{n.replace(' ', '-').replace(':', '-')}" for n in SELF_REF}
+    names |= {f"reader, {n}": slug("reader", n) for n in READERS}
+    tried = {n: slug("self-ref", n) for n in SELF_REF}
     result = {
         "schema": 1,
         "made_by": "benchmarks/sensitivity.py",
-        "versions": {n: version(n) for n in ("confide", "torch", "transformers", "peft", "trl", "scikit-learn")},
-        "python": platform.python_version(),
+        "machine": noted(work.folder),
         "readers": {n: row for n, slug in names.items() if (row := found(slug))},
         "self_ref": {n: row for n, slug in tried.items() if (row := found(slug))},
     }
@@ -226,20 +251,23 @@ def main() -> None:
     parser.add_argument("--quality", type=Path, default=Path("runs/quality"), help="work folder of quality.py")
     parser.add_argument("--work", type=Path, default=Path("runs/sensitivity"))
     parser.add_argument("--out", type=Path, default=HERE / "results" / "sensitivity.json")
+    parser.add_argument("--only", default=",".join(KINDS), help="beginnings of the lines to make, comma-separated")
     parser.add_argument("--report", action="store_true", help="only put together what is there")
     arguments = parser.parse_args()
-    work = Work(arguments.work)
+    work = Lines(arguments.work, arguments.only.split(","))
     if not arguments.report:
+        note(arguments.work)
         quality = Work(arguments.quality)
         records = records_of(quality)
-        states = states_of(quality, records)
+        states = functools.cache(lambda: states_of(quality, records))
         parts, _ = partition(records, "standard", 0)
         parts = parts | {"validation": parts["validation"][:VALIDATION], "test": parts["test"][:TEST]}
         torch.manual_seed(0)
         stacks(work, records, parts, states)
         self_ref(work, records, parts)
         readers(work, records, parts)
-    report(work, arguments.out)
+    if arguments.only == parser.get_default("only"):
+        report(work, arguments.out)
 
 
 if __name__ == "__main__":

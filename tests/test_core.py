@@ -86,6 +86,7 @@ def test_help_is_there_for_every_verb_and_loads_no_torch() -> None:
         ["annotate"],
         ["train", "reader"],
         ["train", "self-ref"],
+        ["train", "rlmf"],
         ["score"],
         ["ask"],
         ["export"],

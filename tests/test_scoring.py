@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 import confide
+from confide.engines.options import choose
 from confide.errors import ConfideError
 from confide.estimators.free import FREE, OPTION
+from confide.estimators.states import measured_options
 from confide.metrics import auroc
 from confide.records import Record, read_records, write_records
 from confide.scoring import FLOORS, READ, SOURCES, TEXT, Options, available, score
 from confide.scoring.answers import sampled_answers, swapped
-from confide.scoring.sources import POSITIONED
-from scored_model import engine, records, trained
+from confide.scoring.sources import POSITIONED, STATED
+from scored_model import ANSWERS, engine, records, trained
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def right(rows: list[Record], split: str = "test") -> np.ndarray[Any, Any]:
 
 def test_all_sources_can_be_had_and_cost_something(everything: Any) -> None:
     wanted, scored, rows = everything
-    assert set(wanted) == set(SOURCES) - {"self_ref"}
+    assert set(wanted) == set(SOURCES) - {"self_ref", *STATED}  # those take models trained to state a confidence
     assert rows[0].confidence == {}  # scoring works on copies
     for record in scored:
         for name in wanted:
@@ -188,6 +190,20 @@ def test_questions_are_exchanged_within_a_domain_for_another_reference() -> None
     assert [o.messages for o in swapped(rows, 1) if o] == [o.messages for o in swapped(rows, 1) if o]
     alike = [r.model_copy(update={"reference": ["x"]}) for r in rows[:5]]
     assert swapped(alike) == [None] * 5
+
+
+def test_a_chosen_answer_keeps_its_options_and_they_are_scored_under_the_other_question() -> None:
+    rows = records(40, options=True)
+    written = [r.model_copy(update={"option_logprobs": None}) for r in rows]
+    assert all(o is not None and o.option_logprobs is None for o in swapped(written))
+    exchanged = [o for o in swapped(rows) if o is not None]
+    assert all(o.option_logprobs == [] and o.choices == list(ANSWERS) for o in exchanged)
+    tiny = engine()
+    found = measured_options(tiny, [*exchanged[:5], written[0]])
+    assert found[-1] is written[0]
+    for record, other in zip(found[:5], exchanged, strict=False):
+        choice = choose(tiny, [tiny.encode(other.messages)], [ANSWERS])[0]
+        assert record.option_logprobs == pytest.approx(choice.option_logprobs, abs=1e-4)
 
 
 def test_equal_samples_are_read_once_and_own_answers_never() -> None:

@@ -53,9 +53,15 @@ class Checkpoint:
 
     @property
     def method(self) -> str | None:
-        """How the signal was trained: ``reader``, ``self_ref``, or None."""
+        """How the signal was trained: ``reader``, ``self_ref``, ``graded`` (it is stated), or None."""
         method = self.about.get("signals", {}).get(CONFIDENCE.name, {}).get("method")
         return None if method is None else str(method)
+
+    @property
+    def statement(self) -> str | None:
+        """How the model states its confidence: ``graded``, ``tagged``, or None where it was not trained to."""
+        statement = self.about.get("signals", {}).get(CONFIDENCE.name, {}).get("statement")
+        return None if statement is None else str(statement)
 
     @property
     def prompts(self) -> list[list[dict[str, str]]]:

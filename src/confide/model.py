@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +18,9 @@ from confide.estimators.free import free_confidence
 from confide.estimators.states import States, closing_states
 from confide.records import Message, Record
 from confide.tasks.text import tokens
+
+if TYPE_CHECKING:
+    from confide.training.rollouts import Stating
 
 Conversation = str | Sequence[Message | dict[str, str]]
 
@@ -65,6 +70,8 @@ class ConfidenceModel:
             self._check(len(prompt) + max_new_tokens)
         if self.checkpoint.method == "self_ref":
             answers = self._emitted(conversations, max_new_tokens)
+        elif self.checkpoint.statement:
+            answers = self._stated(conversations, max_new_tokens)
         else:
             completions, _, kept = self.engine.generate(prompts, max_new_tokens, layers=self.layers, keep=True)
             assert kept is not None
@@ -86,6 +93,9 @@ class ConfidenceModel:
         if self.checkpoint.method == "self_ref":
             value = self.verdicts([Record(id="0", messages=conversation, answer=answer, answer_ids=ids)])[0]
             return Answer(answer, value, "self_ref", None, "stop", {"self_ref": value}, ids)
+        if self.checkpoint.statement:
+            given = Completion(answer, ids, [], [], None, "stop")
+            return self._said([prompt], [given])[0]
         kept, measured = self.engine.forced([prompt], [ids], layers=self.layers, measure=True)
         return self._read(kept, [conversation], [replace(measured[0], text=answer)])[0]
 
@@ -108,6 +118,37 @@ class ConfidenceModel:
         return [
             Answer(e.answer, e.confidence, "self_ref", None, e.finish, {"self_ref": e.confidence}, e.answer_ids)
             for e in written
+        ]
+
+    @cached_property
+    def stating(self) -> Stating:
+        """How the model states its confidence; raises `ConfideError` for one that was not trained to."""
+        from confide.training.format_stage import STATEMENTS
+
+        if self.checkpoint.statement is None:
+            raise ConfideError(f"{self.names[-1]} was not trained to state its confidence")
+        return STATEMENTS[self.checkpoint.statement](self.engine)
+
+    @property
+    def query(self) -> list[int]:
+        """Token ids that ask for the self-judgement of what was stated."""
+        from confide.training.graded import judge_query
+
+        return judge_query(self.engine.tokenizer)
+
+    def _stated(self, conversations: Sequence[list[Message]], max_new_tokens: int) -> list[Answer]:
+        """Answers of a model that states its confidence as it closes them."""
+        prompts = [self.engine.encode(self.stating.messages(messages)) for messages in conversations]
+        written, _, _ = self.engine.generate(prompts, max_new_tokens + self.stating.room)
+        return self._said(prompts, written)
+
+    def _said(self, prompts: Sequence[list[int]], completions: Sequence[Completion]) -> list[Answer]:
+        name = self.stating.name
+        values = self.stating.state(prompts, completions).tolist()
+        stated = [None if np.isnan(value) else float(value) for value in values]
+        return [
+            Answer(self.stating.answer(c), value, name, None, c.finish, {name: value}, c.ids)
+            for c, value in zip(completions, stated, strict=True)
         ]
 
     def _conversation(self, question: Conversation) -> list[Message]:

@@ -42,6 +42,10 @@ class Signal:
 CONFIDENCE = Signal("confidence", ("<|confident|>", "<|unconfident|>"))
 SIGNALS = {CONFIDENCE.name: CONFIDENCE}
 
+GRADES = 11
+GRADED = tuple(f"<|conf_{grade}|>" for grade in range(GRADES))
+"""Graded tokens: each closes an answer and states a confidence of 0, 0.1 … 1 in it."""
+
 
 @dataclass(frozen=True)
 class TokenIds:
@@ -63,16 +67,7 @@ def add_to(model: Any, tokenizer: Any, signal: Signal = CONFIDENCE, ask_tokens: 
     New rows, input and (when untied) output, start as the mean of the existing ones. Tokens that are already
     there keep their rows, so a second call changes nothing.
     """
-    names = [*signal.verdict, *signal.ask_tokens(ask_tokens)]
-    missing = [name for name in names if name not in tokenizer.added_tokens_encoder]
-    if missing:
-        from transformers import AddedToken
-
-        known = len(tokenizer)
-        tokenizer.add_tokens(
-            [AddedToken(name, special=True, normalized=False) for name in missing], special_tokens=True
-        )
-        _grow(model, known, len(tokenizer))
+    _add_names(model, tokenizer, [*signal.verdict, *signal.ask_tokens(ask_tokens)])
     return token_ids(tokenizer, signal, ask_tokens)
 
 
@@ -91,8 +86,23 @@ def token_ids(tokenizer: Any, signal: Signal = CONFIDENCE, ask_tokens: int | Non
     return TokenIds(cn, un, tuple(ask))
 
 
+def add_graded(model: Any, tokenizer: Any) -> list[int]:
+    """Add the graded tokens to a tokenizer and a model, as `add_to` does; returns their ids, lowest grade first."""
+    _add_names(model, tokenizer, GRADED)
+    return graded_ids(tokenizer)
+
+
+def graded_ids(tokenizer: Any) -> list[int]:
+    """Ids of the graded tokens, lowest confidence first; empty for a tokenizer that has none."""
+    vocabulary = tokenizer.added_tokens_encoder
+    return [int(vocabulary[name]) for name in GRADED] if GRADED[-1] in vocabulary else []
+
+
 def suppressed_ids(tokenizer: Any) -> list[int]:
-    """Ids of every token that confide added, for ``suppress_tokens`` while a plain answer is written."""
+    """Ids of every token that confide added and that must not be written into an answer.
+
+    Graded tokens are not among them: where a model has them, they close its answers.
+    """
     return sorted(int(token) for name, token in tokenizer.added_tokens_encoder.items() if _is_ours(name))
 
 
@@ -146,7 +156,7 @@ class _Cut:
         self._mark = next(char for char in map(chr, range(0xF0000, 0x10FFFE)) if char not in used)
         # Other added tokens (runs of spaces, tags) are part of how a model reads ordinary text: left alone.
         names = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-        names |= {name for signal in SIGNALS.values() for name in signal.verdict}
+        names |= {name for signal in SIGNALS.values() for name in signal.verdict} | set(GRADED)
         longest_first = sorted((re.escape(name) for name in names if len(name) > 1), key=len, reverse=True)
         self._names = re.compile("|".join([*longest_first, _ASK.pattern]))
 
@@ -164,6 +174,18 @@ class _Cut:
 
 def _is_ours(name: str) -> bool:
     return bool(_ASK.fullmatch(name)) or any(name in signal.verdict for signal in SIGNALS.values())
+
+
+def _add_names(model: Any, tokenizer: Any, names: Iterable[str]) -> None:
+    missing = [name for name in names if name not in tokenizer.added_tokens_encoder]
+    if missing:
+        from transformers import AddedToken
+
+        known = len(tokenizer)
+        tokenizer.add_tokens(
+            [AddedToken(name, special=True, normalized=False) for name in missing], special_tokens=True
+        )
+        _grow(model, known, len(tokenizer))
 
 
 def _grow(model: Any, known: int, wanted: int) -> None:

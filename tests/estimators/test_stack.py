@@ -105,6 +105,8 @@ def test_familiarity_counts_answers_whatever_their_spelling() -> None:
     assert keys[0] == keys[1] != keys[2]
     familiarity = AnswerFamiliarity.fit(keys, half=2.0)
     assert familiarity.predict([keys[0], keys[2], "never"]).tolist() == [0.5, pytest.approx(1 / 3), 0.0]
+    half_open = AnswerFamiliarity.fit(keys, half=2.0, openness=0.5)
+    assert half_open.predict([keys[0], "never"]).tolist() == [0.75, 0.5]
 
 
 def test_question_familiarity_parts_kinds_and_ignores_an_entitys_own_rows() -> None:
@@ -169,6 +171,20 @@ def test_answers_that_never_come_twice_still_make_a_stack() -> None:
     assert np.isfinite(read.confidence).all()
 
 
+def test_where_answers_never_come_twice_the_readout_counts_on_new_ones() -> None:
+    (records, states), (held, held_states) = world(1500, 8), world(800, 11)
+    opened, fresh = ([r.model_copy(update={"answer": f"{r.id} it is"}) for r in rows] for rows in (records, held))
+    stack = Stack.fit(VIEW, 2, states, opened)
+    assert stack.answers.openness == 1
+    read = stack.read(held_states, fresh)
+    free = auroc(np.array([r.logprobs[0] for r in held]), right(held))
+    assert read.familiarity.mean() > 0.9
+    assert auroc(read.confidence, right(held)) > free + 0.05
+    closed = Stack.fit(VIEW, 2, states, records)
+    assert closed.answers.openness == 0
+    assert closed.read(held_states, fresh).familiarity.max() == 0
+
+
 def test_one_entity_with_a_label_is_refused() -> None:
     records, states = world(50, 9)
     one = [r.model_copy(update={"correct": i != 0}) for i, r in enumerate(records)]
@@ -208,9 +224,28 @@ def test_the_probability_among_options_is_a_feature_where_training_had_it() -> N
     assert probability_matrix(both)[0, 0] == pytest.approx(free_confidence(both[0])["option_probability"])
 
 
+def test_a_way_of_answering_that_training_never_saw_is_new_ground() -> None:
+    records, states = world(1500, 7)
+    held, held_states = world(400, 8)
+    chosen = with_options(held)
+    for stack, unseen, source in (
+        (Stack.fit(VIEW, 2, states, records), chosen, "option_probability"),
+        (Stack.fit(VIEW, 2, states, with_options(records)), held, "logprob_sum"),
+    ):
+        again = Stack.from_arrays(*stack.to_arrays())
+        for one in (stack, again):
+            read = one.read(held_states, unseen)
+            assert read.familiarity.max() == 0
+            free = np.array([free_confidence(r)[source] for r in unseen], dtype=float)
+            assert np.all(np.diff(read.confidence[np.argsort(free, kind="stable")]) >= -1e-12)
+    both = Stack.fit(VIEW, 2, states, [*records[:700], *with_options(records[700:])])
+    assert both.read(held_states, chosen).familiarity.mean() > 0.5
+    assert both.read(held_states, held).familiarity.mean() > 0.5
+
+
 def test_a_stack_of_an_older_version_still_loads() -> None:
     stack, (records, states) = fitted(), world(50, 4)
     about, arrays = stack.to_arrays()
-    del about["options"]
+    del about["options"], about["written"], about["openness"]
     again = Stack.from_arrays(about, arrays)
     np.testing.assert_allclose(again.read(states, records).confidence, stack.read(states, records).confidence)

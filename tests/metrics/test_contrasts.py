@@ -101,8 +101,14 @@ def test_log_loss_over_what_text_and_tokens_know():
     assert found["sources"]["reader"]["low"] < 0.005
     assert "stack" in found["detail"]
     assert "reader" not in found["detail"]
+    gain = found["sources"]["stack"]["value"]
     for row in rows:
-        del row.confidence["stack"]
+        row.confidence["option_probability"] = row.confidence["stack"]
+    found = controls(rows)["improves_log_loss"]
+    assert found["over"] == ["answer_only", "logprob_sum", "option_probability"]
+    assert found["sources"]["stack"]["value"] < gain / 3  # the options had said as much
+    for row in rows:
+        del row.confidence["stack"], row.confidence["option_probability"]
     assert controls(rows)["improves_log_loss"]["verdict"] == "warning"
 
 

@@ -14,7 +14,7 @@ import confide
 from confide.errors import ConfideError
 from confide.records import Message, Record
 from confide.signals import add_to, encode_text, token_ids
-from confide.training import labelled, self_ref_trainer
+from confide.training import labelled, supervised
 from confide.training.labelled import collate, logits_at
 from confide.training.self_ref import (
     SelfRefConfig,
@@ -26,7 +26,7 @@ from confide.training.self_ref import (
     read_verdicts,
     train_self_ref,
 )
-from confide.training.self_ref_trainer import (
+from confide.training.supervised import (
     adapted,
     answer_loss,
     kl_to_base,
@@ -76,7 +76,7 @@ def trainer_loss(model, batch, ids, kl_weight=0.0):
     stand_in = type("StandIn", (), {})()
     stand_in.accelerator = type("Accelerator", (), {"unwrap_model": staticmethod(lambda m: m)})()
     stand_in.kl_weight, stand_in.new_ids = kl_weight, ids.all
-    return self_ref_trainer.SelfRefTrainer.compute_loss(stand_in, model, dict(batch))
+    return supervised.SelfRefTrainer.compute_loss(stand_in, model, dict(batch))
 
 
 # -- rows ------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_logits_only_where_asked_equal_the_plain_ones():
 def test_the_loss_and_its_gradients_are_those_of_plain_cross_entropy(tied, monkeypatch):
     records = [record(i, "France" if i % 2 else "Japan", bool(i % 2)) for i in range(4)]
     model, _, ids, rows = rows_of(records, tied=tied)
-    model = adapted(model, ids, QUICK)
+    model = adapted(model, ids.all, QUICK)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert all(p.dtype == torch.float32 for p in trained.values())
     assert sum("token" in n for n in trained) == (1 if tied else 2)
@@ -244,7 +244,7 @@ def test_kl_is_zero_at_the_base_and_grows_away_from_it():
 def test_the_kl_term_counts_on_the_answer_tokens_of_every_row():
     records = [record(0, "France", True), record(1, "Japan", False)]
     model, _, ids, rows = rows_of(records)
-    model = adapted(model, ids, QUICK)
+    model = adapted(model, ids.all, QUICK)
     batch = collate(columns(rows), 0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -397,8 +397,8 @@ def test_a_killed_run_continues_and_ends_like_an_unbroken_one(tmp_path, monkeypa
         return train_self_ref(model, tokenizer, toy(), replace(config, seed=seed), out, progress=False)
 
     unbroken = run(tmp_path / "whole")
-    bar = self_ref_trainer.Bar
-    monkeypatch.setattr(self_ref_trainer, "Bar", lambda steps: Killed())
+    bar = supervised.Bar
+    monkeypatch.setattr(supervised, "Bar", lambda steps, title: Killed())
     with pytest.raises(KeyboardInterrupt):
         train_self_ref(*tiny_model(), toy(), config, tmp_path / "broken")
     checkpoints = tmp_path / "broken" / "checkpoints"
@@ -407,7 +407,7 @@ def test_a_killed_run_continues_and_ends_like_an_unbroken_one(tmp_path, monkeypa
     (checkpoints / "checkpoint-7").mkdir()  # half-written: no state file
     with pytest.raises(ConfideError, match="other records or settings"):
         run(tmp_path / "broken", seed=1)
-    monkeypatch.setattr(self_ref_trainer, "Bar", bar)
+    monkeypatch.setattr(supervised, "Bar", bar)
     continued = run(tmp_path / "broken")
     assert not checkpoints.exists()
     for name, tensor in unbroken.model.state_dict().items():
@@ -418,7 +418,7 @@ def test_a_killed_run_continues_and_ends_like_an_unbroken_one(tmp_path, monkeypa
 def test_new_rows_learn_at_their_own_rate(rate, expected):
     model, _, ids, _ = rows_of(toy(4), tied=False)
     config = replace(QUICK, row_learning_rate=rate)
-    groups = optimizer(adapted(model, ids, config), config).param_groups
+    groups = optimizer(adapted(model, ids.all, config), config).param_groups
     assert [group["lr"] for group in groups] == [2e-2, expected]
     assert [len(group["params"]) for group in groups] == [2 * 3 * 2, 2], "A, B of q, k, v in 2 layers; rows"
 

@@ -47,16 +47,20 @@ def annotate(
 
     from confide.annotation import annotate as run
     from confide.annotation import split_questions
+    from confide.checkpoint import load_checkpoint
     from confide.cli.progress import progress_bar
     from confide.engines.transformers import TransformersEngine
     from confide.records import read_records
     from confide.tasks import load_task
     from confide.tasks.unanswerable import without_right_options
+    from confide.training.tagged import tagged_task
 
     loaded = load_task(task, limit=limit, seed=seed, data_dir=data_dir)
     if reject is not None:
         loaded = without_right_options(loaded, reject, seed)
     splits = split_questions(loaded.questions, by, seed)
+    if Path(model).is_dir() and load_checkpoint(Path(model)).statement == "tagged":
+        loaded = tagged_task(loaded)
     engine = TransformersEngine.load(model)
     with progress_bar("annotating") as progress:
         run(

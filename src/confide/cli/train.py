@@ -1,4 +1,4 @@
-"""``confide train``: the reader with its stack, or Self-REF."""
+"""``confide train``: the reader with its stack, Self-REF, or RLMF."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from confide.cli.app import with_config
+from confide.cli.train_rlmf import rlmf
 
 app = typer.Typer(no_args_is_help=True, help="Train a model to report its confidence.")
 Records = Annotated[Path, typer.Option(help="Annotated records with train and validation rows.")]
@@ -148,3 +149,4 @@ def self_ref(
 
 
 app.command("self-ref")(with_config(self_ref))
+app.command()(with_config(rlmf))

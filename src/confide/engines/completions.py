@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 CHUNK = 512
 """Positions whose logits over the whole vocabulary are held at once (100 MB at 50,000 tokens)."""
@@ -16,7 +18,8 @@ CHUNK = 512
 class Completion:
     """One answer: its text, its token ids without the closing token, log p and entropy (nats) at each of them.
 
-    ``end_logprob`` is log p of the closing token, None when the answer was cut.
+    ``end_logprob`` is log p of the closing token, None when the answer was cut; ``closed_by`` is the token that was
+    written there (not known of an answer that was given).
     """
 
     text: str
@@ -25,6 +28,7 @@ class Completion:
     entropies: list[float]
     end_logprob: float | None
     finish: str
+    closed_by: int | None = None
 
 
 def joined(head: Completion, tail: Completion, text: str) -> Completion:
@@ -36,6 +40,7 @@ def joined(head: Completion, tail: Completion, text: str) -> Completion:
         head.entropies + tail.entropies,
         tail.end_logprob,
         tail.finish,
+        tail.closed_by,
     )
 
 
@@ -60,17 +65,24 @@ def written(
     *,
     banned: Sequence[int],
     end_ids: Sequence[int],
+    grades: Sequence[int] = (),
     decode: Callable[[list[int]], str],
 ) -> list[Completion]:
-    """Completions from generated ``ids`` [batch, length] and the logits [batch, vocabulary] of each step."""
+    """Completions from generated ``ids`` [batch, length] and the logits [batch, vocabulary] of each step.
+
+    The graded tokens ``grades`` close an answer together: its end is as likely as any of them.
+    """
     # Step by step: a stack of all steps' logits would be held several times over.
     scores = [token_scores(logits, ids[:, step], banned) for step, logits in enumerate(steps)]
     logprobs = torch.stack([s[0] for s in scores], 1).tolist()
     entropies = torch.stack([s[1] for s in scores], 1).tolist()
     completions = []
-    for row, values, spread in zip(ids.tolist(), logprobs, entropies, strict=True):
+    for number, (row, values, spread) in enumerate(zip(ids.tolist(), logprobs, entropies, strict=True)):
         end = next((i for i, token in enumerate(row) if token in end_ids), None)
         kept = row[:end]
+        if end is not None and row[end] in grades:
+            logits = steps[end][number].float()
+            values[end] = float(logits[list(grades)].logsumexp(-1) - logits.logsumexp(-1))
         completions.append(
             Completion(
                 text=decode(kept),
@@ -79,6 +91,7 @@ def written(
                 entropies=[round(v, 5) for v in spread[: len(kept)]],
                 end_logprob=None if end is None else round(values[end], 5),
                 finish="length" if end is None else "stop",
+                closed_by=None if end is None else row[end],
             )
         )
     return completions
@@ -106,3 +119,12 @@ def measured(
         )
         start = stop + 1
     return completions
+
+
+def row_logits(head: Any, hidden: Tensor, rows: Sequence[int]) -> Tensor:
+    """Logits [..., len(rows)] of a few tokens in float32, whatever the precision of the output layer."""
+    wanted = list(rows)
+    bias = getattr(head, "bias", None)
+    return functional.linear(
+        hidden.float(), head.weight[wanted].float(), None if bias is None else bias[wanted].float()
+    )

@@ -25,15 +25,31 @@ def choose(engine: TransformersEngine, prompts: Sequence[list[int]], options: Se
 
     The closing token is not counted: that a model would end its turn says more of an option's form than of its truth.
     """
+    return [_choice(found, texts) for found, texts in zip(_measured(engine, prompts, options), options, strict=True)]
+
+
+def option_logprobs(
+    engine: TransformersEngine, prompts: Sequence[list[int]], options: Sequence[Sequence[str]]
+) -> list[list[float]]:
+    """Mean log p (nats a token) of every option of every prompt, as `choose` compares them."""
+    return [_means(found) for found in _measured(engine, prompts, options)]
+
+
+def _measured(
+    engine: TransformersEngine, prompts: Sequence[list[int]], options: Sequence[Sequence[str]]
+) -> list[list[Completion]]:
     repeated = [prompt for prompt, texts in zip(prompts, options, strict=True) for _ in texts]
     answers = [engine.encode_answer(text) for texts in options for text in texts]
-    _, measured = engine.forced(repeated, answers, measure=True)
-    rest = iter(measured)
-    return [_choice([next(rest) for _ in texts], texts) for texts in options]
+    rest = iter(engine.forced(repeated, answers, measure=True)[1])
+    return [[next(rest) for _ in texts] for texts in options]
+
+
+def _means(measured: Sequence[Completion]) -> list[float]:
+    return [round(sum(c.logprobs) / max(1, len(c.logprobs)), 5) for c in measured]
 
 
 def _choice(measured: Sequence[Completion], texts: Sequence[str]) -> Choice:
-    means = [round(sum(c.logprobs) / max(1, len(c.logprobs)), 5) for c in measured]
+    means = _means(measured)
     index = max(range(len(means)), key=means.__getitem__)
     best = measured[index]
     completion = replace(

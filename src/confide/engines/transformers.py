@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from confide.engines.completions import Completion, joined, measured, written
+from confide.engines.completions import Completion, joined, measured, row_logits, written
 from confide.engines.kept import POSITIONS, Kept
 from confide.engines.prefixes import crop, prefix_groups
-from confide.engines.sampling import Sampler
+from confide.engines.room import rows_at_once
+from confide.engines.sampling import Closer, Sampler
 from confide.errors import ConfideError
 from confide.models import load_model
-from confide.signals import encode_chat, encode_text, suppressed_ids, turn_end_id
+from confide.signals import encode_chat, encode_text, graded_ids, suppressed_ids, turn_end_id
 
 if TYPE_CHECKING:
     from confide.records import Record
@@ -50,11 +51,13 @@ class TransformersEngine:
             parameter.requires_grad_(False)  # the model is read, never changed
         eos = model.generation_config.eos_token_id
         self.turn_end = turn_end_id(tokenizer)
-        self.end_ids: list[int] = sorted({self.turn_end, *([eos] if isinstance(eos, int) else eos or [])})
+        self.grades = graded_ids(tokenizer)
+        """Graded tokens, where the model has them: each closes an answer and states a confidence in it."""
+        self.end_ids: list[int] = sorted({self.turn_end, *([eos] if isinstance(eos, int) else eos or []), *self.grades})
         # New tokens and the spare rows behind them: an answer never contains them, and they get no probability.
         ours = suppressed_ids(tokenizer)
         rows = model.get_output_embeddings().weight.shape[0]
-        self._banned = sorted({*ours, *range(len(tokenizer), rows)}) if ours else []
+        self._banned = sorted({*ours, *range(len(tokenizer), rows)}) if ours or self.grades else []
         self._prefixes: list[tuple[list[int], Any]] = []
 
     @classmethod
@@ -72,6 +75,16 @@ class TransformersEngine:
     def context(self) -> int:
         """The longest sequence that the model takes, in tokens."""
         return int(getattr(self.model.config, "max_position_embeddings", 1 << 20))
+
+    @property
+    def batch_size(self) -> int:
+        """Rows that a pass takes where nobody says otherwise (see `confide.engines.room`)."""
+        return rows_at_once(self.model, self.device)
+
+    def wait(self) -> None:
+        """Return when the device has done what it was given, so that what is timed next pays for itself alone."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     @property
     def blocks(self) -> Any:
@@ -121,6 +134,10 @@ class TransformersEngine:
             self._prefixes.append((prefix, cache))
         return groups
 
+    def forget_prefixes(self) -> None:
+        """Drop what `share_prefixes` keeps: the weights have moved since."""
+        self._prefixes = []
+
     def shared_prefix(self, prompts: Sequence[list[int]]) -> tuple[list[int], Any]:
         """The longest shared prefix that all ``prompts`` start with, and its cache (``([], None)`` for none)."""
         fitting = [
@@ -168,17 +185,41 @@ class TransformersEngine:
         return completions, sampled, self._keep(out.past_key_values, mask, completions, captured)
 
     @torch.no_grad()
-    def next_logits(self, prompts: Sequence[list[int]]) -> Tensor:
-        """Logits [batch, vocabulary] of the token after each prompt."""
+    def sample(
+        self, prompts: Sequence[list[int]], max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0
+    ) -> list[Completion]:
+        """One sampled completion a prompt; a prompt that comes several times in a row runs once."""
         ids, mask, cache = self._prefill(prompts)
+        return self._staged(ids, mask, cache, max_new_tokens, Sampler(temperature, seed, self.device))
+
+    @torch.no_grad()
+    def next_logits(
+        self, prompts: Sequence[list[int]], tails: Sequence[list[int]] | None = None, *, rows: Sequence[int] = ()
+    ) -> Tensor:
+        """Logits [batch, vocabulary] of the token after each prompt and its tail; those of ``rows`` in float32.
+
+        A prompt that comes several times in a row, with different tails, runs once.
+        """
+        ids, mask, cache = self._prefill(prompts)
+        tails = tails or [[] for _ in prompts]
+        lengths = torch.tensor([len(tail) for tail in tails], device=self.device)
+        width = max(map(len, tails))
+        more = torch.tensor([[*tail, *[self.turn_end] * (width - len(tail))] for tail in tails], device=self.device)
+        fed = torch.cat([ids[:, -1:], more.to(ids.dtype)], 1)
+        full = torch.cat([mask, (torch.arange(width, device=self.device) < lengths[:, None]).to(mask.dtype)], 1)
         out = self._body(
-            input_ids=ids[:, -1:],
-            attention_mask=mask,
-            position_ids=mask.sum(1, keepdim=True) - 1,
+            input_ids=fed,
+            attention_mask=full,
+            position_ids=full.cumsum(1).sub(1)[:, -(width + 1) :],
             past_key_values=cache,
             use_cache=True,
         )
-        return self.model.get_output_embeddings()(out.last_hidden_state[:, -1]).float()
+        last = out.last_hidden_state[torch.arange(len(tails), device=self.device), lengths]
+        head = self.model.get_output_embeddings()
+        logits: Tensor = head(last).float()
+        if rows:
+            logits[:, list(rows)] = row_logits(head, last, rows)
+        return logits
 
     @torch.no_grad()
     def forced(
@@ -195,14 +236,12 @@ class TransformersEngine:
         """
         length = max(len(a) for a in answers)
         ids, mask, cache = self._prefill(prompts)
-        tail = torch.full((len(answers), length + 1), self.turn_end, device=self.device)
-        tail_mask = torch.zeros((len(answers), length + 1), dtype=mask.dtype, device=self.device)
-        tail[:, 0] = ids[:, -1]
-        tail_mask[:, 0] = 1
-        for row, answer in enumerate(answers):
-            tail[row, 1 : 1 + len(answer)] = torch.tensor(answer, dtype=torch.long, device=self.device)
-            tail_mask[row, 1 : 1 + len(answer)] = 1
-        full = torch.cat([mask[:, :-1], tail_mask], 1)
+        padded = [[*answer, *[self.turn_end] * (length - len(answer))] for answer in answers]
+        given = torch.tensor(padded, dtype=torch.long, device=self.device).view(len(answers), length)
+        lengths = torch.tensor([len(answer) for answer in answers], device=self.device)
+        tail = torch.cat([ids[:, -1:], given], 1)
+        inside = torch.arange(length, device=self.device)[None] < lengths[:, None]
+        full = torch.cat([mask, inside.to(mask.dtype)], 1)
         positions = full.cumsum(1).sub(1).clamp(min=0)[:, -(length + 1) :]
         with self._captured(layers) as captured:
             out = self._body(
@@ -305,7 +344,7 @@ class TransformersEngine:
             temperature=None,
             top_p=None,
             top_k=None,
-            logits_processor=[sampler] if sampler else None,
+            logits_processor=[sampler] if sampler else [Closer(self.grades)] if self.grades else None,
             eos_token_id=self.end_ids,
             pad_token_id=self.turn_end,
             suppress_tokens=self._banned or None,
@@ -341,6 +380,7 @@ class TransformersEngine:
             out.sequences[:, start:],
             banned=self._banned,
             end_ids=self.end_ids,
+            grades=self.grades,
             decode=self.decode,
         )
 
@@ -356,7 +396,7 @@ class TransformersEngine:
         answer_mask = (torch.arange(longest, device=self.device)[None] < lengths[:, None]).to(mask.dtype)
         full = torch.cat([mask, answer_mask], 1)
         states = {}
-        rows = torch.arange(len(completions))
+        rows = torch.arange(len(completions), device=self.device)
         weights = torch.cat([torch.zeros_like(answer_mask[:, :1]), answer_mask], 1)[..., None]
         for layer, pieces in captured.items():
             steps = torch.cat(pieces, 1)[:, : longest + 1].float()

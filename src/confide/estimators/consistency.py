@@ -31,9 +31,8 @@ class ModelJudge:
 
     PROMPT = "Question: {}\nAnswer A: {}\nAnswer B: {}\nDo both answers mean the same? Answer Yes or No."
 
-    def __init__(self, engine: TransformersEngine, batch_size: int = 32):
+    def __init__(self, engine: TransformersEngine):
         self.engine = engine
-        self.batch_size = batch_size
         self.tokens = 0
         self.seconds = 0.0
 
@@ -47,7 +46,7 @@ class ModelJudge:
         prompts = [engine.encode([Message(role="user", content=text)]) for text in texts]
         groups = engine.share_prefixes(prompts)
         same = [False] * len(prompts)
-        for picked in group_batches(groups, [len(prompt) for prompt in prompts], self.batch_size):
+        for picked in group_batches(groups, [len(prompt) for prompt in prompts], engine.batch_size):
             logits = engine.next_logits([prompts[i] for i in picked])
             for i, agrees in zip(picked, (logits[:, yes] > logits[:, no]).tolist(), strict=True):
                 same[i] = agrees

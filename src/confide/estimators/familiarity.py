@@ -26,20 +26,29 @@ def answer_key(record: Record) -> str:
 
 @dataclass(frozen=True)
 class AnswerFamiliarity:
-    """n / (n + half): n training rows gave this answer."""
+    """n / (n + half): n training rows gave this answer; what is left to 1 counts as familiar by ``openness``.
+
+    Where answers hardly ever come twice (phrases, numbers), one that training never gave is no news: the learned
+    readout was fitted and judged on such answers alone, and can hold no prior over them.
+    """
 
     counts: dict[str, int]
     half: float = 1.0
+    openness: float = 0.0
 
     @classmethod
-    def fit(cls, keys: Sequence[str], half: float = 1.0) -> AnswerFamiliarity:
+    def fit(cls, keys: Sequence[str], half: float = 1.0, openness: float = 0.0) -> AnswerFamiliarity:
         """Count the answers of training rows."""
-        return cls(dict(Counter(keys)), half)
+        return cls(dict(Counter(keys)), half, openness)
 
     def predict(self, keys: Sequence[str]) -> Floats:
-        """Familiarity [n] in [0, 1); 0 for an answer that training never gave."""
-        n = np.array([self.counts.get(key, 0) for key in keys], dtype=np.float64)
-        return n / (n + self.half)
+        """Familiarity [n] in [0, 1]; ``openness`` for an answer that training never gave."""
+        return self.of_counts(np.array([self.counts.get(key, 0) for key in keys], dtype=np.float64))
+
+    def of_counts(self, n: Floats) -> Floats:
+        """Familiarity [n] of answers that training gave so many times."""
+        known = n / (n + self.half)
+        return known + (1 - known) * self.openness
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,13 @@ def yes_shares(
     records: Sequence[Record],
     prompts: Sequence[int],
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[NDArray[np.float64], float, float]:
-    """Share of yes [n, len(PROMPTS)] (NaN for prompts not asked), tokens read and seconds used a record."""
+    """Share of yes [n, len(PROMPTS)] (NaN for prompts not asked), tokens read and seconds used a record.
+
+    ``batch_size`` None takes the engine's own.
+    """
     shares = np.full((len(records), len(PROMPTS)), np.nan)
     began, tokens, done = time.monotonic(), 0, 0
     for number in prompts:
@@ -57,7 +60,7 @@ def yes_shares(
         asked = [engine.encode(dialogue(record, text)) for record in records]
         check_context({record.id: prompt for record, prompt in zip(records, asked, strict=True)}, 1, engine.context)
         groups = engine.share_prefixes(asked)
-        for picked in group_batches(groups, [len(prompt) for prompt in asked], batch_size):
+        for picked in group_batches(groups, [len(prompt) for prompt in asked], batch_size or engine.batch_size):
             some = [asked[i] for i in picked]
             logits = engine.next_logits(some)[:, ids]
             shares[picked, number] = torch.sigmoid(logits[:, 0] - logits[:, 1]).cpu().numpy()

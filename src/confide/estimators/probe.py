@@ -23,6 +23,9 @@ Floats = NDArray[np.float64]
 NETWORK_ROWS = 30
 """Right and wrong training rows that a network needs before it is tried."""
 
+PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+"""What a linear probe's C is chosen from."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -193,7 +196,7 @@ def candidate_views(depth: int, positions: Sequence[str] = ("prompt_end", "answe
     """Views for a model of ``depth`` layers, to choose from on validation rows."""
     spreads = ((0.4, 0.8), (0.4, 0.6, 0.8, 1.0))
     layers = {tuple(sorted({max(1, round(share * depth)) for share in spread})) for spread in spreads}
-    return [View(chosen, tuple(positions), C) for chosen in sorted(layers) for C in (1e-4, 3e-4, 1e-3)]
+    return [View(chosen, tuple(positions), C) for chosen in sorted(layers) for C in PENALTIES]
 
 
 def best_probe(probes: Sequence[Probe], held: States, validation: Sequence[Record]) -> Probe:

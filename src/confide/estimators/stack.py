@@ -4,11 +4,14 @@ Three small logistic models, mixed by familiarity. Where answer and question are
 together with everything the engine knows for free. Where the answer is new, a learned readout carries a prior
 over other answers, so only the free signals count, as training rows of the same kind weigh them. Where the
 question is of a new kind, even that weighing is foreign ground: only the answer's own probability is left, and
-the ranking is exactly that of ``logprob_sum``.
+the ranking is exactly that of ``logprob_sum``, or of ``option_probability`` where the answer was chosen among
+options. Answers that came about in a way that training never saw (chosen where it had written ones, or the other way
+round) are such ground whatever the question: their features mean something else.
 
     P = q · (a · familiar + (1 − a) · new_answer) + (1 − q) · new_question
 
-with q the familiarity of the question and a that of the answer. The probe's values that the first model is
+with q the familiarity of the question and a that of the answer (where training answers hardly ever come twice, a new
+one is nothing unfamiliar). The probe's values that the first model is
 fitted on are out of fold (folds by entity), so no row is judged by a probe that saw it.
 """
 
@@ -50,8 +53,8 @@ class Reading:
 class Stack:
     """A fitted stack; `Stack.fit` makes one.
 
-    ``options`` tells whether the training answers were chosen by likelihood: their probability among the options
-    is then a feature too.
+    ``options`` tells whether training held answers chosen by likelihood: their probability among the options is then
+    a feature too; ``written``, whether it held answers that were written.
     """
 
     probe: Probe
@@ -62,6 +65,7 @@ class Stack:
     new_question: Logistic
     ungated: Logistic
     options: bool = False
+    written: bool = True
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -88,21 +92,20 @@ class Stack:
             seen[held] = [counts.get(key, 0) * folds / (folds - 1) for key in keys[held]]
         options = any(record.option_logprobs for record in records)
         free, probability = free_matrix(records, options), probability_matrix(records)
-        answers = AnswerFamiliarity.fit(keys.tolist())
+        # The share of answers that no other fold gave, squared: a mostly closed set of answers counts as closed.
+        answers = AnswerFamiliarity.fit(keys.tolist(), openness=float(np.mean(seen == 0)) ** 2)
         return cls(
             probe=Probe.fit_features(view, features, right),
             answers=answers,
             questions=QuestionFamiliarity.fit(
                 question_layer, prompt_states(states, question_layer), clusters.tolist(), seed
             ),
-            # Where no answer ever comes twice there is nothing familiar, and the weights would all be 0.
-            familiar=Logistic.fit(
-                _familiar(z, seen, free), right, seen / (seen + answers.half) if seen.any() else None
-            ),
+            familiar=Logistic.fit(_familiar(z, seen, free), right, answers.of_counts(seen)),
             new_answer=Logistic.fit(free, right),
             new_question=_rising(probability, right),
             ungated=Logistic.fit(np.column_stack([z, free]), right),
             options=options,
+            written=not all(record.option_logprobs for record in records),
         )
 
     def read(self, states: States, records: Sequence[Record]) -> Reading:
@@ -111,7 +114,8 @@ class Stack:
         keys = [answer_key(record) for record in records]
         seen = np.array([self.answers.counts.get(key, 0) for key in keys], dtype=np.float64)
         a = self.answers.predict(keys)
-        q = self.questions.predict(prompt_states(states, self.questions.layer))
+        met = [self.options if record.option_logprobs else self.written for record in records]
+        q = self.questions.predict(prompt_states(states, self.questions.layer)) * np.array(met, dtype=np.float64)
         on_ground = a * self.familiar.predict(_familiar(z, seen, free)) + (1 - a) * self.new_answer.predict(free)
         off_ground = self.new_question.predict(probability_matrix(records))
         # Without token probabilities there is nothing to stack: not available, never a guess.
@@ -133,8 +137,10 @@ class Stack:
             "question_layer": self.questions.layer,
             "ramps": self.questions.ramps,
             "half": self.answers.half,
+            "openness": self.answers.openness,
             "answers": self.answers.counts,
             "options": self.options,
+            "written": self.written,
         }
         arrays: dict[str, NDArray[Any]] = {
             "questions.mean": self.questions.mean,
@@ -154,10 +160,11 @@ class Stack:
 
         return cls(
             Probe.from_arrays(about, part("probe")),
-            AnswerFamiliarity(dict(about["answers"]), about["half"]),
+            AnswerFamiliarity(dict(about["answers"]), about["half"], about.get("openness", 0.0)),
             QuestionFamiliarity(about["question_layer"], ramps=_pairs(about["ramps"]), **part("questions")),
             **{name: Logistic.from_arrays(part(name)) for name in _MODELS},
             options=bool(about.get("options", False)),  # older checkpoints do not say
+            written=bool(about.get("written", True)),
         )
 
 

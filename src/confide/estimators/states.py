@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from confide.annotation import check_context
+from confide.engines.options import option_logprobs
 from confide.engines.prefixes import group_batches
 from confide.engines.transformers import POSITIONS, Completion, Kept, TransformersEngine
 from confide.records import Record
@@ -48,7 +49,7 @@ def closed_answers(
     *,
     room: int = 1,
     measure: bool = False,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Batch]:
     """Force every record's answer, in batches that share a prompt's start; answers to one prompt share its pass.
@@ -57,6 +58,7 @@ def closed_answers(
         layers: decoder layers (1 = the first) whose states ``Batch.kept`` holds.
         room: tokens that will be fed after the answer (the closing one counts).
         measure: also give log p and entropy of the answers' tokens.
+        batch_size: rows a pass; by default the engine's own.
 
     Raises:
         ConfideError: records that do not fit the context, counted and named, before any pass.
@@ -70,7 +72,7 @@ def closed_answers(
     # Answers to one prompt stay together, so that it runs once.
     lengths = [(len(p) + longest[tuple(p)], p, len(a)) for p, a in spans]
     done = 0
-    for picked in group_batches(groups, lengths, batch_size):
+    for picked in group_batches(groups, lengths, batch_size or engine.batch_size):
         prompts, answers = zip(*(spans[i] for i in picked), strict=True)
         yield Batch(picked, *engine.forced(prompts, answers, layers=layers, measure=measure))
         done += len(picked)
@@ -92,7 +94,7 @@ def collect(
     records: Sequence[Record],
     layers: Sequence[int],
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     room: int = 1,
     reader: Callable[[Kept], NDArray[np.float64]] | None = None,
     progress: Progress | None = None,
@@ -117,11 +119,25 @@ def collect(
 
 
 def measured_records(engine: TransformersEngine, records: Sequence[Record]) -> list[Record]:
-    """Copies of ``records`` with the token scores that this engine gives their answers."""
-    found = list(records)
+    """Copies of ``records`` with the token scores that this engine gives their answers and their options."""
+    found = measured_options(engine, records)
     for batch in closed_answers(engine, records, measure=True):
         for i, completion in zip(batch.rows, batch.completions, strict=True):
-            found[i] = measured_record(records[i], completion)
+            found[i] = measured_record(found[i], completion)
+    return found
+
+
+def measured_options(engine: TransformersEngine, records: Sequence[Record]) -> list[Record]:
+    """``records``, those with ``option_logprobs`` ([] counts) copied with what this engine gives their options."""
+    found = list(records)
+    rows = [i for i, record in enumerate(records) if record.option_logprobs is not None and record.choices]
+    prompts = [engine.encode(records[i].messages) for i in rows]
+    most = max((len(records[i].choices or []) for i in rows), default=1)
+    groups = engine.share_prefixes(prompts)
+    for picked in group_batches(groups, [len(prompt) for prompt in prompts], max(1, engine.batch_size // most)):
+        texts = [records[rows[i]].choices or [] for i in picked]
+        for i, values in zip(picked, option_logprobs(engine, [prompts[i] for i in picked], texts), strict=True):
+            found[rows[i]] = records[rows[i]].model_copy(update={"option_logprobs": values})
     return found
 
 

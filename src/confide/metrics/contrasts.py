@@ -16,7 +16,12 @@ from confide.metrics.sources import AT, NO_RIVALS, OTHER, SWAPPED, family
 FOLDS = 5
 
 OVER = ("answer_only", "logprob_sum")
-"""What a learned source must add to: a prior over answers, and the probability of the answer."""
+"""What a learned source must add to: a prior over answers, and the probability of the answer.
+
+Where all answers were chosen among options, the probability among these too.
+"""
+
+OPTION = "option_probability"
 
 
 def contrasts(rows: Rows, bootstrap: Bootstrap) -> dict[str, dict[str, Any]]:
@@ -100,15 +105,17 @@ def _improves(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
     """Does a source say more than the prior over answers and the answer's probability together?
 
     Two logistic models are fitted on the evaluated rows, each row predicted by a fit on other entities
-    (`FOLDS` folds): one on logit(answer_only) and log(logprob_sum), one on these and logit(source), standardised,
-    with scikit-learn's default penalty. The value is the first one's mean log loss minus the second one's, with
-    the bootstrap's interval over entities; it does not cover the fits' own chance.
+    (`FOLDS` folds): one on logit(answer_only) and log(logprob_sum) (log(option_probability) too, see `OVER`), one on
+    these and logit(source), standardised, with scikit-learn's default penalty. The value is the first one's mean log
+    loss minus the second one's, with the bootstrap's interval over entities; it does not cover the fits' own chance.
     """
-    notes: dict[str, Any] = {"over": list(OVER), "folds": FOLDS, "sources": {}}
+    chosen = OPTION in rows.sources and bool(np.isfinite(rows.confidence(OPTION)).all())
+    over = [*OVER, *([OPTION] if chosen else [])]
+    notes: dict[str, Any] = {"over": over, "folds": FOLDS, "sources": {}}
     if absent := [source for source in OVER if source not in rows.sources]:
         return control("not checked", f"needs {' and '.join(absent)}", **notes)
-    prior, logs = (rows.confidence(source) for source in OVER)
-    base = np.column_stack([_logit(prior), _log(logs)])
+    prior, *logs = (rows.confidence(source) for source in over)
+    base = np.column_stack([_logit(prior), *map(_log, logs)])
     rng = np.random.default_rng(bootstrap.seed)
     fold = (rng.permutation(bootstrap.clusters) % FOLDS)[bootstrap.index]
     found: dict[str, dict[str, Any]] = {}
@@ -130,7 +137,7 @@ def _improves(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
     better = [source for source, entry in found.items() if entry["low"] is not None and entry["low"] > 0]
     return control(
         "ok" if better else "warning",
-        f"{len(better)} of {some(len(found), 'source')} improve log loss over {' + '.join(OVER)}"
+        f"{len(better)} of {some(len(found), 'source')} improve log loss over {' + '.join(over)}"
         + (f": {', '.join(better)}" if better else ""),
         **(notes | {"sources": found}),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "learned": ("stack", "reader", "self_ref", "graded", "probe", "p_true_trained"),
+    "learned": ("stack", "reader", "self_ref", "graded", "tagged", "f_pred", "probe", "p_true_trained"),
     "asked": ("p_true", "verbalized"),
     "sampled": ("self_consistency", "semantic_entropy"),
     "outside": ("verifier",),

@@ -18,14 +18,18 @@ UNMEASURED: dict[str, Any] = {"logprobs": [], "entropies": [], "end_logprob": No
 
 
 def unmeasured(record: Record) -> Record:
-    """A copy without token scores: whoever reads the answer measures its own."""
-    return record.model_copy(update=UNMEASURED | {"option_logprobs": None})
+    """A copy without token scores: whoever reads the answer measures its own.
+
+    Options that were scored keep an empty list, which says that they are to be scored again.
+    """
+    return record.model_copy(update=UNMEASURED | {"option_logprobs": None if record.option_logprobs is None else []})
 
 
 def swapped(records: Sequence[Record], seed: int = 0) -> list[Record | None]:
     """The same answers, each with the question of another record of its domain that has another reference.
 
-    None where the domain holds no such record.
+    An answer that was chosen among options keeps them: they are as foreign to the question as it is. None where the
+    domain holds no such record.
     """
     rng = np.random.default_rng(seed)
     domains: dict[str, list[Record]] = defaultdict(list)
@@ -39,7 +43,8 @@ def swapped(records: Sequence[Record], seed: int = 0) -> list[Record | None]:
         other = next((o for o in turned if o.reference != record.reference and o.messages != record.messages), None)
         update: dict[str, Any] = {"id": f"{record.id}#swapped", "samples": None}
         if other is not None:
-            update |= {"messages": other.messages, "choices": other.choices}
+            update |= {"messages": other.messages}
+            update |= {"choices": other.choices} if record.option_logprobs is None else {}
         found.append(None if other is None else unmeasured(record).model_copy(update=update))
     return found
 

@@ -55,6 +55,7 @@ def read_answers(
                 for i, completion in zip(batch.rows, batch.completions, strict=True):
                     found[i] = found[i] if found[i].logprobs else measured_record(found[i], completion)
             some = [found[i] for i in batch.rows]
+            engine.wait()
             if layers:
                 began = time.monotonic()
                 states = States(layers, closing_states(engine, batch.kept, layers))

@@ -17,7 +17,18 @@ from confide.metrics.sources import OTHER, SWAPPED, auxiliary
 from confide.policies.calibrators import MIN_ROWS, PlattCalibrator
 from confide.records import Cost, Record
 from confide.scoring.answers import SampledAnswers, sampled_answers, swapped, unmeasured
-from confide.scoring.sources import ASKED, FLOORS, MEASURED, OUTSIDE, POSITIONED, READ, SAMPLED, TEXT, check_sources
+from confide.scoring.sources import (
+    ASKED,
+    FLOORS,
+    MEASURED,
+    OUTSIDE,
+    POSITIONED,
+    READ,
+    SAMPLED,
+    STATED,
+    TEXT,
+    check_sources,
+)
 from confide.training.rows import check_answered_by, check_labels
 
 if TYPE_CHECKING:
@@ -88,6 +99,11 @@ def score(
             began = time.monotonic()
             verdicts = np.asarray(model.verdicts(sheet.new))
             sheet.fill("self_ref", verdicts, sheet.cost(1, time.monotonic() - began), by_model=True)
+        if stated := [source for source in sources if source in STATED]:
+            from confide.scoring.stated import read_stated
+
+            for source, (values, cost) in read_stated(model, sheet.new, stated, progress=progress).items():
+                sheet.fill(source, values, cost, by_model=True)
         for source in ASKED:
             if source in sources:
                 values, cost = _asked(source, model.engine, sheet.new, progress)
@@ -155,13 +171,15 @@ def _read(
     measured = [source for source in sources if source in MEASURED]
     if not learned and not (measured and (options.other_model or options.samples or options.controls)):
         return
+    from confide.estimators.states import measured_options
     from confide.scoring.reading import read_answers
 
     new, tested = sheet.new, sheet.tested
-    own = [unmeasured(record) for record in new] if options.other_model else new
+    own = measured_options(model.engine, [unmeasured(r) for r in new]) if options.other_model else new
     sampled = sampled_answers([own[i] for i in tested]) if options.samples else SampledAnswers()
     exchanged = swapped([own[i] for i in tested], options.seed) if options.controls else []
-    rows, turned = [i for i, r in zip(tested, exchanged, strict=False) if r], [r for r in exchanged if r]
+    rows = [i for i, r in zip(tested, exchanged, strict=False) if r]
+    turned = measured_options(model.engine, [r for r in exchanged if r])
     reading = read_answers(
         model, [*own, *turned, *sampled.records], [*learned, *measured], progress=progress
     )  # fmt: skip

@@ -26,12 +26,15 @@ READ = (*STATE, *POSITIONED, *ASK)
 MEASURED = tuple(name for name in FREE if name != "answer_length")
 """Free sources that a pass over given answers measures anew."""
 
+STATED = ("graded", "tagged", "f_pred")
+"""What a model trained to state its confidence says of an answer, and how it judges that (`confide train rlmf`)."""
+
 ASKED = ("p_true", "verbalized")
 SAMPLED = ("self_consistency", "semantic_entropy")
 OUTSIDE = ("verifier",)
 TEXT = ("question_only", "answer_only", "answer_only_table")
 FLOORS = ("constant", "shuffled")
-SOURCES = (*READ, "self_ref", *ASKED, *OUTSIDE, *SAMPLED, OPTION, *FREE, *TEXT, *FLOORS)
+SOURCES = (*READ, "self_ref", *STATED, *ASKED, *OUTSIDE, *SAMPLED, OPTION, *FREE, *TEXT, *FLOORS)
 
 SLOW = ("verbalized",)
 """Sources that generate for every row: in ``all``, not in ``standard``."""
@@ -57,7 +60,8 @@ def available(
         found += [*checkpoint.probes, *checkpoint.compared]
         found += ["reader"] if checkpoint.reader else []
         found += ["self_ref"] if checkpoint.method == "self_ref" else []
-        found += ASKED if "validation" in splits and checkpoint.method != "self_ref" else ()
+        found += [checkpoint.statement, "f_pred"] if checkpoint.statement else []
+        found += ASKED if "validation" in splits and checkpoint.method not in ("self_ref", "graded") else ()
     return [name for name in SOURCES if (name in found or name in FLOORS) and (slow or name not in SLOW)]
 
 

@@ -8,13 +8,59 @@ same numbers as the plain way at a fraction of the cost.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from confide.engines.completions import row_logits
+
 Batch = dict[str, Tensor]
+
+
+def option(default: Any, help: str) -> Any:
+    """A field of a training configuration."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """How rows are trained on. Rank, learning rate and warm-up are those of Self-REF's paper."""
+
+    rank: int = option(8, "Rank of the low-rank weights.")
+    alpha: int = option(16, "Scale of the low-rank weights (alpha / rank).")
+    learning_rate: float = option(1e-4, "Learning rate of the low-rank weights.")
+    row_learning_rate: float | None = option(1e-3, "Learning rate of the new rows; None: the same.")
+    epochs: int = option(3, "Passes over the rows.")
+    batch_size: int = option(8, "Rows a step.")
+    warmup_steps: int = option(200, "Warm-up steps, at most a tenth of all steps.")
+    weight_decay: float = option(0.0, "Weight decay.")
+    kl_weight: float = option(0.0, "Weight of the KL divergence to the base on answer tokens; 0 is off.")
+    save_steps: int = option(50, "Steps between checkpoints from which a killed run continues.")
+    seed: int = option(0, "Seed of the row order and of the low-rank weights.")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training sequence: a prompt, an answer, and what follows it.
+
+    ``labels`` are the tokens to learn, −100 elsewhere; ``answer`` is the answer's span in ``input_ids``; ``context``
+    tells which rows start alike.
+    """
+
+    id: str
+    input_ids: list[int]
+    labels: list[int]
+    answer: tuple[int, int]
+    context: str = ""
+
+    @property
+    def answer_mask(self) -> list[int]:
+        """1 on the answer's tokens, 0 elsewhere."""
+        start, end = self.answer
+        return [int(start <= index < end) for index in range(len(self.input_ids))]
 
 
 def collate(rows: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> Batch:
@@ -78,15 +124,6 @@ def logits_at(model: Any, batch: Mapping[str, Tensor], positions: Tensor, rows: 
             hook.remove()
     logits: Tensor = out.logits[0].float()
     return logits
-
-
-def row_logits(head: Any, hidden: Tensor, rows: Sequence[int]) -> Tensor:
-    """Logits [..., len(rows)] of a few tokens in float32, whatever the precision of the output layer."""
-    wanted = list(rows)
-    bias = getattr(head, "bias", None)
-    return functional.linear(
-        hidden.float(), head.weight[wanted].float(), None if bias is None else bias[wanted].float()
-    )
 
 
 def batches(keys: Sequence[tuple[str, int]], batch_size: int) -> Iterator[list[int]]:

@@ -19,7 +19,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from confide.errors import ConfideError
 from confide.files import locked, read_text, write_text
 from confide.records import Record
 from confide.signals import CONFIDENCE, TokenIds, add_to, turn_end_id
-from confide.training.labelled import context
+from confide.training.labelled import Row, SupervisedConfig, context, option
 from confide.training.self_ref_reading import (
     Emission,
     answer_ids,
@@ -60,49 +60,13 @@ __all__ = [
 RATIOS = (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5)  # unconfident : confident, as in the paper's appendix C
 
 
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass(frozen=True)
-class SelfRefConfig:
-    """How to train Self-REF. Rank, learning rate and warm-up are the paper's."""
+class SelfRefConfig(SupervisedConfig):
+    """How to train Self-REF, on top of how rows are trained on."""
 
-    rank: int = _option(8, "Rank of the low-rank weights on q, k and v.")
-    alpha: int = _option(16, "Scale of the low-rank weights (alpha / rank).")
-    learning_rate: float = _option(1e-4, "Learning rate of the low-rank weights.")
-    row_learning_rate: float | None = _option(1e-3, "Learning rate of the new rows; None: the same.")
-    epochs: int = _option(3, "Passes over the rows.")
-    batch_size: int = _option(8, "Rows a step.")
-    warmup_steps: int = _option(200, "Warm-up steps, at most a tenth of all steps.")
-    weight_decay: float = _option(0.0, "Weight decay.")
-    ratio: float | None = _option(None, "Unconfident rows per confident row, such as 0.5; natural if unset.")
-    kl_weight: float = _option(0.0, "Weight of the KL divergence to the base on answer tokens; 0 is off.")
-    mask_wrong_answers: bool = _option(True, "No gradient on the tokens of wrong answers.")
-    max_rows: int | None = _option(None, "Train on at most this many rows.")
-    save_steps: int = _option(50, "Steps between checkpoints from which a killed run continues.")
-    seed: int = _option(0, "Seed of the row order and of the low-rank weights.")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One training sequence: prompt, answer, verdict and, unless the answer was cut, the end of the turn.
-
-    ``answer`` is the answer's span in ``input_ids``; ``context`` tells which rows start alike.
-    """
-
-    id: str
-    input_ids: list[int]
-    labels: list[int]
-    answer: tuple[int, int]
-    correct: bool
-    context: str = ""
-
-    @property
-    def answer_mask(self) -> list[int]:
-        """1 on the answer's tokens, 0 elsewhere."""
-        start, end = self.answer
-        return [int(start <= index < end) for index in range(len(self.input_ids))]
+    ratio: float | None = option(None, "Unconfident rows per confident row, such as 0.5; natural if unset.")
+    mask_wrong_answers: bool = option(True, "No gradient on the tokens of wrong answers.")
+    max_rows: int | None = option(None, "Train on at most this many rows.")
 
 
 @dataclass(frozen=True)
@@ -150,7 +114,6 @@ def build_rows(
                 input_ids=prompt + answer + end,
                 labels=[-100] * len(prompt) + ([-100] * len(answer) if masked else answer) + end,
                 answer=(len(prompt), len(prompt) + len(answer)),
-                correct=record.correct,
                 context=context(record.messages),
             )
         )
@@ -224,7 +187,7 @@ def train_self_ref(
             "training_data_sha256": _data_sha256(rows),
             "versions": {p: version(p) for p in ("confide", "torch", "transformers", "peft", "trl")},
         }
-        _save(result.model, tokenizer, out, about)
+        save_model(result.model, tokenizer, out, about)
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return result
 
@@ -313,23 +276,39 @@ def _fit(
     checkpoints = out / "checkpoints"
     run = {"data": _data_sha256(rows), "config": asdict(config), "base_model": name}
     same_run(checkpoints / "run.json", run)
-    from confide.training.self_ref_trainer import fit
+    from confide.training.supervised import fit
 
     start = time.perf_counter()
-    model, losses = fit(model, tokenizer, rows, ids, config, checkpoints, progress)
+    model, losses = fit(model, tokenizer, rows, ids.all, config, checkpoints, progress)
     seconds = time.perf_counter() - start
     result = SelfRefResult(out, model, tokenizer, ids, right, wrong, losses, seconds, seconds / config.epochs)
     return result, rows
 
 
 def same_run(path: Path, run: dict[str, Any]) -> None:
-    """Note what a folder's checkpoints belong to; `ConfideError` when they belong to another run."""
-    if path.exists() and json.loads(read_text(path)) != run:
+    """Note what a folder's checkpoints belong to; `ConfideError` naming the keys when they belong to another run."""
+    if path.exists() and (known := json.loads(read_text(path))) != json.loads(json.dumps(run)):
+        keys = ", ".join(different(known, run))
         raise ConfideError(
-            f"{path.parent} holds checkpoints of a run with other records or settings: "
-            "remove it or choose another output folder"
+            f"{path.parent} holds a run with other records or settings ({keys}): remove it or choose another folder"
         )
     write_text(path, json.dumps(run))
+
+
+def different(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
+    """The keys, dotted, whose values differ between two nested dictionaries.
+
+    >>> different({"config": {"rank": 8, "seed": 0}}, {"config": {"rank": 4, "seed": 0}, "base": "m"})
+    ['base', 'config.rank']
+    """
+    found = []
+    for key in sorted({*a, *b}):
+        one, other = a.get(key), b.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += different(one, other, f"{prefix}{key}.")
+        elif one != other:
+            found.append(prefix + key)
+    return found
 
 
 def _split(records: Sequence[Record], split: str) -> list[Record]:
@@ -374,7 +353,7 @@ def _verdict_numbers(values: Sequence[float], correct: Sequence[bool]) -> dict[s
     }
 
 
-def _save(model: Any, tokenizer: Any, out: Path, about: dict[str, Any]) -> None:
+def save_model(model: Any, tokenizer: Any, out: Path, about: dict[str, Any]) -> None:
     """Write the checkpoint beside its place, then move it in: ``confide.json`` comes last."""
     (out / "confide.json").unlink(missing_ok=True)
     half_done = out / ".saving"

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from confide.engines.completions import row_logits
 from confide.errors import ConfideError
 from confide.records import Message, Record
 from confide.signals import CONFIDENCE, TokenIds, encode_chat, encode_text, suppressed_ids, turn_end_id
-from confide.training.labelled import batches, collate, context, logits_at, row_logits, to
+from confide.training.labelled import batches, collate, context, logits_at, to
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Self-REF's training step on TRL and PEFT: the loss, the adapter, the order of rows, progress."""
+"""Supervised training on TRL and PEFT, of Self-REF and of graded statements: loss, adapter, order of rows, progress."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -20,11 +20,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from confide.errors import ConfideError
-from confide.signals import TokenIds
-from confide.training.labelled import collate, logits_at
-
-if TYPE_CHECKING:
-    from confide.training.self_ref import Row, SelfRefConfig
+from confide.training.labelled import Row, SupervisedConfig, collate, logits_at
 
 # What attention's query, key and value projections are called; the first set that a model has is adapted.
 PROJECTIONS = (
@@ -90,14 +86,18 @@ def fit(
     model: Any,
     tokenizer: Any,
     rows: Sequence[Row],
-    ids: TokenIds,
-    config: SelfRefConfig,
+    new_ids: Sequence[int],
+    config: SupervisedConfig,
     checkpoints: Path,
     progress: bool,
+    *,
+    title: str = "self-ref",
+    whole: bool = False,
 ) -> tuple[Any, list[float]]:
     """Train an adapter on ``rows`` and merge it; returns the model and the losses logged on the way.
 
-    Continues from the last whole checkpoint in ``checkpoints``.
+    ``new_ids`` are the vocabulary rows to train beside it (none: the vocabulary stays). ``whole`` adapts every linear
+    layer, not queries, keys and values alone. Continues from the last whole checkpoint in ``checkpoints``.
     """
     dataset = Dataset.from_list(
         [{"input_ids": row.input_ids, "labels": row.labels, "answer": row.answer_mask} for row in rows]
@@ -107,7 +107,7 @@ def fit(
     pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
     # Versions of transformers rename what TRL still sets; nothing that a user could act on.
     warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
-    model = adapted(model, ids, config)
+    model = adapted(model, new_ids, config, whole=whole)
     trainer = SelfRefTrainer(
         model=model,
         args=SFTConfig(
@@ -136,14 +136,14 @@ def fit(
         processing_class=tokenizer,
         data_collator=lambda batch: collate(batch, pad_id),
         optimizers=(optimizer(model, config), None),
-        new_ids=ids.all,
+        new_ids=new_ids,
         kl_weight=config.kl_weight,
     )
     # Both write to standard output, which belongs to results.
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     if progress:
-        trainer.add_callback(Bar(steps))
+        trainer.add_callback(Bar(steps, title))
     last = last_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     merged = trainer.model.merge_and_unload()
@@ -152,8 +152,8 @@ def fit(
     return merged.eval(), losses
 
 
-def adapted(model: Any, ids: TokenIds, config: SelfRefConfig) -> Any:
-    """The model with low-rank weights on q, k and v and the new rows to train, all in float32."""
+def adapted(model: Any, new_ids: Sequence[int], config: SupervisedConfig, *, whole: bool = False) -> Any:
+    """The model with low-rank weights (on q, k and v, or ``whole``) and the new rows to train, all in float32."""
     names = dict(model.named_modules())
     last_parts = {name.rpartition(".")[2] for name in names}
     targets = next((group for group in PROJECTIONS if last_parts.issuperset(group)), None)
@@ -166,15 +166,16 @@ def adapted(model: Any, ids: TokenIds, config: SelfRefConfig) -> Any:
         raise ConfideError(f"{type(model).__name__} has an output layer with a bias, which Self-REF cannot train")
     # Tied: naming the input rows trains both. Untied: the output rows must be named too, or they never move.
     trained = [embedding] if tied else [embedding, head]
-    rows = {name: ids.all for name, module in names.items() if any(module is layer for layer in trained)}
+    wanted = list(new_ids)
+    rows = {name: wanted for name, module in names.items() if any(module is layer for layer in trained)}
     peft = get_peft_model(
         model,
         LoraConfig(
             r=config.rank,
             lora_alpha=config.alpha,
             lora_dropout=0.0,
-            target_modules=list(targets),
-            trainable_token_indices=rows,
+            target_modules="all-linear" if whole else list(targets),
+            trainable_token_indices=rows if wanted else None,
             task_type="CAUSAL_LM",
         ),
     )
@@ -183,7 +184,7 @@ def adapted(model: Any, ids: TokenIds, config: SelfRefConfig) -> Any:
     return peft
 
 
-def optimizer(model: Any, config: SelfRefConfig) -> torch.optim.Optimizer:
+def optimizer(model: Any, config: SupervisedConfig) -> torch.optim.Optimizer:
     """AdamW in which the new rows may move at a rate of their own."""
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     rows = [parameter for name, parameter in trained if "trainable_tokens" in name]
@@ -232,16 +233,16 @@ def last_checkpoint(folder: Path) -> Path | None:
 class Bar(TrainerCallback):
     """A progress bar on standard error, with the running loss."""
 
-    def __init__(self, steps: int):
+    def __init__(self, steps: int, title: str):
         columns = (
-            TextColumn("self-ref"),
+            TextColumn(title),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[loss]}"),
         )
         self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task("self-ref", total=steps, loss="")
+        self._task = self._progress.add_task(title, total=steps, loss="")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Show the bar."""

@@ -1,0 +1,240 @@
+"""The format stage: a model learns to state a confidence after its own answers, and to judge what it stated.
+
+Supervised (2606.32032, section A5): the model's own sampled answers, each with its leave-one-out agreement g as the
+target. In the paper this stage already distils consistency on every task that is tested later, so what it gives alone
+must be seen: ``target`` trains on one constant, or on the targets of other questions, instead.
+
+Answers are trained on as they were sampled. At the start the gradient of a model's own samples is zero on average, so
+these tokens hold the answers where they are and cost no pass through a frozen copy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from confide.engines.transformers import TransformersEngine
+from confide.errors import ConfideError
+from confide.files import read_text, write_text
+from confide.models import load_model
+from confide.records import Record
+from confide.signals import add_graded
+from confide.tasks import Task
+from confide.training.agreement import leave_one_out, pairwise
+from confide.training.graded import Graded, grade_of
+from confide.training.labelled import Row, SupervisedConfig, context, option
+from confide.training.rollouts import Asked, Stating, ask, look, observe, sample
+from confide.training.self_ref import same_run, save_model
+from confide.training.statements import split_sentences
+from confide.training.tagged import Tagged
+
+Statement = Literal["graded", "tagged"]
+Target = Literal["consistency", "constant", "shuffled"]
+STATEMENTS: dict[str, Callable[[TransformersEngine], Stating]] = {"graded": Graded, "tagged": Tagged}
+
+
+@dataclass(frozen=True)
+class FormatConfig(SupervisedConfig):
+    """How the format stage trains; rank and learning rates suit models of a few hundred million parameters."""
+
+    statement: Statement = field(
+        default="graded", metadata={"help": "How a confidence is stated: graded tokens, or tagged text."}
+    )
+    target: Target = field(
+        default="consistency", metadata={"help": "What is stated: g, one constant, or the g of another question."}
+    )
+    answers: int = option(4, "Sampled answers a question to train on.")
+    judged_share: float = option(0.4, "Share of the questions kept for rollouts that train the self-judgement.")
+    rollouts: int = option(12, "Rollouts for each of these questions.")
+    rank: int = option(32, "Rank of the low-rank weights, on all linear layers.")
+    alpha: int = option(64, "Scale of the low-rank weights (alpha / rank).")
+    learning_rate: float = option(5e-4, "Learning rate of the low-rank weights.")
+    row_learning_rate: float | None = option(2e-3, "Learning rate of the graded tokens' rows.")
+    epochs: int = option(2, "Passes over the rows.")
+    batch_size: int = option(32, "Rows a step.")
+    warmup_steps: int = option(20, "Warm-up steps, at most a tenth of all steps.")
+
+
+def train_format(
+    model_name: str,
+    task: Task,
+    train: Sequence[Record],
+    validation: Sequence[Record],
+    config: FormatConfig,
+    out: Path,
+    *,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train on ``train`` (records with samples) and save to ``out``; returns what it gives on ``validation``.
+
+    First statements on one part of the questions; then, on rollouts of the rest, the self-judgement F_pred with
+    F_gold as its target, beside more statements. A stage that was finished is not trained again.
+    """
+    about = out / "format.json"
+    run = {"config": asdict(config), "base": model_name, "data": [r.id for r in train]}
+    same_run(out / "run.json", run)
+    if about.exists():
+        found: dict[str, Any] = json.loads(read_text(about))
+        return found
+    began = time.perf_counter()
+    taught, held = share(train, config.judged_share, config.seed)
+    model, tokenizer = load_model(model_name)
+    fresh = add_graded(model, tokenizer) if config.statement == "graded" else []
+    stating = STATEMENTS[config.statement](TransformersEngine(model, tokenizer, model_name))
+    rows = statement_rows(stating, task, taught, config)
+    model = _fit(model, tokenizer, rows, fresh, config, out / "statements", progress)
+    judged = 0
+    if held:
+        stating = STATEMENTS[config.statement](TransformersEngine(model, tokenizer, model_name))
+        more = judgement_rows(stating, task, ask(stating, task, held), config)
+        judged = len(more)
+        rows = [*more, *statement_rows(stating, task, held, config)]
+        model = _fit(model, tokenizer, rows, fresh, replace(config, epochs=1), out / "judgements", progress)
+    stating = STATEMENTS[config.statement](TransformersEngine(model, tokenizer, model_name))
+    seconds = time.perf_counter() - began
+    samples = max(2, min(len(r.samples or []) for r in validation))
+    measured = look(stating, task, ask(stating, task, validation), samples=samples, seed=config.seed).numbers()
+    seen = {name: value for name, value in measured.items() if math.isfinite(value)}
+    found = {"config": asdict(config), "rows": len(rows), "judged_rows": judged, "seconds": seconds, "validation": seen}
+    grades = list(stating.engine.grades)
+    if grades:
+        # An engine that knows nothing of confide stops where the confidence is stated.
+        model.generation_config.eos_token_id = sorted(stating.engine.end_ids)
+    save_model(model, tokenizer, out, about_model(model_name, config.statement, grades, {"format": found}))
+    write_text(about, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def about_model(base: str, statement: str, grades: Sequence[int], training: dict[str, Any]) -> dict[str, Any]:
+    """What ``confide.json`` says of a model that states its confidence."""
+    from importlib.metadata import version
+
+    return {
+        "schema": 1,
+        "signals": {
+            "confidence": {
+                "method": "graded",
+                "statement": statement,
+                "grade_ids": list(grades),
+                "reads_at": "the token that closes the answer" if grades else "the answer's own text",
+            }
+        },
+        "base_model": base,
+        "training": training,
+        "versions": {name: version(name) for name in ("confide", "torch", "transformers", "peft", "trl")},
+    }
+
+
+def share(records: Sequence[Record], part: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """Records in two parts at random, whole entities on one side, the second holding about ``part`` of them."""
+    clusters = sorted({record.cluster for record in records})
+    random.Random(seed).shuffle(clusters)
+    second = set(clusters[: round(part * len(clusters))])
+    return [r for r in records if r.cluster not in second], [r for r in records if r.cluster in second]
+
+
+def statement_rows(stating: Stating, task: Task, records: Sequence[Record], config: FormatConfig) -> list[Row]:
+    """Rows of sampled answers that end in a stated confidence: `FormatConfig.target` says which.
+
+    Up to ``config.answers`` samples a question, drawn as they come so that likely answers are as frequent as the model
+    gives them. Raises `ConfideError` without samples.
+    """
+    chance = random.Random(config.seed)
+    known = {question.id: question for question in task.questions}
+    drawn: list[tuple[Record, Any, float]] = []
+    for record, asked in zip(records, ask(stating, task, records), strict=True):
+        samples = record.samples or []
+        if len(samples) < 2:
+            raise ConfideError(f"record {record.id} has {len(samples)} samples: annotate with --samples 20 or so")
+        question = known.get(record.id) or asked.question
+        agreement = leave_one_out(pairwise(task, question, [s.answer for s in samples]))
+        ended = [i for i, s in enumerate(samples) if s.finish == "stop" and s.answer.strip()]
+        for i in chance.sample(ended, min(config.answers, len(ended))):
+            drawn.append((record, samples[i], float(agreement[i])))
+    targets = [g for _, _, g in drawn]
+    if config.target == "constant":
+        targets = [float(np.mean(targets))] * len(targets)
+    elif config.target == "shuffled":
+        chance.shuffle(targets)
+    rows = []
+    for (record, one, _), target in zip(drawn, targets, strict=True):
+        messages = stating.messages(record.messages)
+        prompt = stating.engine.encode(messages)
+        completion = stated_completion(stating, one.answer, one.answer_ids, target)
+        rows.append(
+            Row(
+                id=record.id,
+                input_ids=[*prompt, *completion],
+                labels=[-100] * len(prompt) + completion,
+                answer=(len(prompt), len(prompt) + len(completion) - 1),
+                context=context(messages),
+            )
+        )
+    return rows
+
+
+def stated_completion(stating: Stating, answer: str, ids: Sequence[int], confidence: float) -> list[int]:
+    """An answer with a stated confidence; of several sentences each states it in tagged text."""
+    if stating.name == "tagged":
+        sentences = split_sentences(answer)
+        if len(sentences) > 1:
+            from confide.training.statements import Statement as Said
+            from confide.training.statements import write_tagged
+
+            text = write_tagged([Said(sentence, confidence) for sentence in sentences])
+            return [*stating.engine.encode_answer(text), stating.engine.turn_end]
+    return stating.completion(answer, ids, confidence)
+
+
+def judgement_rows(stating: Stating, task: Task, asked: Sequence[Asked], config: FormatConfig) -> list[Row]:
+    """Rows that ask for the self-judgement of rollouts, with F_gold (here 0 or 1) as the target.
+
+    Only graded statements have such rows: a model that writes its score as text is asked, not trained.
+    """
+    if not isinstance(stating, Graded):
+        return []
+    rows: list[Row] = []
+    chance = random.Random(config.seed)
+    for start in range(0, len(asked), 16):
+        some = asked[start : start + 16]
+        room = task.max_new_tokens + stating.room
+        completions = sample(stating, some, config.rollouts, room, temperature=1.0, seed=config.seed * 31 + start)
+        rollouts = observe(stating, task, some, completions)
+        gold = rollouts.f_gold(0.1)
+        for number, one in enumerate(some):
+            span = [i for i in range(number * config.rollouts, (number + 1) * config.rollouts) if rollouts.parsed[i]]
+            for i in chance.sample(span, min(config.answers, len(span))):
+                ids = [*one.prompt, *stating.reply(completions[i])]
+                target = stating.ids[grade_of(float(gold[i]))]
+                rows.append(Row(one.question.id, [*ids, target], [-100] * len(ids) + [target], (0, 0), "judgement"))
+    return rows
+
+
+def _fit(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    fresh: Sequence[int],
+    config: FormatConfig,
+    checkpoints: Path,
+    progress: bool,
+) -> Any:
+    from transformers import set_seed
+
+    from confide.training.supervised import fit
+
+    set_seed(config.seed)  # the low-rank weights are drawn before TRL sets its own seed
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)  # PEFT freezes what it does not train; an engine has frozen all
+    trained, _ = fit(
+        model, tokenizer, rows, fresh, config, checkpoints, progress, title=checkpoints.name, whole=True
+    )  # fmt: skip
+    return trained

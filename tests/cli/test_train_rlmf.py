@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+import confide
+from confide.cli.app import with_config
+from confide.cli.train_rlmf import rlmf
+from confide.errors import ConfideError
+from confide.records import write_records
+from training.stating_model import question, saved, toy_records
+
+app = typer.Typer()
+app.command()(with_config(rlmf))
+SMALL = ("--steps", 2, "--group-size", 6, "--questions", 2, "--rank", 4, "--epochs", 1, "--samples", 6,
+         "--look-every", 1, "--learning-rate", 1e-3)  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Matrices this small only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """A model, a question file and records with samples."""
+    questions = tmp_path / "toy.jsonl"
+    questions.write_text("".join(question(i).model_dump_json(exclude_none=True) + "\n" for i in range(24)))
+    records = tmp_path / "records.jsonl"
+    write_records(records, [r.model_copy(update={"task": str(questions)}) for r in toy_records()])
+    return saved(tmp_path / "base"), records
+
+
+def run(inputs, *more):
+    model, records = inputs
+    arguments = ["--model", model, "--records", records, *SMALL, *more]
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_a_model_learns_to_state_its_confidence_from_the_command_line(inputs, tmp_path):
+    out = tmp_path / "out"
+    result = run(inputs, "--out", out)
+    assert result.exit_code == 0, result.exception
+    assert f"{out}: step" in result.stdout
+    assert "cMFG*" in result.stdout
+    about = json.loads((out / "confide.json").read_text())
+    assert about["signals"]["confidence"]["statement"] == "graded"
+    assert about["training"]["config"]["feedback"] == "self"
+    assert [look["step"] for look in about["training"]["looks"]] == [0, 1, 2]
+    assert len((out / "log.jsonl").read_text().splitlines()) >= 2
+    assert confide.load(out).checkpoint.statement == "graded"
+    # The format stage is used again; only the feedback differs.
+    other = run((out / "format", inputs[1]), "--out", tmp_path / "other", "--feedback", "none")
+    assert other.exit_code == 0, other.exception
+    assert not (tmp_path / "other" / "format").exists()
+
+
+def test_tagged_text_is_a_way_to_state_too(inputs, tmp_path):
+    result = run(inputs, "--out", tmp_path / "out", "--statement", "tagged", "--steps", "0")
+    assert result.exit_code == 0, result.exception
+    model = confide.load(tmp_path / "out")
+    assert model.checkpoint.statement == "tagged"
+    assert model.answer("Which country is city 3 in?", max_new_tokens=6).source == "tagged"
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--passes", 5], "12 completions a step do not split into 5 passes"),
+        (["--group-size", 3], "take at least 6"),
+        (["--select", "random", "--select-rows", 99], "99 records are wanted, but only 18 of 18 are there"),
+        (["--select", "metacognitive", "--select-rows", 18], "have a rating that can be read"),
+    ],
+)
+def test_bad_input_is_one_sentence(inputs, tmp_path, more, sentence):
+    result = run(inputs, "--out", tmp_path / "out", *more)
+    assert isinstance(result.exception, ConfideError)
+    assert sentence in str(result.exception)
+
+
+def test_fewer_questions_may_be_chosen(inputs, tmp_path):
+    result = run(inputs, "--out", tmp_path / "out", "--steps", "0", "--select", "active", "--select-rows", 4,
+                 "--select-source", "answer_length")  # fmt: skip
+    assert result.exit_code == 0, result.exception
+    assert "4 of 18 train rows kept, 0 not rated" in result.output
+
+
+def test_a_run_that_collapses_ends_with_the_reason(inputs, tmp_path, monkeypatch):
+    from confide.training import rlmf as module
+
+    def collapsed(*_, **__):
+        numbers = {"n": 6.0, "cmfg_star": 0.5, "spearman": 0.1, "accuracy": 0.2, "parsed": 1.0}
+        return module.RLMFResult(
+            tmp_path / "out", 3, 0, numbers, numbers, "step 3: every completion stated 0.3", 1.0, 0.1
+        )
+
+    monkeypatch.setattr(module, "train_rlmf", collapsed)
+    result = run(inputs, "--out", tmp_path / "out")
+    assert isinstance(result.exception, ConfideError)
+    assert "the best step was kept: step 3: every completion stated 0.3" in str(result.exception)
