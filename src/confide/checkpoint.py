@@ -27,7 +27,7 @@ from confide.estimators.stack import Stack
 from confide.files import read_text, write_text
 from confide.metrics.sources import SHUFFLED
 from confide.models import load_model
-from confide.signals import CONFIDENCE, add_to, token_ids
+from confide.signals import CONFIDENCE, GRADED, add_to, graded_ids, token_ids
 
 if TYPE_CHECKING:
     from confide.estimators.states import States
@@ -53,7 +53,7 @@ class Checkpoint:
 
     @property
     def method(self) -> str | None:
-        """How the signal was trained: ``reader``, ``self_ref``, ``graded`` (it is stated), or None."""
+        """How the signal was trained: ``reader``, ``self_ref``, ``stated``, or None."""
         method = self.about.get("signals", {}).get(CONFIDENCE.name, {}).get("method")
         return None if method is None else str(method)
 
@@ -229,11 +229,14 @@ def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
     if out.exists() and any(out.iterdir()):
         raise ConfideError(f"{out} is not empty")
     model, tokenizer = load_model(str(folder))
-    ids = token_ids(tokenizer)
+    if checkpoint.statement:
+        names = dict(zip(GRADED, graded_ids(tokenizer), strict=False))  # tagged text takes no tokens
+    else:
+        ids = token_ids(tokenizer)
+        names = dict(zip([*CONFIDENCE.verdict, *CONFIDENCE.ask_tokens(len(ids.ask))], ids.all, strict=True))
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     signal = checkpoint.about["signals"]
     about = {key: checkpoint.about[key] for key in ("schema", "base_model", "versions") if key in checkpoint.about}
     write_text(out / ABOUT, json.dumps({**about, "signals": signal}, indent=1) + "\n")
-    names = [*CONFIDENCE.verdict, *CONFIDENCE.ask_tokens(len(ids.ask))]
-    return dict(zip(names, ids.all, strict=True))
+    return names

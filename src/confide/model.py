@@ -51,7 +51,7 @@ class ConfidenceModel:
         self.engine = engine
         self.checkpoint = checkpoint
         self.names = list(dict.fromkeys([engine.name, name or engine.name]))
-        """Who the answers may be from: the base model, whose answers these are, and the folder loaded."""
+        """Who the answers may be from: the base model, where the answers are its own, and the folder loaded."""
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -63,7 +63,7 @@ class ConfidenceModel:
         return self.answers([question], max_new_tokens=max_new_tokens)[0]
 
     def answers(self, questions: Sequence[Conversation], *, max_new_tokens: int = 64) -> list[Answer]:
-        """Answer a batch of questions greedily, token for token as the base model would."""
+        """Answer a batch of questions greedily; where the base model is frozen, token for token as it would."""
         conversations = [self._conversation(question) for question in questions]
         prompts = [self.engine.encode(messages) for messages in conversations]
         for prompt in prompts:
@@ -80,10 +80,14 @@ class ConfidenceModel:
 
     def samples(self, question: Conversation, count: int, *, max_new_tokens: int = 64, seed: int = 0) -> list[str]:
         """Sampled answers (temperature 1) to one question; the same seed gives the same ones."""
-        prompt = self.engine.encode(self._conversation(question))
+        conversation = self._conversation(question)
+        if self.checkpoint.statement:
+            conversation, max_new_tokens = self.stating.messages(conversation), max_new_tokens + self.stating.room
+        prompt = self.engine.encode(conversation)
         self._check(len(prompt) + max_new_tokens)
         _, sampled, _ = self.engine.generate([prompt], max_new_tokens, samples=count, seed=seed)
-        return [completion.text for completion in sampled[0]]
+        said = self.stating.answer if self.checkpoint.statement else (lambda completion: completion.text)
+        return [said(completion) for completion in sampled[0]]
 
     def confidence(self, messages: Conversation, answer: str) -> Answer:
         """Read an answer that already exists."""
@@ -128,13 +132,6 @@ class ConfidenceModel:
         if self.checkpoint.statement is None:
             raise ConfideError(f"{self.names[-1]} was not trained to state its confidence")
         return STATEMENTS[self.checkpoint.statement](self.engine)
-
-    @property
-    def query(self) -> list[int]:
-        """Token ids that ask for the self-judgement of what was stated."""
-        from confide.training.graded import judge_query
-
-        return judge_query(self.engine.tokenizer)
 
     def _stated(self, conversations: Sequence[list[Message]], max_new_tokens: int) -> list[Answer]:
         """Answers of a model that states its confidence as it closes them."""
@@ -216,6 +213,7 @@ def load(path: str | Path, *, dtype: str | None = None, device: str | None = Non
     """
     checkpoint = load_checkpoint(Path(path)) if Path(path).is_dir() else Checkpoint()
     engine = TransformersEngine.load(str(path), dtype=dtype, device=device)
-    if checkpoint.about:
+    # A model that was trained to state its confidence gives answers of its own; all others give the base model's.
+    if checkpoint.about and not checkpoint.statement:
         engine.name = str(checkpoint.about.get("base_model", path))
     return ConfidenceModel(engine, checkpoint.on(engine), str(path))

@@ -16,8 +16,8 @@ from training.stating_model import question, saved, toy_records
 
 app = typer.Typer()
 app.command()(with_config(rlmf))
-SMALL = ("--steps", 2, "--group-size", 6, "--questions", 2, "--rank", 4, "--epochs", 1, "--samples", 6,
-         "--look-every", 1, "--learning-rate", 1e-3)  # fmt: skip
+SMALL = ("--steps", 2, "--group-size", 6, "--questions", 2, "--rank", 4, "--samples", 6, "--look-every", 1,
+         "--learning-rate", 1e-3)  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -60,6 +60,8 @@ def test_a_model_learns_to_state_its_confidence_from_the_command_line(inputs, tm
     # The format stage is used again; only the feedback differs.
     other = run((out / "format", inputs[1]), "--out", tmp_path / "other", "--feedback", "none")
     assert other.exit_code == 0, other.exception
+    refused = run((out / "format", inputs[1]), "--out", tmp_path / "third", "--target", "constant")
+    assert "has passed its format stage" in str(refused.exception)
     assert not (tmp_path / "other" / "format").exists()
 
 
@@ -90,7 +92,7 @@ def test_fewer_questions_may_be_chosen(inputs, tmp_path):
     result = run(inputs, "--out", tmp_path / "out", "--steps", "0", "--select", "active", "--select-rows", 4,
                  "--select-source", "answer_length")  # fmt: skip
     assert result.exit_code == 0, result.exception
-    assert "4 of 18 train rows kept, 0 not rated" in result.output
+    assert "4 of 18 train rows kept, 0 had no score" in result.output
 
 
 def test_a_run_that_collapses_ends_with_the_reason(inputs, tmp_path, monkeypatch):

@@ -4,10 +4,10 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.hedging import load_language
-from confide.hedging.claims import Claim, check, question_of, same_answer
+from confide.hedging.claims import Claim, check, same_answer
 from confide.records import Record
 from confide.tasks import geography
-from confide.tasks.questions import Question
+from confide.tasks.questions import Question, question_of
 
 EN = load_language("en")
 

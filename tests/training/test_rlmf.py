@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +11,12 @@ from stating_model import graded_engine, question, saved, toy_records, toy_task
 from transformers import TrainerCallback
 
 import confide
+from confide.checkpoint import export_checkpoint
 from confide.engines.transformers import Completion, TransformersEngine
 from confide.errors import ConfideError
 from confide.records import Record
 from confide.scoring import score
+from confide.signals import GRADED
 from confide.tasks import Task
 from confide.training import feedback, rlmf, rlmf_trainer
 from confide.training.format_stage import FormatConfig, judgement_rows, share, statement_rows, train_format
@@ -22,6 +25,8 @@ from confide.training.rlmf import Guard, RLMFResult, train_rlmf
 from confide.training.rlmf_trainer import RLMFConfig, RLMFTrainer, refined
 from confide.training.rlmf_trainer import score as scored
 from confide.training.rollouts import Asked, Policy, Rollouts, ask, observe
+from confide.training.statements import Reading, Statement
+from confide.training.supervised import last_checkpoint
 
 QUICK = FormatConfig(
     epochs=1, batch_size=8, answers=2, rollouts=6, rank=4, alpha=8, learning_rate=1e-2, row_learning_rate=5e-2
@@ -97,20 +102,38 @@ def test_constant_and_shuffled_targets_know_nothing_of_the_question():
 
 def test_the_self_judgement_learns_whether_what_was_stated_is_near_g():
     stating = Graded(graded_engine())
-    with torch.no_grad():  # grades likely enough to be sampled now and then
-        stating.engine.model.get_output_embeddings().weight[stating.ids] *= 0
+    with torch.no_grad():  # every token alike, so that grades are sampled now and then
+        stating.engine.model.get_output_embeddings().weight *= 0
     asked = ask(stating, toy_task(), toy_records(4))
-    rows = judgement_rows(stating, toy_task(), asked, QUICK)
+    rows = judgement_rows(stating, toy_task(), asked, FormatConfig(**{**vars(QUICK), "rollouts": 40}))
+    assert rows
     for row in rows:
         assert row.labels[-1] in (stating.ids[0], stating.ids[10])
         assert set(row.labels[:-1]) == {-100}
         assert row.input_ids[-1 - len(stating.query) : -1] == stating.query
 
 
-def test_records_without_samples_are_refused():
-    rows = [r.model_copy(update={"samples": None}) for r in toy_records(2)]
-    with pytest.raises(ConfideError, match="q0 has 0 samples: annotate with --samples"):
-        statement_rows(Graded(graded_engine()), toy_task(), rows, QUICK)
+def test_records_without_samples_or_with_too_few_are_refused(tmp_path):
+    train, validation = parts()
+    for samples, sentence in ((None, "q0 has 0 samples: annotate with --samples"), (4, "take at least 6")):
+        rows = [r.model_copy(update={"samples": r.samples[:samples] if samples else None}) for r in train]
+        with pytest.raises(ConfideError, match=sentence):
+            train_format("none", toy_task(), rows, validation, QUICK, tmp_path / "out", progress=False)
+    few = FormatConfig(**{**vars(QUICK), "rollouts": 3})
+    with pytest.raises(ConfideError, match="take at least 6"):
+        train_format("none", toy_task(), train, validation, few, tmp_path / "out", progress=False)
+
+
+def test_a_judge_compares_answers_in_every_part_of_the_format_stage():
+    class Judge:
+        name = "judge"
+
+        def left_out(self, answers, claims):
+            return [[0.5] * len(row) for row in claims]
+
+    stating = Graded(graded_engine())
+    rows = statement_rows(stating, toy_task(), toy_records(4), QUICK, Judge())
+    assert {stating.ids.index(row.input_ids[-1]) for row in rows} == {5}
 
 
 def test_the_parts_of_the_format_stage_share_no_entity():
@@ -205,7 +228,7 @@ def test_the_trainer_puts_the_refined_advantages_in_trls_place(formed, tmp_path,
     run(formed, tmp_path / "run", max_steps=1, eval_steps=1, feedback=kind)
     batch, advantages, seconds, usual = seen[0]
     f_pred = np.linspace(0, 1, 12) if judged else np.full(12, np.nan)
-    expected = refined(batch, f_pred, config(tmp_path, feedback=kind), usual, np.random.default_rng(0))
+    expected = refined(batch, f_pred, config(tmp_path, feedback=kind), usual, np.random.default_rng([42, 0]))
     assert advantages.numpy() == pytest.approx(expected, abs=1e-5)
     assert (seconds > 0) == judged
     # The self-judgement is a query outside the completions: it leaves no gradient and no trace in them.
@@ -218,6 +241,8 @@ def test_a_frozen_judgement_is_the_starting_models(formed, tmp_path, monkeypatch
 
     def spy(self, seen):
         if self.state.global_step == 3:
+            closed = [replace(c, closed_by=self.stating.ids[i % 11]) for i, c in enumerate(seen.completions)]
+            seen = replace(seen, completions=closed)
             for kind in ("self", "frozen"):
                 self.args.feedback = kind
                 found[kind] = original(self, seen)
@@ -226,10 +251,11 @@ def test_a_frozen_judgement_is_the_starting_models(formed, tmp_path, monkeypatch
         return original(self, seen)
 
     monkeypatch.setattr(RLMFTrainer, "_self_judged", spy)
-    run(formed, tmp_path / "run")
+    run(formed, tmp_path / "run", learning_rate=3e-2)
     known = np.isfinite(found["frozen"])
-    if known.any():
-        assert found["frozen"][known] == pytest.approx(found["start"][known], abs=0.03)
+    assert known.any()
+    assert found["frozen"][known] == pytest.approx(found["start"][known], abs=0.03)
+    assert found["self"][known] != pytest.approx(found["start"][known], abs=1e-4)
 
 
 def test_a_reward_that_is_no_number_stops_the_run_with_its_rows(formed, tmp_path, monkeypatch):
@@ -281,28 +307,117 @@ def test_a_killed_run_continues_and_ends_like_an_unbroken_one(formed, tmp_path, 
         torch.testing.assert_close(tensor, other[name], atol=2e-2, rtol=2e-2, msg=name)
 
 
-def looks(guard: Guard, monkeypatch, numbers: list[tuple[float, float]]) -> None:
-    """Let the guard see (accuracy, cMFG*) one after another."""
-    left = iter(numbers)
+def test_a_kill_before_the_guards_own_files_goes_on_from_the_checkpoint_before(formed, tmp_path, monkeypatch):
+    monkeypatch.setattr(rlmf, "_Told", lambda *_: Killed())
+    out = tmp_path / "broken"
+    with pytest.raises(KeyboardInterrupt):
+        train_rlmf(
+            str(formed[0] / "format"), toy_task(), toy_records(), config(out, save_steps=1, eval_steps=1), out, rank=4,
+            samples=6, progress=lambda *_: None,
+        )  # fmt: skip
+    (out / "checkpoints" / "checkpoint-2" / "guard.json").unlink()
+    assert last_checkpoint(out / "checkpoints", rlmf.OWN).name == "checkpoint-1"
+    with (out / "log.jsonl").open("a") as log:
+        log.write('{"step": 3, "rew')
+    monkeypatch.undo()
+    found = run(formed, out, save_steps=1, eval_steps=1)
+    assert found.steps == 4
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert sorted(set(steps)) == [1, 2, 3, 4]
+    # Once more: nothing is trained again.
+    monkeypatch.setattr(rlmf, "_prepared", None)
+    assert run(formed, out, save_steps=1, eval_steps=1) == found
+
+
+def test_a_run_that_was_stopped_stays_stopped(formed, tmp_path, monkeypatch):
+    seen = []
+    saved_at = Guard.on_save
+
+    def then_killed(self, args, state, control, **more):
+        saved_at(self, args, state, control, **more)
+        seen.append(self.stopped)
+        if self.stopped:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Guard, "on_save", then_killed)
+    out, how = tmp_path / "out", {"patience": 1, "save_steps": 1, "eval_steps": 1}
+    monkeypatch.setattr(Graded, "read", lambda self, c: Reading((Statement(c.text, 0.3),), True, 0.0))
+    with pytest.raises(KeyboardInterrupt):
+        run(formed, out, **how)
+    monkeypatch.setattr(Guard, "on_save", saved_at)
+    found = run(formed, out, **how)
+    assert "every completion stated 0.3" in found.stopped
+    assert found.steps == 1
+
+
+def test_no_gradient_has_moved_the_policy_at_the_first_step(formed, tmp_path):
+    run(
+        formed,
+        tmp_path / "run",
+        max_steps=1,
+        eval_steps=1,
+        per_device_train_batch_size=6,
+        gradient_accumulation_steps=2,
+    )
+    first = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    assert first["kl"] == pytest.approx(0, abs=1e-6)  # the reference is the model that the format stage left
+
+
+def test_fewer_rows_than_a_step_asks_are_refused(formed, tmp_path):
+    with pytest.raises(ConfideError, match="18 train records are fewer than the 20 questions of one step"):
+        run(formed, tmp_path / "run", per_device_train_batch_size=120)
+
+
+def test_nothing_may_be_said_of_a_format_stage_that_is_over(formed, tmp_path):
+    with pytest.raises(ConfideError, match="has passed its format stage"):
+        run(formed, tmp_path / "run", max_steps=0)
+    with pytest.raises(ConfideError, match="has passed its format stage"):
+        train_rlmf(
+            str(formed[0] / "format"), toy_task(), toy_records(), config(tmp_path), tmp_path / "o", statement=QUICK
+        )
+
+
+def test_a_frozen_g_takes_samples_enough(formed, tmp_path):
+    rows = [r.model_copy(update={"samples": r.samples[:3]}) for r in toy_records()]
+    with pytest.raises(ConfideError, match="take at least 6"):
+        train_rlmf(
+            str(formed[0] / "format"), toy_task(), rows, config(tmp_path, intrinsic="frozen"), tmp_path / "o", samples=6
+        )
+
+
+def looks(guard: Guard, monkeypatch, seen: list[tuple[float, ...]]) -> None:
+    """Let the guard see (accuracy, how far cMFG* is above its floor) one after another."""
+    left = iter(seen)
 
     def fake(*_, **__):
-        accuracy, star = next(left)
-        return SimpleNamespace(numbers=lambda: {"accuracy": accuracy, "cmfg_star": star, "n": 4.0})
+        accuracy, star, distinct = (*next(left), 5)[:3]
+        return SimpleNamespace(
+            numbers=lambda: {"accuracy": accuracy, "above_floor": star, "n": 4.0, "distinct": distinct}
+        )
 
     monkeypatch.setattr(rlmf, "look", fake)
 
 
-def guarded(monkeypatch, numbers, **more) -> tuple[Guard, SimpleNamespace]:
+class Adapted(torch.nn.Module):
+    """A weight named as an adapter's is: ``lora_A.default.weight``."""
+
+    def __init__(self):
+        super().__init__()
+        self.lora_A = torch.nn.ModuleDict({"default": torch.nn.Linear(1, 1, bias=False)})
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.lora_A["default"].weight.data
+
+
+def guarded(monkeypatch, numbers) -> tuple[Guard, Adapted]:
     settings = SimpleNamespace(
-        temperature=1.0, tolerance=0.1, seed=0, accuracy_margin=0.05, patience=2, eval_steps=1, max_steps=10, **more
+        temperature=1.0, tolerance=0.1, seed=0, accuracy_margin=0.05, patience=2, eval_steps=1, max_steps=10
     )
-    guard = Guard(None, None, [1, 2, 3, 4], settings, 6, None)
-    model = torch.nn.Linear(1, 1)
-    model.lora_a = torch.nn.Parameter(torch.zeros(1))
-    guard.trainer = SimpleNamespace(model=model, scored=None, usual=feedback.RunningMean())
-    model.named_parameters_ = model.named_parameters
+    guard, model = Guard(None, None, [1, 2, 3, 4], settings, 6, None, None), Adapted()
+    guard.trainer = SimpleNamespace(model=model, scored=None, usual=feedback.RunningMean(), judged_seconds=0.0)
     looks(guard, monkeypatch, numbers)
-    guard.begin(None)
+    guard.begin()
     return guard, model
 
 
@@ -316,11 +431,12 @@ def step(guard: Guard, number: int, stated: list[float]) -> bool:
 def test_the_best_look_is_kept_and_put_back(monkeypatch):
     guard, model = guarded(monkeypatch, [(0.5, 0.6), (0.5, 0.8), (0.5, 0.7)])
     for number in (1, 2):
-        model.lora_a.data.fill_(float(number))
+        model.weight.fill_(float(number))
         assert not step(guard, number, [0.1, 0.2])
     assert guard.best_step == 1
-    assert guard.best["cmfg_star"] == 0.8
+    assert guard.best["above_floor"] == 0.8
     guard.restore(model)
+    assert model.weight.item() == 1.0
 
 
 def test_a_fall_of_accuracy_beyond_the_margin_stops_the_run_with_the_reason(monkeypatch):
@@ -338,6 +454,13 @@ def test_one_confidence_for_everything_stops_the_run_with_the_reason(monkeypatch
     assert not step(guard, 3, [0.3, 0.3])
     assert step(guard, 4, [0.3, 0.3])
     assert "every completion stated 0.3 for 2 steps in a row" in guard.stopped
+
+
+def test_one_confidence_for_all_validation_rows_stops_the_run_too(monkeypatch):
+    guard, _ = guarded(monkeypatch, [(0.5, 0.6), (0.5, 0.7, 2), (0.5, 0.7, 1)])
+    assert not step(guard, 1, [0.3, 0.4])
+    assert step(guard, 2, [0.3, 0.4])
+    assert "one confidence for all 4 validation rows" in guard.stopped
 
 
 def test_a_run_that_only_gets_worse_gives_the_start_back(monkeypatch):
@@ -376,6 +499,12 @@ def test_a_trained_model_answers_states_and_is_scored(formed, tmp_path):
     assert all(set(r.confidence) == {"graded", "f_pred"} for r in new)
     one = model.confidence("Which country is city 3 in?", "Chile")
     assert one.source == "graded"
+
+
+def test_an_exported_model_is_an_ordinary_checkpoint_that_stops_where_it_states(formed, tmp_path):
+    names = export_checkpoint(formed[0] / "format", tmp_path / "plain")
+    assert list(names) == list(GRADED)
+    assert set(names.values()) <= set(confide.load(tmp_path / "plain").engine.model.generation_config.eos_token_id)
 
 
 def test_failures_of_the_format_are_failures(monkeypatch):

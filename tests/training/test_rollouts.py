@@ -6,8 +6,9 @@ from stating_model import graded_engine, question, toy_records, toy_task
 
 from confide.engines.transformers import Completion
 from confide.errors import ConfideError
+from confide.tasks.questions import question_of
 from confide.training.graded import Graded
-from confide.training.rollouts import Asked, Policy, ask, look, observe, question_of, sample
+from confide.training.rollouts import Asked, Policy, ask, look, observe, sample
 from confide.training.statements import Statement, write_tagged
 from confide.training.tagged import Tagged, tagged_task, untagged
 

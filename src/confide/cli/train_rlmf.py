@@ -75,11 +75,15 @@ def rlmf(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Take the task from a folder of question files.")] = None,
     statement: Annotated[
-        Statement, typer.Option(help="State a confidence by graded tokens, or as tagged text.")
-    ] = Statement.graded,
+        Statement | None,
+        typer.Option(help="State a confidence by graded tokens, or as tagged text. Default: graded."),
+    ] = None,
     target: Annotated[
-        Target, typer.Option(help="What the format stage teaches: g, one constant, or another question's g.")
-    ] = Target.consistency,
+        Target | None,
+        typer.Option(
+            help="What the format stage teaches: g, one constant, or another question's g. Default: consistency."
+        ),
+    ] = None,
     feedback: Annotated[
         Feedback,
         typer.Option(
@@ -104,7 +108,7 @@ def rlmf(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-4,
     kl_weight: Annotated[float, typer.Option(min=0, help="KL to the starting model.")] = 0.1,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the low-rank weights.")] = 32,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes of the format stage.")] = 2,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes of the format stage. Default: 2.")] = None,
     samples: Annotated[int, typer.Option(min=2, help="Samples a validation question, for its g.")] = 12,
     look_every: Annotated[int, typer.Option(min=1, help="Steps between looks at validation, and checkpoints.")] = 20,
     select: Annotated[
@@ -131,8 +135,7 @@ def rlmf(
     from confide.records import read_records
     from confide.tasks import load_task
     from confide.training.agreement import SentenceJudge
-    from confide.training.format_stage import FormatConfig
-    from confide.training.rlmf import train_rlmf
+    from confide.training.rlmf import formed_by, train_rlmf
     from confide.training.rlmf_trainer import RLMFConfig
 
     rows = read_records(records)
@@ -167,9 +170,7 @@ def rlmf(
             rows,
             config,
             out,
-            statement=FormatConfig(
-                statement=statement.value, target=target.value, rank=rank, alpha=2 * rank, epochs=epochs, seed=seed
-            ),
+            statement=_format(formed_by(model), statement, target, epochs, rank, seed),
             judge=None if judge is None else SentenceJudge(TransformersEngine.load(judge)),
             rank=rank,
             samples=samples,
@@ -194,6 +195,17 @@ def rlmf(
         raise ConfideError(f"stopped early, the best step was kept: {result.stopped}")
 
 
+def _format(
+    formed: bool, statement: Statement | None, target: Target | None, epochs: int | None, rank: int, seed: int
+) -> Any:
+    """How the format stage trains; None for a model that has passed it, where nothing may be said about it."""
+    from confide.training.format_stage import FormatConfig
+
+    said = {"statement": statement, "target": target, "epochs": epochs}
+    given: dict[str, Any] = {n: getattr(value, "value", value) for n, value in said.items() if value is not None}
+    return FormatConfig(rank=rank, alpha=2 * rank, seed=seed, **given) if given or not formed else None
+
+
 def _selected(rows: list[Any], model: str, how: Any, count: int, source: str, seed: int) -> list[Any]:
     """The records with fewer train rows; what could not be rated is said."""
     from rich.console import Console
@@ -212,5 +224,5 @@ def _selected(rows: list[Any], model: str, how: Any, count: int, source: str, se
         for record in train:
             record.confidence = free_confidence(record) | record.confidence
     chosen = select(train, scores, count, how, seed, source=source)
-    Console(stderr=True).print(f"{len(chosen.records)} of {len(train)} train rows kept, {chosen.dropped} not rated")
+    Console(stderr=True).print(f"{len(chosen.records)} of {len(train)} train rows kept, {chosen.dropped} had no score")
     return [*chosen.records, *(record for record in rows if record.split != "train")]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -260,7 +261,13 @@ class TransformersEngine:
     def measured(self, hidden: Tensor, answers: Sequence[Sequence[int]]) -> list[Completion]:
         """Completions of given ``answers`` from final hidden states [batch, length, width] (position 0: the first)."""
         head = self.model.get_output_embeddings()
-        return measured(hidden, [list(a) for a in answers], head=head, end=self.turn_end, banned=self._banned)
+        found = measured(hidden, [list(a) for a in answers], head=head, end=self.turn_end, banned=self._banned)
+        if not self.grades:
+            return found
+        ends = torch.stack([hidden[row, len(answer)] for row, answer in enumerate(answers)])
+        logits = head(ends).float()
+        closing = (logits[:, self.grades].logsumexp(-1) - logits.logsumexp(-1)).tolist()
+        return [replace(one, end_logprob=value) for one, value in zip(found, closing, strict=True)]
 
     def read(self, kept: Kept, rows: Tensor | None = None, *, layers: Sequence[int] = ()) -> Tensor:
         """Close the answers and feed ``rows`` [m, width] of input embeddings after them.

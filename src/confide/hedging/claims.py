@@ -11,12 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import ValidationError
-
 from confide.errors import ConfideError
 from confide.hedging.language import TOLERANCE, Language
 from confide.hedging.reading import find_hedges, opposites
-from confide.records import Record
 from confide.tasks import selfaware
 from confide.tasks.graders import Grade, grader_for
 from confide.tasks.questions import Question
@@ -69,30 +66,6 @@ class Checked:
     wrong: Literal["content", "wording"] | None
     phrase: str = ""
     value: float | None = None
-
-
-def question_of(record: Record) -> Question | None:
-    """The question that a record answers; None when it does not tell enough of it."""
-    data = {
-        **(record.model_extra or {}),
-        "id": record.id,
-        "kind": record.kind,
-        "question": asked(record) or record.id,
-        "choices": record.choices,
-        "answer": record.reference,
-        "domain": record.domain,
-        "entity": record.entity,
-    }
-    try:
-        return Question.model_validate(data)
-    except ValidationError:
-        return None
-
-
-def asked(record: Record) -> str:
-    """The question's text ("" when the record does not tell it)."""
-    other = (record.model_extra or {}).get("question")
-    return record.question or (other if isinstance(other, str) else "")
 
 
 def same_answer(task: str, question: Question | None, answer: str, text: str) -> bool | None:

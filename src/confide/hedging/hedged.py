@@ -13,11 +13,12 @@ from typing import Any
 
 from confide.errors import ConfideError
 from confide.files import locked
-from confide.hedging.claims import Claim, asked, question_of, same_answer
+from confide.hedging.claims import Claim, same_answer
 from confide.hedging.reading import read_hedge
 from confide.hedging.templates import Engine, Templates, Wording
 from confide.policies.rows import confidence_of
 from confide.records import Record, RecordWriter
+from confide.tasks.questions import asked_of, question_of
 from confide.training.statements import read_tagged
 
 Progress = Callable[[int, int, str], None]
@@ -186,7 +187,7 @@ async def _together(
 
 def _claims(record: Record, source: str) -> list[Claim] | str:
     """What is to be worded, or why nothing is: a tagged answer's sentences, else the answer with its confidence."""
-    claim = functools.partial(Claim, task=record.task, asked=asked(record))
+    claim = functools.partial(Claim, task=record.task, asked=asked_of(record))
     question = question_of(record)
     if is_tagged(record.answer):
         reading = read_tagged(record.answer)

@@ -61,7 +61,7 @@ def available(
         found += ["reader"] if checkpoint.reader else []
         found += ["self_ref"] if checkpoint.method == "self_ref" else []
         found += [checkpoint.statement, "f_pred"] if checkpoint.statement else []
-        found += ASKED if "validation" in splits and checkpoint.method not in ("self_ref", "graded") else ()
+        found += ASKED if "validation" in splits and checkpoint.method not in ("self_ref", "stated") else ()
     return [name for name in SOURCES if (name in found or name in FLOORS) and (slow or name not in SLOW)]
 
 

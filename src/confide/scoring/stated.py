@@ -60,7 +60,7 @@ def read_stated(
             progress(done, len(records), "reading what is stated")
     n = max(1, len(records))
     found = {stating.name: (said, Cost(tokens=1, seconds=spent[stating.name] / n))}
-    found["f_pred"] = (judged, Cost(tokens=len(model.query), seconds=spent["f_pred"] / n))
+    found["f_pred"] = (judged, Cost(tokens=len(stating.query), seconds=spent["f_pred"] / n))
     return {name: found[name] for name in wanted}
 
 

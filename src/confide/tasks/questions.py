@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from confide.errors import ConfideError
 from confide.files import read_text
-from confide.records import check_unique
+from confide.records import Record, check_unique
 
 Kind = Literal["choice", "short", "number", "prompt"]
 FORMATS = (".jsonl", ".csv", ".parquet")
@@ -186,3 +186,27 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if data.get("kind") == "short" and isinstance(data.get("answer"), str):
             data["answer"] = _csv_list(data["answer"], None)
         yield f"row {number}", data
+
+
+def question_of(record: Record) -> Question | None:
+    """The question that a record answers; None when it does not tell enough of it."""
+    data = {
+        **(record.model_extra or {}),
+        "id": record.id,
+        "kind": record.kind,
+        "question": asked_of(record) or record.id,
+        "choices": record.choices,
+        "answer": record.reference,
+        "domain": record.domain,
+        "entity": record.entity,
+    }
+    try:
+        return Question.model_validate(data)
+    except ValidationError:
+        return None
+
+
+def asked_of(record: Record) -> str:
+    """The question's text ("" when the record does not tell it)."""
+    other = (record.model_extra or {}).get("question")
+    return record.question or (other if isinstance(other, str) else "")

@@ -134,6 +134,7 @@ class SentenceJudge:
 
     def __init__(self, engine: Speaker, most_unclear: float = 0.2):
         self.engine = engine
+        self.name = str(getattr(engine, "name", "judge"))
         self.most_unclear = most_unclear
         self.asked = 0
         self.unclear = 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,16 +29,21 @@ from confide.models import load_model
 from confide.records import Record
 from confide.signals import add_graded
 from confide.tasks import Task
-from confide.training.agreement import leave_one_out, pairwise
+from confide.training.agreement import SentenceJudge, check_resolution, leave_one_out, pairwise
 from confide.training.graded import Graded, grade_of
 from confide.training.labelled import Row, SupervisedConfig, context, option
+from confide.training.pipeline import leading_messages
 from confide.training.rollouts import Asked, Stating, ask, look, observe, sample
+from confide.training.rows import rows_sha256
 from confide.training.self_ref import same_run, save_model
 from confide.training.statements import split_sentences
 from confide.training.tagged import Tagged
 
 Statement = Literal["graded", "tagged"]
 Target = Literal["consistency", "constant", "shuffled"]
+TOLERANCE = 0.1
+"""How near a stated number must be to g to count as faithful (the paper's τ)."""
+
 STATEMENTS: dict[str, Callable[[TransformersEngine], Stating]] = {"graded": Graded, "tagged": Tagged}
 
 
@@ -71,15 +77,29 @@ def train_format(
     config: FormatConfig,
     out: Path,
     *,
+    judge: SentenceJudge | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train on ``train`` (records with samples) and save to ``out``; returns what it gives on ``validation``.
 
     First statements on one part of the questions; then, on rollouts of the rest, the self-judgement F_pred with
-    F_gold as its target, beside more statements. A stage that was finished is not trained again.
+    F_gold as its target, beside more statements. A stage that was finished is not trained again. ``judge`` compares
+    answers in the grader's place. Raises `ConfideError` where K is too small for g to have the stated resolution.
     """
     about = out / "format.json"
-    run = {"config": asdict(config), "base": model_name, "data": [r.id for r in train]}
+    for record in [*train, *validation]:
+        if len(record.samples or []) < 2:
+            told = len(record.samples or [])
+            raise ConfideError(f"record {record.id} has {told} samples: annotate with --samples 20 or so")
+    check_resolution(min(len(r.samples or []) for r in train), TOLERANCE)
+    check_resolution(config.rollouts, TOLERANCE)
+    run = {
+        "config": asdict(config),
+        "base": model_name,
+        "task": task.name,
+        "judge": None if judge is None else judge.name,
+        "data": {"train": rows_sha256(train), "validation": rows_sha256(validation)},
+    }
     same_run(out / "run.json", run)
     if about.exists():
         found: dict[str, Any] = json.loads(read_text(about))
@@ -89,45 +109,52 @@ def train_format(
     model, tokenizer = load_model(model_name)
     fresh = add_graded(model, tokenizer) if config.statement == "graded" else []
     stating = STATEMENTS[config.statement](TransformersEngine(model, tokenizer, model_name))
-    rows = statement_rows(stating, task, taught, config)
+    rows = statement_rows(stating, task, taught, config, judge)
     model = _fit(model, tokenizer, rows, fresh, config, out / "statements", progress)
     judged = 0
     if held:
         stating = STATEMENTS[config.statement](TransformersEngine(model, tokenizer, model_name))
-        more = judgement_rows(stating, task, ask(stating, task, held), config)
+        more = judgement_rows(stating, task, ask(stating, task, held), config, judge)
         judged = len(more)
-        rows = [*more, *statement_rows(stating, task, held, config)]
+        rows = [*more, *statement_rows(stating, task, held, config, judge)]
         model = _fit(model, tokenizer, rows, fresh, replace(config, epochs=1), out / "judgements", progress)
     stating = STATEMENTS[config.statement](TransformersEngine(model, tokenizer, model_name))
     seconds = time.perf_counter() - began
     samples = max(2, min(len(r.samples or []) for r in validation))
-    measured = look(stating, task, ask(stating, task, validation), samples=samples, seed=config.seed).numbers()
+    asked = ask(stating, task, validation)
+    measured = look(stating, task, asked, samples=samples, tolerance=TOLERANCE, judge=judge, seed=config.seed).numbers()
     seen = {name: value for name, value in measured.items() if math.isfinite(value)}
     found = {"config": asdict(config), "rows": len(rows), "judged_rows": judged, "seconds": seconds, "validation": seen}
     grades = list(stating.engine.grades)
     if grades:
         # An engine that knows nothing of confide stops where the confidence is stated.
         model.generation_config.eos_token_id = sorted(stating.engine.end_ids)
-    save_model(model, tokenizer, out, about_model(model_name, config.statement, grades, {"format": found}))
+    save_model(model, tokenizer, out, about_model(model_name, stating, {"format": found}, leading_messages(train)))
+    for part in ("statements", "judgements"):
+        shutil.rmtree(out / part, ignore_errors=True)
     write_text(about, json.dumps(found, indent=1) + "\n")
     return found
 
 
-def about_model(base: str, statement: str, grades: Sequence[int], training: dict[str, Any]) -> dict[str, Any]:
-    """What ``confide.json`` says of a model that states its confidence."""
+def about_model(
+    base: str, stating: Stating, training: dict[str, Any], prompts: Sequence[Sequence[dict[str, str]]]
+) -> dict[str, Any]:
+    """What ``confide.json`` says of a model that states its confidence; ``prompts`` are how it was asked."""
     from importlib.metadata import version
 
+    grades = list(stating.engine.grades)
     return {
         "schema": 1,
         "signals": {
             "confidence": {
-                "method": "graded",
-                "statement": statement,
-                "grade_ids": list(grades),
+                "method": "stated",
+                "statement": stating.name,
+                "grade_ids": grades,
                 "reads_at": "the token that closes the answer" if grades else "the answer's own text",
             }
         },
         "base_model": base,
+        "prompts": list(prompts),
         "training": training,
         "versions": {name: version(name) for name in ("confide", "torch", "transformers", "peft", "trl")},
     }
@@ -141,21 +168,27 @@ def share(records: Sequence[Record], part: float, seed: int) -> tuple[list[Recor
     return [r for r in records if r.cluster not in second], [r for r in records if r.cluster in second]
 
 
-def statement_rows(stating: Stating, task: Task, records: Sequence[Record], config: FormatConfig) -> list[Row]:
+def statement_rows(
+    stating: Stating,
+    task: Task,
+    records: Sequence[Record],
+    config: FormatConfig,
+    judge: SentenceJudge | None = None,
+) -> list[Row]:
     """Rows of sampled answers that end in a stated confidence: `FormatConfig.target` says which.
 
     Up to ``config.answers`` samples a question, drawn as they come so that likely answers are as frequent as the model
-    gives them. Raises `ConfideError` without samples.
+    gives them.
     """
     chance = random.Random(config.seed)
-    known = {question.id: question for question in task.questions}
     drawn: list[tuple[Record, Any, float]] = []
     for record, asked in zip(records, ask(stating, task, records), strict=True):
         samples = record.samples or []
-        if len(samples) < 2:
-            raise ConfideError(f"record {record.id} has {len(samples)} samples: annotate with --samples 20 or so")
-        question = known.get(record.id) or asked.question
-        agreement = leave_one_out(pairwise(task, question, [s.answer for s in samples]))
+        told = [s.answer for s in samples]
+        if judge is None:
+            agreement = leave_one_out(pairwise(task, asked.question, told))
+        else:
+            agreement = np.array([row[0] for row in judge.left_out(told, [[text] for text in told])])
         ended = [i for i, s in enumerate(samples) if s.finish == "stop" and s.answer.strip()]
         for i in chance.sample(ended, min(config.answers, len(ended))):
             drawn.append((record, samples[i], float(agreement[i])))
@@ -194,7 +227,9 @@ def stated_completion(stating: Stating, answer: str, ids: Sequence[int], confide
     return stating.completion(answer, ids, confidence)
 
 
-def judgement_rows(stating: Stating, task: Task, asked: Sequence[Asked], config: FormatConfig) -> list[Row]:
+def judgement_rows(
+    stating: Stating, task: Task, asked: Sequence[Asked], config: FormatConfig, judge: SentenceJudge | None = None
+) -> list[Row]:
     """Rows that ask for the self-judgement of rollouts, with F_gold (here 0 or 1) as the target.
 
     Only graded statements have such rows: a model that writes its score as text is asked, not trained.
@@ -207,8 +242,8 @@ def judgement_rows(stating: Stating, task: Task, asked: Sequence[Asked], config:
         some = asked[start : start + 16]
         room = task.max_new_tokens + stating.room
         completions = sample(stating, some, config.rollouts, room, temperature=1.0, seed=config.seed * 31 + start)
-        rollouts = observe(stating, task, some, completions)
-        gold = rollouts.f_gold(0.1)
+        rollouts = observe(stating, task, some, completions, judge=judge)
+        gold = rollouts.f_gold(TOLERANCE)
         for number, one in enumerate(some):
             span = [i for i in range(number * config.rollouts, (number + 1) * config.rollouts) if rollouts.parsed[i]]
             for i in chance.sample(span, min(config.answers, len(span))):

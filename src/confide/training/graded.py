@@ -132,14 +132,14 @@ class Graded:
         return Grades(np.clip(np.concatenate(expected), 0.0, 1.0), np.concatenate(mass), np.concatenate(rival))
 
 
-def judge_query(tokenizer: Any) -> list[int]:
-    """Token ids that close an answer's turn and ask `JUDGE`, up to where the reply starts."""
+def judge_query(tokenizer: Any, text: str = JUDGE) -> list[int]:
+    """Token ids that close an answer's turn and ask ``text``, up to where the reply starts."""
     mark = "\u2029"  # no other part of a template holds it
     turns = [
         {"role": "user", "content": "question"},
         {"role": "assistant", "content": mark},
-        {"role": "user", "content": JUDGE},
+        {"role": "user", "content": text},
     ]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     # The template's own markers are wanted here as tokens: nothing in this text comes from a user.
-    return [int(i) for i in tokenizer(text.rpartition(mark)[2], add_special_tokens=False)["input_ids"]]
+    return [int(i) for i in tokenizer(rendered.rpartition(mark)[2], add_special_tokens=False)["input_ids"]]

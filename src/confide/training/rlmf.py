@@ -28,14 +28,16 @@ from confide.records import Record
 from confide.tasks import Task
 from confide.training.agreement import SentenceJudge, check_resolution
 from confide.training.format_stage import STATEMENTS, FormatConfig, about_model, train_format
+from confide.training.pipeline import leading_messages
 from confide.training.rollouts import Policy, Stating, ask, look
+from confide.training.rows import rows_sha256
 from confide.training.self_ref import same_run, save_model
 
 if TYPE_CHECKING:
     from confide.training.rlmf_trainer import RLMFConfig, RLMFTrainer
 
 OWN = ("best.safetensors", "guard.json")
-"""Files beside TRL's in a checkpoint: the best adapter so far, and what the guard knows."""
+"""Files beside TRL's in a checkpoint, written after them: the best adapter so far, and what the guard knows."""
 
 
 @dataclass(frozen=True)
@@ -85,35 +87,47 @@ def train_rlmf(
     train, validation = ([r for r in records if r.split == part] for part in ("train", "validation"))
     if not train or not validation:
         raise ConfideError(f"{len(train)} train and {len(validation)} validation records: both are needed")
-    if config.intrinsic == "group":
-        check_resolution(int(config.num_generations or 0), config.tolerance)
     check_resolution(samples + 1, config.tolerance)
+    group = int(config.num_generations or 0)
+    if config.intrinsic == "group":
+        check_resolution(group, config.tolerance)
+    else:
+        check_resolution(min(len(r.samples or []) for r in train) + 1, config.tolerance)
+    questions = int(config.generation_batch_size or 0) // max(1, group)
+    if config.max_steps and len(train) < questions:
+        raise ConfideError(f"{len(train)} train records are fewer than the {questions} questions of one step")
+    formed = formed_by(model_name)
+    if formed and (config.max_steps == 0 or statement is not None):
+        raise ConfideError(f"{model_name} has passed its format stage: there is nothing left to say about that stage")
     with locked(out):
-        start = model_name
-        if load_checkpoint_method(model_name) != "graded":
-            start = str(out / "format")
-            formed = train_format(model_name, task, train, validation, statement or FormatConfig(), Path(start))
+        start = model_name if formed else str(out / "format")
+        if not formed:
+            about = train_format(
+                model_name, task, train, validation, statement or FormatConfig(), Path(start), judge=judge
+            )
             if config.max_steps == 0:
-                return _only_formed(Path(start), out, formed)
-        began = time.perf_counter()
-        trainer, guard, base = _prepared(start, model_name, task, train, validation, config, out, judge, rank, samples)
+                return _only_formed(Path(start), out, about)
+        same_run(out / "run.json", _run(config, start, task, train, validation, judge, rank, samples))
+        if (done := _finished(out)) is not None:
+            return done
+        trainer, guard, base = _prepared(start, task, train, validation, config, out, judge, rank, samples)
         if progress is not None:
             trainer.add_callback(_Told(progress, config.max_steps))
-        same_run(out / "run.json", _run(config, start, train, validation, rank, samples))
-        guard.begin(guard.resume_from)
-        trainer.train(resume_from_checkpoint=None if guard.resume_from is None else str(guard.resume_from))
+        guard.begin()
+        if not guard.stopped:
+            resume = None if guard.resume_from is None else str(guard.resume_from)
+            trainer.train(resume_from_checkpoint=resume)
         guard.restore(trainer.model)
-        steps = int(trainer.state.global_step)
         model = trainer.model.merge_and_unload()
         model.__dict__.pop("forward", None)  # TRL's patch, which would keep the trainer's closure alive
         result = RLMFResult(
             out,
-            steps,
+            int(guard.seen[-1]["step"] if guard.stopped else trainer.state.global_step),
             guard.best_step,
             guard.seen[0]["numbers"],
             guard.best,
             guard.stopped,
-            time.perf_counter() - began,
+            guard.seconds,
             trainer.judged_seconds,
         )
         stating = trainer.stating
@@ -122,19 +136,23 @@ def train_rlmf(
             "config": added(config),
             "looks": guard.seen,
         }
-        save_model(
-            model,
-            stating.engine.tokenizer,
-            out,
-            about_model(base, stating.name, list(stating.engine.grades), training),
-        )
+        about = about_model(base, stating, training, leading_messages(train))
+        save_model(model, stating.engine.tokenizer, out, about)
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return result
 
 
-def load_checkpoint_method(name: str) -> str | None:
-    """How a model folder was trained, None for any other model."""
-    return load_checkpoint(Path(name)).method if Path(name).is_dir() else None
+def formed_by(name: str) -> bool:
+    """Whether a model states its confidence already."""
+    return Path(name).is_dir() and load_checkpoint(Path(name)).statement is not None
+
+
+def _finished(out: Path) -> RLMFResult | None:
+    """What a folder's run came to, None while it has not ended."""
+    if not (out / "confide.json").exists():
+        return None
+    found = json.loads(read_text(out / "confide.json"))["training"].get("rlmf")
+    return None if found is None else RLMFResult(out, **found)
 
 
 def added(config: RLMFConfig) -> dict[str, Any]:
@@ -146,10 +164,24 @@ def added(config: RLMFConfig) -> dict[str, Any]:
 
 
 def _run(
-    config: RLMFConfig, start: str, train: Sequence[Record], validation: Sequence[Record], rank: int, samples: int
+    config: RLMFConfig,
+    start: str,
+    task: Task,
+    train: Sequence[Record],
+    validation: Sequence[Record],
+    judge: SentenceJudge | None,
+    rank: int,
+    samples: int,
 ) -> dict[str, Any]:
-    data = {"train": [r.id for r in train], "validation": [r.id for r in validation]}
-    return {"config": added(config), "start": start, "rank": rank, "samples": samples, "data": data}
+    return {
+        "config": added(config),
+        "start": start,
+        "task": task.name,
+        "judge": None if judge is None else judge.name,
+        "rank": rank,
+        "samples": samples,
+        "data": {"train": rows_sha256(train), "validation": rows_sha256(validation)},
+    }
 
 
 def _only_formed(start: Path, out: Path, formed: dict[str, Any]) -> RLMFResult:
@@ -162,7 +194,6 @@ def _only_formed(start: Path, out: Path, formed: dict[str, Any]) -> RLMFResult:
 
 def _prepared(
     start: str,
-    model_name: str,
     task: Task,
     train: Sequence[Record],
     validation: Sequence[Record],
@@ -185,7 +216,7 @@ def _prepared(
     warnings.filterwarnings("ignore", "You are using 'rollout_func'")
     checkpoint = load_checkpoint(Path(start))
     statement = str(checkpoint.about["signals"]["confidence"]["statement"])
-    base = str(checkpoint.about.get("base_model", model_name))
+    base = str(checkpoint.about["base_model"])
     model, tokenizer = load_model(start)
     # The engine is made first: it reads through the very modules that PEFT then adapts in place.
     stating: Stating = STATEMENTS[statement](TransformersEngine(model, tokenizer, base))
@@ -198,7 +229,7 @@ def _prepared(
     )
     adapted = get_peft_model(model, adapter)
     adapted.peft_config["default"].base_model_name_or_path = ""
-    guard = Guard(stating, task, held, config, samples, last_checkpoint(out / "checkpoints"))
+    guard = Guard(stating, task, held, config, samples, judge, last_checkpoint(out / "checkpoints", OWN))
     trainer = RLMFTrainer(
         adapted,
         config,
@@ -210,6 +241,8 @@ def _prepared(
         processing_class=tokenizer,
         callbacks=[Log(out / "log.jsonl"), guard],
     )
+    if trainer.accelerator.num_processes > 1:
+        raise ConfideError("RLMF runs in one process: groups of completions would be torn apart between several")
     guard.trainer = trainer
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -219,8 +252,9 @@ def _prepared(
 class Guard(TrainerCallback):
     """Looks at validation rows while a run trains: keeps the best adapter, stops a run that collapses.
 
-    Best is the highest cMFG* among the looks whose accuracy has not fallen by more than the margin. The starting model
-    is the first look: a run that only gets worse gives it back.
+    Best is the look whose cMFG* is furthest above the best constant's, among those whose accuracy has not fallen by
+    more than the margin; cMFG* alone would be won by a policy that always says the same. The starting model is the
+    first look: a run that only gets worse gives it back.
     """
 
     def __init__(
@@ -230,34 +264,43 @@ class Guard(TrainerCallback):
         asked: Sequence[Any],
         config: RLMFConfig,
         samples: int,
+        judge: SentenceJudge | None,
         resume_from: Path | None,
     ):
         self.stating, self.task, self.asked, self.config, self.samples = stating, task, asked, config, samples
-        self.resume_from = resume_from
+        self.judge, self.resume_from = judge, resume_from
         self.trainer: RLMFTrainer | None = None
         self.seen: list[dict[str, Any]] = []
         self.best_step = 0
         self.adapter: dict[str, torch.Tensor] = {}
         self.stopped = ""
         self.alike = 0
+        self._before, self._began = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, the time before a resume included."""
+        return self._before + time.perf_counter() - self._began
 
     @property
     def best(self) -> dict[str, float]:
         """The numbers of the look that was kept."""
         return dict(next(look["numbers"] for look in self.seen if look["step"] == self.best_step))
 
-    def begin(self, checkpoint: Path | None) -> None:
+    def begin(self) -> None:
         """Look at the start, or go on from what a checkpoint's guard knew."""
-        if checkpoint is None:
+        if self.resume_from is None:
             self.look(0)
             return
         from safetensors.torch import load_file
 
-        state = json.loads(read_text(checkpoint / "guard.json"))
+        state = json.loads(read_text(self.resume_from / "guard.json"))
         self.seen, self.best_step, self.alike = state["seen"], state["best_step"], state["alike"]
-        self.adapter = load_file(checkpoint / "best.safetensors")
+        self.stopped, self._before = state["stopped"], state["seconds"]
+        self.adapter = load_file(self.resume_from / "best.safetensors")
         assert self.trainer is not None
         self.trainer.usual.load_state_dict(state["usual"])
+        self.trainer.judged_seconds = state["judged_seconds"]
 
     def look(self, step: int) -> None:
         """Measure the policy on the validation rows; keep its adapter where it is the best so far."""
@@ -272,6 +315,7 @@ class Guard(TrainerCallback):
             samples=self.samples,
             temperature=float(self.config.temperature),
             tolerance=self.config.tolerance,
+            judge=self.judge,
             seed=self.config.seed,
         )
         model.train(training)
@@ -279,11 +323,13 @@ class Guard(TrainerCallback):
         self.seen.append({"step": step, "numbers": numbers})
         fallen = self.seen[0]["numbers"]["accuracy"] - numbers["accuracy"]
         if len(self.seen) == 1 or (
-            fallen <= self.config.accuracy_margin and numbers["cmfg_star"] > self.best["cmfg_star"]
+            fallen <= self.config.accuracy_margin and numbers["above_floor"] > self.best["above_floor"]
         ):
             self.best_step = step
-            self.adapter = {n: p.detach().cpu().clone() for n, p in model.named_parameters() if "lora_" in n}
-        if fallen > self.config.accuracy_margin:
+            self.adapter = {n: p.detach().cpu().clone() for n, p in model.named_parameters() if ".default." in n}
+        if numbers["distinct"] <= 1 < self.seen[0]["numbers"]["distinct"]:
+            self.stopped = f"step {step}: one confidence for all {len(self.asked)} validation rows"
+        elif fallen > self.config.accuracy_margin:
             self.stopped = (
                 f"step {step}: accuracy on {len(self.asked)} validation rows fell from "
                 f"{self.seen[0]['numbers']['accuracy']:.3f} to {numbers['accuracy']:.3f}, "
@@ -323,6 +369,9 @@ class Guard(TrainerCallback):
             "seen": self.seen,
             "best_step": self.best_step,
             "alike": self.alike,
+            "stopped": self.stopped,
+            "seconds": self.seconds,
+            "judged_seconds": self.trainer.judged_seconds,
             "usual": self.trainer.usual.state_dict(),
         }
         write_text(folder / "guard.json", json.dumps(known))

@@ -23,6 +23,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from confide.errors import ConfideError
+from confide.files import write_text
 from confide.metrics import spearman
 from confide.tasks import Task
 from confide.training import feedback
@@ -185,7 +186,8 @@ class RLMFTrainer(GRPOTrainer):
         assert self.scored is not None
         scored, rollouts = self.scored, self.scored.rollouts
         f_pred = self._self_judged(rollouts)
-        values = refined(scored, f_pred, self.args, self.usual, np.random.default_rng(self.state.global_step))
+        rng = np.random.default_rng([self.args.seed, self.state.global_step])
+        values = refined(scored, f_pred, self.args, self.usual, rng)
         output["advantages"] = torch.as_tensor(values, dtype=output["advantages"].dtype, device=self.accelerator.device)
         self._note(scored, f_pred)
         return output
@@ -218,7 +220,8 @@ class RLMFTrainer(GRPOTrainer):
         metrics["format_failures"].append(float(1 - rollouts.parsed.mean()))
         metrics["distinct_confidences"].append(float(len(set(stated))))
         metrics["stated"].append(float(np.mean(stated)) if stated else math.nan)
-        metrics["intrinsic"].append(float(np.mean([g for row in rollouts.intrinsic for g in row if g is not None])))
+        intrinsic = [g for row in rollouts.intrinsic for g in row if g is not None]
+        metrics["intrinsic"].append(float(np.mean(intrinsic)) if intrinsic else math.nan)
         metrics["f_gold"].append(float(scored.f_gold.mean()))
         metrics["silent_groups"].append(float(scored.silent.sum()))
         metrics["unanimous_groups"].append(float(rollouts.unanimous.sum()))
@@ -291,9 +294,14 @@ class Log(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keep the lines up to the step that the run goes on from."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+            try:
+                if json.loads(line)["step"] <= state.global_step:
+                    kept.append(line)
+            except ValueError:
+                break  # a kill left it half-written
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Append one line."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from confide.engines.prefixes import group_batches
 from confide.engines.transformers import Completion, TransformersEngine
 from confide.errors import ConfideError
-from confide.metrics import cmfg_star
+from confide.metrics.faithfulness import Axis, scores
 from confide.metrics.ranking import spearman
 from confide.records import Message, Record
 from confide.tasks import Question, Task
+from confide.tasks.questions import question_of
 from confide.training.agreement import SentenceJudge, against, leave_one_out, pairwise
 from confide.training.feedback import f_gold
 from confide.training.statements import Reading
@@ -27,6 +28,8 @@ class Stating(Protocol):
     name: str
     room: int
     engine: TransformersEngine
+    query: list[int]
+    """Token ids that ask for the self-judgement."""
 
     def messages(self, messages: Sequence[Message]) -> list[Message]:
         """How a question is asked."""
@@ -88,8 +91,8 @@ class Rollouts:
 
     @property
     def unanimous(self) -> NDArray[np.bool_]:
-        """Questions whose completions all agree [n / size]."""
-        g = np.array([all(value == 1 for value in row) for row in self.intrinsic], dtype=np.bool_)
+        """Questions whose completions all say something, and agree [n / size]."""
+        g = np.array([bool(row) and all(value == 1 for value in row) for row in self.intrinsic], dtype=np.bool_)
         return np.asarray(g.reshape(-1, self.size).all(1))
 
     def f_gold(self, tolerance: float) -> NDArray[np.float64]:
@@ -163,23 +166,11 @@ def ask(stating: Stating, task: Task, records: Sequence[Record]) -> list[Asked]:
     found = []
     for record in records:
         question = own.get(record.id) or question_of(record)
+        if question is None:
+            raise ConfideError(f"record {record.id} does not tell its question and reference, and the task has none")
         prompt = stating.engine.encode(stating.messages(record.messages))
         found.append(Asked(question, prompt, tuple(s.answer for s in record.samples or [])))
     return found
-
-
-def question_of(record: Record) -> Question:
-    """The question that a record answers."""
-    data: dict[str, Any] = {
-        "id": record.id,
-        "kind": record.kind,
-        "question": record.question,
-        "choices": record.choices,
-        "answer": record.reference,
-        "domain": record.domain,
-        "entity": record.entity,
-    }
-    return Question.model_validate(data)
 
 
 @dataclass(frozen=True)
@@ -200,12 +191,16 @@ class Policy:
         g, known = self.consistency, np.isfinite(self.confidence)
         c = np.where(known, self.confidence, np.where(g < 0.5, 1.0, 0.0))
         judged = np.isfinite(self.f_pred)
+        weights = np.ones((1, len(g)))
+        axis = Axis.of(g, weights)
+        star, floor = scores(c, g, weights)["cmfg_star"], axis.floor(axis.shares()["cmfg_star"])[0]
         return {
             "n": len(g),
             "accuracy": float(self.correct.mean()),
             "parsed": float(known.mean()),
             "distinct": len(set(np.round(self.confidence[known], 1).tolist())),
-            "cmfg_star": cmfg_star(c, g),
+            "cmfg_star": float(star[0]),
+            "above_floor": float(star[0] - floor[0]),
             "spearman": _rank(self.confidence[known], g[known]),
             "brier": float(np.mean((c - self.correct) ** 2)),
             "consistency": float(g.mean()),
@@ -225,10 +220,14 @@ def look(
     temperature: float = 1.0,
     tolerance: float = 0.1,
     judged: int = 2,
+    judge: SentenceJudge | None = None,
     seed: int = 0,
     batch_size: int = 32,
 ) -> Policy:
-    """Answer ``asked`` greedily and ``samples`` times more; ``judged`` of these completions are self-judged too."""
+    """Answer ``asked`` greedily and ``samples`` times more; ``judged`` of these completions are self-judged too.
+
+    With a ``judge`` the greedy answer's g is the mean over its statements of how many samples support each.
+    """
     engine, room = stating.engine, task.max_new_tokens + stating.room
     engine.forget_prefixes()
     groups = engine.share_prefixes([one.prompt for one in asked])
@@ -241,11 +240,15 @@ def look(
             prompts, room, samples=samples, temperature=temperature, seed=seed * 7919 + number
         )
         flat = [completion for row in sampled for completion in row]
-        rollouts = observe(stating, task, some, flat)
+        rollouts = observe(stating, task, some, flat, judge=judge)
         c[picked] = stating.state(prompts, greedy)
         for place, i in enumerate(picked):
             text, others = stating.answer(greedy[place]), [stating.answer(s) for s in sampled[place]]
-            g[i] = against(task, some[place].question, text, others)
+            claims = [statement.text for statement in stating.read(greedy[place]).statements] or [text]
+            if judge is None:
+                g[i] = against(task, some[place].question, text, others)
+            else:
+                g[i] = float(np.mean(judge([(other, claim) for claim in claims for other in others])))
             correct[i] = float(bool(task.grade(some[place].question, text).correct))
         if judged:
             chosen = [p * samples + k for p in range(len(picked)) for k in range(judged)]

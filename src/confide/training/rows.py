@@ -7,6 +7,8 @@ much as one question.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,3 +111,13 @@ def make_rows(
                 )
             )
     return rows
+
+
+def rows_sha256(records: Sequence[Record]) -> str:
+    """A hash of everything in records that training a statement depends on: prompts, answers, samples, marks."""
+    digest = hashlib.sha256()
+    for record in records:
+        told = [(sample.answer, sample.finish) for sample in record.samples or []]
+        row = [record.id, [m.model_dump() for m in record.messages], record.answer, record.reference, told]
+        digest.update(json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n")
+    return digest.hexdigest()

@@ -218,15 +218,19 @@ def row_order(rows: Sequence[Row], epochs: int, batch_size: int, seed: int) -> l
     return order
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end (its state file comes last), None without one."""
+def last_checkpoint(folder: Path, also: Sequence[str] = ()) -> Path | None:
+    """The newest checkpoint that was written to its end, None without one.
+
+    The trainer's state file is the last of its own; ``also`` names files that are written after it.
+    """
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
     for path in found:
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        return path
+        if all((path / name).exists() for name in also):
+            return path
     return None
 
 

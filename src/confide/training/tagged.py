@@ -16,7 +16,7 @@ from confide.engines.prefixes import group_batches
 from confide.engines.transformers import Completion, TransformersEngine
 from confide.estimators.verbalized import parse
 from confide.records import Message
-from confide.training.graded import JUDGE
+from confide.training.graded import JUDGE, judge_query
 from confide.training.statements import TAGGED_PROMPT, Reading, Statement, read_tagged, write_tagged
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Tagged:
 
     def __init__(self, engine: TransformersEngine):
         self.engine = engine
+        self.query = judge_query(engine.tokenizer, f"{JUDGE} Write a number from 0.00 to 1.00.")
 
     def messages(self, messages: Sequence[Message]) -> list[Message]:
         """How a question is asked: the format is asked for in place of the system line and the worked examples."""
@@ -70,8 +71,7 @@ class Tagged:
     def judge(self, prompts: Sequence[list[int]], completions: Sequence[Completion]) -> NDArray[np.float64]:
         """F_pred [n]: the model's own score of what it stated, as it writes it; NaN where that is no number."""
         engine = self.engine
-        tail = engine.encode([Message(role="user", content=f"{JUDGE} Write a number from 0.00 to 1.00.")])
-        asked = [[*p, *c.ids, engine.turn_end, *tail] for p, c in zip(prompts, completions, strict=True)]
+        asked = [[*p, *c.ids, *self.query] for p, c in zip(prompts, completions, strict=True)]
         scores = np.full(len(completions), np.nan)
         groups = engine.share_prefixes(asked)
         for picked in group_batches(groups, [len(prompt) for prompt in asked], 64):
