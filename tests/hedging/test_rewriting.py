@@ -7,10 +7,11 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.hedging import load_language, rewriting
-from confide.hedging.claims import Claim, question_of
+from confide.hedging.claims import Claim
 from confide.hedging.rewriting import CONCURRENCY, PATIENCE, Rewriter
 from confide.hedging.templates import Templates, Wording
 from confide.records import Record
+from confide.tasks.questions import question_of
 from hedging.rewriter_server import Model
 
 EN = load_language("en")

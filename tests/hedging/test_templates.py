@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confide.hedging import load_language, read_hedge
-from confide.hedging.claims import Claim, question_of
+from confide.hedging.claims import Claim
 from confide.hedging.templates import Templates, Wording
 from confide.records import Record
+from confide.tasks.questions import question_of
 
 EN = load_language("en")
 
