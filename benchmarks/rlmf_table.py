@@ -165,7 +165,8 @@ def numbers(one: Column, start: dict[tuple[int, str], bool]) -> dict[str, Any]:
     bootstrap = resampling(one.rows)
     found = faithful(one, bootstrap)
     sampled = statistics(one, bootstrap)
-    free = np.exp([sum(r.logprobs) for _, r in one.rows])
+    told = np.array([bool(r.logprobs) for _, r in one.rows])  # an empty answer has no tokens
+    free = np.exp([sum(r.logprobs) for _, r in one.rows])[told]
     y, moved = one.y, np.array([start[key] != mark for key, mark in zip(one.keys, one.y, strict=True)])
     known = np.isfinite(one.c)
     said = one.worst(one.y.astype(np.float64))
@@ -189,7 +190,7 @@ def numbers(one: Column, start: dict[tuple[int, str], bool]) -> dict[str, Any]:
         "distinct": len(set(np.round(one.c[known], 1).tolist())),
         "unreadable": float(1 - known.mean()),
         "ece": calibration_error(said, y),
-        "answer_probability_spearman": float(spearman(free, one.g)) if all(r.logprobs for _, r in one.rows) else None,
+        "answer_probability_spearman": float(spearman(free, one.g[told])) if told.any() else None,
         "moved": int(moved.sum()),
         "coupling": float(auroc(said[moved], y[moved]) * 2 - 1) if coupled else None,
         "f_spearman": float(spearman(f[:, 0], f[:, 1])) if len(f) and np.ptp(f[:, 0]) and np.ptp(f[:, 1]) else None,
