@@ -36,7 +36,7 @@ from table import put
 
 HERE = Path(__file__).parent
 GPU = default_device() == "cuda"
-GROUP, QUESTIONS, STEPS, ROUNDS = (16, 8, 6, 4) if GPU else (8, 2, 3, 4)
+GROUP, QUESTIONS, STEPS, ROUNDS = (16, 8, 6, 4) if GPU else (8, 1, 3, 3)
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]
