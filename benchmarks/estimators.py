@@ -178,12 +178,12 @@ def of(records: Sequence[Record], part: str) -> list[Record]:
 
 
 def checkpoint(study: Study, task: str, seed: int, records: Sequence[Record], control: str = "") -> Path:
-    """A trained folder; the first seed also has readers and comparisons."""
-    first = seed == 0 and not control
+    """A trained folder; controls have no readers and comparisons, and only the first seed has probes by position."""
+    whole = not control
     out = study.of(task) / "-".join(["model", str(seed), *([control] if control else [])])
     if not (out / "confide.json").exists():
         options = ReaderOptions(
-            READER if first else (), "correctness", 6 * 10**9, seed, comparisons=first, positions=first,
+            READER if whole else (), "correctness", 6 * 10**9, seed, comparisons=whole, positions=whole and seed == 0,
             **({control: True} if control else {}),
         )  # fmt: skip
         engine = study.engine_of("arithmetic" if control == "other_model" else task)
