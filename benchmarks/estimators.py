@@ -57,6 +57,9 @@ SLOW = ("p_true", "verbalized", "verifier")
 CONTROLS = {"shuffle_labels": "_shuffled_labels", "other_model": "other_"}
 """Controls that are trained anew (first seed only), and what the names of their sources hold."""
 
+SHUFFLES = 8
+"""Fits to shuffled labels: one alone may rank either way."""
+
 PARTS = ("asked", *CONTROLS)
 ONE_GENERATION = frozenset(
     {
@@ -177,10 +180,14 @@ def of(records: Sequence[Record], part: str) -> list[Record]:
     return [record for record in records if record.split == part]
 
 
-def checkpoint(study: Study, task: str, seed: int, records: Sequence[Record], control: str = "") -> Path:
+def checkpoint(
+    study: Study, task: str, seed: int, records: Sequence[Record], control: str = "", shuffle: int | None = None
+) -> Path:
     """A trained folder; controls have no readers and comparisons, and only the first seed has probes by position."""
     whole = not control
-    out = study.of(task) / "-".join(["model", str(seed), *([control] if control else [])])
+    names = ["model", str(seed), *([control] if control else []), *([] if shuffle is None else [str(shuffle)])]
+    out = study.of(task) / "-".join(names)
+    seed = seed if shuffle is None else shuffle
     if not (out / "confide.json").exists():
         options = ReaderOptions(
             READER if whole else (), "correctness", 6 * 10**9, seed, comparisons=whole, positions=whole and seed == 0,
@@ -205,22 +212,29 @@ def score_all(study: Study, task: str, seed: int) -> None:
         return
     records = draw(RECORDS[task](study), seed)
     for part in missing:
-        folder = checkpoint(study, task, seed, records, part if part in CONTROLS else "")
-        model = load(folder)
         if part in CONTROLS:
-            how = Options(other_model=part == "other_model")
-            found = score(records, ["stack", "probe"], model=model, options=how, progress=shown(f"{task} {part}"))
+            found = control(study, task, seed, records, part)
         elif part:
-            found = asked(study, task, records, model)
+            found = asked(study, task, records, load(checkpoint(study, task, seed, records)))
         else:
+            model = load(checkpoint(study, task, seed, records))
             sources = [s for s in available(records, model) if s not in SLOW]
             how = Options(samples=seed == 0, controls=seed == 0, seed=seed)
             found = score(records, sources, model=model, options=how, progress=shown(f"scoring {task} {seed}"))
         kept = [short(r) if part else rounded(r) for r in found if r.split != "train"]
         write_records(study.scored(task, seed, part), kept)
-        if part in CONTROLS:
-            shutil.rmtree(folder)
     shutil.rmtree(study.of(task) / f"model-{seed}", ignore_errors=True)
+
+
+def control(study: Study, task: str, seed: int, records: Sequence[Record], part: str) -> list[Record]:
+    """What a control's sources say; several fits to shuffled labels, each under its own name."""
+    found = list(records)
+    for shuffle in range(SHUFFLES) if part == "shuffle_labels" else (None,):
+        folder = checkpoint(study, task, seed, records, part, shuffle)
+        how = Options(other_model=part == "other_model")
+        found = score(found, ["stack", "probe"], model=load(folder), options=how, progress=shown(f"{task} {part}"))
+        shutil.rmtree(folder)
+    return found
 
 
 def asked(study: Study, task: str, records: Sequence[Record], model: Any) -> list[Record]:

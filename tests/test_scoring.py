@@ -147,9 +147,9 @@ def test_a_model_trained_on_shuffled_labels_names_its_sources_so(world: Any, tmp
     _, rows = world
     control = confide.load(trained(tmp_path / "control", rows, shuffle_labels=True), dtype="float32")
     scored = score(rows, ["stack", "reader", "logprob_sum"], model=control)
-    assert {"stack_shuffled_labels", "reader_shuffled_labels", "logprob_sum"} == set(scored[0].confidence)
+    assert {"stack_shuffled_labels_0", "reader_shuffled_labels_0", "logprob_sum"} == set(scored[0].confidence)
     answer = control.answer("Which country is the city in?", max_new_tokens=4)
-    assert answer.source == "stack_shuffled_labels"
+    assert answer.source == "stack_shuffled_labels_0"
 
 
 def test_text_and_free_sources_need_no_model() -> None:

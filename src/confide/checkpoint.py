@@ -70,8 +70,9 @@ class Checkpoint:
 
     @property
     def suffix(self) -> str:
-        """What the names of its learned sources end in: a checkpoint trained on shuffled labels says so."""
-        return SHUFFLED if self.about.get("shuffled_labels") else ""
+        """What the names of its learned sources end in: one trained on shuffled labels says by which seed."""
+        seed = self.about.get("shuffled_labels")
+        return "" if seed is None else f"{SHUFFLED}_{seed}"
 
     @property
     def layers(self) -> tuple[int, ...]:

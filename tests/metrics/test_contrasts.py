@@ -126,17 +126,37 @@ def test_folds_respect_entities():
     assert found["low"] < 0.002
 
 
-def test_training_on_shuffled_labels_gives_chance():
+def test_one_fit_to_shuffled_labels_is_one_draw():
+    rows = records()
+    for row in rows:
+        row.confidence["reader_shuffled_labels_0"] = row.confidence["stack"]
+        row.confidence["reader_shuffled_labels_0_calibrated"] = row.confidence["stack"]
+    found = controls(rows)["shuffled_labels"]
+    assert found["verdict"] == "warning"
+    assert "reader 0." in found["detail"]
+    assert "(1 shuffle)" in found["detail"]
+    assert found["sources"]["reader"]["n"] == 1
+
+
+def test_training_on_shuffled_labels_gives_chance_over_several_shuffles():
     rows = records()
     rng = np.random.default_rng(2)
-    for row in rows:
-        row.confidence["probe_shuffled_labels"] = float(rng.random())
-    assert controls(rows)["shuffled_labels"]["verdict"] == "ok"
-    for row in rows:
-        row.confidence["reader_shuffled_labels"] = row.confidence["stack"]
+    for number in range(6):  # directions of either sign: each ranks, together they do not
+        for row in rows:
+            row.confidence[f"probe_shuffled_labels_{number}"] = abs(number % 2 - row.confidence["stack"])
+    found = controls(rows)["shuffled_labels"]
+    assert found["verdict"] == "ok"
+    values = found["sources"]["probe"]
+    assert values["n"] == 6
+    assert values["value"] == pytest.approx(0.5)
+    assert values["low"] < 0.4 < 0.6 < values["high"]
+    for number in range(6):
+        for row in rows:
+            leaked = 0.8 * row.confidence["stack"] + 0.2 * float(rng.random())
+            row.confidence[f"reader_shuffled_labels_{number}"] = leaked
     results = evaluate(rows, resamples=100)
     found = results["controls"]["shuffled_labels"]
     assert found["verdict"] == "failed"
-    assert "reader_shuffled_labels" in found["detail"]
+    assert "reader" in found["detail"]
     assert set(found["sources"]) == {"probe", "reader"}
     assert "A control failed" in results["verdict"]["sentences"][-1]

@@ -51,7 +51,8 @@ def reader(
         bool, typer.Option("--positions", help="Also fit a probe at each token position (`probe@closing` …).")
     ] = False,
     shuffle_labels: Annotated[
-        bool, typer.Option("--shuffle-labels", help="Control: train on shuffled labels; its sources must not rank.")
+        bool,
+        typer.Option("--shuffle-labels", help="Control: shuffle labels by the seed; over five seeds nothing may rank."),
     ] = False,
     other_model: Annotated[
         bool, typer.Option("--other-model", help="The answers are another model's; train on this one's states.")

@@ -1,14 +1,13 @@
 """The stack: the confidence that users get.
 
-Three small logistic models, mixed by familiarity. Where answer and question are familiar, the probe counts
-together with everything the engine knows for free. Where the answer is new, a learned readout carries a prior
-over other answers, so only the free signals count, as training rows of the same kind weigh them. Where the
-question is of a new kind, even that weighing is foreign ground: only the answer's own probability is left, and
-the ranking is exactly that of ``logprob_sum``, or of ``option_probability`` where the answer was chosen among
+Two small logistic models, mixed by familiarity. Where answer and question are familiar, the probe counts together with
+everything the engine knows for free. Elsewhere a learned readout carries a prior over other answers, and even weights
+on free signals are fitted to the answers that training gave (docs/experiments.md): only the answer's own probability is
+left, and the ranking is exactly that of ``logprob_sum``, or of ``option_probability`` where the answer was chosen among
 options. Answers that came about in a way that training never saw (chosen where it had written ones, or the other way
 round) are such ground whatever the question: their features mean something else.
 
-    P = q · (a · familiar + (1 − a) · new_answer) + (1 − q) · new_question
+    P = f · familiar + (1 − f) · unfamiliar,   f = q · a
 
 with q the familiarity of the question and a that of the answer (where training answers hardly ever come twice, a new
 one is nothing unfamiliar). The probe's values that the first model is
@@ -61,8 +60,7 @@ class Stack:
     answers: AnswerFamiliarity
     questions: QuestionFamiliarity
     familiar: Logistic
-    new_answer: Logistic
-    new_question: Logistic
+    unfamiliar: Logistic
     ungated: Logistic
     options: bool = False
     written: bool = True
@@ -101,8 +99,7 @@ class Stack:
                 question_layer, prompt_states(states, question_layer), clusters.tolist(), seed
             ),
             familiar=Logistic.fit(_familiar(z, seen, free), right, answers.of_counts(seen)),
-            new_answer=Logistic.fit(free, right),
-            new_question=_rising(probability, right),
+            unfamiliar=_rising(probability, right),
             ungated=Logistic.fit(np.column_stack([z, free]), right),
             options=options,
             written=not all(record.option_logprobs for record in records),
@@ -116,13 +113,14 @@ class Stack:
         a = self.answers.predict(keys)
         met = [self.options if record.option_logprobs else self.written for record in records]
         q = self.questions.predict(prompt_states(states, self.questions.layer)) * np.array(met, dtype=np.float64)
-        on_ground = a * self.familiar.predict(_familiar(z, seen, free)) + (1 - a) * self.new_answer.predict(free)
-        off_ground = self.new_question.predict(probability_matrix(records))
+        f = q * a
+        on_ground = self.familiar.predict(_familiar(z, seen, free))
+        off_ground = self.unfamiliar.predict(probability_matrix(records))
         # Without token probabilities there is nothing to stack: not available, never a guess.
         known = np.where([bool(record.logprobs or record.option_logprobs) for record in records], 1.0, np.nan)
         return Reading(
-            confidence=known * (q * on_ground + (1 - q) * off_ground),
-            familiarity=q * a,
+            confidence=known * (f * on_ground + (1 - f) * off_ground),
+            familiarity=f,
             probe=1 / (1 + np.exp(-z)),
             ungated=known * self.ungated.predict(np.column_stack([z, free])),
         )
@@ -153,22 +151,24 @@ class Stack:
 
     @classmethod
     def from_arrays(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Stack:
-        """The stack that `to_arrays` came from."""
+        """The stack that `to_arrays` came from; one of an earlier version is refused."""
+        if "unfamiliar" not in {key.split(".", 1)[0] for key in arrays}:
+            raise ValueError("its stack comes from an earlier version of confide: train it again")
 
         def part(name: str) -> dict[str, NDArray[Any]]:
             return {key.split(".", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
 
         return cls(
             Probe.from_arrays(about, part("probe")),
-            AnswerFamiliarity(dict(about["answers"]), about["half"], about.get("openness", 0.0)),
+            AnswerFamiliarity(dict(about["answers"]), about["half"], about["openness"]),
             QuestionFamiliarity(about["question_layer"], ramps=_pairs(about["ramps"]), **part("questions")),
             **{name: Logistic.from_arrays(part(name)) for name in _MODELS},
-            options=bool(about.get("options", False)),  # older checkpoints do not say
-            written=bool(about.get("written", True)),
+            options=bool(about["options"]),
+            written=bool(about["written"]),
         )
 
 
-_MODELS = ("familiar", "new_answer", "new_question", "ungated")
+_MODELS = ("familiar", "unfamiliar", "ungated")
 
 
 def question_layer(depth: int) -> int:

@@ -6,11 +6,13 @@ A verdict is "ok", "warning" (read the numbers with this in mind), "failed" (the
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from json import dumps
 from typing import Any, Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 from confide.metrics.ranking import auroc
 from confide.metrics.rows import Rows
@@ -24,6 +26,9 @@ MIN_CLUSTERS = 20
 
 MAX_CUT = 0.02
 """Share of cut answers above which AUROC with and without them may tell different stories."""
+
+SHUFFLES = 5
+"""Fits to shuffled labels below which their mean AUROC gives no verdict."""
 
 MIN_KIND = 10
 """Right and wrong rows that a domain needs before its AUROC is shown."""
@@ -224,23 +229,40 @@ def _shuffled(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _shuffled_labels(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What was trained on shuffled outcomes must not rank: if it does, the outcome reaches it by another way."""
-    found = {
-        source: entry["auroc"]
-        for source, entry in estimators.items()
-        if source.endswith(SHUFFLED) and entry["auroc"] is not None and entry["auroc"]["low"] is not None
-    }
-    if not found:
+    """What was trained on shuffled outcomes must not rank: if it does, the outcome reaches it by another way.
+
+    One fit to noise is one direction, and may rank either way; the mean over `SHUFFLES` of them may not.
+    """
+    drawn: dict[str, list[dict[str, float]]] = {}
+    for source, entry in estimators.items():
+        named = re.fullmatch(rf"(.+){SHUFFLED}(?:_\d+)?", source)
+        if named and entry["auroc"] is not None and entry["auroc"]["low"] is not None:
+            drawn.setdefault(named[1], []).append(entry["auroc"])
+    if not drawn:
         return control("not checked", "no source was trained on shuffled labels", sources={})
+    found = {source: _over_shuffles(aurocs) for source, aurocs in drawn.items()}
     beyond = [source for source, auroc in found.items() if not _chance(auroc, 1)]
-    far = [source for source in beyond if not _chance(found[source], 2)]
-    shown = ", ".join(f"{source} {found[source]['value']:.3f}" for source in beyond)
+    far = [source for source in beyond if found[source]["n"] >= SHUFFLES and not _chance(found[source], 2)]
+    shown = ", ".join(f"{name} {auroc['value']:.3f} ({some(auroc['n'], 'shuffle')})" for name, auroc in found.items())
+    few = f"; fewer than {SHUFFLES} shuffles may lie to either side of 0.5"
     return control(
         "failed" if far else "warning" if beyond else "ok",
-        f"{some(len(beyond), 'source')} of {len(found)} trained on shuffled labels with an AUROC interval without 0.5"
-        + (f": {shown}" if beyond else ""),
-        sources={source.removesuffix(SHUFFLED): auroc for source, auroc in found.items()},
+        f"{some(len(beyond), 'source')} of {len(found)} trained on shuffled labels with a mean AUROC whose interval is "
+        f"without 0.5: {shown}" + (few if any(auroc["n"] < SHUFFLES for auroc in found.values()) else ""),
+        sources=found,
     )
+
+
+def _over_shuffles(aurocs: list[dict[str, float]]) -> dict[str, Any]:
+    """Mean AUROC of n fits with its t interval over the fits; of too few, with the ends of their own intervals."""
+    values = np.array([auroc["value"] for auroc in aurocs])
+    mean, n = float(values.mean()), len(values)
+    if n < SHUFFLES:
+        low, high = min(auroc["low"] for auroc in aurocs), max(auroc["high"] for auroc in aurocs)
+    else:
+        half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
+        low, high = mean - half, mean + half
+    return {"value": mean, "low": low, "high": high, "n": n}
 
 
 def _chance(auroc: dict[str, float], width: float) -> bool:

@@ -59,7 +59,7 @@ def auroc_by_position(rows: Rows, bootstrap: Bootstrap) -> dict[str, list[dict[s
     """
     series: dict[str, list[dict[str, Any]]] = {}
     known = [("logprob_sum", position, values) for position, values in _running(rows).items()]
-    for name in (s for s in rows.auxiliary if AT in s and not s.endswith((SWAPPED, SHUFFLED))):
+    for name in (s for s in rows.auxiliary if AT in s and not s.endswith(SWAPPED) and SHUFFLED not in s):
         source, position = name.split(AT, 1)
         known.append((source, position, rows.confidence(name)))
     for source, position, values in known:

@@ -20,8 +20,8 @@ NO_RIVALS = ("free", "prior", "floor", "control")
 """Families that are compared with and never compete."""
 
 OTHER, SHUFFLED, SWAPPED, AT = "other_", "_shuffled_labels", "_swapped", "@"
-"""How controls are named after their source: read from another model's states, trained on shuffled outcomes, read
-with the question exchanged, read at another position (``probe@prompt_end``).
+"""How controls are named after their source: read from another model's states, trained on shuffled outcomes (the seed
+follows), read with the question exchanged, read at another position (``probe@prompt_end``).
 """
 
 

@@ -34,7 +34,7 @@ class ReaderOptions:
     """What `train_confidence` may choose from, and how long it may take.
 
     ``comparisons`` adds ``reader_random`` and ``p_true_trained``, ``positions`` a probe at each token position;
-    ``shuffle_labels`` is the control whose sources must not rank, ``other_model`` allows answers of
+    ``shuffle_labels`` is the control whose sources must not rank over several seeds, ``other_model`` allows answers of
     another model, whose tokens are then scored anew.
     """
 
@@ -156,7 +156,7 @@ def train_confidence(
             "prompts": prompts,
         }
         if options.shuffle_labels:
-            about["shuffled_labels"] = True
+            about["shuffled_labels"] = options.seed
         if reader is not None:
             about["reader"] = {"config": vars(config), "history": reader.history}
         if p_true is not None:
