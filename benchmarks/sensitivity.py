@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import re
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +39,7 @@ from confide.training.prefixes import PrefixStore
 from confide.training.reader import ReaderConfig, score_rows, train_reader
 from confide.training.rows import make_rows
 from confide.training.self_ref import SelfRefConfig, answer_log_probability, read_verdicts, train_self_ref
-from machine import fitting, note, noted
+from machine import device, fitting, note, noted
 from quality import HERE, Work, records_of, shown, states_of
 from table import put
 
@@ -95,6 +97,10 @@ class Lines(Work):
     def __init__(self, folder: Path, only: Sequence[str]):
         super().__init__(folder)
         self.only = tuple(only)
+
+    def stage(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """A line, and what it ran on: lines may be made on several machines."""
+        return super().stage(name, lambda: make() | {"device": device()})
 
     def wants(self, stage: str) -> bool:
         return stage.startswith(self.only) and not (self.folder / f"{stage}.json").exists()
@@ -206,8 +212,13 @@ def tables(result: dict[str, Any]) -> str:
     def shown_as(entry: dict[str, float]) -> str:
         return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
 
-    device = result["machine"].get("device", "an unnamed machine")
-    lines = [f"Trained on {device}, beside other lines of this table.", ""]
+    every = result["readers"] | {f"Self-REF, {name}": row for name, row in result["self_ref"].items()}
+    where: dict[str, list[str]] = defaultdict(list)
+    for name, row in every.items():
+        if (kind := re.split("[ ,]", name)[0]) not in where[row["device"]]:
+            where[row["device"]].append(kind)
+    made = "; ".join(f"{', '.join(kinds)} on {machine}" for machine, kinds in where.items())
+    lines = [f"Where: {made}. Seconds compare within one machine, and beside other lines of this table.", ""]
     lines += ["| reader or stack | training rows | AUROC | Brier | training s |", "|---|---:|---|---|---:|"]
     for name, row in result["readers"].items():
         lines.append(

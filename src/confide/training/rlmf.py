@@ -174,7 +174,8 @@ def _run(
     samples: int,
 ) -> dict[str, Any]:
     return {
-        "config": added(config),
+        # How long a completion may be follows from the task and the statement, and is not yet known here.
+        "config": {name: value for name, value in added(config).items() if name != "max_completion_length"},
         "start": start,
         "task": task.name,
         "judge": None if judge is None else judge.name,
