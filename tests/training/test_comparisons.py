@@ -116,21 +116,25 @@ def test_rows_that_do_not_fit_are_refused_before_any_pass(tmp_path: Path) -> Non
         train_confidence(tiny, [long, *rows[1:]], rows[1:], options, tmp_path / "out")
 
 
-def test_a_checkpoint_of_an_older_version_still_loads(tmp_path: Path) -> None:
+def test_a_checkpoint_needs_no_probes_but_a_stack_of_this_version(tmp_path: Path) -> None:
     folder = trained(tmp_path / "out", records(100), comparisons=True, positions=True)
     checkpoint = load_checkpoint(folder)
     assert set(checkpoint.compared) == {"reader_random", "p_true_trained"}
     assert {"probe", "probe@closing"} < set(checkpoint.probes)
     about = json.loads((folder / ABOUT).read_text())
-    del about["probes"], about["stack"]["options"]
+    del about["probes"]
     (folder / ABOUT).write_text(json.dumps(about))
     arrays = load_file(folder / ARRAYS)
     save_file({name: value for name, value in arrays.items() if "/" not in name}, folder / ARRAYS)
-    old = load_checkpoint(folder)
-    assert not old.probes
-    assert not old.compared
-    assert old.stack is not None
+    bare = load_checkpoint(folder)
+    assert not bare.probes
+    assert not bare.compared
+    assert bare.stack is not None
     rows = records(20)
     states, _ = collect(engine(), rows, checkpoint.layers)
-    np.testing.assert_allclose(old.read(states, rows)["stack"], checkpoint.read(states, rows)["stack"])
-    assert "probe" in old.read(states, rows)
+    np.testing.assert_allclose(bare.read(states, rows)["stack"], checkpoint.read(states, rows)["stack"])
+    assert "probe" in bare.read(states, rows)
+    earlier = {name.replace("unfamiliar", "new_question"): value for name, value in arrays.items()}
+    save_file(earlier, folder / ARRAYS)
+    with pytest.raises(ConfideError, match="earlier version of confide: train it again"):
+        load_checkpoint(folder)
