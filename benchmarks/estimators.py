@@ -32,6 +32,7 @@ from confide.metrics import auroc
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.evaluation import evaluate
 from confide.metrics.ranking import group_pairs
+from confide.metrics.sources import SHUFFLED, family
 from confide.model import load
 from confide.records import Record, read_records, write_records
 from confide.scoring import Options, available, score
@@ -342,7 +343,7 @@ def platt(records: Sequence[Record]) -> None:
 
     held = [r for r in records if r.split in ("calibration", "validation")]
     for name in sorted({name for r in records for name in r.confidence}):
-        if name in ("constant", "shuffled") or "_" + "swapped" in name or "@" in name or name.startswith("other_"):
+        if name in ("constant", "shuffled") or family(name) == "control":
             continue
         fitting = [r for r in held if r.confidence.get(name) is not None and r.correct is not None]
         own = [r for r in fitting if r.split == "calibration"]
@@ -384,6 +385,14 @@ def main() -> None:
         report(study, arguments.out)
 
 
+def slim(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell without what no table shows: routing, shuffled fits one by one, differences between the stack's rivals."""
+    results = {name: block for name, block in cell["results"].items() if name != "routing"}
+    results["estimators"] = {n: e for n, e in results["estimators"].items() if SHUFFLED not in n}
+    results["differences"] = [d for d in results["differences"] if d["a"] == "stack"]
+    return cell | {"results": results}
+
+
 def report(study: Study, out: Path) -> None:
     cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(study.folder.glob("cell-*.json"))]
     result = {
@@ -391,9 +400,9 @@ def report(study: Study, out: Path) -> None:
         "made_by": "benchmarks/estimators.py",
         "machine": noted(study.folder),
         "sizes": SIZES | {"asked again": ASKED, "samples": SAMPLES, "sampled": SAMPLED},
-        "cells": cells,
+        "cells": [slim(cell) for cell in cells],
     }
-    write_text(out, json.dumps(result, indent=1) + "\n")
+    write_text(out, json.dumps(result) + "\n")
     write_tables(result)
 
 
