@@ -3,6 +3,7 @@
     python benchmarks/rlmf.py                          # all stages; a killed run continues
     python benchmarks/rlmf.py --stage format --seeds 0 # one stage, some seeds or rows: they may run side by side
     python benchmarks/rlmf.py --stage judge            # only puts the tables together
+    python benchmarks/rlmf.py --sentences              # the same with answers in full sentences, few rows on one seed
 
 Stages: ``answers`` (the bundled model answers geography questions, K samples each), ``format`` (the format stage, with
 true, constant and shuffled targets), ``train`` (reinforcement learning and its controls), ``answer`` (every final model
@@ -52,6 +53,10 @@ SIZES = (
     if GPU
     else {"train": 400, "validation": 48, "test": 160, "held_out": 160}
 )
+SENTENCE_POOL = POOL if GPU else 900
+SENTENCE_SIZES = SIZES if GPU else {"train": 300, "validation": 48, "test": 120, "held_out": 120}
+SENTENCE_ROWS = ("format", "standard RL", "RLMF")
+SENTENCE = "Answer in one full sentence."
 STEPS, GROUP, QUESTIONS = 60, *((16, 8) if GPU else (6, 2))
 BARE = not GPU
 """Whether trained models are asked without worked examples: on a CPU these are most of a step's time."""
@@ -80,16 +85,28 @@ STAGES = ("answers", "format", "train", "answer", "rivals", "judge")
 
 
 class Study(Work):
-    """The work folder and its questions."""
+    """The work folder and its questions; ``sentences`` asks for answers of twenty tokens instead of three."""
+
+    def __init__(self, folder: Path, sentences: bool = False):
+        super().__init__(folder)
+        self.sentences = sentences
+        self.sizes = SENTENCE_SIZES if sentences else SIZES
+        self.samples = SAMPLED if sentences else SAMPLES
 
     @property
     def task(self) -> Task:
-        return load_task("geography", limit=POOL, seed=0)
+        task = load_task("geography", limit=SENTENCE_POOL if self.sentences else POOL, seed=0)
+        if not self.sentences:
+            return task
+        told = {"role": "system", "content": SENTENCE}
+        return replace(task, prompt=lambda q: [told, task.prompt(q)[-1]], max_new_tokens=40)
 
     @property
     def asked(self) -> Task:
         """The task as trained models are asked it."""
         task = self.task
+        if self.sentences:
+            return task  # no worked examples to leave out
         # Answers take three or four tokens: more than a dozen are rambling, which counts as unfinished.
         return replace(task, prompt=lambda q: bare(task.prompt(q)), max_new_tokens=12) if BARE else task
 
@@ -114,39 +131,39 @@ def answers(study: Study) -> list[Record]:
     """The pool: greedy answers and K samples of the untrained model; a stage that was finished is only read."""
     path = study.folder / "pool.jsonl"
     task = study.task
-    sizes = SIZES | {"samples": SAMPLED, "steps": STEPS, "group": GROUP, "questions a step": QUESTIONS}
+    sizes = study.sizes | {"samples": SAMPLED, "steps": STEPS, "group": GROUP, "questions a step": QUESTIONS}
     write_text(study.folder / "sizes.json", json.dumps(sizes) + "\n")
     note(study.folder)
     if not path.exists() or len(read_records(path)) < len(task.questions):
         batch = 256 if GPU else 32
-        annotate(study.engine, task, path, samples=SAMPLES, batch_size=batch, progress=shown("answers"))
+        annotate(study.engine, task, path, samples=study.samples, batch_size=batch, progress=shown("answers"))
     known = {question.id for question in task.questions}
     return [record for record in read_records(path) if record.id in known]
 
 
 def trained_on(study: Study, seed: int) -> list[Record]:
     """This seed's rows as trained models are asked them; their answers stay those that the examples brought about."""
-    return [r.model_copy(update={"messages": bare(r.messages)}) for r in draw(answers(study), seed)]
+    return [r.model_copy(update={"messages": bare(r.messages)}) for r in draw(study, seed)]
 
 
-def draw(records: Sequence[Record], seed: int) -> list[Record]:
+def draw(study: Study, seed: int) -> list[Record]:
     """This seed's rows with their split; ``test`` holds unseen entities of taught relations and the held-out relation.
 
     Whole entities are on one side. Few questions of one relation are left out of training: each taught relation
     gives at most half of the rows, so that none is the whole of the average.
     """
-    held = HELD_OUT[seed % len(HELD_OUT)]
-    rows = sorted(records, key=lambda record: record.id)
+    held, sizes = HELD_OUT[seed % len(HELD_OUT)], study.sizes
+    rows = sorted(answers(study), key=lambda record: record.id)
     random.Random(f"rlmf-{seed}").shuffle(rows)
-    new = [r for r in rows if r.domain == held][: SIZES["held_out"]]
+    new = [r for r in rows if r.domain == held][: sizes["held_out"]]
     taken = {r.cluster for r in new}
     found = [r.model_copy(update={"split": "test"}) for r in new]
     for part in ("test", "validation", "train"):
         counts: dict[str, int] = {}
         chosen: list[Record] = []
         for r in rows:
-            fits = r.domain != held and r.cluster not in taken and counts.get(r.domain, 0) < SIZES[part] // 2
-            if fits and len(chosen) < SIZES[part]:
+            fits = r.domain != held and r.cluster not in taken and counts.get(r.domain, 0) < sizes[part] // 2
+            if fits and len(chosen) < sizes[part]:
                 counts[r.domain] = counts.get(r.domain, 0) + 1
                 chosen.append(r)
         taken |= {r.cluster for r in chosen}
@@ -196,7 +213,7 @@ def answer(study: Study, seed: int, row: str) -> None:
     out = study.answers(seed, row)
     if out.exists():
         return
-    rows = [r for r in draw(answers(study), seed) if r.split != "train"]
+    rows = [r for r in draw(study, seed) if r.split != "train"]
     if row == BASE:
         sources = ["logprob_sum", *(["verbalized"] if GPU or seed == SEEDS[0] else [])]
         write_records(out, score(rows, sources, model=load("smollm2"), progress=shown(f"{seed} {row}")))
@@ -220,7 +237,7 @@ def rival(study: Study, seed: int) -> None:
     if out.exists():
         return
     began = time.monotonic()
-    drawn = draw(answers(study), seed)
+    drawn = draw(study, seed)
     engine = study.engine
     parts = [[r for r in drawn if r.split == part] for part in ("train", "validation", "test")]
     rows = [make_rows(engine, part, "consistency", samples=False) for part in parts]
@@ -243,15 +260,19 @@ def rival(study: Study, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("runs/rlmf"))
+    parser.add_argument("--sentences", action="store_true", help="ask for full sentences; on the first seed")
+    parser.add_argument("--work", type=Path, default=None, help="default: runs/rlmf or runs/rlmf-sentences")
     parser.add_argument("--stage", default=",".join(STAGES), help="stages, separated by commas")
-    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    parser.add_argument("--seeds", default=None, help="default: all; with --sentences the first")
     parser.add_argument("--rows", default=None, help="names of rows, separated by semicolons")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "rlmf.json")
     arguments = parser.parse_args()
-    study = Study(arguments.work)
-    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    name = "rlmf-sentences" if arguments.sentences else "rlmf"
+    study = Study(arguments.work or Path("runs") / name, arguments.sentences)
+    seeds = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else [*SEEDS]
     named = arguments.rows.split(";") if arguments.rows else None
+    if arguments.sentences:
+        seeds = seeds if arguments.seeds else [SEEDS[0]]
+        named = named or [*SENTENCE_ROWS, BASE]
     stages = arguments.stage.split(",")
     if "answers" in stages:
         answers(study)
@@ -279,8 +300,8 @@ def main() -> None:
             "sizes": json.loads((study.folder / "sizes.json").read_text(encoding="utf-8")),
             **judged(study),
         }
-        write_text(arguments.out, json.dumps(result, indent=1) + "\n")
-        write_tables(result)
+        write_text(HERE / "results" / f"{name}.json", json.dumps(result, indent=1) + "\n")
+        write_tables(result, "sentences " if arguments.sentences else "")
 
 
 if __name__ == "__main__":

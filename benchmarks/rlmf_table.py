@@ -305,7 +305,8 @@ def difference_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_tables(result: dict[str, Any]) -> None:
+def write_tables(result: dict[str, Any], prefix: str = "") -> None:
+    """Put the tables where their marks are; ``prefix`` starts the names of the marks."""
     sizes, machine = result["sizes"], result["machine"]
     facts = (
         f"{machine.get('device', 'unknown device')}; {sizes['train']} training and {sizes['validation']} validation "
@@ -315,4 +316,4 @@ def write_tables(result: dict[str, Any]) -> None:
     )
     parts = {"facts": facts, "differences": difference_table(result), "more": more_table(result)}
     parts |= {place: main_table(result, place) for place in PLACES}
-    put(HERE.parent / "docs" / "rlmf.md", parts)
+    put(HERE.parent / "docs" / "rlmf.md", {prefix + name: text for name, text in parts.items()})
