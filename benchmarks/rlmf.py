@@ -53,8 +53,8 @@ SIZES = (
     if GPU
     else {"train": 400, "validation": 48, "test": 160, "held_out": 160}
 )
-SENTENCE_POOL = POOL if GPU else 900
-SENTENCE_SIZES = SIZES if GPU else {"train": 300, "validation": 48, "test": 120, "held_out": 120}
+SENTENCE_POOL = POOL if GPU else 600
+SENTENCE_SIZES = SIZES if GPU else {"train": 240, "validation": 40, "test": 100, "held_out": 80}
 SENTENCE_ROWS = ("format", "standard RL", "RLMF")
 SENTENCE = "Answer in one full sentence."
 STEPS, GROUP, QUESTIONS = 60, *((16, 8) if GPU else (6, 2))
