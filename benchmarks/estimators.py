@@ -125,19 +125,32 @@ def arc_easy(study: Study) -> list[Record]:
         out = study.of("arc_easy") / f"{part}.jsonl"
         answered(study, "arc_easy", task, out, len(task.questions), rows=(32, 512), answer_by="options")
         records.append(read_records(out))
-    test, train = records
+    test, train = unrepeated(*records), records[1]
     order = np.random.default_rng(0).permutation(len(test))[: SIZES["test"] + SIZES["calibration"]]
     marks = {test[i].id: "test" if place < SIZES["test"] else "calibration" for place, i in enumerate(order)}
     kept = [r for r in test if r.id in marks] + train
     return [r.model_copy(update={"task": "arc_easy", "split": marks.get(r.id)}) for r in kept]
 
 
+def unrepeated(test: Sequence[Record], train: Sequence[Record]) -> list[Record]:
+    """Test records whose prompt no training record has, nor an earlier one: ARC asks some questions twice."""
+    seen = {record.messages[-1].content for record in train}
+    kept = []
+    for record in test:
+        if record.messages[-1].content not in seen:
+            seen.add(record.messages[-1].content)
+            kept.append(record)
+    return kept
+
+
 def arithmetic(study: Study) -> list[Record]:
     """The adapted copy's answers; some test and calibration rows with samples."""
     task = load_task("arithmetic", limit=arithmetic_model.RECORDS, seed=0)
     records = read_records(Path("runs/arithmetic/records.jsonl"))
-    names = [records[i].id for i in np.random.default_rng(0).permutation(len(records))]
-    held = {"test": names[: SIZES["test"]], "calibration": names[SIZES["test"] :][: SIZES["calibration"]]}
+    order = [records[i] for i in np.random.default_rng(0).permutation(len(records))]
+    tested = {record.cluster for record in order[: SIZES["test"]]}
+    others = [record.id for record in order[SIZES["test"] :] if record.cluster not in tested]
+    held = {"test": [r.id for r in order[: SIZES["test"]]], "calibration": others[: SIZES["calibration"]]}
     sampled = with_samples(study, "arithmetic", task, held)
     marks = {name: part for part, some in held.items() for name in some}
     return [sampled.get(r.id, r).model_copy(update={"split": marks.get(r.id)}) for r in records]

@@ -136,7 +136,8 @@ def controls(result: dict[str, Any]) -> str:
     lines = []
     for task, cells in by_task(result).items():
         found = cells[0]["results"]["controls"]
-        for name in ("shuffled_labels", "swapped", "privileged_access", "improves_log_loss"):
+        shown_always = ("shuffled_labels", "swapped", "privileged_access", "improves_log_loss")
+        for name in [*shown_always, *(n for n in found if n not in shown_always and found[n]["verdict"] == "failed")]:
             if (block := found.get(name)) and block.get("detail"):
                 lines.append(f"- {TASKS[task]}, {name.replace('_', ' ')}: {block['verdict']}. {block['detail']}")
     return "\n".join(lines)

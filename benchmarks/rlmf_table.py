@@ -277,8 +277,8 @@ def main_table(result: dict[str, Any], place: str) -> str:
 def more_table(result: dict[str, Any]) -> str:
     lines = [
         "| row | place | g: mean, sd, entropy | MFG | cMFG | ECE(15) | own answer probability with g | "
-        "questions that moved | coupling | F_pred with F_gold |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "questions that moved | coupling | F_pred with F_gold | kept step |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for name, row in result["rows"].items():
         for place in PLACES:
@@ -289,6 +289,7 @@ def more_table(result: dict[str, Any]) -> str:
                     f"{x['mfg']:.3f}", f"{x['cmfg']:.3f}", f"{x['ece']:.3f}",
                     number(x["answer_probability_spearman"], 3), str(x["moved"]),
                     number(x["coupling"]), number(x["f_spearman"]),
+                    ", ".join(str(run["best_step"]) for run in row["runs"]) or "–",
                 ]  # fmt: skip
                 lines.append(f"| {name} | {place} | {spread} | " + " | ".join(columns) + " |")
     return "\n".join(lines)

@@ -39,7 +39,7 @@ from confide.training.prefixes import PrefixStore
 from confide.training.reader import ReaderConfig, score_rows, train_reader
 from confide.training.rows import make_rows
 from confide.training.self_ref import SelfRefConfig, answer_log_probability, read_verdicts, train_self_ref
-from machine import device, fitting, note, noted
+from machine import device, fitting
 from quality import HERE, Work, records_of, shown, states_of
 from table import put
 
@@ -215,10 +215,11 @@ def tables(result: dict[str, Any]) -> str:
     every = result["readers"] | {f"Self-REF, {name}": row for name, row in result["self_ref"].items()}
     where: dict[str, list[str]] = defaultdict(list)
     for name, row in every.items():
-        if (kind := re.split("[ ,]", name)[0]) not in where[row["device"]]:
-            where[row["device"]].append(kind)
+        kinds = where[row.get("device", "an unnamed machine")]
+        if (kind := re.split("[ ,]", name)[0]) not in kinds:
+            kinds.append(kind)
     made = "; ".join(f"{', '.join(kinds)} on {machine}" for machine, kinds in where.items())
-    lines = [f"Where: {made}. Seconds compare within one machine, and beside other lines of this table.", ""]
+    lines = [f"Where: {made}. Seconds compare within one machine only; lines ran side by side.", ""]
     lines += ["| reader or stack | training rows | AUROC | Brier | training s |", "|---|---:|---|---|---:|"]
     for name, row in result["readers"].items():
         lines.append(
@@ -249,7 +250,6 @@ def report(work: Work, out: Path) -> None:
     result = {
         "schema": 1,
         "made_by": "benchmarks/sensitivity.py",
-        "machine": noted(work.folder),
         "readers": {n: row for n, slug in names.items() if (row := found(slug))},
         "self_ref": {n: row for n, slug in tried.items() if (row := found(slug))},
     }
@@ -267,7 +267,6 @@ def main() -> None:
     arguments = parser.parse_args()
     work = Lines(arguments.work, arguments.only.split(","))
     if not arguments.report:
-        note(arguments.work)
         quality = Work(arguments.quality)
         records = records_of(quality)
         states = functools.cache(lambda: states_of(quality, records))

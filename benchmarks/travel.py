@@ -39,7 +39,7 @@ from confide.tasks import Task, load_task
 from confide.tasks.unanswerable import without_right_options
 from confide.training.pipeline import ReaderOptions, train_confidence
 from confide.training.reader import ReaderConfig
-from estimators import Study, six_digits
+from estimators import Study, six_digits, unrepeated
 from machine import fitting, noted
 from quality import HERE, records_of, shown
 from travel_table import write_tables
@@ -165,7 +165,7 @@ def arc_easy(journey: Journey, engine: str) -> Rows:
     for part, name in (("rest", "arc_easy/train"), ("test", "arc_easy")):
         task = load_task(name, data_dir=journey.data)
         found[part] = [r.model_copy(update={"task": "arc_easy"}) for r in journey.answers(engine, task, name)]
-    return training(found["rest"]) | dealt(found["test"], {"test": SIZES["test"]})
+    return training(found["rest"]) | dealt(unrepeated(found["test"], found["rest"]), {"test": SIZES["test"]})
 
 
 def own_task(journey: Journey, engine: str, name: str) -> Rows:
@@ -194,8 +194,10 @@ def adapted(journey: Journey) -> Plan:
 def rejecting(journey: Journey) -> Plan:
     """ARC-easy, the right option removed from half of the test questions; all of them are judged."""
     task = without_right_options(load_task("arc_easy", data_dir=journey.data), REJECTED)
-    records = journey.answers("base", task, task.name)
-    return Plan("base", {"arc_easy": arc_easy(journey, "base")}, marked(records, "test"))
+    learned = arc_easy(journey, "base")
+    known = [*learned["train"], *learned["validation"]]
+    records = unrepeated(journey.answers("base", task, task.name), known)
+    return Plan("base", {"arc_easy": learned}, marked(records, "test"))
 
 
 PLANS = {"relations": relations, "answers": answers, "tasks": tasks, "adapted": adapted, "rejection": rejecting}

@@ -17,11 +17,18 @@ def bounds(entry: dict[str, Any] | None, sign: str = "+") -> str:
     return text if entry["low"] is None else f"{text} [{entry['low']:{sign}.3f}, {entry['high']:{sign}.3f}]"
 
 
+def gap(entry: dict[str, Any] | None) -> str:
+    """A difference, bold where it is a loss clear of 0."""
+    worse = entry is not None and entry["high"] is not None and entry["high"] < 0
+    return f"**{bounds(entry)}**" if worse else bounds(entry)
+
+
 def cells(block: dict[str, Any]) -> str:
     """A line a cell: long, but an interval needs its room."""
     lines = [
-        "| trained on | tested on | n, right | familiarity | `stack` | best free source here | stack minus it | drop |",
-        "|---|---|---|---:|---|---|---|---|",
+        "| trained on | tested on | n, right | familiarity | `stack` | best free source here | stack minus it "
+        "| `probe_logprobs` minus it | drop |",
+        "|---|---|---|---:|---|---|---|---|---|",
     ]
     order = {name: place for place, name in enumerate(block["rows"])}
     for cell in sorted(block["cells"], key=lambda c: (order[c["trained_on"]], not c["in_domain"])):
@@ -31,12 +38,10 @@ def cells(block: dict[str, Any]) -> str:
         start += f"| {'–' if familiar is None else format(familiar, '.2f')} "
         entry = cell["sources"].get("stack")
         if not cell["measurable"] or entry is None:
-            lines.append(f"{start}| *not measurable*: {cell['reason']} | – | – | – |")
+            lines.append(f"{start}| *not measurable*: {cell['reason']} | – | – | – | – |")
             continue
-        gap = entry["against_free"]
-        worse = gap is not None and gap["high"] is not None and gap["high"] < 0
-        shown = f"**{bounds(gap)}**" if worse else bounds(gap)
-        lines.append(f"{start}| {bounds(entry['auroc'], '')} | `{cell['free']}` | {shown} | {bounds(entry['drop'])} |")
+        gaps = " | ".join(gap(cell["sources"][source]["against_free"]) for source in ("stack", "probe_logprobs"))
+        lines.append(f"{start}| {bounds(entry['auroc'], '')} | `{cell['free']}` | {gaps} | {bounds(entry['drop'])} |")
     return "\n".join([*lines, "", *(f"- {sentence}" for sentence in block["sentences"])])
 
 

@@ -136,6 +136,10 @@ def test_one_fit_to_shuffled_labels_is_one_draw():
     assert "reader 0." in found["detail"]
     assert "(1 shuffle)" in found["detail"]
     assert found["sources"]["reader"]["n"] == 1
+    rng = np.random.default_rng(2)
+    for row in rows:
+        row.confidence["reader_shuffled_labels_0"] = float(rng.random())
+    assert controls(rows)["shuffled_labels"]["verdict"] == "warning"
 
 
 def test_training_on_shuffled_labels_gives_chance_over_several_shuffles():

@@ -77,7 +77,7 @@ def test_when_the_signal_appears():
 def test_controls_are_no_positions():
     rows = spelled()
     for row in rows:
-        row.confidence |= {"probe@3_swapped": 0.3, "probe@3_shuffled_labels": 0.3}
+        row.confidence |= {"probe@3_swapped": 0.3, "probe@3_shuffled_labels_0": 0.3}
     series = evaluate(rows, resamples=5)["auroc_by_position"]
     assert [point["position"] for point in series["probe"]] == ["prompt_end", "3", "turn_end"]
 

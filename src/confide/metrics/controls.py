@@ -28,7 +28,7 @@ MAX_CUT = 0.02
 """Share of cut answers above which AUROC with and without them may tell different stories."""
 
 SHUFFLES = 5
-"""Fits to shuffled labels below which their mean AUROC gives no verdict."""
+"""Fits to shuffled labels below which their mean AUROC shows nothing: a warning, whatever it is."""
 
 MIN_KIND = 10
 """Right and wrong rows that a domain needs before its AUROC is shown."""
@@ -243,12 +243,15 @@ def _shuffled_labels(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
     found = {source: _over_shuffles(aurocs) for source, aurocs in drawn.items()}
     beyond = [source for source, auroc in found.items() if not _chance(auroc, 1)]
     far = [source for source in beyond if found[source]["n"] >= SHUFFLES and not _chance(found[source], 2)]
-    shown = ", ".join(f"{name} {auroc['value']:.3f} ({some(auroc['n'], 'shuffle')})" for name, auroc in found.items())
-    few = f"; fewer than {SHUFFLES} shuffles may lie to either side of 0.5"
+    few = any(auroc["n"] < SHUFFLES for auroc in found.values())
+    shown = ", ".join(
+        f"{name} {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}] ({some(auroc['n'], 'shuffle')})"
+        for name, auroc in found.items()
+    )
     return control(
-        "failed" if far else "warning" if beyond else "ok",
+        "failed" if far else "warning" if beyond or few else "ok",
         f"{some(len(beyond), 'source')} of {len(found)} trained on shuffled labels with a mean AUROC whose interval is "
-        f"without 0.5: {shown}" + (few if any(auroc["n"] < SHUFFLES for auroc in found.values()) else ""),
+        f"without 0.5: {shown}" + (f"; fewer than {SHUFFLES} shuffles may lie to either side of 0.5" if few else ""),
         sources=found,
     )
 
