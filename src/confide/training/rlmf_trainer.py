@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -86,6 +87,11 @@ class RLMFConfig(GRPOConfig):
     disable_tqdm: bool | None = field(default=True, metadata={"help": "confide shows its own bar."})
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "The row number is a column."})
     dataloader_pin_memory: bool = field(default=False, metadata={"help": "Batches are text, not tensors."})
+
+    def __post_init__(self) -> None:
+        # A field that transformers renames: nothing that a user could act on.
+        warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
