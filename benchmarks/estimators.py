@@ -32,7 +32,7 @@ from confide.metrics import auroc
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.evaluation import evaluate
 from confide.metrics.ranking import group_pairs
-from confide.metrics.sources import SHUFFLED, family
+from confide.metrics.sources import OTHER, SHUFFLED, family
 from confide.model import load
 from confide.records import Record, read_records, write_records
 from confide.scoring import Options, available, score
@@ -55,7 +55,7 @@ ASKED = {"validation": 400, "test": 2000}
 """Rows of sources that ask the model again (first seed only)."""
 
 SLOW = ("p_true", "verbalized", "verifier")
-CONTROLS = {"shuffle_labels": "_shuffled_labels", "other_model": "other_"}
+CONTROLS = {"shuffle_labels": SHUFFLED, "other_model": OTHER}
 """Controls that are trained anew (first seed only), and what the names of their sources hold."""
 
 SHUFFLES = 8

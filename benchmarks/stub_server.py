@@ -14,6 +14,7 @@ import asyncio
 import json
 import re
 import signal
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -134,7 +135,15 @@ class Stub(asyncio.Protocol):
             parts = [b"".join(parts)]
         # A whole answer takes as long as the last piece of a stream.
         writing = 0.0 if streamed else (self.tokens + 2) * self.token_delay
-        self.waiting = self.loop.call_later(self.delay + writing, self.send, parts)
+        self.send_at(time.monotonic() + self.delay + writing, parts)
+
+    def send_at(self, due: float, parts: list[bytes]) -> None:
+        """Send once the clock says so: uvloop's timers count from the start of its turn, and may ring early."""
+        left = due - time.monotonic()
+        if left > 0:
+            self.waiting = self.loop.call_later(left, self.send_at, due, parts)
+        else:
+            self.send(parts)
 
     def send(self, parts: list[bytes]) -> None:
         self.transport.write(parts[0])

@@ -25,8 +25,7 @@ def test_the_client_reads_whole_answers_of_its_own(stub: routers.Server) -> None
     assert len(tally.latency_ms) > 20
     assert not tally.failed
     assert not tally.extra_bytes
-    # The stub's loop counts its 5 ms from the beginning of its turn, which on a busy machine was a while ago.
-    assert min(tally.latency_ms) >= 4
+    assert min(tally.latency_ms) >= 4.9
     tally = asyncio.run(load_client.closed_loop(target, 4, 0.2))
     assert not tally.failed
 
