@@ -16,16 +16,16 @@ from confide.files import write_text
 FILE = "machine.json"
 
 
-def device() -> str:
-    """What models run on here, in words."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+def about() -> dict[str, Any]:
+    """What models run on here: the device in words, and versions."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    names = ("confide", "torch", "transformers", "peft", "scikit-learn", "numpy")
+    return {"device": device, "python": platform.python_version(), "versions": {n: version(n) for n in names}}
 
 
 def note(folder: Path) -> None:
     """Write what this machine is beside the work that it does: judging may happen elsewhere."""
-    names = ("confide", "torch", "transformers", "peft", "scikit-learn", "numpy")
-    about = {"device": device(), "python": platform.python_version(), "versions": {n: version(n) for n in names}}
-    write_text(folder / FILE, json.dumps(about, indent=1) + "\n")
+    write_text(folder / FILE, json.dumps(about(), indent=1) + "\n")
 
 
 def noted(folder: Path) -> dict[str, Any]:
@@ -35,6 +35,6 @@ def noted(folder: Path) -> dict[str, Any]:
     return found
 
 
-def fitting(where: torch.device, on_cpu: int, on_cuda: int) -> int:
+def fitting(device: torch.device, on_cpu: int, on_cuda: int) -> int:
     """Rows a batch by where the model lives: an accelerator waits for its next kernel unless batches are large."""
-    return on_cuda if where.type == "cuda" else on_cpu
+    return on_cuda if device.type == "cuda" else on_cpu

@@ -39,7 +39,7 @@ from confide.training.prefixes import PrefixStore
 from confide.training.reader import ReaderConfig, score_rows, train_reader
 from confide.training.rows import make_rows
 from confide.training.self_ref import SelfRefConfig, answer_log_probability, read_verdicts, train_self_ref
-from machine import device, fitting
+from machine import about, fitting
 from quality import HERE, Work, records_of, shown, states_of
 from table import put
 
@@ -100,7 +100,7 @@ class Lines(Work):
 
     def stage(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A line, and what it ran on: lines may be made on several machines."""
-        return super().stage(name, lambda: make() | {"device": device()})
+        return super().stage(name, lambda: make() | {"machine": about()})
 
     def wants(self, stage: str) -> bool:
         return stage.startswith(self.only) and not (self.folder / f"{stage}.json").exists()
@@ -215,7 +215,7 @@ def tables(result: dict[str, Any]) -> str:
     every = result["readers"] | {f"Self-REF, {name}": row for name, row in result["self_ref"].items()}
     where: dict[str, list[str]] = defaultdict(list)
     for name, row in every.items():
-        kinds = where[row.get("device", "an unnamed machine")]
+        kinds = where[row["machine"]["device"]]
         if (kind := re.split("[ ,]", name)[0]) not in kinds:
             kinds.append(kind)
     made = "; ".join(f"{', '.join(kinds)} on {machine}" for machine, kinds in where.items())
