@@ -25,14 +25,14 @@ from peft import LoraConfig, get_peft_model
 from torch.nn import functional
 
 from confide.annotation import annotate
-from confide.engines.transformers import TransformersEngine
+from confide.engines.transformers.loading import BUNDLED, load_model
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.files import locked, write_text
-from confide.models import BUNDLED, load_model
+from confide.methods.finetuning.labelled_rows import collate, logits_at
 from confide.records import Record, read_records
 from confide.signals import encode_chat, encode_text, turn_end_id
 from confide.tasks import load_task
 from confide.tasks.arithmetic import Expression, asked, error_kind, expressions
-from confide.training.labelled import collate, logits_at
 from machine import fitting
 
 NAME = "smollm2-arithmetic"

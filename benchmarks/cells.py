@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.estimators.familiarity import answer_key
-from confide.estimators.free import FREE, free_confidence
-from confide.estimators.stack import Stack, candidate_views, question_layer
-from confide.estimators.states import States
-from confide.estimators.text import STRENGTHS, AnswerTable, TextPrior, fit_on_validation
+from confide.methods.free import FREE, free_confidence
+from confide.methods.reader.training_pipeline import choose_view
+from confide.methods.stack.familiarity import answer_key
+from confide.methods.stack.stack import Stack, candidate_views, question_layer
+from confide.methods.stack.states import States
+from confide.methods.text_prior import STRENGTHS, AnswerTable, TextPrior, fit_on_validation
 from confide.metrics import auroc, brier, ece, log_loss
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.ranking import within_auroc
 from confide.policies import PlattCalibrator
 from confide.records import Record
 from confide.tasks.splits import assign_splits
-from confide.training.pipeline import choose_view
 
 Floats = NDArray[np.float64]
 Parts = dict[str, NDArray[np.int64]]

@@ -26,19 +26,20 @@ import numpy as np
 import arithmetic_model
 from cells import partition
 from confide.annotation import annotate
-from confide.engines.transformers import TransformersEngine
+from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.evaluation.evaluation import evaluate
 from confide.files import write_text
+from confide.methods.catalogue import available
+from confide.methods.reader.reader_training import ReaderConfig
+from confide.methods.reader.training_pipeline import ReaderOptions, train_confidence
+from confide.methods.scoring import Options, score
 from confide.metrics import auroc
 from confide.metrics.bootstrap import Bootstrap, estimate
-from confide.metrics.evaluation import evaluate
 from confide.metrics.ranking import group_pairs
-from confide.metrics.sources import OTHER, SHUFFLED, family
 from confide.model import load
 from confide.records import Record, read_records, write_records
-from confide.scoring import Options, available, score
+from confide.sources import OTHER, SHUFFLED, family
 from confide.tasks import Task, load_task
-from confide.training.pipeline import ReaderOptions, train_confidence
-from confide.training.reader import ReaderConfig
 from estimators_table import write_tables
 from machine import fitting, note, noted
 from quality import HERE, Work, records_of, shown

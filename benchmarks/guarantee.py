@@ -16,7 +16,7 @@ import numpy as np
 
 from confide.policies.budgets import budget_threshold
 from confide.policies.paired import BoundedLoss, match_expert_threshold
-from confide.policies.thresholds import BoundedRisk, bounded_risk_threshold
+from confide.policies.threshold_bound import BoundedRisk, bounded_risk_threshold
 from shapes import (
     BUMP,
     CLUSTERS,

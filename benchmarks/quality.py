@@ -23,9 +23,9 @@ import numpy as np
 
 from cells import LAYERS, Parts, in_process_sources, judge, partition
 from confide.annotation import annotate
-from confide.engines.transformers import TransformersEngine
-from confide.estimators.states import States, collect
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.files import write_text
+from confide.methods.stack.states import States, collect
 from confide.records import Record, read_records
 from confide.tasks import load_task
 from machine import fitting

@@ -13,21 +13,23 @@ import torch
 from numpy.typing import NDArray
 
 from cells import LAYERS, Floats, Parts
-from confide.engines.transformers import Kept, TransformersEngine
-from confide.estimators.p_true import PROMPTS, choose, yes_shares
-from confide.estimators.states import collect
-from confide.models import load_model
-from confide.records import Record
-from confide.training.prefixes import PrefixStore
-from confide.training.reader import Reader, ReaderConfig, train_reader
-from confide.training.rows import make_rows
-from confide.training.self_ref import (
+from confide.engines.transformers.kept import Kept
+from confide.engines.transformers.loading import load_model
+from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.methods.p_true import PROMPTS, choose, yes_shares
+from confide.methods.reader.closed_rows import make_rows
+from confide.methods.reader.kept_prefixes import PrefixStore
+from confide.methods.reader.reader import Reader
+from confide.methods.reader.reader_training import ReaderConfig, train_reader
+from confide.methods.self_ref.self_ref_training import (
     SelfRefConfig,
     answer_log_probability,
     choose_ratio,
     read_verdicts,
     train_self_ref,
 )
+from confide.methods.stack.states import collect
+from confide.records import Record
 
 if TYPE_CHECKING:
     from quality import Work
@@ -256,7 +258,7 @@ def self_ref(work: Work, records: Sequence[Record], parts: dict[int, Parts]) -> 
 
 def equality(work: Work, records: Sequence[Record], parts: Parts) -> None:
     """Answers of the exported reader checkpoint against the base model's, every test question, same batches."""
-    from confide.checkpoint import write_rows
+    from confide.methods.checkpoint import write_rows
     from confide.signals import add_to
 
     def make() -> dict[str, Any]:

@@ -26,16 +26,16 @@ from typing import Any
 import numpy as np
 
 from confide.annotation import annotate
-from confide.engines.transformers import TransformersEngine
+from confide.engines.transformers.loading import default_device
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.files import write_text
+from confide.methods.rlmf.format_stage import FormatConfig, train_format
+from confide.methods.rlmf.reinforcement import train_rlmf
+from confide.methods.rlmf.rlmf_trainer import RLMFConfig
+from confide.methods.scoring import score
 from confide.model import load
-from confide.models import default_device
 from confide.records import Record, read_records, write_records
-from confide.scoring import score
 from confide.tasks import Task, load_task
-from confide.training.format_stage import FormatConfig, train_format
-from confide.training.rlmf import train_rlmf
-from confide.training.rlmf_trainer import RLMFConfig
 from machine import note, noted
 from quality import HERE, Work, shown
 
@@ -229,9 +229,9 @@ def answer(study: Study, seed: int, row: str) -> None:
 
 def rival(study: Study, seed: int) -> None:
     """A reader of the untrained model trained on g: the answers stay, only ask tokens and a verdict row learn."""
-    from confide.training.prefixes import PrefixStore
-    from confide.training.reader import ReaderConfig, score_rows, train_reader
-    from confide.training.rows import make_rows
+    from confide.methods.reader.closed_rows import make_rows
+    from confide.methods.reader.kept_prefixes import PrefixStore
+    from confide.methods.reader.reader_training import ReaderConfig, score_rows, train_reader
 
     out = study.answers(seed, "reader")
     if out.exists():

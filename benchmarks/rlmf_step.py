@@ -23,14 +23,15 @@ from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from confide.engines.transformers import Completion, TransformersEngine
+from confide.engines.transformers.loading import default_device, load_model
+from confide.engines.transformers.token_scores import Completion
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.files import write_text
-from confide.models import default_device, load_model
+from confide.methods.rlmf.graded import Graded
+from confide.methods.rlmf.rlmf_trainer import RLMFConfig, RLMFTrainer
+from confide.methods.rlmf.rollouts import Asked, ask, sample
 from confide.records import read_records
 from confide.tasks import load_task
-from confide.training.graded import Graded
-from confide.training.rlmf_trainer import RLMFConfig, RLMFTrainer
-from confide.training.rollouts import Asked, ask, sample
 from machine import note, noted
 from table import put
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.evaluation.agreement import Agreement, Faithful
 from confide.metrics import auroc, spearman
-from confide.metrics.agreement import Agreement, Faithful
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.metric import FloatArray
 from confide.records import Record, read_records

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from confide.records import Record, write_records
-from confide.serving.keys import hash_key
+from confide.serving.http.authentication import hash_key
 
 HERE = Path(__file__).parent
 # One of the releases before 1.107.0, which was withdrawn from PyPI as compromised; the newest that installs where
@@ -154,7 +154,7 @@ def write_policy(path: Path, *, last_resort: str | None = None) -> None:
         for n in range(1000)
     ]
     write_records(path.parent / "calibration.jsonl", rows)
-    command = [sys.executable, "-m", "confide.cli.app", "calibrate", str(path.parent / "calibration.jsonl")]
+    command = [sys.executable, "-m", "confide.cli.main", "calibrate", str(path.parent / "calibration.jsonl")]
     command += ["--source", "logprob_sum", "--max-risk", "0.1", "--out", str(path)]
     command += ["--last-resort", last_resort] if last_resort else []
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -182,7 +182,7 @@ def confide(work: Path, small: int, experts: dict[str, int] | None = None, **set
         "api_keys": [hash_key(KEY)],
     } | settings
     (work / "serve.yaml").write_text(json.dumps(config, indent=1), encoding="utf-8")  # JSON is YAML
-    command = [sys.executable, "-m", "confide.cli.app", "serve", "--config", str((work / "serve.yaml").resolve())]
+    command = [sys.executable, "-m", "confide.cli.main", "serve", "--config", str((work / "serve.yaml").resolve())]
     return Server("confide", command, port, "/readyz", work / "confide.log", ROUTER_CORES)
 
 

@@ -26,19 +26,24 @@ import numpy as np
 import torch
 
 from cells import DEPTH, Floats, Parts, partition
-from confide.estimators.stack import Stack, candidate_views, question_layer
-from confide.estimators.states import States
+from confide.engines.transformers.loading import load_model
 from confide.files import write_text
+from confide.methods.reader.closed_rows import make_rows
+from confide.methods.reader.kept_prefixes import PrefixStore
+from confide.methods.reader.reader_training import ReaderConfig, score_rows, train_reader
+from confide.methods.reader.training_pipeline import choose_view
+from confide.methods.self_ref.self_ref_training import (
+    SelfRefConfig,
+    answer_log_probability,
+    read_verdicts,
+    train_self_ref,
+)
+from confide.methods.stack.stack import Stack, candidate_views, question_layer
+from confide.methods.stack.states import States
 from confide.metrics import auroc, brier
 from confide.metrics.bootstrap import Bootstrap, estimate
-from confide.models import load_model
 from confide.policies import PlattCalibrator
 from confide.records import Record
-from confide.training.pipeline import choose_view
-from confide.training.prefixes import PrefixStore
-from confide.training.reader import ReaderConfig, score_rows, train_reader
-from confide.training.rows import make_rows
-from confide.training.self_ref import SelfRefConfig, answer_log_probability, read_verdicts, train_self_ref
 from machine import about, fitting
 from quality import HERE, Work, records_of, shown, states_of
 from table import put

@@ -41,15 +41,15 @@ SIZES = {"train": 2500, "validation": 400, "calibration": 2000, "test": 900}
 LIMIT = 6500
 RISKS = (0.2, 0.25, 0.3)
 EXPERTS: dict[str, dict[str, Any]] = {
-    "gazetteer": {"name": "gazetteer", "tool": "confide.tasks.gazetteer:look_up"},
-    "reread": {"name": "reread", "self": {"passage": "confide.tasks.gazetteer:passage"}},
+    "gazetteer": {"name": "gazetteer", "tool": "confide.tasks.geography.gazetteer:look_up"},
+    "reread": {"name": "reread", "self": {"passage": "confide.tasks.geography.gazetteer:passage"}},
 }
 Result = dict[str, Any]
 
 
 def confide(*arguments: str | Path) -> int:
     """Run one verb; its exit code."""
-    command = [sys.executable, "-m", "confide.cli.app", *map(str, arguments)]
+    command = [sys.executable, "-m", "confide.cli.main", *map(str, arguments)]
     print("$ confide", *arguments, flush=True)
     return subprocess.run(command).returncode
 
@@ -108,7 +108,7 @@ def router(work: Path, model: Path, policy: Path, expert: str, name: str) -> Ser
     }
     path = work / f"{name}.yaml"
     path.write_text(json.dumps(config, indent=1), encoding="utf-8")
-    command = [sys.executable, "-m", "confide.cli.app", "serve", "--config", str(path.resolve())]
+    command = [sys.executable, "-m", "confide.cli.main", "serve", "--config", str(path.resolve())]
     return Server(name, command, port, "/readyz", work / f"{name}.log", set())
 
 

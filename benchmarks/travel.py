@@ -25,20 +25,21 @@ from typing import Any
 import numpy as np
 
 from confide.annotation import annotate
-from confide.engines.transformers import TransformersEngine
-from confide.estimators.free import FREE, OPTION
+from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.evaluation.matrix import matrix
+from confide.evaluation.record_columns import extra
+from confide.evaluation.rejection import rejection
 from confide.files import write_text
+from confide.methods.catalogue import available
+from confide.methods.free import FREE, OPTION
+from confide.methods.reader.reader_training import ReaderConfig
+from confide.methods.reader.training_pipeline import ReaderOptions, train_confidence
+from confide.methods.scoring import score
 from confide.metrics import auroc
-from confide.metrics.matrix import matrix
-from confide.metrics.rejection import rejection
-from confide.metrics.rows import extra
 from confide.model import load
 from confide.records import Record, read_records, write_records
-from confide.scoring import available, score
 from confide.tasks import Task, load_task
 from confide.tasks.unanswerable import without_right_options
-from confide.training.pipeline import ReaderOptions, train_confidence
-from confide.training.reader import ReaderConfig
 from estimators import Study, six_digits, unrepeated
 from machine import fitting, noted
 from quality import HERE, records_of, shown

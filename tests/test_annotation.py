@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from confide.annotation import annotate, split_questions
-from confide.engines.transformers import TransformersEngine
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
 from confide.records import read_records
 from confide.tasks import Task, load_task
@@ -51,7 +51,7 @@ def tiny_task(count: int = 40) -> Task:
 
 
 def run(path: Path, pause: float) -> subprocess.Popen[bytes]:
-    tests = str(Path(__file__).parent)
+    tests = str(Path(__file__).parent / "support")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", RUN.format(tests=tests, pause=pause), str(path)], env=environment)
 

@@ -24,7 +24,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 def confide(*arguments: str, without_torch: bool = False) -> subprocess.CompletedProcess[str]:
     code = (BLOCK if without_torch else "") + (
-        f"import sys; sys.argv = ['confide', *{list(arguments)!r}]; from confide.cli.app import main; main()"
+        f"import sys; sys.argv = ['confide', *{list(arguments)!r}]; from confide.cli.main import main; main()"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 

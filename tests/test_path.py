@@ -12,17 +12,19 @@ import torch
 
 import confide
 from confide.annotation import annotate, split_questions
-from confide.checkpoint import export_checkpoint
-from confide.engines.transformers import TransformersEngine
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
-from confide.estimators.free import FREE
-from confide.metrics import auroc, evaluate
+from confide.evaluation import evaluate
+from confide.methods.catalogue import FLOORS, TEXT, available
+from confide.methods.checkpoint import export_checkpoint
+from confide.methods.free import FREE
+from confide.methods.reader.training_pipeline import ReaderOptions, train_confidence
+from confide.methods.scoring import score
+from confide.metrics import auroc
 from confide.records import Record, read_records
 from confide.report import render
-from confide.scoring import FLOORS, TEXT, available, score
 from confide.signals import token_ids
 from confide.tasks import load_task
-from confide.training.pipeline import ReaderOptions, train_confidence
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from confide.engines.prefixes import group_batches
+from confide.engines.transformers.prefixes import group_batches
 from confide.errors import ConfideError
 from confide.files import locked
 from confide.records import Cost, Message, Record, RecordWriter, Sample
@@ -20,7 +20,8 @@ from confide.tasks.cloze import cloze_prompt
 
 if TYPE_CHECKING:
     from confide.engines.options import Choice
-    from confide.engines.transformers import Completion, TransformersEngine
+    from confide.engines.transformers.token_scores import Completion
+    from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.tasks import Task
     from confide.tasks.questions import Question
 

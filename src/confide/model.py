@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from confide.checkpoint import Checkpoint, load_checkpoint
-from confide.engines.transformers import Completion, Kept, TransformersEngine
+from confide.engines.transformers.kept import Kept
+from confide.engines.transformers.token_scores import Completion
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
-from confide.estimators.free import free_confidence
-from confide.estimators.states import States, closing_states
+from confide.methods.checkpoint import Checkpoint, load_checkpoint
+from confide.methods.free import free_confidence
+from confide.methods.stack.states import States, closing_states
 from confide.records import Message, Record
 from confide.tasks.text import tokens
 
 if TYPE_CHECKING:
-    from confide.training.rollouts import Stating
+    from confide.methods.rlmf.rollouts import Stating
 
 Conversation = str | Sequence[Message | dict[str, str]]
 
@@ -105,15 +107,15 @@ class ConfidenceModel:
 
     def verdicts(self, records: Sequence[Record]) -> list[float]:
         """What a Self-REF model says of answers that already exist, in the records' order."""
+        from confide.methods.self_ref.verdict_reading import read_verdicts
         from confide.signals import token_ids
-        from confide.training.self_ref_reading import read_verdicts
 
         return read_verdicts(self.engine.model, self.engine.tokenizer, records, token_ids(self.engine.tokenizer))
 
     def _emitted(self, conversations: Sequence[list[Message]], max_new_tokens: int) -> list[Answer]:
         """Answers of a Self-REF model, which writes its verdict itself."""
+        from confide.methods.self_ref.verdict_reading import emit
         from confide.signals import token_ids
-        from confide.training.self_ref_reading import emit
 
         engine = self.engine
         written = emit(
@@ -127,7 +129,7 @@ class ConfidenceModel:
     @cached_property
     def stating(self) -> Stating:
         """How the model states its confidence; raises `ConfideError` for one that was not trained to."""
-        from confide.training.format_stage import STATEMENTS
+        from confide.methods.rlmf.format_stage import STATEMENTS
 
         if self.checkpoint.statement is None:
             raise ConfideError(f"{self.names[-1]} was not trained to state its confidence")

@@ -8,10 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from confide.cli.app import main, with_config
 from confide.cli.hedge import hedge
+from confide.cli.main import main, with_config
 from confide.errors import ConfideError
-from hedging.rewriter_server import Model
+from rewriter_server import Model
 
 app = typer.Typer()
 app.command()(with_config(hedge))

@@ -10,10 +10,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from confide.cli import policy as policy_verbs
-from confide.cli.app import main
+from confide.cli import policy_verbs
 from confide.cli.calibrate import calibrate
 from confide.cli.decide import decide
+from confide.cli.main import main
 from confide.cli.validate import validate
 from confide.errors import ConfideError
 from confide.policies import Policy
@@ -254,8 +254,8 @@ def test_per_domain_end_to_end(tmp_path):
 
 def test_calibrate_from_a_store(tmp_path):
     pytest.importorskip("sqlalchemy")
-    from confide.serving.decisions import DecisionRow, new_decision_id
-    from confide.serving.store import Store
+    from confide.serving.store.decision_row import DecisionRow, new_decision_id
+    from confide.serving.store.store import Store
 
     url = f"sqlite:///{tmp_path}/confide.db"
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from confide.cli.serve import serve
 from confide.errors import ConfideError
 
-SERVING = Path(__file__).parents[1] / "serving"
+SERVING = Path(__file__).parents[1] / "support"
 sys.path.insert(0, str(SERVING))
 from upstreams import Upstream, policy_file  # noqa: E402
 

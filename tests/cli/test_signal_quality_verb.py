@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from confide.cli.signal_quality import signal_quality
+from confide.cli.signal_quality_verb import signal_quality
 from confide.errors import ConfideError
 from confide.records import Record, Sample, write_records
 

@@ -7,11 +7,11 @@ import typer
 from typer.testing import CliRunner
 
 import confide
-from confide.cli.app import with_config
+from confide.cli.main import with_config
 from confide.cli.train_rlmf import rlmf
 from confide.errors import ConfideError
 from confide.records import write_records
-from training.stating_model import question, saved, toy_records
+from stating_model import question, saved, toy_records
 
 app = typer.Typer()
 app.command()(with_config(rlmf))
@@ -89,7 +89,7 @@ def test_fewer_questions_may_be_chosen(inputs, tmp_path):
 
 
 def test_a_run_that_collapses_ends_with_the_reason(inputs, tmp_path, monkeypatch):
-    from confide.training import rlmf as module
+    from confide.methods.rlmf import reinforcement as module
 
     def collapsed(*_, **__):
         numbers = {"n": 6.0, "cmfg_star": 0.5, "spearman": 0.1, "accuracy": 0.2, "parsed": 1.0}

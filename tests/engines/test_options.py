@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from confide.engines.options import choose
-from confide.engines.transformers import TransformersEngine
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from tiny_model import tiny_model
 
 OPTIONS = [["France", "Berlin is the capital"], ["a", "the river runs", "no"], ["yes", "no", "the sea", "Oslo"]]

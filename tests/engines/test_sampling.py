@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from confide.engines.sampling import Sampler
+from confide.engines.transformers.sampling import Sampler
 
 CPU = torch.device("cpu")
 

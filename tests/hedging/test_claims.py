@@ -6,7 +6,7 @@ from confide.errors import ConfideError
 from confide.hedging import load_language
 from confide.hedging.claims import Claim, check, same_answer
 from confide.records import Record
-from confide.tasks import geography
+from confide.tasks.geography import geography
 from confide.tasks.questions import Question, question_of
 
 EN = load_language("en")

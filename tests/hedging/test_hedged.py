@@ -12,7 +12,7 @@ from confide.hedging.hedged import Settings, Summary, hedge
 from confide.hedging.rewriting import Rewriter
 from confide.hedging.templates import Templates
 from confide.records import Record, read_records
-from hedging.rewriter_server import Model
+from rewriter_server import Model
 
 EN = load_language("en")
 SETTINGS = Settings("given", "plain", "en", "templates", None, 0)

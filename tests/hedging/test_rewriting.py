@@ -12,7 +12,7 @@ from confide.hedging.rewriting import CONCURRENCY, PATIENCE, Rewriter
 from confide.hedging.templates import Templates, Wording
 from confide.records import Record
 from confide.tasks.questions import question_of
-from hedging.rewriter_server import Model
+from rewriter_server import Model
 
 EN = load_language("en")
 

@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from confide.metrics import aurc, coverage_at_risk, excess_aurc, prr, risk_at_coverage, risk_coverage
+from confide.metrics import (
+    aurc,
+    coverage_at_risk,
+    excess_aurc,
+    prr,
+    risk_at_coverage,
+    risk_coverage,
+)
 
 N = 30
 grades = arrays(np.bool_, N)

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from scipy.special import expit
 
 from confide.errors import ConfideError
+from confide.policies.calibrator_states import CalibratorState, PlattState
 from confide.policies.calibrators import (
     CALIBRATORS,
     MIN_ROWS,
@@ -21,7 +22,6 @@ from confide.policies.calibrators import (
     cross_validated_log_loss,
     fit_calibrator,
 )
-from confide.policies.states import CalibratorState, PlattState
 
 
 def test_two_values_get_their_smoothed_frequencies():

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from confide.policies.budgets import budget_threshold
-from confide.policies.calibration import MaxRisk, _Met, _Part, _parts, _solve
+from confide.policies.fitting import MaxRisk, _Met, _Part, _parts, _solve
 from confide.policies.paired import BoundedLoss, match_expert_threshold
-from confide.policies.thresholds import BoundedRisk, bounded_risk_threshold
+from confide.policies.threshold_bound import BoundedRisk, bounded_risk_threshold
 from confide.records import Record
 from shapes import (
     CLUSTERS,

@@ -6,13 +6,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from made_up import HOSTILE, records, with_every_part
 
 from confide.errors import ConfideError
-from confide.metrics import evaluate
+from confide.evaluation import evaluate
 from confide.records import Cost, Record, Sample
 from confide.report import render
 from confide.report.page import embedded, max_risk
+from made_up import HOSTILE, records, with_every_part
 
 HEADINGS = (
     "Does it read its own answer",

@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from made_up import HOSTILE, records, with_every_part
 
-from confide.metrics import evaluate
+from confide.evaluation import evaluate
 from confide.report import render
+from made_up import HOSTILE, records, with_every_part
 
 RESULTS = ("right", "kept", "escalated", "together", "cost")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from confide.metrics.routing import routing_curve
 from confide.report import plots
-from confide.report.thresholds import Counts
+from confide.report.threshold_counts import Counts
 
 RNG = np.random.default_rng(0)
 CONFIDENCE = RNG.random(500)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confide.metrics.selective import coverage_at_risk
-from confide.report.thresholds import MAX_THRESHOLDS, Counts, rounded_down
+from confide.report.threshold_counts import MAX_THRESHOLDS, Counts, rounded_down
 
 CONFIDENCES = st.floats(-1e6, 1e6, allow_subnormal=False)
 

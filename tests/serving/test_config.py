@@ -6,11 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
-from upstreams import FakeModel, policy_file
 
 from confide.errors import ConfideError
-from confide.serving.app import create_app
-from confide.serving.config import SelfExpert, ServeConfig, ServerExpert, SmallLocal, SmallServer, ToolExpert
+from confide.serving.config import (
+    SelfExpert,
+    ServeConfig,
+    ServerExpert,
+    SmallLocal,
+    SmallServer,
+    ToolExpert,
+)
+from confide.serving.http.application import create_app
+from upstreams import FakeModel, policy_file
 
 FULL = """
 host: 127.0.0.1
@@ -21,8 +28,8 @@ policy: policy.json
 small: {model: smollm2, name: small}
 experts:
   - {name: big, base_url: "http://10.0.0.1/v1/", model: gpt-x, price: {input: 2, output: 8}, timeout_s: 30}
-  - {name: gazetteer, tool: "confide.tasks.gazetteer:look_up"}
-  - {name: reread, self: {passage: "confide.tasks.gazetteer:passage"}}
+  - {name: gazetteer, tool: "confide.tasks.geography.gazetteer:look_up"}
+  - {name: reread, self: {passage: "confide.tasks.geography.gazetteer:passage"}}
   - {name: more, self: {samples: 8}}
 store: sqlite:///confide.db
 store_text: false

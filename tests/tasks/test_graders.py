@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confide.tasks import geography
+from confide.tasks.geography import geography
 from confide.tasks.graders import Grade, NameGrader, answer_number, grader_for, parse_number
 from confide.tasks.questions import Question
 from confide.tasks.text import fold

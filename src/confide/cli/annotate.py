@@ -47,13 +47,13 @@ def annotate(
 
     from confide.annotation import annotate as run
     from confide.annotation import split_questions
-    from confide.checkpoint import load_checkpoint
-    from confide.cli.progress import progress_bar
-    from confide.engines.transformers import TransformersEngine
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.checkpoint import load_checkpoint
+    from confide.methods.rlmf.tagged import tagged_task
+    from confide.progress import progress_bar
     from confide.records import read_records
     from confide.tasks import load_task
     from confide.tasks.unanswerable import without_right_options
-    from confide.training.tagged import tagged_task
 
     loaded = load_task(task, limit=limit, seed=seed, data_dir=data_dir)
     if reject is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from confide.policies.calibration import Goal, Unmet
+    from confide.policies.fitting import Goal, Unmet
 
 
 class Family(StrEnum):
@@ -81,15 +81,15 @@ def calibrate(
 
     from confide.errors import ConfideError
     from confide.metrics.ranking import auroc
-    from confide.policies.calibration import Unmet, calibrate_policy, rows_for_a_domain
-    from confide.policies.rows import in_split, labelled_rows, pick_source, used_before
+    from confide.policies.fitting import Unmet, calibrate_policy, rows_for_a_domain
+    from confide.policies.labelled import in_split, labelled_rows, pick_source, used_before
     from confide.records import read_records
 
     goal = _goal(max_risk, budget, cost, match_expert, level)
     if (records is None) == (from_store is None):
         raise ConfideError("calibrate takes RECORDS or --from-store URL, one of the two")
     if from_store is not None:
-        from confide.serving.store import Store
+        from confide.serving.store.store import Store
 
         store = Store.open(from_store)
         try:
@@ -158,8 +158,8 @@ def _goal(
     max_risk: float | None, budget: float | None, cost: str | None, match_expert: float | None, level: float
 ) -> Goal:
     from confide.errors import ConfideError
-    from confide.policies.calibration import Budget, MatchExpert, MaxRisk
     from confide.policies.costs import Costs
+    from confide.policies.fitting import Budget, MatchExpert, MaxRisk
 
     goals: list[Goal] = []
     if max_risk is not None:

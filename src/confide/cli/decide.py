@@ -27,9 +27,9 @@ def decide(
 
     from confide.errors import ConfideError
     from confide.files import write_text
+    from confide.policies.labelled import confidence_of, models_of
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
-    from confide.policies.rows import confidence_of, models_of
     from confide.records import read_records
 
     if out.resolve() in (policy.resolve(), records.resolve()):

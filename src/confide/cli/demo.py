@@ -15,9 +15,9 @@ SERVE = """\
 policy: {policy}
 small: {{model: {model}, max_tokens: 20}}
 experts:
-  - {{name: gazetteer, tool: "confide.tasks.gazetteer:look_up"}}
+  - {{name: gazetteer, tool: "confide.tasks.geography.gazetteer:look_up"}}
   # An imperfect one: the same small model with a passage of the gazetteer in its prompt.
-  # - {{name: reread, self: {{passage: "confide.tasks.gazetteer:passage"}}}}
+  # - {{name: reread, self: {{passage: "confide.tasks.geography.gazetteer:passage"}}}}
 store: sqlite:///{store}
 audit_share: 0.1
 """
@@ -44,8 +44,8 @@ def demo(
     from confide.cli.score import score
     from confide.cli.train import reader
     from confide.cli.validate import validate
+    from confide.engines.transformers.loading import BUNDLED, bundled_path
     from confide.files import write_text
-    from confide.models import BUNDLED, bundled_path
 
     console = Console(highlight=False, soft_wrap=True)
     began = time.monotonic()

@@ -68,11 +68,11 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from confide import metrics
     from confide.errors import ConfideError
+    from confide.evaluation import evaluate as judge
+    from confide.evaluation.controls import control
+    from confide.evaluation.record_columns import only
     from confide.files import locked, write_text
-    from confide.metrics.controls import control
-    from confide.metrics.rows import only
     from confide.records import Record, read_records
     from confide.report import render
 
@@ -98,7 +98,7 @@ def evaluate(
         def step(source: str) -> None:
             progress.update(task, advance=1, description=f"Judging {source}".replace("[", r"\["))
 
-        results = metrics.evaluate(
+        results = judge(
             rows,
             expert=None if expert is None else read[expert],
             expert_cost=expert_cost,

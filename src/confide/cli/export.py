@@ -19,7 +19,7 @@ def export(
     """
     from rich.console import Console
 
-    from confide.checkpoint import export_checkpoint
+    from confide.methods.checkpoint import export_checkpoint
 
     ids = export_checkpoint(model, out)
     Console(soft_wrap=True).print(

@@ -33,14 +33,14 @@ def hedge(
     import json as json_format
     from dataclasses import asdict
 
-    from confide.cli.progress import progress_bar
     from confide.errors import ConfideError
     from confide.hedging.hedged import STATUSES, Settings, is_tagged
     from confide.hedging.hedged import hedge as run
     from confide.hedging.language import load_language
     from confide.hedging.rewriting import Rewriter
     from confide.hedging.templates import Templates
-    from confide.policies.rows import pick_source
+    from confide.policies.labelled import pick_source
+    from confide.progress import progress_bar
     from confide.records import read_records
 
     if out.resolve() == records.resolve():

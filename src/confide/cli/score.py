@@ -52,11 +52,12 @@ def score(
     """
     from rich.console import Console
 
-    from confide.cli.progress import progress_bar
-    from confide.estimators.consistency import ModelJudge
+    from confide.methods.catalogue import available
+    from confide.methods.sampled import ModelJudge
+    from confide.methods.scoring import Options
+    from confide.methods.scoring import score as run
+    from confide.progress import progress_bar
     from confide.records import read_records, write_records
-    from confide.scoring import Options, available
-    from confide.scoring import score as run
 
     rows = read_records(records)
     loaded = _load(model) if model else None

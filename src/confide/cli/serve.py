@@ -36,7 +36,7 @@ def serve(
     from confide.errors import ConfideError
 
     if hash_key:
-        from confide.serving.keys import hash_key as hashed
+        from confide.serving.http.authentication import hash_key as hashed
 
         typer.echo(hashed(sys.stdin.readline().strip()))
         return
@@ -45,8 +45,8 @@ def serve(
     try:
         import uvicorn
 
-        from confide.serving.app import create_app
         from confide.serving.config import ServeConfig
+        from confide.serving.http.application import create_app
     except ImportError as error:
         raise ConfideError(f"{error.name} is missing; install confide[serve]") from None
 

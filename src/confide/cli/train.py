@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from confide.cli.app import with_config
+from confide.cli.main import with_config
 from confide.cli.train_rlmf import rlmf
 
 app = typer.Typer(no_args_is_help=True, help="Train a model to report its confidence.")
@@ -65,9 +65,9 @@ def reader(
     """
     from rich.console import Console
 
-    from confide.cli.progress import progress_bar
-    from confide.engines.transformers import TransformersEngine
-    from confide.training.pipeline import ReaderOptions, train_confidence
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.reader.training_pipeline import ReaderOptions, train_confidence
+    from confide.progress import progress_bar
 
     train_rows, validation = _learning_rows(records)
     options = ReaderOptions.parse(
@@ -119,9 +119,9 @@ def self_ref(
 
     from rich.console import Console
 
+    from confide.engines.transformers.loading import load_model
     from confide.errors import ConfideError
-    from confide.models import load_model
-    from confide.training.self_ref import SelfRefConfig, choose_ratio, train_self_ref
+    from confide.methods.self_ref.self_ref_training import SelfRefConfig, choose_ratio, train_self_ref
 
     train_rows, validation = _learning_rows(records)
     config = SelfRefConfig(

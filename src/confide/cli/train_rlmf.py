@@ -129,14 +129,14 @@ def rlmf(
     """
     from rich.console import Console
 
-    from confide.cli.progress import progress_bar
-    from confide.engines.transformers import TransformersEngine
+    from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.errors import ConfideError
+    from confide.methods.rlmf.intrinsic_agreement import SentenceJudge
+    from confide.methods.rlmf.reinforcement import formed_by, train_rlmf
+    from confide.methods.rlmf.rlmf_trainer import RLMFConfig
+    from confide.progress import progress_bar
     from confide.records import read_records
     from confide.tasks import load_task
-    from confide.training.agreement import SentenceJudge
-    from confide.training.rlmf import formed_by, train_rlmf
-    from confide.training.rlmf_trainer import RLMFConfig
 
     rows = read_records(records)
     name = task or rows[0].task
@@ -199,7 +199,7 @@ def _format(
     formed: bool, statement: Statement | None, target: Target | None, epochs: int | None, rank: int, seed: int
 ) -> Any:
     """How the format stage trains; None for a model that has passed it, where nothing may be said about it."""
-    from confide.training.format_stage import FormatConfig
+    from confide.methods.rlmf.format_stage import FormatConfig
 
     said = {"statement": statement, "target": target, "epochs": epochs}
     given: dict[str, Any] = {n: getattr(value, "value", value) for n, value in said.items() if value is not None}
@@ -210,10 +210,10 @@ def _selected(rows: list[Any], model: str, how: Any, count: int, source: str, se
     """The records with fewer train rows; what could not be rated is said."""
     from rich.console import Console
 
-    from confide.cli.progress import progress_bar
-    from confide.engines.transformers import TransformersEngine
-    from confide.estimators.free import free_confidence
-    from confide.training.selection import rate, select
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.free import free_confidence
+    from confide.methods.rlmf.selection import rate, select
+    from confide.progress import progress_bar
 
     train = [record for record in rows if record.split == "train"]
     scores = None

@@ -31,8 +31,8 @@ def validate(
     import dataclasses
     import json as json_format
 
+    from confide.policies.labelled import in_split
     from confide.policies.policy import Policy
-    from confide.policies.rows import in_split
     from confide.policies.validation import validate_policy
     from confide.records import read_records
 

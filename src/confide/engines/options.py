@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from confide.engines.transformers import Completion, TransformersEngine
+from confide.engines.transformers.token_scores import Completion
+from confide.engines.transformers.transformers_engine import TransformersEngine
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from confide.errors import ConfideError
+from confide.hedging.hedge_reading import find_hedges, opposites
 from confide.hedging.language import TOLERANCE, Language
-from confide.hedging.reading import find_hedges, opposites
 from confide.tasks import selfaware
 from confide.tasks.graders import Grade, grader_for
 from confide.tasks.questions import Question
@@ -108,7 +108,7 @@ def check(claim: Claim, text: str, frame: str | None, language: Language, style:
 
 def _places(question: Question) -> Callable[[Question, str], Grade] | None:
     """The gazetteer's grader; None where it is not installed."""
-    from confide.tasks import geography
+    from confide.tasks.geography import geography
 
     try:
         return geography.grade if question.domain in geography.graders() else None

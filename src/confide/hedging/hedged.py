@@ -14,12 +14,12 @@ from typing import Any
 from confide.errors import ConfideError
 from confide.files import locked
 from confide.hedging.claims import Claim, same_answer
-from confide.hedging.reading import read_hedge
+from confide.hedging.hedge_reading import read_hedge
+from confide.hedging.statements import read_tagged
 from confide.hedging.templates import Engine, Templates, Wording
-from confide.policies.rows import confidence_of
+from confide.policies.labelled import confidence_of
 from confide.records import Record, RecordWriter
 from confide.tasks.questions import asked_of, question_of
-from confide.training.statements import read_tagged
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, note) while long work runs."""

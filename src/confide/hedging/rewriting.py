@@ -15,7 +15,7 @@ from confide.hedging.claims import Claim, check
 from confide.hedging.templates import Templates, Wording
 
 if TYPE_CHECKING:
-    from confide.serving.upstream import Http, Server
+    from confide.serving.routing.upstream import Http, Server
 
 CONCURRENCY = 8
 """Requests that are under way together."""
@@ -53,7 +53,7 @@ class Rewriter:
     def __init__(self, url: str, model: str, templates: Templates):
         try:
             from confide.serving.config import ServerModel
-            from confide.serving.upstream import Http, Server
+            from confide.serving.routing.upstream import Http, Server
         except ImportError:
             raise ConfideError("--engine URL needs aiohttp: pip install 'confide[serve]'") from None
         key = _KEY if os.environ.get(_KEY, "").strip() else None
@@ -96,8 +96,8 @@ class Rewriter:
 
     async def _ask(self, messages: list[dict[str, Any]]) -> str:
         """What the model answers ("" when that is nothing); raises `ConfideError` when the server is of no use."""
-        from confide.serving.errors import ModelError
-        from confide.serving.requests import Asked
+        from confide.serving.http.api_errors import ModelError
+        from confide.serving.http.request_bodies import Asked
 
         async with self._room:
             for attempt in range(PATIENCE):

@@ -1,8 +1,7 @@
 """What a confidence is worth: ranking, calibration, selective answering, routing; without torch."""
 
-from confide.metrics.agreement import judge_faithfulness
 from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
-from confide.metrics.calibration import (
+from confide.metrics.calibration_error import (
     Bin,
     brier,
     brier_skill,
@@ -14,7 +13,6 @@ from confide.metrics.calibration import (
     smooth_ece,
     wilson,
 )
-from confide.metrics.evaluation import evaluate
 from confide.metrics.faithfulness import cmfg, cmfg_star, cmfg_star_skill, mfg
 from confide.metrics.ranking import auroc, spearman, within_auroc
 from confide.metrics.routing import RoutingCurve, aiq, apgr, cpt, parity_share, routing_curve
@@ -48,9 +46,7 @@ __all__ = [
     "cpt",
     "ece",
     "estimate",
-    "evaluate",
     "excess_aurc",
-    "judge_faithfulness",
     "log_loss",
     "mce",
     "mfg",

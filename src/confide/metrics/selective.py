@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import digamma
 
-from confide.metrics.metric import FloatArray, Metric, Weights, columns, cumulated, ordered, preceding, ratio
+from confide.metrics.metric import (
+    FloatArray,
+    Metric,
+    Weights,
+    columns,
+    cumulated,
+    ordered,
+    preceding,
+    ratio,
+)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Everything here works on numbers alone (numpy, scipy and scikit-learn, no torch), so records from any system will do.
 """
 
-from confide.policies.calibration import Budget, MatchExpert, MaxRisk, Unmet, calibrate_policy
 from confide.policies.calibrators import (
     BetaCalibrator,
     IsotonicCalibrator,
@@ -12,10 +11,11 @@ from confide.policies.calibrators import (
     fit_calibrator,
 )
 from confide.policies.costs import Costs
+from confide.policies.fitting import Budget, MatchExpert, MaxRisk, Unmet, calibrate_policy
 from confide.policies.guarantees import BudgetGuarantee, CostEstimate, Evidence, Guarantee, MatchGuarantee
 from confide.policies.policy import Decision, Policy, Rule
 from confide.policies.profiles import Shift, shift
-from confide.policies.thresholds import BoundedRisk, Unattainable, bounded_risk_threshold
+from confide.policies.threshold_bound import BoundedRisk, Unattainable, bounded_risk_threshold
 from confide.policies.validation import Check, Validation, validate_policy
 
 __all__ = [

@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from confide.errors import ConfideError
-from confide.policies.thresholds import affordable_wrong, check_goal, one_per_cluster, rows_needed_for_a_bound
+from confide.policies.threshold_bound import (
+    affordable_wrong,
+    check_goal,
+    one_per_cluster,
+    rows_needed_for_a_bound,
+)
 
 METHOD = "order statistic, binomial tail"
 

@@ -17,7 +17,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
 
 from confide.errors import ConfideError
-from confide.policies.states import (
+from confide.policies.calibrator_states import (
     BetaParameters,
     BetaState,
     CalibratorState,

@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, norm
 
 from confide.errors import ConfideError
-from confide.policies.sequences import RESTART_SHARE, RESTART_WEIGHT, Plan
-from confide.policies.thresholds import check_goal, one_per_cluster, rows_needed_for_a_bound
+from confide.policies.testing_plan import RESTART_SHARE, RESTART_WEIGHT, Plan
+from confide.policies.threshold_bound import check_goal, one_per_cluster, rows_needed_for_a_bound
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

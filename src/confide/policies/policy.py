@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
+from confide.policies.calibrator_states import CalibratorState
 from confide.policies.calibrators import Calibrator, calibrator_from
 from confide.policies.guarantees import ANY_DOMAIN, AnyGuarantee, in_words
 from confide.policies.profiles import Profile
-from confide.policies.states import CalibratorState
 
 Decision = Literal["answer", "escalate", "abstain"]
 
@@ -41,7 +41,7 @@ class Policy(BaseModel):
     ``thresholds`` maps a domain, or ``"*"`` for every other one, to rules from low to high: the first rule
     whose ``below`` exceeds the confidence decides, and a confidence above all of them is an ``answer``.
     Confidences are on the source's own scale, before calibration. ``data_sha256`` identifies the
-    calibration rows, ``rows_seen`` holds fingerprints of them (see `confide.policies.rows`), ``profile`` what they
+    calibration rows, ``rows_seen`` holds fingerprints of them (see `confide.policies.labelled`), ``profile`` what they
     look like without labels (see `confide.policies.profiles`), and ``model`` names the model that answered them.
     ``last_resort`` says what a router does with an escalated question when every expert failed: send the small
     model's answer marked as unverified, or an error.

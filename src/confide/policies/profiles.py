@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.stats import chi2_contingency
 
-from confide.policies.rows import confidence_of
-from confide.policies.thresholds import one_per_cluster
+from confide.policies.labelled import confidence_of
+from confide.policies.threshold_bound import one_per_cluster
 from confide.records import Record
 
 if TYPE_CHECKING:

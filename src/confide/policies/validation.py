@@ -11,12 +11,24 @@ import numpy as np
 from scipy.stats import binom, norm
 
 from confide.errors import ConfideError
-from confide.policies.guarantees import ANY_DOMAIN, BudgetGuarantee, CostEstimate, Evidence, Guarantee, MatchGuarantee
+from confide.policies.guarantees import (
+    ANY_DOMAIN,
+    BudgetGuarantee,
+    CostEstimate,
+    Evidence,
+    Guarantee,
+    MatchGuarantee,
+)
+from confide.policies.labelled import confidence_of, expert_labels, models_of, seen_again
 from confide.policies.paired import loss_interval, rows_that_decide
 from confide.policies.policy import NEVER, Policy
 from confide.policies.profiles import shift
-from confide.policies.rows import confidence_of, expert_labels, models_of, seen_again
-from confide.policies.thresholds import affordable_wrong, kept_rows_that_decide, one_per_cluster, risk_interval
+from confide.policies.threshold_bound import (
+    affordable_wrong,
+    kept_rows_that_decide,
+    one_per_cluster,
+    risk_interval,
+)
 from confide.records import Record
 
 Verdict = Literal["holds", "broken", "undecided"]

@@ -17,15 +17,15 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from confide.metrics.judged import LOWER_IS_BETTER
+from confide.evaluation.judged import LOWER_IS_BETTER
+from confide.evaluation.record_columns import Rows, select
+from confide.evaluation.verdict import chosen, side
 from confide.metrics.metric import BoolArray, FloatArray
-from confide.metrics.rows import Rows, select
-from confide.metrics.verdict import chosen, side
 from confide.records import Record
 from confide.report import plots
-from confide.report.tables import CALIBRATION, COMPARED, domains, metric_tables
-from confide.report.text import clean, exact, interval, number, percent, seconds, short
-from confide.report.thresholds import GOALS, Counts
+from confide.report.formatting import clean, exact, interval, number, percent, seconds, short
+from confide.report.metric_tables import CALIBRATION, COMPARED, domains, metric_tables
+from confide.report.threshold_counts import GOALS, Counts
 
 EXAMPLES = 8
 """Answers shown of each kind."""

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from confide.metrics.calibration import reliability
-from confide.metrics.kinds import along_answer
+from confide.evaluation.error_kinds import along_answer
+from confide.metrics.calibration_error import reliability
 from confide.metrics.metric import BoolArray, FloatArray
+from confide.report.formatting import clean, number, percent, seconds, short
 from confide.report.svg import LETTER, WIDTH, Plot, nice_ticks, share
-from confide.report.text import clean, number, percent, seconds, short
-from confide.report.thresholds import Counts
+from confide.report.threshold_counts import Counts
 
 LINES = ("main", "other")
 """How the first and the second source of a plot look: told apart by dashes as well as by colour."""

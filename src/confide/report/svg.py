@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup, escape
 
-from confide.report.text import clean, short
+from confide.report.formatting import clean, short
 
 WIDTH = 380
 """Units of a plot's width: about the pixels that it gets on a phone, so that its letters keep their size there."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from confide.tasks.catalogue import available_tasks, load_task
 from confide.tasks.graders import Grade, Grader, grader_for
+from confide.tasks.lookup import available_tasks, load_task
 from confide.tasks.questions import Question, read_questions
 from confide.tasks.task import Task
 

@@ -1,0 +1,1 @@
+"""The engine for a Hugging Face model in this process."""

@@ -1,1 +1,0 @@
-"""Ways to get a confidence, one a module."""

@@ -1,0 +1,1 @@
+"""What the methods that train a model share: rows, loss, adapter, checkpoints."""

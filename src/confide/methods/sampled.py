@@ -1,0 +1,113 @@
+"""Confidence from K sampled answers: do they say the same?
+
+Sampled answers are grouped by what the task's grader says they answer, or by a judge model.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from confide.records import Cost, Message, Record, Sample
+from confide.tasks.text import fold
+
+if TYPE_CHECKING:
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+
+
+class Judge(Protocol):
+    """Says whether two answers to a question mean the same (an entailment model, a language model, a person)."""
+
+    def __call__(self, pairs: Sequence[tuple[str, str, str]]) -> list[bool]:
+        """``pairs`` are (question, one answer, the other)."""
+        ...
+
+
+class ModelJudge:
+    """A language model as judge: asked both ways round, it must say yes twice (Farquhar et al., 2024)."""
+
+    PROMPT = "Question: {}\nAnswer A: {}\nAnswer B: {}\nDo both answers mean the same? Answer Yes or No."
+
+    def __init__(self, engine: TransformersEngine):
+        self.engine = engine
+        self.tokens = 0
+        self.seconds = 0.0
+
+    def __call__(self, pairs: Sequence[tuple[str, str, str]]) -> list[bool]:
+        """Whether each pair means the same; ``tokens`` and ``seconds`` add up over calls."""
+        from confide.engines.transformers.prefixes import first_difference, group_batches
+
+        began, engine = time.monotonic(), self.engine
+        yes, no = first_difference(engine.encode_answer(" Yes"), engine.encode_answer(" No"))
+        texts = [self.PROMPT.format(q, *both) for q, a, b in pairs for both in ((a, b), (b, a))]
+        prompts = [engine.encode([Message(role="user", content=text)]) for text in texts]
+        groups = engine.share_prefixes(prompts)
+        same = [False] * len(prompts)
+        for picked in group_batches(groups, [len(prompt) for prompt in prompts], engine.batch_size):
+            logits = engine.next_logits([prompts[i] for i in picked])
+            for i, agrees in zip(picked, (logits[:, yes] > logits[:, no]).tolist(), strict=True):
+                same[i] = agrees
+        self.tokens += sum(map(len, prompts))
+        self.seconds += time.monotonic() - began
+        return [one and other for one, other in zip(same[::2], same[1::2], strict=True)]
+
+
+def self_consistency(record: Record) -> float | None:
+    """Share of the samples that agree with the greedy answer (Wang et al., 2203.11171); None without samples."""
+    if record.consistency is not None or not record.samples:
+        return record.consistency
+    own = _said(record)
+    return sum(_said(sample) == own for sample in record.samples) / len(record.samples)
+
+
+def semantic_entropy(records: Sequence[Record], judge: Judge | None = None) -> list[float | None]:
+    """1 − H / ln K, with H the entropy of the K samples' shares of meanings (Farquhar et al., 2024, discrete form).
+
+    1 where all samples mean the same, 0 where no two do; None with fewer than two samples. Meanings are the
+    grader's answers, or what ``judge`` takes for the same.
+    """
+    keys = [[_said(sample) for sample in record.samples or []] for record in records]
+    if judge is not None:
+        keys = _judged(records, judge)
+    return [1 - _entropy(found) / math.log(len(found)) if len(found) > 1 else None for found in keys]
+
+
+def sampling_cost(record: Record) -> Cost:
+    """What the samples of a record cost: their tokens, and their seconds where annotation noted them."""
+    samples = record.samples or []
+    tokens = sum((len(s.answer_ids) or len(s.answer.split())) + (s.finish == "stop") for s in samples)
+    noted = record.cost.get("samples")
+    return Cost(tokens=tokens, seconds=noted.seconds if noted else 0.0)
+
+
+def _said(answer: Record | Sample) -> str:
+    return f"= {answer.answered}" if answer.answered is not None else fold(answer.answer)
+
+
+def _entropy(keys: Sequence[str]) -> float:
+    shares = [count / len(keys) for count in Counter(keys).values()]
+    return -sum(share * math.log(share) for share in shares)
+
+
+def _judged(records: Sequence[Record], judge: Judge) -> list[list[str]]:
+    """Each sample's group: that of the first earlier answer that means the same."""
+    texts = [list(dict.fromkeys(fold(sample.answer) for sample in record.samples or [])) for record in records]
+    spelled = [{fold(s.answer): s.answer for s in reversed(record.samples or [])} for record in records]
+    pairs = [
+        (record.question, spelled[i][a], spelled[i][b])
+        for i, record in enumerate(records)
+        for place, b in enumerate(texts[i])
+        for a in texts[i][:place]
+    ]
+    said = iter(judge(pairs) if pairs else [])
+    found = []
+    for i, record in enumerate(records):
+        group: dict[str, str] = {}
+        for place, b in enumerate(texts[i]):
+            same = [a for a in texts[i][:place] if next(said)]
+            group[b] = group[same[0]] if same else b
+        found.append([group[fold(sample.answer)] for sample in record.samples or []])
+    return found

@@ -1,0 +1,1 @@
+"""Self-REF: the model writes its verdict right after its answer."""

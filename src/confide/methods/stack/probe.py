@@ -1,0 +1,236 @@
+"""The probe: a readout of middle layers at the answer's own tokens (SAPLMA, Azaria and Mitchell 2023).
+
+Linear or a small network; which states it reads, its penalty and its kind are chosen on validation rows.
+
+It costs no pass of its own where the engine runs in process: the states are there when the answer is.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confide.engines.transformers.kept import POSITIONS
+from confide.methods.stack.states import States
+from confide.records import Record
+
+Floats = NDArray[np.float64]
+NETWORK_ROWS = 30
+"""Right and wrong training rows that a network needs before it is tried."""
+
+PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+"""What a linear probe's C is chosen from."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Which states a probe reads (layers counted from 1, names from `POSITIONS`) and its penalty.
+
+    ``C`` is the inverse strength of the L2 penalty on standardised states, as in scikit-learn's logistic regression.
+    """
+
+    layers: tuple[int, ...]
+    positions: tuple[str, ...]
+    C: float
+
+    def select(self, states: States) -> NDArray[np.float32]:
+        """The states [n, features] that the view covers."""
+        layers = [states.layers.index(layer) for layer in self.layers]
+        positions = [POSITIONS.index(name) for name in self.positions]
+        picked = states.values[:, layers][:, :, positions]
+        return picked.reshape(len(picked), -1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Logistic regression on standardised features; a feature that is missing (NaN) counts as average."""
+
+    mean: Floats
+    scale: Floats
+    weight: Floats
+    bias: float
+
+    @classmethod
+    def fit(cls, features: NDArray[Any], target: NDArray[Any], weights: Floats | None = None, **how: Any) -> Logistic:
+        """Fit on features [n, d] and right or wrong [n], with optional row weights [n].
+
+        ``how`` goes to scikit-learn's ``LogisticRegression``.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        mean, scale = np.nanmean(features, 0), np.nanstd(features, 0) + 1e-6
+        model = LogisticRegression(**{"C": 1.0, "max_iter": 1000} | how)
+        model.fit(np.nan_to_num((features - mean) / scale, copy=False), target, sample_weight=weights)
+        return cls(mean.astype(float), scale.astype(float), model.coef_[0].astype(float), float(model.intercept_[0]))
+
+    def z(self, features: NDArray[Any]) -> Floats:
+        """Logit [n] of being right."""
+        standard = np.nan_to_num((features - self.mean) / self.scale, copy=False)
+        return np.asarray(standard @ self.weight + self.bias, dtype=np.float64)
+
+    def predict(self, features: NDArray[Any]) -> Floats:
+        """P(right) [n]."""
+        return np.asarray(1 / (1 + np.exp(-self.z(features))), dtype=np.float64)
+
+    def arrays(self) -> dict[str, Floats]:
+        """What is saved."""
+        return {"mean": self.mean, "scale": self.scale, "weight": self.weight, "bias": np.array([self.bias])}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Logistic:
+        """The model that `arrays` came from."""
+        mean, scale, weight = (np.asarray(arrays[name], dtype=float) for name in ("mean", "scale", "weight"))
+        return cls(mean, scale, weight, float(arrays["bias"][0]))
+
+
+@dataclass(frozen=True)
+class Network:
+    """One hidden layer of rectified units on standardised features."""
+
+    mean: Floats
+    scale: Floats
+    hidden: Floats
+    hidden_bias: Floats
+    weight: Floats
+    bias: float
+
+    UNITS = 64
+
+    @classmethod
+    def fit(cls, features: NDArray[Any], target: NDArray[Any], C: float, seed: int = 0) -> Network:
+        """Fit on features [n, d] and right or wrong [n]; a seventh of the rows says when to stop."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPClassifier
+
+        mean, scale = features.mean(0), features.std(0) + 1e-6
+        model = MLPClassifier(
+            (cls.UNITS,),
+            alpha=1 / C,
+            batch_size=min(64, len(features) // 2),
+            learning_rate_init=3e-4,
+            max_iter=60,
+            n_iter_no_change=4,
+            early_stopping=True,
+            validation_fraction=1 / 7,
+            random_state=seed,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # 60 passes bound the time; the best one is kept
+            model.fit((features - mean) / scale, target)
+        (hidden, weight), (hidden_bias, bias) = model.coefs_, model.intercepts_
+        parts = {"mean": mean, "scale": scale, "hidden": hidden, "hidden_bias": hidden_bias, "weight": weight[:, 0]}
+        return cls.from_arrays(parts | {"bias": bias})
+
+    def z(self, features: NDArray[Any]) -> Floats:
+        """Logit [n] of being right."""
+        inside = np.maximum(((features - self.mean) / self.scale) @ self.hidden + self.hidden_bias, 0)
+        return np.asarray(inside @ self.weight + self.bias, dtype=np.float64)
+
+    def arrays(self) -> dict[str, Floats]:
+        """What is saved."""
+        arrays = {name: getattr(self, name) for name in ("mean", "scale", "hidden", "hidden_bias", "weight")}
+        return arrays | {"bias": np.array([self.bias])}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Network:
+        """The network that `arrays` came from."""
+        mean, scale, hidden, hidden_bias, weight = (
+            np.asarray(arrays[name], dtype=float) for name in ("mean", "scale", "hidden", "hidden_bias", "weight")
+        )
+        return cls(mean, scale, hidden, hidden_bias, weight, float(arrays["bias"][0]))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted readout of one view of the states."""
+
+    view: View
+    model: Logistic | Network
+
+    @classmethod
+    def fit(cls, view: View, states: States, target: NDArray[Any]) -> Probe:
+        """Logistic regression on the view of ``states``; ``target`` [n] right or wrong."""
+        return cls.fit_features(view, view.select(states), target)
+
+    @classmethod
+    def fit_features(cls, view: View, features: NDArray[np.float32], target: NDArray[Any]) -> Probe:
+        """`fit` on features that were selected before (folds share one selection)."""
+        return cls(view, Logistic.fit(features, target, C=view.C, max_iter=200, tol=1e-3))
+
+    @classmethod
+    def fit_network(cls, view: View, states: States, target: NDArray[Any], seed: int = 0) -> Probe:
+        """A small network on the view of ``states``."""
+        return cls(view, Network.fit(view.select(states), target, view.C, seed))
+
+    def z(self, states: States) -> Floats:
+        """Logit [n] that the answer is right."""
+        return self.z_features(self.view.select(states))
+
+    def z_features(self, features: NDArray[np.float32]) -> Floats:
+        """`z` of features that were selected before."""
+        return self.model.z(features)
+
+    def about(self) -> dict[str, Any]:
+        """What is saved beside `arrays`."""
+        kind = "network" if isinstance(self.model, Network) else "logistic"
+        return {"kind": kind, "layers": self.view.layers, "positions": self.view.positions, "C": self.view.C}
+
+    def arrays(self) -> dict[str, Floats]:
+        """What is saved beside the view."""
+        return self.model.arrays()
+
+    @classmethod
+    def from_arrays(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Probe:
+        """The probe that `about` and `arrays` came from."""
+        view = View(tuple(about["layers"]), tuple(about["positions"]), about["C"])
+        model: type[Logistic | Network] = Network if about.get("kind") == "network" else Logistic
+        return cls(view, model.from_arrays(arrays))
+
+
+def candidate_views(depth: int, positions: Sequence[str] = ("prompt_end", "answer_last", "closing")) -> list[View]:
+    """Views for a model of ``depth`` layers, to choose from on validation rows."""
+    spreads = ((0.4, 0.8), (0.4, 0.6, 0.8, 1.0))
+    layers = {tuple(sorted({max(1, round(share * depth)) for share in spread})) for spread in spreads}
+    return [View(chosen, tuple(positions), C) for chosen in sorted(layers) for C in PENALTIES]
+
+
+def best_probe(probes: Sequence[Probe], held: States, validation: Sequence[Record]) -> Probe:
+    """The probe with the lowest log loss on validation rows."""
+    target = np.array([float(bool(record.correct)) for record in validation])
+
+    def loss(probe: Probe) -> float:
+        z = probe.z(held)
+        return float(np.mean(np.logaddexp(0, z) - target * z))
+
+    return min(probes, key=loss)
+
+
+def fit_probe(
+    linear: Sequence[Probe], states: States, train: Sequence[Record], held: States, validation: Sequence[Record],
+    seed: int = 0,
+) -> Probe:  # fmt: skip
+    """The source ``probe``: the best on validation rows of ``linear`` probes and networks over the same states."""
+    right = np.array([bool(record.correct) for record in train])
+    views = {(probe.view.layers, probe.view.positions) for probe in linear}
+    if min(right.sum(), (~right).sum()) < NETWORK_ROWS:
+        views = set()
+    networks = [Probe.fit_network(View(*view, C), states, right, seed) for view in sorted(views) for C in (0.1, 1.0)]
+    return best_probe([*linear, *networks], held, validation)
+
+
+def fit_position_probes(
+    depth: int, states: States, train: Sequence[Record], held: States, validation: Sequence[Record]
+) -> dict[str, Probe]:
+    """One linear probe a token position (``probe@prompt_end`` …): where in the answer is the signal?"""
+    right = np.array([bool(record.correct) for record in train])
+    return {
+        f"probe@{position}": best_probe(
+            [Probe.fit(view, states, right) for view in candidate_views(depth, [position])], held, validation
+        )
+        for position in ("prompt_end", "answer_last", "closing")
+    }

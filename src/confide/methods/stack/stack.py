@@ -1,0 +1,228 @@
+"""The stack: the confidence that users get.
+
+Two small logistic models, mixed by familiarity. Where answer and question are familiar, the probe counts together with
+everything the engine knows for free. Elsewhere a learned readout carries a prior over other answers, and even weights
+on free signals are fitted to the answers that training gave (docs/experiments.md): only the answer's own probability is
+left, and the ranking is exactly that of ``logprob_sum``, or of ``option_probability`` where the answer was chosen among
+options. Answers that came about in a way that training never saw (chosen where it had written ones, or the other way
+round) are such ground whatever the question: their features mean something else.
+
+    P = f · familiar + (1 − f) · unfamiliar,   f = q · a
+
+with q the familiarity of the question and a that of the answer (where training answers hardly ever come twice, a new
+one is nothing unfamiliar). The probe's values that the first model is
+fitted on are out of fold (folds by entity), so no row is judged by a probe that saw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confide.engines.transformers.kept import POSITIONS
+from confide.errors import ConfideError
+from confide.methods.free import free_features, option_probability
+from confide.methods.stack.familiarity import AnswerFamiliarity, QuestionFamiliarity, answer_key
+from confide.methods.stack.probe import Logistic, Probe, View, candidate_views
+from confide.methods.stack.states import States
+from confide.records import Record
+
+__all__ = ["Reading", "Stack", "candidate_views", "free_matrix", "probability_matrix", "question_layer"]
+
+Floats = NDArray[np.float64]
+FOLDS = 5
+CLIP = 1e-6
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a stack says of n answers: each [n], all in [0, 1]."""
+
+    confidence: Floats
+    familiarity: Floats
+    probe: Floats
+    ungated: Floats
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A fitted stack; `Stack.fit` makes one.
+
+    ``options`` tells whether training held answers chosen by likelihood: their probability among the options is then
+    a feature too; ``written``, whether it held answers that were written.
+    """
+
+    probe: Probe
+    answers: AnswerFamiliarity
+    questions: QuestionFamiliarity
+    familiar: Logistic
+    unfamiliar: Logistic
+    ungated: Logistic
+    options: bool = False
+    written: bool = True
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose states a reading needs."""
+        return tuple(sorted({*self.probe.view.layers, self.questions.layer}))
+
+    @classmethod
+    def fit(cls, view: View, question_layer: int, states: States, records: Sequence[Record], seed: int = 0) -> Stack:
+        """Fit on graded training records and their states; folds keep an entity's rows together."""
+        from sklearn.model_selection import GroupKFold
+
+        right = np.array([bool(record.correct) for record in records])
+        clusters = np.array([record.cluster for record in records])
+        for label, name in ((True, "right"), (False, "wrong")):
+            if (found := len(set(clusters[right == label]))) < 2:
+                raise ConfideError(f"a stack needs {name} answers about at least 2 entities; there are {found}")
+        features, keys = view.select(states), np.array([answer_key(record) for record in records])
+        folds = min(FOLDS, *(len(set(clusters[right == label])) for label in (True, False)))
+        z, seen = np.zeros(len(records)), np.zeros(len(records))
+        for inside, held in GroupKFold(folds, shuffle=True, random_state=seed).split(features, groups=clusters):
+            z[held] = Probe.fit_features(view, features[inside], right[inside]).z_features(features[held])
+            counts = AnswerFamiliarity.fit(keys[inside].tolist()).counts
+            # Scaled up to what the whole training set will have counted.
+            seen[held] = [counts.get(key, 0) * folds / (folds - 1) for key in keys[held]]
+        options = any(record.option_logprobs for record in records)
+        free, probability = free_matrix(records, options), probability_matrix(records)
+        # The share of answers that no other fold gave, squared: a mostly closed set of answers counts as closed.
+        answers = AnswerFamiliarity.fit(keys.tolist(), openness=float(np.mean(seen == 0)) ** 2)
+        return cls(
+            probe=Probe.fit_features(view, features, right),
+            answers=answers,
+            questions=QuestionFamiliarity.fit(
+                question_layer, prompt_states(states, question_layer), clusters.tolist(), seed
+            ),
+            familiar=Logistic.fit(_familiar(z, seen, free), right, answers.of_counts(seen)),
+            unfamiliar=_rising(probability, right),
+            ungated=Logistic.fit(np.column_stack([z, free]), right),
+            options=options,
+            written=not all(record.option_logprobs for record in records),
+        )
+
+    def read(self, states: States, records: Sequence[Record]) -> Reading:
+        """Confidence and familiarity of answered records from their states and token probabilities."""
+        z, free = self.probe.z(states), free_matrix(records, self.options)
+        keys = [answer_key(record) for record in records]
+        seen = np.array([self.answers.counts.get(key, 0) for key in keys], dtype=np.float64)
+        a = self.answers.predict(keys)
+        met = [self.options if record.option_logprobs else self.written for record in records]
+        q = self.questions.predict(prompt_states(states, self.questions.layer)) * np.array(met, dtype=np.float64)
+        f = q * a
+        on_ground = self.familiar.predict(_familiar(z, seen, free))
+        off_ground = self.unfamiliar.predict(probability_matrix(records))
+        # Without token probabilities there is nothing to stack: not available, never a guess.
+        known = np.where([bool(record.logprobs or record.option_logprobs) for record in records], 1.0, np.nan)
+        return Reading(
+            confidence=known * (f * on_ground + (1 - f) * off_ground),
+            familiarity=f,
+            probe=1 / (1 + np.exp(-z)),
+            ungated=known * self.ungated.predict(np.column_stack([z, free])),
+        )
+
+    def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """``(description, arrays)`` for a checkpoint's JSON and safetensors files."""
+        view = self.probe.view
+        about = {
+            "layers": list(view.layers),
+            "positions": list(view.positions),
+            "C": view.C,
+            "question_layer": self.questions.layer,
+            "ramps": self.questions.ramps,
+            "half": self.answers.half,
+            "openness": self.answers.openness,
+            "answers": self.answers.counts,
+            "options": self.options,
+            "written": self.written,
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            "questions.mean": self.questions.mean,
+            "questions.scale": self.questions.scale,
+            "questions.seen": self.questions.seen,
+        }
+        for name in ("probe", *_MODELS):
+            arrays |= {f"{name}.{key}": value for key, value in getattr(self, name).arrays().items()}
+        return about, arrays
+
+    @classmethod
+    def from_arrays(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Stack:
+        """The stack that `to_arrays` came from; one of an earlier version is refused."""
+        if "unfamiliar" not in {key.split(".", 1)[0] for key in arrays}:
+            raise ValueError("its stack comes from an earlier version of confide: train it again")
+
+        def part(name: str) -> dict[str, NDArray[Any]]:
+            return {key.split(".", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
+
+        return cls(
+            Probe.from_arrays(about, part("probe")),
+            AnswerFamiliarity(dict(about["answers"]), about["half"], about["openness"]),
+            QuestionFamiliarity(about["question_layer"], ramps=_pairs(about["ramps"]), **part("questions")),
+            **{name: Logistic.from_arrays(part(name)) for name in _MODELS},
+            options=bool(about["options"]),
+            written=bool(about["written"]),
+        )
+
+
+_MODELS = ("familiar", "unfamiliar", "ungated")
+
+
+def question_layer(depth: int) -> int:
+    """Where questions are compared: 60 % of the way up, where kinds of questions lie farthest apart."""
+    return max(1, round(0.6 * depth))
+
+
+def prompt_states(states: States, layer: int) -> NDArray[np.float32]:
+    """States [n, width] of one layer at the last prompt token."""
+    return states.values[:, states.layers.index(layer), POSITIONS.index("prompt_end")].astype(np.float32)
+
+
+def probability_matrix(records: Sequence[Record]) -> Floats:
+    """[n, 2]: the answer's probability and its logit, clipped at one in a million, below which answers tie.
+
+    The probability is that of the answer's tokens, or among the options where the answer is the likeliest of them.
+    """
+    chosen = [option_probability(record) for record in records]
+    return _with_logit([np.exp(sum(r.logprobs)) if o is None else o for r, o in zip(records, chosen, strict=True)])
+
+
+def free_matrix(records: Sequence[Record], options: bool = False) -> Floats:
+    """[n, 13]: `free_features`, probability and its logit of the whole answer, probability of its least likely token.
+
+    With ``options`` [n, 15]: the probability among the options and its logit too, NaN where there were none.
+    """
+    whole = _with_logit([np.exp(sum(r.logprobs)) for r in records])
+    least = np.exp([min(r.logprobs, default=0.0) for r in records])
+    columns = [free_features(records), whole, least]
+    if options:
+        columns.append(_with_logit([np.nan if (o := option_probability(r)) is None else o for r in records]))
+    return np.column_stack(columns)
+
+
+def _with_logit(probability: Sequence[float]) -> Floats:
+    p = np.clip(np.asarray(probability, dtype=np.float64), CLIP, 1 - CLIP)
+    return np.column_stack([p, np.log(p / (1 - p))])
+
+
+def _pairs(ramps: Sequence[Sequence[float]]) -> tuple[tuple[float, float], tuple[float, float]]:
+    (a, b), (c, d) = ramps
+    return (a, b), (c, d)
+
+
+def _rising(probability: Floats, right: NDArray[np.bool_]) -> Logistic:
+    """A model of the answer's probability that never falls: a column with a negative weight is left out."""
+    kept = probability.copy()
+    model = Logistic.fit(kept, right)
+    while (model.weight < 0).any():
+        kept[:, model.weight < 0] = 0.0  # a constant column gets the weight 0
+        model = Logistic.fit(kept, right)
+    return model
+
+
+def _familiar(z: Floats, seen: Floats, free: Floats) -> Floats:
+    # How often training gave this answer is itself a sign: default answers are given often and seldom right.
+    return np.column_stack([z, free, np.log1p(seen)])

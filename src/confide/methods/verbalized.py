@@ -1,0 +1,143 @@
+"""Verbalised confidence: the model is asked to say how sure it is, in a number or in words.
+
+After Lin et al. (2022) and Tian et al. (2305.14975). The prompt is chosen on validation rows; what cannot be read as
+a confidence is None, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confide.annotation import check_context
+from confide.engines.transformers.prefixes import group_batches
+from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.hedging import find_hedges
+from confide.methods.p_true import dialogue
+from confide.records import Record
+
+PROMPTS = (
+    ("How sure are you that the proposed answer is correct? Reply with a number from 0 to 100 only.", 100),
+    ("What is the probability that the proposed answer is correct? Reply with a number from 0.0 to 1.0 only.", 1),
+    (
+        "How sure are you that the proposed answer is correct? Reply with one of: no chance, very unlikely, unlikely, "
+        "even chance, likely, very likely, almost certain.",
+        100,
+    ),
+)
+"""What is asked, and what a bare number counts in."""
+
+MAX_NEW_TOKENS = 12
+
+_UNITS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_NUMBERS = (
+    {word: value for value, word in enumerate(_UNITS)}
+    | {word: 10 * value for value, word in enumerate(_TENS, 2)}
+    | {"hundred": 100}
+)
+_DIGITS = re.compile(
+    r"(?<![\w.,])(-?\d+(?:[.,]\d+)?|\.\d+)\s*(%|percent\b|per cent\b|/\s*\d+|out of \d+)?", re.IGNORECASE
+)
+
+
+def parse(text: str, scale: int = 100) -> float | None:
+    """The confidence in [0, 1] that a text names first, in digits or in words; None where it names none.
+
+    A bare number counts in ``scale`` (100 or 1); one with a decimal point up to 1 is a probability. Words
+    stand for what readers take them for (`confide.hedging`).
+
+    >>> parse("I am 85% sure"), parse("0.7"), parse("ninety five percent"), parse("very likely"), parse("hm")
+    (0.85, 0.7, 0.95, 0.825, None)
+    """
+    digits = _DIGITS.search(text)
+    worded = _in_words(text)
+    if digits is None or (worded is not None and worded[0] < digits.start()):
+        return None if worded is None else worded[1]
+    number, unit = float(digits[1].replace(",", ".")), (digits[2] or "").lower()
+    if unit in ("%", "percent", "per cent"):
+        whole = 100.0
+    elif unit:
+        whole = float(unit.removeprefix("out of").strip("/ "))
+    elif number > 1:
+        whole = 100.0
+    else:
+        whole = 1.0 if re.search(r"[.,]", digits[1]) else float(scale)
+    return number / whole if whole and 0 <= number <= whole else None
+
+
+def said_confidence(
+    engine: TransformersEngine,
+    records: Sequence[Record],
+    prompts: Sequence[int],
+    *,
+    batch_size: int | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[NDArray[np.float64], float, float]:
+    """Said confidence [n, len(PROMPTS)] (NaN: not asked, or not to be read), tokens and seconds a record.
+
+    Tokens are those read (the shared prefix aside) and written. ``batch_size`` None takes the engine's own.
+    """
+    said = np.full((len(records), len(PROMPTS)), np.nan)
+    began, tokens, done = time.monotonic(), 0, 0
+    for number in prompts:
+        text, scale = PROMPTS[number]
+        asked = [engine.encode(dialogue(record, text)) for record in records]
+        lengths = {record.id: prompt for record, prompt in zip(records, asked, strict=True)}
+        check_context(lengths, MAX_NEW_TOKENS, engine.context)
+        groups = engine.share_prefixes(asked)
+        for picked in group_batches(groups, [len(prompt) for prompt in asked], batch_size or engine.batch_size):
+            some = [asked[i] for i in picked]
+            shared = len(engine.shared_prefix(some)[0])
+            for i, completion in zip(picked, engine.generate(some, MAX_NEW_TOKENS)[0], strict=True):
+                value = parse(completion.text, scale)
+                said[i, number] = np.nan if value is None else value
+                tokens += len(asked[i]) - shared + len(completion.ids)
+            done += len(picked)
+            if progress:
+                progress(done, len(prompts) * len(asked), "asking how sure")
+    n = max(1, len(records))
+    return said, tokens / n, (time.monotonic() - began) / n
+
+
+def choose(said: NDArray[np.float64], correct: NDArray[np.bool_]) -> int:
+    """The prompt (index into `PROMPTS`) with the highest AUROC on validation rows.
+
+    What could not be read counts as the prompt's mean: it ranks nothing, so a prompt that is seldom answered loses.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    scores = []
+    for column in said.T:
+        known = ~np.isnan(column)
+        filled = np.where(known, column, column[known].mean() if known.any() else 0.5)
+        scores.append(float(roc_auc_score(correct, filled)))
+    return int(np.argmax(scores))
+
+
+def _in_words(text: str) -> tuple[int, float] | None:
+    """Where a phrase or a number in words starts, and its confidence."""
+    found = [(hedge.start, hedge.value) for hedge in find_hedges(text)[:1]]
+    if (number := _number_in_words(re.sub(r"[-–]", " ", text.lower()))) is not None:
+        found.append(number)
+    return min(found, default=None)
+
+
+def _number_in_words(lowered: str) -> tuple[int, float] | None:
+    """A number in words with "percent" or "out of ten" behind it, or nothing else around it."""
+    pattern = rf"\b((?:(?:{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})\s*)+)(percent|per cent|%|out of ten)?"
+    match = re.search(pattern, lowered)
+    if not match or not (match[2] or match[0].strip() == lowered.strip(" .!")):
+        return None
+    total = 0
+    for word in match[1].split():
+        total = max(total, 1) * 100 if word == "hundred" else total + _NUMBERS[word]
+    whole = 10 if match[2] == "out of ten" else 100
+    return (match.start(), total / whole) if total <= whole else None

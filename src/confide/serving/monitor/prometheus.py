@@ -1,0 +1,96 @@
+"""What ``/metrics`` tells Prometheus about this process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from confide.serving.routing.guard import Guarded
+    from confide.serving.routing.turn import Turn
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """Counters and histograms in a registry of their own; labels come from the configuration, never from requests."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "confide_requests", "Routed requests.", ["mode", "decision", "served"], registry=registry
+        )
+        self.seconds = Histogram(
+            "confide_request_seconds", "Time to the committed decision.", buckets=_SECONDS, registry=registry
+        )
+        self.model_seconds = Histogram(
+            "confide_model_seconds", "Time of a model's answer.", ["model"], buckets=_SECONDS, registry=registry
+        )
+        self.tokens = Counter("confide_tokens", "Tokens read and written.", ["model"], registry=registry)
+        self.failures = Counter(
+            "confide_failures", "Answers that a model, server, tool or the store did not give.", ["model", "kind"],
+            registry=registry,
+        )  # fmt: skip
+        self.cost = Counter("confide_cost", "Money spent, in the unit of the prices.", registry=registry)
+        self.cost_saved = Gauge(
+            "confide_cost_saved", "Money not spent on the first expert (may fall).", registry=registry
+        )
+        self.turned_away = Counter("confide_turned_away", "Requests refused because of load.", registry=registry)
+        self.active = Gauge("confide_active_requests", "Requests being worked on.", registry=registry)
+        self.waiting = Gauge("confide_waiting_requests", "Requests waiting for a place.", registry=registry)
+        self.resting = Gauge("confide_resting", "1 while a server is not asked.", ["model"], registry=registry)
+        # What follows is read from the store: the same numbers on every replica.
+        self.risk = Gauge(
+            "confide_risk", "Share of wrong answers among audited kept ones, and what was promised.", ["what"],
+            registry=registry,
+        )  # fmt: skip
+        self.coverage = Gauge("confide_coverage", "Share of requests that the policy answers.", registry=registry)
+        self.alarm = Gauge(
+            "confide_alarm", "1 for each alarm or warning that the dashboard shows.", ["name", "severity"],
+            registry=registry,
+        )  # fmt: skip
+
+    def failed(self, name: str, kind: str) -> None:
+        """Count a failure."""
+        self.failures.labels(name, kind).inc()
+
+    def decided(self, turn: Turn) -> None:
+        """Count a committed decision."""
+        self.requests.labels(turn.frame.mode, turn.decision, turn.served).inc()
+        self.seconds.observe(turn.seconds)
+        self.cost_saved.inc(turn.cost_saved)
+        for reply in (turn.small, turn.expert):
+            if reply is not None and reply.by:
+                self.model_seconds.labels(reply.by).observe(reply.ms / 1000)
+                self.tokens.labels(reply.by).inc(reply.tokens)
+                self.cost.inc(reply.cost)
+
+    def observe(self, active: int, waiting: int, models: Sequence[Guarded]) -> None:
+        """Note the state of the moment."""
+        self.active.set(active)
+        self.waiting.set(waiting)
+        for model in models:
+            self.resting.labels(model.name).set(model.breaker.state == "open")
+
+    def watch(self, snapshot: Mapping[str, Any] | None) -> None:
+        """Note what the store shows (`confide.serving.monitor.snapshot.snapshot`; None: it cannot be read)."""
+        self.risk.clear()
+        self.alarm.clear()
+        self.coverage.set(math.nan)
+        if snapshot is None:
+            return
+        if risk := snapshot["risk"]:
+            for what in ("estimate", "lower", "upper", "bound"):
+                if risk[what] is not None:
+                    self.risk.labels(what).set(risk[what])
+        if (coverage := snapshot["coverage"]) and coverage["share"] is not None:
+            self.coverage.set(coverage["share"])
+        for alarm in snapshot["alarms"]:
+            self.alarm.labels(alarm["name"], alarm["severity"]).set(1)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return bytes(generate_latest(self.registry))

@@ -1,0 +1,214 @@
+"""What the store holds, counted: the queries behind the monitor, each on a connection that the caller has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, case, cast, func, select
+
+from confide.serving.monitor.confidence_sequences import lower_sequence, upper_sequence
+from confide.serving.monitor.promises import LEVEL, Promise
+from confide.serving.store.audits import AuditRow
+from confide.serving.store.store_tables import decisions, feedback
+
+RECENT = 500
+"""The latest rows that failures and missing confidences are looked for in."""
+
+TIMED = 2_000
+"""The latest rows whose latencies are told."""
+
+LATEST = 20
+"""Decisions that are shown one by one."""
+
+_BUCKETS = 48
+_DOMAINS = 20
+_ERRORS = 8
+_LABEL_PATIENCE_S = 600
+_WIDTHS = (60, 300, 900, 3600, 4 * 3600, 86_400)  # seconds; each divides a day
+_DAY = 86_400
+
+
+def quantiles(values: list[float]) -> dict[str, float] | None:
+    """Median, 95 % and 99 % quantile of ``values`` (None for none)."""
+    if not values:
+        return None
+    p50, p95, p99 = np.quantile(values, [0.5, 0.95, 0.99]).tolist()
+    return {"n": len(values), "p50": p50, "p95": p95, "p99": p99}
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+def _bucket(connection: Connection, start: float, width: float) -> ColumnElement[int]:
+    """The number of the bucket that a row's creation falls into."""
+    number = (decisions.c.created - start) / width
+    # SQLite's cast cuts off, PostgreSQL's rounds.
+    return cast(number if connection.dialect.name == "sqlite" else func.floor(number), Integer)
+
+
+def recent_rows(connection: Connection) -> list[Row[Any]]:
+    """The latest `TIMED` rows, newest first: what `recent_counts` and `latency` look at."""
+    d = decisions.c
+    columns = (d.mode, d.decision, d.served, d.raw, d.error, d.small_ms, d.expert_ms, d.total_ms)
+    query: Select[Any] = select(*columns).order_by(d.created.desc()).limit(TIMED)
+    return list(connection.execute(query).all())
+
+
+def recent_counts(rows: list[Row[Any]]) -> dict[str, int]:
+    """How many of ``rows`` lack a confidence, were escalated, got no expert's answer or met a failure."""
+    asked = [row for row in rows if row.decision == "escalate"]
+    return {
+        "n": len(rows),
+        "without_confidence": sum(row.raw is None for row in rows),
+        "escalated": len(asked),
+        "unserved": sum(row.served in ("unverified", "error") for row in asked),
+        "errors": sum(row.error is not None for row in rows),
+    }
+
+
+def latency(rows: list[Row[Any]]) -> dict[str, Any]:
+    """Quantiles (milliseconds) of the small model's, the expert's and the whole request's time."""
+    return {
+        name: quantiles([value for row in rows if (value := getattr(row, f"{name}_ms")) is not None])
+        for name in ("small", "expert", "total")
+    }
+
+
+@dataclass(frozen=True)
+class Life:
+    """A policy's requests by time bucket, oldest first: the bucket's end and what it holds."""
+
+    ends: list[float]
+    n: list[int]
+    answered: list[int]
+    escalated: list[int]
+
+
+def life_of(connection: Connection, promise: Promise, now: float) -> Life:
+    """The requests that the promise's policy decided, from its first one on."""
+    d = decisions.c
+    mine = d.policy_id == promise.policy_id
+    first = connection.execute(select(func.min(d.created)).where(mine)).scalar_one()
+    if first is None:
+        return Life([], [], [], [])
+    width = next((w for w in _WIDTHS if (now - first) / w <= 300), _WIDTHS[-1])
+    start = first // _DAY * _DAY
+    bucket = _bucket(connection, start, width).label("bucket")
+    columns = (bucket, func.count(), _count(d.decision == "answer"), _count(d.decision == "escalate"))
+    found = connection.execute(select(*columns).where(mine).group_by(bucket).order_by(bucket)).all()
+    return Life(
+        [start + (row[0] + 1) * width for row in found],
+        [row[1] for row in found],
+        [row[2] for row in found],
+        [row[3] for row in found],
+    )
+
+
+def traffic(connection: Connection, start: float, now: float) -> dict[str, Any]:
+    """Decisions, money and mean time, in all and over time; from the window's first row on."""
+    d = decisions.c
+    inside = d.created >= start
+    first, last = connection.execute(select(func.min(d.created), func.max(d.created)).where(inside)).one()
+    sums = {
+        "n": func.count(),
+        "answered": _count(d.decision == "answer"),
+        "escalated": _count(d.decision == "escalate"),
+        "abstained": _count(d.decision == "abstain"),
+        "cost": func.coalesce(func.sum(d.cost), 0.0),
+        "saved": func.coalesce(func.sum(d.cost_saved), 0.0),
+    }
+    columns = [expression.label(name) for name, expression in sums.items()]
+    if first is None:
+        return {**dict.fromkeys(sums, 0), "first": None, "last": None, "series": []}
+    width = max((last - first) / _BUCKETS, 1.0) * (1 + 1e-9)  # the last row belongs to the last bucket
+    bucket = _bucket(connection, first, width).label("bucket")
+    query = select(bucket, *columns).where(inside).group_by(bucket).order_by(bucket)
+    series = [
+        {"time": first + (row["bucket"] + 0.5) * width, **{name: row[name] for name in sums}}
+        for row in connection.execute(query).mappings()
+    ]
+    totals = {name: sum(point[name] for point in series) for name in sums}
+    return {**totals, "first": first, "last": last, "series": series}
+
+
+def by_domain(
+    connection: Connection, start: float, sample: list[AuditRow], promise: Promise | None
+) -> list[dict[str, Any]]:
+    """The busiest domains of the window, with the risk seen in their audited answers since the policy began."""
+    d = decisions.c
+    n = func.count().label("n")
+    query = (
+        select(d.domain, n, _count(d.decision == "answer"), _count(d.decision == "escalate"))
+        .where(d.created >= start)
+        .group_by(d.domain)
+        .order_by(n.desc())
+        .limit(_DOMAINS)
+    )
+    found = []
+    for domain, rows, answered, escalated in connection.execute(query):
+        labels = [row.correct for row in sample if row.domain == domain and row.decision == "answer"]
+        wrong = sum(not label for label in labels)
+        alpha = 1 - (promise.level if promise else LEVEL)
+        found.append(
+            {
+                "domain": domain,
+                "n": rows,
+                "answered": answered,
+                "escalated": escalated,
+                "audited": len(labels),
+                "wrong": wrong,
+                "lower": float(lower_sequence(len(labels), wrong, alpha)),
+                "upper": float(upper_sequence(len(labels), wrong, alpha)),
+            }
+        )
+    return found
+
+
+def failures(connection: Connection, start: float) -> list[dict[str, Any]]:
+    """The most frequent classes of failure since unix time ``start``."""
+    d = decisions.c
+    n = func.count().label("n")
+    query = (
+        select(d.error, n)
+        .where(d.created >= start, d.error.is_not(None))
+        .group_by(d.error)
+        .order_by(n.desc())
+        .limit(_ERRORS)
+    )
+    return [{"error": error, "n": count} for error, count in connection.execute(query)]
+
+
+def feedback_counts(connection: Connection, start: float) -> dict[str, int]:
+    """Pieces of feedback since unix time ``start``, and how many of them are complaints."""
+    f = feedback.c
+    query = select(func.count(), _count(f.correct.is_(False))).where(f.created >= start)
+    n, wrong = connection.execute(query).one()
+    return {"n": n, "wrong": wrong}
+
+
+def audit_counts(audits: list[AuditRow], sample: list[AuditRow], now: float) -> dict[str, Any]:
+    """How many audits were drawn, have a label, are in the ``sample``, and should have had a label by now."""
+    due = [row for row in audits if row.correct is not None or row.created < now - _LABEL_PATIENCE_S]
+    return {
+        "drawn": len(audits),
+        "labelled": sum(row.correct is not None for row in audits),
+        "used": len(sample),
+        "overdue": sum(row.correct is None for row in due),
+        "probability": min((row.probability for row in audits), default=None),
+    }
+
+
+def latest(connection: Connection) -> list[dict[str, Any]]:
+    """The latest decisions with all that is stored of them, newest first."""
+    d, f = decisions.c, feedback.c
+    query = select(decisions).order_by(d.created.desc()).limit(LATEST)
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    ids = [row["id"] for row in rows]
+    said = connection.execute(
+        select(f.decision_id, f.correct, f.about).where(f.decision_id.in_(ids)).order_by(f.id)
+    ).all()
+    told = {identifier: {"correct": correct, "about": about} for identifier, correct, about in said}
+    return [row | {"feedback": told.get(row["id"])} for row in rows]

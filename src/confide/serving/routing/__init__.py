@@ -1,0 +1,1 @@
+"""The decision path of one request: models behind the router, retries, routing."""

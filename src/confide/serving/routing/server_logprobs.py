@@ -1,0 +1,64 @@
+"""The confidences that a server's log-probabilities give for free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confide.methods.free import free_confidence
+from confide.records import Record
+from confide.serving.routing.chat import Choice, Reply
+
+
+def server_sources(reply: Reply) -> dict[str, float | None]:
+    """The free confidences of a server's reply, from the log-probabilities of its answers' tokens.
+
+    All choices are sent, so the lowest value counts. Empty when a choice is no text or its log-probabilities are
+    missing or cannot be matched to the answer.
+    """
+    rows = []
+    for choice in reply.choices:
+        logprobs = answer_logprobs(choice)
+        if logprobs is None:
+            return {}
+        rows.append(
+            free_confidence(Record(id="0", answer=choice.text, answer_ids=[0] * len(logprobs), logprobs=logprobs))
+        )
+    lowest: dict[str, float | None] = {}
+    for source in rows[0]:
+        values = [row[source] for row in rows]
+        lowest[source] = min(v for v in values if v is not None) if None not in values else None
+    return lowest
+
+
+def answer_logprobs(choice: Choice) -> list[float] | None:
+    """Log-probabilities (nats) of the tokens that make up the answer, without reasoning and closing tokens."""
+    content = (choice.logprobs or {}).get("content")
+    if not choice.readable or not isinstance(content, list) or not content:
+        return None
+    tokens: list[bytes] = []
+    values: list[float] = []
+    for token in content:
+        value = token.get("logprob") if isinstance(token, dict) else None
+        if not isinstance(value, int | float) or not -1e6 < value <= 1e-3:
+            return None
+        values.append(min(float(value), 0.0))
+        tokens.append(_bytes(token))
+    written, answer = b"".join(tokens), choice.text.encode()
+    # The answer is what was written last, but a short one may also be found in the name of the closing token.
+    start = 0 if not choice.reasoning and written.startswith(answer) else written.rfind(answer)
+    if start < 0:
+        # Tokens are written in a way of the server's own; without reasoning they still are the whole answer.
+        return None if choice.reasoning else values
+    end, at, found = start + len(answer), 0, []
+    for token_bytes, value in zip(tokens, values, strict=True):
+        if at < end and at + len(token_bytes) > start:
+            found.append(value)
+        at += len(token_bytes)
+    return found
+
+
+def _bytes(token: dict[str, Any]) -> bytes:
+    raw = token.get("bytes")
+    if isinstance(raw, list) and all(isinstance(b, int) and 0 <= b < 256 for b in raw):
+        return bytes(raw)
+    return str(token.get("token", "")).encode(errors="replace")

@@ -1,0 +1,1 @@
+"""The store: every decision as a row in a database."""

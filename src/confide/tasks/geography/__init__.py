@@ -1,0 +1,1 @@
+"""The task geography: cities, countries, capitals, currencies, continents."""

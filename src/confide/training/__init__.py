@@ -1,1 +1,0 @@
-"""Training: the reader, its stack, and Self-REF."""

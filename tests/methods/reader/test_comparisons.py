@@ -1,0 +1,140 @@
+"""What readers are compared with: random tokens with a fitted verdict, and P(True) trained at its own question."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from confide.errors import ConfideError
+from confide.methods.checkpoint import ABOUT, ARRAYS, load_checkpoint
+from confide.methods.reader.closed_rows import check_answered_by, make_rows, shuffle_labels
+from confide.methods.reader.comparisons import fit_verdict, hidden_states, random_reader, train_p_true
+from confide.methods.reader.kept_prefixes import PrefixStore
+from confide.methods.reader.reader import Reader
+from confide.methods.reader.reader_training import ReaderConfig, score_rows
+from confide.methods.reader.training_pipeline import ReaderOptions, train_confidence
+from confide.methods.stack.states import collect
+from confide.metrics import auroc
+from confide.records import Record, Sample
+from scored_model import engine, records, trained
+
+
+def right(rows: list[Record]) -> np.ndarray:  # type: ignore[type-arg]
+    return np.array([bool(r.correct) for r in rows])
+
+
+def test_random_tokens_learn_a_verdict_row_alone() -> None:
+    tiny = engine()
+    rows = records(100)
+    reader = random_reader(tiny, 3, seed=1)
+    _, hidden = collect(tiny, rows, (), reader=hidden_states(tiny, reader))
+    assert hidden.shape == (100, 32)
+    fitted = fit_verdict(reader, hidden[:60], rows[:60], hidden[60:80], rows[60:80])
+    assert torch.equal(fitted.ask, reader.ask)
+    assert reader.verdict.abs().sum() == 0
+    _, z = collect(tiny, rows[80:], (), reader=lambda kept: fitted.z(tiny, kept).numpy().astype(float))
+    np.testing.assert_allclose(z, hidden[80:] @ fitted.verdict.numpy() + fitted.bias, atol=1e-3)
+    assert auroc(z, right(rows[80:])) > 0.95
+    assert not torch.equal(random_reader(tiny, 3, seed=2).ask, reader.ask)
+
+
+def test_trained_p_true_learns_at_its_question_and_leaves_the_model_as_it_was() -> None:
+    tiny = engine()
+    names = set(tiny.model.state_dict())
+    train, held = make_rows(tiny, records(64)), make_rows(tiny, records(16))
+    store = PrefixStore(tiny, [*train, *held], budget=10**9)
+    config = ReaderConfig(rank=4, epochs=12, learning_rate=4e-2, batch_size=8, patience=12)
+    reader = train_p_true(tiny, train, held, store, config)
+    z = score_rows(tiny, reader, store, range(64, 80))
+    target = np.array([row.target > 0.5 for row in held])
+    assert auroc(z, target) > 0.9
+    arrays = reader.arrays()
+    assert reader.low_rank is not None
+    reader.low_rank.remove()
+    assert set(tiny.model.state_dict()) == names
+    again = Reader.from_arrays(tiny, arrays)
+    np.testing.assert_allclose(score_rows(tiny, again, store, range(64, 80)), z, atol=1e-4)
+    assert again.low_rank is not None
+    again.low_rank.remove()
+    assert not any("lora" in name for name in tiny.model.state_dict())
+
+
+def test_shuffled_labels_are_other_rows_labels() -> None:
+    rows = [r.model_copy(update={"consistency": i / 40, "samples": [Sample(answer="x")]}) for i, r in
+            enumerate(records(40))]  # fmt: skip
+    lied = shuffle_labels(rows, seed=3)
+    assert [r.id for r in lied] == [r.id for r in rows]
+    assert sum(bool(r.correct) for r in lied) == sum(bool(r.correct) for r in rows)
+    assert sum(a.correct != b.correct for a, b in zip(lied, rows, strict=True)) > 5
+    pairs = {(r.correct, r.consistency) for r in rows}
+    assert all((r.correct, r.consistency) in pairs for r in lied)  # a row's labels move together
+    assert all(r.samples is None for r in lied)
+    assert [r.correct for r in shuffle_labels(rows, 3)] == [r.correct for r in lied]
+
+
+def test_a_checkpoint_says_that_its_labels_were_shuffled(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(trained(tmp_path / "out", records(100), shuffle_labels=True))
+    assert checkpoint.suffix == "_shuffled_labels_0"
+    assert load_checkpoint(trained(tmp_path / "plain", records(100))).suffix == ""
+
+
+def test_training_on_another_models_answers_is_asked_for() -> None:
+    rows = [r.model_copy(update={"model": "big"}) for r in records(20)]
+    check_answered_by(rows, ["tiny", "big"])
+    check_answered_by([r.model_copy(update={"model": ""}) for r in rows], ["tiny"])
+    with pytest.raises(ConfideError, match="20 of 20 records were answered by big, not by tiny"):
+        check_answered_by(rows, ["tiny"])
+
+
+def test_another_models_answers_are_scored_by_this_model_before_training(tmp_path: Path) -> None:
+    rows = records(100)
+    foreign = [r.model_copy(update={"model": "big", "logprobs": [-9.0]}) for r in rows]
+    with pytest.raises(ConfideError, match="answered by big"):
+        trained(tmp_path / "refused", foreign)
+    own = load_checkpoint(trained(tmp_path / "a", foreign, other_model=True)).stack
+    clean = [r.model_copy(update={"model": "big", "logprobs": [-0.5]}) for r in rows]
+    same = load_checkpoint(trained(tmp_path / "b", clean, other_model=True)).stack
+    assert own is not None
+    assert same is not None
+    np.testing.assert_allclose(own.ungated.weight, same.ungated.weight, atol=1e-6)  # their scores were not used
+
+
+def test_rows_that_do_not_fit_are_refused_before_any_pass(tmp_path: Path) -> None:
+    tiny = engine()
+    rows = records(20)
+    long = rows[0].model_copy(update={"answer": "red " * 300})
+    options = ReaderOptions.parse(
+        target="correctness", ask_tokens="", start="words", epochs=1, learning_rate=1e-3, pairwise=0,
+        prefix_cache="1GB", seed=0,
+    )  # fmt: skip
+    with pytest.raises(ConfideError, match="1 rows do not fit the model's context of 256 tokens: 0"):
+        train_confidence(tiny, [long, *rows[1:]], rows[1:], options, tmp_path / "out")
+
+
+def test_a_checkpoint_needs_no_probes_but_a_stack_of_this_version(tmp_path: Path) -> None:
+    folder = trained(tmp_path / "out", records(100), comparisons=True, positions=True)
+    checkpoint = load_checkpoint(folder)
+    assert set(checkpoint.compared) == {"reader_random", "p_true_trained"}
+    assert {"probe", "probe@closing"} < set(checkpoint.probes)
+    about = json.loads((folder / ABOUT).read_text())
+    del about["probes"]
+    (folder / ABOUT).write_text(json.dumps(about))
+    arrays = load_file(folder / ARRAYS)
+    save_file({name: value for name, value in arrays.items() if "/" not in name}, folder / ARRAYS)
+    bare = load_checkpoint(folder)
+    assert not bare.probes
+    assert not bare.compared
+    assert bare.stack is not None
+    rows = records(20)
+    states, _ = collect(engine(), rows, checkpoint.layers)
+    np.testing.assert_allclose(bare.read(states, rows)["stack"], checkpoint.read(states, rows)["stack"])
+    assert "probe" in bare.read(states, rows)
+    earlier = {name.replace("unfamiliar", "new_question"): value for name, value in arrays.items()}
+    save_file(earlier, folder / ARRAYS)
+    with pytest.raises(ConfideError, match="earlier version of confide: train it again"):
+        load_checkpoint(folder)

@@ -1,0 +1,253 @@
+"""The stack: takes a learned gain on familiar ground, and nothing but the free ranking off it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from confide.errors import ConfideError
+from confide.methods.free import free_confidence, free_features
+from confide.methods.stack.familiarity import AnswerFamiliarity, QuestionFamiliarity, answer_key
+from confide.methods.stack.probe import Probe, View
+from confide.methods.stack.stack import Stack, candidate_views, probability_matrix
+from confide.methods.stack.states import States
+from confide.metrics import auroc
+from confide.records import Message, Record
+
+VIEW = View((1,), ("answer_last",), 0.1)
+WIDTH = 64
+
+
+def world(
+    n: int, seed: int, *, answers: str = "abcdef", kinds: tuple[int, ...] = (0, 1, 2)
+) -> tuple[list[Record], States]:
+    """Answers with a prior each, states that carry it, log-probabilities that carry the rest."""
+    rng = np.random.default_rng(seed)
+    prior = {name: ((i * 37) % 10) / 10 + 0.05 for i, name in enumerate("abcdefuvwxyz")}
+    direction = {name: np.random.default_rng(i).normal(size=WIDTH) for i, name in enumerate("abcdefuvwxyz")}
+    records, values = [], np.zeros((n, 2, 4, WIDTH), np.float16)
+    for i in range(n):
+        name = answers[rng.integers(len(answers))]
+        known = rng.normal()
+        right = bool(rng.random() < 1 / (1 + np.exp(-(np.log(prior[name] / (1.06 - prior[name])) + known))))
+        records.append(
+            Record(
+                id=f"{seed}-{i}", entity=f"{seed}-{i // 2}", answer=name, answered=name, correct=right,
+                messages=[Message(role="user", content=f"{i}")], answer_ids=[1], logprobs=[min(-0.01, known - 2)],
+                entropies=[max(0.1, 1 - known)], end_logprob=-0.1,
+            )
+        )  # fmt: skip
+        values[i, 0, 2] = direction[name] + 0.3 * rng.normal(size=WIDTH)
+        values[i, 1, 0] = 5 * np.eye(WIDTH)[kinds[rng.integers(len(kinds))]] + 0.2 * rng.normal(size=WIDTH)
+    return records, States((1, 2), values)
+
+
+def right(records: list[Record]) -> NDArray[np.bool_]:
+    return np.array([bool(r.correct) for r in records])
+
+
+def fitted() -> Stack:
+    records, states = world(1500, 0)
+    return Stack.fit(VIEW, 2, states, records)
+
+
+def test_familiar_ground_takes_the_learned_gain() -> None:
+    stack, (records, states) = fitted(), world(1500, 1)
+    read = stack.read(states, records)
+    free = auroc(np.array([r.logprobs[0] for r in records]), right(records))
+    assert read.familiarity.mean() > 0.9
+    assert auroc(read.confidence, right(records)) > free + 0.05
+    assert abs(read.confidence.mean() - right(records).mean()) < 0.05
+
+
+def assert_ranks_as(source: str, confidence: NDArray[np.float64], records: list[Record]) -> None:
+    free = np.array([free_confidence(r)[source] for r in records], dtype=float)
+    assert np.all(np.diff(confidence[np.argsort(free, kind="stable")]) >= -1e-12)
+
+
+def test_a_new_answer_ranks_exactly_as_its_probability() -> None:
+    stack, (records, states) = fitted(), world(1500, 2, answers="uvwxyz")
+    read = stack.read(states, records)
+    assert read.familiarity.max() == 0
+    assert_ranks_as("logprob_sum", read.confidence, records)
+    shifted = States(states.layers, np.concatenate([states.values[:, :1] * -3, states.values[:, 1:]], 1))
+    np.testing.assert_allclose(stack.read(shifted, records).confidence, read.confidence)
+    assert not np.allclose(stack.read(shifted, records).ungated, read.ungated)
+
+
+def test_a_new_kind_of_question_ranks_exactly_as_the_answer_probability() -> None:
+    stack, (records, states) = fitted(), world(800, 3, kinds=(5,))
+    read = stack.read(states, records)
+    assert read.familiarity.max() == 0
+    assert_ranks_as("logprob_sum", read.confidence, records)
+
+
+def test_a_stack_survives_its_files() -> None:
+    stack, (records, states) = fitted(), world(100, 4, answers="abuv")
+    about, arrays = stack.to_arrays()
+    again = Stack.from_arrays(json.loads(json.dumps(about)), arrays)
+    one, two = stack.read(states, records), again.read(states, records)
+    for name in ("confidence", "familiarity", "probe", "ungated"):
+        np.testing.assert_allclose(getattr(one, name), getattr(two, name))
+    assert again.layers == (1, 2)
+
+
+def test_shuffled_labels_teach_nothing() -> None:
+    records, states = world(1500, 5)
+    labels = np.random.default_rng(0).permutation(right(records))
+    lied = [r.model_copy(update={"correct": bool(c)}) for r, c in zip(records, labels, strict=True)]
+    held, held_states = world(1500, 6)
+    read = Stack.fit(VIEW, 2, states, lied).read(held_states, held)
+    assert abs(auroc(read.confidence, right(held)) - 0.5) < 0.12
+
+
+def test_familiarity_counts_answers_whatever_their_spelling() -> None:
+    keys = [answer_key(Record(id="x", answer=text)) for text in ("The Côte d’Ivoire", "cote d'ivoire.", "France")]
+    assert keys[0] == keys[1] != keys[2]
+    familiarity = AnswerFamiliarity.fit(keys, half=2.0)
+    assert familiarity.predict([keys[0], keys[2], "never"]).tolist() == [0.5, pytest.approx(1 / 3), 0.0]
+    half_open = AnswerFamiliarity.fit(keys, half=2.0, openness=0.5)
+    assert half_open.predict([keys[0], "never"]).tolist() == [0.75, 0.5]
+
+
+def test_question_familiarity_parts_kinds_and_ignores_an_entitys_own_rows() -> None:
+    rng = np.random.default_rng(0)
+
+    def questions(n: int, kinds: list[int]) -> NDArray[np.float32]:
+        centres = 5 * np.eye(WIDTH)[np.array(kinds)[rng.integers(len(kinds), size=n)]]
+        return (centres + 0.5 * rng.normal(size=(n, WIDTH))).astype(np.float32)
+
+    seen = questions(300, [0, 1, 2])
+    fit = QuestionFamiliarity.fit(1, seen, [str(i) for i in range(300)])
+    assert fit.predict(questions(100, [0, 1, 2])).mean() > 0.9
+    assert fit.predict(questions(100, [7])).max() < 0.2
+    twins = np.repeat(seen[:150], 2, axis=0)
+    apart = QuestionFamiliarity.fit(1, twins, [str(i // 2) for i in range(300)])
+    assert apart.ramps[0][1] < 0.9  # a row's twin would have given 1.0
+    assert apart.ramps[1][1] < -0.1
+
+
+def test_free_features_stand_for_what_they_say() -> None:
+    record = Record(
+        id="1", answer="a b", answer_ids=[5, 6], logprobs=[-0.5, -1.5], entropies=[0.2, 0.4], end_logprob=-3
+    )
+    row = free_features([record])[0]
+    assert row[:6].tolist() == [-2.0, -1.0, -1.5, -0.5, -1.5, -3.0]
+    free = free_confidence(record)
+    assert free["logprob_sum"] == pytest.approx(np.exp(-2))
+    assert free["logprob_mean"] == pytest.approx(np.exp(-1))
+    assert free["logprob_min"] == pytest.approx(np.exp(-1.5))
+    assert free["answer_length"] == pytest.approx(1 / 3)
+    assert free_confidence(Record(id="2", answer="a"))["logprob_sum"] is None
+    assert probability_matrix([record])[0, 0] == pytest.approx(np.exp(-2))
+
+
+def test_a_probe_finds_a_direction() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(400, 1, 4, WIDTH)).astype(np.float16)
+    target = values[:, 0, 2, 3] > 0
+    states = States((1,), values)
+    probe = Probe.fit(View((1,), ("answer_last",), 1.0), states, target)
+    assert auroc(probe.z(states), target) > 0.98
+    again = Probe.from_arrays(probe.about(), probe.arrays())
+    np.testing.assert_allclose(again.z(states), probe.z(states))
+
+
+def test_views_fit_any_depth() -> None:
+    for depth in (1, 2, 30, 80):
+        views = candidate_views(depth)
+        assert all(1 <= layer <= depth for view in views for layer in view.layers)
+
+
+def test_without_token_probabilities_there_is_no_confidence() -> None:
+    stack, (records, states) = fitted(), world(20, 7)
+    bare = [r.model_copy(update={"logprobs": []}) for r in records]
+    assert np.isnan(stack.read(states, bare).confidence).all()
+
+
+def test_answers_that_never_come_twice_still_make_a_stack() -> None:
+    records, states = world(200, 8)
+    single = [r.model_copy(update={"answer": f"answer {i}"}) for i, r in enumerate(records)]
+    read = Stack.fit(VIEW, 2, states, single).read(states, single)
+    assert np.isfinite(read.confidence).all()
+
+
+def test_where_answers_never_come_twice_the_readout_counts_on_new_ones() -> None:
+    (records, states), (held, held_states) = world(1500, 8), world(800, 11)
+    opened, fresh = ([r.model_copy(update={"answer": f"{r.id} it is"}) for r in rows] for rows in (records, held))
+    stack = Stack.fit(VIEW, 2, states, opened)
+    assert stack.answers.openness == 1
+    read = stack.read(held_states, fresh)
+    free = auroc(np.array([r.logprobs[0] for r in held]), right(held))
+    assert read.familiarity.mean() > 0.9
+    assert auroc(read.confidence, right(held)) > free + 0.05
+    closed = Stack.fit(VIEW, 2, states, records)
+    assert closed.answers.openness == 0
+    assert closed.read(held_states, fresh).familiarity.max() == 0
+
+
+def test_one_entity_with_a_label_is_refused() -> None:
+    records, states = world(50, 9)
+    one = [r.model_copy(update={"correct": i != 0}) for i, r in enumerate(records)]
+    with pytest.raises(ConfideError, match="wrong answers about at least 2 entities; there are 1"):
+        Stack.fit(VIEW, 2, states, one)
+
+
+def test_the_last_resort_never_falls_with_the_answer_probability() -> None:
+    records, states = world(400, 10)
+    upside_down = [r.model_copy(update={"correct": sum(r.logprobs) < -2}) for r in records]
+    model = Stack.fit(VIEW, 2, states, upside_down).unfamiliar
+    p = np.linspace(0.001, 0.999, 50)
+    assert np.all(np.diff(model.predict(np.column_stack([p, np.log(p / (1 - p))]))) >= -1e-12)
+
+
+def with_options(records: list[Record]) -> list[Record]:
+    """Answers chosen among options, whose likelihood tells what their tokens' log-probabilities do not."""
+    rng = np.random.default_rng(9)
+    told = [3.0 * bool(r.correct) + rng.normal() for r in records]
+    return [r.model_copy(update={"option_logprobs": [t, 0.0, 0.0]}) for r, t in zip(records, told, strict=True)]
+
+
+def test_the_probability_among_options_is_a_feature_where_training_had_it() -> None:
+    records, states = world(1500, 7)
+    chosen, (held, held_states) = with_options(records), world(800, 8)
+    stack, plain = Stack.fit(VIEW, 2, states, chosen), Stack.fit(VIEW, 2, states, records)
+    assert stack.options
+    assert not plain.options
+    both = with_options(held)
+    assert auroc(stack.read(held_states, both).confidence, right(held)) > (
+        auroc(plain.read(held_states, held).confidence, right(held)) + 0.03
+    )
+    # A row without options is read with that feature at its average; one without token scores has the options.
+    assert np.isfinite(stack.read(held_states, held).confidence).all()
+    bare = [r.model_copy(update={"logprobs": []}) for r in both]
+    assert np.isfinite(stack.read(held_states, bare).confidence).all()
+    assert probability_matrix(both)[0, 0] == pytest.approx(free_confidence(both[0])["option_probability"])
+
+
+def test_a_way_of_answering_that_training_never_saw_is_new_ground() -> None:
+    records, states = world(1500, 7)
+    held, held_states = world(400, 8)
+    chosen = with_options(held)
+    for stack, unseen, source in (
+        (Stack.fit(VIEW, 2, states, records), chosen, "option_probability"),
+        (Stack.fit(VIEW, 2, states, with_options(records)), held, "logprob_sum"),
+    ):
+        again = Stack.from_arrays(*stack.to_arrays())
+        for one in (stack, again):
+            read = one.read(held_states, unseen)
+            assert read.familiarity.max() == 0
+            assert_ranks_as(source, read.confidence, unseen)
+    both = Stack.fit(VIEW, 2, states, [*records[:700], *with_options(records[700:])])
+    assert both.read(held_states, chosen).familiarity.mean() > 0.5
+    assert both.read(held_states, held).familiarity.mean() > 0.5
+
+
+def test_a_stack_of_an_earlier_version_is_refused() -> None:
+    about, arrays = fitted().to_arrays()
+    old = {key.replace("unfamiliar", "new_question"): value for key, value in arrays.items()}
+    with pytest.raises(ValueError, match="earlier version"):
+        Stack.from_arrays(about, old)

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from confide.errors import ConfideError
+from confide.policies import Guarantee, Policy, Rule, validate_policy
+from confide.policies.calibrator_states import PlattParameters, PlattState
+from confide.policies.labelled import (
+    data_sha256,
+    fingerprint,
+    in_split,
+    labelled_rows,
+    models_of,
+    pick_source,
+    seen_again,
+    sketch,
+)
+from confide.policies.policy import NEVER
+from confide.policies.profiles import profile_of
+from confide.policies.threshold_bound import kept_rows_that_decide, risk_interval
+from confide.policies.validation import Check, Validation
+from confide.records import Record
+
+
+def rows(right: int, wrong: int, low: int = 0, start: int = 0, **more) -> list[Record]:
+    """Rows above the threshold of 0.5, right or wrong, then ``low`` rows under it."""
+    plan = [(0.9, True)] * right + [(0.9, False)] * wrong + [(0.1, False)] * low
+    return [Record(id=f"r{start + i}", confidence={"given": c}, correct=y, **more) for i, (c, y) in enumerate(plan)]
+
+
+def policy(**more) -> Policy:
+    return Policy(
+        source="given",
+        calibrator=PlattState(parameters=PlattParameters(transform="logit", slope=1, intercept=0)),
+        thresholds={"*": [Rule(below=0.5, decision="escalate")]},
+        guarantee=Guarantee(
+            max_risk=0.1, level=0.95, method="m", n=500, observed_risk=0.05, upper_bound=0.09, coverage=0.5
+        ),
+        data_sha256="",
+        **more,
+    )
+
+
+def only(found: Validation) -> Check:
+    assert list(found.checks) == ["*"]
+    return found.checks["*"]
+
+
+def test_holds_broken_and_undecided():
+    # 5 % one-sided bounds: 0 of 29 is below 0.0982; 4 of 100 below 0.0892; 17 of 100 above 0.1110.
+    for right, wrong, verdict, code in [
+        (29, 0, "holds", 0), (28, 0, "undecided", 3), (96, 4, "holds", 0), (95, 5, "undecided", 3),
+        (83, 17, "broken", 1), (86, 14, "undecided", 3),
+    ]:  # fmt: skip
+        found = validate_policy(policy(), rows(right, wrong, low=10))
+        assert (found.verdict, found.exit_code) == (verdict, code), (right, wrong)
+        check = only(found)
+        assert (check.n, check.kept) == (right + wrong + 10, right + wrong)
+        assert check.observed == pytest.approx(wrong / (right + wrong))
+
+
+def test_rows_that_would_decide():
+    found = validate_policy(policy(), rows(38, 2, low=40))  # 5 % wrong, half kept
+    assert found.verdict == "undecided"
+    kept = kept_rows_that_decide(0.05, 0.1, 0.95)
+    assert kept is not None
+    assert only(found).rows_needed == 2 * kept
+    assert 100 < kept < 400
+    # With that many rows the promise is shown with probability 0.8, by the definition of power.
+    most = max(k for k in range(kept) if binom.cdf(k, kept, 0.1) <= 0.05)
+    assert binom.cdf(most, kept, 0.05) >= 0.8
+    assert kept_rows_that_decide(0.1, 0.1, 0.95) is None
+    assert kept_rows_that_decide(0.2, 0.1, 0.95) < kept_rows_that_decide(0.12, 0.1, 0.95)
+
+
+def test_no_kept_row_falls_back_on_calibration():
+    found = validate_policy(policy(), rows(0, 0, low=30))
+    assert (found.verdict, only(found).kept, only(found).observed) == ("undecided", 0, None)
+    assert only(found).rows_needed == 2 * kept_rows_that_decide(0.05, 0.1, 0.95)
+
+
+def test_missing_confidence_escalates_and_missing_labels_are_left_out():
+    extra = [
+        Record(id="x", confidence={"given": None}, correct=False),
+        Record(id="y", confidence={"given": 0.9}),
+    ]
+    found = validate_policy(policy(), rows(30, 0) + extra)
+    assert (only(found).n, only(found).kept, found.left_out) == (31, 30, 1)
+
+
+def test_rows_of_one_entity_count_once():
+    records = [record for i in range(40) for record in rows(3, 0, start=3 * i, entity=f"e{i}")]
+    assert only(validate_policy(policy(), records)).n == 40
+
+
+def test_warnings_for_stale_rows_and_another_model():
+    used = rows(30, 5, model="small")
+    made = policy(rows_seen=sketch(used, "given"), model="small")
+    stale = validate_policy(made, used[:10] + rows(30, 0, start=100, model="small"))
+    assert stale.warnings == ["10 of the 40 rows were used in calibration: they are not fresh"]
+    other = validate_policy(made, rows(30, 0, start=100, model="big"))
+    assert other.warnings == ["the policy was made for small, these rows were answered by big"]
+
+
+def test_no_labels_or_no_source_is_an_error():
+    with pytest.raises(ConfideError, match="none of the 2 fresh rows"):
+        validate_policy(policy(), [Record(id="a", confidence={"given": 1.0}), Record(id="b")])
+    with pytest.raises(ConfideError, match="no fresh row has a confidence from given; there are: reader"):
+        validate_policy(policy(), [Record(id="a", confidence={"reader": 1.0}, correct=True)])
+
+
+def test_power_is_that_of_the_calibrated_risk():
+    check = only(validate_policy(policy(), rows(95, 5)))
+    # Four wrong of 100 still show 0.1, and calibration saw a risk of 0.05.
+    assert check.power == pytest.approx(binom.cdf(4, 100, 0.05))
+    assert only(validate_policy(policy(), rows(20, 0))).power == 0.0
+
+
+def test_verdicts_err_no_more_than_the_level_says():
+    # Every number of wrong answers among 200 kept, with its probability at the limit itself.
+    wrong = np.arange(201)
+    chance = binom.pmf(wrong, 200, 0.1)
+    intervals = [risk_interval(int(w), 200, 0.95) for w in wrong]
+    assert sum(p for p, (_, upper) in zip(chance, intervals, strict=True) if upper <= 0.1) <= 0.05
+    assert sum(p for p, (lower, _) in zip(chance, intervals, strict=True) if lower > 0.1) <= 0.05
+
+
+# Other goals
+
+
+def with_guarantee(**guarantee) -> Policy:
+    data = policy().model_dump(mode="json", by_alias=True)
+    shared = {"level": 0.95, "method": "m", "n": 500, "coverage": 0.7, "upper_bound": 0.1}
+    return Policy.model_validate(data | {"guarantee": (shared if guarantee["goal"] != "cost" else {}) | guarantee})
+
+
+def test_budget_needs_no_labels():
+    made = with_guarantee(goal="budget", budget=0.3, observed_share=0.28)
+    fresh = [Record(id=str(i), confidence={"given": 0.9 if i >= 20 else 0.1}) for i in range(100)]
+    found = validate_policy(made, fresh)
+    assert (found.verdict, only(found).observed, found.left_out) == ("holds", 0.2, 0)
+    fresh = [Record(id=str(i), confidence={"given": 0.9 if i >= 45 else 0.1}) for i in range(100)]
+    assert validate_policy(made, fresh).verdict == "broken"
+    found = validate_policy(made, fresh[20:])
+    assert found.verdict == "undecided"
+    assert only(found).rows_needed is not None
+    # Rows without a confidence escalate and count.
+    assert only(validate_policy(made, [*fresh, *(Record(id=f"m{i}") for i in range(100))])).observed == 0.725
+
+
+def matched(losses: int, gains: int, same: int, low: int = 0):
+    """Small and expert answers: kept rows of each kind, then ``low`` rows that escalate."""
+    plan = [(False, True)] * losses + [(True, False)] * gains + [(True, True)] * same
+    small = [Record(id=str(i), confidence={"given": 0.9}, correct=y) for i, (y, _) in enumerate(plan)]
+    small += [Record(id=f"l{i}", confidence={"given": 0.1}, correct=False) for i in range(low)]
+    expert = [Record(id=str(i), correct=e) for i, (_, e) in enumerate(plan)]
+    return small, expert + [Record(id=f"l{i}", correct=True) for i in range(low)]
+
+
+def test_match_expert_is_judged_by_differences():
+    made = with_guarantee(goal="match_expert", margin=0.05, observed_loss=0.02)
+    small, expert = matched(10, 8, 300, low=100)
+    found = validate_policy(made, small, expert)
+    assert (found.verdict, only(found).n, only(found).kept) == ("holds", 418, 318)
+    assert only(found).observed == pytest.approx(2 / 418)
+    assert validate_policy(made, *matched(80, 5, 300)).verdict == "broken"
+    undecided = only(validate_policy(made, *matched(14, 2, 300)))
+    assert undecided.verdict == "undecided"
+    assert undecided.rows_needed is not None
+    assert undecided.rows_needed > 316
+    assert undecided.power is not None
+    assert 0.5 < undecided.power < 1
+    with pytest.raises(ConfideError, match="answers to the fresh questions are needed"):
+        validate_policy(made, small)
+
+
+def test_least_cost_promises_nothing():
+    made = with_guarantee(
+        goal="cost", answer=1, escalate=20, wrong=100, n=10, coverage=1, observed_cost=1, always={"answer": 1}
+    )
+    with pytest.raises(ConfideError, match="promises nothing"):
+        validate_policy(made, rows(50, 1))
+
+
+def per_domain() -> Policy:
+    data = policy().model_dump(mode="json", by_alias=True)
+    data["thresholds"] = {
+        "a": [{"below": 0.5, "decision": "escalate"}], "b": [{"below": 0.5, "decision": "escalate"}],
+        "*": [{"below": NEVER, "decision": "escalate"}],
+    }  # fmt: skip
+    seen = {"met": True, "n": 250, "observed": 0.05, "upper_bound": 0.09, "coverage": 0.5}
+    data["guarantee"]["domains"] = {"a": seen, "b": seen, "*": {"met": False, "n": 40}}
+    return Policy.model_validate(data)
+
+
+def test_a_promise_for_every_domain_is_judged_in_every_domain():
+    def fresh(wrong_a: int, wrong_b: int) -> list[Record]:
+        return [
+            *rows(100 - wrong_a, wrong_a, domain="a"),
+            *rows(100 - wrong_b, wrong_b, start=200, domain="b"),
+            *rows(10, 10, start=400, domain="elsewhere"),  # never answered there: nothing is promised
+        ]
+
+    found = validate_policy(per_domain(), fresh(4, 4))
+    assert found.verdict == "holds"
+    assert list(found.checks) == ["a", "b"]
+    assert validate_policy(per_domain(), fresh(4, 5)).verdict == "undecided"
+    # 16 of 100 is above the limit at 0.95, but with two chances to be wrong 0.975 is asked for.
+    found = validate_policy(per_domain(), fresh(4, 16))
+    assert (found.verdict, found.checks["b"].verdict) == ("undecided", "undecided")
+    assert validate_policy(per_domain(), fresh(4, 19)).verdict == "broken"
+
+
+def test_an_entity_counts_once_in_every_domain():
+    both = [
+        row.model_copy(update={"entity": f"e{i}"})
+        for domain in ("a", "b")
+        for i, row in enumerate(rows(96, 4, start=200 * (domain == "b"), domain=domain))
+    ]
+    found = validate_policy(per_domain(), both)
+    # As in calibration, where every domain draws one of its own rows for each entity.
+    assert [check.n for check in found.checks.values()] == [100, 100]
+    assert found.verdict == "holds"
+
+
+def test_rows_unlike_the_calibration_rows_warn():
+    before = [Record(id=f"c{i}", confidence={"given": 0.3 + i / 1000}) for i in range(500)]
+    made = policy(profile=profile_of(before, "given"))
+    found = validate_policy(made, rows(100, 5))
+    assert any("confidence: " in warning and "unlike" in warning for warning in found.warnings)
+
+
+# The rows behind it
+
+
+def test_splits():
+    plain = [Record(id="a"), Record(id="b")]
+    assert in_split(plain, "test") == plain
+    mixed = [Record(id="a", split="test"), Record(id="b", split="train"), Record(id="c")]
+    assert [r.id for r in in_split(mixed, "test")] == ["a"]
+    with pytest.raises(ConfideError, match=r"no row belongs to the calibration split; .*test \(1\)"):
+        in_split(mixed, "calibration")
+
+
+def test_source():
+    given = [Record(id="a", confidence={"given": 0.5})]
+    both = [Record(id="a", confidence={"given": 0.5, "reader": 0.1})]
+    assert pick_source(given, "stack") == "given"
+    assert pick_source(both, "reader") == "reader"
+    with pytest.raises(ConfideError, match="from stack; there are: given, reader"):
+        pick_source(both, "stack")
+    with pytest.raises(ConfideError, match="from reader; there are: given"):
+        pick_source(given, "reader")
+    with pytest.raises(ConfideError, match="no row has a confidence"):
+        pick_source([Record(id="a")], "stack")
+
+
+def test_left_out_rows_are_counted():
+    records = [
+        *rows(2, 1),
+        Record(id="n", confidence={"given": None}, correct=True),
+        Record(id="o", confidence={"given": float("nan")}, correct=True),
+        Record(id="p", confidence={"given": 0.4}),
+        Record(id="q", correct=False),
+    ]
+    chosen = labelled_rows(records, "given")
+    assert chosen.confidence.tolist() == [0.9] * 3
+    assert chosen.correct.tolist() == [True, True, False]
+    assert (chosen.without_confidence, chosen.without_label) == (3, 1)
+    assert chosen.clusters == ["r0", "r1", "r2"]
+
+
+def test_data_hash_ignores_order_and_sees_labels():
+    one = labelled_rows(rows(5, 5), "given")
+    assert data_sha256(one) == data_sha256(labelled_rows(rows(5, 5)[::-1], "given"))
+    assert data_sha256(one) != data_sha256(labelled_rows(rows(6, 4), "given"))
+
+
+def test_fingerprints_do_not_confuse_files_that_number_their_rows():
+    asked = {"messages": [{"role": "user", "content": "Where is Rome?"}]}
+    first = Record(id="1", confidence={"given": 0.5}, correct=True)
+    assert fingerprint(first, "given") != fingerprint(Record(id="1", confidence={"given": 0.6}, correct=True), "given")
+    scored_again = Record(id="1", confidence={"given": 0.7}, **asked)
+    assert fingerprint(Record(id="1", confidence={"given": 0.5}, **asked), "given") == fingerprint(
+        scored_again, "given"
+    )
+
+
+def test_sketch_stays_small_and_still_sees_overlap():
+    many = rows(3000, 0)
+    stored = sketch(many, "given")
+    assert len(stored) == 512 * 10
+    again, complete = seen_again(stored, many[:300], "given")
+    assert again > 0
+    assert not complete
+    assert seen_again(stored, rows(300, 0, start=10_000), "given")[0] == 0
+    assert seen_again("", many, "given") == (0, True)
+
+
+def test_models():
+    assert models_of([Record(id="a", model="b"), Record(id="c", model="a"), Record(id="d")]) == "a, b"

@@ -1,0 +1,264 @@
+"""The monitor: what it says about a store with known rows, on SQLite and on a real PostgreSQL."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from confide.policies.calibrators import PlattParameters, PlattState
+from confide.policies.policy import Policy, Rule
+from confide.serving.http.dashboard import dashboard_page
+from confide.serving.monitor.alarms import percent
+from confide.serving.monitor.promises import Promise
+from confide.serving.monitor.snapshot import build, snapshot
+from confide.serving.monitor.traffic import quantiles
+from confide.serving.store.decision_row import DecisionRow
+from confide.serving.store.store import Store
+from decision_rows import decision
+from postgres import Server, postgres  # noqa: F401
+
+PROMISE = Promise("pol_0123456789ab", "stack", "max_risk", 0.1, 0.95, 0.06, 0.6, 1000)
+NOW = 1_700_500_000.0
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/confide.db"
+    server: Server = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+def state_of(
+    rows: list[DecisionRow], url: str, promise: Promise | None = PROMISE, window_s: float | None = None
+) -> dict[str, Any]:
+    async def run() -> dict[str, Any]:
+        store = Store.open(url)
+        await asyncio.gather(*[store.add(row) for row in rows])
+        found = await store.run(lambda connection: build(connection, promise, NOW, window_s))
+        await store.close()
+        return found
+
+    return asyncio.run(run())
+
+
+def test_quantiles() -> None:
+    assert quantiles([]) is None
+    assert quantiles([3.0]) == {"n": 1, "p50": 3.0, "p95": 3.0, "p99": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0, "0%"), (0.004, "0.4%"), (0.05, "5%"), (0.123, "12%"), (0.95, "95%"), (0.999, "99.9%"), (1, "100%")],
+)
+def test_percent(share: float, words: str) -> None:
+    assert percent(share) == words
+
+
+def test_an_empty_store(url: str) -> None:
+    for promise in (PROMISE, None):
+        state = state_of([], url, promise)
+        assert state["verdict"] == {"status": "unknown", "sentences": ["No request has been routed yet."]}
+        assert state["alarms"] == []
+        assert json.loads(json.dumps(state)) == state
+
+
+def mixed(n: int, seed: int = 0) -> list[DecisionRow]:
+    """``n`` requests over five days, as the promise expects them."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        kept, audit = bool(rng.random() < 0.6), bool(rng.random() < 0.5)
+        rows.append(
+            decision(
+                created=NOW - 5 * 86_400 * (1 - (i + 1) / (n + 1)),
+                decision="answer" if kept else "escalate",
+                served="small" if kept else "expert",
+                domain=["a", "b", None][i % 3],
+                audit=audit,
+                audit_probability=0.5,
+                agreed=bool(rng.random() > (0.02 if kept else 0.5)) if audit else None,
+                cost=0.5,
+                cost_saved=1.5,
+                total_ms=float(i),
+                expert_ms=None if kept else 100.0,
+            )
+        )
+    return rows
+
+
+def test_a_healthy_store(url: str) -> None:
+    rows = mixed(900)
+    other = [decision(policy_id="pol_other", created=NOW - 6 * 86_400, audit=True, audit_probability=1.0, agreed=False)]
+    state = state_of(rows + other, url)
+    answered = [row for row in rows if row.decision == "answer"]
+    audited = [row for row in answered if row.audit]
+    assert (state["traffic"]["n"], state["traffic"]["answered"]) == (901, len(answered) + 1)
+    assert sum(point["n"] for point in state["traffic"]["series"]) == 901
+    assert state["traffic"]["cost"] == pytest.approx(450 + other[0].cost)
+    assert state["coverage"]["n"] == 900  # the other policy's row does not count
+    assert state["coverage"]["share"] == pytest.approx(len(answered) / 900)
+    assert state["risk"]["n"] == len(audited)
+    assert state["risk"]["hits"] == sum(row.agreed is False for row in audited)
+    assert state["risk"]["status"] == "holds"
+    assert state["verdict"]["status"] == "holds"
+    assert "The promise holds" in state["verdict"]["sentences"][0]
+    assert state["alarms"] == []
+    domains = {d["domain"]: d for d in state["domains"]}
+    assert {name: d["n"] for name, d in domains.items()} == {"a": 300, "b": 300, None: 300, "geography": 1}
+    assert domains["a"]["audited"] == sum(row.domain == "a" for row in audited)
+    assert domains["a"]["lower"] <= domains["a"]["wrong"] / domains["a"]["audited"] <= domains["a"]["upper"]
+    assert state["latency"]["total"]["n"] == 901
+    assert state["latency"]["expert"]["p50"] == 100.0
+    assert len(state["latest"]) == 20
+    assert state["latest"][0]["id"] == rows[-1].id
+    assert json.loads(json.dumps(state)) == state
+
+
+def test_a_window_limits_traffic_but_not_the_promise(url: str) -> None:
+    rows = mixed(300)
+    state = state_of(rows, url, window_s=86_400.0)
+    inside = [row for row in rows if row.created >= NOW - 86_400]
+    assert 0 < len(inside) < 100
+    assert state["traffic"]["n"] == len(inside)
+    assert sum(d["n"] for d in state["domains"]) == len(inside)
+    assert state["coverage"]["n"] == 300
+    empty = state_of([], url, window_s=0.001)
+    assert (empty["traffic"]["n"], empty["traffic"]["series"]) == (0, [])
+    assert empty["verdict"]["status"] != "unknown"
+
+
+def test_unequal_audit_probabilities_are_weighed(url: str) -> None:
+    # At first every second answer was audited and one in ten was wrong; then one in twenty, and half were wrong.
+    first = [
+        decision(created=NOW - 9000 + i, audit=True, audit_probability=0.5, agreed=i % 10 != 0) for i in range(2000)
+    ]
+    then = [decision(created=NOW - 5000 + i, audit=True, audit_probability=0.05, agreed=i % 2 == 0) for i in range(200)]
+    state = state_of(first + then, url)
+    # Each stands for 4,000 requests, so half as many wrong as right would be 0.3, not the raw 0.14.
+    assert state["risk"]["n"] == pytest.approx(400, abs=60)
+    assert state["risk"]["estimate"] == pytest.approx(0.3, abs=0.06)
+
+
+def names(state: dict[str, Any]) -> dict[str, str]:
+    return {alarm["name"]: alarm["severity"] for alarm in state["alarms"]}
+
+
+def test_alarms(tmp_path: Path) -> None:
+    broken = [
+        decision(created=NOW - 4000 + i, audit=True, audit_probability=1.0, agreed=i % 3 != 0, decision=kept)
+        for i in range(400)
+        for kept in ["answer" if i % 5 < 3 else "escalate"]
+    ]
+    state = state_of(broken, f"sqlite:///{tmp_path}/broken.db")
+    assert names(state) == {"promise": "alarm"}
+    assert state["verdict"]["status"] == "broken"
+
+    stuck = [decision(created=NOW - 100 + i, decision="escalate", served="expert", raw=None) for i in range(60)]
+    state = state_of(stuck, f"sqlite:///{tmp_path}/stuck.db")
+    assert names(state) == {"escalation": "alarm", "confidence": "alarm", "coverage": "alarm"}
+    assert state["verdict"]["status"] == "alarm"
+    assert any("Every one of the last 60" in alarm["text"] for alarm in state["alarms"])
+
+    failing = mixed(100)
+    for row in [row for row in failing if row.decision == "escalate"][:9]:
+        row.served, row.error = "unverified", "big: timeout"
+    state = state_of(failing, f"sqlite:///{tmp_path}/failing.db")
+    assert names(state) == {"expert": "alarm"}
+    assert state["failures"] == [{"error": "big: timeout", "n": 9}]
+
+    one = mixed(100)
+    one[5].raw = None
+    one[7].error = "big: timeout"
+    state = state_of(one, f"sqlite:///{tmp_path}/one.db")
+    assert names(state) == {"confidence": "warning", "failures": "warning"}
+    assert state["verdict"]["status"] == "undecided"
+
+    unlabelled = mixed(100)
+    for row in unlabelled:
+        row.agreed = None
+    assert names(state_of(unlabelled, f"sqlite:///{tmp_path}/unlabelled.db")) == {"labels": "warning"}
+
+
+def test_no_policy(tmp_path: Path) -> None:
+    rows = [decision(created=NOW - i, policy_id=None, threshold=None, mode="observe") for i in range(100)]
+    state = state_of(rows, f"sqlite:///{tmp_path}/confide.db", promise=None)
+    assert (state["promise"], state["risk"], state["coverage"], state["alarms"]) == (None, None, None, [])
+    assert state["mode"] == "observe"
+    assert state["verdict"]["sentences"] == ["There is no policy, so nothing is promised."]
+
+
+def test_feedback_is_counted_and_relabels_audits_only(tmp_path: Path) -> None:
+    async def run() -> dict[str, Any]:
+        store = Store.open(f"sqlite:///{tmp_path}/confide.db")
+        audited = decision(created=NOW, audit=True, audit_probability=1.0, agreed=True)
+        plain = decision(created=NOW)
+        for row in (audited, plain):
+            await store.add(row)
+            await store.feedback(row.id, False)
+        found = await store.run(lambda connection: build(connection, PROMISE, NOW, None))
+        await store.close()
+        return found
+
+    state = asyncio.run(run())
+    assert (state["risk"]["n"], state["risk"]["hits"]) == (1, 1)
+    assert state["feedback"] == {"n": 2, "wrong": 2}
+    assert state["latest"][0]["feedback"] == {"correct": False, "about": "served"}
+
+
+def policy_with(guarantee: Any) -> Policy:
+    return Policy(
+        source="stack",
+        calibrator=PlattState(parameters=PlattParameters(transform="logit", slope=1.0, intercept=0.0)),
+        thresholds={"*": [Rule(below=0.5, decision="escalate")]},
+        guarantee=guarantee,
+        data_sha256="0" * 64,
+    )
+
+
+EVIDENCE = {"level": 0.9, "method": "m", "n": 500, "coverage": 0.6, "upper_bound": 0.19}
+COST = {"answer": 1, "escalate": 20, "wrong": 100, "n": 500, "coverage": 0.6, "observed_cost": 5, "always": {}}
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "goal", "limit", "n", "sentence"),
+    [
+        (EVIDENCE | {"max_risk": 0.2, "observed_risk": 0.1}, "max_risk", 0.2, 1, "of the kept answers are wrong"),
+        (EVIDENCE | {"goal": "budget", "budget": 0.4, "observed_share": 0.3}, "budget", 0.4, 3, "are escalated"),
+        (
+            EVIDENCE | {"goal": "match_expert", "margin": 0.05, "observed_loss": -0.01},
+            "match_expert",
+            0.05,
+            2,
+            "though the expert says otherwise",
+        ),
+        (COST | {"goal": "cost"}, "cost", None, None, "least expected cost, so nothing is promised"),
+    ],
+)
+def test_snapshot_takes_the_promise_from_the_policy(
+    tmp_path: Path, guarantee: dict[str, Any], goal: str, limit: float | None, n: int | None, sentence: str
+) -> None:
+    policy = policy_with(guarantee)
+
+    async def run() -> dict[str, Any]:
+        store = Store.open(f"sqlite:///{tmp_path}/confide.db")
+        audited = {"policy_id": policy.id, "audit": True, "audit_probability": 1.0, "agreed": True}
+        await store.add(decision(**audited))
+        await store.add(decision(**audited, decision="escalate", served="expert"))
+        await store.add(decision(policy_id=policy.id, decision="escalate", served="expert"))
+        await store.add(decision(policy_id="pol_before"))
+        found = await snapshot(store, policy, window_s=None)
+        await store.close()
+        return found
+
+    state = asyncio.run(run())
+    promise = state["promise"]
+    assert (promise["policy_id"], promise["goal"], promise["limit"]) == (policy.id, goal, limit)
+    assert (state["risk"]["n"] if state["risk"] else None) == n
+    assert sentence in state["verdict"]["sentences"][0]
+    assert (state["coverage"]["n"], state["coverage"]["expected"]) == (3, 0.6)
+    assert "<svg" in dashboard_page(state)
+    assert json.loads(json.dumps(state)) == state

@@ -1,0 +1,189 @@
+"""The small model in this process: batches, bare questions, refusals, and a real model."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from confide.errors import ConfideError
+from confide.serving.routing.in_process import Batcher, majority
+from upstreams import FakeAnswer, FakeModel, Upstream, expert_server, router
+
+SMALL = {"model": "x"}
+
+
+def test_concurrent_requests_share_batches(tmp_path: Path) -> None:
+    model = FakeModel()
+    with router(tmp_path, model=model, small=SMALL) as running, ThreadPoolExecutor(24) as pool:
+        found = list(pool.map(lambda i: running.ask(f"question {i}").json(), range(48)))
+    assert [body["choices"][0]["message"]["content"] for body in found] == [f"question {i}!" for i in range(48)]
+    assert len(model.batches) < 49
+    assert max(model.batches) > 1
+
+
+def test_a_single_user_turn_is_a_bare_question(tmp_path: Path) -> None:
+    model = FakeModel()
+    with router(tmp_path, model=model, small=SMALL) as running:
+        running.ask("Where?")
+        turns = [
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Hm?"}]},
+        ]
+        body = running.post("/v1/chat/completions", {"messages": turns}).json()
+    assert model.seen[1:] == [
+        "Where?",
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hm?"}],
+    ]
+    assert body["usage"] == {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"temperature": 0.7}, "temperature"),
+        ({"n": 2}, "n"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"stop": ["x"]}, "stop"),
+        ({"logprobs": True}, "logprobs"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
+    ],
+)
+def test_what_it_cannot_honour_is_refused_by_name(tmp_path: Path, more: dict[str, Any], param: str) -> None:
+    with router(tmp_path, model=FakeModel(), small=SMALL) as running:
+        response = running.ask(**more)
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == param
+        assert running.ask(temperature=0, n=1, stop=None, response_format={"type": "text"}).status_code == 200
+
+
+def test_what_it_cannot_honour_goes_to_a_server_that_can(tmp_path: Path) -> None:
+    model = FakeModel()
+    with (
+        Upstream(answer="It is Japan").running() as big,
+        router(tmp_path, model=model, small=SMALL, experts=[expert_server(big, "big")]) as running,
+    ):
+        response = running.ask(temperature=0.7, stop=["x"])
+        assert response.status_code == 200
+        assert response.json()["confide"]["answered_by"] == "big"
+        assert running.get("/v1/models/confide").json()["id"] == "confide"
+        assert running.get("/v1/models/gpt").status_code == 404
+    assert model.seen in ([], ["Hello"])  # the start asks once, to see which confidences there are
+
+
+def test_no_confidence_and_no_text_escalate(tmp_path: Path) -> None:
+    model = FakeModel(lambda question: None)
+    experts = [{"name": "tool", "tool": "callables:always"}]
+    with router(tmp_path, model=model, small=SMALL, experts=experts) as running:
+        assert running.ask().json()["confide"]["served"] == "expert"
+
+
+def test_the_small_model_may_answer_again_with_samples_or_a_passage(tmp_path: Path) -> None:
+    model = FakeModel(lambda question: 0.1)
+    experts = [
+        {"name": "reread", "self": {"passage": "callables:passage"}},
+        {"name": "more", "self": {"samples": 4}},
+    ]
+    with router(tmp_path, model=model, small=SMALL, experts=experts) as running:
+        assert (
+            running.ask("Kyoto").json()["choices"][0]["message"]["content"] == "Context: About Kyoto.\nQuestion: Kyoto!"
+        )
+        body = running.ask("nothing").json()
+        assert (body["choices"][0]["message"]["content"], body["confide"]["answered_by"]) == ("Japan", "more")
+
+
+class Moody(FakeModel):
+    """Fails for some questions, and for every batch that holds one."""
+
+    def answers(self, questions: Sequence[Any], *, max_new_tokens: int) -> list[FakeAnswer]:
+        if any("too long" in q for q in questions):
+            raise ConfideError("900 tokens do not fit")
+        if any("crash" in q for q in questions):
+            raise RuntimeError("out of memory")
+        return super().answers(questions, max_new_tokens=max_new_tokens)
+
+
+def test_one_bad_request_does_not_take_its_neighbours_with_it(tmp_path: Path) -> None:
+    settings = {"small": SMALL, "experts": [{"name": "tool", "tool": "callables:always"}]}
+    questions = ["fine", "too long", "fine too", "crash"] * 4
+    with router(tmp_path, model=Moody(), **settings) as running, ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda q: running.ask(q).json()["confide"]["served"], questions))
+        assert found == ["small", "expert", "small", "expert"] * 4
+        assert {row["error"] for row in running.rows()} <= {None, "small: too_long", "small: broken", "small: resting"}
+
+
+def test_work_of_clients_that_left_is_not_begun() -> None:
+    began, leave = threading.Event(), threading.Event()
+
+    class Slow(FakeModel):
+        def answers(self, questions: Sequence[Any], *, max_new_tokens: int) -> list[FakeAnswer]:
+            began.set()
+            leave.wait(5)
+            return super().answers(questions, max_new_tokens=max_new_tokens)
+
+    async def work() -> list[Any]:
+        model = Slow()
+        batcher = Batcher(model, 8)
+        first = asyncio.create_task(batcher.submit("first", 8))
+        await asyncio.to_thread(began.wait, 5)
+        gone, last = asyncio.create_task(batcher.submit("gone", 8)), asyncio.create_task(batcher.submit("last", 8))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        leave.set()
+        await asyncio.gather(first, last)
+        await asyncio.to_thread(batcher.close)
+        assert not batcher.alive
+        return model.seen
+
+    assert asyncio.run(work()) == ["first", "last"]
+
+
+def test_requests_of_different_length_are_not_mixed() -> None:
+    async def work() -> list[int]:
+        model = FakeModel()
+        batcher = Batcher(model, 4)
+        await asyncio.gather(*(batcher.submit(f"{i}", 8 + i % 2) for i in range(12)))
+        await asyncio.to_thread(batcher.close)
+        return model.batches
+
+    batches = asyncio.run(work())
+    assert sum(batches) == 12
+    assert max(batches) <= 4
+
+
+@pytest.mark.parametrize(
+    ("texts", "answer"),
+    [(["a", "B", "b."], "B"), (["x", "y"], "x"), (["", " ", "z"], "z"), (["", "?"], ""), ([], "")],
+)
+def test_majority(texts: list[str], answer: str) -> None:
+    assert majority(texts) == answer
+
+
+def test_a_real_model_answers_with_its_confidence(tmp_path: Path) -> None:
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.checkpoint import Checkpoint
+    from confide.model import ConfidenceModel
+    from tiny_model import tiny_model
+
+    model = ConfidenceModel(TransformersEngine(*tiny_model(), "tiny"), Checkpoint())
+    settings = {"small": {"model": "x", "max_tokens": 6}, "mode": "observe"}
+    with router(tmp_path, model=model, **settings, experts=[{"name": "more", "self": {"samples": 3}}]) as running:
+        began = time.monotonic()
+        body = running.ask("Which country is Lyon in?").json()
+        assert time.monotonic() - began < 20
+        direct = model.answer("Which country is Lyon in?", max_new_tokens=6)
+        assert body["choices"][0]["message"]["content"] == direct.text
+        assert body["confide"]["raw"] == pytest.approx(direct.confidence)
+        assert body["usage"]["prompt_tokens"] > 5
+        assert body["choices"][0]["finish_reason"] == direct.finish
+        long = running.ask("word " * 2000)
+        assert (long.status_code, long.json()["error"]["code"]) == (400, "rejected")
+        assert running.rows()[-1]["error"] == "small: too_long"

@@ -1,0 +1,57 @@
+"""Log-probabilities of a server, matched to the answer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from confide.serving.routing.chat import Choice, Reply
+from confide.serving.routing.server_logprobs import answer_logprobs, server_sources
+
+
+def tokens(*pairs: tuple[str, float]) -> dict[str, Any]:
+    return {"content": [{"token": text, "logprob": value} for text, value in pairs]}
+
+
+def test_only_the_answers_tokens_count() -> None:
+    logprobs = tokens(
+        ("<think>", -3), ("hm", -2), ("</think>", -1), ("\n", -5), ("Ja", -0.1), ("pan", -0.2), ("<e>", -4)
+    )
+    assert answer_logprobs(Choice("Japan", "hm", logprobs=logprobs)) == [-0.1, -0.2]
+    assert answer_logprobs(Choice("Japan", logprobs=tokens(("Ja", -0.1), ("pan", -0.2), ("<end>", -4)))) == [-0.1, -0.2]
+
+
+def test_a_short_answer_is_not_looked_for_in_the_closing_token() -> None:
+    assert answer_logprobs(Choice("d", logprobs=tokens(("d", -2.0), ("<|im_end|>", -0.01)))) == [-2.0]
+
+
+def test_characters_that_are_split_over_tokens_are_matched_by_their_bytes() -> None:
+    raw = "Çorum".encode()
+    halves = [{"token": "\ufffd", "logprob": -0.5, "bytes": list(part)} for part in (raw[:1], raw[1:])]
+    assert answer_logprobs(Choice("Çorum", "hm", logprobs={"content": halves})) == [-0.5, -0.5]
+
+
+def test_tokens_that_cannot_be_matched_count_only_without_reasoning() -> None:
+    strange = tokens(("▁Ja", -0.1), ("pan", -0.2))
+    assert answer_logprobs(Choice("Japan ", logprobs=strange)) == [-0.1, -0.2]
+    assert answer_logprobs(Choice("Japan ", "hm", logprobs=strange)) is None
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [None, {}, {"content": None}, {"content": []}, {"content": [{}]}, {"content": ["a"]}, tokens(("Japan", 2.0)),
+     {"content": [{"token": "Japan", "logprob": "x"}]}, tokens(("Japan", float("nan")))],
+)  # fmt: skip
+def test_odd_log_probabilities_are_none(logprobs: Any) -> None:
+    assert answer_logprobs(Choice("Japan", logprobs=logprobs)) is None
+    assert server_sources(Reply([Choice("Japan", logprobs=logprobs)])) == {}
+
+
+def test_sources_are_the_free_ones_and_the_weakest_choice_counts() -> None:
+    sure, unsure = Choice("Japan", logprobs=tokens(("Japan", -0.1))), Choice("Chad", logprobs=tokens(("Chad", -1.0)))
+    found = server_sources(Reply([sure, unsure]))
+    assert found["logprob_sum"] == pytest.approx(math.exp(-1.0))
+    assert found["entropy"] is None
+    assert server_sources(Reply([sure, Choice("", more={"tool_calls": [{}]})])) == {}

@@ -1,0 +1,292 @@
+"""Real servers on this machine for tests of the router: stub upstreams that misbehave on demand, and the router."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from aiohttp import web
+
+from confide.serving.config import ServeConfig
+from confide.serving.http.application import create_app
+
+THRESHOLD = 0.5
+KEY = "sk-secret-of-the-expert-0123456789"
+
+
+def policy_file(
+    folder: Path, *, source: str = "logprob_sum", last_resort: str | None = None, abstain: float = 0
+) -> Path:
+    """A policy that answers from raw confidence 0.5 up, and abstains below ``abstain``."""
+    rules = [{"below": abstain, "decision": "abstain"}] if abstain else []
+    data = {
+        "schema": 1,
+        "source": source,
+        "calibrator": {"kind": "platt", "parameters": {"transform": "identity", "slope": 2.0, "intercept": 0.0}},
+        "thresholds": {"*": [*rules, {"below": THRESHOLD, "decision": "escalate"}], "easy": []},
+        "guarantee": {
+            "max_risk": 0.2,
+            "level": 0.95,
+            "method": "by hand",
+            "n": 100,
+            "observed_risk": 0.1,
+            "upper_bound": 0.19,
+            "coverage": 0.5,
+        },
+        "data_sha256": "0" * 64,
+    }
+    if last_resort:
+        data["last_resort"] = last_resort
+    path = folder / "policy.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+@dataclass
+class Upstream:
+    """An OpenAI-compatible server whose behaviour is a list of words, one a request; the last word stays.
+
+    Words: ok, hang, 500, 400, 401, 429 (Retry-After 0), 429-long, malformed, empty, redirect, break (a stream ends
+    halfway), think, tools, slow (pauses between the pieces of a stream).
+    """
+
+    answer: str = "Japan"
+    probability: float = 0.9
+    behaviour: list[str] = field(default_factory=lambda: ["ok"])
+    logprobs: bool = True
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    hung_up: threading.Event = field(default_factory=threading.Event)
+    url: str = ""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.requests.append(body)
+        self.headers.append(dict(request.headers))
+        word = self.behaviour.pop(0) if len(self.behaviour) > 1 else self.behaviour[0]
+        told = {"error": {"message": f"you sent {request.headers.get('Authorization')}"}}  # as some servers do
+        if word == "hang":
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.hung_up.set()
+                raise
+        if word.isdigit() and word != "429":
+            return web.json_response(told, status=int(word))
+        if word.startswith("429"):
+            wait = "0" if word == "429" else "30"
+            return web.json_response(told, status=429, headers={"Retry-After": wait})
+        if word == "redirect":
+            return web.Response(status=307, headers={"Location": "http://127.0.0.1:9/elsewhere"})
+        if word == "malformed":
+            return web.Response(body=b'{"choices": [{"mess', content_type="application/json")
+        if body.get("stream"):
+            return await self.stream(request, body, word)
+        return web.json_response(self.completion(body, word))
+
+    def text(self, word: str) -> str:
+        return {"think": f"<think>Kyoto, so...</think>\n{self.answer}", "empty": ""}.get(word, self.answer)
+
+    def tokens(self, text: str) -> list[dict[str, Any]]:
+        pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
+        value = math.log(self.probability) / max(1, len(pieces))
+        return [{"token": p, "logprob": value, "bytes": list(p.encode()), "top_logprobs": []} for p in pieces]
+
+    def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": self.text(word)}
+        if word == "tools":
+            call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
+            message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        with_logprobs = self.logprobs and body.get("logprobs")
+        logprobs = {"content": self.tokens(self.text(word))} if with_logprobs else None
+        choice = {
+            "message": message,
+            "finish_reason": "tool_calls" if word == "tools" else "stop",
+            "logprobs": logprobs,
+        }
+        choices = [{"index": i, **choice} for i in range(body.get("n") or 1)]
+        return {"id": "x", "object": "chat.completion", "choices": choices, "usage": USAGE}
+
+    async def stream(self, request: web.Request, body: dict[str, Any], word: str) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+
+        async def send(data: dict[str, Any]) -> None:
+            await response.write(b"data: " + json.dumps(data).encode() + b"\n\n")
+
+        await send({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+        for token in self.tokens(self.text(word)):
+            logprobs = {"content": [token]} if self.logprobs and body.get("logprobs") else None
+            await send({"choices": [{"index": 0, "delta": {"content": token["token"]}, "logprobs": logprobs}]})
+            if word == "break":
+                assert request.transport is not None
+                request.transport.abort()
+                return response
+            if word == "slow":
+                try:
+                    await asyncio.sleep(0.3)
+                except asyncio.CancelledError:
+                    self.hung_up.set()
+                    raise
+        await send({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        await send({"choices": [], "usage": USAGE})
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    @contextmanager
+    def running(self) -> Iterator[Upstream]:
+        """Serve in a thread of its own, on a free port."""
+        loop = asyncio.new_event_loop()
+        ready = threading.Event()
+        stop = asyncio.Event()
+
+        async def serve() -> None:
+            app = web.Application()
+            app.router.add_post("/v1/chat/completions", self.handle)
+            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+            ready.set()
+            await stop.wait()
+            await runner.cleanup()
+
+        thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+        thread.start()
+        assert ready.wait(10)
+        try:
+            yield self
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(10)
+            loop.close()
+
+
+USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+
+
+@dataclass
+class FakeAnswer:
+    text: str
+    confidence: float | None
+    source: str = "logprob_sum"
+    finish: str = "stop"
+    ids: list[int] = field(default_factory=lambda: [1, 2])
+    prompt_tokens: int = 10
+
+    @property
+    def sources(self) -> dict[str, float | None]:
+        return {self.source: self.confidence}
+
+
+class FakeModel:
+    """A small model in process: answers "<question>!" with confidences by the question's last word."""
+
+    def __init__(self, confidence: Callable[[str], float | None] | None = None):
+        self.batches: list[int] = []
+        self.seen: list[Any] = []
+        self._confidence = confidence or (lambda question: 0.2 if question.endswith("unsure") else 0.9)
+
+    def answers(self, questions: Sequence[Any], *, max_new_tokens: int) -> list[FakeAnswer]:
+        self.batches.append(len(questions))
+        self.seen += questions
+        time.sleep(0.002)
+        texts = [q if isinstance(q, str) else q[-1]["content"] for q in questions]
+        return [FakeAnswer(f"{text}!", self._confidence(text)) for text in texts]
+
+    def samples(self, question: Any, count: int, *, max_new_tokens: int) -> list[str]:
+        return ["Japan", "China", "japan."][:count] + ["Japan"] * (count - 3)
+
+
+@dataclass
+class Running:
+    """A router that listens."""
+
+    url: str
+    database: Path
+
+    def ask(self, text: str = "Where is Kyoto?", headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+        body = {"model": "any", "messages": [{"role": "user", "content": text}], **more}
+        return httpx.post(f"{self.url}/v1/chat/completions", json=body, headers=headers, timeout=30, trust_env=False)
+
+    def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, headers=headers, timeout=30, trust_env=False)
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        return httpx.get(self.url + path, headers=headers, timeout=30, trust_env=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All decisions, as they are in the file."""
+        connection = sqlite3.connect(self.database)
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute("SELECT * FROM decisions ORDER BY created")]
+        finally:
+            connection.close()
+
+    def wait_for(self, holds: Callable[[dict[str, Any]], bool], seconds: float = 5) -> dict[str, Any]:
+        """The latest row, as soon as ``holds`` is true of it."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if (rows := self.rows()) and holds(rows[-1]):
+                return rows[-1]
+            time.sleep(0.02)
+        raise AssertionError(f"no such row: {self.rows()}")
+
+
+@contextmanager
+def router(folder: Path, *, model: Any = None, **settings: Any) -> Iterator[Running]:
+    """``confide serve`` in a thread, on a free port; settings as in serve.yaml."""
+    database = folder / "confide.db"
+    if "policy" not in settings and settings.get("mode") != "observe":
+        settings["policy"] = policy_file(folder)
+    settings.setdefault("store", f"sqlite:///{database}")
+    settings.setdefault("audit_share", 0)
+    config = ServeConfig.model_validate({"port": 0, **settings})
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(config, model=model), host=config.host, port=0, log_level="warning", access_log=False)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until = time.monotonic() + 20
+    while not server.started and time.monotonic() < until and thread.is_alive():
+        time.sleep(0.01)
+    assert server.started
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Running(f"http://127.0.0.1:{port}", database)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def small_server(upstream: Upstream, **more: Any) -> dict[str, Any]:
+    return {"base_url": upstream.url, "model": "tiny", "price": {"input": 1, "output": 2}, **more}
+
+
+def expert_server(upstream: Upstream, name: str = "big", **more: Any) -> dict[str, Any]:
+    return {"name": name, "base_url": upstream.url, "model": "gpt-x", "price": {"input": 10, "output": 20}, **more}
+
+
+def events(response: httpx.Response) -> list[Any]:
+    """The data of a stream's events; ``[DONE]`` stays a string."""
+    lines = [line[6:] for line in response.text.split("\n") if line.startswith("data: ")]
+    return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+def said(chunks: list[Any], key: str = "content") -> str:
+    """The text of a stream."""
+    return "".join(c["choices"][0]["delta"].get(key) or "" for c in chunks if isinstance(c, dict) and c.get("choices"))
