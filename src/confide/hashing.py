@@ -1,0 +1,27 @@
+"""Hashes that say whether two runs saw the same data: of JSON values, row by row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+
+def sha256_of_text(text: str) -> str:
+    """SHA-256 of a text's UTF-8 bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of_rows(rows: Iterable[Any]) -> str:
+    """SHA-256 of rows that JSON can write, one line each; their order counts.
+
+    What JSON has no form for is hashed by its ``str``.
+
+    >>> sha256_of_rows([["a", 1]]) == sha256_of_rows([["a", 2]])
+    False
+    """
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n")
+    return digest.hexdigest()
