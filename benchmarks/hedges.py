@@ -1,6 +1,6 @@
 """The tables of ``docs/hedging.md``: the phrases with their sources, what the words lose, what readers make of them.
 
-``python benchmarks/hedges.py [--answers survey-results.csv]``, seconds. The file is the one that the source
+``python -m benchmarks.hedges [--answers survey-results.csv]``, seconds. The file is the one that the source
 ``fagen2015`` names; with it the medians and quartiles of the table are computed again and must agree.
 """
 
@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.common import RESULTS, Json, put, read_json, table, write_result
 from confide.hedging.language import Language, Rating, load_language
-from table import put
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "hedges.json"
 GRID = np.linspace(0, 1, 1001)
 
 
@@ -44,7 +40,7 @@ def losses(language: Language) -> dict[str, dict[str, float]]:
     """|confidence − number read back| over all confidences alike, each of the phrases in turn."""
     found = {}
     for name, style in language.styles.items():
-        each = [[abs(h.rating.value - c) for h in style.near(c)] for c in GRID.tolist()]
+        each = [[abs(h.value - c) for h in style.near(c)] for c in GRID.tolist()]
         found[name] = {
             "phrases": len(style.hedges),
             "mean": float(np.mean([np.mean(e) for e in each])),
@@ -77,64 +73,58 @@ def phrases_table(language: Language) -> str:
         return f"{rating.low:g}–{rating.high:g}"
 
     used = {name: {hedge.phrase for hedge in style.hedges} for name, style in language.styles.items()}
-    own = {hedge.phrase: hedge.rating for style in language.styles.values() if style.scale for hedge in style.hedges}
-    lines = ["| phrase | stands for | spread | source | written by |", "|---|---|---|---|---|"]
+    own = {hedge.phrase: hedge for style in language.styles.values() if style.scale for hedge in style.hedges}
+    rows = []
     for phrase, rating in sorted(language.phrases.items(), key=lambda item: (item[1].value, item[0].casefold())):
         source = f"`{rating.source}`" if rating.like is None else f"none: taken like *{rating.like}*"
         writers = [name for name, there in used.items() if phrase in there and not language.styles[name].scale]
-        lines.append(f"| {phrase} | {rating.value:g} | {spread(rating)} | {source} | {', '.join(writers)} |")
-    lines += [
-        "",
+        rows.append([phrase, f"{rating.value:g}", spread(rating), source, ", ".join(writers)])
+    prescribed = [[phrase, f"{r.value:g}", spread(r), f"`{r.source}`"] for phrase, r in own.items()]
+    parts = [
+        table("phrase | stands for | spread | source | written by", rows),
         "By its own scale, `formal`:",
-        "",
-        "| phrase | stands for | prescribed range | source |",
-        "|---|---|---|---|",
+        table("phrase | stands for | prescribed range | source", prescribed),
     ]
-    lines += [f"| {p} | {r.value:g} | {spread(r)} | `{r.source}` |" for p, r in own.items()]
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 def sources_table(language: Language) -> str:
     """Where the numbers come from."""
-    lines = ["| source | | its number | its spread |", "|---|---|---|---|"]
-    lines += [f"| `{key}` | [{s.title}]({s.url}) | {s.number} | {s.spread} |" for key, s in language.sources.items()]
-    return "\n".join(lines)
+    rows = [[f"`{key}`", f"[{s.title}]({s.url})", s.number, s.spread] for key, s in language.sources.items()]
+    return table("source |  | its number | its spread", rows)
 
 
-def losses_table(result: dict[str, Any]) -> str:
+def losses_table(result: Json) -> str:
     """What the words lose, and what readers make of them."""
-    lines = ["| style | phrases | mean distance | largest |", "|---|---|---|---|"]
-    for name, row in result["losses"].items():
-        lines.append(f"| `{name}` | {row['phrases']} | {row['mean']:.3f} | {row['largest']:.3f} |")
+    rows = [[f"`{n}`", r["phrases"], f"{r['mean']:.3f}", f"{r['largest']:.3f}"] for n, r in result["losses"].items()]
     r = result["readers"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Single readers are another matter. Of the {r['readers']} readers of the survey a mean one is "
-            f"{r['mean']:.2f} away from the confidence that `plain` put into words; {r['within_0.1']:.0%} are within "
-            f"0.1 of it, {r['within_0.2']:.0%} within 0.2 ({r['confidences']:.0%} of the confidences, those whose "
-            "phrases the survey asked about).",
-        ]
+    return (
+        f"{table('style | phrases | mean distance | largest', rows)}\n\n"
+        f"Single readers are another matter. Of the {r['readers']} readers of the survey a mean one is "
+        f"{r['mean']:.2f} away from the confidence that `plain` put into words; {r['within_0.1']:.0%} are within "
+        f"0.1 of it, {r['within_0.2']:.0%} within 0.2 ({r['confidences']:.0%} of the confidences, those whose "
+        "phrases the survey asked about)."
     )
+
+
+def write(result: Json) -> None:
+    """Put the tables into the page."""
+    language = load_language("en")
+    parts = {"phrases": phrases_table(language), "sources": sources_table(language), "losses": losses_table(result)}
+    put("docs/hedging.md", parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--answers", type=Path, help="survey-results.csv of the source fagen2015")
     answers = parser.parse_args().answers
-    language = load_language("en")
-    result = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    result["losses"] = losses(language)
+    language, path = load_language("en"), RESULTS / "hedges.json"
+    result: Json = {"losses": losses(language), "readers": read_json(path)["readers"]}
     if answers is not None:
         told = survey(answers)
         checked(language, told)
         result["readers"] = readers(language, told)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    put(
-        HERE.parent / "docs" / "hedging.md",
-        {"phrases": phrases_table(language), "sources": sources_table(language), "losses": losses_table(result)},
-    )
+    write(write_result(path, "hedges.py", result))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What all tests share. This file also puts the tests folder on the path, for `tiny_model`."""
+"""What all tests share."""
 
 import os
 
@@ -6,6 +6,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the network
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes with several threads each only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +19,8 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the paths on the real model first: they take longest, and several processes then end together."""
+    items.sort(key=lambda item: item.path.name not in ("test_path.py", "test_rlmf_path.py"))

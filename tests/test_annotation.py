@@ -17,13 +17,13 @@ from confide.errors import ConfideError
 from confide.records import read_records
 from confide.tasks import Task, load_task
 from confide.tasks.questions import Question
-from confide.tasks.unanswerable import without_right_options
+from confide.tasks.task import without_right_options
 from tiny_model import tiny_model
 
 RUN = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {tests!r} + '/support']
 from test_annotation import tiny_engine, tiny_task
 from confide.annotation import annotate
 annotate(tiny_engine(), tiny_task(), Path(sys.argv[1]), samples=2, batch_size=4, seed=3,
@@ -51,7 +51,7 @@ def tiny_task(count: int = 40) -> Task:
 
 
 def run(path: Path, pause: float) -> subprocess.Popen[bytes]:
-    tests = str(Path(__file__).parent / "support")
+    tests = str(Path(__file__).parent)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", RUN.format(tests=tests, pause=pause), str(path)], env=environment)
 
@@ -140,8 +140,8 @@ def test_choices_are_answered_by_the_likeliest_option_unless_letters_are_wanted(
         assert "choices" not in record.question
         assert record.model_extra == {"subject": "places"}
         # What every estimator does: the same answer, forced after the same messages, has the same probability.
-        _, again = engine.forced([engine.encode(record.messages)], [record.answer_ids], measure=True)
-        assert again[0].logprobs == pytest.approx(record.logprobs, abs=1e-3)
+        closed = engine.closed([engine.encode(record.messages)], [record.answer_ids], measure=True)
+        assert closed.completions[0].logprobs == pytest.approx(record.logprobs, abs=1e-3)
     annotate(engine, task, tmp_path / "g.jsonl", answer_by="generation", samples=2)
     letters = read_records(tmp_path / "g.jsonl")
     assert all(r.option_logprobs is None and "A) France" in r.question and len(r.samples or []) == 2 for r in letters)

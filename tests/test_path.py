@@ -15,15 +15,19 @@ from confide.annotation import annotate, split_questions
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
 from confide.evaluation import evaluate
-from confide.methods.catalogue import FLOORS, TEXT, available
+from confide.methods.catalogue import available
 from confide.methods.checkpoint import export_checkpoint
+from confide.methods.floors import Floors
 from confide.methods.free import FREE
-from confide.methods.reader.training_pipeline import ReaderOptions, train_confidence
+from confide.methods.frozen.frozen_training import train_confidence
+from confide.methods.method import Scope
+from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.scoring import score
+from confide.methods.text_prior import TextPriors
 from confide.metrics import auroc
 from confide.records import Record, read_records
 from confide.report import render
-from confide.signals import token_ids
+from confide.report_tokens import token_ids
 from confide.tasks import load_task
 
 
@@ -37,7 +41,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Any:
     records = folder / "records.jsonl"
     annotate(engine, task, records, splits=split_questions(task.questions, "standard", 0), batch_size=64)
     rows = read_records(records)
-    options = ReaderOptions.parse(
+    options = ReaderOptions(
         target="correctness", ask_tokens="2", start="words", epochs=1, learning_rate=2e-3, pairwise=0.2,
         prefix_cache="1MB", seed=0,
     )  # fmt: skip
@@ -66,10 +70,10 @@ def test_answers_of_the_trained_and_exported_checkpoints_are_the_base_models(pat
     base = TransformersEngine.load("smollm2")
     test = [r for r in rows if r.split == "test"]
     asked = [base.encode(r.messages) for r in test]
-    expected = [c.ids for c in base.generate(asked, 12)[0]]
+    expected = [c.ids for c in base.answer(asked, 12)]
     for name in (folder / "reader", exported):
         trained = TransformersEngine.load(str(name))
-        assert [c.ids for c in trained.generate([trained.encode(r.messages) for r in test], 12)[0]] == expected
+        assert [c.ids for c in trained.answer([trained.encode(r.messages) for r in test], 12)] == expected
 
 
 def test_an_exported_checkpoint_loads_without_confide_and_never_writes_a_verdict(path: Any) -> None:
@@ -92,9 +96,11 @@ def test_an_exported_checkpoint_loads_without_confide_and_never_writes_a_verdict
 def test_scores_evaluate_and_report(path: Any) -> None:
     folder, rows = path
     model = confide.load(folder / "reader")
-    wanted = available(rows, model, slow=False)
-    assert set(available(rows, model)) - set(wanted) == {"verbalized"}
-    assert {*FREE, *TEXT, *FLOORS, "stack", "probe", "probe_logprobs", "reader", "p_true"} == set(wanted)
+    wanted = available(Scope(rows, model), slow=False)
+    assert set(available(Scope(rows, model))) - set(wanted) == {"verbalized"}
+    assert {*FREE, *TextPriors.sources, *Floors.sources, "stack", "probe", "probe_logprobs", "reader", "p_true"} == set(
+        wanted
+    )
     scored = score(rows, wanted, model=model)
     for record in scored:
         values = {name: record.confidence[name] for name in wanted}
@@ -142,7 +148,7 @@ def test_wrong_words_are_named(path: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfideError, match="is not empty"):
         export_checkpoint(folder / "reader", folder)
     all_right = [r.model_copy(update={"correct": True}) for r in rows[:20]]
-    options = ReaderOptions.parse(
+    options = ReaderOptions(
         target="correctness", ask_tokens="", start="words", epochs=1, learning_rate=1e-3, pairwise=0,
         prefix_cache="1GB", seed=0,
     )  # fmt: skip

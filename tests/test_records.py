@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confide.errors import ConfideError
-from confide.files import locked, write_text
 from confide.records import Record, RecordWriter, parse_lines, read_records, write_records
 
 
@@ -75,35 +73,6 @@ def test_bad_files_are_named(tmp_path: Path, content: bytes, sentence: str) -> N
     path.write_bytes(content)
     with pytest.raises(ConfideError, match=sentence):
         read_records(path)
-
-
-def _hold(folder: Path, ready: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
-    with locked(folder):
-        ready.set()
-        done.wait(30)
-
-
-def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, ready, done))
-    process.start()
-    assert ready.wait(30)
-    with pytest.raises(ConfideError, match="in use by another run"), locked(tmp_path):
-        pass
-    done.set()
-    process.join()
-    with locked(tmp_path):
-        pass
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "new \ud800")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_confidence_that_is_no_number_is_not_available() -> None:

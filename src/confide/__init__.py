@@ -20,9 +20,15 @@ __all__ = ["Answer", "ConfideError", "ConfidenceModel", "load"]
 def __getattr__(name: str) -> Any:
     # The model side needs torch; the core does not.
     if name in ("Answer", "ConfidenceModel", "load"):
+        from importlib.util import find_spec
+
         try:
-            from confide import model
+            missing = [package for package in ("torch", "transformers") if find_spec(package) is None]
         except ImportError as error:
-            raise ConfideError(f"{error.name} is missing; install confide[model]") from None
+            missing = [str(error.name)]
+        if missing:
+            raise ConfideError(f"{missing[0]} is missing; install confide[model]")
+        from confide import model
+
         return getattr(model, name)
     raise AttributeError(f"module 'confide' has no attribute {name!r}")

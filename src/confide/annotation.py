@@ -7,36 +7,33 @@ answered again as a whole, so that a continued run ends with the same answers as
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from confide.engines.transformers.prefixes import group_batches
+from confide.engines.engine import Completion, Engine, check_context
+from confide.engines.options import Choice, choose_options
 from confide.errors import ConfideError
 from confide.files import locked
+from confide.progress import Progress
 from confide.records import Cost, Message, Record, RecordWriter, Sample
-from confide.tasks.cloze import cloze_prompt
+from confide.tasks.task import cloze_prompt
 
 if TYPE_CHECKING:
-    from confide.engines.options import Choice
-    from confide.engines.transformers.token_scores import Completion
-    from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.tasks import Task
     from confide.tasks.questions import Question
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, note) while long work runs."""
 
 AnswerBy = Literal["options", "generation"]
 """How a choice is answered: the likeliest option's text, or a letter that the model writes."""
 
-OPTIONS_A_QUESTION = 4
+OPTIONS_PER_QUESTION = 4
 """A batch of choices holds this many times fewer questions: each runs all of its options."""
 
 
 def annotate(
-    engine: TransformersEngine,
+    engine: Engine,
     task: Task,
     out: Path,
     *,
@@ -48,64 +45,40 @@ def annotate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> int:
-    """Answer every question of ``task`` and append the records to ``out``; returns how many rows are new.
+    """Answer every question of ``task`` and append the records to ``out``.
 
     Args:
         splits: question id → split; a question that is absent is not asked.
         answer_by: how choices are answered, by default by ``options``: a small model that writes letters guesses, and
             an option's own tokens are what every other source reads. Other questions are always generated.
-        samples: K sampled answers beside the greedy one, at ``temperature``, all from the same prefill; only for
-            answers that are generated.
+        samples: sampled answers beside the greedy one; only for answers that are generated.
+        temperature: of the samples.
+
+    Returns:
+        How many records are new.
 
     Raises:
         ConfideError: ``out`` holds another model's or task's records, is in use by another run, prompts do
             not fit the model's context (they are counted and named), or the answers cannot be given so.
     """
-    questions = [_Asking.of(task, q, splits, answer_by) for q in task.questions if splits is None or q.id in splits]
-    _check_wanted(task, questions, answer_by, samples, out)
-    prompts = [engine.encode(q.messages) for q in questions]
-    longest = [max((len(engine.encode_answer(text)) for text in q.options), default=0) for q in questions]
-    rooms = [size + 1 if size else task.max_new_tokens for size in longest]
-    check_context(
-        {q.id: [*p, *[0] * room] for q, p, room in zip(questions, prompts, rooms, strict=True)}, 0, engine.context
-    )
+    named = [q for q in task.questions if splits is None or q.id in splits]
+    asked = [_Asking.of(engine, task, q, splits, answer_by) for q in named]
+    _check_wanted(task, asked, answer_by, samples, out)
+    check_context({q.id: len(q.prompt) + q.room for q in asked}, engine.context)
     with locked(out.parent), RecordWriter(out) as writer:
-        _check_same_run(writer.done, engine, task, {q.id: q for q in questions}, out)
+        _check_same_run(writer.done, engine, task, {q.id: q for q in asked}, out)
         done = {record.id for record in writer.done}
-        groups = [2 * g + bool(q.options) for g, q in zip(engine.share_prefixes(prompts), questions, strict=True)]
-        keys = [(len(p), q.id) for p, q in zip(prompts, questions, strict=True)]
-        batches = []
-        for batch in group_batches(groups, keys, batch_size):
-            size = max(1, batch_size // OPTIONS_A_QUESTION) if questions[batch[0]].options else batch_size
-            batches += [batch[start : start + size] for start in range(0, len(batch), size)]
-        started, new, count = time.monotonic(), 0, 0
-        for number, batch in enumerate(batches):
-            count += len(batch)
-            asked = [questions[i] for i in batch]
-            if all(q.id in done for q in asked):
+        new = seen = 0
+        began = time.monotonic()
+        for some, answer in _answers(engine, task, asked, batch_size, samples, temperature, seed):
+            seen += len(some)
+            if all(q.id in done for q in some):
                 continue
-            batch_prompts = [prompts[i] for i in batch]
-            if asked[0].options:
-                records = _chosen(engine, task, asked, batch_prompts)
-            else:
-                began = time.monotonic()
-                greedy, sampled, _ = engine.generate(
-                    batch_prompts,
-                    task.max_new_tokens,
-                    samples=samples,
-                    temperature=temperature,
-                    seed=seed * 1_000_003 + number,
-                )
-                # A batch is one generation: each token written takes an equal share of its time.
-                second = (time.monotonic() - began) / max(1, written(greedy) + sum(map(written, sampled)))
-                records = [
-                    _generated(engine.name, task, q, g, s, second)
-                    for q, g, s in zip(asked, greedy, sampled, strict=True)
-                ]
-            writer.write(record for record in records if record.id not in done)
-            new += sum(record.id not in done for record in records)
+            fresh = [record for record in answer() if record.id not in done]
+            writer.write(fresh)
+            new += len(fresh)
             if progress:
-                progress(count, len(questions), f"{new / (time.monotonic() - started):.1f} questions/s")
+                progress(seen, len(asked), f"{new / (time.monotonic() - began):.1f} questions/s")
     return new
 
 
@@ -123,50 +96,46 @@ def split_questions(questions: Sequence[Question], by: str = "standard", seed: i
 
     if by == "answered-country":
         raise ConfideError("answered-country splits need answers: annotate first, then run confide split")
-    rows = [_Row(q.id, q.domain, q.entity) for q in questions]
-    sizes = {name: int(share * len(rows)) for name, share in SHARES.items()}
-    splits: dict[str, str] = dict(assign_splits(rows, by, sizes, seed=seed))
-    entities = {row.entity for row in rows if row.id in splits and row.entity is not None}
-    tested = {row.domain for row in rows if splits.get(row.id) == "test"} if by == "relation" else set()
-    for row in rows:
-        if row.id not in splits and row.entity not in entities and row.domain not in tested:
-            splits[row.id] = "train"
+    sizes = {name: int(share * len(questions)) for name, share in SHARES.items()}
+    splits: dict[str, str] = dict(assign_splits(questions, by, sizes, seed=seed))
+    entities = {q.entity for q in questions if q.id in splits and q.entity is not None}
+    tested = {q.domain for q in questions if splits.get(q.id) == "test"} if by == "relation" else set()
+    for q in questions:
+        if q.id not in splits and q.entity not in entities and q.domain not in tested:
+            splits[q.id] = "train"
     return splits
 
 
 @dataclass(frozen=True)
-class _Row:
-    id: str
-    domain: str
-    entity: str | None
-    answered: str | None = None
-
-
-def check_context(prompts: Mapping[str, Sequence[int]], room: int, context: int) -> None:
-    """Raise `ConfideError` with the count and ids of prompts that leave less than ``room`` tokens to answer."""
-    too_long = [name for name, ids in prompts.items() if len(ids) + room > context]
-    if too_long:
-        shown = ", ".join(too_long[:5]) + (", …" if len(too_long) > 5 else "")
-        raise ConfideError(f"{len(too_long)} rows do not fit the model's context of {context} tokens: {shown}")
-
-
-@dataclass(frozen=True)
 class _Asking:
-    """A question as it is asked here; ``options`` are the texts to choose from ([]: the answer is generated)."""
+    """A question as it is asked here.
+
+    ``options`` are the texts to choose from ([]: the answer is generated), ``room`` the tokens an answer may take.
+    """
 
     question: Question
     split: str | None
     messages: list[dict[str, str]]
     options: list[str]
+    prompt: list[int]
+    room: int
 
     @classmethod
     def of(
-        cls, task: Task, question: Question, splits: Mapping[str, str] | None, answer_by: AnswerBy | None
+        cls,
+        engine: Engine,
+        task: Task,
+        question: Question,
+        splits: Mapping[str, str] | None,
+        answer_by: AnswerBy | None,
     ) -> _Asking:
         split = None if splits is None else splits[question.id]
-        if question.kind == "choice" and answer_by != "generation":
-            return cls(question, split, cloze_prompt(question), list(question.choices or []))
-        return cls(question, split, task.prompt(question), [])
+        chosen = question.kind == "choice" and answer_by != "generation"
+        messages = cloze_prompt(question) if chosen else task.prompt(question)
+        options = list(question.choices or []) if chosen else []
+        longest = max((len(engine.encode_answer(text)) for text in options), default=0)
+        room = longest + 1 if longest else task.max_new_tokens
+        return cls(question, split, messages, options, engine.encode(messages), room)
 
     @property
     def id(self) -> str:
@@ -180,6 +149,53 @@ class _Asking:
             and (record.option_logprobs is not None) == bool(self.options)
             and [message.model_dump() for message in record.messages] == self.messages
         )
+
+
+def _answers(
+    engine: Engine,
+    task: Task,
+    asked: Sequence[_Asking],
+    batch_size: int,
+    samples: int,
+    temperature: float,
+    seed: int,
+) -> Iterator[tuple[list[_Asking], Callable[[], list[Record]]]]:
+    """Batches of questions, each with a function that answers it.
+
+    Batches are sorted by length and id, so that they are the same ones whenever the run is continued.
+    """
+    for number, some in enumerate(_batches(engine, [q for q in asked if not q.options], batch_size)):
+        drawn = seed * 1_000_003 + number
+        yield some, partial(_generate, engine, task, some, samples=samples, temperature=temperature, seed=drawn)
+    for some in _batches(engine, [q for q in asked if q.options], max(1, batch_size // OPTIONS_PER_QUESTION)):
+        yield some, partial(_choose, engine, task, some)
+
+
+def _batches(engine: Engine, asked: Sequence[_Asking], size: int) -> Iterator[list[_Asking]]:
+    keys = [(len(q.prompt), q.id) for q in asked]
+    for rows in engine.batches([q.prompt for q in asked], keys=keys, size=size):
+        yield [asked[i] for i in rows]
+
+
+def _generate(
+    engine: Engine, task: Task, some: Sequence[_Asking], *, samples: int, temperature: float, seed: int
+) -> list[Record]:
+    """Answer questions by generation, with ``samples`` more answers each."""
+    prompts, room, began = [q.prompt for q in some], task.max_new_tokens, time.monotonic()
+    sampled: list[list[Completion]] = [[] for _ in prompts]
+    if samples:
+        sampled = engine.sample(prompts, room, samples, temperature=temperature, seed=seed)
+    greedy = engine.answer(prompts, room)
+    # A batch is one generation: each token written takes an equal share of its time.
+    tokens = sum(c.tokens for c in greedy) + sum(c.tokens for row in sampled for c in row)
+    second = (time.monotonic() - began) / max(1, tokens)
+    return [_generated(engine.name, task, q, g, s, second) for q, g, s in zip(some, greedy, sampled, strict=True)]
+
+
+def _choose(engine: Engine, task: Task, some: Sequence[_Asking]) -> list[Record]:
+    """Answer choice questions by the likeliest of their options."""
+    choices = choose_options(engine, [q.prompt for q in some], [q.options for q in some])
+    return [_chosen(engine.name, task, q, choice) for q, choice in zip(some, choices, strict=True)]
 
 
 def _check_wanted(
@@ -198,7 +214,7 @@ def _check_wanted(
 
 
 def _check_same_run(
-    done: Sequence[Record], engine: TransformersEngine, task: Task, questions: Mapping[str, _Asking], out: Path
+    done: Sequence[Record], engine: Engine, task: Task, questions: Mapping[str, _Asking], out: Path
 ) -> None:
     for record in done:
         if record.model != engine.name or record.task != task.name:
@@ -214,16 +230,7 @@ def _check_same_run(
             )
 
 
-def _chosen(
-    engine: TransformersEngine, task: Task, asked: Sequence[_Asking], prompts: Sequence[list[int]]
-) -> list[Record]:
-    from confide.engines.options import choose
-
-    choices = choose(engine, prompts, [q.options for q in asked])
-    return [_of_choice(engine.name, task, q, choice) for q, choice in zip(asked, choices, strict=True)]
-
-
-def _of_choice(model: str, task: Task, asked: _Asking, choice: Choice) -> Record:
+def _chosen(model: str, task: Task, asked: _Asking, choice: Choice) -> Record:
     index, right = choice.index, asked.question.answer
     if isinstance(right, int) and asked.options[right] == choice.completion.text:
         index = right  # the same text is there twice
@@ -231,11 +238,6 @@ def _of_choice(model: str, task: Task, asked: _Asking, choice: Choice) -> Record
     correct = task.grade(asked.question, chr(ord("A") + index)).correct
     more = {"correct": correct, "answered": choice.completion.text, "option_logprobs": choice.option_logprobs}
     return task.finish(Record.model_validate(_data(model, task, asked, choice.completion) | more))
-
-
-def written(completions: Sequence[Completion]) -> int:
-    """Tokens that were generated, closing ones included."""
-    return sum(len(completion.ids) + (completion.finish == "stop") for completion in completions)
 
 
 def _generated(
@@ -248,8 +250,9 @@ def _generated(
     if sampled:
         data["samples"] = [_sample(task, question, completion) for completion in sampled]
         agreeing = [task.agrees(question, greedy.text, completion.text) for completion in sampled]
+        tokens = sum(completion.tokens for completion in sampled)
         data["consistency"] = sum(agreeing) / len(agreeing)
-        data["cost"] = {"samples": Cost(tokens=written(sampled), seconds=round(second * written(sampled), 6))}
+        data["cost"] = {"samples": Cost(tokens=tokens, seconds=round(second * tokens, 6))}
     return task.finish(Record.model_validate(data))
 
 

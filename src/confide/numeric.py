@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-__all__ = ["logistic_loss", "logit", "sigmoid"]
+__all__ = ["Floats", "Ints", "logistic_loss", "logit", "sigmoid"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def sigmoid(z: ArrayLike) -> NDArray[np.float64]:

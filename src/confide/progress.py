@@ -1,25 +1,28 @@
-"""One progress bar for every long verb, on standard error so that standard output stays clean."""
+"""Progress of long work: how callers are told of it, and the bar that the command line shows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+Progress = Callable[[int, int, str], None]
+"""What long work calls with how many steps are done, how many there are, and a note."""
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar; yields a function of (done, total, note). A changed total starts the bar over."""
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Show a bar on standard error, so that standard output stays clean; a changed total starts the bar over."""
+    from rich import progress
+    from rich.console import Console
+
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None, note="")
         total: int | None = None
 

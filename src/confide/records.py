@@ -1,4 +1,4 @@
-"""The record: one question's life, from the prompt to the confidences that each source gives its answer.
+"""The record: a question, the model's answer, its grade, and the confidence that each source gives the answer.
 
 Records are JSON lines (or Parquet, by the file's ending). They are appended as they are produced; a run that
 was killed leaves at most one half-written last line, which `RecordWriter` removes before it goes on.
@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from confide.errors import ConfideError
-from confide.files import read_text, write_text
+from confide.files import read_parquet, read_text, write_text
 
 Split = Literal["train", "validation", "calibration", "test"]
 
@@ -51,13 +51,19 @@ class Cost(BaseModel):
 
 
 class Record(BaseModel):
-    """One question's life. Only ``id`` is required, so that foreign records are records too.
+    """A question with its answer. Only ``id`` is required, so that rows of other systems are records too.
 
-    ``answered`` is the candidate that the grader recognised in the answer (None: it named none);
-    ``logprobs`` and ``entropies`` (nats) are those of the answer-span tokens, ``end_logprob`` that of the closing
-    token; ``confidence`` maps a source to a value or None
-    (not available, never 0). A bare number as ``confidence`` is the source ``given``. ``option_logprobs`` holds log p
-    of every choice (nats a token, in the order of ``choices``) where the answer is the likeliest of them.
+    * ``answered``: the candidate that the grader recognised in the answer (None: it named none).
+    * ``logprobs``, ``entropies``: of the answer's tokens, in nats; ``end_logprob``: of the closing token.
+    * ``option_logprobs``: log p of every choice (nats per token, in the order of ``choices``) where the answer is the
+      likeliest of them.
+    * ``confidence``: source to a value in [0, 1] or None (not available, never 0). A bare number is the source
+      ``given``.
+
+    Unknown keys are kept.
+
+    >>> Record.model_validate({"id": 7, "confidence": 0.8, "correct": True}).confidence
+    {'given': 0.8}
     """
 
     model_config = ConfigDict(extra="allow")
@@ -124,8 +130,13 @@ class Record(BaseModel):
 def parse_lines(text: str, name: str, *, repair: bool = False) -> list[Record]:
     """Parse JSON lines into records.
 
-    ``repair`` drops a half-written last line (one without a line end that is not valid JSON); otherwise any
-    bad line raises `ConfideError` naming ``name`` and the line's number.
+    Args:
+        text: the lines.
+        name: what errors call the file.
+        repair: leave out a half-written last line, which has no line end and is not valid JSON.
+
+    Raises:
+        ConfideError: a bad line, with ``name`` and the line's number.
     """
     records = []
     lines = text.split("\n")
@@ -135,8 +146,7 @@ def parse_lines(text: str, name: str, *, repair: bool = False) -> list[Record]:
         try:
             records.append(Record.model_validate_json(line))
         except ValidationError as error:
-            half_written = repair and number == len(lines)
-            if half_written:
+            if repair and number == len(lines):
                 break
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"]) or "the line"
@@ -147,9 +157,20 @@ def parse_lines(text: str, name: str, *, repair: bool = False) -> list[Record]:
 def read_records(path: Path) -> list[Record]:
     """Read records from JSON lines or, for ``*.parquet``, from Parquet.
 
-    Raises `ConfideError` for a missing or broken file, a file without rows, or an id that occurs twice.
+    Args:
+        path: the file; a half-written last line is left out.
+
+    Returns:
+        The records in the order of the file, at least one.
+
+    Raises:
+        ConfideError: a missing or broken file, a file without rows, or an id that occurs twice.
     """
-    records = _read_parquet(path) if path.suffix == ".parquet" else parse_lines(read_text(path), str(path), repair=True)
+    if path.suffix == ".parquet":
+        rows = read_parquet(path)
+        records = parse_lines("\n".join(row.get("record") or json.dumps(row) for row in rows), str(path))
+    else:
+        records = parse_lines(read_text(path), str(path), repair=True)
     if not records:
         raise ConfideError(f"{path} has no records")
     check_unique((record.id for record in records), str(path))
@@ -157,14 +178,14 @@ def read_records(path: Path) -> list[Record]:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write records whole, as JSON lines or Parquet by the file's ending."""
+    """Write all records at once, as JSON lines or Parquet by the file's ending."""
     rows = list(records)
     if path.suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One column of JSON a record keeps every nested and unknown key as it is.
+        # Each record is one JSON text, which keeps every nested and unknown key as it is.
         table = pa.table({"id": [r.id for r in rows], "record": [r.line() for r in rows]})
         pq.write_table(table, path)
     else:
@@ -173,14 +194,8 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 def check_unique(ids: Iterable[str], name: str) -> None:
     """Raise `ConfideError` naming the first ids that occur more than once."""
-    seen: set[str] = set()
-    twice: dict[str, None] = {}
-    for identifier in ids:
-        if identifier in seen:
-            twice[identifier] = None
-        seen.add(identifier)
-    if twice:
-        shown = ", ".join(list(twice)[:3])
+    if twice := [identifier for identifier, count in Counter(ids).items() if count > 1]:
+        shown = ", ".join(twice[:3])
         raise ConfideError(f"{name}: {len(twice)} duplicate ids ({shown}{', …' if len(twice) > 3 else ''})")
 
 
@@ -193,25 +208,7 @@ class RecordWriter:
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.done: list[Record] = []
-        if path.exists():
-            data = path.read_bytes()
-            # What follows the last line end is whole only if it parses; a kill may have cut it inside a character.
-            body, last = data[: data.rfind(b"\n") + 1], data[data.rfind(b"\n") + 1 :]
-            try:
-                self.done = parse_lines(body.decode(), str(path))
-            except UnicodeDecodeError as error:
-                raise ConfideError(f"{path} is not UTF-8 text (byte {error.start})") from None
-            try:
-                self.done += [Record.model_validate_json(last)] if last.strip() else []
-                ending = b"\n" if last.strip() else b""
-            except ValidationError:
-                last, ending = b"", b""
-            if body + last + ending != data:
-                with open(path, "r+b") as handle:
-                    handle.truncate(len(body) + len(last))
-                    handle.seek(0, os.SEEK_END)
-                    handle.write(ending)
+        self.done = _repair(path) if path.exists() else []
         self._handle = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
 
     def write(self, records: Iterable[Record]) -> None:
@@ -222,21 +219,25 @@ class RecordWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._handle.close()
 
 
-def _read_parquet(path: Path) -> list[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.exists():
-        raise ConfideError(f"{path} does not exist")
+def _repair(path: Path) -> list[Record]:
+    """Cut off a half-written last line, end a whole one, and return the records of the file."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    except pa.ArrowInvalid:
-        raise ConfideError(f"{path} is not a Parquet file") from None
-    texts = [row["record"] if "record" in row else json.dumps(row) for row in rows]
-    return parse_lines("\n".join(texts), str(path))
+        records = parse_lines(data[:end].decode(), str(path))
+    except UnicodeDecodeError as error:
+        raise ConfideError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    if data[end:].strip():
+        with open(path, "r+b") as handle:
+            # What follows the last line end is whole only if it parses; a kill may have cut it inside a character.
+            try:
+                records.append(Record.model_validate_json(data[end:]))
+                handle.seek(0, os.SEEK_END)
+                handle.write(b"\n")
+            except ValidationError:
+                handle.truncate(end)
+    return records

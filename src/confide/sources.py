@@ -1,8 +1,10 @@
-"""The source: families of estimators, told by name, so that a comparison knows who competes with whom."""
+"""Sources: the names of confidences in records, as values that parse and print, and their families."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "learned": ("stack", "reader", "self_ref", "graded", "tagged", "f_pred", "probe", "p_true_trained"),
@@ -16,40 +18,114 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 """Family to the names of its sources, in the order in which tables list them. Other names are "other"."""
 
-NO_RIVALS = ("free", "prior", "floor", "control")
-"""Families that are compared with and never compete."""
+BASELINES = ("free", "prior", "floor", "control")
+"""Families that others are compared with. They never compete themselves."""
 
-OTHER, SHUFFLED, SWAPPED, AT = "other_", "_shuffled_labels", "_swapped", "@"
-"""How controls are named after their source: read from another model's states, trained on shuffled outcomes (the seed
-follows), read with the question exchanged, read at another position (``probe@prompt_end``).
-"""
+_KNOWN = {name: family for family, names in FAMILIES.items() for name in names}
 
-
-def auxiliary(source: str) -> bool:
-    """Whether a source only serves a comparison with its base source and is not judged by itself."""
-    return AT in source or source.endswith(SWAPPED)
+_NAME = re.compile(
+    r"(?P<other>other_)?(?P<base>.*?)(?:@(?P<position>.*?))?"
+    r"(?P<shuffled>_shuffled_labels(?:_(?P<seed>0|[1-9][0-9]*))?)?(?P<swapped>_swapped)?(?P<calibrated>_calibrated)?",
+    re.DOTALL,
+)
 
 
-def family(source: str) -> str:
-    """The family of a source; a variant (``probe_logprobs``, ``p_true:2``) goes with its base name."""
-    if source.startswith(OTHER) or SHUFFLED in source or auxiliary(source):
-        return "control"
-    matches = [
-        (len(name), group)
-        for group, names in FAMILIES.items()
-        for name in names
-        if source == name or (source.startswith(name) and not source[len(name)].isalpha())
-    ]
-    return max(matches)[1] if matches else "other"
+@dataclass(frozen=True)
+class Source:
+    """One way to get a confidence, as the name of a column in the records.
+
+    Args:
+        base: The source without its variants, such as ``probe`` or ``logprob_sum``.
+        position: The place in the conversation where it is read (``probe@prompt_end``); None: its usual place.
+        other: It reads another model's states over the same text.
+        shuffled: It was trained on shuffled labels, a control that must not rank answers.
+        seed: The seed of that shuffle. None where the name carries none.
+        swapped: It reads the same answer under another row's question, a control that must fall.
+        calibrated: It was calibrated on the validation rows.
+
+    Every string is the name of exactly one source: ``str(Source.parse(name)) == name``.
+
+    Example:
+        >>> Source.parse("probe@closing").position
+        'closing'
+        >>> str(Source("reader", shuffled=True, seed=2, calibrated=True))
+        'reader_shuffled_labels_2_calibrated'
+    """
+
+    base: str
+    position: str | None = None
+    other: bool = False
+    shuffled: bool = False
+    seed: int | None = None
+    swapped: bool = False
+    calibrated: bool = False
+
+    @classmethod
+    def parse(cls, name: str) -> Source:
+        """The source with this name."""
+        match = _NAME.fullmatch(name)
+        assert match is not None  # the pattern matches every string
+        seed = match["seed"]
+        return cls(
+            match["base"],
+            match["position"],
+            other=match["other"] is not None,
+            shuffled=match["shuffled"] is not None,
+            seed=None if seed is None else int(seed),
+            swapped=match["swapped"] is not None,
+            calibrated=match["calibrated"] is not None,
+        )
+
+    def __str__(self) -> str:
+        parts = [
+            "other_" if self.other else "",
+            self.base,
+            "" if self.position is None else f"@{self.position}",
+            "_shuffled_labels" if self.shuffled else "",
+            "" if self.seed is None else f"_{self.seed}",
+            "_swapped" if self.swapped else "",
+            "_calibrated" if self.calibrated else "",
+        ]
+        return "".join(parts)
+
+    @property
+    def auxiliary(self) -> bool:
+        """Whether it only serves a comparison with its base source and is not judged by itself."""
+        return self.position is not None or self.swapped
+
+    @property
+    def family(self) -> str:
+        """One of `FAMILIES`, "control" or "other". Longer names go with their start (``p_true:2`` with ``p_true``)."""
+        if self.other or self.shuffled or self.auxiliary:
+            return "control"
+        return "other" if self._known is None else _KNOWN[self._known]
+
+    @property
+    def competes(self) -> bool:
+        """Whether it is judged against the `BASELINES` instead of being one."""
+        return self.family not in BASELINES
+
+    @property
+    def _known(self) -> str | None:
+        """The name in `FAMILIES` that the base starts with, the longest of several."""
+        names = [n for n in _KNOWN if self.base.startswith(n) and not self.base[len(n) : len(n) + 1].isalpha()]
+        return max(names, key=len, default=None)
 
 
-def in_order(sources: Iterable[str]) -> list[str]:
-    """Sources as tables list them: learned first, floors last; by name within an unknown rank."""
-    groups = ["learned", "given", "other", "asked", "sampled", "outside", "free", "prior", "floor", "control"]
-    known = [name for names in FAMILIES.values() for name in names]
+def family(name: str) -> str:
+    """The family of the source with this name."""
+    return Source.parse(name).family
 
-    def key(source: str) -> tuple[int, int, str]:
-        base = [place for place, name in enumerate(known) if source.startswith(name)]
-        return groups.index(family(source)), base[0] if base else len(known), source
 
-    return sorted(sources, key=key)
+def in_order(names: Iterable[str]) -> list[str]:
+    """Source names in the order of tables: learned first, then other families, controls last."""
+    families = ["learned", "given", "other", "asked", "sampled", "outside", "free", "prior", "floor", "control"]
+    known = list(_KNOWN)
+
+    def key(name: str) -> tuple[int, int, str]:
+        source = Source.parse(name)
+        # Another model's reading follows all controls of this one.
+        place = len(known) if source.other or source._known is None else known.index(source._known)
+        return families.index(source.family), place, name
+
+    return sorted(names, key=key)

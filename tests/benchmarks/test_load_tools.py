@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from load_tools import checked_clients, load_client, router_load, routers
+import checked_clients
+import load_client
+import routers
+from benchmarks.serving import load_statistics
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_what_a_router_adds_is_found_with_its_ratio() -> None:
         due = np.sort(rng.uniform(0, 30, 1500))
         return [{"due_s": due, "latency_ms": 20 + rng.exponential(1, 1500) + added} for _ in range(3)]
 
-    found = router_load.compare({"stub": runs(0), "confide": runs(2), "litellm": runs(10)}, draws=200)
+    found = load_statistics.compare({"stub": runs(0), "confide": runs(2), "litellm": runs(10)}, draws=200)
     assert found["p50"]["confide"]["added_ms"] == pytest.approx(2, abs=0.1)
     assert found["p50"]["ratio"] == pytest.approx(0.2, abs=0.01)
     low, high = found["p50"]["ratio_interval"]
@@ -77,7 +80,7 @@ def test_what_a_router_adds_is_found_with_its_ratio() -> None:
 def test_growth_of_memory_is_told_from_noise(growth: float) -> None:
     rng = np.random.default_rng(1)
     at = np.arange(0, 10, 1 / 30)
-    found = router_load.slope(at, 100 + growth * at + rng.normal(0, 0.2, len(at)))
+    found = load_statistics.slope(at, 100 + growth * at + rng.normal(0, 0.2, len(at)))
     low, high = found["interval"]
     assert (low <= 0 <= high) == (growth == 0)
     assert found["mb_a_minute"] == pytest.approx(growth, abs=0.05)

@@ -5,13 +5,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from confide.cli.evaluate import evaluate
+from confide.cli.evaluate import evaluate, signal_quality
 from confide.errors import ConfideError
 from confide.files import locked
-from confide.records import Record, write_records
+from confide.records import Record, Sample, write_records
 
 app = typer.Typer()
 app.command()(evaluate)
+signals = typer.Typer()
+signals.command()(signal_quality)
 
 
 @pytest.fixture
@@ -169,3 +171,64 @@ def test_coupling_to_the_original_model(scored, tmp_path):
     found = json.loads(result.stdout)["coupling"]
     assert found["differ"] == 60
     assert found["sources"]["stack"]["auroc"]["difference"]["value"] > 0
+
+
+@pytest.fixture
+def rollouts(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(80):
+        rolled = []
+        for _ in range(4):
+            gold = float(rng.random() < 0.5)
+            said = {"f_pred": gold + rng.normal() / 2, "p_true": float(rng.random()), "[red]odd": float(rng.random())}
+            rolled.append(Sample(answer="", answered="ab"[rng.integers(2)], confidence=said, f_gold=gold))
+        rows.append(Record(id=str(i), samples=rolled))
+    path = tmp_path / "rollouts.jsonl"
+    write_records(path, rows)
+    return path
+
+
+def run_signals(*arguments):
+    return CliRunner().invoke(signals, [str(a) for a in arguments])
+
+
+def test_a_table_and_a_sentence_a_signal(rollouts):
+    result = run_signals(rollouts, "--resamples", 100)
+    assert result.exit_code == 0, result.output
+    assert "Rank correlation with f_gold; 320 answers, 80 questions" in result.output
+    assert "f_pred: worth training on" in result.output
+    assert "[red]odd: no evidence" in " ".join(result.output.split())
+    assert "p_true †" in result.output
+    assert all(len(line) <= 80 for line in result.output.splitlines())
+
+
+def test_signal_quality_json_is_the_only_thing_on_standard_output(rollouts):
+    result = run_signals(
+        rollouts, "--resamples", 20, "--json", "--seed", 3, "--target", "consistency", "--signal", "f_pred, "
+    )
+    found = json.loads(result.stdout)
+    assert (found["target"], list(found["signals"])) == ("consistency", ["f_pred", "p_true"])
+    assert found["bootstrap"]["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "truth"], "--target is f_gold, correct or consistency, not 'truth'"),
+        (["--signal", "f_pred,other"], "no answer has the signal 'other'"),
+        (["--target", "correct"], "no answer carries the target correct"),
+    ],
+)
+def test_signal_quality_bad_input(rollouts, arguments, message):
+    result = run_signals(rollouts, *arguments)
+    assert isinstance(result.exception, ConfideError)
+    assert message in str(result.exception)
+
+
+def test_signal_quality_a_missing_file(tmp_path):
+    assert "does not exist" in str(run_signals(tmp_path / "none.jsonl").exception)
+
+
+def test_signal_quality_help_has_an_example():
+    assert "confide signal-quality rollouts.jsonl" in run_signals("--help").output

@@ -8,13 +8,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from confide.cli.flags import command
 from confide.cli.hedge import hedge
-from confide.cli.main import main, with_config
+from confide.cli.main import main
 from confide.errors import ConfideError
 from rewriter_server import Model
 
 app = typer.Typer()
-app.command()(with_config(hedge))
+app.command()(command(hedge))
 
 
 def run(*arguments: object):
@@ -99,7 +100,7 @@ def test_a_server_rewrites(scored, tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence(scored, tmp_path, arguments, sentence, monkeypatch):
-    monkeypatch.setattr("confide.hedging.rewriting._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("confide.cli.rewriting_server._FIRST_WAIT_S", 0.01)
     result = run("--records", scored, "--out", tmp_path / "H.jsonl", *arguments)
     assert isinstance(result.exception, ConfideError)
     assert sentence in str(result.exception)

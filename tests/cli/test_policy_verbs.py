@@ -1,146 +1,27 @@
+"""``confide policy``, ``validate`` and ``decide``, and the help of all verbs on policies."""
+
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from confide.cli import policy_verbs
-from confide.cli.calibrate import calibrate
-from confide.cli.decide import decide
-from confide.cli.main import main
-from confide.cli.validate import validate
-from confide.errors import ConfideError
 from confide.policies import Policy
-
-app = typer.Typer()
-for verb in (calibrate, validate, decide):
-    app.command()(verb)
-app.add_typer(policy_verbs.app, name="policy")
+from policy_runs import foreign, run, write
 
 
-def run(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+def test_policy_show(made):
+    result = run("policy", "show", made)
+    assert result.exit_code == 0
+    assert "at most 20% of the kept answers are wrong" in result.stdout
+    assert json.loads(run("policy", "show", made, "--json").stdout) == json.loads(made.read_text())
 
 
-def write(path: Path, rows: list[dict]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def foreign(n: int, seed: int = 0, prefix: str = "r") -> list[dict]:
-    """Rows of any system: the confidence is calibrated, so risk falls from 0.5 to 0 as it rises."""
-    rng = np.random.default_rng(seed)
-    confidence = rng.uniform(0.5, 1, n)
-    correct = rng.random(n) < confidence
-    return [
-        {"id": f"{prefix}{i}", "confidence": float(c), "correct": bool(y)}
-        for i, (c, y) in enumerate(zip(confidence, correct, strict=True))
-    ]
-
-
-@pytest.fixture
-def made(tmp_path):
-    records = write(tmp_path / "r.jsonl", foreign(1500))
-    result = run("calibrate", records, "--max-risk", 0.2, "--out", tmp_path / "policy.json")
-    assert result.exit_code == 0, result.output
-    return tmp_path / "policy.json"
-
-
-def test_calibrate_foreign_records(tmp_path, made):
-    policy = Policy.load(made)
-    assert policy.source == "given"
-    assert 0.5 < policy.thresholds["*"][0].below < 0.8
-    assert policy.guarantee.upper_bound <= 0.2
-    assert policy.guarantee.n == 1500
-    assert policy.probability(0.8) == pytest.approx(0.8, abs=0.07)
-
-
-def test_calibrate_prints_json(tmp_path):
-    rows = foreign(500)
-    rows += [
-        {"id": "a", "confidence": None, "correct": True},
-        {"id": "b", "confidence": 0.5, "correct": None},
-    ]
-    rows[-2]["confidence"] = {"given": None}
-    records = write(tmp_path / "r.jsonl", rows)
-    result = run("calibrate", records, "--max-risk", 0.3, "--out", tmp_path / "p.json", "--json")
-    data = json.loads(result.stdout)
-    assert data["met"] is True
-    assert data["left_out"] == {"without_confidence": 1, "without_label": 1}
-    assert data["policy"] == json.loads((tmp_path / "p.json").read_text())
-
-
-def test_calibrate_uses_the_calibration_split_and_one_row_an_entity(tmp_path):
-    rows = [row | {"split": "calibration", "entity": f"e{i // 2}"} for i, row in enumerate(foreign(1200))]
-    rows += [row | {"split": "test", "correct": False} for row in foreign(300, prefix="t")]
-    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.3, "--out", tmp_path / "p.json")
-    assert result.exit_code == 0, result.output
-    assert "1200 used, 600 of them tested" in result.output
-    assert Policy.load(tmp_path / "p.json").guarantee.n == 600
-
-
-@pytest.mark.parametrize("flags", [(), ("--json",)])
-def test_unattainable_goal_writes_nothing(tmp_path, flags):
-    rows = [row | {"correct": i % 2 == 0} for i, row in enumerate(foreign(400))]
-    out = tmp_path / "p.json"
-    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.1, "--out", out, *flags)
-    assert result.exit_code == 2
-    assert not out.exists()
-    if flags:
-        data = json.loads(result.stdout)
-        assert data["met"] is False
-        assert data["attainable"]["limit"] > 0.1
-    else:
-        assert "cannot be met" in result.stdout
-        assert "What could be met: a risk of 0." in result.stdout
-        assert "More rows like these would not help" in result.stdout
-
-
-def test_reversed_confidence_warns(tmp_path):
-    rows = foreign(600)
-    for i, row in enumerate(rows):
-        row["confidence"] = 0.9 if i % 2 == 0 else 0.8
-        row["correct"] = i % 10 != 0  # one in five of the surer half is wrong, none of the others
-    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.4, "--out", tmp_path / "p.json")
-    assert "does not go with more right answers" in result.stderr
-
-
-GOALS = ("--max-risk", "--budget", "--cost", "--match-expert")
-
-
-@pytest.mark.parametrize(
-    ("rows", "flags", "says"),
-    [
-        ([], (), "has no records"),
-        (foreign(28), (), "at least 29 rows, got 28"),
-        ([row | {"correct": True} for row in foreign(50)], (), "50 answers are right and 0 wrong"),
-        ([row | {"correct": False} for row in foreign(50)], (), "0 answers are right and 50 wrong"),
-        (foreign(50), ("--source", "reader"), "from reader; there are: given"),
-        (foreign(50), ("--max-risk", "1.5"), "max-risk must lie"),
-        (foreign(50), ("--level", "95"), "level must lie"),
-        ([row | {"split": "train"} for row in foreign(50)], (), "calibration split"),
-        (foreign(50) + foreign(1), (), "duplicate ids"),
-        ([row | {"correct": None} for row in foreign(50)], (), "at least 29 rows, got 0"),
-        ([{"id": "a", "confidence": "high", "correct": True}], (), "line 1: confidence"),
-        (foreign(50), ("--max-risk", "0.1", "--budget", "0.3"), "--cost and --match-expert, got 2"),
-        (foreign(50), ("--cost", "answer=1"), "--cost lacks escalate, wrong"),
-        (foreign(50), ("--match-expert", "0.2"), "needed (--expert)"),
-        ([row | {"confidence": -2.0} for row in foreign(50)], ("--calibrator", "beta"), "beta calibration needs"),
-    ],
-)
-def test_calibrate_bad_input(tmp_path, rows, flags, says):
-    out = tmp_path / "p.json"
-    goal = () if any(flag in GOALS for flag in flags) else ("--max-risk", "0.1")
-    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--out", out, *goal, *flags)
-    assert isinstance(result.exception, ConfideError), result.output
-    assert says in str(result.exception)
-    assert not out.exists()
+@pytest.mark.parametrize("verb", [["calibrate"], ["validate"], ["decide"], ["policy", "show"]])
+def test_help_has_an_example(verb):
+    result = run(*verb, "--help")
+    assert result.exit_code == 0
+    assert "Example: " in result.output
 
 
 def test_validate_exit_codes(tmp_path, made):
@@ -172,118 +53,6 @@ def test_validate_uses_the_test_split(tmp_path, made):
     rows += [row | {"split": "train"} for row in foreign(100, prefix="u")]
     data = json.loads(run("validate", made, write(tmp_path / "s.jsonl", rows), "--json").stdout)
     assert data["checks"]["*"]["n"] == 100
-
-
-def with_expert(tmp_path: Path, n: int, accuracy: float, prefix: str = "r") -> tuple[Path, Path]:
-    rng = np.random.default_rng(1)
-    expert = [{"id": f"{prefix}{i}", "correct": bool(rng.random() < accuracy), "model": "big"} for i in range(n)]
-    return (
-        write(tmp_path / f"{prefix}.jsonl", foreign(n, seed=len(prefix), prefix=prefix)),
-        write(tmp_path / f"{prefix}-expert.jsonl", expert),
-    )
-
-
-def test_no_goal_is_named(tmp_path):
-    result = run("calibrate", write(tmp_path / "r.jsonl", foreign(50)), "--out", tmp_path / "p.json")
-    assert "takes one of --max-risk, --budget, --cost and --match-expert, got 0" in str(result.exception)
-
-
-def test_budget_end_to_end(tmp_path):
-    records, out = write(tmp_path / "r.jsonl", foreign(1000)), tmp_path / "p.json"
-    result = run("calibrate", records, "--budget", 0.3, "--out", out)
-    assert result.exit_code == 0, result.output
-    assert "at most 30% of new questions escalate" in result.stdout
-    assert "taken to be always right" in result.stdout
-    fresh = write(tmp_path / "f.jsonl", [{"id": f"f{i}", "confidence": 0.5 + i / 2000} for i in range(1000)])
-    result = run("validate", out, fresh)
-    assert result.exit_code == 3 or "The promise holds: the share escalated is at most 0.3" in result.stdout
-    low = write(tmp_path / "l.jsonl", [{"id": f"l{i}", "confidence": 0.5} for i in range(100)])
-    assert run("validate", out, low).exit_code == 1
-
-
-def test_match_expert_end_to_end(tmp_path):
-    records, expert = with_expert(tmp_path, 2500, 0.9)
-    out = tmp_path / "p.json"
-    result = run("calibrate", records, "--match-expert", 0.05, "--expert", expert, "--out", out)
-    assert result.exit_code == 0, result.output
-    assert "at most 5% less accurate than big alone" in result.stdout
-    fresh, theirs = with_expert(tmp_path, 2400, 0.9, "ff")
-    result = run("validate", out, fresh, "--expert", theirs)
-    assert result.exit_code in (0, 3)
-    assert "of accuracy lost to the expert's" in result.stdout
-    assert "--expert" in str(run("validate", out, fresh).exception)
-    poor = write(
-        tmp_path / "poor.jsonl", [row | {"correct": i % 2 == 0} for i, row in enumerate(foreign(2400, prefix="ff"))]
-    )
-    unmet = run("calibrate", poor, "--match-expert", 0.002, "--expert", theirs, "--out", tmp_path / "q.json")
-    assert unmet.exit_code == 2
-    assert "below the expert's at level 0.95" in unmet.stdout
-
-
-def test_cost_end_to_end(tmp_path):
-    records, expert = with_expert(tmp_path, 1200, 0.8)
-    out = tmp_path / "p.json"
-    prices = "answer=1,escalate=20,wrong=100,abstain=60"
-    result = run(
-        "calibrate", records, "--cost", prices, "--expert", expert, "--out", out, "--last-resort", "unverified"
-    )
-    assert result.exit_code == 0, result.output
-    assert "The expert is big." in result.stdout
-    assert "Nothing is promised" in run("policy", "show", out).stdout
-    assert Policy.load(out).last_resort == "unverified"
-    assert "promises nothing" in str(run("validate", out, records).exception)
-
-
-def test_per_domain_end_to_end(tmp_path):
-    rows = [row | {"domain": "law" if i % 2 else "art"} for i, row in enumerate(foreign(1600))]
-    out = tmp_path / "p.json"
-    records = write(tmp_path / "r.jsonl", rows)
-    result = run("calibrate", records, "--max-risk", 0.3, "--per-domain", "--out", out, "--calibrator", "isotonic")
-    assert result.exit_code == 0, result.output
-    assert set(Policy.load(out).thresholds) == {"art", "law", "*"}
-    assert "  art: 800 rows" in result.stdout
-    assert "Calibrator: isotonic." in result.stdout
-    fresh = write(tmp_path / "f.jsonl", [row | {"id": f"f{i}", "correct": True} for i, row in enumerate(rows)])
-    result = run("validate", out, fresh)
-    assert result.exit_code == 0
-    assert "law: holds." in result.stdout
-    few = [row | {"domain": f"d{i % 40}"} for i, row in enumerate(foreign(1600))]
-    pooled = run("calibrate", write(tmp_path / "w.jsonl", few), "--max-risk", 0.3, "--per-domain", "--out", out)
-    assert "No domain has the 200 independent rows" in pooled.stdout
-
-
-def test_calibrate_from_a_store(tmp_path):
-    pytest.importorskip("sqlalchemy")
-    from confide.serving.store.decision_row import DecisionRow, new_decision_id
-    from confide.serving.store.store import Store
-
-    url = f"sqlite:///{tmp_path}/confide.db"
-
-    async def fill() -> None:
-        store = Store.open(url)
-        rows = foreign(600)
-        await asyncio.gather(*(
-            store.add(DecisionRow(
-                id=new_decision_id(), created=float(i), model="small", source="stack", raw=row["confidence"],
-                probability=None, decision="answer", served="small", answered_by="small", domain=None, policy_id=None,
-                threshold=None, mode="act", audit=True, audit_probability=0.1, agreed=row["correct"], small_ms=1.0,
-                expert_ms=1.0, total_ms=2.0, small_tokens=1, expert_tokens=1, cost=0.0, cost_saved=0.0,
-            ))
-            for i, row in enumerate(rows)
-        ))  # fmt: skip
-        await store.close()
-
-    asyncio.run(fill())
-    out = tmp_path / "p.json"
-    result = run("calibrate", "--from-store", url, "--max-risk", 0.3, "--out", out)
-    assert result.exit_code == 0, result.output
-    policy = Policy.load(out)
-    assert (policy.source, policy.model, policy.guarantee.n) == ("stack", "small", 600)
-    empty = run("calibrate", "--from-store", f"sqlite:///{tmp_path}/e.db", "--max-risk", 0.3, "--out", out)
-    assert "no audit row" in str(empty.exception)
-    for both in (("--from-store", url, tmp_path / "r.jsonl"), ()):
-        wrong = run("calibrate", *both, "--max-risk", 0.3, "--out", out)
-        assert "one of the two" in str(wrong.exception)
 
 
 def test_decide_and_validate_warn_of_rows_unlike_the_calibration_rows(tmp_path, made):
@@ -328,25 +97,3 @@ def test_decide_bad_input(tmp_path, made):
     assert "overwrite" in str(run("decide", made, other, "--out", other).exception)
     assert "does not exist" in str(run("decide", tmp_path / "no.json", other, "--out", tmp_path / "d").exception)
     assert not (tmp_path / "d.jsonl").exists()
-
-
-def test_policy_show(made):
-    result = run("policy", "show", made)
-    assert result.exit_code == 0
-    assert "at most 20% of the kept answers are wrong" in result.stdout
-    assert json.loads(run("policy", "show", made, "--json").stdout) == json.loads(made.read_text())
-
-
-@pytest.mark.parametrize("verb", [["calibrate"], ["validate"], ["decide"], ["policy", "show"]])
-def test_help_has_an_example(verb):
-    result = run(*verb, "--help")
-    assert result.exit_code == 0
-    assert "Example: " in result.output
-
-
-def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["confide", "policy", "show", str(tmp_path / "none.json")])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    assert "does not exist" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from confide.engines.transformers.batches import MOST_ROWS, ROWS, rows_at_once
+from confide.engines.transformers.batches import MOST_ROWS, ROWS, group_batches, group_by_prefix, rows_at_once
 from tiny_model import tiny_model
 
 
@@ -25,3 +25,21 @@ def test_an_accelerator_takes_what_its_memory_has_room_for(memory: int, monkeypa
     found = rows_at_once(model, torch.device("cuda"))
     assert found == max(1, min(MOST_ROWS, memory // 16 // row))
     assert 1 <= found <= MOST_ROWS
+
+
+def test_prompts_are_grouped_by_how_they_start() -> None:
+    first, second = [1] * 20, [2] * 30
+    prompts = [[*first, 5, 6], [*second, 7], [*first, 8], [9, 9, 9], [*second, 3, 4], [4, 4], [7, 8, 9]]
+    groups, prefixes = group_by_prefix(prompts)
+    assert groups[0] == groups[2]
+    assert groups[1] == groups[4]
+    assert len({groups[0], groups[1], groups[3]}) == 3
+    assert prefixes[groups[0]] == first
+    assert prefixes[groups[1]] == second
+    assert prefixes[groups[3]] == []
+    assert groups[3] == groups[5] == groups[6]  # alone, so batched together
+
+
+def test_batches_stay_within_groups_and_hold_every_row_once() -> None:
+    batches = group_batches([0, 1, 0, 1, 1, 0], [3, 1, 2, 5, 0, 1], 2)
+    assert batches == [[5, 2], [0], [4, 1], [3]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from confide.engines.options import choose
+from confide.engines.options import choose_options
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from tiny_model import tiny_model
 
@@ -28,8 +28,8 @@ def test_each_option_has_the_mean_log_probability_of_its_tokens(shared: bool) ->
     tiny = engine()
     asked = prompts(tiny)
     if shared:
-        tiny.share_prefixes(asked)
-    found = choose(tiny, asked, OPTIONS)
+        tiny.forward.share_prefixes(asked)
+    found = choose_options(tiny, asked, OPTIONS)
     for prompt, texts, choice in zip(asked, OPTIONS, found, strict=True):
         means = []
         for text in texts:
@@ -47,4 +47,4 @@ def test_each_option_has_the_mean_log_probability_of_its_tokens(shared: bool) ->
 
 def test_the_first_of_equal_options_is_taken() -> None:
     tiny = engine()
-    assert choose(tiny, prompts(tiny)[:1], [["Oslo", "Oslo"]])[0].index == 0
+    assert choose_options(tiny, prompts(tiny)[:1], [["Oslo", "Oslo"]])[0].index == 0

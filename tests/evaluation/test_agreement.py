@@ -65,7 +65,7 @@ def test_two_models_on_the_same_questions_are_compared_by_pairs():
     better = Agreement(agrees.mean(axis=1), k, bootstrap).judge(p).skill("cmfg_star")
     worse = Agreement(others.mean(axis=1), k, bootstrap).judge(p).skill("cmfg_star")
     found = estimate(better - worse)
-    assert 0.5 < found.low < found.value < found.high
+    assert 0.5 < found["low"] < found["value"] < found["high"]
 
 
 def test_a_missing_confidence_counts_as_the_worst_number():
@@ -91,7 +91,8 @@ def test_leaving_out_answers_never_raises_what_counts_them(c, dropped, more):
         return
     fewer = agreement.judge(np.where(both, np.nan, c))
     for name in FAITHFUL:
-        assert fewer.counted[name][0] <= some.counted[name][0] + 1e-9
+        least, less = (found.counting_missing or found for found in (fewer, some))
+        assert least.scores[name][0] <= less.scores[name][0] + 1e-9
 
 
 def test_without_the_number_of_samples_there_is_no_ceiling_and_no_skill():
@@ -107,6 +108,15 @@ def test_without_the_number_of_samples_there_is_no_ceiling_and_no_skill():
     few = judge_faithfulness(p, agrees[:, :4], resamples=0)
     assert few["cmfg_star"]["ceiling"] is None
     assert few["cmfg_star"]["floor"]["value"] > 0.5
+
+
+def test_draws_without_a_row_whose_agreement_is_known_are_left_out():
+    g = np.where(np.arange(50) < 2, 0.2, np.nan)
+    agreement = Agreement(g, np.full(50, 10.0), Bootstrap(range(50), resamples=100))
+    found = agreement.judge(np.full(50, 0.5)).beside("cmfg_star")
+    assert found["floor"] == {"value": 1, "low": 1, "high": 1}
+    assert found["counting_missing"]["value"] == pytest.approx(0.7)
+    assert agreement.summary()["n"] == 2
 
 
 def test_how_the_agreement_is_spread():

@@ -8,7 +8,6 @@ from confide.errors import ConfideError
 from confide.evaluation import evaluate
 from confide.evaluation.record_columns import only
 from confide.records import Cost, Message, Record
-from confide.sources import family, in_order
 
 
 def records(n=300, seed=0, *, split="test", entities=None):
@@ -375,17 +374,3 @@ def test_the_probability_among_options_is_a_free_rival_and_no_winner():
 def test_expert_cost_must_be_positive():
     with pytest.raises(ConfideError, match="more than 0, not -1"):
         evaluate(records(150), expert_cost=-1, resamples=5)
-
-
-def test_families_by_name():
-    assert family("other_probe") == family("probe_shuffled_labels") == family("probe@3") == "control"
-    assert family("stack") == "learned"
-    assert family("probe_logprobs") == "learned"
-    assert family("p_true:2") == "asked"
-    assert family("p_true_trained") == "learned"
-    assert family("option_probability") == family("option_probability_calibrated") == "free"
-    assert family("logprob_summary") == "other"
-    assert family("my model") == "other"
-    assert in_order(["shuffled", "logprob_sum", "mine", "reader", "stack"]) == [
-        "stack", "reader", "mine", "logprob_sum", "shuffled",
-    ]  # fmt: skip

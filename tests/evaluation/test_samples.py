@@ -125,12 +125,12 @@ def test_a_question_drawn_twice_brings_its_pairs_twice():
     samples = Samples.of(rows)
     pairs = samples.pairs("own")
     bootstrap = Bootstrap(range(30), resamples=8)
-    averaged, pooled = pairs.sampled(bootstrap)
-    weights = np.concatenate(list(bootstrap.weights(pairs.rows)))
-    shares = pairs.concordant / pairs.pairs
+    averaged, pooled = pairs.sampled(bootstrap, "auroc").values()
+    weights = np.concatenate(list(bootstrap.weights(pairs.groups)))
+    concordant = pairs.auroc * pairs.pairs
     for draw, w in enumerate(weights, 1):
-        assert averaged[draw] == pytest.approx(np.repeat(shares, w).mean())
-        expected = np.repeat(pairs.concordant, w).sum() / np.repeat(pairs.pairs, w).sum()
+        assert averaged[draw] == pytest.approx(np.repeat(pairs.auroc, w).mean())
+        expected = np.repeat(concordant, w).sum() / np.repeat(pairs.pairs, w).sum()
         assert pooled[draw] == pytest.approx(expected)
 
 

@@ -1,11 +1,11 @@
 import json
-import time
 
 import numpy as np
 import pytest
 
 from confide.errors import ConfideError
 from confide.evaluation.signal_quality import Answers, signal_quality
+from confide.metrics import ranking
 from confide.records import Message, Record, Sample
 
 
@@ -186,13 +186,26 @@ def test_without_resamples_there_is_no_verdict():
     assert found["within"]["spearman"]["value"] > 0.3
 
 
-def test_quick_enough_for_twelve_signals_of_ten_thousand_answers():
+def test_the_work_grows_with_the_answers_to_a_question_and_not_with_questions(monkeypatch):
     rng = np.random.default_rng(0)
-    rows = []
-    for i in range(1250):
-        said = [{f"signal {k}": float(rng.random()) for k in range(12)} for _ in range(8)]
-        rolled = [Sample(answer="", correct=bool(rng.random() < 0.5), confidence=c) for c in said]
-        rows.append(Record(id=str(i), samples=rolled))
-    start = time.process_time()
-    signal_quality(rows)
-    assert time.process_time() - start < 15
+    calls = []
+
+    def sums(*args):
+        calls.append(args)
+        return summed(*args)
+
+    summed = ranking._sums
+    monkeypatch.setattr(ranking, "_sums", sums)
+
+    def work(questions, answers):
+        rows = []
+        for i in range(questions):
+            said = [{f"signal {k}": float(rng.random()) for k in range(12)} for _ in range(answers)]
+            rolled = [Sample(answer="", correct=k % 2 == 0, confidence=c) for k, c in enumerate(said)]
+            rows.append(Record(id=str(i), samples=rolled))
+        calls.clear()
+        assert len(signal_quality(rows, resamples=10)["signals"]) == 12
+        return len(calls)
+
+    assert work(20, 8) == work(1250, 8)
+    assert work(20, 8) < 12 * 4 * 8

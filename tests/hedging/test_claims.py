@@ -6,7 +6,7 @@ from confide.errors import ConfideError
 from confide.hedging import load_language
 from confide.hedging.claims import Claim, check, same_answer
 from confide.records import Record
-from confide.tasks.geography import geography
+from confide.tasks import geography
 from confide.tasks.questions import Question, question_of
 
 EN = load_language("en")
@@ -19,6 +19,12 @@ def record(**more) -> Record:
 
 def claim(text: str, confidence: float = 0.9, *, question: Question | None = None, task: str = "", asked: str = ""):
     return Claim(text=text, confidence=confidence, key="1", task=task, asked=asked, question=question)
+
+
+def fault(claimed: Claim, text: str) -> str | None:
+    """What is wrong with a free rewrite; None: nothing."""
+    found = check(claimed, text, None, EN, "plain")
+    return found if isinstance(found, str) else None
 
 
 SHORT = question_of(record(reference=["Japan"]))
@@ -45,7 +51,7 @@ PLACE = question_of(record(reference=["Japan"], domain="city_country", asked="Ky
     ],
 )
 def test_names_are_told_from_sentences(text, brief):
-    assert claim(text).brief(EN) is brief
+    assert claim(text).is_brief(EN) is brief
 
 
 def test_a_record_tells_its_question():
@@ -117,15 +123,18 @@ def test_without_the_gazetteer_places_are_graded_by_their_accepted_names(monkeyp
     ],
 )
 def test_a_free_rewrite_keeps_the_answer_and_says_how_likely_it_is(answer, text, wrong):
-    assert check(claim(answer, asked="Where is Kyoto?"), text, None, EN, "plain").wrong == wrong
+    assert fault(claim(answer, asked="Where is Kyoto?"), text) == wrong
 
 
 def test_what_a_rewrite_says_is_told():
-    checked = check(claim("Japan", 0.5), "It is highly likely Japan.", None, EN, "plain")
-    assert (checked.wrong, checked.phrase, checked.value) == ("wording", "highly likely", 0.9)
+    text = "It is highly likely Japan."
+    hedge = check(claim("Japan", 0.9), text, None, EN, "plain")
+    assert not isinstance(hedge, str)
+    assert (hedge.phrase, hedge.value) == ("highly likely", 0.9)
+    assert fault(claim("Japan", 0.5), text) == "wording"
 
 
 def test_numbers_of_the_question_may_be_repeated():
     text = "It is highly likely that in 1868 it was Japan."
-    assert check(claim("Japan", asked="Where was Kyoto in 1868?"), text, None, EN, "plain").wrong is None
-    assert check(claim("Japan", asked="Where was Kyoto?"), text, None, EN, "plain").wrong == "content"
+    assert fault(claim("Japan", asked="Where was Kyoto in 1868?"), text) is None
+    assert fault(claim("Japan", asked="Where was Kyoto?"), text) == "content"

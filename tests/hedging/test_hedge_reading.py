@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confide.hedging import find_hedges, load_language, read_hedge
-from confide.hedging.hedge_reading import opposites
+from confide.hedging.hedge_reading import count_negations
 
 EN = load_language("en")
 
@@ -74,8 +74,8 @@ def test_every_sentence_of_a_style_reads_as_its_phrase(style):
         ]
         for sentence in sentences:
             found = find_hedges(sentence, style=style)
-            assert [(f.phrase, f.value) for f in found] == [(hedge.phrase, hedge.rating.value)], sentence
-            assert opposites(sentence[: found[0].start] + sentence[found[0].end :], EN) == 0
+            assert [(f.phrase, f.value) for f in found] == [(hedge.phrase, hedge.value)], sentence
+            assert count_negations(sentence[: found[0].start] + sentence[found[0].end :], EN) == 0
 
 
 def test_a_style_with_its_own_scale_is_read_by_it():
@@ -90,6 +90,6 @@ def test_any_text_gives_a_likelihood_or_none(text, style):
     assert value is None or 0 <= value <= 1
 
 
-def test_opposites_are_counted():
-    assert opposites("It isn't Paris, nor is it not Lyon; nobody knows. No!", EN) == 4
-    assert opposites("Norway, Nottingham, knot", EN) == 0
+def test_count_negations_are_counted():
+    assert count_negations("It isn't Paris, nor is it not Lyon; nobody knows. No!", EN) == 4
+    assert count_negations("Norway, Nottingham, knot", EN) == 0

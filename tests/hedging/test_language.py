@@ -14,7 +14,7 @@ from confide.hedging.language import TOLERANCE, Language, languages, load_langua
 
 EN = load_language("en")
 RATINGS = [(phrase, rating) for phrase, rating in EN.phrases.items()] + [
-    (hedge.phrase, hedge.rating) for style in EN.styles.values() for hedge in style.hedges
+    (hedge.phrase, hedge) for style in EN.styles.values() for hedge in style.hedges
 ]
 
 
@@ -37,12 +37,12 @@ def test_every_number_is_what_its_source_says_it_is(phrase, rating):
 def test_every_confidence_has_words_in_every_style(confidence, style):
     near = EN.style(style).near(confidence)
     assert near
-    assert all(abs(hedge.rating.value - confidence) <= TOLERANCE + 1e-9 for hedge in near)
+    assert all(abs(hedge.value - confidence) <= TOLERANCE + 1e-9 for hedge in near)
 
 
 def test_words_grow_surer_with_the_confidence():
     for style in EN.styles.values():
-        nearest = [min(h.rating.value for h in style.near(c / 1000)) for c in range(1001)]
+        nearest = [min(h.value for h in style.near(c / 1000)) for c in range(1001)]
         assert nearest == sorted(nearest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,27 @@ import numpy as np
 import pytest
 
 import confide
-from confide.engines.options import choose
 from confide.errors import ConfideError
-from confide.methods.catalogue import FLOORS, POSITIONED, READ, SOURCES, STATED, TEXT, available
-from confide.methods.exchanged_answers import sampled_answers, swapped
+from confide.methods import catalogue
+from confide.methods.catalogue import all_sources
+from confide.methods.floors import Floors
 from confide.methods.free import FREE, OPTION
-from confide.methods.scoring import Options, score
-from confide.methods.stack.states import measured_options
+from confide.methods.frozen.frozen_model import StackMethod
+from confide.methods.method import Column, Method, Scope
+from confide.methods.rlmf.stated_model import StatedMethod
+from confide.methods.scoring import score
+from confide.methods.text_prior import TextPriors
 from confide.metrics import auroc
 from confide.records import Record, read_records, write_records
-from scored_model import ANSWERS, engine, records, trained
+from scored_model import engine, records, trained
+
+SOURCES, STATED, FLOORS, TEXT = set(all_sources()), StatedMethod.sources, Floors.sources, TextPriors.sources
+POSITIONED = [source for source in StackMethod.sources if "@" in source]
+READ = (*StackMethod.sources, "reader", "reader_random", "p_true_trained")
+
+
+def available(rows: list[Record], model: Any, *, verifier: Any = None) -> list[str]:
+    return catalogue.available(Scope(rows, model, verifier))
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +46,9 @@ def everything(world: Any) -> Any:
     """All sources with every extra, and what there was to score."""
     model, rows = world
     verifier = engine()
-    wanted = available(rows, model, verifier=True)
-    options = Options(verifier=verifier, samples=True, controls=True, calibrated=True)
-    return wanted, score(rows, wanted, model=model, options=options), rows
+    wanted = available(rows, model, verifier=verifier)
+    scored = score(rows, wanted, model=model, verifier=verifier, samples=True, controls=True, calibrated=True)
+    return wanted, scored, rows
 
 
 def column(rows: list[Record], name: str, split: str = "test") -> np.ndarray[Any, Any]:
@@ -49,7 +61,7 @@ def right(rows: list[Record], split: str = "test") -> np.ndarray[Any, Any]:
 
 def test_all_sources_can_be_had_and_cost_something(everything: Any) -> None:
     wanted, scored, rows = everything
-    assert set(wanted) == set(SOURCES) - {"self_ref", *STATED}  # those take models trained to state a confidence
+    assert set(wanted) == SOURCES - {"self_ref", *STATED}  # those take models trained to state a confidence
     assert rows[0].confidence == {}  # scoring works on copies
     for record in scored:
         for name in wanted:
@@ -123,8 +135,7 @@ def test_one_source_alone_is_the_same_as_in_company(everything: Any, world: Any)
     model, rows = world
     _, scored, _ = everything
     for name in ("stack", "p_true_trained", "p_true", "verifier", "semantic_entropy"):
-        options = Options(verifier=engine() if name == "verifier" else None)
-        alone = score(rows, [name], model=model, options=options)
+        alone = score(rows, [name], model=model, verifier=engine() if name == "verifier" else None)
         np.testing.assert_allclose(column(alone, name), column(scored, name), atol=1e-4)
     assert not any("lora" in name for name, _ in model.engine.model.named_parameters())
 
@@ -134,12 +145,12 @@ def test_another_models_records_are_refused_or_named(world: Any) -> None:
     foreign = [r.model_copy(update={"model": "big", "answer_ids": [399, 398, 5]}) for r in rows]
     with pytest.raises(ConfideError, match="240 of 240 records were answered by big, not by tiny"):
         score(foreign, ["stack"], model=model)
-    read = score(foreign, ["stack", "logprob_sum", "answer_only"], model=model, options=Options(other_model=True))
+    read = score(foreign, ["stack", "logprob_sum", "answer_only"], model=model, other_model=True)
     assert {"other_stack", "other_logprob_sum", "logprob_sum", "answer_only"} == set(read[0].confidence)
     # Ids that mean something else here are encoded anew from the text: the same answers read the same.
     own = [r.model_copy(update={"logprobs": [], "entropies": [], "end_logprob": None}) for r in rows]
     plain = score(own, ["reader"], model=model)
-    other = score(foreign, ["reader"], model=model, options=Options(other_model=True))
+    other = score(foreign, ["reader"], model=model, other_model=True)
     np.testing.assert_allclose(column(plain, "reader"), column(other, "other_reader"), atol=1e-4)
 
 
@@ -171,48 +182,12 @@ def test_what_cannot_be_had_is_named(world: Any) -> None:
             score(rows, [name])
     with pytest.raises(ConfideError, match="right and 0 wrong"):
         score([r.model_copy(update={"correct": True}) for r in rows], ["p_true"], model=model)
-    for how in (Options(samples=True), Options(controls=True), Options(other_model=True)):
+    for how in ({"samples": True}, {"controls": True}, {"other_model": True}):
         with pytest.raises(ConfideError, match="--other-model read answers with a model: name it with --model"):
-            score(rows, ["logprob_sum"], options=how)
+            score(rows, ["logprob_sum"], **how)
     few = [r for r in rows if r.split != "validation"] + [r for r in rows if r.split == "validation"][:9]
     with pytest.raises(ConfideError, match="--calibrated needs 20 graded validation rows, there are 9"):
-        score(few, ["logprob_sum"], options=Options(calibrated=True))
-
-
-def test_questions_are_exchanged_within_a_domain_for_another_reference() -> None:
-    rows = records(40)
-    for record, other in zip(rows, swapped(rows, seed=1), strict=True):
-        assert other is not None
-        source = next(r for r in rows if r.messages == other.messages and r.domain == record.domain)
-        assert source.reference != record.reference
-        assert other.answer == record.answer
-        assert other.logprobs == []
-    assert [o.messages for o in swapped(rows, 1) if o] == [o.messages for o in swapped(rows, 1) if o]
-    alike = [r.model_copy(update={"reference": ["x"]}) for r in rows[:5]]
-    assert swapped(alike) == [None] * 5
-
-
-def test_a_chosen_answer_keeps_its_options_and_they_are_scored_under_the_other_question() -> None:
-    rows = records(40, options=True)
-    written = [r.model_copy(update={"option_logprobs": None}) for r in rows]
-    assert all(o is not None and o.option_logprobs is None for o in swapped(written))
-    exchanged = [o for o in swapped(rows) if o is not None]
-    assert all(o.option_logprobs == [] and o.choices == list(ANSWERS) for o in exchanged)
-    tiny = engine()
-    found = measured_options(tiny, [*exchanged[:5], written[0]])
-    assert found[-1] is written[0]
-    for record, other in zip(found[:5], exchanged, strict=False):
-        choice = choose(tiny, [tiny.encode(other.messages)], [ANSWERS])[0]
-        assert record.option_logprobs == pytest.approx(choice.option_logprobs, abs=1e-4)
-
-
-def test_equal_samples_are_read_once_and_own_answers_never() -> None:
-    row = records(1, samples=8)[0]  # each of four answers twice
-    found = sampled_answers([row])
-    assert len(found.records) == 3
-    assert len(found.places) == 8
-    assert sum(place is None for place in found.places.values()) == 2
-    assert {r.answer for r in found.records} | {row.answer} == {"France", "Germany", "Japan", "Chile"}
+        score(few, ["logprob_sum"], calibrated=True)
 
 
 def test_scored_records_survive_their_file(everything: Any, tmp_path: Path) -> None:
@@ -227,3 +202,30 @@ def test_a_read_source_is_none_without_its_part_of_the_checkpoint(tmp_path: Path
     assert set(available(rows, plain)) & set(READ) == {"stack", "probe", "probe_logprobs", "reader"}
     with pytest.raises(ConfideError, match="p_true_trained cannot be had"):
         score(rows, ["p_true_trained"], model=plain)
+
+
+class Toy(Method):
+    """A source in one class: an answer is as likely as its first letter comes late."""
+
+    name = "toy"
+    sources = ("toy",)
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        return self.sources if all(record.answer for record in scope.records) else ()
+
+    def read(self, records: Sequence[Record]) -> dict[str, Column]:
+        return {"toy": Column(np.array([(ord(record.answer[0]) - ord("A")) / 25 for record in records]))}
+
+
+def test_a_source_is_added_by_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfideError, match="no source 'toy'"):
+        score(records(20), ["toy"])
+    monkeypatch.setattr(catalogue, "METHODS", (Toy(), *catalogue.METHODS))  # the one line
+    rows = records(20)
+    assert available(rows, None)[0] == "toy"
+    scored = score(rows, ["toy", "shuffled"])
+    assert [r.confidence["toy"] for r in scored if r.split != "train"][:2] == [
+        (ord(r.answer[0]) - ord("A")) / 25 for r in rows if r.split != "train"
+    ][:2]
+    assert all(r.confidence["toy"] is None for r in scored if r.split == "train")
+    assert available([rows[0].model_copy(update={"answer": ""})], None)[0] != "toy"

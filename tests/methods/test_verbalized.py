@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confide.methods.verbalized import PROMPTS, choose, parse, said_confidence
+from confide.methods.verbalized import PROMPTS, ask_confidence, choose_prompt, parse
 from scored_model import engine, records
 
 
@@ -71,13 +71,13 @@ def test_the_prompt_that_ranks_validation_best_is_chosen() -> None:
     good = np.where(right, 0.8, 0.3)
     rare = np.where(np.arange(20) < 2, [0.9] * 20, np.nan)  # right where it speaks, but silent elsewhere
     said = np.column_stack([rare, 1 - good, good])
-    assert choose(said, right) == 2
-    assert choose(np.full((20, 3), np.nan), right) == 0
+    assert choose_prompt(said, right) == 2
+    assert choose_prompt(np.full((20, 3), np.nan), right) == 0
 
 
 def test_a_model_is_asked_with_every_prompt_and_the_tokens_count() -> None:
-    said, tokens, seconds = said_confidence(engine(), records(5), [0, 2])
+    said, cost = ask_confidence(engine(), records(5), [0, 2])
     assert said.shape == (5, len(PROMPTS))
     assert np.isnan(said[:, 1]).all()
-    assert tokens > 10
-    assert seconds > 0
+    assert cost.tokens > 10
+    assert cost.seconds > 0

@@ -3,11 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import spearmanr
+from scipy.stats import kendalltau, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from confide.errors import ConfideError
 from confide.metrics import auroc, spearman, within_auroc
+from confide.metrics.bootstrap import Bootstrap
+from confide.metrics.ranking import GroupCorrelations
 
 N = 40
 grades = arrays(np.bool_, N).filter(lambda y: 0 < y.sum() < N)
@@ -101,3 +103,53 @@ def test_bad_input(confidence, correct, weights, message):
 def test_resampled_checks_the_shape_of_the_weights():
     with pytest.raises(ConfideError, match="weights of shape"):
         auroc.resampled([0.1, 0.2], [1, 0], np.ones((3, 5)))
+
+
+levels = arrays(np.float64, N, elements=st.integers(0, 4).map(float))
+groups = arrays(np.int64, N, elements=st.integers(0, 8))
+
+
+@given(levels, levels, groups)
+def test_every_group_is_as_scipy_has_it(x, y, g):
+    found = GroupCorrelations.of(x, y, g)
+    mixed = [code for code in np.unique(g) if np.ptp(y[g == code]) > 0]
+    assert found.groups.tolist() == mixed
+    for place, code in enumerate(mixed):
+        inside = g == code
+        flat = np.ptp(x[inside]) == 0
+        rho = 0 if flat else spearmanr(x[inside], y[inside]).statistic
+        tau = 0 if flat else kendalltau(x[inside], y[inside]).statistic
+        assert found.spearman[place] == pytest.approx(rho, abs=1e-9)
+        assert found.kendall[place] == pytest.approx(tau, abs=1e-9)
+        assert found.sizes[place] == inside.sum()
+        ordered = np.sign(np.subtract.outer(x[inside], x[inside]) * np.subtract.outer(y[inside], y[inside]))
+        differ = np.subtract.outer(y[inside], y[inside]) != 0
+        assert found.auroc[place] == pytest.approx((ordered[differ].mean() + 1) / 2)
+        assert found.pairs[place] == sum(a != b for i, a in enumerate(y[inside]) for b in y[inside][:i])
+
+
+@given(levels, levels, groups)
+def test_what_is_the_same_for_a_whole_group_does_not_count(x, y, g):
+    found, shifted = GroupCorrelations.of(x, y, g), GroupCorrelations.of(x + 100 * g, y, g)
+    assert shifted.spearman == pytest.approx(found.spearman, abs=1e-9)
+    assert shifted.kendall == pytest.approx(found.kendall, abs=1e-9)
+    turned = GroupCorrelations.of(-x, y, g)
+    assert turned.spearman == pytest.approx(-found.spearman, abs=1e-9)
+
+
+def test_means_over_groups_and_by_pairs():
+    # Group 0: three pairs, all in order. Group 1: one pair, the wrong way round. Group 2: no different targets.
+    x, y, g = [1, 2, 3, 2, 1, 5, 6], [0, 1, 2, 0, 1, 1, 1], [0, 0, 0, 1, 1, 2, 2]
+    found = GroupCorrelations.of(*(np.array(v, dtype=float) for v in (x, y)), np.array(g))
+    sampled = found.sampled(Bootstrap(range(3), resamples=50), "spearman", "kendall")
+    assert found.pairs.tolist() == [3, 1]
+    assert sampled["spearman"][0] == sampled["kendall"][0] == pytest.approx(0)
+    assert sampled["spearman_by_pairs"][0] == sampled["kendall_by_pairs"][0] == pytest.approx((3 - 1) / 4)
+    assert np.nanmin(sampled["spearman"]) == pytest.approx(-1)
+    assert np.nanmax(sampled["spearman"]) == pytest.approx(1)
+
+
+def test_without_a_mixed_group():
+    found = GroupCorrelations.of(np.arange(4.0), np.ones(4), np.array([0, 0, 1, 1]))
+    sampled = found.sampled(Bootstrap(range(2), resamples=5), "spearman", "kendall")
+    assert all(np.isnan(x).all() for x in sampled.values())

@@ -5,39 +5,41 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from confide.errors import ConfideError
-from confide.metrics import apgr, cpt, parity_share, routing_curve
+from confide.metrics import apgr, cpt, parity_share
+from confide.metrics.metric import Weighted
 from confide.metrics.routing import Escalated, aiq
+
+
+def escalated(x, y, expert=None):
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    return Escalated.of(Weighted(x, y, np.ones((1, len(x)))), np.ones(len(x)) if expert is None else expert)
 
 
 def test_by_hand():
     # Least confident first: wrong, right, wrong, right; a perfect expert mends the wrong ones.
-    curve = routing_curve([0.1, 0.4, 0.6, 0.9], [0, 1, 0, 1], points=5)
-    assert curve.share.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    assert curve.accuracy == pytest.approx([0.5, 0.75, 0.75, 1, 1])
-    assert curve.area == pytest.approx((0.625 + 0.75 + 0.875 + 1) / 4)
+    curve = escalated([0.1, 0.4, 0.6, 0.9], [0, 1, 0, 1])
+    assert curve.share[0].tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert curve.accuracy(5)[0] == pytest.approx([0.5, 0.75, 0.75, 1, 1])
+    assert curve.accuracy(3)[0].tolist() == [0.5, 0.75, 1]
+    assert curve.area() == pytest.approx((0.625 + 0.75 + 0.875 + 1) / 4)
 
 
 def test_expert_can_do_harm():
-    curve = routing_curve([0.1, 0.9], [1, 1], [0, 1], points=3)
-    assert curve.accuracy == pytest.approx([1, 0.5, 0.5])
+    curve = escalated([0.1, 0.9], [1, 1], [0, 1])
+    assert curve.accuracy(3)[0] == pytest.approx([1, 0.5, 0.5])
 
 
 def test_ties_are_escalated_at_random():
-    curve = routing_curve([0.5] * 10, [1, 0] * 5, points=11)
-    assert curve.accuracy == pytest.approx(np.linspace(0.5, 1, 11))
-    assert curve.area == pytest.approx(0.75)
+    curve = escalated([0.5] * 10, [1, 0] * 5)
+    assert curve.accuracy(11)[0] == pytest.approx(np.linspace(0.5, 1, 11))
+    assert curve.area() == pytest.approx(0.75)
 
 
 @given(arrays(np.int8, 25), arrays(np.bool_, 25), arrays(np.bool_, 25))
 def test_ends_are_the_model_and_the_expert(x, y, expert):
-    curve = routing_curve(x, y, expert)
-    assert curve.accuracy[0] == pytest.approx(y.mean())
-    assert curve.accuracy[-1] == pytest.approx(expert.mean())
-
-
-def test_lengths_must_agree():
-    with pytest.raises(ConfideError, match="2 confidences, 1 outcomes"):
-        routing_curve([0.1, 0.2], [1])
+    curve = escalated(x, y, expert)
+    assert curve.accuracy()[0][0] == curve.own == pytest.approx(y.mean())
+    assert curve.accuracy()[0][-1] == curve.expert == pytest.approx(expert.mean())
 
 
 N = 24
@@ -136,9 +138,8 @@ def test_quality_over_cost_is_the_area_under_the_hull(accuracy, overhead):
 
 
 def test_a_dearer_confidence_is_worth_less():
-    curve = Escalated.of(
-        *np.random.default_rng(0).random((1, 50)), *np.eye(2)[[0, 1]].repeat(25, axis=1), np.ones((1, 50))
-    )
+    own, expert = np.eye(2).repeat(25, axis=1)
+    curve = Escalated.of(Weighted(np.random.default_rng(0).random(50), own, np.ones((1, 50))), expert)
     values = [aiq(curve.accuracy(), overhead=h, expert_cost=10, limit=14)[0] for h in (0, 1, 3)]
     assert values[0] > values[1] > values[2]
 

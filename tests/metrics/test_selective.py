@@ -4,19 +4,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from confide.metrics import (
-    aurc,
-    coverage_at_risk,
-    excess_aurc,
-    prr,
-    risk_at_coverage,
-    risk_coverage,
-)
+from confide.metrics import aurc, coverage_at_risk, excess_aurc, prr, risk_at_coverage
+from confide.metrics.metric import Weighted
+from confide.metrics.selective import Answered
 
 N = 30
 grades = arrays(np.bool_, N)
 coarse = arrays(np.int64, N, elements=st.integers(0, 9)).map(lambda x: x / 9)
 counts = arrays(np.int64, N, elements=st.integers(0, 3)).filter(lambda w: w.sum() > 0)
+
+
+def risk_coverage(x, y):
+    """Share answered and share of wrong among it, at every threshold."""
+    curve = Answered.of(Weighted(np.asarray(x, float), np.asarray(y, float), np.ones((1, len(x)))))
+    return curve.kept[0] / len(x), curve.wrong[0] / curve.kept[0]
+
+
 METRICS = [aurc, excess_aurc, coverage_at_risk, risk_at_coverage]
 
 
@@ -29,17 +32,16 @@ def test_by_hand():
     assert coverage_at_risk(x, y, risk=0.1) == 0.25
     assert coverage_at_risk(x, y, risk=1 / 3) == 0.75
     assert risk_at_coverage(x, y, coverage=0.75) == pytest.approx(1 / 3)
-    curve = risk_coverage(x, y)
-    assert curve.coverage.tolist() == [0.25, 0.5, 0.75, 1]
-    assert curve.risk == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
-    assert curve.threshold.tolist() == x
+    coverage, risk = risk_coverage(x, y)
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
+    assert risk == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
 
 
 def test_ties_are_answered_together():
     x, y = [0.9, 0.9, 0.2], [1, 0, 0]
-    curve = risk_coverage(x, y)
-    assert curve.coverage == pytest.approx([2 / 3, 1])
-    assert curve.risk == pytest.approx([1 / 2, 2 / 3])
+    coverage, risk = risk_coverage(x, y)
+    assert coverage == pytest.approx([2 / 3, 1])
+    assert risk == pytest.approx([1 / 2, 2 / 3])
     assert coverage_at_risk(x, y, risk=0.1) == 0  # no threshold answers the right one alone
     assert coverage_at_risk(x, y, risk=0.5) == pytest.approx(2 / 3)
 
@@ -75,8 +77,8 @@ def test_oracle_has_no_excess_and_nobody_beats_it(x, y):
 
 @given(coarse, grades)
 def test_coverage_at_risk_is_the_widest_allowed_threshold(x, y):
-    curve = risk_coverage(x, y)
-    allowed = curve.coverage[curve.risk <= 0.3 + 1e-12]
+    coverage, risk = risk_coverage(x, y)
+    allowed = coverage[risk <= 0.3 + 1e-12]
     assert coverage_at_risk(x, y, risk=0.3) == pytest.approx(allowed.max() if len(allowed) else 0)
 
 

@@ -10,18 +10,29 @@ from pydantic import TypeAdapter
 from scipy.special import expit
 
 from confide.errors import ConfideError
-from confide.policies.calibrator_states import CalibratorState, PlattState
 from confide.policies.calibrators import (
-    CALIBRATORS,
     MIN_ROWS,
     BetaCalibrator,
+    Calibrator,
     IsotonicCalibrator,
     PlattCalibrator,
     TemperatureCalibrator,
-    calibrator_from,
     cross_validated_log_loss,
     fit_calibrator,
 )
+
+CALIBRATORS = {
+    "temperature": TemperatureCalibrator,
+    "platt": PlattCalibrator,
+    "beta": BetaCalibrator,
+    "isotonic": IsotonicCalibrator,
+}
+
+
+def platt(confidence, correct) -> PlattCalibrator:
+    fitted = fit_calibrator(confidence, correct, "platt")
+    assert isinstance(fitted, PlattCalibrator)
+    return fitted
 
 
 def test_two_values_get_their_smoothed_frequencies():
@@ -29,8 +40,8 @@ def test_two_values_get_their_smoothed_frequencies():
     # targets are 21/22 and 1/22; the group at −1 has 5 right of 20, the group at +2 has 15.
     confidence = [-1.0] * 20 + [2.0] * 20
     correct = [True] * 5 + [False] * 15 + [True] * 15 + [False] * 5
-    calibrator = PlattCalibrator().fit(confidence, correct)
-    assert calibrator.transform_ == "identity"
+    calibrator = platt(confidence, correct)
+    assert calibrator.parameters.transform == "identity"
     assert calibrator.predict([-1.0, 2.0]) == pytest.approx([(5 * 21 + 15) / 440, (15 * 21 + 5) / 440], abs=1e-6)
 
 
@@ -39,10 +50,10 @@ def test_recovers_a_known_curve_from_many_rows():
     confidence = rng.uniform(0.01, 0.99, 40_000)
     z = np.log(confidence / (1 - confidence))
     correct = rng.random(40_000) < expit(0.5 * z - 1.0)
-    calibrator = PlattCalibrator().fit(confidence, correct)
-    assert calibrator.transform_ == "logit"
-    assert calibrator.slope_ == pytest.approx(0.5, abs=0.03)
-    assert calibrator.intercept_ == pytest.approx(-1.0, abs=0.04)
+    calibrator = platt(confidence, correct)
+    assert calibrator.parameters.transform == "logit"
+    assert calibrator.parameters.slope == pytest.approx(0.5, abs=0.03)
+    assert calibrator.parameters.intercept == pytest.approx(-1.0, abs=0.04)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
@@ -50,12 +61,12 @@ def test_scale_of_the_source_does_not_matter(scale):
     rng = np.random.default_rng(1)
     raw = rng.normal(size=300) - 5
     correct = rng.random(300) < expit(raw + 5)
-    reference = PlattCalibrator().fit(raw, correct).predict(raw)
-    assert PlattCalibrator().fit(raw * scale, correct).predict(raw * scale) == pytest.approx(reference, abs=1e-4)
+    reference = platt(raw, correct).predict(raw)
+    assert platt(raw * scale, correct).predict(raw * scale) == pytest.approx(reference, abs=1e-4)
 
 
 def test_certainty_and_separable_rows_stay_finite():
-    calibrator = PlattCalibrator().fit([0.0] * 20 + [1.0] * 20, [False] * 20 + [True] * 20)
+    calibrator = platt([0.0] * 20 + [1.0] * 20, [False] * 20 + [True] * 20)
     low, high = calibrator.predict([0.0, 1.0])
     assert low == pytest.approx(1 / 22, abs=1e-6)
     assert high == pytest.approx(21 / 22, abs=1e-6)
@@ -64,8 +75,8 @@ def test_certainty_and_separable_rows_stay_finite():
 @pytest.mark.parametrize("confidence", [[0.5] * 40, [0.1] * 20 + [0.9] * 20])
 def test_constant_or_reversed_confidence_gives_the_base_rate(confidence):
     correct = [True] * 20 + [False] * 20
-    calibrator = PlattCalibrator().fit(confidence, correct)
-    assert calibrator.slope_ == 0
+    calibrator = platt(confidence, correct)
+    assert calibrator.parameters.slope == 0
     assert calibrator.predict([0.0, 0.3, 1.0]) == pytest.approx([0.5] * 3)
 
 
@@ -78,18 +89,18 @@ def test_constant_or_reversed_confidence_gives_the_base_rate(confidence):
 )
 def test_is_monotone_and_a_probability(kind, rows):
     confidence, correct = zip(*rows, strict=True)
-    calibrator = CALIBRATORS[kind]().fit(confidence, correct)
+    calibrator = fit_calibrator(confidence, correct, kind)
     out = calibrator.predict(np.sort(confidence))
     assert np.all((out >= 0) & (out <= 1))
     assert np.all(np.diff(out) >= 0)
 
 
 def test_state_survives_json():
-    calibrator = PlattCalibrator().fit(np.linspace(0, 1, 40), [False, True] * 10 + [True] * 20)
-    data = json.loads(json.dumps(calibrator.to_json()))
+    calibrator = platt(np.linspace(0, 1, 40), [False, True] * 10 + [True] * 20)
+    data = json.loads(json.dumps(calibrator.model_dump(mode="json")))
     assert data["kind"] == "platt"
     assert set(data["parameters"]) == {"transform", "slope", "intercept"}
-    again = PlattCalibrator.from_state(PlattState.model_validate(data))
+    again = PlattCalibrator.model_validate(data)
     assert again.predict([0.1, 0.7]).tolist() == calibrator.predict([0.1, 0.7]).tolist()
 
 
@@ -106,7 +117,7 @@ def test_state_survives_json():
 @pytest.mark.parametrize("kind", CALIBRATORS)
 def test_bad_input_is_named(kind, confidence, correct, says):
     with pytest.raises(ConfideError, match=says):
-        CALIBRATORS[kind]().fit(confidence, correct)
+        fit_calibrator(confidence, correct, kind)
 
 
 # The other families
@@ -125,8 +136,8 @@ def log_odds(c):
 
 def test_temperature_finds_the_factor_and_agrees_with_scikit_learn():
     c, y = curved(40_000, lambda c: expit(log_odds(c) / 2.5))
-    calibrator = TemperatureCalibrator().fit(c, y)
-    assert calibrator.temperature_ == pytest.approx(2.5, rel=0.05)
+    calibrator = fit_calibrator(c, y, "temperature")
+    assert calibrator.parameters.temperature == pytest.approx(2.5, rel=0.05)
     calibration = pytest.importorskip("sklearn.calibration")
     if not hasattr(calibration, "_TemperatureScaling"):
         pytest.skip("this scikit-learn has no temperature scaling")
@@ -138,24 +149,26 @@ def test_temperature_finds_the_factor_and_agrees_with_scikit_learn():
 
 def test_beta_recovers_its_own_curve_and_leaves_calibrated_rows_alone():
     c, y = curved(60_000, lambda c: expit(2.0 * np.log(c) - 0.5 * np.log(1 - c) + 0.3))
-    calibrator = BetaCalibrator().fit(c, y)
-    assert (calibrator.a_, calibrator.b_, calibrator.intercept_) == pytest.approx((2.0, 0.5, 0.3), abs=0.12)
-    same = BetaCalibrator().fit(*curved(60_000, lambda c: c))
+    calibrator = fit_calibrator(c, y, "beta")
+    assert isinstance(calibrator, BetaCalibrator)
+    p = calibrator.parameters
+    assert (p.a, p.b, p.intercept) == pytest.approx((2.0, 0.5, 0.3), abs=0.12)
+    same = fit_calibrator(*curved(60_000, lambda c: c), "beta")
     assert same.predict([0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.02)
 
 
 def test_beta_bends_one_way_only_and_refuses_other_scales():
     c, y = curved(2000, lambda c: 0.9 - 0.8 * c)  # points the wrong way: both coefficients stay at 0
-    assert np.ptp(BetaCalibrator().fit(c, y).predict([0.0, 0.5, 1.0])) == pytest.approx(0, abs=1e-6)
+    assert np.ptp(fit_calibrator(c, y, "beta").predict([0.0, 0.5, 1.0])) == pytest.approx(0, abs=1e-6)
     with pytest.raises(ConfideError, match=r"needs confidences in \[0, 1\], got -3 to 0.5"):
-        BetaCalibrator().fit([-3.0, 0.5] * 20, [True, False] * 20)
+        fit_calibrator([-3.0, 0.5] * 20, [True, False] * 20, "beta")
 
 
 def test_isotonic_pools_neighbours_that_are_out_of_order():
     # Four scores of ten rows: 1, 5, 3 and 9 right. The middle ones pool to 8 of 20; targets are Platt's.
     confidence = np.repeat([0.1, 0.4, 0.6, 0.9], 10)
     correct = np.concatenate([np.arange(10) < right for right in (1, 5, 3, 9)])
-    calibrator = IsotonicCalibrator().fit(confidence, correct)
+    calibrator = fit_calibrator(confidence, correct, "isotonic")
     high, low = 19 / 20, 1 / 24
     expected = [share * high + (1 - share) * low for share in (0.1, 0.4, 0.4, 0.9)]
     assert calibrator.predict([0.1, 0.4, 0.6, 0.9]) == pytest.approx(expected)
@@ -166,8 +179,7 @@ def test_isotonic_pools_neighbours_that_are_out_of_order():
 def test_every_state_reloads_exactly(kind):
     c, y = curved(400, lambda c: c**2)
     fitted = fit_calibrator(c, y, kind)
-    text = fitted.state.model_dump_json()
-    again = calibrator_from(TypeAdapter(CalibratorState).validate_json(text))
+    again = TypeAdapter(Calibrator).validate_json(fitted.model_dump_json())
     assert type(again) is CALIBRATORS[kind]
     probe = np.linspace(0, 1, 1001)
     assert again.predict(probe).tolist() == fitted.predict(probe).tolist()

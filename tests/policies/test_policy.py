@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 
@@ -199,3 +200,26 @@ def test_missing_and_unreadable_files_are_named(tmp_path):
     (tmp_path / "latin.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfideError, match="not UTF-8"):
         Policy.load(tmp_path / "latin.json")
+
+
+SAVED = Path(__file__).parent / "saved"
+EXPECTED = json.loads((SAVED / "expected.json").read_text())
+
+
+@pytest.mark.parametrize("name", EXPECTED["policies"])
+def test_saved_policies_load_and_decide_as_when_they_were_made(name):
+    """One file per calibrator and goal, saved before calibrators and their states became one family."""
+    policy, expected = Policy.load(SAVED / f"{name}.json"), EXPECTED["policies"][name]
+    assert policy.to_json() == (SAVED / f"{name}.json").read_text()
+    assert policy.id == expected["id"]
+    assert policy.explain() == expected["explained"]
+    assert [policy.probability(c) for c in EXPECTED["confidence"]] == pytest.approx(expected["probability"], abs=1e-9)
+    for domain, decisions in expected["decisions"].items():
+        assert [policy.decide(c, domain) for c in EXPECTED["confidence"]] == decisions
+
+
+def test_saved_policies_hold_every_calibrator_and_goal():
+    policies = [Policy.load(SAVED / f"{name}.json") for name in EXPECTED["policies"]]
+    assert {policy.calibrator.kind for policy in policies} == {"platt", "temperature", "beta", "isotonic"}
+    assert {policy.guarantee.goal for policy in policies} == {"max_risk", "budget", "match_expert", "cost"}
+    assert any(len(policy.thresholds) > 1 for policy in policies)

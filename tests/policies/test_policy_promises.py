@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from confide.policies.budgets import budget_threshold
-from confide.policies.fitting import MaxRisk, _Met, _Part, _parts, _solve
-from confide.policies.paired import BoundedLoss, match_expert_threshold
-from confide.policies.threshold_bound import BoundedRisk, bounded_risk_threshold
+from confide.policies.calibration_rows import CalibrationRows
+from confide.policies.goals import MaxRisk
+from confide.policies.policy_fitting import _parts, _solve
+from confide.policies.thresholds.escalation_thresholds import budget_threshold
+from confide.policies.thresholds.fallback_testing import BoundedThreshold
 from confide.records import Record
 from shapes import (
     CLUSTERS,
@@ -19,7 +20,6 @@ from shapes import (
     FLAT_LOSS,
     LEVEL,
     LOSS_SHAPES,
-    MARGIN,
     RISK,
     RISK_SHAPES,
     SMALL,
@@ -27,21 +27,13 @@ from shapes import (
     Rows,
     Shape,
     allowed,
+    matched,
     naive_match,
     naive_threshold,
+    ours,
 )
 
 SETS = 2000
-
-
-def ours(rows: Rows) -> float | None:
-    found = bounded_risk_threshold(rows.confidence, rows.correct, RISK, LEVEL, rows.clusters)
-    return found.threshold if isinstance(found, BoundedRisk) else None
-
-
-def matched(rows: Rows) -> float | None:
-    found = match_expert_threshold(rows.confidence, rows.correct, rows.expert, MARGIN, LEVEL)
-    return found.threshold if isinstance(found, BoundedLoss) else None
 
 
 def thresholds(shape: Shape, rule: Callable[[Rows], float | None], n: int, sets: int = SETS) -> list[float]:
@@ -86,7 +78,7 @@ def test_a_budget_is_kept_where_a_quantile_is_not():
     for seed in range(SETS):
         score = np.random.default_rng(seed).random(300)  # the true share below a threshold is the threshold
         found = budget_threshold(score, 0.3, LEVEL)
-        assert found.threshold is not None
+        assert isinstance(found, BoundedThreshold)
         over += found.threshold > 0.3
         quantile_over += np.quantile(score, 0.3) > 0.3
     assert over / SETS <= allowed(SETS)
@@ -99,7 +91,7 @@ def test_every_domain_keeps_the_promise_at_once():
     records = [Record(id=f"{name}{i}", domain=name) for name, size in sizes.items() for i in range(size)]
     every = np.ones(len(records), dtype=bool)
     goal = MaxRisk(RISK, LEVEL)
-    fixed = _parts(_Part(records, np.zeros(len(records)), every, every, every), goal)
+    fixed = _parts(CalibrationRows(records, np.zeros(len(records)), every, every, every), goal)
     assert list(fixed) == ["a", "b", "c"]
     split = 1 - (1 - LEVEL) / len(fixed)
     together = apart = 0
@@ -110,9 +102,11 @@ def test_every_domain_keeps_the_promise_at_once():
             name: replace(part, confidence=rng.random(400), correct=rng.random(400) >= 0.102)
             for name, part in fixed.items()
         }
-        together += any(isinstance(_solve(goal, part, split, False, seed), _Met) for part in parts.values())
+        together += any(isinstance(_solve(goal, part, split, False, seed), BoundedThreshold) for part in parts.values())
         if seed % 2:
-            apart += any(isinstance(_solve(goal, part, LEVEL, False, seed), _Met) for part in parts.values())
+            apart += any(
+                isinstance(_solve(goal, part, LEVEL, False, seed), BoundedThreshold) for part in parts.values()
+            )
     assert together / SETS <= allowed(SETS)
     assert apart / (SETS // 2) > 0.08 > allowed(SETS // 2)
 

@@ -1,25 +1,15 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from scipy.stats import binom
 
 from confide.errors import ConfideError
 from confide.policies import Guarantee, Policy, Rule, validate_policy
-from confide.policies.calibrator_states import PlattParameters, PlattState
-from confide.policies.labelled import (
-    data_sha256,
-    fingerprint,
-    in_split,
-    labelled_rows,
-    models_of,
-    pick_source,
-    seen_again,
-    sketch,
-)
+from confide.policies.calibration_rows import sketch
+from confide.policies.calibrators import PlattCalibrator, PlattParameters
 from confide.policies.policy import NEVER
 from confide.policies.profiles import profile_of
-from confide.policies.threshold_bound import kept_rows_that_decide, risk_interval
+from confide.policies.thresholds.binomial_bound import counted_rows_that_decide
 from confide.policies.validation import Check, Validation
 from confide.records import Record
 
@@ -33,7 +23,7 @@ def rows(right: int, wrong: int, low: int = 0, start: int = 0, **more) -> list[R
 def policy(**more) -> Policy:
     return Policy(
         source="given",
-        calibrator=PlattState(parameters=PlattParameters(transform="logit", slope=1, intercept=0)),
+        calibrator=PlattCalibrator(parameters=PlattParameters(transform="logit", slope=1, intercept=0)),
         thresholds={"*": [Rule(below=0.5, decision="escalate")]},
         guarantee=Guarantee(
             max_risk=0.1, level=0.95, method="m", n=500, observed_risk=0.05, upper_bound=0.09, coverage=0.5
@@ -64,21 +54,21 @@ def test_holds_broken_and_undecided():
 def test_rows_that_would_decide():
     found = validate_policy(policy(), rows(38, 2, low=40))  # 5 % wrong, half kept
     assert found.verdict == "undecided"
-    kept = kept_rows_that_decide(0.05, 0.1, 0.95)
+    kept = counted_rows_that_decide(0.05, 0.1, 0.95)
     assert kept is not None
     assert only(found).rows_needed == 2 * kept
     assert 100 < kept < 400
     # With that many rows the promise is shown with probability 0.8, by the definition of power.
     most = max(k for k in range(kept) if binom.cdf(k, kept, 0.1) <= 0.05)
     assert binom.cdf(most, kept, 0.05) >= 0.8
-    assert kept_rows_that_decide(0.1, 0.1, 0.95) is None
-    assert kept_rows_that_decide(0.2, 0.1, 0.95) < kept_rows_that_decide(0.12, 0.1, 0.95)
+    assert counted_rows_that_decide(0.1, 0.1, 0.95) is None
+    assert counted_rows_that_decide(0.2, 0.1, 0.95) < counted_rows_that_decide(0.12, 0.1, 0.95)
 
 
 def test_no_kept_row_falls_back_on_calibration():
     found = validate_policy(policy(), rows(0, 0, low=30))
     assert (found.verdict, only(found).kept, only(found).observed) == ("undecided", 0, None)
-    assert only(found).rows_needed == 2 * kept_rows_that_decide(0.05, 0.1, 0.95)
+    assert only(found).rows_needed == 2 * counted_rows_that_decide(0.05, 0.1, 0.95)
 
 
 def test_missing_confidence_escalates_and_missing_labels_are_left_out():
@@ -116,15 +106,6 @@ def test_power_is_that_of_the_calibrated_risk():
     # Four wrong of 100 still show 0.1, and calibration saw a risk of 0.05.
     assert check.power == pytest.approx(binom.cdf(4, 100, 0.05))
     assert only(validate_policy(policy(), rows(20, 0))).power == 0.0
-
-
-def test_verdicts_err_no_more_than_the_level_says():
-    # Every number of wrong answers among 200 kept, with its probability at the limit itself.
-    wrong = np.arange(201)
-    chance = binom.pmf(wrong, 200, 0.1)
-    intervals = [risk_interval(int(w), 200, 0.95) for w in wrong]
-    assert sum(p for p, (_, upper) in zip(chance, intervals, strict=True) if upper <= 0.1) <= 0.05
-    assert sum(p for p, (lower, _) in zip(chance, intervals, strict=True) if lower > 0.1) <= 0.05
 
 
 # Other goals
@@ -230,74 +211,3 @@ def test_rows_unlike_the_calibration_rows_warn():
     made = policy(profile=profile_of(before, "given"))
     found = validate_policy(made, rows(100, 5))
     assert any("confidence: " in warning and "unlike" in warning for warning in found.warnings)
-
-
-# The rows behind it
-
-
-def test_splits():
-    plain = [Record(id="a"), Record(id="b")]
-    assert in_split(plain, "test") == plain
-    mixed = [Record(id="a", split="test"), Record(id="b", split="train"), Record(id="c")]
-    assert [r.id for r in in_split(mixed, "test")] == ["a"]
-    with pytest.raises(ConfideError, match=r"no row belongs to the calibration split; .*test \(1\)"):
-        in_split(mixed, "calibration")
-
-
-def test_source():
-    given = [Record(id="a", confidence={"given": 0.5})]
-    both = [Record(id="a", confidence={"given": 0.5, "reader": 0.1})]
-    assert pick_source(given, "stack") == "given"
-    assert pick_source(both, "reader") == "reader"
-    with pytest.raises(ConfideError, match="from stack; there are: given, reader"):
-        pick_source(both, "stack")
-    with pytest.raises(ConfideError, match="from reader; there are: given"):
-        pick_source(given, "reader")
-    with pytest.raises(ConfideError, match="no row has a confidence"):
-        pick_source([Record(id="a")], "stack")
-
-
-def test_left_out_rows_are_counted():
-    records = [
-        *rows(2, 1),
-        Record(id="n", confidence={"given": None}, correct=True),
-        Record(id="o", confidence={"given": float("nan")}, correct=True),
-        Record(id="p", confidence={"given": 0.4}),
-        Record(id="q", correct=False),
-    ]
-    chosen = labelled_rows(records, "given")
-    assert chosen.confidence.tolist() == [0.9] * 3
-    assert chosen.correct.tolist() == [True, True, False]
-    assert (chosen.without_confidence, chosen.without_label) == (3, 1)
-    assert chosen.clusters == ["r0", "r1", "r2"]
-
-
-def test_data_hash_ignores_order_and_sees_labels():
-    one = labelled_rows(rows(5, 5), "given")
-    assert data_sha256(one) == data_sha256(labelled_rows(rows(5, 5)[::-1], "given"))
-    assert data_sha256(one) != data_sha256(labelled_rows(rows(6, 4), "given"))
-
-
-def test_fingerprints_do_not_confuse_files_that_number_their_rows():
-    asked = {"messages": [{"role": "user", "content": "Where is Rome?"}]}
-    first = Record(id="1", confidence={"given": 0.5}, correct=True)
-    assert fingerprint(first, "given") != fingerprint(Record(id="1", confidence={"given": 0.6}, correct=True), "given")
-    scored_again = Record(id="1", confidence={"given": 0.7}, **asked)
-    assert fingerprint(Record(id="1", confidence={"given": 0.5}, **asked), "given") == fingerprint(
-        scored_again, "given"
-    )
-
-
-def test_sketch_stays_small_and_still_sees_overlap():
-    many = rows(3000, 0)
-    stored = sketch(many, "given")
-    assert len(stored) == 512 * 10
-    again, complete = seen_again(stored, many[:300], "given")
-    assert again > 0
-    assert not complete
-    assert seen_again(stored, rows(300, 0, start=10_000), "given")[0] == 0
-    assert seen_again("", many, "given") == (0, True)
-
-
-def test_models():
-    assert models_of([Record(id="a", model="b"), Record(id="c", model="a"), Record(id="d")]) == "a, b"

@@ -9,9 +9,11 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.evaluation import evaluate
+from confide.evaluation.judged import METRICS, SHOWN
 from confide.records import Cost, Record, Sample
 from confide.report import render
-from confide.report.page import embedded, max_risk
+from confide.report.page import max_risk
+from confide.report.templating import embedded, page_environment
 from made_up import HOSTILE, records, with_every_part
 
 HEADINGS = (
@@ -102,12 +104,43 @@ def test_every_part_of_the_results_is_shown():
     assert re.search(r'tag-failed">failed</span><span><strong>swapped', html)
 
 
+def test_twelve_figures_are_shown_and_all_of_them_on_request(html):
+    main, every = html.split('<details id="all-figures">')
+    main = main[main.index("Main figures") :]
+    shown = re.findall(r'<th scope="col">(.*?)</th>', main.partition("</thead>")[0])
+    assert shown[:2] == ["Source", "AUROC"]
+    assert "Brier score" in shown
+    assert len(shown) - 1 <= len(SHOWN) == 12
+    for words in ("Kept with at most 10% wrong", "ECE, 10 bins"):
+        assert words in main
+        assert words in every
+    assert "CPT(80)" in every
+    assert "CPT(80)" not in main
+
+
+def test_every_metric_has_a_title_and_a_group():
+    names = page_environment("report/templates").get_template("macros.html.j2").module
+    assert set(names.titles) == set(METRICS)
+    assert sorted(name for group in names.groups.values() for name in group) == sorted(METRICS)
+    assert set(names.percents) < set(METRICS)
+
+
 def test_parts_may_be_null():
     rows = records(200)
     results = evaluate(rows, resamples=20)
     for name in ("within_question", "agreement", "auroc_by_position", "error_kinds", "matrix", "rejection", "coupling"):
         results[name] = None
     assert not any(heading in render(results, rows) for heading in HEADINGS)
+
+
+def test_a_source_without_a_value_on_right_answers_gets_a_dash():
+    rows = records(200)
+    for row in rows:
+        row.confidence["verbalized"] = None if row.correct else 0.5
+        row.__pydantic_extra__["error_kind"] = None if row.correct else "misread"
+    results = evaluate(rows, resamples=5)
+    assert results["error_kinds"]["right"]["confidence"]["verbalized"] is None
+    assert "By kind of error" in render(results, rows)
 
 
 def agreeing(rows, samples=10):

@@ -5,7 +5,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confide.metrics.routing import routing_curve
+from confide.metrics.metric import Weighted
+from confide.metrics.routing import Escalated
 from confide.report import plots
 from confide.report.threshold_counts import Counts
 
@@ -52,8 +53,8 @@ def test_a_histogram_of_one_value_and_of_no_probabilities():
 
 
 def test_risk_coverage_draws_every_source_and_shows_two():
-    sources = [(name, Counts.of(RNG.random(500), CORRECT)) for name in "abc"]
-    svg = plots.risk_coverage_plot(sources, 1, 0)
+    sources = {name: Counts.of(RNG.random(500), CORRECT) for name in "abc"}
+    svg = plots.risk_coverage_plot(sources, "b", "a")
     kinds = [e.get("class") for e in found(svg, "curve")]
     assert kinds == ["curve other", "curve main", "curve chosen"]
     assert [e.get("data-source") for e in found(svg, "curve")] == ["0", "1", "2"]
@@ -61,16 +62,16 @@ def test_risk_coverage_draws_every_source_and_shows_two():
 
 def test_risk_coverage_where_all_that_is_kept_is_right():
     Counts.of(np.array([0.2, 0.9]), np.array([False, True]))
-    plots.risk_coverage_plot([("a", Counts.of(np.array([0.9]), np.array([True])))], 0, None)
+    plots.risk_coverage_plot({"a": Counts.of(np.array([0.9]), np.array([True]))}, "a", None)
 
 
 def test_routing():
-    curve = routing_curve(CONFIDENCE, CORRECT)
+    accuracy = Escalated.of(Weighted(CONFIDENCE, CORRECT.astype(float), np.ones((1, 500))), np.ones(500)).accuracy()[0]
     routing = {"accuracy": float(CORRECT.mean()), "expert_accuracy": 1.0}
-    routing["sources"] = {"stack": {"share": list(curve.share), "accuracy": list(curve.accuracy)}}
+    routing["sources"] = {"stack": {"share": list(np.linspace(0, 1, 21)), "accuracy": list(accuracy)}}
     svg = plots.routing_plot(routing, ["stack"])
     assert len(found(svg, "main")) == 1
-    assert f"{100 * curve.accuracy[4]:.0f}% right when 20% are escalated" in str(svg)
+    assert f"{100 * accuracy[4]:.0f}% right when 20% are escalated" in str(svg)
 
 
 def entry(value, seconds, tokens=0.0):

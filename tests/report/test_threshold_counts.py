@@ -47,13 +47,13 @@ def test_the_loosest_threshold_agrees_with_the_metric():
         place = counts.loosest(risk)
         assert place is not None
         assert counts.kept[place] / 800 == coverage_at_risk(confidence, correct, risk=risk)
-    assert counts.start() == counts.loosest(0.1)
+    assert counts.start == counts.loosest(0.1)
 
 
 def test_a_goal_that_cannot_be_had():
     counts = Counts.of(np.array([0.1, 0.5, 0.9]), np.array([True, True, False]))
     assert counts.loosest(0.1) is None
-    assert counts.start() == 1
+    assert counts.start == 1
 
 
 def test_the_command_line_cannot_be_escaped_from():

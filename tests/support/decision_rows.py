@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from confide.serving.store.decision_row import DecisionRow, new_decision_id
+from confide.serving.store.tables import DecisionRow, new_decision_id
 
 
 def decision(**changes: Any) -> DecisionRow:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, create_engine, make_url
 
 REQUIRED = os.environ.get("CONFIDE_REQUIRE_POSTGRES") == "1"
 
@@ -85,3 +86,21 @@ def postgres() -> Iterator[Server]:
         server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database that does not hold anything yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/confide.db"
+    server: Server = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+@pytest.fixture
+def raw(url: str) -> Iterator[Connection]:
+    """A connection of the test's own, past the store."""
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg") if "postgresql" in url else url)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from confide.cli.rewriting_server import RewritingServer
+from confide.hedging import load_language
+from confide.hedging.claims import Claim
+from confide.hedging.rewording import Rewriter, Wording
+from confide.records import Record
+from confide.tasks.questions import question_of
 from upstreams import Upstream
 
 
@@ -26,3 +33,22 @@ class Model(Upstream):
     def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
         self.answer = self.writes(body["messages"])
         return super().completion(body, word)
+
+
+def claim(confidence: float = 0.9, text: str = "Japan", key: str = "1") -> Claim:
+    """A claim about Kyoto, whose right answer is Japan."""
+    question = question_of(Record.model_validate({"id": "1", "reference": ["Japan"], "question": "Where is Kyoto?"}))
+    return Claim(text=text, confidence=confidence, key=key, asked="Where is Kyoto?", question=question)
+
+
+def reword(url: str, *claims: Claim) -> list[Wording | None]:
+    """Claims as the model on a server words them, all at once."""
+
+    async def run() -> list[Wording | None]:
+        rewriter = Rewriter(RewritingServer(url, "big"), load_language("en"), "plain")
+        try:
+            return list(await asyncio.gather(*(rewriter.word(c) for c in claims)))
+        finally:
+            await rewriter.close()
+
+    return asyncio.run(run())

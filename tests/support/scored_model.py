@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from confide.engines.transformers.transformers_engine import TransformersEngine
-from confide.methods.reader.training_pipeline import ReaderOptions, train_confidence
+from confide.methods.frozen.frozen_training import train_confidence
+from confide.methods.reader.reader_config import ReaderOptions
 from confide.records import Message, Record, Sample
 from tiny_model import tiny_model
 
@@ -45,7 +46,7 @@ def records(count: int, *, samples: int = 0, options: bool = False) -> list[Reco
 
 def trained(out: Path, rows: list[Record], **how: bool) -> Path:
     """A checkpoint trained on the train rows with every comparison."""
-    options = ReaderOptions.parse(
+    options = ReaderOptions(
         target="correctness", ask_tokens="1", start="words", epochs=2, learning_rate=1e-2, pairwise=0,
         prefix_cache="1GB", seed=0, **how,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,18 +23,22 @@ class Scripted:
     def __init__(self, reply: Callable[[str], str]):
         self.reply = reply
         self.prompts: list[str] = []
-        self.batches: list[int] = []
+        self.batches_run: list[int] = []
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         (message,) = messages
         assert message.role == "user"
         return list(map(ord, message.content))
 
-    def share_prefixes(self, prompts: Sequence[list[int]]) -> list[int]:
-        return [0] * len(prompts)
+    def batches(self, prompts: Sequence[list[int]], *, progress: Any = None, note: str = "") -> Iterator[list[int]]:
+        for start in range(0, len(prompts), self.batch_size):
+            rows = list(range(len(prompts)))[start : start + self.batch_size]
+            yield rows
+            if progress:
+                progress(rows[-1] + 1, len(prompts), note)
 
-    def generate(self, prompts: Sequence[list[int]], max_new_tokens: int) -> tuple[list[Said], Any, Any]:
+    def answer(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Said]:
         texts = ["".join(map(chr, prompt)) for prompt in prompts]
         self.prompts += texts
-        self.batches.append(len(texts))
-        return [Said(self.reply(text)) for text in texts], [], None
+        self.batches_run.append(len(texts))
+        return [Said(self.reply(text)) for text in texts]

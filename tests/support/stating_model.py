@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.engines.transformers.vocabulary import add_graded
+from confide.methods.rlmf.rlmf_config import FormatConfig
 from confide.records import Message, Record, Sample
-from confide.signals import add_graded
 from confide.tasks import Question, Task
 from tiny_model import tiny_model
 
+if TYPE_CHECKING:
+    from confide.methods.rlmf.reinforcement import RLMFResult
+    from confide.methods.rlmf.rlmf_trainer import RLMFConfig
+
 PLACES = ("France", "Germany", "Japan", "Chile")
+
+QUICK = FormatConfig(
+    epochs=1, batch_size=8, answers=2, rollouts=6, rank=4, alpha=8, learning_rate=1e-2, row_learning_rate=5e-2
+)
 
 
 def saved(folder: Path, *, graded: bool = False) -> str:
@@ -59,3 +69,28 @@ def toy_records(count: int = 24, samples: int = 6) -> list[Record]:
             )
         )
     return rows
+
+
+def toy_splits() -> tuple[list[Record], list[Record]]:
+    """The train and the validation rows of `toy_records`."""
+    rows = toy_records()
+    return [r for r in rows if r.split == "train"], [r for r in rows if r.split == "validation"]
+
+
+def quick(folder: Path, **more: Any) -> RLMFConfig:
+    """Settings of a reinforcement run of four short steps."""
+    from confide.methods.rlmf.rlmf_trainer import RLMFConfig
+
+    settings: dict[str, Any] = {
+        "max_steps": 4, "num_generations": 6, "per_device_train_batch_size": 12, "gradient_accumulation_steps": 1,
+        "eval_steps": 2, "save_steps": 2, "accuracy_margin": 1.0, "patience": 100, "learning_rate": 1e-2,
+    }  # fmt: skip
+    return RLMFConfig(output_dir=str(folder), use_cpu=True, **(settings | more))
+
+
+def run_rlmf(formed: tuple[Path, Any], out: Path, **more: Any) -> RLMFResult:
+    """A reinforcement run from the model that passed the format stage."""
+    from confide.methods.rlmf.reinforcement import train_rlmf
+
+    config, start = quick(out, **more), str(formed[0] / "format")
+    return train_rlmf(start, toy_task(), toy_records(), config, out, rank=4, samples=6)

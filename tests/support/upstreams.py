@@ -22,6 +22,8 @@ from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
 
 THRESHOLD = 0.5
+HANG_S = 600.0
+"""How long a server hangs: far longer than any client or deadline of a test waits."""
 KEY = "sk-secret-of-the-expert-0123456789"
 
 
@@ -58,7 +60,7 @@ class Upstream:
     """An OpenAI-compatible server whose behaviour is a list of words, one a request; the last word stays.
 
     Words: ok, hang, 500, 400, 401, 429 (Retry-After 0), 429-long, malformed, empty, redirect, break (a stream ends
-    halfway), think, tools, slow (pauses between the pieces of a stream).
+    halfway), think, tools, slow (pauses between the pieces of a stream), wait (for ``resume`` after the first piece).
     """
 
     answer: str = "Japan"
@@ -68,6 +70,7 @@ class Upstream:
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     hung_up: threading.Event = field(default_factory=threading.Event)
+    resume: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -78,7 +81,7 @@ class Upstream:
         told = {"error": {"message": f"you sent {request.headers.get('Authorization')}"}}  # as some servers do
         if word == "hang":
             try:
-                await asyncio.sleep(60)
+                await asyncio.sleep(HANG_S)
             except asyncio.CancelledError:
                 self.hung_up.set()
                 raise
@@ -133,6 +136,8 @@ class Upstream:
                 assert request.transport is not None
                 request.transport.abort()
                 return response
+            if word == "wait":
+                await asyncio.to_thread(self.resume.wait, 60)
             if word == "slow":
                 try:
                     await asyncio.sleep(0.3)

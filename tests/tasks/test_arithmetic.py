@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -13,10 +14,9 @@ from confide.records import Message, Record
 from confide.tasks import load_task
 from confide.tasks.arithmetic import (
     DOMAINS,
-    ERROR_KINDS,
+    ErrorKind,
     Expression,
-    arithmetic_questions,
-    asked,
+    arithmetic_task,
     error_kind,
     expressions,
     parse_expression,
@@ -66,7 +66,7 @@ def test_kinds_of_errors(text: str, answer: str, kind: str | None) -> None:
 
 @given(EXPRESSIONS)
 def test_the_wording_is_read_back_and_the_right_answer_has_no_error(expression: Expression) -> None:
-    assert parse_expression(asked(expression)) == expression
+    assert parse_expression(expression.question) == expression
     assert error_kind(expression, str(expression.value)) is None
 
 
@@ -74,7 +74,7 @@ def test_the_wording_is_read_back_and_the_right_answer_has_no_error(expression: 
 def test_every_wrong_number_has_one_kind(expression: Expression, number: int) -> None:
     kind = error_kind(expression, str(number))
     assert (kind is None) == (number == expression.value)
-    assert kind is None or kind in ERROR_KINDS
+    assert kind is None or kind in get_args(ErrorKind)
     if expression.value * number < 0:
         assert kind == "sign"
 
@@ -92,9 +92,9 @@ def test_nothing_taught_is_asked() -> None:
 
 
 def test_questions_are_stable_and_mixed() -> None:
-    questions = arithmetic_questions(2000, seed=3)
-    assert [q.id for q in arithmetic_questions(100, seed=3)] == [q.id for q in questions[:100]]
-    assert [q.id for q in arithmetic_questions(100, seed=4)] != [q.id for q in questions[:100]]
+    questions = arithmetic_task(2000, seed=3).questions
+    assert [q.id for q in arithmetic_task(100, seed=3).questions] == [q.id for q in questions[:100]]
+    assert [q.id for q in arithmetic_task(100, seed=4).questions] != [q.id for q in questions[:100]]
     assert len({q.id for q in questions}) == 2000
     assert {q.domain for q in questions} == set(DOMAINS)
     for question in questions[:200]:
@@ -104,13 +104,13 @@ def test_questions_are_stable_and_mixed() -> None:
         assert expression.operation == operation
         assert max(len(str(abs(expression.a))), len(str(abs(expression.b)))) == int(digits)
         assert question.answer == str(expression.value)
-    assert arithmetic_questions()[0].entity is not None
+    assert arithmetic_task().questions[0].entity is not None
 
 
 def test_more_questions_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("confide.tasks.arithmetic.DOMAINS", ("add_1",))
     with pytest.raises(ConfideError, match=r"arithmetic has \d+ questions by this seed, not 5000"):
-        arithmetic_questions(5000)
+        arithmetic_task(5000)
 
 
 def test_records_of_any_origin_get_the_kind() -> None:

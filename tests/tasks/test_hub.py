@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from confide.errors import ConfideError
-from confide.tasks import hub_rows, load_task
-from confide.tasks.hub import HUB_TASKS, converted, hub_name
+from confide.tasks import load_task
+from confide.tasks.hub import hub_name, hub_tasks, questions_from
 
 CHOICES = {"text": ["a rock", "a leaf", "a shoe"], "label": ["A", "B", "C"]}
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -95,36 +95,36 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_a_row_of_the_hub_becomes_a_question(name: str) -> None:
     row, wanted = ROWS[name]
-    (question,) = converted([row], HUB_TASKS[name].convert, f"{name}-test")
+    (question,) = questions_from([row], hub_tasks()[name], f"{name}-test")
     assert question.id == f"{name}-test-0"
-    assert question.kind == HUB_TASKS[name].kind
+    assert question.kind == hub_tasks()[name].kind
     found = question.model_dump()
     assert {key: found[key] for key in wanted} == wanted
 
 
 def test_every_data_set_is_tested() -> None:
-    assert set(ROWS) | {"truthfulqa"} == set(HUB_TASKS)
+    assert set(ROWS) | {"truthfulqa"} == set(hub_tasks())
 
 
 def test_the_right_choice_of_truthfulqa_is_not_always_the_first() -> None:
     targets = {"choices": ["right", "b", "c", "d"], "labels": [1, 0, 0, 0]}
     rows = [{"question": f"What of {i}?", "mc1_targets": targets, "mc2_targets": targets} for i in range(40)]
-    questions = converted(rows, hub_rows.truthfulqa, "t")
+    questions = questions_from(rows, hub_tasks()["truthfulqa"], "t")
     assert {question.answer for question in questions} == {0, 1, 2, 3}
     for question in questions:
         assert isinstance(question.answer, int)
         assert (question.choices or [])[question.answer] == "right"
-    assert questions == converted(rows, hub_rows.truthfulqa, "t")
+    assert questions == questions_from(rows, hub_tasks()["truthfulqa"], "t")
 
 
 def test_rows_without_a_reference_are_left_out() -> None:
     row, _ = ROWS["commonsenseqa"]
-    assert converted([row | {"answerKey": ""}, row], HUB_TASKS["commonsenseqa"].convert, "c")[0].id == "c-1"
+    assert questions_from([row | {"answerKey": ""}, row], hub_tasks()["commonsenseqa"], "c")[0].id == "c-1"
     row, _ = ROWS["triviaqa"]
-    assert not converted([row | {"answer": {"value": "", "aliases": []}}], HUB_TASKS["triviaqa"].convert, "t")
+    assert not questions_from([row | {"answer": {"value": "", "aliases": []}}], hub_tasks()["triviaqa"], "t")
     row, _ = ROWS["selfaware"]
     unanswerable = row | {"answer": None, "answerable": False}
-    assert converted([unanswerable], HUB_TASKS["selfaware"].convert, "s")[0].answer == []
+    assert questions_from([unanswerable], hub_tasks()["selfaware"], "s")[0].answer == []
 
 
 def test_names_have_parts_and_subjects() -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from confide.errors import ConfideError
-from confide.tasks import available_tasks, load_task, read_questions
+from confide.tasks import read_questions
 
 ROWS: list[dict[str, object]] = [
     {"id": "a", "kind": "short", "question": "Capital of Peru?", "answer": ["Lima"], "popularity": 7},
@@ -128,33 +128,3 @@ def test_bad_files(tmp_path: Path) -> None:
         read_questions(table)
     with pytest.raises(ConfideError, match="question files end in"):
         read_questions(tmp_path / "q.txt")
-
-
-def test_load_task(tmp_path: Path) -> None:
-    task = load_task(str(write(tmp_path / "mine.jsonl", ROWS)))
-    assert (task.name, task.max_new_tokens, len(task.questions)) == ("mine", 128, 5)
-    assert task.grade(task.questions[0], "Lima").correct is True
-    assert task.grade(task.questions[4], "Lima").correct is None
-    assert task.agrees(task.questions[2], "4", "4.0")
-    messages = task.prompt(task.questions[1])
-    assert [message["role"] for message in messages] == ["system", "user"]
-    assert messages[1]["content"] == "Which?\nA) x\nB) y"
-    assert task.prompt(task.questions[3]) == [{"role": "user", "content": "Say hello"}]
-    assert len(load_task(str(tmp_path / "mine.jsonl"), limit=3, seed=1).questions) == 3
-
-
-def test_unknown_task_names_what_exists() -> None:
-    with pytest.raises(ConfideError, match="no task 'geografy': there is geography"):
-        load_task("geografy")
-    with pytest.raises(ConfideError, match="at least 1"):
-        load_task("geography", limit=0)
-    with pytest.raises(ConfideError, match="is not a folder"):
-        load_task("arc_easy", data_dir=Path("absent"))
-
-
-def test_every_listed_task_has_a_kind_and_a_licence() -> None:
-    listed = available_tasks()
-    assert [task.name for task in listed[:3]] == ["geography", "arithmetic", "reasoning_gym/NAME"]
-    assert {task.kind for task in listed} == {"short", "number", "choice"}
-    assert all(task.licence and task.what for task in listed)
-    assert len({task.name for task in listed}) == len(listed) == 17

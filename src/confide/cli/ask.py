@@ -6,26 +6,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
+
+from confide.cli.printing import print_json
+from confide.errors import ConfideError
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="What to ask.")],
-    model: Annotated[str, typer.Option(help="Trained folder, or any model.")],
-    policy: Annotated[Path | None, typer.Option(help="Policy that turns the confidence into a decision.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Room for the answer.")] = 32,
-    seed: Annotated[int, typer.Option(help="Unused by greedy answers; kept so that all verbs take it.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+    question: Annotated[str, Argument(help="What to ask.")],
+    model: Annotated[str, Option(help="Trained folder, or any model.")],
+    policy: Annotated[Path | None, Option(help="Policy that turns the confidence into a decision.")] = None,
+    max_new_tokens: Annotated[int, Option(min=1, help="Room for the answer.")] = 32,
+    json: Annotated[bool, Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Ask one question.
 
     Example: `confide ask --model runs/reader --policy policy.json "In which country is Lyon?"`
     """
-    import json as json_module
-
-    from rich.console import Console
-    from rich.text import Text
-
-    from confide.errors import ConfideError
     from confide.model import load
     from confide.policies.policy import Policy
 
@@ -50,13 +47,12 @@ def ask(
         data["probability"] = None if raw is None else loaded_policy.probability(raw)
         data["decision"] = loaded_policy.decide(raw)
     if json:
-        typer.echo(json_module.dumps(data, ensure_ascii=False))
+        print_json(data)
         return
-    console = Console(soft_wrap=True)
-    console.print(Text(answer.text, style="bold"))
+    typer.secho(answer.text, bold=True)
     parts = [f"{answer.source} {answer.confidence:.2f}" if answer.confidence is not None else "no confidence"]
     if answer.familiarity is not None:
         parts.append(f"familiarity {answer.familiarity:.2f}")
     if "decision" in data:
         parts.append(f"decision {data['decision']}")
-    console.print(Text(" · ".join(parts), style="dim"))
+    typer.secho(" · ".join(parts), dim=True)

@@ -6,22 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 
 def export(
-    model: Annotated[Path, typer.Option(help="Trained folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for the ordinary checkpoint.")],
-    seed: Annotated[int, typer.Option(help="Unused; kept so that all verbs take it.")] = 0,
+    model: Annotated[Path, Option(help="Trained folder.")],
+    out: Annotated[Path, Option(help="Folder for the ordinary checkpoint.")],
 ) -> None:
     """Write the model with its new vocabulary rows as an ordinary checkpoint; `confide.json` names the rows.
 
     Example: `confide export --model runs/reader --out runs/exported`
     """
-    from rich.console import Console
-
     from confide.methods.checkpoint import export_checkpoint
 
     ids = export_checkpoint(model, out)
-    Console(soft_wrap=True).print(
-        f"{out}: ordinary checkpoint; new tokens {', '.join(f'{k}={v}' for k, v in ids.items())}"
-    )
+    typer.echo(f"{out}: ordinary checkpoint; new tokens {', '.join(f'{k}={v}' for k, v in ids.items())}")

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
+
+from confide.cli.printing import print_json
+from confide.errors import ConfideError
+from confide.progress import progress_bar
+
+if TYPE_CHECKING:
+    from confide.hedging.hedged_records import Summary
+    from confide.hedging.rewording import Templates
 
 
 def hedge(
-    records: Annotated[Path, typer.Option(help="Scored records, or `{id, answer, confidence}` rows of any system.")],
-    out: Annotated[Path, typer.Option(help="Hedged records (JSON lines); an existing file is continued.")],
-    source: Annotated[str, typer.Option(help="Whose confidence is put into words.")] = "stack",
-    style: Annotated[str, typer.Option(help="`plain`, `first_person`, or `formal` (the terms of ICD 203).")] = "plain",
+    records: Annotated[Path, Option(help="Scored records, or `{id, answer, confidence}` rows of any system.")],
+    out: Annotated[Path, Option(help="Hedged records (JSON lines); an existing file is continued.")],
+    source: Annotated[str, Option(help="Whose confidence is put into words.")] = "stack",
+    style: Annotated[str, Option(help="`plain`, `first_person`, or `formal` (the terms of ICD 203).")] = "plain",
     engine: Annotated[
-        str, typer.Option(help="`templates`, or the address of an OpenAI-compatible server, with its /v1.")
+        str, Option(help="`templates`, or the address of an OpenAI-compatible server, with its /v1.")
     ] = "templates",
-    model: Annotated[str | None, typer.Option(help="With a server: the model that rewrites the answers.")] = None,
-    language: Annotated[str, typer.Option(help="Language of the wording.")] = "en",
-    seed: Annotated[int, typer.Option(help="Chooses among phrases that stand for nearly the same.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    model: Annotated[str | None, Option(help="With a server: the model that rewrites the answers.")] = None,
+    language: Annotated[str, Option(help="Language of the wording.")] = "en",
+    seed: Annotated[int, Option(help="Chooses among phrases that stand for nearly the same.")] = 0,
+    json: Annotated[bool, Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Reword every answer so that its wording says how likely it is to be right.
 
@@ -30,47 +40,59 @@ def hedge(
 
     Example: `confide hedge --records scored.jsonl --out hedged.jsonl --style first_person`
     """
-    import json as json_format
-    from dataclasses import asdict
-
-    from confide.errors import ConfideError
-    from confide.hedging.hedged import STATUSES, Settings, is_tagged
-    from confide.hedging.hedged import hedge as run
-    from confide.hedging.language import load_language
-    from confide.hedging.rewriting import Rewriter
-    from confide.hedging.templates import Templates
-    from confide.policies.labelled import pick_source
-    from confide.progress import progress_bar
+    from confide.hedging.hedged_records import hedge as run
+    from confide.hedging.statements import is_tagged
+    from confide.policies.calibration_rows import pick_source
     from confide.records import read_records
 
     if out.resolve() == records.resolve():
         raise ConfideError(f"{out} would overwrite its own input")
+    wording = _wording(engine, model, language, style, seed)
+    rows = read_records(records)
+    picked = source if all(is_tagged(row.answer) for row in rows) else pick_source(rows, source)
+    with progress_bar("hedging") as progress:
+        summary = run(rows, out, wording, picked, progress=progress)
+    if json:
+        print_json(asdict(summary), indent=2)
+    else:
+        _print(summary, out, wording, picked)
+
+
+def _wording(engine: str, model: str | None, language: str, style: str, seed: int) -> Templates:
+    """Templates, or the model on the server at ``engine``."""
+    from confide.hedging.language import load_language
+    from confide.hedging.rewording import Rewriter, Templates
+
     templates = Templates(load_language(language), style, seed)
     if engine != "templates" and "://" not in engine:
         raise ConfideError(f"--engine is templates or an address such as http://127.0.0.1:8000/v1, not {engine!r}")
     if (engine == "templates") != (model is None):
         raise ConfideError("a server is asked for a model by its name: --engine URL and --model NAME go together")
-    rows = read_records(records)
-    picked = source if all(is_tagged(row.answer) for row in rows) else pick_source(rows, source)
-    rewriter = None if model is None else Rewriter(engine, model, templates)
-    settings = Settings(picked, style, language, engine if rewriter is None else rewriter.url, model, seed)
-    with progress_bar("hedging") as progress:
-        summary = run(rows, out, templates, settings, engine=rewriter, progress=progress)
+    if model is None:
+        return templates
+    try:
+        from confide.cli.rewriting_server import RewritingServer
+    except ImportError:
+        raise ConfideError("--engine URL needs aiohttp: pip install 'confide[serve]'") from None
+    return Rewriter(RewritingServer(engine, model), templates.language, style, seed)
 
-    if json:
-        typer.echo(json_format.dumps(asdict(summary), indent=2))
-        return
-    passed = [f"{summary.statuses[name]} {told}" for name, told in STATUSES.items() if summary.statuses[name]]
+
+def _print(summary: Summary, out: Path, wording: Templates, source: str) -> None:
+    """Print what became of the rows, how near the words come, and what is remarkable about them."""
+    from confide.hedging.hedged_records import STATUSES
+
+    passed = [f"{summary.statuses[name]} {status}" for name, status in STATUSES.items() if summary.statuses[name]]
     typer.echo(f"{out}: {summary.rows} rows: {', '.join(passed)}")
     if summary.largest_error is not None:
         typer.echo(
-            f"{summary.claims} wordings by {style}, confidences from {picked}: read back within "
+            f"{summary.claims} wordings by {wording.style}, confidences from {source}: read back within "
             f"{summary.largest_error:.3f} (mean {summary.error:.3f})"
         )
-    for count, told in (
+    refused = f"are templates, because rewrites of {wording.model} were refused ({summary.refused} in all)"
+    for count, sentence in (
         (summary.suffix, "stand in brackets behind the answer, which its grader would not find in a sentence"),
-        (summary.replaced, f"are templates, because rewrites of {model} were refused ({summary.refused} in all)"),
+        (summary.replaced, refused),
         (summary.hedged_before, "answers bring a hedge of their own, which was left in"),
     ):
         if count:
-            typer.echo(f"{count} {told}")
+            typer.echo(f"{count} {sentence}")

@@ -1,24 +1,34 @@
-"""`confide policy`: read a policy file."""
+"""The verbs that take a policy: ``confide validate``, ``confide decide`` and ``confide policy show``."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
+
+from confide.cli.printing import print_json, warn
+from confide.errors import ConfideError
+from confide.files import write_text
+
+if TYPE_CHECKING:
+    from confide.policies.policy import Policy
+    from confide.records import Record
+
+PolicyFile = Annotated[Path, Argument(help="Policy file from `confide calibrate`.")]
+DECISIONS = ("answer", "escalate", "abstain")
 
 app = typer.Typer(no_args_is_help=True, help="Read a policy file.")
 
 
-@app.callback()
-def _group() -> None:
-    """Read a policy file."""
-
-
 @app.command()
 def show(
-    policy: Annotated[Path, typer.Argument(help="Policy file from `confide calibrate`.")],
-    json: Annotated[bool, typer.Option("--json", help="Print the checked file as JSON.")] = False,
+    policy: PolicyFile,
+    json: Annotated[bool, Option("--json", help="Print the checked file as JSON.")] = False,
 ) -> None:
     """Say in words what a policy does, what it promises and what it does not.
 
@@ -28,3 +38,107 @@ def show(
 
     promise = Policy.load(policy)
     typer.echo(promise.to_json().rstrip() if json else promise.explain())
+
+
+def validate(
+    policy: PolicyFile,
+    fresh: Annotated[Path, Argument(help="Records that were not used in calibration, with labels.")],
+    expert: Annotated[
+        Path | None,
+        Option(metavar="RECORDS", help="The expert's graded answers to them, for a policy that matches one."),
+    ] = None,
+    seed: Annotated[int, Option(help="Draws one row from each group of dependent rows.")] = 0,
+    json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Check the promise on fresh rows: exit code 0 it holds, 1 it does not, 3 these rows cannot say.
+
+    Rows of the test split are used when the records carry splits, all rows otherwise. Warns when the rows do not look
+    like the calibration rows. A policy of least expected cost promises nothing and cannot be validated.
+
+    Example: `confide validate policy.json fresh.jsonl`
+    """
+    from confide.policies.calibration_rows import in_split
+    from confide.policies.policy import Policy
+    from confide.policies.validation import validate_policy
+    from confide.records import read_records
+
+    promise = Policy.load(policy)
+    answers = None if expert is None else read_records(expert)
+    result = validate_policy(promise, in_split(read_records(fresh), "test"), answers, seed=seed)
+    if json:
+        print_json({**asdict(result), "exit_code": result.exit_code}, indent=2)
+    else:
+        for warning in result.warnings:
+            warn(warning)
+        typer.echo(result.explain())
+    raise typer.Exit(result.exit_code)
+
+
+def decide(
+    policy: PolicyFile,
+    records: Annotated[Path, Argument(help="Scored records; labels are not needed.")],
+    out: Annotated[Path, Option(help="Decisions to write, as JSON lines.")],
+    seed: Annotated[int, Option(help="Draws one row from each group of dependent rows, for the warning.")] = 0,
+    json: Annotated[bool, Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Decide for every row whether to answer, escalate or abstain.
+
+    Writes id, confidence, probability, decision and answer of every row. A row without a confidence
+    escalates. Warns when the rows do not look like the calibration rows, whose promise may then not hold.
+
+    Example: `confide decide policy.json scored.jsonl --out decisions.jsonl`
+    """
+    from confide.policies.calibration_rows import missing_source
+    from confide.policies.policy import Policy
+    from confide.policies.profiles import shift
+    from confide.policies.validation import other_models
+    from confide.records import read_records
+
+    if out.resolve() in (policy.resolve(), records.resolve()):
+        raise ConfideError(f"{out} would overwrite its own input")
+    rule = Policy.load(policy)
+    rows = read_records(records)
+    if all(rule.source not in record.confidence for record in rows):
+        raise missing_source(rows, f"{rule.source}, the policy's source")
+    decided = [_decision(rule, record) for record in rows]
+    write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
+
+    unlike = shift(rule, rows, seed).warnings
+    for warning in unlike + other_models(rule, rows):
+        warn(warning)
+    decisions = Counter(row["decision"] for row in decided)
+    missing = sum(row["confidence"] is None for row in decided)
+    labels = [r.correct for r, row in zip(rows, decided, strict=True) if row["decision"] == "answer"]
+    labelled, wrong = len(labels) - labels.count(None), labels.count(False)
+    if json:
+        summary = {
+            "n": len(rows),
+            "decisions": {name: decisions[name] for name in DECISIONS},
+            "without_confidence": missing,
+            "kept_with_label": labelled,
+            "kept_wrong": wrong,
+            "policy_id": rule.id,
+            "shift": unlike,
+        }
+        print_json(summary, indent=2)
+        return
+    for name in DECISIONS:
+        typer.echo(f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}")
+    if missing:
+        typer.echo(f"{missing} rows had no confidence from {rule.source} and escalate.")
+    if labelled:
+        typer.echo(f"Of {labelled} kept answers with a label, {wrong} are wrong ({wrong / labelled:.1%}).")
+    typer.echo(f"Written to {out}")
+
+
+def _decision(policy: Policy, record: Record) -> dict[str, Any]:
+    from confide.policies.calibration_rows import confidence_of
+
+    confidence = confidence_of(record, policy.source)
+    return {
+        "id": record.id,
+        "confidence": confidence,
+        "probability": policy.probability(confidence),
+        "decision": policy.decide(confidence, record.domain),
+        "answer": record.answer,
+    }

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import socket
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
+
+from confide.errors import ConfideError
 
 
 def serve(
     serve_config: Annotated[
-        Path | None, typer.Option("--config", help="The router's configuration (YAML; see docs/serving.md).")
+        Path | None, Option("--config", help="The router's configuration (YAML; see docs/serving.md).")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on, in place of the configuration's.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port, in place of the configuration's.")] = None,
+    host: Annotated[str | None, Option(help="Address to listen on, in place of the configuration's.")] = None,
+    port: Annotated[int | None, Option(min=0, max=65535, help="Port, in place of the configuration's.")] = None,
     mode: Annotated[
-        str | None, typer.Option(help="act, or observe: decide and log, but always answer as the small model.")
+        str | None, Option(help="act, or observe: decide and log, but always answer as the small model.")
     ] = None,
     stream_mode: Annotated[
-        str | None, typer.Option(help="hold: stream once it is decided; early: stream the small answer at once.")
+        str | None, Option(help="hold: stream once it is decided; early: stream the small answer at once.")
     ] = None,
     hash_key: Annotated[
-        bool, typer.Option("--hash-key", help="Read a key from standard input, print its hash for api_keys, and end.")
+        bool, Option("--hash-key", help="Read a key from standard input, print its hash for api_keys, and end.")
     ] = False,
 ) -> None:
     """Serve answers of a small model, and an expert's where it is not sure enough.
 
     Example: `confide serve --config serve.yaml`
     """
-    import contextlib
-    import logging
-    import socket
-    import sys
-
-    from confide.errors import ConfideError
-
     if hash_key:
         from confide.serving.http.authentication import hash_key as hashed
 
@@ -53,11 +53,7 @@ def serve(
     config = ServeConfig.load(serve_config, host=host, port=port, mode=mode, stream_mode=stream_mode)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(config)
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    try:
-        listening = socket.create_server((config.host, config.port), family=family, backlog=2048)
-    except OSError as error:
-        raise ConfideError(f"cannot listen on {config.host}, port {config.port}: {error.strerror}") from None
+    listening = _listen(config.host, config.port)
     where = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{listening.getsockname()[1]}"
     typer.echo(f"confide serves {where}/v1 (mode {config.mode}); dashboard: {where}/")
     server = uvicorn.Server(
@@ -73,3 +69,11 @@ def serve(
     )
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfideError(f"cannot listen on {host}, port {port}: {error.strerror}") from None

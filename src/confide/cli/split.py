@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
+from confide.cli.printing import names_in, print_json
 from confide.errors import ConfideError
 
 
 def split(
-    records: Annotated[Path, typer.Argument(help="Records, as annotate wrote them.")],
-    out: Annotated[Path, typer.Option(help="Where to write the rows that are used.")],
-    by: Annotated[str, typer.Option(help="standard, answered-country or relation.")] = "standard",
-    sizes: Annotated[
-        str, typer.Option(help="Rows in each split.")
-    ] = "train=2000,validation=500,calibration=1000,test=3000",
-    held_out: Annotated[
-        str | None, typer.Option(help="The held-out relation, or held-out answers separated by |.")
-    ] = None,
-    domains: Annotated[
-        str | None, typer.Option(help="answered-country: test rows come from these domains (a,b,…).")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another draw.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    records: Annotated[Path, Argument(help="Records, as annotate wrote them.")],
+    out: Annotated[Path, Option(help="Where to write the rows that are used.")],
+    by: Annotated[str, Option(help="standard, answered-country or relation.")] = "standard",
+    sizes: Annotated[str, Option(help="Rows in each split.")] = "train=2000,validation=500,calibration=1000,test=3000",
+    held_out: Annotated[str | None, Option(help="The held-out relation, or held-out answers separated by |.")] = None,
+    domains: Annotated[str | None, Option(help="answered-country: test rows come from these domains (a,b,…).")] = None,
+    seed: Annotated[int, Option(help="Another seed, another draw.")] = 0,
+    json: Annotated[bool, Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Assign splits by entity and write the records with them; rows that are not used are left out.
 
     Example: `confide split R.jsonl --by answered-country --domains city_country --out shifted.jsonl`
     """
-    import json as json_module
-    from collections import Counter
-
     from confide.records import read_records, write_records
     from confide.tasks.splits import assign_splits, check_splits
 
@@ -43,7 +37,7 @@ def split(
         parse_sizes(sizes),
         seed,
         held_out=held_out.split("|") if held_out else None,
-        domains=[part.strip() for part in domains.split(",")] if domains else None,
+        domains=names_in(domains) if domains else None,
     )
     kept = [row.model_copy(update={"split": assigned[row.id]}) for row in rows if row.id in assigned]
     if problems := check_splits(kept):
@@ -51,7 +45,7 @@ def split(
     write_records(out, kept)
     counts = Counter(assigned.values())
     if json:
-        typer.echo(json_module.dumps({"out": str(out), "rows": dict(counts), "unused": len(rows) - len(kept)}))
+        print_json({"out": str(out), "rows": dict(counts), "unused": len(rows) - len(kept)})
     else:
         parts = ", ".join(f"{name} {count}" for name, count in counts.items())
         typer.echo(f"{out}: {parts}; {len(rows) - len(kept)} rows are not used")

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from typer import Option
+
+from confide.cli.printing import print_json
+from confide.errors import ConfideError
 
 
-def tasks(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
+def tasks(json: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False) -> None:
     """List the tasks that have a name: kind, number of test questions, licence, and what they need.
 
     Example: `confide tasks`. Any question file (.jsonl, .csv, .parquet) is a task too.
     """
-    import json as json_module
-    from dataclasses import asdict
-
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from confide.errors import ConfideError
     from confide.tasks import available_tasks
     from confide.tasks.generated import INSTALL, PREFIX, generators
 
@@ -31,8 +29,7 @@ def tasks(
     except ConfideError:
         names = []
     if json:
-        listed = {"tasks": [asdict(row) for row in rows], "generators": [f"{PREFIX}{name}" for name in names]}
-        typer.echo(json_module.dumps(listed, ensure_ascii=False))
+        print_json({"tasks": [asdict(row) for row in rows], "generators": [f"{PREFIX}{name}" for name in names]})
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for header in ("task", "kind", "size", "from", "licence"):
@@ -41,12 +38,11 @@ def tasks(
     for row in rows:
         size = "any" if row.size is None else f"{row.size:,}"
         table.add_row(row.name, row.kind, size, row.source.partition(":")[0], row.licence, row.what)
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(table)
+    Console(soft_wrap=True, highlight=False).print(table)
     for line in (
         f"Generators of reasoning-gym: {', '.join(names) if names else f'not installed ({INSTALL})'}.",
         "Parts: NAME is the test part, NAME/train, NAME/validation are others; mmlu_SUBJECT is one subject of MMLU.",
         "Without a network: --data-dir FOLDER with NAME-test.jsonl, NAME-train.jsonl or NAME.jsonl.",
         "A question file (.jsonl, .csv, .parquet) is a task too: give its path.",
     ):
-        console.print(line, markup=False)
+        typer.echo(line)

@@ -2,139 +2,93 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
-from confide.cli.main import with_config
-from confide.cli.train_rlmf import rlmf
+from confide.cli.flags import Flags, command
+from confide.errors import ConfideError
+from confide.methods.finetuning.supervised_config import option
+from confide.methods.reader.reader_config import ReaderOptions
+from confide.methods.rlmf.rlmf_config import FormatConfig, How, RLMFSettings
+from confide.methods.self_ref.self_ref_config import SelfRefConfig
+from confide.progress import progress_bar
+
+if TYPE_CHECKING:
+    from confide.methods.rlmf.reinforcement import RLMFResult
 
 app = typer.Typer(no_args_is_help=True, help="Train a model to report its confidence.")
-Records = Annotated[Path, typer.Option(help="Annotated records with train and validation rows.")]
-Out = Annotated[Path, typer.Option(help="Folder for the trained checkpoint.")]
-Model = Annotated[str, typer.Option(help="The model that gave the answers: `smollm2`, a folder or a hub name.")]
+Records = Annotated[Path, Option(help="Annotated records with train and validation rows.")]
+Out = Annotated[Path, Option(help="Folder for the trained checkpoint.")]
+Model = Annotated[str, Option(help="The model that gave the answers: `smollm2`, a folder or a hub name.")]
+StartingModel = Annotated[
+    str, Option(help="The model that answered, or a folder of this verb: then its format stage is reused.")
+]
+Judge = Annotated[
+    str | None, Option(help="A model that says whether answers agree with a sentence, for longer answers.")
+]
+Passes = Annotated[int, Option(min=1, help="Split a step's completions into this many passes, to save memory.")]
+RLMF_FLAGS = Flags(
+    "feedback offset faithfulness rewarded intrinsic max_steps num_generations learning_rate beta eval_steps"
+)
+SHOWN = {
+    "cmfg_star": "cMFG*",
+    "spearman": "rank correlation with g",
+    "accuracy": "accuracy",
+    "parsed": "confidence can be read",
+}
+"""The numbers on validation rows that the summary gives, before and after."""
 
 
-def _learning_rows(path: Path) -> tuple[Any, Any]:
-    from confide.errors import ConfideError
-    from confide.records import read_records
+@dataclass(frozen=True)
+class Choice:
+    """Which questions to train on."""
 
-    records = [r for r in read_records(path) if r.correct is not None]
-    train = [r for r in records if r.split == "train"]
-    validation = [r for r in records if r.split == "validation"]
-    if not train or not validation:
-        raise ConfideError(f"{path}: {len(train)} graded train and {len(validation)} validation rows; both are needed")
-    return train, validation
+    select: How | None = option(None, "Train on some questions only: by the model's own rating, random, active.")
+    select_rows: int = option(1000, "How many `--select` keeps.", min=1)
+    select_source: str = option("logprob_sum", "The confidence that `--select active` holds against g.")
 
 
-def reader(
-    records: Records,
-    out: Out,
-    model: Model = "smollm2",
-    target: Annotated[str, typer.Option(help="`correctness`, or `consistency` with the K samples.")] = "correctness",
-    ask_tokens: Annotated[
-        str,
-        typer.Option(
-            help="Ask-token counts to choose from; 0 reads at the closing token; empty for no ask tokens at all."
-        ),
-    ] = "4",
-    start: Annotated[str, typer.Option(help="What ask tokens start from, to choose from.")] = "words,random",
-    epochs: Annotated[int, typer.Option(min=1, help="At most this many passes.")] = 6,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
-    pairwise: Annotated[float, typer.Option(min=0, help="Weight of the pairwise term.")] = 0.0,
-    prefix_cache: Annotated[str, typer.Option(help="Memory for kept keys and values; a file past it.")] = "4GB",
-    comparisons: Annotated[
-        bool, typer.Option("--comparisons", help="Also train what readers are compared with: P(True), random tokens.")
-    ] = False,
-    positions: Annotated[
-        bool, typer.Option("--positions", help="Also fit a probe at each token position (`probe@closing` …).")
-    ] = False,
-    shuffle_labels: Annotated[
-        bool,
-        typer.Option("--shuffle-labels", help="Control: shuffle labels by the seed; over five seeds nothing may rank."),
-    ] = False,
-    other_model: Annotated[
-        bool, typer.Option("--other-model", help="The answers are another model's; train on this one's states.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of start values and order.")] = 0,
-) -> None:
+def reader(records: Records, out: Out, *, model: Model = "smollm2", options: Annotated[ReaderOptions, Flags()]) -> None:
     """Train the frozen-model reader and the stack on top.
 
     Example: `confide train reader --model smollm2 --records runs/records.jsonl --out runs/reader`
     """
-    from rich.console import Console
-
     from confide.engines.transformers.transformers_engine import TransformersEngine
-    from confide.methods.reader.training_pipeline import ReaderOptions, train_confidence
-    from confide.progress import progress_bar
+    from confide.methods.frozen.frozen_training import train_confidence
 
-    train_rows, validation = _learning_rows(records)
-    options = ReaderOptions.parse(
-        target=target,
-        ask_tokens=ask_tokens,
-        start=start,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        pairwise=pairwise,
-        prefix_cache=prefix_cache,
-        seed=seed,
-        comparisons=comparisons,
-        positions=positions,
-        shuffle_labels=shuffle_labels,
-        other_model=other_model,
-    )
+    train, validation = _learning_rows(records)
     engine = TransformersEngine.load(model)
     with progress_bar("training") as progress:
-        summary = train_confidence(engine, train_rows, validation, options, out, progress=progress)
-    Console(soft_wrap=True).print(summary)
-
-
-app.command()(with_config(reader))
+        summary = train_confidence(engine, train, validation, options, out, progress=progress)
+    typer.echo(summary)
 
 
 def self_ref(
     records: Records,
     out: Out,
+    *,
     model: Model = "smollm2",
     ratio: Annotated[
-        str,
-        typer.Option(
-            help="UN:CN mixing: a number such as 0.5, `natural`, or `choose` to try 1:1 to 1:5 on validation."
-        ),
+        str, Option(help="UN:CN mixing: a number such as 0.5, `natural`, or `choose` to try 1:1 to 1:5 on validation.")
     ] = "natural",
-    rank: Annotated[int, typer.Option(min=1, help="Rank of the low-rank weights on q, k and v.")] = 8,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 3,
-    learning_rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-4,
-    kl_weight: Annotated[float, typer.Option(min=0, help="KL to the base on the answer tokens.")] = 0.0,
-    mask_wrong_answers: Annotated[bool, typer.Option(help="No gradient on wrong answers' tokens.")] = True,
-    max_rows: Annotated[int | None, typer.Option(min=1, help="Train on at most this many rows.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the row order and the low-rank weights.")] = 0,
+    config: Annotated[SelfRefConfig, Flags("rank epochs learning_rate kl_weight mask_wrong_answers max_rows seed")],
 ) -> None:
     """Train Self-REF: the model writes its verdict after its answer (the answers may change).
 
     Example: `confide train self-ref --model smollm2 --records runs/records.jsonl --out runs/self-ref`
     """
-    from dataclasses import replace
-
-    from rich.console import Console
-
     from confide.engines.transformers.loading import load_model
-    from confide.errors import ConfideError
-    from confide.methods.self_ref.self_ref_training import SelfRefConfig, choose_ratio, train_self_ref
+    from confide.methods.self_ref.self_ref_training import choose_ratio, train_self_ref
 
-    train_rows, validation = _learning_rows(records)
-    config = SelfRefConfig(
-        rank=rank,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        kl_weight=kl_weight,
-        mask_wrong_answers=mask_wrong_answers,
-        max_rows=max_rows,
-        seed=seed,
-    )
+    train, validation = _learning_rows(records)
+    rows = [*train, *validation]
     if ratio == "choose":
-        choice = choose_ratio(lambda: load_model(model), [*train_rows, *validation], config, out / "choice")
+        with progress_bar("choosing the ratio") as progress:
+            choice = choose_ratio(lambda: load_model(model), rows, config, out / "choice", progress=progress)
         config = replace(config, ratio=choice.ratio)
     elif ratio != "natural":
         try:
@@ -142,12 +96,117 @@ def self_ref(
         except ValueError:
             raise ConfideError(f"--ratio is a number, natural or choose, not {ratio!r}") from None
     loaded, tokenizer = load_model(model)
-    result = train_self_ref(loaded, tokenizer, [*train_rows, *validation], config, out, base_model=model)
-    Console(soft_wrap=True).print(
+    with progress_bar("training") as progress:
+        result = train_self_ref(loaded, tokenizer, rows, config, out, base_model=model, progress=progress)
+    typer.echo(
         f"{out}: trained on {result.right} right and {result.wrong} wrong answers "
         f"in {result.seconds:.0f} s ({result.epoch_seconds:.0f} s an epoch)"
     )
 
 
-app.command("self-ref")(with_config(self_ref))
-app.command()(with_config(rlmf))
+def rlmf(
+    records: Annotated[Path, Option(help="Records with train and validation rows and K samples each.")],
+    out: Annotated[Path, Option(help="Folder for the trained checkpoint.")],
+    *,
+    model: StartingModel = "smollm2",
+    task: Annotated[
+        str | None, Option(help="The task whose grader decides. Default: the one that the records name.")
+    ] = None,
+    data_dir: Annotated[Path | None, Option(help="Take the task from a folder of question files.")] = None,
+    form: Annotated[dict[str, Any], Flags("statement target epochs", given=FormatConfig)],
+    judge: Judge = None,
+    settings: Annotated[RLMFSettings, RLMF_FLAGS],
+    questions: Annotated[int, Option(min=1, help="Questions a step.")] = 8,
+    rank: Annotated[int, Option(min=1, help="Rank of the low-rank weights.")] = 32,
+    samples: Annotated[int, Option(min=2, help="Samples a validation question, for its g.")] = 12,
+    choice: Annotated[Choice, Flags()],
+    passes: Passes = 1,
+    seed: Annotated[int, Option(help="Seed of rows, weights and completions.")] = 0,
+) -> None:
+    """Train a model to state how often it would give the same answer, by RLMF; chosen on validation rows.
+
+    Example: `confide train rlmf --model smollm2 --records runs/records.jsonl --out runs/rlmf`
+    """
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.rlmf.intrinsic_agreement import SentenceJudge
+    from confide.methods.rlmf.reinforcement import passed_format_stage, train_rlmf
+    from confide.methods.rlmf.rlmf_trainer import RLMFConfig
+    from confide.records import read_records
+    from confide.tasks import load_task
+
+    rows = read_records(records)
+    if not (name := task or rows[0].task):
+        raise ConfideError(f"{records} names no task: say whose grader decides with --task")
+    completions = settings.num_generations * questions
+    if completions % passes:
+        raise ConfideError(f"{completions} completions a step do not split into {passes} passes")
+    rows = _chosen_rows(rows, model, choice, seed)
+    settings.per_device_train_batch_size, settings.gradient_accumulation_steps = completions // passes, passes
+    settings.save_steps = settings.eval_steps
+    config = RLMFConfig(output_dir=str(out / "checkpoints"), seed=seed, **vars(settings))
+    # A model that has passed the format stage takes no settings of it.
+    statement = (
+        FormatConfig(rank=rank, alpha=2 * rank, seed=seed, **form) if form or not passed_format_stage(model) else None
+    )
+    with progress_bar("training") as progress:
+        result = train_rlmf(
+            model,
+            load_task(name, data_dir=data_dir),
+            rows,
+            config,
+            out,
+            statement=statement,
+            judge=None if judge is None else SentenceJudge(TransformersEngine.load(judge)),
+            rank=rank,
+            samples=samples,
+            progress=progress,
+        )
+    _print_result(result)
+    if result.stopped:
+        raise ConfideError(f"stopped early, the best step was kept: {result.stopped}")
+
+
+def _learning_rows(path: Path) -> tuple[list[Any], list[Any]]:
+    """The graded records of the train split and of the validation split."""
+    from confide.records import read_records
+
+    graded = [record for record in read_records(path) if record.correct is not None]
+    train, validation = ([r for r in graded if r.split == split] for split in ("train", "validation"))
+    if not train or not validation:
+        raise ConfideError(f"{path}: {len(train)} graded train and {len(validation)} validation rows; both are needed")
+    return train, validation
+
+
+def _chosen_rows(rows: list[Any], model: str, choice: Choice, seed: int) -> list[Any]:
+    """The records with fewer train rows, where a choice is asked for; says how many could not be rated."""
+    if choice.select is None:
+        return rows
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.free import free_confidence
+    from confide.methods.rlmf.selection import rate, select
+
+    train = [record for record in rows if record.split == "train"]
+    ratings = None
+    if choice.select == "metacognitive":
+        with progress_bar("rating") as progress:
+            ratings = rate(TransformersEngine.load(model), train, progress=progress)
+    elif choice.select == "active":
+        for record in train:
+            record.confidence = free_confidence(record) | record.confidence
+    chosen = select(train, ratings, choice.select_rows, choice.select, seed, source=choice.select_source)
+    typer.echo(f"{len(chosen.records)} of {len(train)} train rows kept, {chosen.dropped} had no score", err=True)
+    return [*chosen.records, *(record for record in rows if record.split != "train")]
+
+
+def _print_result(result: RLMFResult) -> None:
+    """Print which step was kept, and its numbers on validation rows beside those of the start."""
+    typer.echo(
+        f"{result.folder}: step {result.best_step} of {result.steps} is best "
+        f"on {int(result.best['n'])} validation rows ({result.seconds:.0f} s)"
+    )
+    for key, label in SHOWN.items():
+        typer.echo(f"  {label}: {result.start[key]:.3f} → {result.best[key]:.3f}")
+
+
+for name, verb in (("reader", reader), ("self-ref", self_ref), ("rlmf", rlmf)):
+    app.command(name)(command(verb))

@@ -3,53 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import entr
 
 from confide.errors import ConfideError
 from confide.metrics.bootstrap import Bootstrap, estimate
-from confide.metrics.faithfulness import BINS, Bounds, scores, skill
-from confide.metrics.latent import MIN_SAMPLES, LatentRates
-from confide.metrics.metric import FloatArray, IntArray, Weights, ratio
+from confide.metrics.faithfulness import BINS, MIN_SAMPLES, LatentRates, bounds, scores, skill
+from confide.metrics.metric import FloatArray, IntArray, Weights
 from confide.metrics.ranking import spearman
+from confide.metrics.running_sums import ratio
 
 FAITHFUL = ("mfg", "cmfg", "cmfg_star")
 """The metrics of faithfulness."""
 
 
+Sampled = dict[str, FloatArray]
+"""Named numbers, each [1 + resamples]."""
+
+
 @dataclass(frozen=True)
 class Faithful:
-    """What one source scores against the agreement, by metric, each [1 + resamples].
+    """What one source scores against the agreement, by metric, and the bounds of these scores.
 
-    ``counted`` are the scores over all rows whose agreement is known, a row without a confidence counting as the
-    number that is furthest off.
+    ``counting_missing`` is the same over all rows whose agreement is known, where a row without a confidence counts
+    as the number that is furthest off; None where no confidence is missing.
     """
 
-    scores: dict[str, FloatArray]
-    bounds: Bounds
-    counted: dict[str, FloatArray]
-    counted_bounds: Bounds
+    scores: Sampled
+    bounds: Sampled
+    counting_missing: Faithful | None = None
 
-    def skill(self, name: str, *, counted: bool = False) -> FloatArray | None:
+    def skill(self, name: str) -> FloatArray | None:
         """(score − best constant) / (ceiling − best constant); None where the ceiling is unknown."""
-        score, bounds = (self.counted, self.counted_bounds) if counted else (self.scores, self.bounds)
-        if name not in bounds.ceilings:
-            return None
-        return skill(score[name], bounds.floors[name], bounds.ceilings[name])
+        ceiling = self.bounds.get(f"{name}_ceiling")
+        return None if ceiling is None else skill(self.scores[name], self.bounds[f"{name}_floor"], ceiling)
 
     def beside(self, name: str) -> dict[str, Any]:
         """What stands beside a score in results.json."""
-        bounds = self.bounds
+        whole = self.counting_missing or self
         return {
-            "floor": _estimated(bounds.floors[name]),
-            "constant": float(bounds.constants[name][0]),
-            "ceiling": _estimated(bounds.ceilings.get(name)),
+            **_bounds(self.bounds, name),
             "skill": _estimated(self.skill(name)),
-            "counting_missing": _estimated(self.counted[name]),
-            "skill_counting_missing": _estimated(self.skill(name, counted=True)),
+            "counting_missing": estimate(whole.scores[name]),
+            "skill_counting_missing": _estimated(whole.skill(name)),
         }
 
 
@@ -66,26 +66,15 @@ class Agreement:
         known = consistency[self.rows]
         self.shares = bool(len(known)) and bool(known.min() >= 0 and known.max() <= 1)
         """Whether there are consistencies and all lie in [0, 1]."""
-        self._bounds: dict[bytes, Bounds] = {}
+        self._bounds: dict[bytes, Sampled] = {}
 
-    def bounds(self, rows: IntArray) -> Bounds:
-        """Floors and ceilings of these rows [1 + resamples]; they hold for every source that has the same rows."""
+    def bounds(self, rows: IntArray) -> Sampled:
+        """Floors and ceilings of these rows; they hold for every source that has the same rows."""
         key = rows.tobytes()
         if key not in self._bounds:
             g, k = self.consistency[rows], self.samples[rows]
             rates = LatentRates(g, k) if np.all(k >= MIN_SAMPLES) else None
-
-            def statistics(w: Weights) -> dict[str, FloatArray]:
-                found = Bounds.of(g, w, rates)
-                kinds = {"floor": found.floors, "constant": found.constants, "ceiling": found.ceilings}
-                return {f"{name}:{kind}": x for kind, values in kinds.items() for name, x in values.items()}
-
-            sampled = self.bootstrap.sample(statistics, rows)
-            kinds = [
-                {name: sampled[f"{name}:{kind}"] for name in FAITHFUL if f"{name}:{kind}" in sampled}
-                for kind in ("floor", "constant", "ceiling")
-            ]
-            self._bounds[key] = Bounds(*kinds)
+            self._bounds[key] = self.bootstrap.sample(lambda w: bounds(g, w, rates), rows)
         return self._bounds[key]
 
     def judge(self, confidence: FloatArray) -> Faithful | None:
@@ -93,17 +82,17 @@ class Agreement:
         present = self.rows[np.isfinite(confidence[self.rows])]
         if not self.shares or not len(present):
             return None
-        found, bounds = self._scores(confidence, present), self.bounds(present)
+        found = self._scored(confidence, present)
         if len(present) == len(self.rows):
-            return Faithful(found, bounds, found, bounds)
+            return found
         # The worst number against g is the end of [0, 1] that is further away.
         worst = np.where(self.consistency < 0.5, 1.0, 0.0)
         filled = np.where(np.isfinite(confidence), confidence, worst)
-        return Faithful(found, bounds, self._scores(filled, self.rows), self.bounds(self.rows))
+        return replace(found, counting_missing=self._scored(filled, self.rows))
 
-    def _scores(self, confidence: FloatArray, rows: IntArray) -> dict[str, FloatArray]:
+    def _scored(self, confidence: FloatArray, rows: IntArray) -> Faithful:
         c, g = confidence[rows], self.consistency[rows]
-        return self.bootstrap.sample(lambda w: scores(c, g, w), rows)
+        return Faithful(self.bootstrap.sample(lambda w: scores(c, g, w), rows), self.bounds(rows))
 
     def summary(self) -> dict[str, Any] | None:
         """The block ``agreement`` of results.json: how g is spread, and its floors and ceilings; None without g.
@@ -120,30 +109,20 @@ class Agreement:
             total = w.sum(axis=1).astype(np.float64)
             mean = ratio(w @ g, total)
             filled = ratio(w @ member, total[:, None])
-            logs = np.log(np.where(filled > 0, filled, 1.0))
             return {
                 "mean": mean,
                 "spread": np.sqrt(np.maximum(ratio(w @ (g * g), total) - mean**2, 0.0)),
-                "entropy": -(filled * logs).sum(axis=1) / np.log(BINS),
+                "entropy": entr(filled).sum(axis=1) / np.log(BINS),
             }
 
         sampled = self.bootstrap.sample(statistics, self.rows)
-        bounds = self.bounds(self.rows)
-        known = np.isfinite(k).all()
         return {
             "n": len(g),
-            "samples": {"low": int(k.min()), "high": int(k.max())} if known else None,
+            "samples": {"low": int(k.min()), "high": int(k.max())} if np.isfinite(k).all() else None,
             "distinct": len(np.unique(g)),
             "bins": BINS,
-            **{name: _estimated(sampled[name]) for name in ("mean", "spread", "entropy")},
-            **{
-                name: {
-                    "floor": _estimated(bounds.floors[name]),
-                    "constant": float(bounds.constants[name][0]),
-                    "ceiling": _estimated(bounds.ceilings.get(name)),
-                }
-                for name in FAITHFUL
-            },
+            **{name: estimate(x) for name, x in sampled.items()},
+            **{name: _bounds(self.bounds(self.rows), name) for name in FAITHFUL},
         }
 
 
@@ -157,14 +136,25 @@ def judge_faithfulness(
 ) -> dict[str, Any]:
     """MFG, cMFG and cMFG* of confidences between their floors and ceilings, with intervals by cluster.
 
-    ``confidence`` [n] lies in [0, 1], NaN where none could be read. ``agrees`` [n, K] is 1 where sample k agrees
-    with the answer, 0 where it does not, ½ where that cannot be told, NaN where there is no such sample; g is its
-    mean. ``clusters`` [n] names what rows must share to count as dependent (None: every row is its own).
+    Args:
+        confidence: In [0, 1], NaN where none could be read, shape [n].
+        agrees: 1 where sample k agrees with the answer, 0 where it does not, ½ where that cannot be told, NaN
+            where there is no such sample, shape [n, K]; the agreement g is its mean over samples.
+        clusters: What rows must share to count as dependent, shape [n]; None: every row is its own.
+        resamples: Draws of the bootstrap.
+        seed: Seed of the bootstrap.
 
-    Returns ``{"mfg", "cmfg", "cmfg_star", "spearman", "distinct", "n", "missing", "agreement"}``. A score is
-    ``{"value", "low", "high", "floor", "constant", "ceiling", "skill", "counting_missing",
-    "skill_counting_missing"}``, in which all but ``constant`` have an interval; ``agreement`` is what
-    `Agreement.summary` says of g.
+    Returns:
+        ``{"mfg", "cmfg", "cmfg_star", "spearman", "distinct", "n", "missing", "agreement"}``. A score is ``{"value",
+        "low", "high", "floor", "constant", "ceiling", "skill", "counting_missing", "skill_counting_missing"}``, in
+        which all but ``constant`` have an interval; ``agreement`` is what `Agreement.summary` says of g.
+
+    Raises:
+        ConfideError: Shapes that do not fit, values outside [0, 1], or no row with both.
+
+    Example:
+        >>> judge_faithfulness([0.9, 0.2], [[1, 1, 1, 1, 1], [0, 0, 1, 0, 0]], resamples=0)["mfg"]["value"]
+        0.95
     """
     c, indicators = np.asarray(confidence, dtype=np.float64), np.asarray(agrees, dtype=np.float64)
     if c.ndim != 1 or indicators.ndim != 2 or len(indicators) != len(c):
@@ -185,10 +175,9 @@ def judge_faithfulness(
     found = agreement.judge(c)
     if found is None:
         raise ConfideError("agreements must lie in [0, 1]")
-    ranks = bootstrap.sample(lambda w: {"spearman": spearman.resampled(values, g[both], w)}, both)["spearman"]
     return {
-        **{name: {**estimate(found.scores[name]).as_dict(), **found.beside(name)} for name in FAITHFUL},
-        "spearman": _estimated(ranks),
+        **{name: {**estimate(found.scores[name]), **found.beside(name)} for name in FAITHFUL},
+        "spearman": estimate(bootstrap.metric(spearman, values, g[both], both)),
         "distinct": len(np.unique(values)),
         "n": len(both),
         "missing": len(agreement.rows) - len(both),
@@ -197,4 +186,13 @@ def judge_faithfulness(
 
 
 def _estimated(sampled: FloatArray | None) -> dict[str, float | None] | None:
-    return None if sampled is None else estimate(sampled).as_dict()
+    return None if sampled is None else estimate(sampled)
+
+
+def _bounds(sampled: Sampled, name: str) -> dict[str, Any]:
+    """The floor of a metric, the constant that reaches it, and the ceiling."""
+    return {
+        "floor": estimate(sampled[f"{name}_floor"]),
+        "constant": float(sampled[f"{name}_constant"][0]),
+        "ceiling": _estimated(sampled.get(f"{name}_ceiling")),
+    }

@@ -1,17 +1,23 @@
-"""The contrasts: a source against a version of itself that should know less, and against what text and tokens know."""
+"""The contrasts: a source against versions of itself, against text and tokens, and against the original model."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from confide.evaluation.controls import MIN_CLUSTERS, MIN_KIND, control, some
-from confide.evaluation.record_columns import Rows
-from confide.metrics.bootstrap import Bootstrap, estimate, sampled_auroc, sampled_mean
+from confide.errors import ConfideError
+from confide.evaluation.controls import MIN_CLUSTERS, MIN_KIND, control, warning_if
+from confide.evaluation.record_columns import Rows, numbers, probabilities
+from confide.evaluation.wording import interval, listed, side, some
+from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import LOG_CLIP
-from confide.metrics.metric import FloatArray, IntArray
-from confide.sources import AT, NO_RIVALS, OTHER, SWAPPED, family
+from confide.metrics.metric import BoolArray, FloatArray, IntArray
+from confide.metrics.ranking import auroc
+from confide.numeric import logit
+from confide.records import Record
+from confide.sources import Source, family
 
 FOLDS = 5
 
@@ -23,9 +29,12 @@ Where all answers were chosen among options, the probability among these too.
 
 OPTION = "option_probability"
 
+MIN_DIFFER = 20
+"""Questions on which two models must differ before the confidence's agreement with them is compared."""
+
 
 def contrasts(rows: Rows, bootstrap: Bootstrap) -> dict[str, dict[str, Any]]:
-    """The controls that compare sources: ``swapped``, ``privileged_access`` and ``improves_log_loss``."""
+    """The controls that compare sources."""
     return {
         "swapped": _swapped(rows, bootstrap),
         "privileged_access": _privileged(rows, bootstrap),
@@ -39,27 +48,26 @@ def _swapped(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
     What is read before the answer (a source at the prompt's end) sees another question and nothing amiss.
     """
     found: dict[str, dict[str, Any]] = {}
-    for name in (s for s in rows.auxiliary if s.endswith(SWAPPED) and AT not in s):
-        source = name.removesuffix(SWAPPED)
-        before, after = rows.confidence(source), rows.confidence(name)
-        both = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
+    for swapped in (s for s in rows.auxiliary if s.swapped and s.position is None):
+        source = str(replace(swapped, swapped=False))
+        both = rows.present(source, str(swapped))
         if len(both):
-            fall = before[both] - after[both]
+            fall = rows.confidence(source)[both] - rows.confidence(str(swapped))[both]
             found[source] = {
-                "fall": estimate(sampled_mean(fall, both, bootstrap)).as_dict(),
-                "share_falling": estimate(sampled_mean((fall > 0).astype(np.float64), both, bootstrap)).as_dict(),
+                "fall": estimate(bootstrap.mean(fall, both)),
+                "share_falling": estimate(bootstrap.mean((fall > 0).astype(np.float64), both)),
                 "n": len(both),
             }
     if not found:
         return control("not checked", "no source was read with the question exchanged", sources={})
     # What is free shows no more than that the text changed: only the sources that claim to read decide.
     deciding = [s for s in found if family(s) != "free"] or list(found)
-    standing = [s for s in deciding if (low := found[s]["fall"]["low"]) is None or low <= 0]
+    standing = [s for s in deciding if side(found[s]["fall"]) != "above"]
     few = [s for s in standing if found[s]["n"] < MIN_CLUSTERS]
     return control(
         "ok" if not standing else "warning" if few == standing else "failed",
         f"{some(len(standing), 'source')} of {len(deciding)} not shown to fall when the question is exchanged"
-        + (f": {', '.join(standing)}" if standing else ""),
+        + listed(standing),
         sources=found,
     )
 
@@ -67,38 +75,24 @@ def _swapped(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
 def _privileged(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
     """A source against its twin that reads another model's states over the same text."""
     found: dict[str, dict[str, Any]] = {}
-    for other in (s for s in rows.sources if s.startswith(OTHER)):
-        source = other.removeprefix(OTHER)
-        own, twin = rows.confidence(source), rows.confidence(other)
-        both = np.flatnonzero(np.isfinite(own) & np.isfinite(twin))
-        if not len(both):
+    for other in (name for name in rows.sources if Source.parse(name).other):
+        source = str(replace(Source.parse(other), other=False))
+        both = rows.present(source, other)
+        difference = rows.auroc_difference(source, other, bootstrap)
+        if difference["value"] is None:
             continue
-        difference = estimate(
-            sampled_auroc(own[both], rows.correct[both], both, bootstrap)
-            - sampled_auroc(twin[both], rows.correct[both], both, bootstrap)
-        )
-        shown = difference.low is not None and difference.low > 0
-        if difference.value is None:
-            continue
-        gap = f"AUROC difference {difference.value:+.3f}"
-        if difference.low is not None:
-            gap += f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+        gap = f"AUROC difference {interval(difference, sign=True)}"
+        better = side(difference) == "above"
         sentence = (
-            f"{source} ranks better than the same reading of another model's states ({gap}): it has privileged access."
-            if shown
-            else f"{source} is not shown to rank better than the same reading of another model's states ({gap}): "
-            "no privileged access."
+            f"{source} {'ranks better' if better else 'is not shown to rank better'} than the same reading of another "
+            f"model's states ({gap}): {'it has' if better else 'no'} privileged access."
         )
-        found[source] = {"other": other, **difference.as_dict(), "n": len(both), "sentence": sentence}
+        found[source] = {"other": other, **difference, "n": len(both), "sentence": sentence}
     if not found:
         return control("not checked", "no source was read from another model's states", sources={})
-    without = [source for source, entry in found.items() if entry["low"] is None or entry["low"] <= 0]
-    return control(
-        "warning" if without else "ok",
-        f"{some(len(without), 'source')} of {len(found)} without privileged access"
-        + (f": {', '.join(without)}" if without else ""),
-        sources=found,
-    )
+    without = [source for source, entry in found.items() if side(entry) != "above"]
+    detail = f"{some(len(without), 'source')} of {len(found)} without privileged access" + listed(without)
+    return warning_if(without, detail, sources=found)
 
 
 def _improves(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
@@ -114,65 +108,106 @@ def _improves(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
     notes: dict[str, Any] = {"over": over, "folds": FOLDS, "sources": {}}
     if absent := [source for source in OVER if source not in rows.sources]:
         return control("not checked", f"needs {' and '.join(absent)}", **notes)
-    prior, *logs = (rows.confidence(source) for source in over)
-    base = np.column_stack([_logit(prior), *map(_log, logs)])
+    prior, *chances = (rows.confidence(source) for source in over)
+    base = np.column_stack([_logit(prior), *map(_log, chances)])
     rng = np.random.default_rng(bootstrap.seed)
     fold = (rng.permutation(bootstrap.clusters) % FOLDS)[bootstrap.index]
     found: dict[str, dict[str, Any]] = {}
     losses: dict[bytes, FloatArray] = {}
-    for source in (s for s in rows.sources if family(s) not in NO_RIVALS):
+    for source in rows.competing:
         values = _logit(rows.confidence(source))
         kept = np.flatnonzero(np.isfinite(base).all(axis=1) & np.isfinite(values))
         y = rows.correct[kept]
-        if min(y.sum(), (~y).sum()) < MIN_KIND * FOLDS or len(np.unique(fold[kept])) < FOLDS:
+        mixed = all(len(np.unique(y[fold[kept] != held_out])) == 2 for held_out in range(FOLDS))
+        if not mixed or min(y.sum(), (~y).sum()) < MIN_KIND * FOLDS or len(np.unique(fold[kept])) < FOLDS:
             continue
         if (key := kept.tobytes()) not in losses:
             losses[key] = _crossfitted(base[kept], y, fold[kept])
         fuller = _crossfitted(np.column_stack([base[kept], values[kept]]), y, fold[kept])
-        gain = estimate(sampled_mean(losses[key] - fuller, kept, bootstrap))
-        found[source] = {**gain.as_dict(), "n": len(kept)}
+        found[source] = {**estimate(bootstrap.mean(losses[key] - fuller, kept)), "n": len(kept)}
     if not found:
         wanted = MIN_KIND * FOLDS
         return control("not checked", f"needs a learned source on {wanted} right and {wanted} wrong rows", **notes)
-    better = [source for source, entry in found.items() if entry["low"] is not None and entry["low"] > 0]
-    return control(
-        "ok" if better else "warning",
-        f"{len(better)} of {some(len(found), 'source')} improve log loss over {' + '.join(over)}"
-        + (f": {', '.join(better)}" if better else ""),
-        **(notes | {"sources": found}),
-    )
+    better = [source for source, entry in found.items() if side(entry) == "above"]
+    detail = f"{len(better)} of {some(len(found), 'source')} improve log loss over {' + '.join(over)}" + listed(better)
+    return warning_if(not better, detail, **(notes | {"sources": found}))
 
 
-def _crossfitted(features: FloatArray, correct: Any, fold: IntArray) -> FloatArray:
+def _crossfitted(features: FloatArray, correct: BoolArray, fold: IntArray) -> FloatArray:
     """Log loss of every row [n] under a logistic model of ``features`` [n, d] fitted on the other folds."""
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    p = np.empty(len(features))
-    for held_out in np.unique(fold):
-        test = fold == held_out
-        if len(np.unique(correct[~test])) < 2:
-            p[test] = correct[~test].mean()
-            continue
-        model = make_pipeline(StandardScaler(), LogisticRegression())
-        p[test] = model.fit(features[~test], correct[~test]).predict_proba(features[test])[:, 1]
-    p = np.clip(p, LOG_CLIP, 1 - LOG_CLIP)
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    fitted = cross_val_predict(model, features, correct, cv=PredefinedSplit(fold), method="predict_proba")
+    p = np.clip(fitted[:, 1], LOG_CLIP, 1 - LOG_CLIP)
     return np.asarray(-np.log(np.where(correct, p, 1 - p)))
 
 
 def _logit(values: FloatArray) -> FloatArray:
     """Log-odds of probabilities; numbers that are none stay as they are."""
-    present = values[np.isfinite(values)]
-    if not len(present) or present.min() < 0 or present.max() > 1:
-        return values
-    p = np.clip(values, LOG_CLIP, 1 - LOG_CLIP)
-    return np.asarray(np.log(p) - np.log1p(-p))
+    return np.asarray(logit(np.clip(values, LOG_CLIP, 1 - LOG_CLIP))) if probabilities(values) else values
 
 
 def _log(values: FloatArray) -> FloatArray:
     """Logarithm of probabilities; numbers that are none (log-probabilities themselves) stay as they are."""
-    present = values[np.isfinite(values)]
-    if not len(present) or present.min() < 0 or present.max() > 1:
-        return values
-    return np.asarray(np.log(np.clip(values, 1e-12, 1)))
+    return np.asarray(np.log(np.clip(values, 1e-12, 1))) if probabilities(values) else values
+
+
+def coupling(rows: Rows, original: list[Record], bootstrap: Bootstrap) -> dict[str, Any]:
+    """After more training, does the confidence follow the current model or the one it was trained on?
+
+    Agreement with the current model's correctness minus agreement with the original's, where the two differ.
+    ``original`` holds the graded answers of the model before the change, matched by id. Agreement is AUROC, and
+    1 − Brier for probabilities. Where correctness differs one is the mirror image of the other, so agreement with
+    the current model above one half means that the confidence moved with it. Inspired by Introspective Coupling
+    (Guo et al. 2026, 2606.32038), which compares how well self-reports explain the two models' behaviour. Raises
+    `ConfideError` when no id is shared.
+    """
+    marks = {record.id: record.correct for record in original}
+    before = numbers(marks.get(record.id) for record in rows.records)
+    known = np.isfinite(before)
+    if not known.any():
+        raise ConfideError("no graded record of the original model has the id of an evaluated record")
+    differ = known & (before != rows.correct)
+    out: dict[str, Any] = {"n": int(known.sum()), "differ": int(differ.sum()), "sources": {}}
+    if not differ.any():
+        return out | {"sentence": "Both models are right and wrong on the same questions: nothing can be compared."}
+    if out["differ"] < MIN_DIFFER:
+        return out | {"sentence": f"The models differ on {out['differ']} questions; a comparison takes {MIN_DIFFER}."}
+    for source in (s for s in rows.sources if family(s) != "floor"):
+        values = rows.confidence(source)
+        kept = np.flatnonzero(differ & np.isfinite(values))
+        if len(kept) < MIN_DIFFER:
+            continue
+        x, y = values[kept], rows.correct[kept]
+        current = bootstrap.metric(auroc, x, y, kept)
+        entry: dict[str, Any] = {"auroc": _agreement(current, 1 - current), "brier": None, "n": len(kept)}
+        if probabilities(x):
+            entry["brier"] = _agreement(*(1 - bootstrap.mean((x - mark) ** 2, kept) for mark in (y, ~y)))
+        out["sources"][source] = entry
+    return out | {"sentence": _followed(out)}
+
+
+def _agreement(current: FloatArray, original: FloatArray) -> dict[str, dict[str, float | None]]:
+    return {
+        "current": estimate(current),
+        "original": estimate(original),
+        "difference": estimate(current - original),
+    }
+
+
+def _followed(out: dict[str, Any]) -> str:
+    """Which sources follow which model, in a sentence."""
+    sides: dict[str, list[str]] = {"the current model": [], "the original one": [], "neither": []}
+    for source, entry in out["sources"].items():
+        gap = entry["auroc"]["difference"]
+        if gap["low"] is not None:
+            follows = {"above": "the current model", "below": "the original one", "level": "neither"}[side(gap)]
+            sides[follows].append(source)
+    if not any(sides.values()):
+        return f"No source has values on {MIN_DIFFER} of the {out['differ']:,} questions where the models differ."
+    groups = "; ".join(f"{who}: {', '.join(names)}" for who, names in sides.items() if names)
+    return f"Where the models differ ({out['differ']:,} of {out['n']:,} questions), confidence follows {groups}."

@@ -6,8 +6,9 @@ A verdict is "ok", "warning" (read the numbers with this in mind), "failed" (the
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from json import dumps
 from typing import Any, Literal
 
@@ -15,9 +16,10 @@ import numpy as np
 from scipy.special import stdtrit
 
 from confide.evaluation.record_columns import Rows
+from confide.evaluation.wording import interval, listed, some
 from confide.metrics.ranking import auroc
 from confide.records import Record
-from confide.sources import SHUFFLED, family
+from confide.sources import Source, family
 
 Verdict = Literal["ok", "warning", "failed", "not checked"]
 
@@ -41,19 +43,21 @@ def controls(
 
     ``records`` is the whole file, ``rows`` what was evaluated, ``clusters`` the number of entities in it.
     """
+    n, cut, ungraded = len(rows.records), int((~rows.ended).sum()), rows.left_out["ungraded"]
+    where = "in the test split" if rows.split else "(the records carry no split)"
+    about = f"{some(n, 'row')} about {some(clusters, 'entity', 'entities')}; intervals take {MIN_CLUSTERS}"
+    enough = f"{some(n, 'graded row')} {where}; a verdict takes {min_rows}"
     return {
-        "rows": _rows(rows, min_rows),
-        "entities": _entities(clusters, len(rows.records)),
+        "rows": control("ok" if n >= min_rows else "failed", enough, n=n, wanted=min_rows),
+        "entities": warning_if(clusters < MIN_CLUSTERS, about, clusters=clusters),
         "split_entities": _split_entities(records),
         "leaked_prompts": _leaked_prompts(records, rows),
-        "duplicate_prompts": _duplicate_prompts(rows),
-        "duplicate_rows": _duplicate_rows(rows),
+        **_repeated(rows),
         "models": _models(rows),
-        "ungraded": _ungraded(rows),
-        "cut": _cut(rows),
-        "missing": _missing(estimators),
-        "constant_sources": _constant(rows),
-        "outside_unit_interval": _outside(rows),
+        "ungraded": warning_if(ungraded, f"{some(ungraded, 'row')} without a grade left out", count=ungraded),
+        # Unfinished answers are wrong and easy to tell, which flatters every source that sees their length.
+        "cut": warning_if(cut > MAX_CUT * n, f"{some(cut, 'answer')} cut short", count=cut),
+        **_values(rows),
         "shuffled": _shuffled(estimators),
         "shuffled_labels": _shuffled_labels(estimators),
         "domains": _domains(rows),
@@ -65,40 +69,14 @@ def control(verdict: Verdict, detail: str, **counts: Any) -> dict[str, Any]:
     return {"verdict": verdict, "detail": detail, **counts}
 
 
-def some(count: int, noun: str, plural: str | None = None) -> str:
-    """A count with its noun: "1 row", "2 rows", "1,000 rows"."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+def warning_if(found: object, detail: str, **counts: Any) -> dict[str, Any]:
+    """A control that warns when anything is found."""
+    return control("warning" if found else "ok", detail, **counts)
 
 
-def _ungraded(rows: Rows) -> dict[str, Any]:
-    count = rows.left_out["ungraded"]
-    return control("warning" if count else "ok", f"{some(count, 'row')} without a grade left out", count=count)
-
-
-def _cut(rows: Rows) -> dict[str, Any]:
-    """Unfinished answers are wrong and easy to tell, which flatters every source that sees their length."""
-    count = int((~rows.ended).sum())
-    verdict: Verdict = "warning" if count > MAX_CUT * len(rows.records) else "ok"
-    return control(verdict, f"{some(count, 'answer')} cut short", count=count)
-
-
-def _rows(rows: Rows, min_rows: int) -> dict[str, Any]:
-    n = len(rows.records)
-    where = "in the test split" if rows.split else "(the records carry no split)"
-    return control(
-        "ok" if n >= min_rows else "failed",
-        f"{some(n, 'graded row')} {where}; a verdict takes {min_rows}",
-        n=n,
-        wanted=min_rows,
-    )
-
-
-def _entities(clusters: int, n: int) -> dict[str, Any]:
-    return control(
-        "ok" if clusters >= MIN_CLUSTERS else "warning",
-        f"{some(n, 'row')} about {some(clusters, 'entity', 'entities')}; intervals take {MIN_CLUSTERS}",
-        clusters=clusters,
-    )
+def _leak(found: Sequence[str], detail: str) -> dict[str, Any]:
+    """A control that fails when anything is found."""
+    return control("failed" if found else "ok", detail, count=len(found), examples=list(found[:5]))
 
 
 def _split_entities(records: list[Record]) -> dict[str, Any]:
@@ -108,12 +86,7 @@ def _split_entities(records: list[Record]) -> dict[str, Any]:
     if not test or not fitted:
         return control("not checked", "needs entities and another split in the same file")
     both = sorted(test & fitted)
-    return control(
-        "failed" if both else "ok",
-        f"{some(len(both), 'entity', 'entities')} on both sides of the split",
-        count=len(both),
-        examples=both[:5],
-    )
+    return _leak(both, f"{some(len(both), 'entity', 'entities')} on both sides of the split")
 
 
 def _prompt(record: Record) -> tuple[tuple[str, str], ...] | None:
@@ -125,43 +98,33 @@ def _leaked_prompts(records: list[Record], rows: Rows) -> dict[str, Any]:
     if not fitted:
         return control("not checked", "needs messages and another split in the same file")
     leaked = [r.id for r in rows.records if _prompt(r) in fitted]
-    return control(
-        "failed" if leaked else "ok",
-        f"{some(len(leaked), 'test prompt')} also in another split",
-        count=len(leaked),
-        examples=leaked[:5],
-    )
+    return _leak(leaked, f"{some(len(leaked), 'test prompt')} also in another split")
 
 
-def _duplicate_prompts(rows: Rows) -> dict[str, Any]:
-    prompts = Counter(p for r in rows.records if (p := _prompt(r)) is not None)
-    if not prompts:
-        return control("not checked", "the records carry no messages")
-    extra = sum(prompts.values()) - len(prompts)
-    return control(
-        "warning" if extra else "ok",
-        f"{some(extra, 'test prompt')} more than once in the test rows",
-        count=extra,
-    )
+def _repeated(rows: Rows) -> dict[str, dict[str, Any]]:
+    """The same question more than once, and one row that is counted as if it were more.
 
-
-def _duplicate_rows(rows: Rows) -> dict[str, Any]:
-    """The same question, reference and answer under several ids: one row that is counted as if it were more."""
+    Such rows have the same question, reference and answer under several ids.
+    """
     first: dict[tuple[object, ...], str] = {}
     again = []
-    for record in rows.records:
-        if (prompt := _prompt(record)) is not None:
-            row = (prompt, record.answer, dumps(record.reference, sort_keys=True, default=str))
-            if first.setdefault(row, record.id) != record.id:
-                again.append(record.id)
+    prompts = [_prompt(record) for record in rows.records]
+    for prompt, record in zip(prompts, rows.records, strict=True):
+        row = (prompt, record.answer, dumps(record.reference, sort_keys=True, default=str))
+        if prompt is not None and first.setdefault(row, record.id) != record.id:
+            again.append(record.id)
     if not first:
-        return control("not checked", "the records carry no messages")
-    return control(
-        "failed" if again else "ok",
-        f"{some(len(again), 'test row')} repeating another one's question and answer under a new id",
-        count=len(again),
-        examples=again[:5],
-    )
+        unknown = control("not checked", "the records carry no messages")
+        return {"duplicate_prompts": unknown, "duplicate_rows": unknown}
+    asked = [prompt for prompt in prompts if prompt is not None]
+    extra = len(asked) - len(set(asked))
+    detail = f"{some(len(again), 'test row')} repeating another one's question and answer under a new id"
+    return {
+        "duplicate_prompts": warning_if(
+            extra, f"{some(extra, 'test prompt')} more than once in the test rows", count=extra
+        ),
+        "duplicate_rows": _leak(again, detail),
+    }
 
 
 def _models(rows: Rows) -> dict[str, Any]:
@@ -170,52 +133,25 @@ def _models(rows: Rows) -> dict[str, Any]:
     if not counts:
         return control("not checked", "the records do not name their model")
     models = sorted(counts)
-    shown = ", ".join(f"{model or 'unnamed'} ({counts[model]:,} rows)" for model in models[:5])
-    return control(
-        "ok" if len(models) == 1 else "warning",
-        f"answers of {some(len(models), 'model')}" + (f": {shown}" if len(models) > 1 else ""),
-        models=models,
-        counts=dict(counts),
-    )
+    several = len(models) > 1
+    shown = listed([f"{model} ({counts[model]:,} rows)" for model in models[:5]] if several else [])
+    return warning_if(several, f"answers of {some(len(models), 'model')}{shown}", models=models, counts=dict(counts))
 
 
-def _missing(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    counts = {source: entry["missing"] for source, entry in estimators.items() if entry["missing"]}
-    return control(
-        "warning" if counts else "ok",
-        f"{some(len(counts), 'source')} without a value on some rows",
-        sources=counts,
-    )
-
-
-def _constant(rows: Rows) -> dict[str, Any]:
-    """Sources with one value throughout; the floor ``constant`` is meant to be."""
-    found = []
-    for source in rows.sources:
-        values = rows.confidence(source)
-        values = values[np.isfinite(values)]
-        if len(values) > 1 and values.min() == values.max():
-            found.append(source)
-    unmeant = [source for source in found if family(source) != "floor"]
-    return control(
-        "warning" if unmeant else "ok",
-        f"{some(len(unmeant), 'source')} with the same value throughout, floors aside",
-        sources=found,
-    )
-
-
-def _outside(rows: Rows) -> dict[str, Any]:
-    found = {}
-    for source in rows.sources:
-        values = rows.confidence(source)
-        values = values[np.isfinite(values)]
-        if count := int(np.sum((values < 0) | (values > 1))):
-            found[source] = count
-    return control(
-        "warning" if found else "ok",
-        f"{some(len(found), 'source')} outside [0, 1]: ranked, no calibration",
-        sources=found,
-    )
+def _values(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Sources with missing values, with one value throughout (which floors may have), and outside [0, 1]."""
+    values = {source: rows.confidence(source) for source in rows.sources}
+    missing = {s: int(np.isnan(x).sum()) for s, x in values.items() if np.isnan(x).any()}
+    outside = {s: count for s, x in values.items() if (count := int(np.sum((x < 0) | (x > 1))))}
+    constant = [s for s, x in values.items() if np.isfinite(x).sum() > 1 and np.nanmin(x) == np.nanmax(x)]
+    unmeant = sum(family(source) != "floor" for source in constant)
+    same = f"{some(unmeant, 'source')} with the same value throughout, floors aside"
+    ranked = f"{some(len(outside), 'source')} outside [0, 1]: ranked, no calibration"
+    return {
+        "missing": warning_if(missing, f"{some(len(missing), 'source')} without a value on some rows", sources=missing),
+        "constant_sources": warning_if(unmeant, same, sources=constant),
+        "outside_unit_interval": warning_if(outside, ranked, sources=outside),
+    }
 
 
 def _shuffled(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -234,20 +170,17 @@ def _shuffled_labels(estimators: dict[str, dict[str, Any]]) -> dict[str, Any]:
     One fit to noise is one direction, and may rank either way; the mean over `SHUFFLES` of them may not.
     """
     drawn: dict[str, list[dict[str, float]]] = {}
-    for source, entry in estimators.items():
-        named = re.fullmatch(rf"(.+){SHUFFLED}(?:_\d+)?", source)
-        if named and entry["auroc"] is not None and entry["auroc"]["low"] is not None:
-            drawn.setdefault(named[1], []).append(entry["auroc"])
+    for name, entry in estimators.items():
+        source, auroc = Source.parse(name), entry["auroc"]
+        if source.shuffled and not source.calibrated and auroc is not None and auroc["low"] is not None:
+            drawn.setdefault(str(replace(source, shuffled=False, seed=None)), []).append(auroc)
     if not drawn:
         return control("not checked", "no source was trained on shuffled labels", sources={})
     found = {source: _over_shuffles(aurocs) for source, aurocs in drawn.items()}
     beyond = [source for source, auroc in found.items() if not _chance(auroc, 1)]
     far = [source for source in beyond if found[source]["n"] >= SHUFFLES and not _chance(found[source], 2)]
     few = any(auroc["n"] < SHUFFLES for auroc in found.values())
-    shown = ", ".join(
-        f"{name} {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}] ({some(auroc['n'], 'shuffle')})"
-        for name, auroc in found.items()
-    )
+    shown = ", ".join(f"{name} {interval(auroc)} ({some(auroc['n'], 'shuffle')})" for name, auroc in found.items())
     return control(
         "failed" if far else "warning" if beyond or few else "ok",
         f"{some(len(beyond), 'source')} of {len(found)} trained on shuffled labels with a mean AUROC whose interval is "
@@ -283,18 +216,12 @@ def _domains(rows: Rows) -> dict[str, Any]:
     domains: dict[str, Any] = {}
     for name in names:
         inside = np.array([record.domain == name for record in rows.records])
-        right = int(rows.correct[inside].sum())
-        wrong = int(inside.sum()) - right
-        entry: dict[str, Any] = {"n": right + wrong, "right": right, "wrong": wrong, "auroc": {}}
+        n, right = int(inside.sum()), int(rows.correct[inside].sum())
+        entry = domains[name] = {"n": n, "right": right, "wrong": n - right, "auroc": {}}
         for source, values in confidence.items():
             kept = inside & np.isfinite(values)
-            kinds = np.bincount(rows.correct[kept].astype(np.int64), minlength=2)
-            enough = kinds.min() >= MIN_KIND
-            entry["auroc"][source] = auroc(values[kept], rows.correct[kept]) if enough else None
-        domains[name] = entry
-    thin = [name for name, entry in domains.items() if min(entry["right"], entry["wrong"]) < MIN_KIND]
-    return control(
-        "warning" if thin else "ok",
-        f"{len(thin)} of {len(domains)} domains hold fewer than {MIN_KIND} right or wrong answers",
-        domains=domains,
-    )
+            y = rows.correct[kept]
+            entry["auroc"][source] = auroc(values[kept], y) if min(y.sum(), (~y).sum()) >= MIN_KIND else None
+    thin = sum(min(entry["right"], entry["wrong"]) < MIN_KIND for entry in domains.values())
+    detail = f"{thin} of {len(domains)} domains hold fewer than {MIN_KIND} right or wrong answers"
+    return warning_if(thin, detail, domains=domains)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from confide.evaluation.agreement import FAITHFUL, Agreement, Faithful
-from confide.evaluation.record_columns import Rows
-from confide.metrics.bootstrap import Bootstrap, Statistics, estimate
-from confide.metrics.calibration_error import Binned, brier, log_loss, smooth_ece
-from confide.metrics.metric import FloatArray, IntArray, Weights, columns, ratio
-from confide.metrics.ranking import auroc, group_pairs, spearman
-from confide.metrics.routing import MARGIN, POINTS, Escalated
-from confide.metrics.selective import Answered
+from confide.evaluation.record_columns import Rows, probabilities
+from confide.metrics.bootstrap import Bootstrap, estimate
+from confide.metrics.calibration_error import brier, brier_skill, brier_term, ece, log_loss, mce, smooth_ece
+from confide.metrics.metric import FloatArray, IntArray, Weighted, Weights
+from confide.metrics.ranking import auroc, spearman, within_auroc
+from confide.metrics.routing import MARGIN, POINTS, Escalated, apgr, cpt, parity_share
+from confide.metrics.running_sums import columns
+from confide.metrics.selective import aurc, coverage_at_risk, excess_aurc, prr, risk_at_coverage
 from confide.sources import family
 
 SMOOTH_RESAMPLES = 200
@@ -24,214 +26,163 @@ SMOOTH_CHUNK = 2_000_000
 
 BINS = 10
 
-RISK, COVERAGE = 0.1, 0.8
 
-PARAMETERS: dict[str, dict[str, float | str]] = {
-    "ece": {"bins": BINS, "binning": "width"},
-    "ece_mass": {"bins": BINS, "binning": "mass"},
-    "mce": {"bins": BINS},
-    "brier_reliability": {"bins": BINS},
-    "brier_resolution": {"bins": BINS},
-    "brier_uncertainty": {"bins": BINS},
-    "brier_within": {"bins": BINS},
-    "coverage_at_risk": {"risk": RISK},
-    "risk_at_coverage": {"coverage": COVERAGE},
-    "parity_share": {"margin": MARGIN},
-    "cmfg": {"bins": BINS},
-    "cmfg_star": {"bins": BINS},
-}
-"""What a metric was computed with; stands beside its value in results.json."""
+class Figure(NamedTuple):
+    """A metric of a source as it stands in results.json.
 
-METRICS = (
-    "auroc",
-    "auroc_ended",
-    "within_question_auroc",
-    "within_question_auroc_pooled",
-    "within_answer_auroc",
-    "within_answer_auroc_averaged",
-    "brier",
-    "brier_reliability",
-    "brier_resolution",
-    "brier_uncertainty",
-    "brier_within",
-    "brier_skill",
-    "log_loss",
-    "ece",
-    "ece_mass",
-    "smooth_ece",
-    "mce",
-    "aurc",
-    "excess_aurc",
-    "prr",
-    "coverage_at_risk",
-    "risk_at_coverage",
-    "apgr",
-    "cpt_50",
-    "cpt_80",
-    "cpt_95",
-    "parity_share",
-    "aiq",
-    "mfg",
-    "cmfg",
-    "cmfg_star",
-    "cmfg_star_skill",
-    "spearman",
+    ``needs`` says what it is computed from: all "rows", rows of a source whose values are "probabilities", rows that
+    the "expert" answered too, or pairs of the same "answer". Figures without a ``metric`` are computed elsewhere.
+    ``shown`` figures stand in tables by default; paired differences are taken of those that are ``compared``.
+    """
+
+    name: str
+    metric: Callable[..., FloatArray] | None = None
+    needs: str = "rows"
+    options: Mapping[str, Any] = {}
+    shown: bool = False
+    compared: bool = False
+    lower_is_better: bool = False
+
+
+FIGURES = (
+    Figure("auroc", auroc.on, shown=True, compared=True),
+    Figure("auroc_ended"),
+    Figure("within_question_auroc", shown=True, compared=True),
+    Figure("within_question_auroc_pooled", compared=True),
+    Figure("within_answer_auroc", within_auroc.on, "answer", shown=True, compared=True),
+    Figure("within_answer_auroc_averaged", within_auroc.on, "answer", {"average": True}, compared=True),
+    Figure("brier", brier.on, "probabilities", shown=True, compared=True, lower_is_better=True),
+    Figure("brier_reliability", brier_term.on, "probabilities", {"term": "reliability", "bins": BINS}),
+    Figure("brier_resolution", brier_term.on, "probabilities", {"term": "resolution", "bins": BINS}),
+    Figure("brier_uncertainty", brier_term.on, "probabilities", {"term": "uncertainty", "bins": BINS}),
+    Figure("brier_within", brier_term.on, "probabilities", {"term": "within", "bins": BINS}),
+    Figure("brier_skill", brier_skill.on, "probabilities"),
+    Figure("log_loss", log_loss.on, "probabilities", shown=True, compared=True, lower_is_better=True),
+    Figure("ece", ece.on, "probabilities", {"bins": BINS, "kind": "width"}, shown=True),
+    Figure("ece_mass", ece.on, "probabilities", {"bins": BINS, "kind": "mass"}),
+    Figure("smooth_ece", shown=True),
+    Figure("mce", mce.on, "probabilities", {"bins": BINS}),
+    Figure("aurc", aurc.on, compared=True, lower_is_better=True),
+    Figure("excess_aurc", excess_aurc.on),
+    Figure("prr", prr.on, shown=True, compared=True),
+    Figure("coverage_at_risk", coverage_at_risk.on, options={"risk": 0.1}, shown=True),
+    Figure("risk_at_coverage", risk_at_coverage.on, options={"coverage": 0.8}),
+    Figure("apgr", apgr.on, "expert", shown=True, compared=True),
+    Figure("cpt_50", cpt.on, "expert", {"part": 0.5}),
+    Figure("cpt_80", cpt.on, "expert", {"part": 0.8}),
+    Figure("cpt_95", cpt.on, "expert", {"part": 0.95}),
+    Figure("parity_share", parity_share.on, "expert", {"margin": MARGIN}),
+    Figure("aiq", shown=True),
+    Figure("mfg"),
+    Figure("cmfg", options={"bins": BINS}),
+    Figure("cmfg_star", options={"bins": BINS}),
+    Figure("cmfg_star_skill", shown=True),
+    Figure("spearman"),
 )
 """Every metric of a source, in the order of results.json."""
 
-COMPARED = (
-    "auroc",
-    "within_question_auroc",
-    "within_question_auroc_pooled",
-    "within_answer_auroc",
-    "within_answer_auroc_averaged",
-    "brier",
-    "log_loss",
-    "aurc",
-    "prr",
-    "apgr",
-)
+METRICS = tuple(figure.name for figure in FIGURES)
+
+SHOWN = tuple(figure.name for figure in FIGURES if figure.shown)
+"""The twelve metrics that tables show by default; the others are in results.json."""
+
+COMPARED = tuple(figure.name for figure in FIGURES if figure.compared)
 """Metrics of the paired differences."""
 
-LOWER_IS_BETTER = frozenset({"brier", "log_loss", "aurc"})
+LOWER_IS_BETTER = frozenset(figure.name for figure in FIGURES if figure.lower_is_better)
+
+PRINTED = {"bins": "bins", "kind": "binning", "risk": "risk", "coverage": "coverage", "margin": "margin"}
+"""Options of a metric that stand beside its value in results.json, and their names there."""
 
 
 class Judged:
-    """One source on the rows where it has a value: its metrics, each sampled [1 + resamples].
+    """One source on the rows where it has a value: its metrics, each ``sampled`` [1 + resamples].
 
-    ``expert`` [rows] is 1 where the expert is right, NaN where there is no expert's answer. Faithfulness is judged
-    against ``agreement``, which belongs to the same rows.
+    ``expert`` [n] is 1 where the expert is right, 0 where it is wrong and NaN where it gave no answer. ``bootstrap``
+    and ``agreement``, which faithfulness is judged against, are of the same rows.
     """
 
     def __init__(self, rows: Rows, source: str, bootstrap: Bootstrap, expert: FloatArray, agreement: Agreement):
-        self.rows, self.source, self.expert = rows, source, expert
-        self._on_rows: dict[bytes, dict[str, FloatArray]] = {}
+        self.rows, self.source, self.bootstrap, self.expert = rows, source, bootstrap, expert
         self.confidence = rows.confidence(source)
         self.present: IntArray = np.flatnonzero(np.isfinite(self.confidence)).astype(np.int64)
-        values = self.confidence[self.present]
-        self.probability = bool(len(values)) and bool(values.min() >= 0 and values.max() <= 1)
+        self.probability = probabilities(self.confidence)
         self.sampled: dict[str, FloatArray] = {}
+        self._on_rows = {self.present.tobytes(): self.sampled}
         self.faithful: Faithful | None = None
-        if not len(values):
+        if not len(self.present):
             return
-        kept = self.ranked(self.present)
-        self.sampled = bootstrap.sample(self.statistics(kept), kept)
+        self.sampled |= self._sample(self.present, METRICS)
         if self.probability:
             self.faithful = agreement.judge(self.confidence)
             if self.faithful is not None:
                 self.sampled |= self.faithful.scores
                 if (found := self.faithful.skill("cmfg_star")) is not None:
                     self.sampled["cmfg_star_skill"] = found
-            x, y = self.confidence[kept], rows.correct[kept]
-            self.sampled |= bootstrap.sample(
-                lambda w: {"smooth_ece": smooth_ece.resampled(x, y, w)},
-                kept,
-                resamples=SMOOTH_RESAMPLES,
-                chunk=SMOOTH_CHUNK,
+            x, y = self.confidence[self.present], rows.correct[self.present]
+            self.sampled["smooth_ece"] = bootstrap.metric(
+                smooth_ece, x, y, self.present, resamples=SMOOTH_RESAMPLES, chunk=SMOOTH_CHUNK
             )
 
-    def ranked(self, kept: IntArray) -> IntArray:
-        """Rows in order of confidence: what every resample sorts again is then sorted already."""
-        return kept[np.argsort(self.confidence[kept], kind="stable")]
-
-    def on(self, kept: IntArray, bootstrap: Bootstrap) -> dict[str, FloatArray]:
-        """The compared metrics sampled on some of the rows where the source has a value."""
-        if len(kept) == len(self.present):
-            return self.sampled
+    def on(self, kept: IntArray, metric: str) -> FloatArray:
+        """A metric of paired differences [1 + resamples] on some of the rows where the source has a value."""
         # Several comparisons leave out the same rows.
         key = kept.tobytes()
         if key not in self._on_rows:
-            ranked = self.ranked(kept)
-            self._on_rows[key] = bootstrap.sample(self.statistics(ranked, compared_only=True), ranked)
-        return self._on_rows[key]
+            self._on_rows[key] = self._sample(kept, COMPARED) if len(kept) else {}
+        return self._on_rows[key].get(metric, np.full(1 + self.bootstrap.resamples, np.nan))
 
-    def statistics(self, kept: IntArray, *, compared_only: bool = False) -> Statistics:
-        """The metrics of the rows ``kept`` as a function of their weights.
-
-        Metrics that read the same curve are computed together: the curve is nearly all of the work.
-        """
+    def _sample(self, kept: IntArray, names: Sequence[str]) -> dict[str, FloatArray]:
+        """The metrics called ``names`` of the rows ``kept``, each [1 + resamples]."""
+        # What is sorted once need not be sorted by every resample.
+        kept = kept[np.argsort(self.confidence[kept], kind="stable")]
         x, y = self.confidence[kept], self.rows.correct[kept].astype(np.float64)
-        answered = self.rows.answered[kept]
-        routed = np.flatnonzero(np.isfinite(self.expert[kept]))
-        expert = self.expert[kept][routed]
+        agreement, answered, expert = self.rows.consistency[kept], self.rows.answered[kept], self.expert[kept]
+        known, ended, routed = (
+            np.flatnonzero(m) for m in (np.isfinite(agreement), self.rows.ended[kept], np.isfinite(expert))
+        )
+        given: dict[str, dict[str, Any]] = {"rows": {}}
+        given |= {"probabilities": {}} if self.probability else {}
+        given |= {"answer": {"groups": answered}} if (answered >= 0).any() else {}
+        given |= {"expert": {"expert": expert[routed]}} if len(routed) else {}
+        figures = [f for f in FIGURES if f.name in names and f.metric is not None and f.needs in given]
 
         def compute(w: Weights) -> dict[str, FloatArray]:
-            out = {"auroc": auroc.resampled(x, y, w)}
-            if (answered >= 0).any():
-                pairs = group_pairs(x, y, w, answered)
-                out["within_answer_auroc"] = pairs.pooled()
-                out["within_answer_auroc_averaged"] = pairs.averaged()
-            curve = Answered.of(x, y, w)
-            out |= curve.areas()
-            real = w.astype(np.float64)
-            if self.probability:
-                out["brier"] = brier.resampled(x, y, real)
-                out["log_loss"] = log_loss.resampled(x, y, real)
-            if len(routed):
-                some = w if len(routed) == len(x) else columns(w, routed)
-                escalated = Escalated.of(x[routed], y[routed], expert, some)
-                out["apgr"] = escalated.apgr()
-                if not compared_only:
-                    out |= _routing(escalated)
-            if compared_only:
-                return out
-            out["coverage_at_risk"] = curve.coverage_at_risk(RISK)
-            out["risk_at_coverage"] = curve.risk_at_coverage(COVERAGE)
-            out |= self._ended(kept, w, out["auroc"]) | self._consistency(kept, w)
-            return out | self._calibration(kept, w, real, out)
+            def some(outcome: FloatArray, places: IntArray) -> Weighted:
+                return Weighted(x[places], outcome[places], w if len(places) == len(x) else columns(w, places))
 
-        return compute
+            whole, asked = Weighted(x, y, w), some(y, routed)
+            out = {
+                name: metric(asked if needs == "expert" else whole, **given[needs], **options)
+                for name, metric, needs, options, *_ in figures
+                if metric is not None
+            }
+            if len(routed) and "aiq" in names:
+                curve = asked.shared(Escalated.of, given["expert"]["expert"])
+                out |= {"escalated": curve.accuracy(POINTS), "area": curve.area()}
+            if len(known) and "spearman" in names:
+                out["spearman"] = spearman.on(some(agreement, known))
+            if len(ended) and "auroc_ended" in names:
+                out["auroc_ended"] = out["auroc"] if len(ended) == len(x) else auroc.on(some(y, ended))
+            return out
 
-    def _ended(self, kept: IntArray, w: Weights, whole: FloatArray) -> dict[str, FloatArray]:
-        ended = np.flatnonzero(self.rows.ended[kept])
-        if len(ended) == len(kept):
-            return {"auroc_ended": whole}
-        x, y = self.confidence[kept][ended], self.rows.correct[kept][ended]
-        return {"auroc_ended": auroc.resampled(x, y, columns(w, ended))} if len(ended) else {}
-
-    def _consistency(self, kept: IntArray, w: Weights) -> dict[str, FloatArray]:
-        known = np.flatnonzero(np.isfinite(self.rows.consistency[kept]))
-        if not len(known):
-            return {}
-        x, g = self.confidence[kept][known], self.rows.consistency[kept][known]
-        some = w if len(known) == len(kept) else columns(w, known)
-        return {"spearman": spearman.resampled(x, g, some)}
-
-    def _calibration(
-        self, kept: IntArray, w: Weights, real: Weights, out: dict[str, FloatArray]
-    ) -> dict[str, FloatArray]:
-        if not self.probability:
-            return {}
-        x, y = self.confidence[kept], self.rows.correct[kept].astype(np.float64)
-        width = Binned.of(x, y, real, bins=BINS)
-        return {
-            "ece": width.ece(),
-            "mce": width.mce(),
-            "ece_mass": Binned.of(x, y, w, bins=BINS, kind="mass").ece(),
-            "brier_reliability": width.reliability(),
-            "brier_resolution": width.resolution(),
-            "brier_uncertainty": width.uncertainty(),
-            "brier_within": width.within(out["brier"]),
-            "brier_skill": 1 - ratio(out["brier"], width.uncertainty()),
-        }
+        return self.bootstrap.sample(compute, kept)
 
     def summary(self) -> dict[str, Any]:
         """The source's entry in results.json."""
         entry: dict[str, Any] = {}
-        for name in METRICS:
-            metric = estimate(self.sampled[name]).as_dict() if name in self.sampled else None
+        for figure in FIGURES:
+            name, printed = figure.name, {PRINTED[o]: x for o, x in figure.options.items() if o in PRINTED}
             beside = self.faithful.beside(name) if self.faithful is not None and name in FAITHFUL else {}
-            entry[name] = metric if metric is None else {**metric, **PARAMETERS.get(name, {}), **beside}
+            there = name in self.sampled
+            entry[name] = {**estimate(self.sampled[name]), **printed, **beside} if there else None
         costs = [cost for record in self.rows.records if (cost := record.cost.get(self.source)) is not None]
         return entry | {
             "family": family(self.source),
             "n": len(self.present),
             "missing": len(self.confidence) - len(self.present),
             "distinct": len(np.unique(self.confidence[self.present])),
-            "cost": {
-                "tokens": float(np.mean([cost.tokens for cost in costs])),
-                "seconds": float(np.mean([cost.seconds for cost in costs])),
-            }
+            "cost": {unit: float(np.mean([getattr(cost, unit) for cost in costs])) for unit in ("tokens", "seconds")}
             if costs
             else None,
         }
@@ -249,12 +200,12 @@ class Judged:
         return sum(extra for extra, _ in pairs) / sum(own for _, own in pairs) if pairs else 0.0
 
 
-def _routing(escalated: Escalated) -> dict[str, FloatArray]:
-    return {
-        "cpt_50": escalated.share_recovering(0.5),
-        "cpt_80": escalated.share_recovering(0.8),
-        "cpt_95": escalated.share_recovering(0.95),
-        "parity_share": escalated.share_reaching(escalated.expert - MARGIN),
-        "escalated": escalated.accuracy(POINTS),
-        "area": escalated.area(),
+def best(sources: Iterable[str], estimators: dict[str, dict[str, Any]], metric: str = "auroc") -> str | None:
+    """The source with the best value of a metric, None where none has one; the first among equals."""
+    values: dict[str, float] = {
+        s: estimators[s][metric]["value"]
+        for s in sources
+        if estimators[s][metric] is not None and estimators[s][metric]["value"] is not None
     }
+    pick = min if metric in LOWER_IS_BETTER else max
+    return pick(values, key=values.__getitem__, default=None)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from confide.errors import ConfideError
+from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
 from confide.metrics.metric import BoolArray, FloatArray, IntArray
+from confide.metrics.ranking import auroc
 from confide.records import Record
-from confide.sources import AT, SWAPPED, auxiliary, in_order
+from confide.sources import Source, in_order
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Rows:
     """The records that count, as arrays over their ``n`` rows, and how many were left out and why."""
 
     records: list[Record]
-    left_out: dict[str, int]
-    split: str | None
+    left_out: dict[str, int] = field(default_factory=dict)
+    split: str | None = None
 
     @cached_property
     def correct(self) -> BoolArray:
@@ -36,34 +38,33 @@ class Rows:
     @cached_property
     def answered(self) -> IntArray:
         """A number for the candidate that each answer names [n]; -1 where it names none."""
-        codes: dict[str, int] = {}
-        return np.array(
-            [
-                -1 if record.answered is None else codes.setdefault(record.answered, len(codes))
-                for record in self.records
-            ],
-            dtype=np.int64,
-        )
+        codes: dict[str | None, int] = {None: -1}
+        return np.array([codes.setdefault(r.answered, len(codes) - 1) for r in self.records], dtype=np.int64)
 
     @cached_property
     def consistency(self) -> FloatArray:
         """Agreement among samples [n], NaN where it was not measured."""
-        return np.array([np.nan if (c := r.consistency) is None else c for r in self.records])
+        return numbers(record.consistency for record in self.records)
 
     @cached_property
     def samples(self) -> FloatArray:
         """How many samples the agreement rests on [n], NaN where the records do not say."""
-        return np.array([len(r.samples) if r.samples else np.nan for r in self.records])
+        return numbers(len(record.samples) if record.samples else None for record in self.records)
 
     @cached_property
     def sources(self) -> list[str]:
         """The sources to judge that any row names, in table order."""
-        return in_order(source for source in self._named if not auxiliary(source))
+        return in_order(source for source in self._named if not Source.parse(source).auxiliary)
 
     @cached_property
-    def auxiliary(self) -> list[str]:
-        """The sources that only serve a comparison with another one."""
-        return in_order(source for source in self._named if auxiliary(source))
+    def competing(self) -> list[str]:
+        """The sources that are judged against free ones, priors and floors."""
+        return [source for source in self.sources if Source.parse(source).competes]
+
+    @cached_property
+    def auxiliary(self) -> list[Source]:
+        """The sources that only serve a comparison with another one, in table order."""
+        return [source for name in in_order(self._named) if (source := Source.parse(name)).auxiliary]
 
     @cached_property
     def _named(self) -> set[str]:
@@ -71,10 +72,41 @@ class Rows:
 
     def confidence(self, source: str) -> FloatArray:
         """A source's confidences [n]; NaN where missing (None, absent, or not a finite number)."""
-        values = [record.confidence.get(source) for record in self.records]
-        out = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-        out[~np.isfinite(out)] = np.nan
-        return out
+        return numbers(record.confidence.get(source) for record in self.records)
+
+    def present(self, *sources: str) -> IntArray:
+        """The rows where all of the sources have a value [k]."""
+        values = [np.isfinite(self.confidence(source)) for source in sources]
+        return np.flatnonzero(np.all(values, axis=0)).astype(np.int64)
+
+    def auroc(self, source: str, bootstrap: Bootstrap, kept: IntArray | None = None) -> FloatArray:
+        """AUROC of a source [1 + resamples] on the rows ``kept`` (None: where it has a value), NaN without rows."""
+        kept = self.present(source) if kept is None else kept
+        if not len(kept):
+            return np.full(1 + bootstrap.resamples, np.nan)
+        return bootstrap.metric(auroc, self.confidence(source)[kept], self.correct[kept], kept)
+
+    def auroc_difference(self, a: str, b: str, bootstrap: Bootstrap) -> Estimate:
+        """AUROC of ``a`` minus that of ``b`` where both have a value."""
+        both = self.present(a, b)
+        return estimate(self.auroc(a, bootstrap, both) - self.auroc(b, bootstrap, both))
+
+    def bootstrap(self, resamples: int, seed: int) -> Bootstrap:
+        """Draws of the rows' entities; the same ones wherever rows come in the same order."""
+        return Bootstrap([record.cluster for record in self.records], resamples=resamples, seed=seed)
+
+
+def numbers(values: Iterable[float | None]) -> FloatArray:
+    """Numbers [n], NaN where there is none."""
+    out = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    out[~np.isfinite(out)] = np.nan
+    return out
+
+
+def probabilities(values: FloatArray) -> bool:
+    """Whether there are finite values and all of them lie in [0, 1]."""
+    present = values[np.isfinite(values)]
+    return bool(len(present)) and bool(present.min() >= 0 and present.max() <= 1)
 
 
 def extra(record: Record, name: str) -> Any:
@@ -128,7 +160,7 @@ def only(records: list[Record], sources: Iterable[str]) -> list[Record]:
     if unknown := [source for source in wanted if source not in named]:
         there = ", ".join(sorted(named)) or "none"
         raise ConfideError(f"no record has a confidence of the source {unknown[0]!r}; there are: {there}")
-    kept = {s for s in named if s in wanted or any(s == b + SWAPPED or s.startswith(b + AT) for b in wanted)}
+    kept = {n for n in named if n in wanted or str(replace(Source.parse(n), position=None, swapped=False)) in wanted}
     return [
         record.model_copy(update={"confidence": {s: v for s, v in record.confidence.items() if s in kept}})
         for record in records

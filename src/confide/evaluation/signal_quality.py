@@ -9,7 +9,7 @@ hard to beat: sources that are asked for stand beside every signal.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -17,14 +17,15 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from confide.errors import ConfideError
-from confide.evaluation.controls import some
+from confide.evaluation.record_columns import numbers
 from confide.evaluation.samples import folded
-from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
-from confide.metrics.correlation import WITHIN, GroupCorrelations
+from confide.evaluation.wording import interval, side, some
+from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.metric import FloatArray, IntArray
-from confide.metrics.ranking import spearman
+from confide.metrics.ranking import GroupCorrelations, spearman
+from confide.progress import Progress
 from confide.records import Record, Sample
-from confide.sources import auxiliary, family, in_order
+from confide.sources import Source, family, in_order
 
 Target = Literal["f_gold", "correct", "consistency"]
 
@@ -53,27 +54,21 @@ class Answers:
     @classmethod
     def of(cls, records: Sequence[Record], target: Target) -> Answers:
         """The answers of all records; records with the same messages and reference are about one question."""
-        codes: dict[str, int] = {}
-        clusters: list[str] = []
-        question: list[int] = []
-        targets: list[float] = []
-        confidences: list[dict[str, float | None]] = []
+        clusters: dict[str, str] = {}
+        found: list[tuple[str, float, dict[str, float | None]]] = []
         left_out = 0
         for record in records:
             key = _question(record)
-            if key not in codes:
-                codes[key] = len(codes)
-                clusters.append(record.entity if record.entity is not None else key)
-            for answer, value in _targets(record, target):
-                if value is None:
-                    left_out += 1
-                    continue
-                question.append(codes[key])
-                targets.append(value)
-                confidences.append(answer.confidence)
-        names = in_order({name for confidence in confidences for name in confidence if not auxiliary(name)})
-        signals = {name: np.array([_number(c.get(name)) for c in confidences]) for name in names}
-        return cls(np.array(question, dtype=np.int64), np.array(targets), signals, clusters, left_out)
+            clusters.setdefault(key, record.entity if record.entity is not None else key)
+            targets = _targets(record, target)
+            found += [(key, value, answer.confidence) for answer, value in targets if value is not None]
+            left_out += sum(value is None for _, value in targets)
+        names = in_order({name for _, _, confidence in found for name in confidence})
+        judged = [name for name in names if not Source.parse(name).auxiliary]
+        signals = {name: numbers(confidence.get(name) for _, _, confidence in found) for name in judged}
+        codes = {key: code for code, key in enumerate(clusters)}
+        question = np.array([codes[key] for key, _, _ in found], dtype=np.int64)
+        return cls(question, np.array([value for _, value, _ in found]), signals, list(clusters.values()), left_out)
 
     def within(self, signal: str, kept: IntArray | None = None) -> GroupCorrelations:
         """The correlations within questions, of the answers ``kept`` (None: all that have the signal)."""
@@ -84,12 +79,10 @@ class Answers:
     def pooled(self, signal: str, bootstrap: Bootstrap) -> dict[str, dict[str, float | None]]:
         """The correlations over all answers: Spearman's with its interval, Kendall's τ_b."""
         kept = np.flatnonzero(np.isfinite(self.signals[signal]))
-        kept = kept[np.argsort(self.signals[signal][kept], kind="stable")]
         x, y = self.signals[signal][kept], self.target[kept]
-        sampled = bootstrap.sample(lambda w: {"rho": spearman.resampled(x, y, w)}, self.question[kept])
         tau = float(kendalltau(x, y).statistic)
         return {
-            "spearman": estimate(sampled["rho"]).as_dict(),
+            "spearman": estimate(bootstrap.metric(spearman, x, y, self.question[kept])),
             "kendall": {"value": tau if np.isfinite(tau) else None},
         }
 
@@ -101,21 +94,32 @@ def signal_quality(
     signals: Sequence[str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Judge every signal (or those named) by its rank correlation with the target, pooled and within questions.
+    """Judge signals by their rank correlation with a target, pooled and within questions.
 
-    Rows of the training split are left out where there are others: a source is at its best on what it was trained
-    on. ``target`` is ``f_gold`` where an answer carries it and ``correct`` otherwise. Sources that are asked for
-    (``p_true``, ``verbalized``) are judged as well, whatever is named. ``progress`` is called with each signal.
+    Args:
+        records: Answers and their samples. Rows of the training split are left out where there are others: a source
+            is at its best on what it was trained on.
+        target: What a signal should predict; None: ``f_gold`` where an answer carries it, otherwise ``correct``.
+        signals: The signals to judge; None: all but floors and controls. Sources that are asked for (``p_true``,
+            ``verbalized``) are judged in any case.
+        resamples: Draws of the bootstrap by entity.
+        seed: Seed of the bootstrap.
+        progress: Called with (signals done, all signals, name) as each one's turn comes.
 
-    Raises `ConfideError` where there is nothing to judge: no answer with the target, targets that are all the
-    same, a single question, or a signal that nobody has or that is the same throughout.
+    Returns:
+        Counts, and per signal its correlations with intervals, a verdict and a sentence.
+
+    Raises:
+        ConfideError: There is nothing to judge: no answer with the target, targets that are all the same, a single
+            question, or a signal that nobody has or that is the same throughout.
     """
     used = [record for record in records if record.split != "train"] or list(records)
     if not used:
         raise ConfideError("there are no records to judge")
-    wanted: Target = target if target is not None else "f_gold" if _has_gold(used) else "correct"
+    gold = any("f_gold" in (a.model_extra or {}) for r in used for a in (r, *(r.samples or ())))
+    wanted: Target = target if target is not None else "f_gold" if gold else "correct"
     if wanted not in get_args(Target):
         raise ConfideError(f"the target is f_gold, correct or consistency, not {wanted!r}")
     answers = Answers.of(used, wanted)
@@ -125,7 +129,7 @@ def signal_quality(
     judged: dict[str, dict[str, Any]] = {}
     for name in names:
         if progress is not None:
-            progress(name)
+            progress(len(judged), len(names), name)
         judged[name] = _judge(answers, name, names, wanted, bootstrap)
     return {
         "schema": 1,
@@ -133,7 +137,7 @@ def signal_quality(
         "n": len(answers.target),
         "questions": len(np.unique(answers.question)),
         "left_out": {"without_target": answers.left_out, "train": len(records) - len(used)},
-        "bootstrap": {"resamples": resamples, "seed": seed, "level": 0.95, "clusters": bootstrap.clusters},
+        "bootstrap": bootstrap.settings(),
         "minimum": {"answers": MIN_ANSWERS, "entities": MIN_ENTITIES},
         "signals": judged,
     }
@@ -142,15 +146,14 @@ def signal_quality(
 def _judge(answers: Answers, name: str, names: Sequence[str], target: Target, bootstrap: Bootstrap) -> dict[str, Any]:
     values = answers.signals[name]
     found = answers.within(name)
-    within = {kind: estimate(x) for kind, x in found.sampled(bootstrap).items()}
     entry: dict[str, Any] = {
         "family": family(name),
         "n": int(np.isfinite(values).sum()),
         "missing": int((~np.isfinite(values)).sum()),
         "distinct": len(np.unique(values[np.isfinite(values)])),
         "pooled": answers.pooled(name, bootstrap),
-        "within": {kind: within[kind].as_dict() for kind in WITHIN}
-        | {
+        "within": {
+            **{kind: estimate(x) for kind, x in found.sampled(bootstrap, "spearman", "kendall").items()},
             "questions": len(found.groups),
             "answers": int(found.sizes.sum()),
             "pairs": int(found.pairs.sum()),
@@ -158,7 +161,7 @@ def _judge(answers: Answers, name: str, names: Sequence[str], target: Target, bo
         },
         "against_prompting": _against_prompting(answers, name, names, bootstrap),
     }
-    status, sentence = _verdict(name, entry, target, within["spearman"])
+    status, sentence = _verdict(name, entry, target)
     return entry | {"verdict": status, "sentence": sentence}
 
 
@@ -172,38 +175,39 @@ def _against_prompting(
     best: tuple[float, str, FloatArray, FloatArray] | None = None
     for other in (n for n in names if family(n) == "asked" and n != name):
         kept = np.flatnonzero(np.isfinite(answers.signals[name]) & np.isfinite(answers.signals[other]))
-        own, theirs = (answers.within(n, kept).sampled(bootstrap)["spearman"] for n in (name, other))
+        own, theirs = (answers.within(n, kept).sampled(bootstrap, "spearman")["spearman"] for n in (name, other))
         if np.isfinite(theirs[0]) and (best is None or theirs[0] > best[0]):
             best = float(theirs[0]), other, own, theirs
     if best is None:
         return None
-    return {"baseline": best[1], "baseline_value": best[0], **estimate(best[2] - best[3]).as_dict()}
+    return {"baseline": best[1], "baseline_value": best[0], **estimate(best[2] - best[3])}
 
 
-def _verdict(name: str, entry: dict[str, Any], target: Target, found: Estimate) -> tuple[str, str]:
+def _verdict(name: str, entry: dict[str, Any], target: Target) -> tuple[str, str]:
     """The status and its sentence."""
     within, rival = entry["within"], entry["against_prompting"]
-    if found.value is None or found.low is None or found.high is None:
-        reason = f"no question has two answers that differ in {target}" if found.value is None else "no resamples"
+    found = within["spearman"]
+    if found["low"] is None:
+        reason = f"no question has two answers that differ in {target}" if found["value"] is None else "no resamples"
         return "cannot say", f"{name}: cannot say, {reason}; pooled correlations may only sense hard questions."
     if within["answers"] < MIN_ANSWERS or within["entities"] < MIN_ENTITIES:
         entities = some(within["entities"], "entity", "entities")
         seen = f"{some(within['answers'], 'answer')} to mixed questions of {entities}"
         return "cannot say", f"{name}: cannot say on {seen}; it takes {MIN_ANSWERS} of {MIN_ENTITIES}."
     said = (
-        f"correlation {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] with {target} within a question "
+        f"correlation {interval(found)} with {target} within a question "
         f"({some(within['questions'], 'question')}, {some(within['answers'], 'answer')})"
     )
-    if found.high < 0:
+    if found["high"] < 0:
         return "inverted", f"{name}: inverted, {said}: higher where {target} is lower."
-    if found.low <= 0:
+    if found["low"] <= 0:
         return "no evidence", f"{name}: no evidence that it orders answers, {said}."
     if rival is None or rival["low"] is None:
         return "worth training on", f"{name}: worth training on, {said}."
-    gap = f"{rival['baseline']} (difference {rival['value']:+.3f} [{rival['low']:+.3f}, {rival['high']:+.3f}])"
-    if rival["high"] < 0:
+    gap = f"{rival['baseline']} (difference {interval(rival, sign=True)})"
+    if side(rival) == "below":
         return "prompting is better", f"{name}: prompting is better, {said}, behind {gap}."
-    place = "ahead of" if rival["low"] > 0 else "level with"
+    place = "ahead of" if side(rival) == "above" else "level with"
     return "worth training on", f"{name}: worth training on, {said}, {place} {gap}."
 
 
@@ -236,22 +240,18 @@ def _check(answers: Answers, target: Target) -> None:
         raise ConfideError("all answers are to a single question: intervals take several")
 
 
-def _targets(record: Record, target: Target) -> Iterator[tuple[Record | Sample, float | None]]:
+def _targets(record: Record, target: Target) -> list[tuple[Record | Sample, float | None]]:
     """The greedy answer and the samples of a record, each with its target (None where it has none)."""
     samples = record.samples or []
-    if target == "consistency":
-        yield record, record.consistency
-        # A sample is compared with the others only: with itself it always agrees.
-        said = [f"= {s.answered}" if s.answered is not None else folded(s.answer) for s in samples]
-        for sample, own in zip(samples, said, strict=True):
-            yield sample, (said.count(own) - 1) / (len(said) - 1) if len(said) > 1 else None
-        return
     answers: list[Record | Sample] = [record, *samples]
-    for answer in answers:
-        if target == "correct":
-            yield answer, None if answer.correct is None else float(answer.correct)
-        else:
-            yield answer, _gold(record, answer)
+    if target == "correct":
+        return [(answer, None if answer.correct is None else float(answer.correct)) for answer in answers]
+    if target == "f_gold":
+        return [(answer, _gold(record, answer)) for answer in answers]
+    # A sample is compared with the others only: with itself it always agrees.
+    said = [f"= {s.answered}" if s.answered is not None else folded(s.answer) for s in samples]
+    shares = [(said.count(own) - 1) / (len(said) - 1) if len(said) > 1 else None for own in said]
+    return list(zip(answers, [record.consistency, *shares], strict=True))
 
 
 def _gold(record: Record, answer: Record | Sample) -> float | None:
@@ -263,17 +263,9 @@ def _gold(record: Record, answer: Record | Sample) -> float | None:
     return float(value)
 
 
-def _has_gold(records: Sequence[Record]) -> bool:
-    return any("f_gold" in (a.model_extra or {}) for r in records for a in (r, *(r.samples or ())))
-
-
 def _question(record: Record) -> str:
     """What records about the same question share; without messages every record is its own."""
     if not record.messages:
         return record.id
     turns = [(message.role, message.content) for message in record.messages]
     return json.dumps([turns, record.reference], ensure_ascii=False, default=str)
-
-
-def _number(value: float | None) -> float:
-    return value if value is not None and np.isfinite(value) else np.nan

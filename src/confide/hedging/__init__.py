@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confide.hedging.hedge_reading import Found, find_hedges, read_hedge
+from confide.hedging.hedge_reading import FoundHedge, find_hedges, read_hedge
 from confide.hedging.language import TOLERANCE, Language, languages, load_language
 
-__all__ = ["TOLERANCE", "Found", "Language", "find_hedges", "languages", "load_language", "read_hedge"]
+__all__ = ["TOLERANCE", "FoundHedge", "Language", "find_hedges", "languages", "load_language", "read_hedge"]

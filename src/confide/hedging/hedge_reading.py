@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from confide.hedging.language import Language, load_language
 
-# One character for one, so that positions in the text stay what they are.
+# Each character becomes one character, so positions in the text stay the same.
 _PLAIN = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "-": " ", "–": " ", "‑": " "})
 
 
 @dataclass(frozen=True)
-class Found:
-    """A phrase in a text: where it stands, what it is in the table, and what it stands for there.
+class FoundHedge:
+    """A phrase in a text: where it starts and ends, the phrase of the table, and what it stands for there.
 
-    A phrase that is denied stands from its negation on; its ``value`` is that of the denial.
+    A denied phrase starts at its negation; its ``value`` is that of the denial.
     """
 
     start: int
@@ -25,42 +25,51 @@ class Found:
     value: float
 
 
-def find_hedges(text: str, language: str = "en", style: str | None = None) -> list[Found]:
-    """The words of likelihood in ``text``, from left to right and the longest first, in any case.
+def find_hedges(text: str, language: str = "en", style: str | None = None) -> list[FoundHedge]:
+    """Find the words of likelihood in ``text``, whatever their case.
 
-    ``style`` reads the words of a style that brings its own scale (``formal``) by that scale.
+    Args:
+        text: Any text.
+        language: Code of a language file.
+        style: A style that brings its own scale (``formal``) reads its words by that scale.
 
-    >>> [(found.phrase, found.value) for found in find_hedges("It's highly likely, if not certain.")]
+    Returns:
+        The hedges from left to right. Where phrases overlap, the longest counts.
+
+    >>> [(hedge.phrase, hedge.value) for hedge in find_hedges("It's highly likely, if not certain.")]
     [('highly likely', 0.9), ('not certain', 0.325)]
     """
     words = load_language(language)
     values = words.scale(style)
-    phrases, denied = _patterns(language, style)
+    by_folded = {phrase.casefold(): phrase for phrase in values}
+    phrases, negations = _patterns(language, style)
     plain = text.translate(_PLAIN)
-    found = []
+    hedges = []
     for match in phrases.finditer(plain):
-        phrase = _known(values, match[0])
-        if phrase is None:
+        phrase = by_folded.get(" ".join(match[0].split()).casefold())
+        if phrase is None:  # an ordinary use, which the language file ignores
             continue
         start, value = match.start(), values[phrase]
-        if negation := denied.search(plain, 0, start):
+        if negation := negations.search(plain, 0, start):
             start = negation.start()
             value = values[words.negation.sureness if value > 0.5 else words.negation.doubt]
-        found.append(Found(start, match.end(), phrase, value))
-    return found
+        hedges.append(FoundHedge(start, match.end(), phrase, value))
+    return hedges
 
 
 def read_hedge(text: str, language: str = "en", style: str | None = None) -> float | None:
     """The likelihood that the first hedge of ``text`` stands for; None where there is none.
 
+    It takes what `find_hedges` takes.
+
     >>> read_hedge("The answer is very likely Paris."), read_hedge("That is not likely."), read_hedge("Paris.")
     (0.825, 0.2, None)
     """
-    found = find_hedges(text, language, style)
-    return found[0].value if found else None
+    hedges = find_hedges(text, language, style)
+    return hedges[0].value if hedges else None
 
 
-def opposites(text: str, language: Language) -> int:
+def count_negations(text: str, language: Language) -> int:
     """How many words turn the text into its opposite."""
     either = "|".join(r"n't\b" if word == "n't" else rf"\b{re.escape(word)}\b" for word in language.opposites)
     return len(re.findall(either, text.translate(_PLAIN), re.IGNORECASE))
@@ -68,7 +77,7 @@ def opposites(text: str, language: Language) -> int:
 
 @functools.cache
 def _patterns(code: str, style: str | None) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Every phrase, longest first; and a negation with at most four words between it and the end."""
+    """A pattern of every phrase, longest first, and one of a negation at most four words before the end."""
     language = load_language(code)
     listed = sorted([*language.scale(style), *language.ignored], key=len, reverse=True)
     phrases = "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in listed)
@@ -78,9 +87,3 @@ def _patterns(code: str, style: str | None) -> tuple[re.Pattern[str], re.Pattern
         re.compile(rf"\b(?:{phrases})\b", re.IGNORECASE),
         re.compile(rf"\b(?:{negations})\s+(?:(?:{between})\s+){{0,4}}\Z", re.IGNORECASE),
     )
-
-
-def _known(values: dict[str, float], written: str) -> str | None:
-    """The phrase of the table that was written; None for an ordinary use that is ignored."""
-    folded = " ".join(written.split()).casefold()
-    return next((phrase for phrase in values if phrase.casefold() == folded), None)

@@ -1,6 +1,6 @@
-"""A language's words of likelihood: what each stands for, who says so, and the sentences that carry them.
+"""A language's words of likelihood: what each stands for, which source says so, and the sentences that hold them.
 
-One file a language (``languages/en.yaml``); a language is added by writing one more.
+There is one file per language (``languages/en.yaml``); a language is added by writing one more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from confide.errors import ConfideError
 TOLERANCE = 0.1
 """How far the number that a reader takes from the words may be from the confidence."""
 
-_SLACK = 1e-9  # 0.5 - 0.4 is more than 0.1 in binary
+SLACK = 1e-9  # 0.5 - 0.4 is more than 0.1 in binary
 
 
 class _Part(BaseModel):
@@ -26,7 +26,7 @@ class _Part(BaseModel):
 
 
 class Source(_Part):
-    """Where numbers come from: what a number and its spread are in this source."""
+    """A publication that rates phrases, and what its numbers and their spread are."""
 
     title: str
     url: str
@@ -35,7 +35,7 @@ class Source(_Part):
 
 
 class Rating(_Part):
-    """What a phrase stands for, with the spread that its source gives; ``like`` names the phrase it was placed by."""
+    """What a phrase stands for, with the spread that its source gives; ``like`` names where it is borrowed from."""
 
     value: float = Field(ge=0, le=1)
     low: float = Field(ge=0, le=1)
@@ -57,17 +57,16 @@ class Form(_Part):
     remark: str = Field(pattern=r"\{hedge\}")
 
 
-class Hedge(_Part):
-    """A phrase as a style writes it."""
+class Hedge(Rating):
+    """A phrase with the words and the form that a style writes it in, and what it stands for there."""
 
     phrase: str
     form: str
     written: str
-    rating: Rating
 
 
 class Style(_Part):
-    """The phrases that a style writes, in the order of what they stand for."""
+    """The phrases that a style writes, in the order of what they stand for; ``scale``: by its own numbers."""
 
     about: str
     scale: bool
@@ -75,13 +74,13 @@ class Style(_Part):
 
     def near(self, confidence: float) -> list[Hedge]:
         """The phrases for a confidence in [0, 1]: the nearest one, and those of the same 0.05 wide bin."""
-        distances = [abs(hedge.rating.value - confidence) for hedge in self.hedges]
-        most = min(min(distances) + 0.025, TOLERANCE) + _SLACK
-        return [hedge for hedge, distance in zip(self.hedges, distances, strict=True) if distance <= most]
+        distances = [abs(hedge.value - confidence) for hedge in self.hedges]
+        limit = min(min(distances) + 0.025, TOLERANCE) + SLACK
+        return [hedge for hedge, distance in zip(self.hedges, distances, strict=True) if distance <= limit]
 
 
 class Negation(_Part):
-    """Words that deny a phrase, words that may stand between, and the phrases that the denial reads like."""
+    """Words that deny a phrase, words that may stand between, and the phrases that a denial reads like."""
 
     words: tuple[str, ...]
     between: tuple[str, ...]
@@ -90,7 +89,7 @@ class Negation(_Part):
 
 
 class Prompt(_Part):
-    """What a language model is told, and told again when its rewrite was refused."""
+    """The messages to a language model: the first two, and the reason why a rewrite was refused."""
 
     system: str
     user: str
@@ -118,17 +117,17 @@ class Language(_Part):
     @classmethod
     def _resolved(cls, data: Any) -> Any:
         """Follow ``like``, and give every phrase of a style its number."""
-        rated: dict[str, Any] = {phrase: value for phrase, value in data["phrases"].items() if "like" not in value}
-        phrases = {
-            phrase: {**rated[value["like"]], "like": value["like"]} if "like" in value else value
-            for phrase, value in data["phrases"].items()
-        }
+        listed: dict[str, Any] = data["phrases"]
+        phrases = {phrase: {**listed.get(rating.get("like"), {}), **rating} for phrase, rating in listed.items()}
         styles = {}
         for name, style in data["styles"].items():
-            scale = style.get("scale", False)
-            hedges = [_hedge(entry, None if scale else phrases[entry["phrase"]]) for entry in style["phrases"]]
-            hedges.sort(key=lambda hedge: hedge["rating"]["value"])
-            styles[name] = {"about": style["about"], "scale": scale, "hedges": hedges}
+            own = style.get("scale", False)
+            hedges = [
+                {"written": entry["phrase"], **({} if own else phrases[entry["phrase"]]), **entry}
+                for entry in style["phrases"]
+            ]
+            hedges.sort(key=lambda hedge: hedge["value"])
+            styles[name] = {"about": style["about"], "scale": own, "hedges": hedges}
         return {**data, "phrases": phrases, "styles": styles}
 
     @model_validator(mode="after")
@@ -138,11 +137,11 @@ class Language(_Part):
                 raise ValueError(f"{phrase}: no source {rating.source!r}")
         for name, style in self.styles.items():
             for hedge in style.hedges:
-                if hedge.rating.source not in self.sources or hedge.form not in self.forms or hedge.rating.like:
+                if hedge.source not in self.sources or hedge.form not in self.forms or hedge.like:
                     raise ValueError(f"{name}: {hedge.phrase} needs a source and a form that exist")
-            values = [0 - TOLERANCE, *(hedge.rating.value for hedge in style.hedges), 1 + TOLERANCE]
+            values = [0 - TOLERANCE, *(hedge.value for hedge in style.hedges), 1 + TOLERANCE]
             for below, above in itertools.pairwise(values):
-                if above - below > 2 * TOLERANCE + _SLACK:
+                if above - below > 2 * TOLERANCE + SLACK:
                     raise ValueError(f"{name}: nothing stands for {(below + above) / 2:.3f}")
         return self
 
@@ -153,21 +152,11 @@ class Language(_Part):
         return self.styles[name]
 
     def scale(self, style: str | None = None) -> dict[str, float]:
-        """Phrase → what it stands for; the words of a style that brings its own scale are read by that."""
+        """Map each phrase to what it stands for, by the style's own scale where it brings one."""
         values = {phrase: rating.value for phrase, rating in self.phrases.items()}
         if style is not None and self.style(style).scale:
-            values |= {hedge.phrase: hedge.rating.value for hedge in self.style(style).hedges}
+            values |= {hedge.phrase: hedge.value for hedge in self.style(style).hedges}
         return values
-
-
-def _hedge(entry: dict[str, Any], rating: dict[str, Any] | None) -> dict[str, Any]:
-    own = {key: entry[key] for key in ("value", "low", "high", "source") if key in entry}
-    return {
-        "phrase": entry["phrase"],
-        "form": entry["form"],
-        "written": entry.get("written", entry["phrase"]),
-        "rating": own if rating is None else rating,
-    }
 
 
 def languages() -> list[str]:

@@ -1,7 +1,8 @@
-"""Statements: the claims of a completion, each with the confidence that is stated for it.
+"""Statements: the sentences of a completion, each with the confidence that is stated for it.
 
-The tagged text of RLMF (Liu et al. 2026, 2606.32032, the answer prompt): every sentence between ``<sentence>`` and
-``</sentence>``, and directly after it a number from 0 to 1 between ``<confidence>`` and ``</confidence>``.
+They are read from the tagged text of RLMF (Liu et al. 2026, 2606.32032, the answer prompt): every sentence stands
+between ``<sentence>`` and ``</sentence>``, and directly after it a number from 0 to 1 between ``<confidence>`` and
+``</confidence>``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ TAGGED_PROMPT = (
 
 @dataclass(frozen=True)
 class Statement:
-    """One claim of a completion and the confidence stated for it (None: it cannot be read)."""
+    """One sentence of a completion and the confidence stated for it (None where no number can be read)."""
 
     text: str
     confidence: float | None
@@ -33,7 +34,10 @@ class Statement:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a completion states. ``strict``: exactly the wanted format; ``soft`` in [-1, 0]: how far from it."""
+    """The statements of a completion, and how well it keeps to the format.
+
+    ``strict`` says that it is exactly the wanted format. ``soft`` in [-1, 0] says how far from it the text is.
+    """
 
     statements: tuple[Statement, ...]
     strict: bool
@@ -51,15 +55,16 @@ _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*")
 
 
 def read_tagged(text: str) -> Reading:
-    """Read tagged text; nothing is guessed.
+    """Read tagged text without guessing.
 
     Every opened sentence with words in it is a statement. Its confidence is the first one after it and before the
-    next sentence; it is None when there is none, when it is no number in [0, 1], and when a tag was not closed. So a
-    statement cannot be hidden by leaving its confidence out.
+    next sentence. It is None when there is none, when it is no number in [0, 1], and when a tag was not closed. So a
+    completion cannot hide a statement by leaving its confidence out.
 
-    ``soft`` is minus the share of characters, whitespace aside, outside the tags and text of statements that can be
-    read: stray text, unmatched tags, second confidences and unreadable numbers all count by their length. It is 0
-    exactly where ``strict`` holds, and −1 where no confidence can be read.
+    Returns:
+        The statements. ``soft`` is minus the share of characters, whitespace aside, outside the tags and text of
+        statements with a confidence: stray text, unmatched tags, second confidences and unreadable numbers all count
+        by their length. It is 0 exactly where ``strict`` holds, and −1 where no confidence can be read.
 
     >>> read_tagged("<sentence>It is Lyon.</sentence><confidence>0.4</confidence>").strict
     True
@@ -71,7 +76,8 @@ def read_tagged(text: str) -> Reading:
         words = claim["text"].strip()
         if not words:
             continue
-        confidence = _number(claim["value"]) if claim["value"] is not None else None
+        number = _NUMBER.fullmatch(claim["value"] or "")
+        confidence = float(number[1]) if number and float(number[1]) <= 1 else None
         if confidence is not None:
             wanted += _length("<sentence></sentence>" + words + claim["confidence"])
         statements.append(Statement(words, confidence))
@@ -81,11 +87,18 @@ def read_tagged(text: str) -> Reading:
     return Reading(tuple(statements), strict=wanted == total, soft=(wanted - total) / total)
 
 
-def write_tagged(statements: Iterable[Statement]) -> str:
-    """Statements as tagged text, one a line, confidences with two decimals; `read_tagged` gives them back.
+def is_tagged(answer: str) -> bool:
+    """Whether an answer states confidences in tags of its own, well formed or not."""
+    return _TAG.search(answer) is not None
 
-    A statement without a confidence gets no confidence tags. Raises `ConfideError` for a text that is blank or has
-    such tags itself, and for a confidence outside [0, 1].
+
+def write_tagged(statements: Iterable[Statement]) -> str:
+    """Write statements as tagged text, one per line, confidences with two decimals; `read_tagged` reads them back.
+
+    A statement without a confidence gets no confidence tags.
+
+    Raises:
+        ConfideError: A text is blank or has such tags itself, or a confidence lies outside [0, 1].
 
     >>> write_tagged([Statement("It is Lyon.", 0.4)])
     '<sentence>It is Lyon.</sentence><confidence>0.40</confidence>'
@@ -102,40 +115,37 @@ def write_tagged(statements: Iterable[Statement]) -> str:
     return "\n".join(lines)
 
 
-# Marks that end a sentence, with the quotes and brackets that close after them; East Asian ones need no space.
+# Marks that end a sentence, with the quotes and brackets that close after them. East Asian ones need no space.
 _END = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』”）]*)\s*")
-_LINES = re.compile(r"\s*\n\s*")
-# Before a full stop these do not end a sentence; "etc." and "Inc." may, so they are not here.
+# A full stop after these does not end a sentence. It may after "etc." and "Inc.", so they are not here.
 _ABBREVIATION = re.compile(
     r"mr|mrs|ms|mx|dr|prof|rev|hon|gen|col|capt|lt|sgt|sen|rep|gov|pres|st|mt|ft|vs|cf|e\.g|i\.e|viz|approx|ca|eds|al|"
     r"dept|est|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec",
     re.IGNORECASE,
 )
-# These do not before a number: "No. 5", but "I said no. He left."
+# Nor does it after these where a number follows: "No. 5", but "I said no. He left."
 _NUMBERED = re.compile(r"nos?|vol|figs?|eqs?|sec|ch|pp?", re.IGNORECASE)
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of ``text`` in order, stripped; nothing but whitespace between them is lost.
+    """Split ``text`` into its sentences, stripped; only whitespace between them is lost.
 
-    A line break ends a sentence. A full stop does not after an abbreviation, an initial ("J. Doe", "U.S. Senate") or
-    the number of a list item, nor before a small letter; decimals have no space after theirs. In doubt two sentences
-    stay one: half a claim is worse than a long one.
+    A line break ends a sentence. A full stop does not end one after an abbreviation, an initial ("J. Doe", "U.S.
+    Senate") or the number of a list item, nor before a small letter, nor without a space after it ("3.5"). In doubt
+    two sentences stay one, because half a claim is worse than a long one.
 
     >>> split_sentences("Dr. Who paid $3.50 in St. Ives. It rained! 1. Why?")
     ['Dr. Who paid $3.50 in St. Ives.', 'It rained!', '1. Why?']
     """
-    return [sentence for line in _LINES.split(text.strip()) if line for sentence in _split_line(line)]
-
-
-def _split_line(line: str) -> list[str]:
-    sentences, start = [], 0
-    for mark in _END.finditer(line):
-        if not _ends(line[start : mark.start()], mark[0].strip(), line[mark.end() :]):
-            continue
-        sentences.append(line[start : mark.end()].strip())
-        start = mark.end()
-    return [*sentences, line[start:].strip()] if line[start:].strip() else sentences
+    sentences = []
+    for line in text.split("\n"):
+        start = 0
+        for mark in _END.finditer(line):
+            if _ends(line[start : mark.start()], mark[0].strip(), line[mark.end() :]):
+                sentences.append(line[start : mark.end()].strip())
+                start = mark.end()
+        sentences.append(line[start:].strip())
+    return [sentence for sentence in sentences if sentence]
 
 
 def _ends(before: str, mark: str, after: str) -> bool:
@@ -151,12 +161,6 @@ def _ends(before: str, mark: str, after: str) -> bool:
     if len(last) == 1 and last.isupper() and word != "I":
         return False
     return not (_ABBREVIATION.fullmatch(word) or (after[:1].isdigit() and _NUMBERED.fullmatch(word)))
-
-
-def _number(text: str) -> float | None:
-    match = _NUMBER.fullmatch(text)
-    value = float(match[1]) if match else None
-    return value if value is not None and value <= 1 else None
 
 
 def _length(text: str) -> int:

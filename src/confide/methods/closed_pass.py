@@ -1,77 +1,122 @@
-"""The one pass over closed answers that all reading sources share, batch by batch."""
+"""The one pass over closed answers that all reading methods share: own, exchanged and sampled answers."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from confide.methods.catalogue import MEASURED, POSITIONED, STATE
-from confide.methods.free import free_confidence
-from confide.methods.stack.states import States, closed_answers, closing_states, measured_record
+from confide.engines.closed_records import measure_options, read_closed, with_token_scores
+from confide.methods.confidence_model import ConfidenceModel
+from confide.methods.exchanged_answers import sampled_answers, swapped, unmeasured
+from confide.methods.free import MEASURED, free_columns
+from confide.methods.method import ClosedMethod, Column, Floats, Method
+from confide.methods.score_sheet import Sheet
+from confide.progress import Progress
 from confide.records import Cost, Record
-
-if TYPE_CHECKING:
-    from confide.model import ConfidenceModel
-
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a pass over n closed answers gave: confidences [n] by source (NaN: not available) and what each cost.
-
-    ``records`` carry measured token scores where they had none; with a stack, ``values`` has ``familiarity`` too.
-    """
-
-    records: list[Record]
-    values: dict[str, NDArray[np.float64]]
-    costs: dict[str, Cost]
+from confide.sources import Source
 
 
 def read_answers(
-    model: ConfidenceModel, records: Sequence[Record], wanted: Sequence[str], *, progress: Progress | None = None
-) -> Reading:
-    """Read every record's closed answer with the sources ``wanted`` (of `READ` and `MEASURED`).
+    model: ConfidenceModel,
+    records: Sequence[Record],
+    methods: Sequence[ClosedMethod],
+    free: Sequence[str] = (),
+    *,
+    progress: Progress | None = None,
+) -> tuple[list[Record], dict[str, Column]]:
+    """Read every record's closed answer with all ``methods``, and measure the free sources ``free``.
 
-    A cost is what reading adds to an answer that this engine has just written: tokens fed after it, and seconds.
+    Returns:
+        The n records, with measured token scores where they had none; and by source confidences [n] and what a reading
+        adds to an answer that this engine has just written. ``familiarity`` is among them where a method knows it.
     """
-    engine, checkpoint = model.engine, model.checkpoint
-    layers = checkpoint.layers if {*STATE, *POSITIONED} & set(wanted) else ()
-    found = list(records)
-    values: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.full(len(records), np.nan))
-    tokens, seconds = dict.fromkeys(wanted, 0), dict.fromkeys(wanted, 0.0)
-    with checkpoint.readers(engine, wanted) as readers:
-        room = max([1, *(reader.tokens for reader in readers.values())])
-        measure = any(not record.logprobs for record in records)
-        for batch in closed_answers(engine, records, layers, room=room, measure=measure, progress=progress):
-            if measure:
-                for i, completion in zip(batch.rows, batch.completions, strict=True):
-                    found[i] = found[i] if found[i].logprobs else measured_record(found[i], completion)
-            some = [found[i] for i in batch.rows]
-            engine.wait()
-            if layers:
-                began = time.monotonic()
-                states = States(layers, closing_states(engine, batch.kept, layers))
-                for name, column in checkpoint.read(states, some).items():
-                    values[name][batch.rows] = column
-                for name in {*STATE, *POSITIONED} & set(wanted):
-                    tokens[name], seconds[name] = 1, seconds[name] + time.monotonic() - began
-            for name, reader in readers.items():
-                began = time.monotonic()
-                with torch.no_grad():
-                    z = reader.z(engine, batch.kept).cpu().numpy().astype(np.float64)
-                values[name][batch.rows] = 1 / (1 + np.exp(-z))
-                tokens[name], seconds[name] = reader.tokens, seconds[name] + time.monotonic() - began
-    for name in set(MEASURED) & set(wanted):
-        free = [free_confidence(record)[name] for record in found]
-        values[name] = np.array([np.nan if value is None else value for value in free], dtype=np.float64)
+    engine = model.engine
+    layers = sorted({layer for method in methods for layer in method.layers_})
+    room = max([1, *(method.room_ for method in methods)])
+    measure = any(not record.logprobs for record in records)
+    measured = list(records)
+    values: dict[str, Floats] = defaultdict(lambda: np.full(len(records), np.nan))
+    seconds = [0.0] * len(methods)
+    for rows, closed in read_closed(engine, records, layers, room=room, measure=measure, progress=progress):
+        for i, completion in zip(rows, closed.completions, strict=True):
+            if not records[i].logprobs:
+                measured[i] = with_token_scores(records[i], completion)
+        some = [measured[i] for i in rows]
+        engine.wait()
+        for number, method in enumerate(methods):
+            began = time.monotonic()
+            for name, column in method.read_batch(closed, some).items():
+                values[name][rows] = column
+            seconds[number] += time.monotonic() - began
     n = max(1, len(records))
-    kept = {name: column for name, column in values.items() if name in wanted or name == "familiarity"}
-    return Reading(found, kept, {name: Cost(tokens=tokens[name], seconds=seconds[name] / n) for name in wanted})
+    columns = {
+        source: Column(values[source], Cost(tokens=method.room_, seconds=spent / n))
+        for method, spent in zip(methods, seconds, strict=True)
+        for source in (*method.wanted_, "familiarity")
+    }
+    return measured, columns | free_columns(measured, free)
+
+
+def read_closed_answers(
+    sheet: Sheet,
+    methods: Sequence[ClosedMethod],
+    seeing_text: Sequence[Method],
+    *,
+    samples: bool = False,
+    controls: bool = False,
+) -> None:
+    """Fill a sheet with what is read of closed answers.
+
+    Args:
+        methods: the methods that read them.
+        seeing_text: fitted methods that see text and tokens alone: they too read the sampled answers.
+        samples: also read the sampled answers of the rows that are reported on.
+        controls: also read these rows' answers under another question, as ``<source>_swapped``.
+    """
+    scope, model = sheet.scope, sheet.scope.model
+    learned = [source for method in methods for source in method.wanted_]
+    free = [source for method in seeing_text for source in method.wanted_ if source in MEASURED]
+    if model is None or (not learned and not (free and (scope.other_model or samples or controls))):
+        return
+    new, tested = sheet.new, sheet.tested
+    own = measure_options(model.engine, [unmeasured(r) for r in new]) if scope.other_model else new
+    drawn, places = sampled_answers([own[i] for i in tested] if samples else [])
+    exchanged = swapped([own[i] for i in tested], scope.seed) if controls else []
+    foreign = measure_options(model.engine, [record for record in exchanged if record])
+    answers, columns = read_answers(model, [*own, *foreign, *drawn], methods, free, progress=scope.progress)
+    names = {s: sheet.named(model.named(s) if s in learned else s) for s in [*learned, *free]}
+    n, m = len(own), len(own) + len(foreign)
+    for source in [*learned, *(free if scope.other_model else ())]:
+        sheet.put(names[source], _part(columns[source], 0, n), new)
+        sheet.written.append(names[source])
+    for source in [*learned, *free] if controls else ():
+        if Source.parse(source).position is None:
+            name = str(replace(Source.parse(names[source]), swapped=True))
+            rows = [new[i] for i, record in zip(tested, exchanged, strict=True) if record]
+            sheet.put(name, _part(columns[source], n, m), rows)
+    if names.get("stack") == "stack":
+        for record, near in zip(new, columns["familiarity"].values[:n].tolist(), strict=True):
+            record.familiarity = round(near, 6)
+    if samples:
+        by_name = {names[source]: columns[source].values for source in names}
+        for method in seeing_text:
+            by_name |= {s: c.values for s, c in method.read(answers).items() if s not in MEASURED}
+        for (place, number), index in places.items():
+            row = tested[place]
+            _fill_sample(new[row], number, by_name, row if index is None else m + index)
+
+
+def _part(column: Column, start: int, stop: int) -> Column:
+    return Column(column.values[start:stop], column.cost)
+
+
+def _fill_sample(record: Record, number: int, columns: Mapping[str, Floats], at: int) -> None:
+    """Write what stands at one place of the columns into one of the record's samples."""
+    values = {name: float(column[at]) for name, column in columns.items()}
+    confidence = {name: None if np.isnan(value) else value for name, value in values.items()}
+    samples = record.samples or []
+    samples[number] = samples[number].model_copy(update={"confidence": samples[number].confidence | confidence})

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from confide.records import Record
+from confide.records import Record, Sample
 
 UNMEASURED: dict[str, Any] = {"logprobs": [], "entropies": [], "end_logprob": None}
 
@@ -35,51 +34,40 @@ def swapped(records: Sequence[Record], seed: int = 0) -> list[Record | None]:
     domains: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         domains[record.domain].append(record)
-    found: list[Record | None] = []
+    exchanged: list[Record | None] = []
     for record in records:
         others = domains[record.domain]
         start = int(rng.integers(len(others)))
-        turned = (others[(start + step) % len(others)] for step in range(len(others)))
-        other = next((o for o in turned if o.reference != record.reference and o.messages != record.messages), None)
-        update: dict[str, Any] = {"id": f"{record.id}#swapped", "samples": None}
-        if other is not None:
-            update |= {"messages": other.messages}
-            update |= {"choices": other.choices} if record.option_logprobs is None else {}
-        found.append(None if other is None else unmeasured(record).model_copy(update=update))
-    return found
+        candidates = (others[(start + step) % len(others)] for step in range(len(others)))
+        other = next((o for o in candidates if o.reference != record.reference and o.messages != record.messages), None)
+        if other is None:
+            exchanged.append(None)
+            continue
+        update: dict[str, Any] = {"id": f"{record.id}#swapped", "samples": None, "messages": other.messages}
+        update |= {"choices": other.choices} if record.option_logprobs is None else {}
+        exchanged.append(unmeasured(record).model_copy(update=update))
+    return exchanged
 
 
-@dataclass
-class SampledAnswers:
-    """The distinct sampled answers of some records, each to be read once.
+def sampled_answers(records: Sequence[Record]) -> tuple[list[Record], dict[tuple[int, int], int | None]]:
+    """Every sampled answer of ``records``; equal ones are read once, and one that equals the greedy answer never.
 
-    ``places`` maps (row, sample) to an index into ``records``, or to None where the sample is the row's own answer.
+    Returns:
+        The distinct answers as records, and (row, sample) → index into them, None where the sample is the row's own.
     """
-
-    records: list[Record] = field(default_factory=list)
-    places: dict[tuple[int, int], int | None] = field(default_factory=dict)
-
-
-def sampled_answers(records: Sequence[Record]) -> SampledAnswers:
-    """Every sampled answer of ``records``; equal ones are read once, and one that equals the greedy answer never."""
-    found = SampledAnswers()
+    distinct: list[Record] = []
+    places: dict[tuple[int, int], int | None] = {}
     for row, record in enumerate(records):
-        own: int | None = None
-        known: dict[tuple[str, tuple[int, ...], str], int | None] = {
-            (record.answer, tuple(record.answer_ids), record.finish): own
-        }
+        known: dict[Any, int | None] = {_identity(record): None}
         for number, sample in enumerate(record.samples or []):
-            key = (sample.answer, tuple(sample.answer_ids), sample.finish)
-            if key not in known:
-                known[key] = len(found.records)
-                update = {
-                    "id": f"{record.id}#{number}",
-                    "answer": sample.answer,
-                    "answer_ids": sample.answer_ids,
-                    "answered": sample.answered,
-                    "finish": sample.finish,
-                    "samples": None,
-                }
-                found.records.append(record.model_copy(update=UNMEASURED | update))
-            found.places[row, number] = known[key]
-    return found
+            if _identity(sample) not in known:
+                known[_identity(sample)] = len(distinct)
+                update = sample.model_dump(include={"answer", "answer_ids", "answered", "finish"})
+                update |= {"id": f"{record.id}#{number}", "samples": None}
+                distinct.append(record.model_copy(update=UNMEASURED | update))
+            places[row, number] = known[_identity(sample)]
+    return distinct, places
+
+
+def _identity(answer: Record | Sample) -> tuple[str, tuple[int, ...], str]:
+    return answer.answer, tuple(answer.answer_ids), answer.finish

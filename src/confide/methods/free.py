@@ -1,18 +1,20 @@
-"""What the engine already knows: answer-span token probabilities, length, ended or cut."""
+"""Free sources: what the answer's own tokens say, without another pass."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.methods.method import Column, Method, Scope, or_nan
 from confide.records import Record
 
 OPTION = "option_probability"
 FREE = ("logprob_sum", "logprob_mean", "logprob_min", "entropy", "answer_length")
-FEATURES = ("sum", "mean", "min", "first", "last", "end", "entropy_first", "entropy_mean", "length", "cut")
+MEASURED = tuple(name for name in FREE if name != "answer_length")
+"""Those that need the log-probabilities of the answer's tokens, and so can be measured anew for any answer."""
 
 
 def free_confidence(record: Record) -> dict[str, float | None]:
@@ -56,7 +58,7 @@ def option_probability(record: Record) -> float | None:
 
 
 def free_features(records: Sequence[Record]) -> NDArray[np.float64]:
-    """[n, len(FEATURES)]: what a stack may use without another pass (log-probabilities in nats, length as log)."""
+    """[n, 10]: what a stack may use without another pass (log-probabilities in nats, length as log)."""
     rows = []
     for r in records:
         logs, spread = r.logprobs or [0.0], r.entropies or [0.0]
@@ -74,4 +76,26 @@ def free_features(records: Sequence[Record]) -> NDArray[np.float64]:
                 float(r.finish == "length"),
             ]
         )
-    return np.asarray(rows, dtype=np.float64).reshape(len(records), len(FEATURES))
+    return np.asarray(rows, dtype=np.float64).reshape(-1, 10)
+
+
+class Free(Method):
+    """The method of the free sources; it reads any answer whose tokens have log-probabilities."""
+
+    name = "free"
+    sources = (OPTION, *FREE)
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        """What at least one record has."""
+        values = [free_confidence(record) for record in scope.records]
+        return [name for name in self.sources if any(v.get(name) is not None for v in values)]
+
+    def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
+        """One column [n] per source; it costs nothing."""
+        return free_columns(records, self.wanted_)
+
+
+def free_columns(records: Sequence[Record], sources: Sequence[str]) -> dict[str, Column]:
+    """The free sources ``sources`` of records, a column [n] each."""
+    values = [free_confidence(record) for record in records]
+    return {name: Column(or_nan([v.get(name) for v in values])) for name in sources}

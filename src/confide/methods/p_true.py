@@ -1,88 +1,88 @@
-"""P(True): the model is asked whether its own answer is right (Kadavath et al., 2022, section 3).
+"""P(True): a model is asked whether an answer is right (Kadavath et al., 2022, section 3).
 
-The share of the two answer tokens' probability that falls on yes. Small models are near chance at this and may
-be the wrong way round, so several prompts are tried, and prompt and sign are chosen on validation rows. Asked of
-another model than the one that answered, the same is a `verifier`.
+The share of the two reply tokens' probability that falls on yes. Small models are near chance at this and may be the
+wrong way round, so several prompts are tried, and prompt and sign are chosen on validation rows. Asked of the model
+that answered it is the source ``p_true``, asked of another one ``verifier``.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from confide.annotation import check_context
-from confide.engines.transformers.prefixes import first_difference, group_batches
-from confide.engines.transformers.transformers_engine import TransformersEngine
-from confide.records import Message, Record
+from confide.engines.engine import first_difference
+from confide.methods.asking import ask_about
+from confide.methods.method import Column, Floats, Method, Scope, check_labels, labels
+from confide.numeric import sigmoid
+from confide.progress import Progress
+from confide.records import Cost, Record
+
+if TYPE_CHECKING:
+    from confide.engines.engine import Engine
 
 PROMPTS = (
     ("Is the proposed answer correct? Answer Yes or No.", " Yes", " No"),
     ("Is the proposed answer:\n (A) True\n (B) False\nThe proposed answer is:", " True", " False"),
     ("Are you sure that this answer is right? Reply with Yes or No only.", "Yes", "No"),
 )
+"""What is asked, and the two replies whose probabilities are compared."""
 
 
-@dataclass(frozen=True)
-class PTrue:
-    """A prompt (index into `PROMPTS`) and whether its share counts as it is or reversed."""
+class PTrue(Method):
+    """The method: prompt and sign are chosen on the validation rows."""
 
-    prompt: int
-    reversed: bool
+    needs = ("next_tokens",)
 
-    def predict(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Confidence [n] from shares [n, prompts]."""
-        chosen = shares[:, self.prompt]
-        return 1 - chosen if self.reversed else chosen
+    def __init__(self, name: str, by_model: bool):
+        self.name = name
+        self.sources = (name,)
+        self.by_model = by_model
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        """Where a model is there to ask that can still answer such questions, and validation rows to choose on."""
+        asks = scope.model is not None and scope.model.frozen if self.by_model else scope.verifier is not None
+        return self.sources if asks and scope.has("validation") else ()
+
+    def fit(self, scope: Scope) -> None:
+        """Ask every prompt of the validation rows and take the one that ranks best."""
+        engine = scope.model.engine if self.by_model and scope.model else scope.verifier
+        assert engine is not None
+        validation = scope.graded("validation")
+        check_labels(validation)
+        shares, _ = yes_shares(engine, validation, range(len(PROMPTS)), progress=scope.progress)
+        self.engine_ = engine
+        self.prompt_, self.reversed_ = choose_prompt(shares, labels(validation))
+
+    def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
+        """The share of yes [n], or of no where that ranked the right way round."""
+        shares, cost = yes_shares(self.engine_, records, [self.prompt_], progress=self.scope_.progress)
+        share = shares[:, self.prompt_]
+        return {self.name: Column(1 - share if self.reversed_ else share, cost)}
 
 
 def yes_shares(
-    engine: TransformersEngine,
-    records: Sequence[Record],
-    prompts: Sequence[int],
-    *,
-    batch_size: int | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> tuple[NDArray[np.float64], float, float]:
-    """Share of yes [n, len(PROMPTS)] (NaN for prompts not asked), tokens read and seconds used a record.
+    engine: Engine, records: Sequence[Record], asked: Sequence[int], *, progress: Progress | None = None
+) -> tuple[Floats, Cost]:
+    """Share of yes [n, len(PROMPTS)] (NaN for prompts that are not ``asked``), and what it cost per record."""
 
-    ``batch_size`` None takes the engine's own.
-    """
-    shares = np.full((len(records), len(PROMPTS)), np.nan)
-    began, tokens, done = time.monotonic(), 0, 0
-    for number in prompts:
-        text, yes, no = PROMPTS[number]
+    def share(number: int, prompts: list[list[int]]) -> tuple[Floats, int]:
+        _, yes, no = PROMPTS[number]
         ids = first_difference(engine.encode_answer(yes), engine.encode_answer(no))
-        asked = [engine.encode(dialogue(record, text)) for record in records]
-        check_context({record.id: prompt for record, prompt in zip(records, asked, strict=True)}, 1, engine.context)
-        groups = engine.share_prefixes(asked)
-        for picked in group_batches(groups, [len(prompt) for prompt in asked], batch_size or engine.batch_size):
-            some = [asked[i] for i in picked]
-            logits = engine.next_logits(some)[:, ids]
-            shares[picked, number] = torch.sigmoid(logits[:, 0] - logits[:, 1]).cpu().numpy()
-            shared = len(engine.shared_prefix(some)[0])
-            tokens += sum(len(prompt) - shared for prompt in some)
-            done += len(picked)
-            if progress:
-                progress(done, len(prompts) * len(asked), "asking yes or no")
-    n = max(1, len(records))
-    return shares, tokens / n, (time.monotonic() - began) / n
+        logprobs = engine.next_tokens(prompts, ids).logprobs
+        # In the logits' own precision, so that shares that are equal there tie here.
+        return sigmoid((logprobs[:, 0] - logprobs[:, 1]).astype(np.float32)), 0
+
+    wordings = [text for text, _, _ in PROMPTS]
+    return ask_about(engine, records, wordings, asked, share, room=1, note="asking yes or no", progress=progress)
 
 
-def choose(shares: NDArray[np.float64], correct: NDArray[np.bool_]) -> PTrue:
-    """The prompt and sign with the highest AUROC on validation rows."""
+def choose_prompt(shares: Floats, correct: NDArray[np.bool_]) -> tuple[int, bool]:
+    """The prompt (index into `PROMPTS`) that ranks validation rows best, and whether its share counts reversed."""
     from sklearn.metrics import roc_auc_score
 
-    scores = [(roc_auc_score(correct, shares[:, i]), i) for i in range(shares.shape[1]) if not np.isnan(shares[0, i])]
-    best, prompt = max(scores, key=lambda pair: abs(pair[0] - 0.5))
-    return PTrue(prompt, bool(best < 0.5))
-
-
-def dialogue(record: Record, text: str) -> list[Message]:
-    """The question and the answer as one user turn: worked examples would teach it to answer with a name."""
-    body = f"Question: {record.question}\nProposed answer: {record.answer}\n{text}"
-    return [Message(role="user", content=body)]
+    scores = [float(roc_auc_score(correct, column)) for column in shares.T]
+    prompt = int(np.argmax(np.abs(np.array(scores) - 0.5)))
+    return prompt, scores[prompt] < 0.5

@@ -8,22 +8,16 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from confide.engines.engine import first_difference
+from confide.methods.method import Column, Judge, Method, Scope, or_nan
 from confide.records import Cost, Message, Record, Sample
 from confide.tasks.text import fold
 
 if TYPE_CHECKING:
-    from confide.engines.transformers.transformers_engine import TransformersEngine
-
-
-class Judge(Protocol):
-    """Says whether two answers to a question mean the same (an entailment model, a language model, a person)."""
-
-    def __call__(self, pairs: Sequence[tuple[str, str, str]]) -> list[bool]:
-        """``pairs`` are (question, one answer, the other)."""
-        ...
+    from confide.engines.engine import Engine
 
 
 class ModelJudge:
@@ -31,28 +25,51 @@ class ModelJudge:
 
     PROMPT = "Question: {}\nAnswer A: {}\nAnswer B: {}\nDo both answers mean the same? Answer Yes or No."
 
-    def __init__(self, engine: TransformersEngine):
+    def __init__(self, engine: Engine):
         self.engine = engine
         self.tokens = 0
         self.seconds = 0.0
 
     def __call__(self, pairs: Sequence[tuple[str, str, str]]) -> list[bool]:
         """Whether each pair means the same; ``tokens`` and ``seconds`` add up over calls."""
-        from confide.engines.transformers.prefixes import first_difference, group_batches
-
         began, engine = time.monotonic(), self.engine
-        yes, no = first_difference(engine.encode_answer(" Yes"), engine.encode_answer(" No"))
+        ids = first_difference(engine.encode_answer(" Yes"), engine.encode_answer(" No"))
         texts = [self.PROMPT.format(q, *both) for q, a, b in pairs for both in ((a, b), (b, a))]
         prompts = [engine.encode([Message(role="user", content=text)]) for text in texts]
-        groups = engine.share_prefixes(prompts)
         same = [False] * len(prompts)
-        for picked in group_batches(groups, [len(prompt) for prompt in prompts], engine.batch_size):
-            logits = engine.next_logits([prompts[i] for i in picked])
-            for i, agrees in zip(picked, (logits[:, yes] > logits[:, no]).tolist(), strict=True):
-                same[i] = agrees
+        for rows in engine.batches(prompts):
+            logprobs = engine.next_tokens([prompts[i] for i in rows], ids).logprobs
+            for i, (yes, no) in zip(rows, logprobs.tolist(), strict=True):
+                same[i] = yes > no
         self.tokens += sum(map(len, prompts))
         self.seconds += time.monotonic() - began
         return [one and other for one, other in zip(same[::2], same[1::2], strict=True)]
+
+
+class Sampled(Method):
+    """The method: confidences from the samples that the records hold."""
+
+    name = "sampled"
+    sources = ("self_consistency", "semantic_entropy")
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        """Agreement where a record knows it, entropy where one has two samples."""
+        agreement = any(self_consistency(record) is not None for record in scope.records)
+        several = any(len(record.samples or []) > 1 for record in scope.records)
+        return [name for name, there in zip(self.sources, (agreement, several), strict=True) if there]
+
+    def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
+        """One column [n] per source; it costs the samples, and what a judge spends."""
+        columns, costs = {}, [sampling_cost(record) for record in records]
+        if "self_consistency" in self.wanted_:
+            columns["self_consistency"] = Column(or_nan([self_consistency(record) for record in records]), costs)
+        if "semantic_entropy" in self.wanted_:
+            judge, n = self.scope_.judge, max(1, len(records))
+            values = semantic_entropy(records, judge)
+            tokens, seconds = (getattr(judge, name, 0) / n for name in ("tokens", "seconds"))
+            judged = [Cost(tokens=c.tokens + tokens, seconds=c.seconds + seconds) for c in costs]
+            columns["semantic_entropy"] = Column(or_nan(values), judged if tokens else costs)
+        return columns
 
 
 def self_consistency(record: Record) -> float | None:
@@ -72,7 +89,7 @@ def semantic_entropy(records: Sequence[Record], judge: Judge | None = None) -> l
     keys = [[_said(sample) for sample in record.samples or []] for record in records]
     if judge is not None:
         keys = _judged(records, judge)
-    return [1 - _entropy(found) / math.log(len(found)) if len(found) > 1 else None for found in keys]
+    return [1 - _entropy(some) / math.log(len(some)) if len(some) > 1 else None for some in keys]
 
 
 def sampling_cost(record: Record) -> Cost:
@@ -102,12 +119,12 @@ def _judged(records: Sequence[Record], judge: Judge) -> list[list[str]]:
         for place, b in enumerate(texts[i])
         for a in texts[i][:place]
     ]
-    said = iter(judge(pairs) if pairs else [])
-    found = []
+    verdicts = iter(judge(pairs) if pairs else [])
+    groups = []
     for i, record in enumerate(records):
         group: dict[str, str] = {}
         for place, b in enumerate(texts[i]):
-            same = [a for a in texts[i][:place] if next(said)]
+            same = [a for a in texts[i][:place] if next(verdicts)]
             group[b] = group[same[0]] if same else b
-        found.append([group[fold(sample.answer)] for sample in record.samples or []])
-    return found
+        groups.append([group[fold(sample.answer)] for sample in record.samples or []])
+    return groups

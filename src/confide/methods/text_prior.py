@@ -6,12 +6,14 @@ A confidence that does not beat these has learned which questions are hard or wh
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.methods.method import Column, Method, Scope, check_labels, labels
 from confide.records import Record
 
 Part = Literal["question", "answer"]
@@ -81,13 +83,40 @@ class AnswerTable:
         return np.array([self.table_.get(_key(record), self.base_) for record in records])
 
 
-def fit_on_validation(make: Sequence[Any], train: Sequence[Record], validation: Sequence[Record]) -> Any:
-    """Fit every candidate on ``train`` and return the one with the least log loss on ``validation``."""
+Prior = TextPrior | AnswerTable
+CANDIDATES: dict[str, list[Prior]] = {
+    "question_only": [TextPrior("question", C) for C in STRENGTHS],
+    "answer_only": [TextPrior("answer", C) for C in STRENGTHS],
+    "answer_only_table": [AnswerTable(strength) for strength in (1.0, 2.0, 5.0)],
+}
+
+
+class TextPriors(Method):
+    """The method of the priors: fitted on the train rows, strength chosen on the validation rows."""
+
+    name = "text_prior"
+    sources = tuple(CANDIDATES)
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        """All, where there are graded train and validation rows."""
+        return self.sources if scope.has("train", "validation") else ()
+
+    def fit(self, scope: Scope) -> None:
+        """For each source the candidate with the least log loss on validation rows."""
+        train, validation = scope.graded("train"), scope.graded("validation")
+        check_labels(train)
+        self.priors_ = {source: _fit_best(CANDIDATES[source], train, validation) for source in self.wanted_}
+
+    def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
+        """P(correct) [n] by source; it costs nothing."""
+        return {source: Column(prior.predict(records)) for source, prior in self.priors_.items()}
+
+
+def _fit_best(candidates: Sequence[Prior], train: Sequence[Record], validation: Sequence[Record]) -> Prior:
     from sklearn.metrics import log_loss
 
-    labels = np.array([bool(r.correct) for r in train])
-    held = np.array([bool(r.correct) for r in validation])
-    fitted = [candidate.fit(train, labels) for candidate in make]
+    fitted = [copy(candidate).fit(train, labels(train)) for candidate in candidates]
+    held = labels(validation)
     return min(fitted, key=lambda candidate: log_loss(held, candidate.predict(validation), labels=[False, True]))
 
 

@@ -7,18 +7,20 @@ a confidence is None, never a guess.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.annotation import check_context
-from confide.engines.transformers.prefixes import group_batches
-from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.hedging import find_hedges
-from confide.methods.p_true import dialogue
-from confide.records import Record
+from confide.methods.asking import ask_about
+from confide.methods.method import Column, Floats, Method, Scope, check_labels, labels, or_nan
+from confide.progress import Progress
+from confide.records import Cost, Record
+
+if TYPE_CHECKING:
+    from confide.engines.engine import Engine
 
 PROMPTS = (
     ("How sure are you that the proposed answer is correct? Reply with a number from 0 to 100 only.", 100),
@@ -73,41 +75,49 @@ def parse(text: str, scale: int = 100) -> float | None:
     return number / whole if whole and 0 <= number <= whole else None
 
 
-def said_confidence(
-    engine: TransformersEngine,
-    records: Sequence[Record],
-    prompts: Sequence[int],
-    *,
-    batch_size: int | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> tuple[NDArray[np.float64], float, float]:
-    """Said confidence [n, len(PROMPTS)] (NaN: not asked, or not to be read), tokens and seconds a record.
+class Verbalized(Method):
+    """The method: the prompt is chosen on the validation rows."""
 
-    Tokens are those read (the shared prefix aside) and written. ``batch_size`` None takes the engine's own.
-    """
-    said = np.full((len(records), len(PROMPTS)), np.nan)
-    began, tokens, done = time.monotonic(), 0, 0
-    for number in prompts:
-        text, scale = PROMPTS[number]
-        asked = [engine.encode(dialogue(record, text)) for record in records]
-        lengths = {record.id: prompt for record, prompt in zip(records, asked, strict=True)}
-        check_context(lengths, MAX_NEW_TOKENS, engine.context)
-        groups = engine.share_prefixes(asked)
-        for picked in group_batches(groups, [len(prompt) for prompt in asked], batch_size or engine.batch_size):
-            some = [asked[i] for i in picked]
-            shared = len(engine.shared_prefix(some)[0])
-            for i, completion in zip(picked, engine.generate(some, MAX_NEW_TOKENS)[0], strict=True):
-                value = parse(completion.text, scale)
-                said[i, number] = np.nan if value is None else value
-                tokens += len(asked[i]) - shared + len(completion.ids)
-            done += len(picked)
-            if progress:
-                progress(done, len(prompts) * len(asked), "asking how sure")
-    n = max(1, len(records))
-    return said, tokens / n, (time.monotonic() - began) / n
+    name = "verbalized"
+    sources = ("verbalized",)
+    needs = ("answers",)
+    by_model = True
+    slow = True
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        """Where a model is there that can still answer such questions, and validation rows to choose on."""
+        return self.sources if scope.model and scope.model.frozen and scope.has("validation") else ()
+
+    def fit(self, scope: Scope) -> None:
+        """Ask every prompt of the validation rows and take the one that ranks best."""
+        assert scope.model is not None
+        validation = scope.graded("validation")
+        check_labels(validation)
+        self.engine_ = scope.model.engine
+        stated, _ = ask_confidence(self.engine_, validation, range(len(PROMPTS)), progress=scope.progress)
+        self.prompt_ = choose_prompt(stated, labels(validation))
+
+    def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
+        """The stated confidence [n], NaN where none can be read."""
+        stated, cost = ask_confidence(self.engine_, records, [self.prompt_], progress=self.scope_.progress)
+        return {self.name: Column(stated[:, self.prompt_], cost)}
 
 
-def choose(said: NDArray[np.float64], correct: NDArray[np.bool_]) -> int:
+def ask_confidence(
+    engine: Engine, records: Sequence[Record], asked: Sequence[int], *, progress: Progress | None = None
+) -> tuple[Floats, Cost]:
+    """Stated confidence [n, len(PROMPTS)] (NaN: not asked, or not to be read), and what it cost per record."""
+
+    def state(number: int, prompts: list[list[int]]) -> tuple[Floats, int]:
+        replies = engine.answer(prompts, MAX_NEW_TOKENS)
+        stated = [parse(reply.text, PROMPTS[number][1]) for reply in replies]
+        return or_nan(stated), sum(len(reply.ids) for reply in replies)
+
+    wordings, note = [text for text, _ in PROMPTS], "asking how sure"
+    return ask_about(engine, records, wordings, asked, state, room=MAX_NEW_TOKENS, note=note, progress=progress)
+
+
+def choose_prompt(stated: Floats, correct: NDArray[np.bool_]) -> int:
     """The prompt (index into `PROMPTS`) with the highest AUROC on validation rows.
 
     What could not be read counts as the prompt's mean: it ranks nothing, so a prompt that is seldom answered loses.
@@ -115,7 +125,7 @@ def choose(said: NDArray[np.float64], correct: NDArray[np.bool_]) -> int:
     from sklearn.metrics import roc_auc_score
 
     scores = []
-    for column in said.T:
+    for column in stated.T:
         known = ~np.isnan(column)
         filled = np.where(known, column, column[known].mean() if known.any() else 0.5)
         scores.append(float(roc_auc_score(correct, filled)))
@@ -124,10 +134,10 @@ def choose(said: NDArray[np.float64], correct: NDArray[np.bool_]) -> int:
 
 def _in_words(text: str) -> tuple[int, float] | None:
     """Where a phrase or a number in words starts, and its confidence."""
-    found = [(hedge.start, hedge.value) for hedge in find_hedges(text)[:1]]
+    named = [(hedge.start, hedge.value) for hedge in find_hedges(text)[:1]]
     if (number := _number_in_words(re.sub(r"[-–]", " ", text.lower()))) is not None:
-        found.append(number)
-    return min(found, default=None)
+        named.append(number)
+    return min(named, default=None)
 
 
 def _number_in_words(lowered: str) -> tuple[int, float] | None:

@@ -1,6 +1,15 @@
-"""What a confidence is worth: ranking, calibration, selective answering, routing; without torch."""
+"""What a confidence is worth: ranking, calibration, selective answering, routing; without torch.
 
-from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
+Every metric is called alike: ``metric(confidence, correct, weights=None, **parameters)``, with ``confidence`` and
+``correct`` of shape [n]. See `confide.metrics.metric.Metric`.
+
+    >>> auroc([0.9, 0.5, 0.5, 0.1], [1, 1, 0, 0])
+    0.875
+    >>> round(ece([0.9, 0.8, 0.3, 0.1], [1, 0, 0, 0], bins=2), 3)
+    0.275
+"""
+
+from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import (
     Bin,
     brier,
@@ -15,23 +24,12 @@ from confide.metrics.calibration_error import (
 )
 from confide.metrics.faithfulness import cmfg, cmfg_star, cmfg_star_skill, mfg
 from confide.metrics.ranking import auroc, spearman, within_auroc
-from confide.metrics.routing import RoutingCurve, aiq, apgr, cpt, parity_share, routing_curve
-from confide.metrics.selective import (
-    RiskCoverage,
-    aurc,
-    coverage_at_risk,
-    excess_aurc,
-    prr,
-    risk_at_coverage,
-    risk_coverage,
-)
+from confide.metrics.routing import aiq, apgr, cpt, parity_share
+from confide.metrics.selective import aurc, coverage_at_risk, excess_aurc, prr, risk_at_coverage
 
 __all__ = [
     "Bin",
     "Bootstrap",
-    "Estimate",
-    "RiskCoverage",
-    "RoutingCurve",
     "aiq",
     "apgr",
     "aurc",
@@ -54,8 +52,6 @@ __all__ = [
     "prr",
     "reliability",
     "risk_at_coverage",
-    "risk_coverage",
-    "routing_curve",
     "smooth_ece",
     "spearman",
     "wilson",

@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from confide.errors import ConfideError
-from confide.metrics.metric import BoolArray, FloatArray, IntArray, Weights, columns, ratio
-from confide.metrics.ranking import auroc
+from confide.metrics.metric import BoolArray, FloatArray, IntArray, Metric, Weighted, Weights
+from confide.metrics.running_sums import columns, ratio
 
 Statistics = Callable[[Weights], Mapping[str, FloatArray]]
-"""From weights [resamples, n] to named numbers, one a resample [resamples]."""
+"""From weights [resamples, n] to named numbers, one per resample [resamples]."""
+
+Estimate = dict[str, float | None]
+"""``{"value", "low", "high"}``: a number and the ends of its interval, as in results.json; None where undefined."""
+
+LEVEL = 0.95
 
 CHUNK = 300_000
 """Weights held at a time: what fits a processor's cache is quickest."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its percentile interval; None where it is undefined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    def as_dict(self) -> dict[str, float | None]:
-        """The estimate as it stands in results.json."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
-
 class Bootstrap:
     """Draws of whole clusters with replacement, the same ones for every source: differences are paired.
 
-    ``clusters`` [n] names what each row belongs to. A resample draws as many clusters as there are; a row's
-    weight is how often its cluster was drawn (cluster bootstrap, Field & Welsh 2007). ``counts`` is
-    [resamples, number of clusters].
+    A resample draws as many clusters as there are; a row's weight is how often its cluster was drawn (cluster
+    bootstrap, Field & Welsh 2007). ``counts`` is [resamples, number of clusters].
+
+    Args:
+        clusters: What each row belongs to, such as the entity of its question, shape [n].
+        resamples: Number of draws; 0 gives values without intervals.
+        seed: Seed of the draws.
+
+    Raises:
+        ConfideError: A negative number of resamples, or no rows.
+
+    Example:
+        >>> bootstrap = Bootstrap(["Paris", "Paris", "Rome"], resamples=100)
+        >>> estimate(bootstrap.mean(np.array([1.0, 0.0, 1.0]), np.arange(3)))["low"]
+        0.5
     """
 
     def __init__(self, clusters: Sequence[Hashable], *, resamples: int = 1000, seed: int = 0):
@@ -66,7 +69,7 @@ class Bootstrap:
     def sample(
         self, statistics: Statistics, rows: IntArray, *, resamples: int | None = None, chunk: int = CHUNK
     ) -> dict[str, FloatArray]:
-        """Every statistic of ``rows``: its value on the rows themselves first, then one a resample.
+        """Every statistic of ``rows``: its value on the rows themselves first, then one per resample.
 
         Each result is [1 + resamples]; the statistics see whole-number weights [resamples, len(rows)].
         """
@@ -74,30 +77,39 @@ class Bootstrap:
         parts += [statistics(chunk) for chunk in self.weights(rows, resamples, chunk)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
+    def settings(self) -> dict[str, float]:
+        """The block ``bootstrap`` of results.json."""
+        return {"resamples": self.resamples, "seed": self.seed, "level": LEVEL, "clusters": self.clusters}
 
-def sampled_mean(values: FloatArray, rows: IntArray, bootstrap: Bootstrap) -> FloatArray:
-    """Mean of ``values`` [k], which belong to ``rows`` [k], and its draws [1 + resamples]."""
-    return bootstrap.sample(lambda w: {"mean": ratio(w @ values, w.sum(axis=1))}, rows)["mean"]
+    def mean(self, values: FloatArray, rows: IntArray) -> FloatArray:
+        """Mean of ``values`` [k], which belong to ``rows`` [k], and its draws [1 + resamples]."""
+        return self.sample(lambda w: {"mean": ratio(w @ values, w.sum(axis=1))}, rows)["mean"]
+
+    def metric(
+        self,
+        metric: Metric[[]],
+        confidence: FloatArray,
+        outcome: FloatArray | BoolArray,
+        rows: IntArray,
+        *,
+        resamples: int | None = None,
+        chunk: int = CHUNK,
+    ) -> FloatArray:
+        """A metric of ``confidence`` and ``outcome`` [k], which belong to ``rows`` [k], as [1 + resamples]."""
+        # What is sorted once need not be sorted by every resample.
+        order = np.argsort(confidence, kind="stable")
+        x, y = confidence[order], outcome[order].astype(np.float64)
+        found = self.sample(lambda w: {"": metric.on(Weighted(x, y, w))}, rows[order], resamples=resamples, chunk=chunk)
+        return found[""]
 
 
-def sampled_auroc(confidence: FloatArray, correct: BoolArray, rows: IntArray, bootstrap: Bootstrap) -> FloatArray:
-    """AUROC of ``confidence`` and ``correct`` [k], which belong to ``rows`` [k], and its draws [1 + resamples]."""
-    # What is sorted once need not be sorted by every resample.
-    order = np.argsort(confidence, kind="stable")
-    x, y = confidence[order], correct[order]
-    return bootstrap.sample(lambda w: {"auroc": auroc.resampled(x, y, w)}, rows[order])["auroc"]
-
-
-def estimate(sampled: FloatArray, *, level: float = 0.95) -> Estimate:
-    """Value and percentile interval from [1 + resamples] numbers, as `Bootstrap.sample` gives them.
+def estimate(sampled: FloatArray) -> Estimate:
+    """Value and 95 % percentile interval from [1 + resamples] numbers, as `Bootstrap.sample` gives them.
 
     Resamples in which the number is undefined are left out.
     """
-    value, draws = float(sampled[0]), sampled[1:]
-    draws = draws[np.isfinite(draws)]
+    value, draws = float(sampled[0]), sampled[1:][np.isfinite(sampled[1:])]
     if not np.isfinite(value):
-        return Estimate(None, None, None)
-    if not len(draws):
-        return Estimate(value, None, None)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, float(low), float(high))
+        return {"value": None, "low": None, "high": None}
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist() if len(draws) else (None, None)
+    return {"value": value, "low": low, "high": high}

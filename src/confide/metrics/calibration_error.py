@@ -12,17 +12,8 @@ from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from confide.errors import ConfideError
-from confide.metrics.metric import (
-    FloatArray,
-    IntArray,
-    ProbabilityMetric,
-    Weights,
-    columns,
-    cumulated,
-    ordered,
-    preceding,
-    ratio,
-)
+from confide.metrics.metric import FloatArray, IntArray, ProbabilityMetric, Weighted, Weights
+from confide.metrics.running_sums import columns, cumulated, ordered, preceding, ratio
 
 Binning = Literal["width", "mass"]
 
@@ -31,58 +22,26 @@ LOG_CLIP = 1e-6
 
 
 @ProbabilityMetric
-def brier(confidence: FloatArray, correct: FloatArray, weights: Weights) -> FloatArray:
+def brier(rows: Weighted) -> FloatArray:
     """Mean squared distance of the confidence from the outcome (Brier 1950), in [0, 1]; lower is better."""
-    return ratio(weights @ (confidence - correct) ** 2, weights.sum(axis=1))
+    return ratio(rows.real @ (rows.confidence - rows.outcome) ** 2, rows.real.sum(axis=1))
 
 
 @ProbabilityMetric
-def brier_skill(confidence: FloatArray, correct: FloatArray, weights: Weights) -> FloatArray:
+def brier_skill(rows: Weighted) -> FloatArray:
     """Share of the Brier score that is gained over always saying the rows' own accuracy; at most 1.
 
     1 - Brier / (p (1 - p)) with p the accuracy; 0 is that constant, NaN when all are right or all wrong.
     """
-    total = weights.sum(axis=1)
-    accuracy = ratio(weights @ correct, total)
-    return 1 - ratio(ratio(weights @ (confidence - correct) ** 2, total), accuracy * (1 - accuracy))
+    accuracy = ratio(rows.real @ rows.outcome, rows.real.sum(axis=1))
+    return 1 - ratio(brier.on(rows), accuracy * (1 - accuracy))
 
 
 @ProbabilityMetric
-def log_loss(confidence: FloatArray, correct: FloatArray, weights: Weights, *, clip: float = LOG_CLIP) -> FloatArray:
+def log_loss(rows: Weighted, *, clip: float = LOG_CLIP) -> FloatArray:
     """Mean negative log-likelihood in nats, of confidences clipped to [``clip``, 1 - ``clip``]."""
-    p = np.clip(confidence, clip, 1 - clip)
-    return ratio(weights @ -np.log(np.where(correct == 1, p, 1 - p)), weights.sum(axis=1))
-
-
-@ProbabilityMetric
-def ece(
-    confidence: FloatArray,
-    correct: FloatArray,
-    weights: Weights,
-    *,
-    bins: int = 10,
-    kind: Binning = "width",
-) -> FloatArray:
-    """Expected calibration error: mean distance between confidence and accuracy of a bin, weighted by rows.
-
-    Naeini, Cooper & Hauskrecht 2015. ``kind`` makes bins of equal width, or of equal mass (equal confidences
-    stay together). It shrinks with the number of rows even for a perfect forecaster, and depends on the
-    number of bins: print both.
-    """
-    return Binned.of(confidence, correct, weights, bins=bins, kind=kind).ece()
-
-
-@ProbabilityMetric
-def mce(
-    confidence: FloatArray,
-    correct: FloatArray,
-    weights: Weights,
-    *,
-    bins: int = 10,
-    kind: Binning = "width",
-) -> FloatArray:
-    """Maximum calibration error: the largest distance between confidence and accuracy over filled bins."""
-    return Binned.of(confidence, correct, weights, bins=bins, kind=kind).mce()
+    p = np.clip(rows.confidence, clip, 1 - clip)
+    return ratio(rows.real @ -np.log(np.where(rows.outcome == 1, p, 1 - p)), rows.real.sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -94,111 +53,104 @@ class Binned:
     correct: FloatArray
 
     @classmethod
-    def of(
-        cls, confidence: FloatArray, correct: FloatArray, weights: Weights, *, bins: int, kind: Binning = "width"
-    ) -> Binned:
+    def of(cls, rows: Weighted, bins: int, kind: Binning = "width") -> Binned:
         """Sums over ``bins`` of equal width or of equal mass; see `ece`."""
         if bins < 1:
             raise ConfideError(f"bins must be at least 1, not {bins}")
-        gap = confidence - correct
+        gap = rows.confidence - rows.outcome
         if kind == "width":
-            member = np.eye(bins)[_width_bins(confidence, bins)]
-            sums = weights @ np.hstack([member, member * gap[:, None], member * correct[:, None]])
+            member = np.eye(bins)[_width_bins(rows.confidence, bins)]
+            sums = rows.real @ np.hstack([member, member * gap[:, None], member * rows.outcome[:, None]])
             return cls(*(np.ascontiguousarray(part) for part in np.split(sums, 3, axis=1)))
-        order, ends = ordered(confidence)
-        masses = columns(weights, order)
+        order, ends = ordered(rows.confidence)
+        masses = columns(rows.weights, order)
         after = cumulated(masses, ends)
-        last = _last_ties(after, bins)
-        gaps = cumulated(masses * gap[order], ends)
-        right = cumulated(masses * correct[order].astype(masses.dtype), ends)
-        return cls(*(_per_bin(running, last) for running in (after, gaps, right)))
+        # A tie belongs to the bin that holds the middle of its mass.
+        middle = np.nan_to_num(ratio(preceding(after) + after, 2 * after[:, -1:]))
+        code = np.minimum((bins * middle * (1 + 1e-9)).astype(np.int64), bins - 1)
+        places = (code + bins * np.arange(len(code))[:, None]).ravel()
 
-    def ece(self) -> FloatArray:
-        """See `ece` [resamples]."""
-        return ratio(np.abs(self.gap).sum(axis=1), self.mass.sum(axis=1))
+        def summed(values: Weights) -> FloatArray:
+            by_tie = np.add.reduceat(values, np.append(0, ends[:-1] + 1), axis=1)
+            return np.bincount(places, by_tie.ravel(), bins * len(code)).reshape(-1, bins).astype(np.float64)
 
-    def mce(self) -> FloatArray:
-        """See `mce` [resamples]."""
-        return np.asarray(np.nan_to_num(ratio(np.abs(self.gap), self.mass)).max(axis=1))
-
-    def reliability(self) -> FloatArray:
-        """Mean squared distance between confidence and accuracy of a bin, weighted by rows; lower is better."""
-        return self._mean(ratio(self.gap**2, self.mass))
-
-    def resolution(self) -> FloatArray:
-        """Mean squared distance between the accuracy of a bin and of all rows; higher is better."""
-        return self._mean(ratio(self.correct**2, self.mass)) - self._accuracy() ** 2
-
-    def uncertainty(self) -> FloatArray:
-        """Variance p (1 − p) of the outcomes: what the rows leave to be known."""
-        return self._accuracy() * (1 - self._accuracy())
-
-    def within(self, brier: FloatArray) -> FloatArray:
-        """Variance of confidence within bins less twice its covariance with the outcomes there.
-
-        Stephenson, Coelho & Jolliffe 2008: what the other three terms leave of the Brier score, because
-        confidences differ within a bin.
-        """
-        return brier - self.reliability() + self.resolution() - self.uncertainty()
-
-    def _accuracy(self) -> FloatArray:
-        return ratio(self.correct.sum(axis=1), self.mass.sum(axis=1))
-
-    def _mean(self, summed: FloatArray) -> FloatArray:
-        return ratio(np.nan_to_num(summed).sum(axis=1), self.mass.sum(axis=1))
-
-
-BRIER_TERMS = ("reliability", "resolution", "uncertainty", "within")
+        return cls(summed(masses), summed(masses * gap[order]), summed(masses * rows.outcome[order]))
 
 
 @ProbabilityMetric
-def brier_term(
-    confidence: FloatArray,
-    correct: FloatArray,
-    weights: Weights,
-    *,
-    term: Literal["reliability", "resolution", "uncertainty", "within"],
-    bins: int = 10,
-) -> FloatArray:
-    """One term of the Brier score over bins of equal width (Murphy 1973; Stephenson et al. 2008).
+def ece(rows: Weighted, *, bins: int = 10, kind: Binning = "width") -> FloatArray:
+    """Expected calibration error: mean distance between confidence and accuracy of a bin, weighted by rows.
 
-    Brier = reliability − resolution + uncertainty + within; see `Binned` for each.
+    Naeini, Cooper & Hauskrecht 2015. ``kind`` makes bins of equal width, or of equal mass (equal confidences
+    stay together). It shrinks with the number of rows even for a perfect forecaster, and depends on the
+    number of bins: print both.
     """
-    sums = Binned.of(confidence, correct, weights, bins=bins)
-    if term == "within":
-        return sums.within(brier.resampled(confidence, correct, weights))
-    return {"reliability": sums.reliability, "resolution": sums.resolution, "uncertainty": sums.uncertainty}[term]()
+    binned = rows.shared(Binned.of, bins, kind)
+    return ratio(np.abs(binned.gap).sum(axis=1), binned.mass.sum(axis=1))
 
 
 @ProbabilityMetric
-def smooth_ece(confidence: FloatArray, correct: FloatArray, weights: Weights) -> FloatArray:
+def mce(rows: Weighted, *, bins: int = 10, kind: Binning = "width") -> FloatArray:
+    """Maximum calibration error: the largest distance between confidence and accuracy over filled bins."""
+    binned = rows.shared(Binned.of, bins, kind)
+    return np.asarray(np.nan_to_num(ratio(np.abs(binned.gap), binned.mass)).max(axis=1))
+
+
+BrierTerm = Literal["reliability", "resolution", "uncertainty", "within"]
+
+
+@ProbabilityMetric
+def brier_term(rows: Weighted, *, term: BrierTerm, bins: int = 10) -> FloatArray:
+    """One term of the Brier score over bins of equal width (Murphy 1973; Stephenson, Coelho & Jolliffe 2008).
+
+    Brier = reliability − resolution + uncertainty + within. ``reliability`` is the mean squared distance between
+    confidence and accuracy of a bin, ``resolution`` that between the accuracy of a bin and of all rows, both
+    weighted by rows. ``uncertainty`` is the variance p (1 − p) of the outcomes. ``within`` is what these three leave
+    of the Brier score: the variance of confidence within bins less twice its covariance with the outcomes there.
+    """
+    binned = rows.shared(Binned.of, bins, "width")
+    total = binned.mass.sum(axis=1)
+    accuracy = ratio(binned.correct.sum(axis=1), total)
+    gap, right = (
+        ratio(np.nan_to_num(ratio(summed**2, binned.mass)).sum(axis=1), total)
+        for summed in (binned.gap, binned.correct)
+    )
+    terms = {"reliability": gap, "resolution": right - accuracy**2, "uncertainty": accuracy * (1 - accuracy)}
+    if term == "within":
+        return brier.on(rows) - terms["reliability"] + terms["resolution"] - terms["uncertainty"]
+    return terms[term]
+
+
+@ProbabilityMetric
+def smooth_ece(rows: Weighted) -> FloatArray:
     """Calibration error without bins: residuals smoothed by a reflected Gaussian kernel, then averaged.
 
     Błasiok & Nakkiran 2023 (2309.12236): smECE at the bandwidth that equals the error itself, found by ten
     halvings of [0, 1]. Grids follow the authors' package, so that values agree with it.
     """
-    residual = confidence - correct
+    confidence, weights = rows.confidence, rows.weights
+    residual = confidence - rows.outcome
     low, high = np.zeros(len(weights)), np.ones(len(weights))
     above = _smoothed(confidence, residual, weights, 1.0) > 1.0
     for _ in range(10):
         middle = (low + high) / 2
         for width in np.unique(middle[~above]):
-            rows = np.flatnonzero(~above & (middle == width))
-            narrow = np.full(len(rows), True)
+            draws = np.flatnonzero(~above & (middle == width))
+            narrow = np.full(len(draws), True)
             if width >= 1e-3:
-                narrow = width < _smoothed(confidence, residual, weights[rows], float(width))
-            low[rows[narrow]] = width
-            high[rows[~narrow]] = width
+                narrow = width < _smoothed(confidence, residual, weights[draws], float(width))
+            low[draws[narrow]] = width
+            high[draws[~narrow]] = width
     out = np.empty(len(weights))
     for width in np.unique(high):
-        rows = np.flatnonzero(high == width)
-        out[rows] = _smoothed(confidence, residual, weights[rows], float(width))
+        draws = np.flatnonzero(high == width)
+        out[draws] = _smoothed(confidence, residual, weights[draws], float(width))
     return out
 
 
 @dataclass(frozen=True)
 class Bin:
-    """One bin of a reliability diagram: its bounds, rows, mean confidence and accuracy with its interval."""
+    """One bin of a reliability diagram: its bounds, rows, mean confidence and accuracy with Wilson's interval."""
 
     low: float
     high: float
@@ -209,30 +161,24 @@ class Bin:
     accuracy_high: float
 
 
-def reliability(
-    confidence: ArrayLike, correct: ArrayLike, *, bins: int = 10, kind: Binning = "width", level: float = 0.95
-) -> list[Bin]:
-    """The filled bins of a reliability diagram of ``confidence`` and ``correct`` [n].
-
-    Accuracies carry Wilson intervals at ``level``.
-    """
+def reliability(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 10) -> list[Bin]:
+    """The filled bins of equal width of a reliability diagram of ``confidence`` and ``correct`` [n]."""
     x, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    codes = _width_bins(x, bins) if kind == "width" else _mass_bins(x, bins)
+    codes = _width_bins(x, bins)
     out = []
     for code in np.unique(codes):
         rows = codes == code
         n, right = int(rows.sum()), float(y[rows].sum())
-        bounds = (code / bins, (code + 1) / bins) if kind == "width" else (x[rows].min(), x[rows].max())
-        low, high = wilson(right, n, level=level)
-        out.append(Bin(float(bounds[0]), float(bounds[1]), n, float(x[rows].mean()), right / n, low, high))
+        ends = float(code / bins), float((code + 1) / bins)
+        out.append(Bin(*ends, n, float(x[rows].mean()), right / n, *wilson(right, n)))
     return out
 
 
-def wilson(right: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) for a share of ``right`` among ``n`` independent rows."""
+def wilson(right: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval (1927) for a share of ``right`` among ``n`` independent rows."""
     if n <= 0:
         raise ConfideError("an interval needs at least one row")
-    z = float(ndtri((1 + level) / 2))
+    z = float(ndtri(0.975))
     share = right / n
     centre = share + z * z / (2 * n)
     spread = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -243,33 +189,6 @@ def wilson(right: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
 def _width_bins(confidence: FloatArray, bins: int) -> IntArray:
     """The equal-width bin [n] of every confidence; 1.0 belongs to the last."""
     return np.minimum((confidence * bins).astype(np.int64), bins - 1)
-
-
-def _mass_bins(confidence: FloatArray, bins: int) -> IntArray:
-    """The equal-mass bin [n] of every row: where the middle of its tie falls in the ranking."""
-    order, ends = ordered(confidence)
-    last = _last_ties(ends[None, :] + 1, bins)[0]
-    codes = np.searchsorted(last, np.arange(1, len(ends) + 1), side="left")
-    out = np.empty(len(confidence), dtype=np.int64)
-    out[order] = np.repeat(codes, np.diff(ends, prepend=-1))
-    return out
-
-
-def _last_ties(after: Weights, bins: int) -> IntArray:
-    """How many ties lie in each equal-mass bin or before it [resamples, bins], from mass after each tie."""
-    last = np.full((len(after), bins), after.shape[1], dtype=np.int64)
-    # A tie belongs to the bin b with b <= bins * (middle of the tie) / total < b + 1.
-    twice_middle = preceding(after) + after
-    for row, twice in enumerate(twice_middle):
-        edges = 2 * after[row, -1] * np.arange(1, bins) / bins
-        last[row, :-1] = np.searchsorted(twice, edges - 1e-9 * edges, side="left")
-    return last
-
-
-def _per_bin(running: Weights, last: IntArray) -> FloatArray:
-    """What running sums [resamples, ties] gain in each bin [resamples, bins] that ends after ``last`` ties."""
-    read = np.take_along_axis(running, np.maximum(last - 1, 0), axis=1)
-    return np.diff(np.where(last > 0, read, 0), axis=1, prepend=0).astype(np.float64)
 
 
 def _smoothed(confidence: FloatArray, residual: FloatArray, weights: Weights, width: float) -> FloatArray:

@@ -11,19 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import xlogy
 
-from confide.metrics.latent import LatentRates
-from confide.metrics.metric import (
-    Correlation,
-    FloatArray,
-    IntArray,
-    Weights,
-    columns,
-    cumulated,
-    ordered,
-    preceding,
-    ratio,
-)
+from confide.metrics.metric import Correlation, FloatArray, IntArray, Weighted, Weights
+from confide.metrics.running_sums import columns, cumulated, ordered, preceding, ratio
 
 BINS = 10
 
@@ -31,6 +22,20 @@ MIN_ROOM = 0.03
 """Distance from floor to ceiling below which there is nothing to be skilled at: noise alone makes up to that much
 room where the model stands by all of its answers equally often.
 """
+
+MIN_SAMPLES = 5
+"""Samples an answer needs: fewer say next to nothing about how the rates are distributed."""
+
+NODES = 101
+"""Rates on which the distribution may put mass: 0, 0.01, …, 1."""
+
+STEPS = 200
+"""Steps of expectation–maximisation from the uniform start. More of them sharpen the distribution into a few
+points and hardly move the ceiling; fewer leave it too smooth where all rates are nearly the same.
+"""
+
+BLOCK = 2_000_000
+"""Numbers held at a time."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,6 @@ class Axis:
         """Mass of each value [resamples, values]."""
         return self.after - preceding(self.after)
 
-    def by_rows(self) -> FloatArray:
-        """Shares [resamples, values] in which every row weighs the same."""
-        return ratio(self.masses, self.after[:, -1:])
-
     def by_width(self, bins: int) -> FloatArray:
         """Shares in which every filled bin of equal width weighs the same."""
         codes = np.minimum((self.values * bins).astype(np.int64), bins - 1)
@@ -71,12 +72,14 @@ class Axis:
         """Shares in which a bin of equal mass weighs as much as it is wide on the axis of consistency.
 
         A bin ends half-way between its last value and the next bin's first, the outer ones at the smallest and
-        largest value. Rows at an edge are shared between two bins, so every bin has exactly its part.
+        largest value. Rows at an edge are shared between two bins, so every bin has exactly its part. NaN where a
+        resample drew none of the rows.
         """
-        out = np.empty_like(self.after)
-        for row, after in enumerate(self.after):
+        out = np.full_like(self.after, np.nan)
+        for row in np.flatnonzero(self.after[:, -1]):
+            after = self.after[row]
             edges = np.linspace(0, after[-1], bins + 1)
-            slack = 1e-9 * max(after[-1], 1e-300)
+            slack = 1e-9 * after[-1]
             last = np.searchsorted(after, np.maximum(edges - slack, slack))
             first = np.searchsorted(after, np.minimum(edges + slack, after[-1] - slack))
             ends = (self.values[last] + self.values[np.minimum(first, len(after) - 1)]) / 2
@@ -89,7 +92,8 @@ class Axis:
 
     def shares(self, bins: int = BINS) -> dict[str, FloatArray]:
         """What each value of g weighs in every metric [resamples, values]."""
-        return {"mfg": self.by_rows(), "cmfg": self.by_width(bins), "cmfg_star": self.by_mass(bins)}
+        by_rows = ratio(self.masses, self.after[:, -1:])
+        return {"mfg": by_rows, "cmfg": self.by_width(bins), "cmfg_star": self.by_mass(bins)}
 
     def gaps(self, confidence: FloatArray, consistency: FloatArray, weights: Weights) -> FloatArray:
         """Mean |c − g| of the rows at each value of g [resamples, values]; 0 where there are none."""
@@ -103,29 +107,83 @@ class Axis:
         return 1 - (shares * np.abs(constant[:, None] - self.values)).sum(axis=1), constant
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """What knowing nothing and knowing every latent rate would score, by metric, each [resamples].
+class LatentRates:
+    """The distribution of the latent rates behind rows that saw ``consistency`` [n] among ``samples`` [n] each.
 
-    A floor is the score of the best constant, a ceiling that of the best function of the latent agreement rate
-    (see `confide.metrics.latent`). There are no ceilings where the number of samples is unknown.
+    The latent rate says how often a model would stand by an answer if it were asked for ever. K samples show it with
+    noise, so even a predictor that knows the rate of every answer misses the share g among these K. What such a
+    predictor can score at best, the ceiling, follows from the distribution of the rates.
+
+    Rows with the same share of the same number of samples are one *cell*; cells are in order of the share. Given
+    its rate p, a row's agreements are independent: K g ~ Binomial(K, p).
     """
 
-    floors: dict[str, FloatArray]
-    constants: dict[str, FloatArray]
-    ceilings: dict[str, FloatArray]
+    def __init__(self, consistency: FloatArray, samples: FloatArray):
+        self._order = np.lexsort((samples, consistency))
+        g, k = consistency[self._order], samples[self._order]
+        ends = np.flatnonzero(np.append((g[1:] != g[:-1]) | (k[1:] != k[:-1]), True))
+        self._ends, self.values = ends, g[ends]
+        agreeing, rates = self.values * k[ends], np.linspace(0, 1, NODES)
+        logs = xlogy(agreeing[:, None], rates) + xlogy((k[ends] - agreeing)[:, None], 1 - rates)
+        self._likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
+        """Of every rate in a cell [cells, rates], as a share of the likeliest rate's."""
 
-    @classmethod
-    def of(cls, consistency: FloatArray, weights: Weights, rates: LatentRates | None = None) -> Bounds:
-        """Of consistencies [n] under weights [resamples, n]; ``rates`` are those behind the same rows."""
-        axis = Axis.of(consistency, weights)
-        shares = axis.shares()
-        found = {name: axis.floor(share) for name, share in shares.items()}
-        return cls(
-            {name: floor for name, (floor, _) in found.items()},
-            {name: constant for name, (_, constant) in found.items()},
-            {} if rates is None else rates.ceilings(weights, shares, axis.values),
-        )
+    def masses(self, weights: Weights) -> FloatArray:
+        """Mass of every cell [resamples, cells] under ``weights`` [resamples, n]."""
+        running = cumulated(columns(weights, self._order), self._ends).astype(np.float64)
+        return np.diff(running, axis=1, prepend=0)
+
+    def distribution(self, masses: FloatArray) -> FloatArray:
+        """The maximum-likelihood distribution on the nodes [resamples, rates] (Laird 1978), `STEPS` steps of EM."""
+        shares = ratio(masses, masses.sum(axis=1, keepdims=True))
+        out = np.full((len(masses), NODES), 1 / NODES)
+        for _ in range(STEPS):
+            out *= np.nan_to_num(ratio(shares, out @ self._likelihood.T)) @ self._likelihood
+        return out
+
+    def ceilings(self, weights: Weights, by_value: dict[str, FloatArray], values: FloatArray) -> dict[str, FloatArray]:
+        """The score of the best function of the rate, by metric [resamples].
+
+        ``by_value`` [resamples, values] holds the share that a metric gives each of the distinct consistencies
+        ``values``. With s the share of a cell at consistency v and P(p | cell) by Bayes' rule, the best
+        prediction at the rate p is the median of v weighted by s·P(p | cell), and the ceiling is
+        1 − Σ_cells s Σ_p P(p | cell) |best(p) − v|. A constant is such a function, so it is at least the floor.
+        """
+        where = np.searchsorted(values, self.values)
+        masses = self.masses(weights)
+        at_value = masses @ np.eye(len(values))[where]
+        within = np.nan_to_num(ratio(masses, at_value[:, where]))
+        out = {name: np.empty(len(masses)) for name in by_value}
+        step = max(1, BLOCK // self._likelihood.size)
+        for start in range(0, len(masses), step):
+            part = slice(start, start + step)
+            prior = self.distribution(masses[part])
+            posterior = np.nan_to_num(
+                ratio(self._likelihood * prior[:, None, :], (prior @ self._likelihood.T)[:, :, None])
+            )
+            for name, shares in by_value.items():
+                joint = (shares[part][:, where] * within[part])[:, :, None] * posterior
+                running = np.cumsum(joint, axis=1)
+                median = self.values[np.argmax(running >= running[:, -1:] / 2, axis=1)]
+                gaps = np.abs(median[:, None, :] - self.values[:, None])
+                out[name][part] = 1 - (joint * gaps).sum(axis=(1, 2))
+        return out
+
+
+def bounds(consistency: FloatArray, weights: Weights, rates: LatentRates | None = None) -> dict[str, FloatArray]:
+    """What knowing nothing and knowing every latent rate would score, each [resamples].
+
+    ``<metric>_floor`` is the score of the best constant, ``<metric>_constant`` that constant, and ``<metric>_ceiling``
+    the score of the best function of the latent agreement rate (see `LatentRates`). ``consistency`` is [n],
+    ``weights`` are [resamples, n]. There are no ceilings without the ``rates`` behind the same rows.
+    """
+    axis = Axis.of(consistency, weights)
+    shares = axis.shares()
+    out: dict[str, FloatArray] = {}
+    for name, share in shares.items():
+        out[f"{name}_floor"], out[f"{name}_constant"] = axis.floor(share)
+    ceilings = {} if rates is None else rates.ceilings(weights, shares, axis.values)
+    return out | {f"{name}_ceiling": ceiling for name, ceiling in ceilings.items()}
 
 
 def scores(
@@ -147,38 +205,36 @@ def skill(score: FloatArray, floor: FloatArray, ceiling: FloatArray) -> FloatArr
 
 
 @Correlation
-def mfg(confidence: FloatArray, consistency: FloatArray, weights: Weights) -> FloatArray:
+def mfg(rows: Weighted) -> FloatArray:
     """Mean faithfulness of generation: 1 − mean |c − g| (Yona, Aharoni & Geva 2024, 2405.16908); in [0, 1]."""
-    return scores(confidence, consistency, weights)["mfg"]
+    return scores(rows.confidence, rows.outcome, rows.weights)["mfg"]
 
 
 @Correlation
-def cmfg(confidence: FloatArray, consistency: FloatArray, weights: Weights, *, bins: int = BINS) -> FloatArray:
+def cmfg(rows: Weighted, *, bins: int = BINS) -> FloatArray:
     """Conditional MFG: `mfg` averaged over bins of equal width of g (Yona et al. 2024).
 
     Only filled bins count; code that counts an empty bin as 0 gives less.
     """
-    return scores(confidence, consistency, weights, bins=bins)["cmfg"]
+    return scores(rows.confidence, rows.outcome, rows.weights, bins=bins)["cmfg"]
 
 
 @Correlation
-def cmfg_star(confidence: FloatArray, consistency: FloatArray, weights: Weights, *, bins: int = BINS) -> FloatArray:
+def cmfg_star(rows: Weighted, *, bins: int = BINS) -> FloatArray:
     """cMFG*: `mfg` in bins of equal mass of g, each weighing as much as it is wide (Liu et al. 2026, 2606.32032).
 
     A constant 0.5 scores 0.73–0.79, and with 20 samples nobody passes 0.93 or so: read it between its floor and
     its ceiling.
     """
-    return scores(confidence, consistency, weights, bins=bins)["cmfg_star"]
+    return scores(rows.confidence, rows.outcome, rows.weights, bins=bins)["cmfg_star"]
 
 
 @Correlation
-def cmfg_star_skill(
-    confidence: FloatArray, consistency: FloatArray, weights: Weights, *, ceiling: float = 1.0
-) -> FloatArray:
+def cmfg_star_skill(rows: Weighted, *, ceiling: float = 1.0) -> FloatArray:
     """Share of the way from the best constant to ``ceiling``: (cMFG* − floor) / (ceiling − floor); 0 is the floor.
 
     The ceiling 1 takes g for the truth: with few samples the skill is then understated. The ceiling of K samples
     is in what `judge_faithfulness` returns.
     """
-    floor = Bounds.of(consistency, weights).floors["cmfg_star"]
-    return skill(scores(confidence, consistency, weights)["cmfg_star"], floor, np.full(len(weights), ceiling))
+    floor = bounds(rows.outcome, rows.weights)["cmfg_star_floor"]
+    return skill(cmfg_star.on(rows), floor, np.full(len(rows.weights), ceiling))

@@ -1,14 +1,15 @@
 """The metric: a number from confidences and outcomes, with weights so that a resample is one evaluation.
 
-Every metric is written once, over a matrix of weights with one row a resample. Calling it gives the plain
-number; ``resampled`` gives one number a resample. A row of weight 2 counts exactly as the row written twice.
+Every metric is defined once, over a matrix of weights with one row per resample. Calling it gives the plain
+number; ``resampled`` gives one number per resample. A row of weight 2 counts exactly like two copies of the row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import update_wrapper
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import cached_property, update_wrapper
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,22 +23,48 @@ Weights = NDArray[Any]
 """Weights [resamples, n]: whole numbers, whose running sums are several times quicker, or floats."""
 
 P = ParamSpec("P")
+Curve = TypeVar("Curve")
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """Confidences [n] and outcomes [n] under weights [resamples, n], and the curves that their metrics share."""
+
+    confidence: FloatArray
+    outcome: FloatArray
+    weights: Weights
+    _curves: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def real(self) -> FloatArray:
+        """The weights as floats, which matrix products want."""
+        return self.weights.astype(np.float64)
+
+    def shared(self, curve: Callable[Concatenate[Weighted, P], Curve], *args: P.args, **kwargs: P.kwargs) -> Curve:
+        """``curve(self, …)``, computed once for all metrics that read it; arrays count as equal when identical."""
+        key = (curve, *(a if isinstance(a, Hashable) else id(a) for a in (*args, *kwargs.values())))
+        if key not in self._curves:
+            # The arguments are kept, so that no other array can take over the identity of one.
+            self._curves[key] = args, kwargs, curve(self, *args, **kwargs)
+        found: Curve = self._curves[key][-1]
+        return found
 
 
 class Metric(Generic[P]):
     """A metric of the ranking kind: confidences may be any finite numbers, outcomes are right or wrong.
 
-    Wraps a function of (confidence [n], outcome [n], weights [resamples, n]) that returns [resamples].
-    Undefined values (AUROC without a wrong answer, say) are NaN.
+    Wraps a function of `Weighted` rows that returns one number per resample, NaN where the metric is undefined
+    (AUROC without a wrong answer, say).
     """
 
     probability: ClassVar[bool] = False
     binary: ClassVar[bool] = True
 
-    def __init__(self, batch: Callable[Concatenate[FloatArray, FloatArray, Weights, P], FloatArray]):
-        self._batch = batch
-        self.__name__ = batch.__name__
-        update_wrapper(self, batch)
+    def __init__(self, function: Callable[Concatenate[Weighted, P], FloatArray]):
+        self.__name__ = function.__name__
+        update_wrapper(self, function)
+        self.on = function
+        """The metric of rows that are known to fit [resamples]; rows that several metrics read share their curves."""
 
     def __call__(
         self,
@@ -47,39 +74,31 @@ class Metric(Generic[P]):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> float:
-        """The metric of ``n`` rows, each counted ``weights`` times (once when None).
+        """The metric of n rows.
 
-        Raises `ConfideError` for arrays that do not match, missing or non-finite confidences, outcomes other
-        than 0 and 1 and, for metrics of probabilities, confidences outside [0, 1].
+        Args:
+            confidence: One number per row, shape [n]; in [0, 1] for metrics of probabilities.
+            correct: 1 where the answer is right and 0 where it is wrong, shape [n]; for metrics against another
+                number (`spearman`, `mfg`) that number.
+            weights: How often each row counts, shape [n]; None: once.
+            *args, **kwargs: The parameters of the metric.
+
+        Raises:
+            ConfideError: Arrays that do not match, missing or non-finite confidences, outcomes or confidences
+                outside their range, negative weights.
         """
-        x, y = self._checked(confidence, correct)
-        w: Weights = np.ones(len(x), dtype=np.int32) if weights is None else np.asarray(weights)
+        w = np.ones(np.size(correct), dtype=np.int32) if weights is None else np.asarray(weights)
         if w.dtype.kind != "i":
             w = w.astype(np.float64)
-        if w.shape != x.shape:
-            raise ConfideError(f"{self.__name__}: {len(x)} confidences, but weights of shape {w.shape}")
         if not np.all(w >= 0):
             raise ConfideError(f"{self.__name__}: weights must be numbers of at least 0")
-        return float(self._batch(x, y, w[None, :], *args, **kwargs)[0])
+        return float(self.resampled(confidence, correct, w[None], *args, **kwargs)[0])
 
     def resampled(
-        self,
-        confidence: ArrayLike,
-        correct: ArrayLike,
-        weights: Weights,
-        *args: P.args,
-        **kwargs: P.kwargs,
+        self, confidence: ArrayLike, correct: ArrayLike, weights: Weights, *args: P.args, **kwargs: P.kwargs
     ) -> FloatArray:
         """The metric of every resample: ``weights`` is [resamples, n], the result [resamples]."""
-        x, y = self._checked(confidence, correct)
-        if weights.ndim != 2 or weights.shape[1] != len(x):
-            raise ConfideError(f"{self.__name__}: {len(x)} confidences, but weights of shape {weights.shape}")
-        return self._batch(x, y, weights, *args, **kwargs)
-
-    def _checked(self, confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, FloatArray]:
-        x = np.asarray(confidence, dtype=np.float64)
-        y = np.asarray(correct, dtype=np.float64)
-        name = self.__name__
+        name, x, y = self.__name__, np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
         if x.ndim != 1 or x.shape != y.shape:
             raise ConfideError(f"{name}: confidences of shape {x.shape}, outcomes of shape {y.shape}")
         if not len(x):
@@ -90,7 +109,9 @@ class Metric(Generic[P]):
             raise ConfideError(f"{name}: every outcome must be right (1) or wrong (0)")
         if self.probability and (x.min() < 0 or x.max() > 1):
             raise ConfideError(f"{name} is for probabilities, but confidences run from {x.min():g} to {x.max():g}")
-        return x, y
+        if weights.ndim != 2 or weights.shape[1] != len(x):
+            raise ConfideError(f"{name}: {len(x)} confidences, but weights of shape {weights.shape[1:]}")
+        return self.on(Weighted(x, y, weights), *args, **kwargs)
 
 
 class ProbabilityMetric(Metric[P]):
@@ -103,36 +124,3 @@ class Correlation(Metric[P]):
     """A metric against any number (agreement among samples, say) instead of right and wrong."""
 
     binary: ClassVar[bool] = False
-
-
-def ordered(confidence: FloatArray, *, descending: bool = False) -> tuple[IntArray, IntArray]:
-    """Rows in order of confidence [n], and the last position of every group of equal values [groups]."""
-    order = np.argsort(-confidence if descending else confidence, kind="stable")
-    values = confidence[order]
-    ends = np.flatnonzero(np.append(values[1:] != values[:-1], True))
-    return order.astype(np.int64), ends.astype(np.int64)
-
-
-def columns(weights: Weights, order: IntArray) -> Weights:
-    """``weights[:, order]`` laid out resample by resample, which makes running sums several times quicker."""
-    return np.take(weights, order, axis=1, mode="clip")
-
-
-def cumulated(masses: Weights, ends: IntArray) -> Weights:
-    """Running sums [resamples, groups] of ordered masses [resamples, n], read at the end of every tie."""
-    running: Weights = np.cumsum(masses, axis=1, dtype=masses.dtype)
-    return running if len(ends) == running.shape[1] else columns(running, ends)
-
-
-def preceding(running: Weights) -> Weights:
-    """Running sums [resamples, groups] before each group instead of after it."""
-    out = np.zeros_like(running)
-    out[:, 1:] = running[:, :-1]
-    return out
-
-
-def ratio(top: Weights, bottom: Weights) -> FloatArray:
-    """``top / bottom``, NaN where ``bottom`` is 0."""
-    out = np.full(np.broadcast(top, bottom).shape, np.nan)
-    np.divide(top, bottom, out=out, where=bottom != 0)
-    return out

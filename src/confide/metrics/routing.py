@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from confide.errors import ConfideError
-from confide.metrics.metric import FloatArray, Metric, Weights, columns, cumulated, ordered, ratio
+from confide.metrics.metric import FloatArray, Metric, Weighted
+from confide.metrics.running_sums import columns, cumulated, ordered, ratio
 
 POINTS = 21
 """Shares escalated at which a curve is drawn."""
@@ -25,54 +26,26 @@ EXPERT_COST = 10.0
 
 
 @dataclass(frozen=True)
-class RoutingCurve:
-    """Accuracy of the pair [points] at each share escalated [points], and its mean over all shares."""
-
-    share: FloatArray
-    accuracy: FloatArray
-    area: float
-
-
-def routing_curve(
-    confidence: ArrayLike, correct: ArrayLike, expert: ArrayLike | None = None, *, points: int = POINTS
-) -> RoutingCurve:
-    """Escalate the least confident share of the rows; the expert answers those.
-
-    ``confidence``, ``correct`` and ``expert`` (whether the expert is right; None: always) are [n]. Shares run
-    evenly from 0 to 1. Equal confidences are escalated in random order, so the curve shows the expectation.
-    Raises `ConfideError` when lengths differ.
-    """
-    x, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    helper = np.ones_like(y) if expert is None else np.asarray(expert, dtype=np.float64)
-    if not x.shape == y.shape == helper.shape or not len(x):
-        raise ConfideError(f"routing: {len(x)} confidences, {len(y)} outcomes, {len(helper)} expert outcomes")
-    escalated = Escalated.of(x, y, helper, np.ones((1, len(x)), dtype=np.int32))
-    return RoutingCurve(np.linspace(0, 1, points), escalated.accuracy(points)[0], float(escalated.area()[0]))
-
-
-@dataclass(frozen=True)
 class Escalated:
     """Share escalated and accuracy of the pair [resamples, 1 + ties], the least confident tie first.
 
-    Between two points a tie is escalated in part, at random: the line between them is the expectation.
+    Equal confidences are escalated in random order: the line between two points is the expectation.
     """
 
     share: FloatArray
     right: FloatArray
 
     @classmethod
-    def of(cls, confidence: FloatArray, correct: FloatArray, expert: FloatArray, weights: Weights) -> Escalated:
-        """Escalate tie after tie of ``confidence`` [n]; ``expert`` [n] is 1 where the expert is right."""
-        order, ends = ordered(confidence)
-        masses = columns(weights, order)
+    def of(cls, rows: Weighted, expert: ArrayLike) -> Escalated:
+        """Escalate tie after tie of equal confidence; ``expert`` [n] is 1 where the expert is right."""
+        order, ends = ordered(rows.confidence)
+        masses = columns(rows.weights, order)
         sent = cumulated(masses, ends)
-        gain = cumulated(masses * (expert - correct)[order].astype(masses.dtype), ends)
+        won = (np.asarray(expert, dtype=np.float64) - rows.outcome)[order]
+        gain = cumulated(masses * won.astype(masses.dtype), ends)
         total = sent[:, -1:].astype(np.float64)
-        share, right = np.zeros((2, len(masses), len(ends) + 1))
-        share[:, 1:] = ratio(sent, total)
-        right[:, 1:] = ratio(gain, total)
-        right += ratio(masses @ correct[order], total[:, 0])[:, None]
-        return cls(share, right)
+        share, gained = (np.pad(ratio(running, total), ((0, 0), (1, 0))) for running in (sent, gain))
+        return cls(share, gained + ratio(masses @ rows.outcome[order], total[:, 0])[:, None])
 
     @property
     def own(self) -> FloatArray:
@@ -84,6 +57,11 @@ class Escalated:
         """Accuracy of the expert alone [resamples]."""
         return self.right[:, -1]
 
+    @property
+    def gap(self) -> FloatArray:
+        """Lead of the expert [resamples]; 0 where there is none."""
+        return np.maximum(self.expert - self.own, 0.0)
+
     def accuracy(self, points: int = POINTS) -> FloatArray:
         """Accuracy [resamples, points] at even shares from 0 to 1."""
         grid = np.linspace(0, 1, points)
@@ -92,16 +70,6 @@ class Escalated:
     def area(self) -> FloatArray:
         """Mean accuracy over all shares escalated [resamples]."""
         return np.asarray((np.diff(self.share, axis=1) * (self.right[:, 1:] + self.right[:, :-1])).sum(axis=1) / 2)
-
-    def apgr(self) -> FloatArray:
-        """See `apgr` [resamples]."""
-        gap = self.expert - self.own
-        return ratio(self.area() - self.own, np.where(gap > 0, gap, 0.0))
-
-    def share_recovering(self, part: float) -> FloatArray:
-        """See `cpt` [resamples]."""
-        gap = self.expert - self.own
-        return np.where(gap > 0, self.share_reaching(self.own + part * gap), np.nan)
 
     def share_reaching(self, target: FloatArray) -> FloatArray:
         """The smallest share escalated [resamples] at which the accuracy reaches ``target`` [resamples].
@@ -142,28 +110,28 @@ def aiq(accuracy: FloatArray, *, overhead: float, expert_cost: float, limit: flo
 
 
 @Metric
-def apgr(confidence: FloatArray, correct: FloatArray, weights: Weights, *, expert: ArrayLike) -> FloatArray:
+def apgr(rows: Weighted, *, expert: ArrayLike) -> FloatArray:
     """Average performance gap recovered: the mean over shares of (accuracy − own) / (expert's − own).
 
     Ong et al. 2024 (RouteLLM, 2406.18665), section 2, with the exact area instead of ten shares. ``expert`` [n]
     is 1 where the expert is right. Escalating at random gives 0.5, 1 is best; NaN unless the expert is better.
     """
-    return Escalated.of(confidence, correct, np.asarray(expert, dtype=np.float64), weights).apgr()
+    curve = rows.shared(Escalated.of, expert)
+    return ratio(curve.area() - curve.own, curve.gap)
 
 
 @Metric
-def cpt(confidence: FloatArray, correct: FloatArray, weights: Weights, *, expert: ArrayLike, part: float) -> FloatArray:
+def cpt(rows: Weighted, *, expert: ArrayLike, part: float) -> FloatArray:
     """Call-performance threshold: the smallest share escalated that recovers ``part`` of the gap to the expert.
 
     RouteLLM's CPT(x %), section 2; lower is better, ``part`` at random; NaN unless the expert is better.
     """
-    return Escalated.of(confidence, correct, np.asarray(expert, dtype=np.float64), weights).share_recovering(part)
+    curve = rows.shared(Escalated.of, expert)
+    return np.where(curve.gap > 0, curve.share_reaching(curve.own + part * curve.gap), np.nan)
 
 
 @Metric
-def parity_share(
-    confidence: FloatArray, correct: FloatArray, weights: Weights, *, expert: ArrayLike, margin: float = MARGIN
-) -> FloatArray:
+def parity_share(rows: Weighted, *, expert: ArrayLike, margin: float = MARGIN) -> FloatArray:
     """The smallest share escalated at which the pair is within ``margin`` of the expert's accuracy, in [0, 1]."""
-    escalated = Escalated.of(confidence, correct, np.asarray(expert, dtype=np.float64), weights)
-    return escalated.share_reaching(escalated.expert - margin)
+    curve = rows.shared(Escalated.of, expert)
+    return curve.share_reaching(curve.expert - margin)

@@ -7,156 +7,110 @@ needs a point inside such a tie, it is the expected value over a random order of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import digamma
 
-from confide.metrics.metric import (
-    FloatArray,
-    Metric,
-    Weights,
-    columns,
-    cumulated,
-    ordered,
-    preceding,
-    ratio,
-)
-
-
-@dataclass(frozen=True)
-class RiskCoverage:
-    """Risk–coverage curve: one point a distinct threshold, the most confident first [points]."""
-
-    coverage: FloatArray
-    risk: FloatArray
-    threshold: FloatArray
-
-
-def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverage:
-    """Share answered and share of wrong among them when everything at or above a threshold is answered.
-
-    ``confidence`` and ``correct`` are [n]; the curve has one point a distinct confidence
-    (El-Yaniv & Wiener 2010).
-    """
-    x, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    order, ends = ordered(x, descending=True)
-    kept = (ends + 1).astype(np.float64)
-    wrong = np.cumsum(1 - y[order])[ends]
-    return RiskCoverage(kept / len(x), wrong / kept, x[order][ends])
+from confide.metrics.metric import FloatArray, Metric, Weighted, Weights
+from confide.metrics.running_sums import columns, cumulated, ordered, preceding, ratio
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Mass answered and mass wrong among it [resamples, ties], the most confident tie first."""
+    """Mass answered and mass wrong among it [resamples, ties], the most confident tie first.
+
+    A point of the risk–coverage curve (El-Yaniv & Wiener 2010) for every threshold.
+    """
 
     kept: Weights
     wrong: Weights
 
     @classmethod
-    def of(cls, confidence: FloatArray, correct: FloatArray, weights: Weights) -> Answered:
-        """Answer tie after tie of ``confidence`` [n]; ``weights`` are [resamples, n]."""
-        order, ends = ordered(confidence, descending=True)
-        masses = columns(weights, order)
-        return cls(cumulated(masses, ends), cumulated(masses * (1 - correct[order]).astype(masses.dtype), ends))
+    def of(cls, rows: Weighted) -> Answered:
+        """Answer tie after tie of equal confidence."""
+        order, ends = ordered(rows.confidence, descending=True)
+        masses = columns(rows.weights, order)
+        return cls(cumulated(masses, ends), cumulated(masses * (1 - rows.outcome[order]).astype(masses.dtype), ends))
 
-    def aurc(self) -> FloatArray:
-        """See `aurc` [resamples]."""
-        return _area(self.kept, self.wrong)
+    @cached_property
+    def area(self) -> FloatArray:
+        """Mean over k of the expected risk of the k most confident [resamples].
 
-    def areas(self) -> dict[str, FloatArray]:
-        """See `aurc`, `excess_aurc` and `prr`, which share their work [resamples]."""
-        area, oracle = self.aurc(), self.oracle().aurc()
-        random = ratio(self.wrong[:, -1], self.kept[:, -1])
-        gain = random - oracle
-        # All right or all wrong leaves only rounding between chance and the oracle.
-        prr = ratio(random - area, np.where(gain > 1e-12, gain, 0.0))
-        return {"aurc": area, "excess_aurc": area - oracle, "prr": prr}
+        Inside a tie that starts after a rows with E errors and goes on at error rate r, the risk at k is
+        (E + (k - a) r) / k; summed over k = a+1..b that is (b - a) r + (E - a r)(H(b) - H(a)), H the harmonic
+        numbers. Whole ties at a time, it needs no expansion of weights into rows.
+        """
+        before, errors = preceding(self.kept), preceding(self.wrong)
+        size = self.kept - before
+        # A tie without mass adds nothing: its steps are 0, so its rate may be anything finite.
+        rate = (self.wrong - errors) / np.where(size > 0, size, 1)
+        rate *= before
+        np.subtract(errors, rate, out=rate)
+        rate *= np.diff(_harmonic(self.kept), axis=1, prepend=0)
+        return ratio(self.wrong[:, -1] + rate.sum(axis=1), self.kept[:, -1])
 
+    @cached_property
     def oracle(self) -> Answered:
         """The same rows, with every right one answered before any wrong one."""
         total, errors = self.kept[:, -1:], self.wrong[:, -1:]
         return Answered(np.hstack([total - errors, total]), np.hstack([np.zeros_like(errors), errors]))
 
-    def coverage_at_risk(self, risk: float) -> FloatArray:
-        """See `coverage_at_risk` [resamples]."""
-        # The allowance for rounding keeps 1 wrong of 10 within a risk of 0.1.
-        allowed = self.wrong <= risk * self.kept + 1e-9
-        return ratio(np.max(self.kept * allowed, axis=1), self.kept[:, -1])
-
-    def risk_at_coverage(self, coverage: float) -> FloatArray:
-        """See `risk_at_coverage` [resamples]."""
-        target = coverage * self.kept[:, -1]
-        after = np.argmax(self.kept >= target[:, None] - 1e-9, axis=1)
-        rows = np.arange(len(target))
-        kept, wrong = self.kept[rows, after], self.wrong[rows, after]
-        first, before = after == 0, np.maximum(after - 1, 0)
-        kept_before = np.where(first, 0, self.kept[rows, before])
-        wrong_before = np.where(first, 0, self.wrong[rows, before])
-        share = np.nan_to_num(ratio(target - kept_before, kept - kept_before))
-        return ratio(wrong_before + share * (wrong - wrong_before), target)
-
 
 @Metric
-def aurc(confidence: FloatArray, correct: FloatArray, weights: Weights) -> FloatArray:
+def aurc(rows: Weighted) -> FloatArray:
     """Area under the risk–coverage curve: the mean, over k = 1..n, of the risk of the k most confident rows.
 
     Geifman, Uziel & El-Yaniv 2019 (1805.08206); lower is better.
     """
-    return Answered.of(confidence, correct, weights).aurc()
+    return rows.shared(Answered.of).area
 
 
 @Metric
-def excess_aurc(confidence: FloatArray, correct: FloatArray, weights: Weights) -> FloatArray:
+def excess_aurc(rows: Weighted) -> FloatArray:
     """`aurc` minus that of an oracle with the same accuracy, which answers every right row first.
 
     Geifman, Uziel & El-Yaniv 2019, with the oracle's exact area instead of their approximation; 0 is best.
     """
-    return Answered.of(confidence, correct, weights).areas()["excess_aurc"]
+    curve = rows.shared(Answered.of)
+    return curve.area - curve.oracle.area
 
 
 @Metric
-def prr(confidence: FloatArray, correct: FloatArray, weights: Weights) -> FloatArray:
+def prr(rows: Weighted) -> FloatArray:
     """Prediction–rejection ratio: the share of an oracle's gain over rejecting at random (Malinin & Gales 2021).
 
     (risk − AURC) / (risk − AURC of the oracle), with every share of rejection counted; 1 is the oracle, 0 is
     chance, below 0 is worse. NaN when all are right or all wrong.
     """
-    return Answered.of(confidence, correct, weights).areas()["prr"]
+    curve = rows.shared(Answered.of)
+    random = ratio(curve.wrong[:, -1], curve.kept[:, -1])
+    gain = random - curve.oracle.area
+    # All right or all wrong leaves only rounding between chance and the oracle.
+    return ratio(random - curve.area, np.where(gain > 1e-12, gain, 0.0))
 
 
 @Metric
-def coverage_at_risk(confidence: FloatArray, correct: FloatArray, weights: Weights, *, risk: float = 0.1) -> FloatArray:
+def coverage_at_risk(rows: Weighted, *, risk: float = 0.1) -> FloatArray:
     """The largest share that some threshold answers with at most ``risk`` of it wrong; 0 when none does.
 
     Seen on these rows: a promise about new ones needs a bound, which is a policy's business.
     """
-    return Answered.of(confidence, correct, weights).coverage_at_risk(risk)
+    curve = rows.shared(Answered.of)
+    # The allowance for rounding keeps 1 wrong of 10 within a risk of 0.1.
+    allowed = curve.wrong <= risk * curve.kept + 1e-9
+    return ratio(np.max(curve.kept * allowed, axis=1), curve.kept[:, -1])
 
 
 @Metric
-def risk_at_coverage(
-    confidence: FloatArray, correct: FloatArray, weights: Weights, *, coverage: float = 0.8
-) -> FloatArray:
+def risk_at_coverage(rows: Weighted, *, coverage: float = 0.8) -> FloatArray:
     """The share of wrong among the most confident ``coverage`` (in (0, 1]) of the rows."""
-    return Answered.of(confidence, correct, weights).risk_at_coverage(coverage)
-
-
-def _area(kept: Weights, wrong: Weights) -> FloatArray:
-    """Mean over k of the expected risk of the k most confident, for curves [resamples, ties].
-
-    Inside a tie that starts after a rows with E errors and goes on at error rate r, the risk at k is
-    (E + (k - a) r) / k; summed over k = a+1..b that is (b - a) r + (E - a r)(H(b) - H(a)), H the harmonic
-    numbers. Whole ties at a time, it needs no expansion of weights into rows.
-    """
-    before, errors = preceding(kept), preceding(wrong)
-    size = kept - before
-    # A tie without mass adds nothing: its steps are 0, so its rate may be anything finite.
-    rate = (wrong - errors) / np.where(size > 0, size, 1)
-    rate *= before
-    np.subtract(errors, rate, out=rate)
-    rate *= np.diff(_harmonic(kept), axis=1, prepend=0)
-    return ratio(wrong[:, -1] + rate.sum(axis=1), kept[:, -1])
+    curve = rows.shared(Answered.of)
+    target = coverage * curve.kept[:, -1]
+    # Inside a tie the expected number of errors lies on the line between its ends.
+    kept, wrong = (np.pad(running, ((0, 0), (1, 0))) for running in (curve.kept, curve.wrong))
+    errors = np.array([np.interp(*point) for point in zip(target, kept, wrong, strict=True)])
+    return ratio(errors, target)
 
 
 def _harmonic(x: Weights) -> FloatArray:

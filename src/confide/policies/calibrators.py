@@ -1,258 +1,146 @@
 """Calibrators map a raw confidence to the probability that the answer is right; one is fitted per source.
 
-Four families, each with ``fit`` and ``predict``: Platt, temperature, beta and isotonic. `fit_calibrator` takes one
-by name, or the one with the lowest cross-validated log loss. All are monotone: a higher confidence never gets a
-lower probability. All learn from Platt's (1999) smoothed targets, (n₊ + 1)/(n₊ + 2) for right and 1/(n₋ + 2) for
-wrong answers, so that no probability is exactly 0 or 1 and the fit stays finite on separable rows.
+Four kinds: Platt, temperature, beta and isotonic. Each holds its fitted parameters, as they stand in a policy file.
+`fit_calibrator` fits one by name, or the one with the lowest cross-validated log loss. All are monotone: a higher
+confidence never gets a lower probability. All learn from Platt's (1999) smoothed targets, (n₊ + 1)/(n₊ + 2) for right
+and 1/(n₋ + 2) for wrong answers, so that no probability is exactly 0 or 1 and the fit stays finite on separable rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from pydantic import BaseModel, Field, model_validator
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, logit
 
 from confide.errors import ConfideError
-from confide.policies.calibrator_states import (
-    BetaParameters,
-    BetaState,
-    CalibratorState,
-    IsotonicParameters,
-    IsotonicState,
-    PlattParameters,
-    PlattState,
-    TemperatureParameters,
-    TemperatureState,
-)
+from confide.numeric import Floats, logistic_loss, logit, sigmoid
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Kind = Literal["platt", "temperature", "beta", "isotonic"]
+Transform = Literal["logit", "identity"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Slope = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 MIN_ROWS = 20
 """Fewest rows a calibrator is fitted on: two parameters from fewer are mostly noise."""
 
-FOLDS = 5
+_FOLDS = 5
 _CV_ROWS = 50
-_CV_EITHER = 2 * FOLDS
-
+_CV_EITHER = 2 * _FOLDS
 # Keeps the logit of a confidence of exactly 0 or 1 finite (at ±13.8).
 _CLIP = 1e-6
 # Temperatures between these are searched; outside, probabilities are 0.5 or a step anyway.
 _TEMPERATURES = (1e-3, 1e3)
 
 
-class PlattCalibrator:
+class _Calibrator(BaseModel, extra="forbid"):
+    def predict(self, confidence: ArrayLike) -> Floats:
+        """Probability of being right, in [0, 1], in the shape of ``confidence``; NaN stays NaN."""
+        return self._curve(np.asarray(confidence, dtype=float))
+
+    def _curve(self, c: Floats) -> Floats:
+        raise NotImplementedError
+
+
+class PlattParameters(BaseModel, extra="forbid"):
+    """Probability = σ(slope · transform(confidence) + intercept)."""
+
+    transform: Transform
+    slope: Slope
+    intercept: Finite
+
+
+class PlattCalibrator(_Calibrator):
     """Logistic calibration (Platt 1999, "Probabilistic outputs for support vector machines").
 
     The input is the logit of the confidence when every confidence seen in fitting lies in [0, 1], and the
     confidence itself otherwise (log-probabilities, margins). The slope is kept at 0 or above: a confidence that
-    points the wrong way gets the base rate for every row (``slope_ == 0``).
-
-    >>> calibrator = PlattCalibrator().fit([0.2, 0.4, 0.6, 0.8] * 10, [False, False, True, True] * 10)
-    >>> bool(calibrator.predict([0.9])[0] > calibrator.predict([0.1])[0])
-    True
+    points the wrong way gets the base rate for every row.
     """
 
-    kind: ClassVar[Kind] = "platt"
+    kind: Literal["platt"] = "platt"
+    parameters: PlattParameters
 
-    def fit(self, confidence: ArrayLike, correct: ArrayLike) -> Self:
-        """Fit on ``confidence`` and ``correct``, both of shape (n,).
-
-        Raises `ConfideError` for fewer than `MIN_ROWS` rows, a confidence that is not finite, or labels that
-        are all right or all wrong.
-        """
-        c, target = _checked(confidence, correct)
-        self.transform_: Literal["logit", "identity"] = _transform_for(c)
-        x = _input(c, self.transform_)
-        # Standardised inputs keep the optimisation well conditioned whatever the source's scale.
-        centre, scale = float(x.mean()), float(x.std())
-        slope, intercept = 0.0, float(logit(target.mean()))
-        if scale > 1e-12 * max(1.0, abs(centre)):
-            slope, intercept = _fit_logistic(((x - centre) / scale)[:, None], target)
-        self.slope_: float = slope / scale if slope > 0 else 0.0
-        self.intercept_: float = intercept - self.slope_ * centre
-        return self
-
-    def predict(self, confidence: ArrayLike) -> Floats:
-        """Probability of being right, in [0, 1], in the shape of ``confidence``; NaN stays NaN."""
-        x = _input(np.asarray(confidence, dtype=float), self.transform_)
-        return np.asarray(expit(self.slope_ * x + self.intercept_))
-
-    @property
-    def state(self) -> PlattState:
-        """The fitted parameters in a form that a policy file holds."""
-        return PlattState(
-            parameters=PlattParameters(transform=self.transform_, slope=self.slope_, intercept=self.intercept_)
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The fitted calibrator as plain JSON: ``{"kind": "platt", "parameters": {...}}``."""
-        return self.state.model_dump(mode="json")
-
-    @classmethod
-    def from_state(cls, state: PlattState) -> Self:
-        """The calibrator that ``state`` describes."""
-        calibrator = cls()
-        calibrator.transform_ = state.parameters.transform
-        calibrator.slope_ = state.parameters.slope
-        calibrator.intercept_ = state.parameters.intercept
-        return calibrator
+    def _curve(self, c: Floats) -> Floats:
+        p = self.parameters
+        return sigmoid(p.slope * _transformed(c, p.transform) + p.intercept)
 
 
-class TemperatureCalibrator:
+class TemperatureParameters(BaseModel, extra="forbid"):
+    """Probability = σ(transform(confidence) / temperature)."""
+
+    transform: Transform
+    temperature: float = Field(gt=0, allow_inf_nan=False)
+
+
+class TemperatureCalibrator(_Calibrator):
     """Temperature scaling (Guo et al. 2017, arXiv 1706.04599): one parameter, no shift.
 
     Right for a confidence that is a probability already, only too sure or not sure enough. The input is that of
     `PlattCalibrator`.
     """
 
-    kind: ClassVar[Kind] = "temperature"
+    kind: Literal["temperature"] = "temperature"
+    parameters: TemperatureParameters
 
-    def fit(self, confidence: ArrayLike, correct: ArrayLike) -> Self:
-        """Fit on ``confidence`` and ``correct``, both (n,); errors as in `PlattCalibrator.fit`."""
-        c, target = _checked(confidence, correct)
-        self.transform_: Literal["logit", "identity"] = _transform_for(c)
-        x = _input(c, self.transform_)
-
-        def loss(log_temperature: float) -> float:
-            return _log_loss(x * np.exp(-log_temperature), target)
-
-        # The loss is convex in 1/temperature, so it has one valley in its logarithm.
-        low, high = np.log(_TEMPERATURES)
-        found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
-        self.temperature_: float = float(np.exp(found.x))
-        return self
-
-    def predict(self, confidence: ArrayLike) -> Floats:
-        """Probability of being right, in [0, 1], in the shape of ``confidence``; NaN stays NaN."""
-        return np.asarray(expit(_input(np.asarray(confidence, dtype=float), self.transform_) / self.temperature_))
-
-    @property
-    def state(self) -> TemperatureState:
-        """The fitted parameters in a form that a policy file holds."""
-        return TemperatureState(
-            parameters=TemperatureParameters(transform=self.transform_, temperature=self.temperature_)
-        )
-
-    @classmethod
-    def from_state(cls, state: TemperatureState) -> Self:
-        """The calibrator that ``state`` describes."""
-        calibrator = cls()
-        calibrator.transform_ = state.parameters.transform
-        calibrator.temperature_ = state.parameters.temperature
-        return calibrator
+    def _curve(self, c: Floats) -> Floats:
+        return sigmoid(_transformed(c, self.parameters.transform) / self.parameters.temperature)
 
 
-class BetaCalibrator:
+class BetaParameters(BaseModel, extra="forbid"):
+    """Probability = σ(a · ln c − b · ln(1 − c) + intercept)."""
+
+    a: Slope
+    b: Slope
+    intercept: Finite
+
+
+class BetaCalibrator(_Calibrator):
     """Beta calibration (Kull, Silva Filho, Flach 2017, "Beta calibration", AISTATS) of confidences in [0, 1].
 
     A logistic curve in ln c and −ln(1 − c) with a coefficient for each, so the two ends bend independently; both
     are kept at 0 or above. Equal coefficients are Platt's curve, (1, 1) with no intercept leaves c as it is.
     """
 
-    kind: ClassVar[Kind] = "beta"
+    kind: Literal["beta"] = "beta"
+    parameters: BetaParameters
 
-    def fit(self, confidence: ArrayLike, correct: ArrayLike) -> Self:
-        """Fit on ``confidence`` and ``correct``, both (n,); errors as in `PlattCalibrator.fit`.
+    def _curve(self, c: Floats) -> Floats:
+        p, x = self.parameters, _two_logarithms(c)
+        return sigmoid(p.a * x[..., 0] + p.b * x[..., 1] + p.intercept)
 
-        Raises `ConfideError` for a confidence outside [0, 1], too.
-        """
-        c, target = _checked(confidence, correct)
-        if _transform_for(c) != "logit":
-            raise ConfideError(f"beta calibration needs confidences in [0, 1], got {c.min():g} to {c.max():g}")
-        x = self._input(c)
-        scale = np.where(x.std(axis=0) > 1e-12, x.std(axis=0), 1.0)
-        a, b, intercept = _fit_logistic(x / scale, target)
-        self.a_: float = a / float(scale[0])
-        self.b_: float = b / float(scale[1])
-        self.intercept_: float = intercept
+
+class IsotonicParameters(BaseModel, extra="forbid"):
+    """Straight lines between the points, level outside them."""
+
+    confidence: list[Finite] = Field(min_length=1)
+    probability: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ascend(self) -> Self:
+        if len(self.confidence) != len(self.probability):
+            raise ValueError(f"{len(self.confidence)} confidences and {len(self.probability)} probabilities")
+        if np.any(np.diff(self.confidence) <= 0) or np.any(np.diff(self.probability) < 0):
+            raise ValueError("confidences must rise and probabilities must not fall")
         return self
 
-    def predict(self, confidence: ArrayLike) -> Floats:
-        """Probability of being right, in [0, 1], in the shape of ``confidence``; NaN stays NaN."""
-        x = self._input(np.asarray(confidence, dtype=float))
-        return np.asarray(expit(self.a_ * x[..., 0] + self.b_ * x[..., 1] + self.intercept_))
 
-    @property
-    def state(self) -> BetaState:
-        """The fitted parameters in a form that a policy file holds."""
-        return BetaState(parameters=BetaParameters(a=self.a_, b=self.b_, intercept=self.intercept_))
-
-    @classmethod
-    def from_state(cls, state: BetaState) -> Self:
-        """The calibrator that ``state`` describes."""
-        calibrator = cls()
-        calibrator.a_, calibrator.b_ = state.parameters.a, state.parameters.b
-        calibrator.intercept_ = state.parameters.intercept
-        return calibrator
-
-    @staticmethod
-    def _input(confidence: Floats) -> Floats:
-        c = np.clip(confidence, _CLIP, 1 - _CLIP)
-        return np.stack([np.log(c), -np.log1p(-c)], axis=-1)
-
-
-class IsotonicCalibrator:
+class IsotonicCalibrator(_Calibrator):
     """Isotonic regression (Zadrozny and Elkan 2002), by scikit-learn: any monotone curve, many rows wanted."""
 
-    kind: ClassVar[Kind] = "isotonic"
+    kind: Literal["isotonic"] = "isotonic"
+    parameters: IsotonicParameters
 
-    def fit(self, confidence: ArrayLike, correct: ArrayLike) -> Self:
-        """Fit on ``confidence`` and ``correct``, both (n,); errors as in `PlattCalibrator.fit`."""
-        from sklearn.isotonic import IsotonicRegression
-
-        c, target = _checked(confidence, correct)
-        fitted = IsotonicRegression(increasing=True).fit(c, target)
-        self.confidence_: Floats = np.asarray(fitted.X_thresholds_, dtype=float)
-        # Pooled means may differ in the last digit where they should be equal.
-        self.probability_: Floats = np.maximum.accumulate(np.asarray(fitted.y_thresholds_, dtype=float))
-        return self
-
-    def predict(self, confidence: ArrayLike) -> Floats:
-        """Probability of being right, in [0, 1], in the shape of ``confidence``; NaN stays NaN."""
-        return np.asarray(np.interp(np.asarray(confidence, dtype=float), self.confidence_, self.probability_))
-
-    @property
-    def state(self) -> IsotonicState:
-        """The fitted points in a form that a policy file holds."""
-        return IsotonicState(
-            parameters=IsotonicParameters(confidence=self.confidence_.tolist(), probability=self.probability_.tolist())
-        )
-
-    @classmethod
-    def from_state(cls, state: IsotonicState) -> Self:
-        """The calibrator that ``state`` describes."""
-        calibrator = cls()
-        calibrator.confidence_ = np.array(state.parameters.confidence)
-        calibrator.probability_ = np.array(state.parameters.probability)
-        return calibrator
+    def _curve(self, c: Floats) -> Floats:
+        return np.asarray(np.interp(c, self.parameters.confidence, self.parameters.probability))
 
 
-Calibrator = PlattCalibrator | TemperatureCalibrator | BetaCalibrator | IsotonicCalibrator
-
-# From few to many parameters: of two that are equally good the first is taken.
-CALIBRATORS: dict[Kind, type[Calibrator]] = {
-    "temperature": TemperatureCalibrator,
-    "platt": PlattCalibrator,
-    "beta": BetaCalibrator,
-    "isotonic": IsotonicCalibrator,
-}
-
-
-def calibrator_from(state: CalibratorState) -> Calibrator:
-    """The fitted calibrator that a policy file's ``state`` describes."""
-    if isinstance(state, PlattState):
-        return PlattCalibrator.from_state(state)
-    if isinstance(state, TemperatureState):
-        return TemperatureCalibrator.from_state(state)
-    if isinstance(state, BetaState):
-        return BetaCalibrator.from_state(state)
-    return IsotonicCalibrator.from_state(state)
+Calibrator = Annotated[
+    PlattCalibrator | TemperatureCalibrator | BetaCalibrator | IsotonicCalibrator, Field(discriminator="kind")
+]
 
 
 def fit_calibrator(
@@ -262,17 +150,30 @@ def fit_calibrator(
     clusters: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Calibrator:
-    """The calibrator of ``kind`` fitted on ``confidence`` and ``correct``, both (n,).
+    """Fit the calibrator of ``kind``.
 
-    ``auto`` takes the kind with the lowest log loss in five-fold cross-validation that keeps the rows of a cluster
-    together; Platt when there are too few rows, clusters or labels of either kind to compare. Raises `ConfideError`
-    as `PlattCalibrator.fit` does.
+    Args:
+        confidence: raw confidences, shape [n].
+        correct: whether the answers are right, shape [n].
+        kind: one of the four, or ``auto``: the one with the lowest log loss in five-fold cross-validation that keeps
+            the rows of a cluster together; Platt when there are too few rows, clusters or labels of either kind to
+            compare.
+        clusters: what dependent rows share, length n (None: rows are independent).
+        seed: draws the folds.
+
+    Raises:
+        ConfideError: for fewer than `MIN_ROWS` rows, a confidence that is not finite, beta calibration of one outside
+            [0, 1], or labels that are all right or all wrong.
+
+    >>> calibrator = fit_calibrator([0.2, 0.4, 0.6, 0.8] * 10, [False, False, True, True] * 10, "platt")
+    >>> bool(calibrator.predict([0.9])[0] > calibrator.predict([0.1])[0])
+    True
     """
-    if kind == "auto":
-        losses = cross_validated_log_loss(confidence, correct, clusters, seed)
-        chosen: Kind = min(losses, key=losses.__getitem__) if losses else "platt"
-        return CALIBRATORS[chosen]().fit(confidence, correct)
-    return CALIBRATORS[kind]().fit(confidence, correct)
+    c, target = _checked(confidence, correct)
+    if kind != "auto":
+        return _FITS[kind](c, target)
+    losses = cross_validated_log_loss(confidence, correct, clusters, seed)
+    return _FITS[min(losses, key=losses.__getitem__) if losses else "platt"](c, target)
 
 
 def cross_validated_log_loss(
@@ -280,8 +181,8 @@ def cross_validated_log_loss(
 ) -> dict[Kind, float]:
     """Mean log loss of each kind on rows it was not fitted on; empty when the rows are too few to compare.
 
-    Five folds, stratified by label, no cluster in two of them. Beta is left out when a confidence lies outside
-    [0, 1].
+    ``confidence``, ``correct`` and ``clusters`` have shape [n]. Five folds, stratified by label, no cluster in two of
+    them. Beta is left out when a confidence lies outside [0, 1].
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -293,23 +194,77 @@ def cross_validated_log_loss(
     either = min(len(np.unique(groups[y])), len(np.unique(groups[~y])))
     if len(c) < _CV_ROWS or either < _CV_EITHER:
         return {}
-    kinds = [kind for kind in CALIBRATORS if kind != "beta" or _transform_for(c) == "logit"]
+    kinds = [kind for kind in _FITS if kind != "beta" or _transform_for(c) == "logit"]
     losses = dict.fromkeys(kinds, 0.0)
     # The grouped splitter goes through the clusters one by one; it is needed only where some have several rows.
-    if len(np.unique(groups)) == len(c):
-        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(c, y)
-    else:
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(c, y, groups)
-    for train, test in folds:
+    grouped = len(np.unique(groups)) < len(c)
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(_FOLDS, shuffle=True, random_state=seed)
+    for train, test in splitter.split(c, y, groups if grouped else None):
         for kind in kinds:
             # A steep curve rounds to 0 or 1 far out; one such row must not decide by itself.
-            p = np.clip(CALIBRATORS[kind]().fit(c[train], y[train]).predict(c[test]), 1e-12, 1 - 1e-12)
+            p = np.clip(fit_calibrator(c[train], y[train], kind).predict(c[test]), 1e-12, 1 - 1e-12)
             losses[kind] -= float(np.log(np.where(y[test], p, 1 - p)).sum()) / len(c)
     return losses
 
 
+def _fit_platt(c: Floats, target: Floats) -> PlattCalibrator:
+    transform = _transform_for(c)
+    x = _transformed(c, transform)
+    # Standardised inputs keep the optimisation well conditioned whatever the source's scale.
+    centre, scale = float(x.mean()), float(x.std())
+    slope, intercept = 0.0, float(logit(target.mean()))
+    if scale > 1e-12 * max(1.0, abs(centre)):
+        slope, intercept = _fit_logistic(((x - centre) / scale)[:, None], target)
+    slope = slope / scale if slope > 0 else 0.0
+    parameters = PlattParameters(transform=transform, slope=slope, intercept=intercept - slope * centre)
+    return PlattCalibrator(parameters=parameters)
+
+
+def _fit_temperature(c: Floats, target: Floats) -> TemperatureCalibrator:
+    transform = _transform_for(c)
+    x = _transformed(c, transform)
+
+    def loss(log_temperature: float) -> float:
+        return logistic_loss(x * np.exp(-log_temperature), target)
+
+    # The loss is convex in 1/temperature, so it has one valley in its logarithm.
+    low, high = np.log(_TEMPERATURES)
+    best = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-9}).x
+    return TemperatureCalibrator(parameters=TemperatureParameters(transform=transform, temperature=float(np.exp(best))))
+
+
+def _fit_beta(c: Floats, target: Floats) -> BetaCalibrator:
+    if _transform_for(c) != "logit":
+        raise ConfideError(f"beta calibration needs confidences in [0, 1], got {c.min():g} to {c.max():g}")
+    x = _two_logarithms(c)
+    scale = np.where(x.std(axis=0) > 1e-12, x.std(axis=0), 1.0)
+    a, b, intercept = _fit_logistic(x / scale, target)
+    return BetaCalibrator(parameters=BetaParameters(a=a / scale[0], b=b / scale[1], intercept=intercept))
+
+
+def _fit_isotonic(c: Floats, target: Floats) -> IsotonicCalibrator:
+    from sklearn.isotonic import IsotonicRegression
+
+    fitted = IsotonicRegression(increasing=True).fit(c, target)
+    # Pooled means may differ in the last digit where they should be equal.
+    probability = np.maximum.accumulate(np.asarray(fitted.y_thresholds_, dtype=float))
+    points = np.asarray(fitted.X_thresholds_, dtype=float)
+    return IsotonicCalibrator(
+        parameters=IsotonicParameters(confidence=points.tolist(), probability=probability.tolist())
+    )
+
+
+# From few to many parameters: of two that are equally good the first is taken.
+_FITS: dict[Kind, Callable[[Floats, Floats], Calibrator]] = {
+    "temperature": _fit_temperature,
+    "platt": _fit_platt,
+    "beta": _fit_beta,
+    "isotonic": _fit_isotonic,
+}
+
+
 def _checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]:
-    """Confidences and smoothed targets, both (n,); `ConfideError` for what no calibrator can be fitted on."""
+    """Confidences and smoothed targets, both [n]; `ConfideError` for what no calibrator can be fitted on."""
     c, y = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=bool)
     if c.ndim != 1 or c.shape != y.shape:
         raise ConfideError(f"confidence and correct must be two lists of one length, not {c.shape}, {y.shape}")
@@ -324,32 +279,31 @@ def _checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]
     return c, np.where(y, (right + 1) / (right + 2), 1 / (wrong + 2))
 
 
-def _transform_for(confidence: Floats) -> Literal["logit", "identity"]:
+def _transform_for(confidence: Floats) -> Transform:
     return "logit" if confidence.min() >= 0 and confidence.max() <= 1 else "identity"
 
 
-def _input(confidence: Floats, transform: Literal["logit", "identity"]) -> Floats:
-    if transform == "identity":
-        return confidence
-    return np.asarray(logit(np.clip(confidence, _CLIP, 1 - _CLIP)))
+def _transformed(c: Floats, transform: Transform) -> Floats:
+    return c if transform == "identity" else np.asarray(logit(np.clip(c, _CLIP, 1 - _CLIP)))
 
 
-def _log_loss(z: Floats, target: Floats) -> float:
-    """Mean cross-entropy of σ(z) against soft targets, both (n,)."""
-    return float(np.mean(np.logaddexp(0, z) - target * z))
+def _two_logarithms(c: Floats) -> Floats:
+    """ln c and −ln(1 − c) along a new last axis."""
+    c = np.clip(c, _CLIP, 1 - _CLIP)
+    return np.stack([np.log(c), -np.log1p(-c)], axis=-1)
 
 
 def _fit_logistic(x: Floats, target: Floats) -> list[float]:
-    """Coefficients (each ≥ 0) of the columns of ``x`` (n, k), then the intercept, least cross-entropy to ``target``."""
+    """Coefficients (each ≥ 0) of the columns of ``x`` [n, k], then the intercept, least cross-entropy to ``target``."""
 
     def loss(w: Floats) -> tuple[float, Floats]:
         z = x @ w[:-1] + w[-1]
-        error = expit(z) - target
-        return _log_loss(z, target), np.append(x.T @ error / len(x), error.mean())
+        error = sigmoid(z) - target
+        return logistic_loss(z, target), np.append(x.T @ error / len(x), error.mean())
 
-    start = np.append(np.zeros(x.shape[1]), float(logit(target.mean())))
+    start: Floats = np.append(np.zeros(x.shape[1]), float(logit(target.mean())))
     bounds: list[tuple[float | None, float | None]] = [(0.0, None)] * x.shape[1] + [(None, None)]
-    found = minimize(
+    best = minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
     )
-    return [float(value) for value in found.x]
+    return [float(w) for w in best.x]

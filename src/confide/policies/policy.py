@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import sys
-from functools import cached_property
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
-from confide.policies.calibrator_states import CalibratorState
-from confide.policies.calibrators import Calibrator, calibrator_from
-from confide.policies.guarantees import ANY_DOMAIN, AnyGuarantee, in_words
+from confide.hashing import sha256_of_text
+from confide.policies.calibrators import Calibrator
+from confide.policies.guarantees import ANY_DOMAIN, AnyGuarantee, explain_guarantee
 from confide.policies.profiles import Profile
 
 Decision = Literal["answer", "escalate", "abstain"]
@@ -26,32 +25,38 @@ NEVER = sys.float_info.max
 """A rule below this holds for every confidence: where a goal is not met, no answer is kept."""
 
 
-class Rule(BaseModel):
+class Rule(BaseModel, extra="forbid"):
     """A raw confidence under ``below`` gets ``decision``."""
-
-    model_config = ConfigDict(extra="forbid")
 
     below: float = Field(allow_inf_nan=False)
     decision: Literal["escalate", "abstain"]
 
 
-class Policy(BaseModel):
+def decision_by(rules: Sequence[Rule], confidence: float | None) -> Decision:
+    """The decision of ``rules``, which go from low to high, on a raw ``confidence``; a missing one escalates."""
+    if confidence is None or not math.isfinite(confidence):
+        return "escalate"
+    for rule in rules:
+        if confidence < rule.below:
+            return rule.decision
+    return "answer"
+
+
+class Policy(BaseModel, extra="forbid", populate_by_name=True):
     """What to do with an answer, given the raw confidence of ``source``.
 
     ``thresholds`` maps a domain, or ``"*"`` for every other one, to rules from low to high: the first rule
     whose ``below`` exceeds the confidence decides, and a confidence above all of them is an ``answer``.
     Confidences are on the source's own scale, before calibration. ``data_sha256`` identifies the
-    calibration rows, ``rows_seen`` holds fingerprints of them (see `confide.policies.labelled`), ``profile`` what they
-    look like without labels (see `confide.policies.profiles`), and ``model`` names the model that answered them.
+    calibration rows, ``rows_seen`` holds fingerprints of them, ``profile`` says what they look like without labels, and
+    ``model`` names the model that answered them.
     ``last_resort`` says what a router does with an escalated question when every expert failed: send the small
     model's answer marked as unverified, or an error.
     """
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
     schema_version: Literal[1] = Field(default=1, alias="schema")
     source: str
-    calibrator: CalibratorState
+    calibrator: Calibrator
     thresholds: dict[str, list[Rule]]
     guarantee: AnyGuarantee
     data_sha256: str
@@ -77,12 +82,7 @@ class Policy(BaseModel):
         A confidence that is missing or not finite escalates: without it nothing is known, and a wrong answer
         that passes costs more than a question asked twice.
         """
-        if confidence is None or not math.isfinite(confidence):
-            return "escalate"
-        for rule in self._rules(domain):
-            if confidence < rule.below:
-                return rule.decision
-        return "answer"
+        return decision_by(self._rules(domain), confidence)
 
     def threshold(self, domain: str | None = None) -> float | None:
         """Raw confidence from which an answer of ``domain`` is kept (None: any is)."""
@@ -94,17 +94,13 @@ class Policy(BaseModel):
         """A name that changes with anything in the policy: ``pol_`` and twelve hexadecimal digits."""
         data = self.model_dump(mode="json", by_alias=True)
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return "pol_" + hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return "pol_" + sha256_of_text(canonical)[:12]
 
     def probability(self, confidence: float | None) -> float | None:
         """Calibrated probability that an answer of this raw ``confidence`` is right (None: not available)."""
         if confidence is None or not math.isfinite(confidence):
             return None
-        return float(self._calibrator.predict(confidence))
-
-    @cached_property
-    def _calibrator(self) -> Calibrator:
-        return calibrator_from(self.calibrator)
+        return float(self.calibrator.predict(confidence))
 
     def _rules(self, domain: str | None) -> list[Rule]:
         return self.thresholds[domain if domain and domain in self.thresholds else ANY_DOMAIN]
@@ -135,7 +131,7 @@ class Policy(BaseModel):
             where = "Every domain" if len(self.thresholds) == 1 else "Every other domain"
             lines.append(f"{where if domain == ANY_DOMAIN else domain}: {self._rules_in_words(rules)}")
         lines.append("An answer without a confidence escalates.")
-        lines += in_words(self.guarantee)
+        lines += explain_guarantee(self.guarantee)
         last = "the caller gets an error"
         if self.last_resort == "unverified":
             last = "the small model's answer is sent, marked as unverified"

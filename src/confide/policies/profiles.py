@@ -11,36 +11,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 from scipy.stats import chi2_contingency
 
-from confide.policies.labelled import confidence_of
-from confide.policies.threshold_bound import one_per_cluster
+from confide.numeric import Ints
+from confide.policies.calibration_rows import confidence_of, independent_records
 from confide.records import Record
-
-if TYPE_CHECKING:
-    from confide.policies.policy import Policy
 
 ERROR = 0.01
 """Probability of a warning on rows that are exchangeable with the calibration rows (all features together)."""
 LEAST_MOVED = 0.05
-"""Fewer rows than this share in other bins are no news, however many rows show it."""
+"""Differences below this share of rows are ignored, however many rows show them."""
 MIN_FRESH = 20
-_BINS = 10
-_ROWS_A_BIN = 20
-_MOST_DOMAINS = 20
 _LEAST_EXPECTED = 5.0
+_BINS = 10
+_ROWS_PER_BIN = 20
+_MOST_DOMAINS = 20
 
 Count = Annotated[int, Field(ge=0)]
 
 
-class Histogram(BaseModel):
+class Histogram(BaseModel, extra="forbid"):
     """Rows by a number: ``counts`` below, between and above the ascending ``edges``, and rows without the number."""
-
-    model_config = ConfigDict(extra="forbid")
 
     edges: list[Annotated[float, Field(allow_inf_nan=False)]]
     counts: list[Count]
@@ -53,20 +48,25 @@ class Histogram(BaseModel):
         return self
 
 
-class Profile(BaseModel):
+class Profile(BaseModel, extra="forbid"):
     """A label-free summary of calibration rows; a feature that says nothing there is None.
 
     ``domains`` holds the twenty largest, the others count under ``""``; ``answer_length`` is in characters; ``cut``
     counts answers that did not end by themselves.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     n: int = Field(ge=1)
     confidence: Histogram
     domains: dict[str, Count] | None = None
     answer_length: Histogram | None = None
     cut: Count | None = None
+
+
+class Profiled(Protocol):
+    """What holds the profile of its calibration rows: a policy."""
+
+    source: str
+    profile: Profile | None
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Shift:
 
 
 def profile_of(records: Sequence[Record], source: str, seed: int = 0) -> Profile:
-    """The summary of ``records``, one row a cluster (drawn with ``seed``), by the raw confidence of ``source``."""
-    rows = [records[i] for i in one_per_cluster([record.cluster for record in records], seed)]
+    """The summary of ``records``, one row per cluster (drawn with ``seed``), by the raw confidence of ``source``."""
+    rows = independent_records(records, seed)
     known = [value for value in _confidences(rows, source) if value is not None]
     domains = Counter(record.domain for record in rows)
     shown = {name for name, _ in domains.most_common(_MOST_DOMAINS)}
@@ -110,14 +110,14 @@ def profile_of(records: Sequence[Record], source: str, seed: int = 0) -> Profile
     )
 
 
-def shift(policy: Policy, records: Sequence[Record], seed: int = 0) -> Shift:
+def shift(policy: Profiled, records: Sequence[Record], seed: int = 0) -> Shift:
     """Compare ``records`` (labels are not read) with the calibration rows of ``policy``.
 
-    One row a cluster counts, drawn with ``seed``. A feature warns when its p-value is below 0.01 divided by the number
-    of features and at least 5 % of the rows sit in other bins.
+    One row per cluster counts, drawn with ``seed``. A feature warns when its p-value is below 0.01 divided by the
+    number of features and at least 5 % of the rows sit in other bins.
     """
     before = policy.profile
-    rows = [records[i] for i in one_per_cluster([record.cluster for record in records], seed)] if records else []
+    rows = independent_records(records, seed)
     if before is None or len(rows) < MIN_FRESH:
         return Shift(len(rows), False, [], [])
     tables = {"confidence": _beside(before.confidence, _confidences(rows, policy.source))}
@@ -146,7 +146,7 @@ def _confidences(rows: Sequence[Record], source: str) -> list[float | None]:
 
 def _edges(values: Sequence[float]) -> list[float]:
     """Quantiles that part ``values`` into at most ten bins of about equal size; ties stay together."""
-    bins = min(_BINS, max(1, len(values) // _ROWS_A_BIN))
+    bins = min(_BINS, max(1, len(values) // _ROWS_PER_BIN))
     inner = np.quantile(values, np.arange(1, bins) / bins, method="lower") if bins > 1 else np.array([])
     return [float(edge) for edge in np.unique(inner)]
 
@@ -158,13 +158,13 @@ def _histogram(values: Sequence[float | None], edges: list[float]) -> Histogram:
     return Histogram(edges=edges, counts=[int(count) for count in counts], missing=len(values) - len(known))
 
 
-def _beside(before: Histogram, values: Sequence[float | None]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+def _beside(before: Histogram, values: Sequence[float | None]) -> Ints:
     """Counts of the calibration rows and of the fresh ones, (2, bins + 1), rows without a value last."""
     after = _histogram(values, before.edges)
     return np.array([[*before.counts, before.missing], [*after.counts, after.missing]])
 
 
-def _compare(table: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> tuple[float, float]:
+def _compare(table: Ints) -> tuple[float, float]:
     """Total variation between the rows of a (2, bins) table, and the p-value of their homogeneity."""
     shares = table / table.sum(axis=1, keepdims=True)
     moved = float(np.abs(shares[0] - shares[1]).sum() / 2)

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy.stats import binom, norm
 
 from confide.errors import ConfideError
-from confide.policies.guarantees import (
-    ANY_DOMAIN,
-    BudgetGuarantee,
-    CostEstimate,
-    Evidence,
-    Guarantee,
-    MatchGuarantee,
-)
-from confide.policies.labelled import confidence_of, expert_labels, models_of, seen_again
-from confide.policies.paired import loss_interval, rows_that_decide
+from confide.policies.calibration_rows import CalibrationRows, missing_source, models_of, rows_for, seen_again
+from confide.policies.goals import BoundedName
+from confide.policies.guarantees import ANY_DOMAIN, Bounded, BudgetGuarantee, CostEstimate, Evidence, MatchGuarantee
 from confide.policies.policy import NEVER, Policy
 from confide.policies.profiles import shift
-from confide.policies.threshold_bound import (
-    affordable_wrong,
-    kept_rows_that_decide,
-    one_per_cluster,
-    risk_interval,
-)
+from confide.policies.thresholds.binomial_bound import BinomialCount
+from confide.policies.thresholds.paired_bound import PairedCount
 from confide.records import Record
 
 Verdict = Literal["holds", "broken", "undecided"]
-
-EXIT_CODES: dict[Verdict, int] = {"holds": 0, "broken": 1, "undecided": 3}
-
-_POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -58,6 +41,28 @@ class Check:
     power: float | None
     rows_needed: int | None
 
+    def explain(self, goal: BoundedName) -> list[str]:
+        """What the rows show of the quantity that ``goal`` bounds, a sentence or two per line."""
+        kept = f"{self.kept} of {self.n} independent rows kept" + (f" ({self.kept / self.n:.1%})" if self.n else "")
+        lines = [f"{kept}, so nothing was observed."]
+        if self.observed is not None:
+            name = {
+                "max_risk": "wrong",
+                "budget": "of all escalated",
+                "match_expert": "of accuracy lost to the expert's",
+            }
+            bounds = f"(bounds {self.lower:.1%} and {self.upper:.1%})"
+            lines = [f"{kept}; {self.observed:.1%} {name[goal]} {bounds}."]
+        if self.power is not None:
+            lines.append(
+                f"Power: this many rows show the promise with probability {self.power:.2f} if all is as in calibration."
+            )
+        if self.rows_needed is not None:
+            lines.append(f"About {self.rows_needed:,} independent rows would decide, if all stays as seen.")
+        elif self.verdict == "undecided":
+            lines.append("What was observed is so close to the limit that no practical number of rows would decide.")
+        return lines
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -66,7 +71,7 @@ class Validation:
     ``left_out`` counts rows without the labels that the goal needs.
     """
 
-    goal: Literal["max_risk", "budget", "match_expert"]
+    goal: BoundedName
     limit: float
     level: float
     verdict: Verdict
@@ -77,56 +82,65 @@ class Validation:
     @property
     def exit_code(self) -> int:
         """0 the promise holds, 1 it does not, 3 these rows cannot say."""
-        return EXIT_CODES[self.verdict]
+        return {"holds": 0, "broken": 1, "undecided": 3}[self.verdict]
+
+    def explain(self) -> str:
+        """The verdict, and what the rows of each domain show."""
+        names = {"max_risk": "risk", "budget": "share escalated", "match_expert": "loss of accuracy"}
+        verdict = {
+            "holds": "The promise holds: the {} is at most",
+            "broken": "The promise does not hold: the {} is above",
+            "undecided": "These rows cannot say whether the {} is at most",
+        }[self.verdict].format(names[self.goal])
+        lines = [f"{verdict} {self.limit:g} at level {self.level:g}."]
+        for domain, check in self.checks.items():
+            if len(self.checks) > 1:
+                lines.append(f"{'Every other domain' if domain == ANY_DOMAIN else domain}: {check.verdict}.")
+            lines += check.explain(self.goal)
+        if self.left_out:
+            lines.append(f"{self.left_out} rows without a label were left out.")
+        return "\n".join(lines)
 
 
 def validate_policy(
     policy: Policy, records: Sequence[Record], expert: Sequence[Record] | None = None, seed: int = 0
 ) -> Validation:
-    """Check ``policy`` on fresh ``records`` of any split; the caller picks the rows.
+    """Check ``policy`` on fresh rows.
 
     The promise *holds* when the upper bound of the promised quantity is within the limit in every domain, is *broken*
     when a lower bound exceeds it in one of them, and is *undecided* otherwise. Every bound has the policy's level:
     upper ones as they are, because all of them must be within; lower ones with the error rate split over the domains,
-    because one of them is enough. As in calibration, one row a cluster is drawn in each domain (with ``seed``) and
-    rows without a confidence count as escalated. A budget needs no labels; matching an expert needs those of
-    ``expert``, whose records share ids with the fresh ones.
+    because one of them is enough. As in calibration, one row per cluster is drawn in each domain, and rows without a
+    confidence count as escalated.
 
-    Raises `ConfideError` when the policy promises nothing, or no row has what its promise needs.
+    Args:
+        records: fresh rows of any split; the caller picks them. A budget needs no labels.
+        expert: the expert's graded answers to the same questions (same ids), for a policy that matches one.
+        seed: draws one row from each group of dependent rows.
+
+    Raises:
+        ConfideError: when the policy promises nothing, or no row has what its promise needs.
     """
     promise = policy.guarantee
     if isinstance(promise, CostEstimate):
         raise ConfideError("this policy promises nothing that could be checked: its goal is least expected cost")
-    right: dict[str, bool] = {}
-    if isinstance(promise, MatchGuarantee):
-        if expert is None:
-            raise ConfideError("the expert's graded answers to the fresh questions are needed, too (--expert)")
-        right = expert_labels(expert, records)
-    usable = [
-        record
-        for record in records
-        if isinstance(promise, BudgetGuarantee)
-        or (record.correct is not None and (not isinstance(promise, MatchGuarantee) or record.id in right))
-    ]
-    if not usable:
-        raise ConfideError(f"none of the {len(records)} fresh rows says whether its answer is correct")
-    if all(confidence_of(record, policy.source) is None for record in usable):
-        there = ", ".join(sorted({source for record in usable for source in record.confidence})) or "none"
-        raise ConfideError(f"no fresh row has a confidence from {policy.source}; there are: {there}")
-
+    usable = _usable(policy, promise, records, expert)
     evidence = promise.domains or {
         ANY_DOMAIN: Evidence(
             met=True, n=promise.n, observed=promise.observed, upper_bound=promise.upper_bound, coverage=promise.coverage
         )
     }
-    parts = {
-        name: _independent(
-            [row for row in usable if (row.domain if row.domain in policy.thresholds else ANY_DOMAIN) == name], seed
-        )
-        for name, seen in evidence.items()
-        if seen.met and policy.threshold(name) != NEVER
-    }
-    checks = {name: _check(policy, promise, part, right, evidence[name], len(parts)) for name, part in parts.items()}
+    where = [record.domain if record.domain in policy.thresholds else ANY_DOMAIN for record in usable.records]
+    answered = [name for name, before in evidence.items() if before.met and policy.threshold(name) != NEVER]
+    checks = {}
+    for name in answered:
+        part = usable.take([i for i, domain in enumerate(where) if domain == name]).independent(seed)
+        checks[name] = _check(promise, _count(policy, promise, part), evidence[name], len(answered))
+    warnings = other_models(policy, usable.records) + shift(policy, records, seed).warnings
+    again, complete = seen_again(policy.rows_seen, usable.records, policy.source)
+    if again:
+        count = f"{again}" if complete else f"at least {again}"
+        warnings.insert(0, f"{count} of the {len(usable.records)} rows were used in calibration: they are not fresh")
     verdicts = {check.verdict for check in checks.values()}
     verdict: Verdict = "broken" if "broken" in verdicts else "undecided" if "undecided" in verdicts else "holds"
     return Validation(
@@ -135,66 +149,62 @@ def validate_policy(
         level=promise.level,
         verdict=verdict,
         checks=checks,
-        left_out=len(records) - len(usable),
-        warnings=doubts(policy, usable) + shift(policy, records, seed).warnings,
+        left_out=usable.without_label,
+        warnings=warnings,
     )
 
 
-def _independent(rows: list[Record], seed: int) -> list[Record]:
-    return [rows[i] for i in one_per_cluster([row.cluster for row in rows], seed)]
+def _usable(
+    policy: Policy, promise: Bounded, records: Sequence[Record], expert: Sequence[Record] | None
+) -> CalibrationRows:
+    """The rows that have what ``promise`` needs; those without a confidence are among them."""
+    if isinstance(promise, MatchGuarantee) and expert is None:
+        raise ConfideError("the expert's graded answers to the fresh questions are needed, too (--expert)")
+    graded = expert if isinstance(promise, MatchGuarantee) else None
+    usable = rows_for("budget" if promise.goal == "budget" else "match_expert", records, policy.source, graded)
+    if not usable.records:
+        raise ConfideError(f"none of the {len(records)} fresh rows says whether its answer is correct")
+    if np.isneginf(usable.confidence).all():
+        raise missing_source(usable.records, policy.source, "fresh row")
+    return usable
 
 
-def doubts(policy: Policy, fresh: Sequence[Record]) -> list[str]:
-    """Reasons not to read a validation on ``fresh`` rows as one of this policy, in words."""
-    found = []
-    again, complete = seen_again(policy.rows_seen, fresh, policy.source)
-    if again:
-        count = f"{again}" if complete else f"at least {again}"
-        found.append(f"{count} of the {len(fresh)} rows were used in calibration: they are not fresh")
-    models = models_of(fresh)
-    if models and policy.model and models != policy.model:
-        found.append(f"the policy was made for {policy.model}, these rows were answered by {models}")
-    return found
+def other_models(policy: Policy, records: Iterable[Record]) -> list[str]:
+    """A sentence when other models than the one that ``policy`` was made for answered ``records``."""
+    models = models_of(records)
+    if not models or not policy.model or models == policy.model:
+        return []
+    return [f"the policy was made for {policy.model}, these rows were answered by {models}"]
 
 
-def _check(
-    policy: Policy,
-    promise: Guarantee | BudgetGuarantee | MatchGuarantee,
-    rows: list[Record],
-    right: dict[str, bool],
-    before: Evidence,
-    parts: int,
-) -> Check:
-    """The verdict on one domain's independent rows."""
-    answered = [policy.decide(confidence_of(row, policy.source), row.domain) == "answer" for row in rows]
-    n, kept, limit, level = len(rows), sum(answered), promise.limit, promise.level
-    strict = 1 - (1 - level) / parts
-    expected = before.observed if before.observed is not None else limit
-    power: float | None = None
-    needed: int | None = None
+def _count(policy: Policy, promise: Bounded, rows: CalibrationRows) -> BinomialCount | PairedCount:
+    """The promised quantity on independent ``rows`` of one domain."""
+    decisions = [
+        policy.decide(c, record.domain) for c, record in zip(rows.confidence.tolist(), rows.records, strict=True)
+    ]
+    keep = np.array([decision == "answer" for decision in decisions], dtype=bool)
+    n, kept = len(keep), int(keep.sum())
     if isinstance(promise, MatchGuarantee):
-        pairs = [(bool(row.correct), right[row.id]) for row, keep in zip(rows, answered, strict=True) if keep]
-        losses, gains = sum(e and not y for y, e in pairs), sum(y and not e for y, e in pairs)
-        observed = (losses - gains) / n if n else None
-        upper, lower = loss_interval(losses, gains, n, level)[1], loss_interval(losses, gains, n, strict)[0]
-        if n:
-            spread = math.sqrt(max((losses + gains) / n, limit) / n)
-            power = float(norm.cdf((limit - expected) / spread - norm.ppf(level)))
-            needed = rows_that_decide(losses / n, gains / n, limit, level, _POWER)
-    else:
-        # Both are a number of bad rows among those that count: wrong ones of the kept, escalated ones of all.
-        counted = n if isinstance(promise, BudgetGuarantee) else kept
-        bad = n - kept
-        if isinstance(promise, Guarantee):
-            bad = sum(keep and not row.correct for row, keep in zip(rows, answered, strict=True))
-        observed = bad / counted if counted else None
-        upper, lower = risk_interval(bad, counted, level)[1], risk_interval(bad, counted, strict)[0]
-        if counted:
-            most = int(affordable_wrong(np.array([counted]), limit, level)[0])
-            power = float(binom.cdf(most, counted, expected)) if most >= 0 else 0.0
-        # Without a row that counts, the calibration rows are the best guess at risk and coverage.
-        needed = kept_rows_that_decide(expected if observed is None else observed, limit, level)
-        share = counted / n if counted else before.coverage
-        needed = None if needed is None or share == 0 else math.ceil(needed / share)
+        losses, gains = keep & rows.expert & ~rows.correct, keep & rows.correct & ~rows.expert
+        return PairedCount(n, kept, int(losses.sum()), int(gains.sum()))
+    if isinstance(promise, BudgetGuarantee):
+        return BinomialCount(n, kept, bad=n - kept, counted=n)
+    return BinomialCount(n, kept, bad=int((keep & ~rows.correct).sum()), counted=kept)
+
+
+def _check(promise: Bounded, count: BinomialCount | PairedCount, before: Evidence, parts: int) -> Check:
+    """The verdict on one domain of ``parts``; ``before`` is its evidence in calibration."""
+    limit, level = promise.limit, promise.level
+    upper, lower = count.interval(level)[1], count.interval(1 - (1 - level) / parts)[0]
+    expected = before.observed if before.observed is not None else limit
     verdict: Verdict = "holds" if upper <= limit else "broken" if lower > limit else "undecided"
-    return Check(verdict, n, kept, observed, lower, upper, power, needed if verdict == "undecided" else None)
+    return Check(
+        verdict=verdict,
+        n=count.n,
+        kept=count.kept,
+        observed=count.observed if count.counted else None,
+        lower=lower,
+        upper=upper,
+        power=count.power(expected, limit, level) if count.counted else None,
+        rows_needed=count.rows_needed(expected, before.coverage, limit, level) if verdict == "undecided" else None,
+    )

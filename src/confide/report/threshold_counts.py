@@ -1,4 +1,4 @@
-"""What every threshold buys on these rows: the counts that the page's slider reads."""
+"""Threshold counts: how many answers every threshold keeps on these rows, and how many of them are right."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from confide.metrics.metric import BoolArray, FloatArray
-from confide.report.formatting import clean
+from confide.report.templating import clean
 
 MAX_THRESHOLDS = 1000
 """Thresholds of one source: finer steps cannot be set with a slider, and the page stays small."""
@@ -40,12 +40,12 @@ class Counts:
         ``confidence`` [n] is finite, ``correct`` is [n]; n is at least 1. Thresholds are confidences that occur,
         rounded down to `DIGITS` digits before anything is counted.
         """
-        order = np.sort(confidence)
-        places = np.unique(np.linspace(0, len(order) - 1, min(MAX_THRESHOLDS, len(order))).astype(int))
-        distinct = np.unique(order)
-        values = distinct if len(distinct) <= MAX_THRESHOLDS else np.unique(order[places])
-        threshold = np.unique([rounded_down(float(v)) for v in values])
         ranked = np.argsort(confidence, kind="stable")
+        order = confidence[ranked]
+        values = np.unique(order)
+        if len(values) > MAX_THRESHOLDS:
+            values = order[np.linspace(0, len(order) - 1, MAX_THRESHOLDS).astype(int)]
+        threshold = np.unique([rounded_down(float(v)) for v in values])
         right_above = np.concatenate([np.cumsum(correct[ranked][::-1])[::-1], [0]])
         first = np.searchsorted(order, threshold, side="left")
         return cls(threshold, (len(order) - first).astype(np.float64), right_above[first].astype(np.float64))
@@ -56,10 +56,21 @@ class Counts:
         fits = np.flatnonzero(self.kept - self.right <= risk * self.kept + 1e-9)
         return int(fits[0]) if len(fits) else None
 
+    def goal(self, risk: float) -> tuple[float, float] | None:
+        """The share that is kept at the loosest threshold for a risk, and that threshold; None: there is none."""
+        place = self.loosest(risk)
+        return None if place is None else (float(self.kept[place] / self.kept[0]), float(self.threshold[place]))
+
+    @property
     def start(self) -> int:
         """Where the slider stands first: at most one in ten wrong, or the middle where that cannot be had."""
-        found = self.loosest(0.1)
-        return len(self.threshold) // 2 if found is None else found
+        place = self.loosest(0.1)
+        return len(self.threshold) // 2 if place is None else place
+
+    @property
+    def cut(self) -> float:
+        """The threshold where the slider stands first."""
+        return float(self.threshold[self.start])
 
     def payload(self, source: str) -> dict[str, Any]:
         """The counts as the page's script reads them."""
@@ -69,7 +80,7 @@ class Counts:
             "threshold": [float(f"{t:.{DIGITS}g}") for t in self.threshold],
             "kept": [int(k) for k in self.kept],
             "right": [int(r) for r in self.right],
-            "start": self.start(),
+            "start": self.start,
         }
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import ipaddress
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -29,6 +26,9 @@ from confide.files import read_text
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 """What a model or expert is called; it goes into headers and metrics."""
 
+Timeout = Annotated[float, Field(gt=0, le=3600)]
+"""Seconds."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,15 +41,15 @@ class Price(_Part):
     output: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What so many tokens cost."""
+        """The price of this many tokens."""
         return (self.input * prompt_tokens + self.output * completion_tokens) / 1e6
 
 
 class ServerModel(_Part):
-    """An OpenAI-compatible server: where it is, which model to ask for, and how patient to be.
+    """An OpenAI-compatible server: its address up to ``/v1``, the model to ask for, and how to ask.
 
-    ``timeout_s`` is the time without a sign of life after which one attempt is given up, ``retries`` how often a
-    refused, broken or overloaded one is repeated.
+    An attempt is given up when nothing arrived for ``timeout_s`` seconds, and repeated up to ``retries`` times when
+    it was refused, broken off or met an overloaded server.
     """
 
     name: Name
@@ -57,12 +57,12 @@ class ServerModel(_Part):
     model: str = Field(min_length=1)
     api_key_env: str | None = None
     price: Price = Price()
-    timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    timeout_s: Timeout = 30.0
     retries: int = Field(default=2, ge=0, le=10)
 
     @field_validator("base_url")
     @classmethod
-    def _plain(cls, url: str) -> str:
+    def _check_address(cls, url: str) -> str:
         try:
             parts = urlsplit(url)
             parts.port  # noqa: B018 (raises for a bad port)
@@ -92,8 +92,7 @@ class SmallServer(ServerModel):
 class SmallLocal(_Part):
     """A small model in this process: a trained folder, any model folder, or the bundled ``smollm2``.
 
-    ``max_tokens`` is the room for an answer when a request does not say, ``batch`` the most requests answered at
-    once.
+    ``max_tokens`` is the longest answer when a request names no limit, ``batch`` the most requests answered at once.
     """
 
     model: str = Field(min_length=1)
@@ -109,11 +108,11 @@ class ToolExpert(_Part):
     name: Name
     tool: str
     price: Price = Price()
-    timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    timeout_s: Timeout = 30.0
 
 
 class Again(_Part):
-    """How the small model is asked again: with a ``passage`` from a callable, or for ``samples`` answers."""
+    """How the small model is asked again: with the ``passage`` of a callable, or for the majority of ``samples``."""
 
     passage: str | None = None
     samples: int | None = Field(default=None, ge=2, le=64)
@@ -126,28 +125,22 @@ class Again(_Part):
 
 
 class SelfExpert(_Part):
-    """The small model itself with more to go on."""
+    """The small model, asked again with a passage or for several answers; it costs what the small model costs."""
 
     name: Name
     again: Again = Field(alias="self")
-    timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    timeout_s: Timeout = 30.0
 
 
 class ServerExpert(ServerModel):
     """A stronger model on an OpenAI-compatible server."""
 
 
-def _kind(value: Any) -> str | None:
-    if not isinstance(value, dict):
-        return type(value).__name__ if isinstance(value, BaseModel) else None
-    kinds = {"base_url": "ServerExpert", "tool": "ToolExpert", "self": "SelfExpert"}
-    return next((kind for key, kind in kinds.items() if key in value), None)
-
-
-def _small_kind(value: Any) -> str:
+def _kind(value: Any, **kinds: str) -> str | None:
+    """The class of a small model or an expert, by the key that only this class has."""
     if isinstance(value, BaseModel):
         return type(value).__name__
-    return "SmallServer" if isinstance(value, dict) and "base_url" in value else "SmallLocal"
+    return next((kind for key, kind in kinds.items() if isinstance(value, dict) and key in value), None)
 
 
 Expert = Annotated[
@@ -155,21 +148,22 @@ Expert = Annotated[
     | Annotated[ToolExpert, Tag("ToolExpert")]
     | Annotated[SelfExpert, Tag("SelfExpert")],
     Discriminator(
-        _kind,
+        lambda value: _kind(value, base_url="ServerExpert", tool="ToolExpert", self="SelfExpert"),
         custom_error_type="expert",
         custom_error_message="an expert has base_url (a server), tool (a callable) or self (the small model again)",
     ),
 ]
 Small = Annotated[
-    Annotated[SmallServer, Tag("SmallServer")] | Annotated[SmallLocal, Tag("SmallLocal")], Discriminator(_small_kind)
+    Annotated[SmallServer, Tag("SmallServer")] | Annotated[SmallLocal, Tag("SmallLocal")],
+    Discriminator(lambda value: _kind(value, base_url="SmallServer") or "SmallLocal"),
 ]
 
 
 class Limits(_Part):
     """What one request, and all of them together, may ask for.
 
-    ``body_bytes`` bounds a request's body, ``max_tokens`` the answer that it asks for, ``choices`` its ``n``.
-    ``concurrency`` requests are worked on at once, ``queue`` more may wait; the rest is turned away.
+    A request's body is at most ``body_bytes`` long; it may ask for ``max_tokens`` tokens and ``choices`` answers
+    (``n``). ``concurrency`` requests are worked on at once, ``queue`` more may wait, others are turned away.
     """
 
     body_bytes: int = Field(default=1_000_000, ge=1)
@@ -194,7 +188,7 @@ class ServeConfig(_Part):
     audit_share: float = Field(default=0.02, ge=0, le=1)
     audit_label: Literal["expert", "feedback"] = "expert"
     api_keys: tuple[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")], ...] = ()
-    deadline_s: float = Field(default=60.0, gt=0, le=3600)
+    deadline_s: Timeout = 60.0
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -210,6 +204,20 @@ class ServeConfig(_Part):
                 "(`confide serve --hash-key` makes the hash of a key)"
             )
         return self
+
+    def price_of(self, expert: Expert) -> Price:
+        """The price of an expert's tokens."""
+        return self.small.price if isinstance(expert, SelfExpert) else expert.price
+
+    @property
+    def first_price(self) -> Price | None:
+        """The price of the first expert's tokens (None: there is no expert)."""
+        return self.price_of(self.experts[0]) if self.experts else None
+
+    @property
+    def effective_audit_share(self) -> float:
+        """The share of requests that are audited: none without an expert to compare with or feedback to wait for."""
+        return self.audit_share if self.experts or self.audit_label == "feedback" else 0.0
 
     @classmethod
     def load(cls, path: Path, **changes: Any) -> Self:
@@ -238,18 +246,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def load_callable(spec: str) -> Callable[..., Any]:
-    """Import ``module:function``; raises `ConfideError` when there is no such callable."""
-    module, _, name = spec.partition(":")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # the console script leaves out the working folder, where one's own module lies
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfideError(f"cannot import {spec!r} (module:function is wanted): {error}") from None
-    if not callable(found):
-        raise ConfideError(f"{spec} is not callable")
-    result: Callable[..., Any] = found
-    return result

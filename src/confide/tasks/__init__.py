@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from confide.tasks.graders import Grade, Grader, grader_for
-from confide.tasks.lookup import available_tasks, load_task
+from confide.tasks.graders import Grade, Grader
 from confide.tasks.questions import Question, read_questions
+from confide.tasks.registry import available_tasks, load_task
 from confide.tasks.task import Task
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Question",
     "Task",
     "available_tasks",
-    "grader_for",
     "load_task",
     "read_questions",
 ]

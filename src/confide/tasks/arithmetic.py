@@ -1,8 +1,8 @@
 """The task ``arithmetic``: sums, differences and products of signed whole numbers, made by a seed.
 
-Difficulty is the domain: ``add_3`` adds numbers whose longer one has three digits. What a pair of numbers is may be
-asked in the task or taught to a model (``benchmarks/arithmetic_model.py``), never both: a hash of the two magnitudes
-decides, so that neither 7 + 3 nor -3 * 7 tells anything about 3 - 7.
+Difficulty is the domain: ``add_3`` adds numbers whose longer one has three digits. A pair of numbers is either asked
+about in the task or taught to a model (``benchmarks/quality/arithmetic_model.py``), never both: a hash of the two
+magnitudes decides, so that neither 7 + 3 nor -3 * 7 tells anything about 3 - 7.
 
 A wrong answer has a kind, `error_kind`: ``sign``, ``carry``, ``magnitude``, ``digit`` or ``no_number``.
 """
@@ -19,13 +19,13 @@ from typing import Literal, NamedTuple
 
 from confide.errors import ConfideError
 from confide.records import Record
-from confide.tasks.graders import answer_number
+from confide.tasks.numbers import answer_number
 from confide.tasks.questions import Question
+from confide.tasks.task import Task
 
 Side = Literal["task", "taught"]
 ErrorKind = Literal["sign", "carry", "magnitude", "digit", "no_number"]
 
-ERROR_KINDS: tuple[ErrorKind, ...] = ("sign", "carry", "magnitude", "digit", "no_number")
 QUESTIONS = 8000
 """How many questions there are when no number is asked for."""
 MAX_NEW_TOKENS = 16
@@ -58,9 +58,9 @@ class Expression(NamedTuple):
         return _OPERATIONS[self.operation][1](self.a, self.b)
 
     @property
-    def text(self) -> str:
-        """As it is asked: ``12 + (-7)``."""
-        return f"{self.a} {_OPERATIONS[self.operation][0]} {f'({self.b})' if self.b < 0 else self.b}"
+    def question(self) -> str:
+        """How it is asked: ``What is 12 + (-7)?``."""
+        return f"What is {self.a} {_OPERATIONS[self.operation][0]} {f'({self.b})' if self.b < 0 else self.b}?"
 
     @property
     def side(self) -> Side:
@@ -71,10 +71,10 @@ class Expression(NamedTuple):
 
 def parse_expression(text: str) -> Expression | None:
     """The first ``a + b``, ``a - b`` or ``a * b`` of whole numbers in a text; None when there is none."""
-    if (found := _EXPRESSION.search(text)) is None:
+    if (match := _EXPRESSION.search(text)) is None:
         return None
-    a, b = (int(number.replace("−", "-")) for number in (found[1], found[3]))
-    return Expression(a, _BY_SIGN[found[2]], b)
+    a, b = (int(number.replace("−", "-")) for number in (match[1], match[3]))
+    return Expression(a, _BY_SIGN[match[2]], b)
 
 
 def expressions(side: Side, seed: int | str) -> Iterator[tuple[str, Expression]]:
@@ -94,21 +94,16 @@ def expressions(side: Side, seed: int | str) -> Iterator[tuple[str, Expression]]
                 open_.remove(domain)
 
 
-def arithmetic_questions(limit: int | None = None, seed: int = 0) -> list[Question]:
-    """Questions of the task; the same seed with a smaller limit gives the first of the same questions.
+def arithmetic_task(limit: int | None = None, seed: int = 0) -> Task:
+    """The task, whose records get their error kind; the same seed with a smaller limit gives the first questions.
 
-    Raises `ConfideError` when there are not so many.
+    Raises `ConfideError` when there are not so many questions.
     """
     wanted = QUESTIONS if limit is None else limit
     made = [_question(domain, expression) for domain, expression in islice(expressions("task", seed), wanted)]
     if len(made) < wanted:
         raise ConfideError(f"arithmetic has {len(made)} questions by this seed, not {wanted}")
-    return made
-
-
-def asked(expression: Expression) -> str:
-    """The wording of a question."""
-    return f"What is {expression.text}?"
+    return Task("arithmetic", made, max_new_tokens=MAX_NEW_TOKENS, finish=with_error_kind)
 
 
 def error_kind(expression: Expression, answer: str) -> ErrorKind | None:
@@ -164,7 +159,7 @@ def _question(domain: str, expression: Expression) -> Question:
     return Question(
         id=f"{expression.operation}:{expression.a}:{expression.b}",
         kind="number",
-        question=asked(expression),
+        question=expression.question,
         answer=str(expression.value),
         domain=domain,
         entity=f"numbers:{low},{high}",
@@ -190,23 +185,12 @@ def _columns(expression: Expression) -> tuple[list[int], int, int | None]:
 def _miscarried(expression: Expression) -> set[int]:
     """The magnitudes that wrong carries lead to."""
     columns, least, most = _columns(expression)
-    true = _carries(columns)
-    found = {_read(columns, [0] * len(columns))}
+    right, size = abs(expression.value), 10 ** len(columns)
+    wrong = {sum(total % 10 * 10**place for place, total in enumerate(columns))}  # no carry at all
     for place in range(1, len(columns)):
-        for carry in (0, true[place] - 1, true[place] + 1):
-            if carry >= least and (most is None or carry <= most):
-                found.add(_read(columns, _carries(columns, place, carry)))
-    return found - {abs(expression.value)}
-
-
-def _carries(columns: list[int], place: int | None = None, forced: int = 0) -> list[int]:
-    """The carry into each column; the one into ``place`` is ``forced``."""
-    carries = [0]
-    for index, total in enumerate(columns[:-1], 1):
-        carries.append(forced if index == place else (total + carries[-1]) // 10)
-    return carries
-
-
-def _read(columns: list[int], carries: list[int]) -> int:
-    pairs = zip(columns, carries, strict=True)
-    return sum((total + carry) % 10 * 10**place for place, (total, carry) in enumerate(pairs))
+        carry = sum(total * 10**below for below, total in enumerate(columns[:place])) // 10**place
+        for other in (0, carry - 1, carry + 1):
+            if other >= least and (most is None or other <= most):
+                # A borrow out of the last column is lost.
+                wrong.add((right + (other - carry) * 10**place) % size)
+    return wrong - {right}

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import json
-from collections.abc import Callable
 from typing import Any
 
 from confide.errors import ConfideError
 from confide.tasks.graders import Grade
 from confide.tasks.questions import Question
-from confide.tasks.task import Task
+from confide.tasks.task import Task, chat
 
 PREFIX = "reasoning_gym/"
 LEVELS = 4
@@ -43,23 +43,31 @@ def generated_task(name: str, limit: int | None = None, seed: int = 0) -> Task:
         raise ConfideError(f"reasoning-gym has no generator {short!r} (there is {', '.join(near)}, …)")
     wanted = QUESTIONS if limit is None else limit
     levels = _levels(library, short, wanted, seed)
-    entries: dict[str, Any] = {}
-    questions: list[Question] = []
-    seen: set[str] = set()
-    for number in range(wanted):
-        for level, dataset in levels.items():
-            if len(questions) == wanted:
-                break
-            entry = dataset[number]
-            if entry["question"] in seen:
-                continue
-            seen.add(entry["question"])
-            question = _question(short, level, seed, number, entry)
-            entries[question.id] = (dataset, entry)
-            questions.append(question)
+    questions: dict[str, Question] = {}  # by the problem's text
+    problems: dict[str, tuple[Any, Any]] = {}  # by the question's id
+    for number, (level, dataset) in itertools.product(range(wanted), levels.items()):
+        if len(questions) == wanted:
+            break
+        entry = dataset[number]
+        if entry["question"] not in questions:
+            question = questions[entry["question"]] = _question(short, level, seed, number, entry)
+            problems[question.id] = (dataset, entry)
     if len(questions) < wanted:
         raise ConfideError(f"{name} made {len(questions)} different problems by this seed, not {wanted}")
-    return Task(name, questions, _grader(entries), _agrees, _prompt, MAX_NEW_TOKENS)
+
+    def grade(question: Question, answer: str) -> Grade:
+        dataset, entry = problems[question.id]
+        text = answer.strip()
+        try:
+            right = bool(text) and dataset.score_answer(text, entry) >= 1
+        except Exception:  # scorers that parse fail on what cannot be parsed
+            right = False
+        return Grade(right, text or None)
+
+    def prompt(question: Question) -> list[dict[str, str]]:
+        return chat(SYSTEM, [], question.question)
+
+    return Task(name, list(questions.values()), grade, _agrees, prompt, MAX_NEW_TOKENS)
 
 
 def _library() -> Any:
@@ -101,22 +109,5 @@ def _question(short: str, level: str, seed: int, number: int, entry: dict[str, A
     )
 
 
-def _grader(entries: dict[str, Any]) -> Callable[[Question, str], Grade]:
-    def grade(question: Question, answer: str) -> Grade:
-        dataset, entry = entries[question.id]
-        said = answer.strip()
-        try:
-            right = bool(said) and dataset.score_answer(said, entry) >= 1
-        except Exception:  # scorers that parse fail on what cannot be parsed
-            right = False
-        return Grade(right, said or None)
-
-    return grade
-
-
 def _agrees(question: Question, a: str, b: str) -> bool:
     return " ".join(a.split()).casefold() == " ".join(b.split()).casefold()
-
-
-def _prompt(question: Question) -> list[dict[str, str]]:
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question.question}]

@@ -2,168 +2,55 @@
 
 ``NAME`` is the part that is for testing, ``NAME/PART`` another one (``arc_easy/train``); ``mmlu_SUBJECT`` is one
 subject of MMLU, ``mmlu_law`` and ``mmlu_medicine`` those of a domain.
+
+``hub_tasks.yaml`` lists the data sets. The functions at the end turn their rows into the fields of a `Question`, one
+function per schema of rows; None means that the row has no reference and is left out.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
+import json
+import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ImportString, TypeAdapter
+
 from confide.errors import ConfideError
-from confide.tasks import hub_rows, selfaware
-from confide.tasks.hub_rows import Convert
-from confide.tasks.questions import FORMATS, Question, read_questions
-from confide.tasks.task import Task, room
+from confide.files import read_yaml_resource
+from confide.tasks.questions import FORMATS, Kind, Question, read_questions
+from confide.tasks.selfaware import selfaware_task
+from confide.tasks.task import Task, plain_task
+
+Row = Mapping[str, Any]
+Fields = dict[str, Any]
+
+_FILE_ENDINGS = {"test": ("-test", ""), "validation": ("-validation", "-val", "-dev")}
 
 
-def _as_asked(task: Task) -> Task:
-    return task
+class HubTask(BaseModel):
+    """An entry of ``hub_tasks.yaml``, which says what each field is."""
 
-
-@dataclass(frozen=True)
-class HubTask:
-    """A data set on the hub: where it lies, its parts and how a row becomes a question.
-
-    ``parts`` maps confide's names (``test`` first: what there are public references for) to the hub's splits;
-    ``asked`` changes how it is asked and graded.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     what: str
-    kind: str
+    kind: Kind
     size: int
     licence: str
     repository: str
-    convert: Convert
     config: str | None = None
-    parts: Mapping[str, str] = field(default_factory=lambda: {"test": "test", "train": "train"})
-    asked: Callable[[Task], Task] = _as_asked
+    parts: dict[str, str]
+    rows: ImportString[Callable[[Row], Fields | None]]
+    domain: str = ""
 
 
-_ALL = {"test": "test", "validation": "validation", "train": "train"}
-_DEVELOPED = {"test": "validation", "train": "train"}
-_SCIENCE = hub_rows.labelled_choices("science")
-
-
-def _selfaware(task: Task) -> Task:
-    return Task(
-        task.name,
-        task.questions,
-        selfaware.grade,
-        selfaware.agrees,
-        selfaware.prompt,
-        selfaware.MAX_NEW_TOKENS,
-    )
-
-
-HUB_TASKS: dict[str, HubTask] = {
-    "arc_easy": HubTask(
-        "school science, easy", "choice", 2376, "CC BY-SA 4.0", "allenai/ai2_arc", _SCIENCE, "ARC-Easy", _ALL
-    ),
-    "arc_challenge": HubTask(
-        "school science, hard", "choice", 1172, "CC BY-SA 4.0", "allenai/ai2_arc", _SCIENCE, "ARC-Challenge", _ALL
-    ),
-    "openbookqa": HubTask(
-        "elementary science",
-        "choice",
-        500,
-        "Apache-2.0",
-        "allenai/openbookqa",
-        hub_rows.labelled_choices("science", "question_stem"),
-        "main",
-        _ALL,
-    ),
-    "commonsenseqa": HubTask(
-        "everyday knowledge",
-        "choice",
-        1221,
-        "MIT",
-        "tau/commonsense_qa",
-        hub_rows.labelled_choices("commonsense"),
-        parts=_DEVELOPED,  # the references of its test split are not public
-    ),
-    "mmlu": HubTask(
-        "57 subjects; domains law, medicine, general",
-        "choice",
-        14042,
-        "MIT",
-        "cais/mmlu",
-        hub_rows.mmlu,
-        "all",
-        {"test": "test", "validation": "validation", "dev": "dev"},
-    ),
-    "medqa": HubTask(
-        "medical licensing examination (USMLE)",
-        "choice",
-        1273,
-        "CC BY 4.0",
-        "GBaker/MedQA-USMLE-4-options",
-        hub_rows.medqa,
-    ),
-    "casehold": HubTask(
-        "holdings of cited cases (law)",
-        "choice",
-        3600,
-        "CC BY 4.0",
-        "coastalcph/lex_glue",
-        hub_rows.casehold,
-        "case_hold",
-        _ALL,
-    ),
-    "truthfulqa": HubTask(
-        "common misconceptions",
-        "choice",
-        817,
-        "Apache-2.0",
-        "truthfulqa/truthful_qa",
-        hub_rows.truthfulqa,
-        "multiple_choice",
-        {"test": "validation"},
-    ),
-    "gsm8k": HubTask("school mathematics in words", "number", 1319, "MIT", "openai/gsm8k", hub_rows.gsm8k, "main"),
-    "svamp": HubTask("one-step arithmetic in words", "number", 300, "MIT", "ChilleD/SVAMP", hub_rows.svamp),
-    "popqa": HubTask(
-        "facts about rare and popular entities",
-        "short",
-        14267,
-        "MIT",
-        "akariasai/PopQA",
-        hub_rows.popqa,
-        parts={"test": "test"},
-    ),
-    "triviaqa": HubTask(
-        "trivia, without the passages",
-        "short",
-        17944,
-        "not stated",
-        "mandarjoshi/trivia_qa",
-        hub_rows.triviaqa,
-        "rc.nocontext",
-        _DEVELOPED,
-    ),
-    "simpleqa": HubTask(
-        "short facts that are hard to know",
-        "short",
-        4326,
-        "MIT",
-        "basicv8vc/SimpleQA",
-        hub_rows.simpleqa,
-        parts={"test": "test"},
-    ),
-    "selfaware": HubTask(
-        "answerable and unanswerable questions",
-        "short",
-        3369,
-        "CC BY-SA 4.0",
-        "JesusCrist/selfAware",
-        hub_rows.selfaware,
-        parts={"test": "train"},
-        asked=_selfaware,
-    ),
-}
-
-_FILE_PARTS = {"test": ("-test", ""), "validation": ("-validation", "-val", "-dev")}
+@functools.cache
+def hub_tasks() -> dict[str, HubTask]:
+    """Every data set by its name."""
+    return TypeAdapter(dict[str, HubTask]).validate_python(read_yaml_resource("confide.tasks", "hub_tasks.yaml"))
 
 
 def hub_name(name: str) -> tuple[str, str, str | None] | None:
@@ -172,11 +59,11 @@ def hub_name(name: str) -> tuple[str, str, str | None] | None:
     subject = None
     if base.startswith("mmlu_"):
         base, subject = "mmlu", base.removeprefix("mmlu_")
-    return (base, part or "test", subject) if base in HUB_TASKS else None
+    return (base, part or "test", subject) if base in hub_tasks() else None
 
 
-def load_hub_task(name: str, data_dir: Path | None = None) -> Task:
-    """Load a data set by name, from ``data_dir`` where one is given, else from the hub.
+def load_hub_task(name: str, data_dir: Path | None = None) -> Task | None:
+    """Load a data set by name, from ``data_dir`` where one is given, else from the hub; None where none is called so.
 
     In a folder the part ``test`` is ``NAME-test`` or ``NAME``, ``validation`` is ``NAME-validation``, ``-val`` or
     ``-dev``, any other ``NAME-PART``, with the ending of a question file.
@@ -184,63 +71,156 @@ def load_hub_task(name: str, data_dir: Path | None = None) -> Task:
     Raises:
         ConfideError: an unknown part or subject, no such file, or a hub that cannot be reached.
     """
-    found = hub_name(name)
-    assert found is not None
-    base, part, subject = found
-    known = HUB_TASKS[base]
-    questions = _from_hub(base, part, known) if data_dir is None else _from_folder(base, part, data_dir)
+    if (parsed := hub_name(name)) is None:
+        return None
+    base, part, subject = parsed
+    questions = _from_hub(base, part) if data_dir is None else questions_in_folder(data_dir, f"{base}/{part}")
     if subject is not None:
         subjects = sorted({str((q.model_extra or {}).get("subject")) for q in questions})
         questions = [q for q in questions if subject in ((q.model_extra or {}).get("subject"), q.domain)]
         if not questions:
             raise ConfideError(f"mmlu has no subject {subject!r}: there is law, medicine, {', '.join(subjects)}")
-    return known.asked(Task(name.removesuffix("/test"), questions, max_new_tokens=room(questions)))
+    make = selfaware_task if base == "selfaware" else plain_task
+    return make(name.removesuffix("/test"), questions)
 
 
-def converted(rows: Iterable[Mapping[str, Any]], convert: Convert, prefix: str) -> list[Question]:
+def questions_in_folder(data_dir: Path, name: str) -> list[Question]:
+    """The questions of a task or of its part, from a file in a folder; raises `ConfideError` when there is no file."""
+    base, _, part = name.partition("/")
+    endings = _FILE_ENDINGS.get(part or "test", (f"-{part}",))
+    paths = (data_dir / f"{base}{ending}{suffix}" for ending in endings for suffix in FORMATS)
+    if path := next((path for path in paths if path.is_file()), None):
+        return read_questions(path)
+    wanted = " or ".join(f"{base}{ending}.jsonl" for ending in endings)
+    raise ConfideError(f"{data_dir} has no {wanted}, so no question file for {name!r}")
+
+
+def questions_from(rows: Iterable[Row], spec: HubTask, prefix: str) -> list[Question]:
     """Questions from rows of a data set, numbered by row; rows without a reference are left out."""
     questions = []
     for number, row in enumerate(rows):
-        fields = convert(row)
+        fields = spec.rows(row)
         if fields is not None:
-            questions.append(Question(id=f"{prefix}-{number}", **fields))
+            data = {"id": f"{prefix}-{number}", "kind": spec.kind, "domain": spec.domain} | fields
+            questions.append(Question.model_validate(data))
     return questions
 
 
-def local_file(name: str, data_dir: Path) -> Path | None:
-    """The question file of a task or of its part in a folder; None when there is none."""
-    base, _, part = name.partition("/")
-    endings = _FILE_PARTS.get(part or "test", (f"-{part}",))
-    paths = (data_dir / f"{base}{ending}{suffix}" for ending in endings for suffix in FORMATS)
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _from_folder(base: str, part: str, data_dir: Path) -> list[Question]:
-    path = local_file(f"{base}/{part}", data_dir)
-    if path is None:
-        wanted = " or ".join(f"{base}{ending}.jsonl" for ending in _FILE_PARTS.get(part, (f"-{part}",)))
-        raise ConfideError(f"{data_dir} has no {wanted}")
-    return read_questions(path)
-
-
-def _from_hub(base: str, part: str, known: HubTask) -> list[Question]:
-    if part not in known.parts:
-        raise ConfideError(f"{base} has no part {part!r}: there is {', '.join(known.parts)}")
+def _from_hub(base: str, part: str) -> list[Question]:
+    spec = hub_tasks()[base]
+    if part not in spec.parts:
+        raise ConfideError(f"{base} has no part {part!r}: there is {', '.join(spec.parts)}")
     try:
         import datasets
     except ImportError:
         raise ConfideError("data sets of the hub need the package datasets: pip install 'confide[model]'") from None
-    arguments = ", ".join(repr(value) for value in (known.repository, known.config) if value)
     try:
-        rows = datasets.load_dataset(known.repository, known.config, split=known.parts[part])
+        rows = datasets.load_dataset(spec.repository, spec.config, split=spec.parts[part])
     except Exception as error:  # what it raises without a network differs from version to version
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        arguments = ", ".join(repr(value) for value in (spec.repository, spec.config) if value)
         raise ConfideError(
             f"cannot load {base} from the hub ({reason}); without a network give --data-dir with a folder that has "
             f"{base}-{part}.jsonl, or fill the cache where there is one: "
             f'python -c "import datasets; datasets.load_dataset({arguments})"'
         ) from None
     try:
-        return converted(rows, known.convert, f"{base}-{part}")
+        return questions_from(rows, spec, f"{base}-{part}")
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ConfideError(f"the rows of {known.repository} have changed on the hub: {error!r}") from None
+        raise ConfideError(f"the rows of {spec.repository} have changed on the hub: {error!r}") from None
+
+
+def labelled_choices(row: Row) -> Fields | None:
+    """``choices`` holds texts and their labels (A…, or 1…), ``answerKey`` the right one: ARC, OpenBookQA, CSQA."""
+    labels = list(row["choices"]["label"])
+    if row["answerKey"] not in labels:
+        return None
+    question = row["question_stem"] if "question_stem" in row else row["question"]
+    return _choice(question, row["choices"]["text"], labels.index(row["answerKey"]))
+
+
+_MEDICINE = (
+    "anatomy clinical_knowledge college_biology college_medicine human_aging medical_genetics nutrition "
+    "professional_medicine virology"
+)
+_LAW = "international_law jurisprudence professional_law"
+_MMLU_DOMAINS = dict.fromkeys(_MEDICINE.split(), "medicine") | dict.fromkeys(_LAW.split(), "law")
+
+
+def mmlu(row: Row) -> Fields:
+    """``answer`` is the index; the domain marks law and medicine."""
+    subject = str(row["subject"])
+    more = {"subject": subject, "domain": _MMLU_DOMAINS.get(subject, "general")}
+    return _choice(row["question"], row["choices"], int(row["answer"])) | more
+
+
+def medqa(row: Row) -> Fields:
+    """``options`` maps letters to texts, ``answer_idx`` is the right letter."""
+    letters = sorted(letter for letter, text in row["options"].items() if text is not None)
+    texts = [row["options"][letter] for letter in letters]
+    return _choice(row["question"], texts, letters.index(row["answer_idx"]))
+
+
+def truthfulqa(row: Row) -> Fields:
+    """The first of ``mc1_targets`` is always right, so the order is drawn anew, by the question's own text."""
+    targets = row["mc1_targets"]
+    order = list(range(len(targets["choices"])))
+    random.Random(str(row["question"])).shuffle(order)
+    right = order.index(list(targets["labels"]).index(1))
+    return _choice(row["question"], [targets["choices"][i] for i in order], right)
+
+
+def casehold(row: Row) -> Fields:
+    """A citing passage with a gap, five holdings; ``label`` is the right one's index."""
+    text = f"{str(row['context']).strip()}\nWhich holding belongs in the place of <HOLDING>?"
+    return _choice(text, row["endings"], int(row["label"]))
+
+
+def gsm8k(row: Row) -> Fields:
+    """``answer`` is reasoning that ends in "#### number"."""
+    number = str(row["answer"]).rpartition("####")[2].strip().replace(",", "")
+    return {"question": row["question"], "answer": number}
+
+
+def svamp(row: Row) -> Fields:
+    """A story (``Body``) and what is asked about it (``Question``); ``Answer`` is a number as text ("51.0")."""
+    body = str(row["Body"]).strip()
+    text = f"{body}{'' if body.endswith(('.', '?', '!')) else '.'} {str(row['Question']).strip()}"
+    value = float(row["Answer"])
+    answer = str(int(value)) if value.is_integer() else str(value)
+    return {"question": text, "answer": answer, "operation": row.get("Type")}
+
+
+def popqa(row: Row) -> Fields:
+    """``possible_answers`` is JSON; the relation is the domain, the subject the entity."""
+    more = {"domain": str(row["prop"]), "entity": f"subject:{row['subj_id']}"}
+    more |= {"asked": row["subj"], "popularity": row["s_pop"]}
+    return _short(row["question"], json.loads(row["possible_answers"])) | more
+
+
+def triviaqa(row: Row) -> Fields | None:
+    """``answer`` has a value and its aliases."""
+    answer = row["answer"]
+    if not answer["value"] or answer["value"] == "<unk>":
+        return None
+    return _short(row["question"], [answer["value"], *answer["aliases"]])
+
+
+def simpleqa(row: Row) -> Fields:
+    """``metadata`` is a Python dictionary as text, whose topic is the domain."""
+    domain = str(ast.literal_eval(row["metadata"])["topic"])
+    return _short(row["problem"], [row["answer"]]) | {"domain": domain}
+
+
+def selfaware(row: Row) -> Fields:
+    """``answer`` is null where nobody can know."""
+    accepted = (row["answer"] or []) if row["answerable"] else []
+    return _short(row["question"], accepted) | {"domain": "answerable" if row["answerable"] else "unanswerable"}
+
+
+def _choice(question: str, choices: Iterable[Any], answer: int) -> Fields:
+    return {"question": question, "choices": [str(text) for text in choices], "answer": answer}
+
+
+def _short(question: str, accepted: Iterable[Any]) -> Fields:
+    return {"question": question, "answer": list(dict.fromkeys(map(str, accepted)))}

@@ -12,8 +12,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from confide.errors import ConfideError
-from confide.files import read_text
+from confide.files import read_parquet, read_text
 from confide.records import Record, check_unique
+from confide.tasks.numbers import parse_number
 
 Kind = Literal["choice", "short", "number", "prompt"]
 FORMATS = (".jsonl", ".csv", ".parquet")
@@ -76,10 +77,9 @@ class Question(BaseModel):
                 raise ValueError(f"answer {self.answer} is out of range: {count} choices, counted from 0")
         elif self.kind == "short" and not isinstance(self.answer, list):
             raise ValueError("the answer of a short question is a list of accepted strings")
-        elif self.kind == "number":
-            from confide.tasks.graders import parse_number
-
-            if self.answer is not None and (not isinstance(self.answer, str) or parse_number(self.answer) is None):
+        elif self.kind == "number" and self.answer is not None:
+            number = parse_number(self.answer) if isinstance(self.answer, str) else None
+            if number is None:
                 raise ValueError(f"the answer of a number question is a number, not {self.answer!r}")
         return self
 
@@ -97,15 +97,14 @@ class Question(BaseModel):
         return self.answer if isinstance(self.answer, list) else []
 
 
-def read_questions(path: Path | str) -> list[Question]:
+def read_questions(path: Path) -> list[Question]:
     """Read a question file; rows without an id are numbered after the file (``name-1``, ``name-2``, …).
 
     Raises `ConfideError` that names the file and the line of a bad row.
     """
-    path = Path(path)
-    if path.suffix not in FORMATS:
-        raise ConfideError(f"{path}: question files end in {', '.join(FORMATS)}")
     readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
+    if path.suffix not in readers:
+        raise ConfideError(f"{path}: question files end in {', '.join(readers)}")
     questions = []
     for row, (where, data) in enumerate(readers[path.suffix](path), 1):
         if data.get("id") in (None, ""):
@@ -147,45 +146,35 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if extra or None in row.values():
                 raise ConfideError(f"{path}, {where}: {'more' if extra else 'fewer'} values than columns")
             data: dict[str, Any] = {key: value for key, value in row.items() if value != ""}
-            if isinstance(data.get("choices"), str):
-                data["choices"] = _csv_list(data["choices"], "|")
             if data.get("kind") == "short":
-                data["answer"] = _csv_list(data["answer"], None) if "answer" in data else []
-            yield where, data
+                data.setdefault("answer", [])
+            yield where, _with_lists(data)
     except csv.Error as error:
         raise ConfideError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
 
 
-def _csv_list(text: str, separator: str | None) -> list[str]:
-    """A JSON list, or plain text cut at ``separator``."""
-    if text.lstrip().startswith("["):
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError:
-            values = None
-        if isinstance(values, list):
-            return [str(value) for value in values]
-    return [part.strip() for part in text.split(separator)] if separator else [text]
-
-
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise ConfideError(f"{path} does not exist")
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    except pa.ArrowInvalid:
-        raise ConfideError(f"{path} is not a Parquet file") from None
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(read_parquet(path), 1):
         # A column exists for every row, so an absent key arrives as None.
-        data = {key: value for key, value in row.items() if value is not None}
-        if isinstance(data.get("choices"), str):
-            data["choices"] = _csv_list(data["choices"], "|")
-        if data.get("kind") == "short" and isinstance(data.get("answer"), str):
-            data["answer"] = _csv_list(data["answer"], None)
-        yield f"row {number}", data
+        yield f"row {number}", _with_lists({key: value for key, value in row.items() if value is not None})
+
+
+def _with_lists(data: dict[str, Any]) -> dict[str, Any]:
+    """A row of a table whose choices and accepted strings are lists, where its cells hold them as text."""
+    if isinstance(data.get("choices"), str):
+        data["choices"] = _listed(data["choices"], [part.strip() for part in data["choices"].split("|")])
+    if data.get("kind") == "short" and isinstance(data.get("answer"), str):
+        data["answer"] = _listed(data["answer"], [data["answer"]])
+    return data
+
+
+def _listed(text: str, otherwise: list[str]) -> list[str]:
+    """The strings of a JSON list; ``otherwise`` where the text is none."""
+    try:
+        values = json.loads(text) if text.lstrip().startswith("[") else None
+    except json.JSONDecodeError:
+        return otherwise
+    return [str(value) for value in values] if isinstance(values, list) else otherwise
 
 
 def question_of(record: Record) -> Question | None:

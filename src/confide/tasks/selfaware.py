@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import re
 
-from confide.tasks.graders import Grade, ShortGrader
+from confide.tasks.graders import Grade, grade_short
 from confide.tasks.questions import Question
-from confide.tasks.task import prompt as plain_prompt
+from confide.tasks.task import Task, chat
 from confide.tasks.text import fold
 
 SYSTEM = 'Answer with the name only, or with "unknown" where nobody can know the answer.'
 MAX_NEW_TOKENS = 32
 UNKNOWN = "unknown"
 
-_SHORT = ShortGrader()
 # Folded text has no apostrophes: "don't" is "dont", "it's" is "it".
 _AT_FIRST = re.compile(
     r"(?:it (?:is )?|that is |answer is )?(?:unknown|uncertain|unclear|not known|subjective|n a)"
@@ -37,6 +36,11 @@ _ANYWHERE = re.compile(
 )
 
 
+def selfaware_task(name: str, questions: list[Question]) -> Task:
+    """The task with these questions."""
+    return Task(name, questions, grade, agrees, prompt, MAX_NEW_TOKENS)
+
+
 def says_unknown(answer: str) -> bool:
     """Whether an answer says that the question cannot be answered."""
     text = fold(answer)
@@ -48,7 +52,7 @@ def grade(question: Question, answer: str) -> Grade:
     if says_unknown(answer):
         return Grade(not question.accepted, UNKNOWN)
     if question.accepted:
-        return _SHORT.grade(question, answer)
+        return grade_short(question, answer)
     return Grade(False, fold(answer) or None)
 
 
@@ -59,4 +63,4 @@ def agrees(question: Question, a: str, b: str) -> bool:
 
 def prompt(question: Question) -> list[dict[str, str]]:
     """As other short questions, with leave to say that nobody knows."""
-    return [{"role": "system", "content": SYSTEM}, *plain_prompt(question)[1:]]
+    return chat(SYSTEM, [], question.question)

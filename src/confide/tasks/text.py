@@ -1,4 +1,4 @@
-"""Text made comparable: accents, case, punctuation and articles out of the way, words kept whole."""
+"""Text made comparable, without accents, case, punctuation and articles; and names found in it as whole words."""
 
 from __future__ import annotations
 
@@ -8,27 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 # Letters that Unicode does not decompose into a base letter and an accent.
-_LETTERS = str.maketrans(
-    {
-        "ł": "l",
-        "Ł": "L",
-        "ø": "o",
-        "Ø": "O",
-        "đ": "d",
-        "Đ": "D",
-        "ð": "d",
-        "Ð": "D",
-        "ı": "i",
-        "æ": "ae",
-        "Æ": "AE",
-        "œ": "oe",
-        "Œ": "OE",
-        "þ": "th",
-        "Þ": "TH",
-        "−": "-",
-        "–": "-",
-        "⁄": "/",
-    }
+_LETTERS = str.maketrans("łŁøØđĐðÐı−–⁄", "lLoOdDdDi--/") | str.maketrans(
+    {"æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH"}
 )
 _INITIALS = re.compile(r"(?<![^\W_])(?:[^\W\d_]\.\s?){1,}[^\W\d_](?![^\W_])\.?")
 _POSSESSIVE = re.compile(r"['’‘ʼ][sS](?![^\W_])")
@@ -51,12 +32,12 @@ def tokens(text: str) -> list[str]:
     plain = _INITIALS.sub(lambda m: re.sub(r"[.\s]", "", m[0]) + " ", plain)
     plain = _APOSTROPHES.sub("", _POSSESSIVE.sub("", plain))
     plain = _THOUSANDS.sub(lambda m: m[0].replace(",", ""), plain)
-    found = _TOKEN.findall(plain)
+    every_word: list[str] = _TOKEN.findall(plain)
     # "the" goes everywhere (Republic of the Congo); "a" only in front, so that "vitamin A" keeps its letter.
-    kept = [word for word in found if word.casefold() != "the"]
-    if len(kept) > 1 and kept[0].casefold() in ("a", "an"):
-        kept = kept[1:]
-    return kept or found
+    words = [word for word in every_word if word.casefold() != "the"]
+    if len(words) > 1 and words[0].casefold() in ("a", "an"):
+        words = words[1:]
+    return words or every_word
 
 
 def lowered(words: Iterable[str]) -> list[str]:
@@ -106,7 +87,7 @@ class NameFinder:
         small = lowered(words)
         skipped = fold(skip)
         longest = max(self.longest, skipped.count(" ") + 1)
-        found: list[str] = []
+        names: list[str] = []
         rest: list[str] = []
         at = 0
         while at < len(words):
@@ -114,11 +95,11 @@ class NameFinder:
                 key = " ".join(small[at : at + size])
                 name = self.names.get(key) or (self.capitals.get(words[at]) if size == 1 else None)
                 if name is not None:
-                    found.append(name)
+                    names.append(name)
                 if name is not None or key == skipped:
                     at += size
                     break
             else:
                 rest.append(words[at])
                 at += 1
-        return found, rest
+        return names, rest

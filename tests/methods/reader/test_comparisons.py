@@ -10,18 +10,26 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+import confide
+from confide.engines.transformers.closed_store import ClosedStore
 from confide.errors import ConfideError
-from confide.methods.checkpoint import ABOUT, ARRAYS, load_checkpoint
-from confide.methods.reader.closed_rows import check_answered_by, make_rows, shuffle_labels
-from confide.methods.reader.comparisons import fit_verdict, hidden_states, random_reader, train_p_true
-from confide.methods.reader.kept_prefixes import PrefixStore
+from confide.methods.checkpoint import FILE, read_info
+from confide.methods.frozen.frozen_model import ARRAYS, FrozenParts, load_parts
+from confide.methods.frozen.frozen_training import train_confidence
+from confide.methods.method import check_answered_by
+from confide.methods.reader.closed_rows import make_rows
+from confide.methods.reader.comparisons import fit_verdict, random_reader, train_p_true
 from confide.methods.reader.reader import Reader
-from confide.methods.reader.reader_training import ReaderConfig, score_rows
-from confide.methods.reader.training_pipeline import ReaderOptions, train_confidence
-from confide.methods.stack.states import collect
+from confide.methods.reader.reader_config import ReaderConfig, ReaderOptions
+from confide.methods.reader.reader_training import score_rows
+from confide.methods.stack.states import collect_states
 from confide.metrics import auroc
-from confide.records import Record, Sample
+from confide.records import Record
 from scored_model import engine, records, trained
+
+
+def parts(folder: Path) -> FrozenParts:
+    return load_parts(folder, read_info(folder))
 
 
 def right(rows: list[Record]) -> np.ndarray:  # type: ignore[type-arg]
@@ -32,12 +40,12 @@ def test_random_tokens_learn_a_verdict_row_alone() -> None:
     tiny = engine()
     rows = records(100)
     reader = random_reader(tiny, 3, seed=1)
-    _, hidden = collect(tiny, rows, (), reader=hidden_states(tiny, reader))
+    _, hidden = collect_states(tiny, rows, (), beside=reader.features)
     assert hidden.shape == (100, 32)
     fitted = fit_verdict(reader, hidden[:60], rows[:60], hidden[60:80], rows[60:80])
     assert torch.equal(fitted.ask, reader.ask)
     assert reader.verdict.abs().sum() == 0
-    _, z = collect(tiny, rows[80:], (), reader=lambda kept: fitted.z(tiny, kept).numpy().astype(float))
+    _, z = collect_states(tiny, rows[80:], (), beside=fitted.logits)
     np.testing.assert_allclose(z, hidden[80:] @ fitted.verdict.numpy() + fitted.bias, atol=1e-3)
     assert auroc(z, right(rows[80:])) > 0.95
     assert not torch.equal(random_reader(tiny, 3, seed=2).ask, reader.ask)
@@ -47,10 +55,11 @@ def test_trained_p_true_learns_at_its_question_and_leaves_the_model_as_it_was() 
     tiny = engine()
     names = set(tiny.model.state_dict())
     train, held = make_rows(tiny, records(64)), make_rows(tiny, records(16))
-    store = PrefixStore(tiny, [*train, *held], budget=10**9)
+    rows = [*train, *held]
+    store = ClosedStore(tiny, [row.prompt for row in rows], [row.answer for row in rows], budget=10**9)
     config = ReaderConfig(rank=4, epochs=12, learning_rate=4e-2, batch_size=8, patience=12)
     reader = train_p_true(tiny, train, held, store, config)
-    z = score_rows(tiny, reader, store, range(64, 80))
+    z = score_rows(reader, store, range(64, 80))
     target = np.array([row.target > 0.5 for row in held])
     assert auroc(z, target) > 0.9
     arrays = reader.arrays()
@@ -58,29 +67,16 @@ def test_trained_p_true_learns_at_its_question_and_leaves_the_model_as_it_was() 
     reader.low_rank.remove()
     assert set(tiny.model.state_dict()) == names
     again = Reader.from_arrays(tiny, arrays)
-    np.testing.assert_allclose(score_rows(tiny, again, store, range(64, 80)), z, atol=1e-4)
+    np.testing.assert_allclose(score_rows(again, store, range(64, 80)), z, atol=1e-4)
     assert again.low_rank is not None
     again.low_rank.remove()
     assert not any("lora" in name for name in tiny.model.state_dict())
 
 
-def test_shuffled_labels_are_other_rows_labels() -> None:
-    rows = [r.model_copy(update={"consistency": i / 40, "samples": [Sample(answer="x")]}) for i, r in
-            enumerate(records(40))]  # fmt: skip
-    lied = shuffle_labels(rows, seed=3)
-    assert [r.id for r in lied] == [r.id for r in rows]
-    assert sum(bool(r.correct) for r in lied) == sum(bool(r.correct) for r in rows)
-    assert sum(a.correct != b.correct for a, b in zip(lied, rows, strict=True)) > 5
-    pairs = {(r.correct, r.consistency) for r in rows}
-    assert all((r.correct, r.consistency) in pairs for r in lied)  # a row's labels move together
-    assert all(r.samples is None for r in lied)
-    assert [r.correct for r in shuffle_labels(rows, 3)] == [r.correct for r in lied]
-
-
 def test_a_checkpoint_says_that_its_labels_were_shuffled(tmp_path: Path) -> None:
-    checkpoint = load_checkpoint(trained(tmp_path / "out", records(100), shuffle_labels=True))
-    assert checkpoint.suffix == "_shuffled_labels_0"
-    assert load_checkpoint(trained(tmp_path / "plain", records(100))).suffix == ""
+    control = confide.load(trained(tmp_path / "out", records(100), shuffle_labels=True))
+    assert control.named("probe@closing") == "probe@closing_shuffled_labels_0"
+    assert confide.load(trained(tmp_path / "plain", records(100))).named("stack") == "stack"
 
 
 def test_training_on_another_models_answers_is_asked_for() -> None:
@@ -96,9 +92,9 @@ def test_another_models_answers_are_scored_by_this_model_before_training(tmp_pat
     foreign = [r.model_copy(update={"model": "big", "logprobs": [-9.0]}) for r in rows]
     with pytest.raises(ConfideError, match="answered by big"):
         trained(tmp_path / "refused", foreign)
-    own = load_checkpoint(trained(tmp_path / "a", foreign, other_model=True)).stack
+    own = parts(trained(tmp_path / "a", foreign, other_model=True)).stack
     clean = [r.model_copy(update={"model": "big", "logprobs": [-0.5]}) for r in rows]
-    same = load_checkpoint(trained(tmp_path / "b", clean, other_model=True)).stack
+    same = parts(trained(tmp_path / "b", clean, other_model=True)).stack
     assert own is not None
     assert same is not None
     np.testing.assert_allclose(own.ungated.weight, same.ungated.weight, atol=1e-6)  # their scores were not used
@@ -108,7 +104,7 @@ def test_rows_that_do_not_fit_are_refused_before_any_pass(tmp_path: Path) -> Non
     tiny = engine()
     rows = records(20)
     long = rows[0].model_copy(update={"answer": "red " * 300})
-    options = ReaderOptions.parse(
+    options = ReaderOptions(
         target="correctness", ask_tokens="", start="words", epochs=1, learning_rate=1e-3, pairwise=0,
         prefix_cache="1GB", seed=0,
     )  # fmt: skip
@@ -118,23 +114,23 @@ def test_rows_that_do_not_fit_are_refused_before_any_pass(tmp_path: Path) -> Non
 
 def test_a_checkpoint_needs_no_probes_but_a_stack_of_this_version(tmp_path: Path) -> None:
     folder = trained(tmp_path / "out", records(100), comparisons=True, positions=True)
-    checkpoint = load_checkpoint(folder)
+    checkpoint = parts(folder)
     assert set(checkpoint.compared) == {"reader_random", "p_true_trained"}
     assert {"probe", "probe@closing"} < set(checkpoint.probes)
-    about = json.loads((folder / ABOUT).read_text())
+    about = json.loads((folder / FILE).read_text())
     del about["probes"]
-    (folder / ABOUT).write_text(json.dumps(about))
+    (folder / FILE).write_text(json.dumps(about))
     arrays = load_file(folder / ARRAYS)
     save_file({name: value for name, value in arrays.items() if "/" not in name}, folder / ARRAYS)
-    bare = load_checkpoint(folder)
+    bare = parts(folder)
     assert not bare.probes
     assert not bare.compared
     assert bare.stack is not None
     rows = records(20)
-    states, _ = collect(engine(), rows, checkpoint.layers)
+    states, _ = collect_states(engine(), rows, checkpoint.layers)
     np.testing.assert_allclose(bare.read(states, rows)["stack"], checkpoint.read(states, rows)["stack"])
     assert "probe" in bare.read(states, rows)
     earlier = {name.replace("unfamiliar", "new_question"): value for name, value in arrays.items()}
     save_file(earlier, folder / ARRAYS)
     with pytest.raises(ConfideError, match="earlier version of confide: train it again"):
-        load_checkpoint(folder)
+        parts(folder)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from confide.engines.transformers.closed_store import ClosedStore
+from confide.engines.transformers.loading import freeze
 from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.engines.transformers.vocabulary import add_to, write_verdict_rows
 from confide.errors import ConfideError
-from confide.methods.checkpoint import reader_from_rows, write_rows
-from confide.methods.reader.closed_rows import Row, check_labels, make_rows
-from confide.methods.reader.kept_prefixes import PrefixStore, parse_size
-from confide.methods.reader.reader import Reader
+from confide.methods.method import check_labels
+from confide.methods.reader.closed_rows import ClosedRow, make_rows
+from confide.methods.reader.reader import Reader, reader_in_vocabulary
+from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.reader.reader_training import (
-    ReaderConfig,
     batches_by_length,
     reader_loss,
     score_rows,
@@ -23,8 +25,7 @@ from confide.methods.reader.reader_training import (
     train_reader,
 )
 from confide.metrics import auroc
-from confide.records import Message, Record, Sample
-from confide.signals import add_to
+from confide.records import Message, Record
 from tiny_model import tiny_model
 
 ANSWERS = ["France", "Germany", "Japan", "Chile"]
@@ -32,7 +33,11 @@ ANSWERS = ["France", "Germany", "Japan", "Chile"]
 
 def engine(*, tied: bool = True) -> TransformersEngine:
     model, tokenizer = tiny_model(tied=tied)
-    return TransformersEngine(model.float(), tokenizer, "tiny")
+    return TransformersEngine(freeze(model.float()), tokenizer, "tiny")
+
+
+def stored(tiny: TransformersEngine, rows: list[ClosedRow], **how: Any) -> ClosedStore:
+    return ClosedStore(tiny, [row.prompt for row in rows], [row.answer for row in rows], **how)
 
 
 def records(count: int) -> list[Record]:
@@ -50,12 +55,12 @@ def records(count: int) -> list[Record]:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("budget", [10**9, 0])
-def test_kept_prefixes_read_like_a_plain_pass(tied: bool, budget: int, tmp_path: Path) -> None:
+def test_kept_prefixes_read_like_a_plain_pass(tied: bool, budget: int) -> None:
     tiny = engine(tied=tied)
     rows = make_rows(tiny, records(7))
-    store = PrefixStore(tiny, rows, budget=budget, batch_size=3, folder=tmp_path)
+    store = stored(tiny, rows, budget=budget, batch_size=3)
     reader = Reader(torch.randn(3, 32), torch.randn(32))
-    kept = score_rows(tiny, reader, store, range(7), batch_size=4)
+    kept = score_rows(reader, store, range(7), batch_size=4)
     store.close()
     for row, z in zip(rows, kept, strict=True):
         ids = torch.tensor([[*row.prompt, *row.answer, tiny.turn_end]])
@@ -67,9 +72,9 @@ def test_kept_prefixes_read_like_a_plain_pass(tied: bool, budget: int, tmp_path:
 def test_gradients_reach_ask_tokens_and_verdict_only() -> None:
     tiny = engine()
     rows = make_rows(tiny, records(6))
-    store = PrefixStore(tiny, rows, budget=10**9)
+    store = stored(tiny, rows, budget=10**9)
     ask, verdict = torch.randn(2, 32, requires_grad=True), torch.randn(32, requires_grad=True)
-    z = Reader(ask, verdict).z(tiny, store.batch(range(6)))
+    z = Reader(ask, verdict).z(store.batch(range(6)))
     reader_loss(z, rows, pairwise=0.5).backward()  # type: ignore[no-untyped-call]
     assert ask.grad is not None
     assert ask.grad.abs().sum() > 0
@@ -82,10 +87,10 @@ def test_training_separates_and_leaves_the_model_alone(start: str) -> None:
     tiny = engine()
     before = {name: value.clone() for name, value in tiny.model.state_dict().items()}
     train, held = make_rows(tiny, records(64)), make_rows(tiny, records(16))
-    store = PrefixStore(tiny, [*train, *held], budget=10**9)
+    store = stored(tiny, [*train, *held], budget=10**9)
     config = ReaderConfig(ask_tokens=2, start=start, epochs=20, learning_rate=2e-2, patience=20, batch_size=8)  # type: ignore[arg-type]
     reader = train_reader(tiny, train, held, config, store=store)
-    z = score_rows(tiny, reader, store, range(64, 80))
+    z = score_rows(reader, store, range(64, 80))
     right = np.array([row.target > 0.5 for row in held])
     assert auroc(z, right) > 0.95
     assert min(epoch["validation_loss"] for epoch in reader.history) < 0.45
@@ -96,17 +101,17 @@ def test_training_separates_and_leaves_the_model_alone(start: str) -> None:
 def test_low_rank_weights_act_at_the_ask_positions_alone() -> None:
     tiny = engine()
     asked = [row.prompt for row in make_rows(tiny, records(4))]
-    plain = [c.ids for c in tiny.generate(asked, 8)[0]]
+    plain = [c.ids for c in tiny.answer(asked, 8)]
     names = set(tiny.model.state_dict())
     train, held = make_rows(tiny, records(32)), make_rows(tiny, records(8))
-    store = PrefixStore(tiny, [*train, *held], budget=10**9)
+    store = stored(tiny, [*train, *held], budget=10**9)
     config = ReaderConfig(ask_tokens=1, rank=2, epochs=2, learning_rate=5e-2, batch_size=8)
     reader = train_reader(tiny, train, held, config, store=store)
     assert reader.low_rank is not None
     assert any(p.abs().sum() > 0 for n, p in tiny.model.named_parameters() if "lora_B" in n)
-    assert [c.ids for c in tiny.generate(asked, 8)[0]] == plain
-    with_weights = score_rows(tiny, reader, store, [0, 1])
-    bare = score_rows(tiny, Reader(reader.ask, reader.verdict), store, [0, 1])
+    assert [c.ids for c in tiny.answer(asked, 8)] == plain
+    with_weights = score_rows(reader, store, [0, 1])
+    bare = score_rows(Reader(reader.ask, reader.verdict), store, [0, 1])
     assert not np.allclose(with_weights, bare)
     reader.low_rank.remove()
     assert set(tiny.model.state_dict()) == names
@@ -116,41 +121,23 @@ def test_low_rank_weights_act_at_the_ask_positions_alone() -> None:
 def test_rows_in_a_checkpoint_change_no_answer_and_read_the_same(tied: bool) -> None:
     plain = engine(tied=tied)
     asked = [row.prompt for row in make_rows(plain, records(6))]
-    answers = plain.generate(asked, 12)[0]
+    answers = plain.answer(asked, 12)
     model, tokenizer = tiny_model(tied=tied)
     ids = add_to(model, tokenizer, ask_tokens=3)
     reader = Reader(torch.randn(3, 32) * 3, torch.randn(32) * 3)
-    write_rows(model, ids.cn, ids.un, ids.ask, reader)
+    write_verdict_rows(model, ids, reader.ask, reader.verdict)
     trained = TransformersEngine(model.float(), tokenizer, "tiny")
-    for one, two in zip(answers, trained.generate(asked, 12)[0], strict=True):
+    for one, two in zip(answers, trained.answer(asked, 12), strict=True):
         assert one.ids == two.ids
         assert one.logprobs == pytest.approx(two.logprobs, abs=1e-4)
-    loaded = reader_from_rows(trained)
+    loaded = reader_in_vocabulary(trained)
     torch.testing.assert_close(loaded.ask, reader.ask, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(loaded.verdict, reader.verdict, atol=1e-4, rtol=1e-4)
 
 
-def test_samples_are_merged_by_graded_answer_and_weigh_one_question() -> None:
-    tiny = engine()
-    record = records(1)[0].model_copy(
-        update={
-            "samples": [
-                Sample(answer="France", correct=True, answered="France"),
-                Sample(answer="Japan", correct=False, answered="Japan"),
-                Sample(answer="Japan!", correct=False, answered="Japan"),
-                Sample(answer="hm", correct=False, answered=None),
-            ]
-        }
-    )
-    rows = make_rows(tiny, [record])
-    assert [(row.answered, row.target, row.weight) for row in rows] == [("France", 1.0, 0.5), ("Japan", 0.0, 0.5)]
-    assert len({row.question for row in rows}) == 1
-    assert len(make_rows(tiny, [record], samples=False)) == 1
-
-
 def test_the_pair_term_counts_pairs_of_one_question_or_answer_only() -> None:
-    def row(target: float, question: str, answered: str) -> Row:
-        return Row(question, [1], [1], target, 1.0, question, answered)
+    def row(target: float, question: str, answered: str) -> ClosedRow:
+        return ClosedRow([1], [1], target, 1.0, question, answered)
 
     z = torch.tensor([0.0, 0.0])
     apart = [row(1, "a", "x"), row(0, "b", "y")]
@@ -158,13 +145,6 @@ def test_the_pair_term_counts_pairs_of_one_question_or_answer_only() -> None:
     base = reader_loss(z, apart, 0.0)
     assert reader_loss(z, apart, 1.0) == base
     assert float(reader_loss(z, same, 1.0)) == pytest.approx(float(base) + np.log(2), abs=1e-5)
-
-
-def test_soft_targets_need_samples() -> None:
-    with pytest.raises(ConfideError, match="annotate --samples"):
-        make_rows(engine(), records(2), "consistency")
-    soft = records(1)[0].model_copy(update={"consistency": 0.25})
-    assert make_rows(engine(), [soft], "consistency")[0].target == 0.25
 
 
 def test_one_kind_of_label_is_refused_with_counts() -> None:
@@ -186,13 +166,3 @@ def test_starts_differ_and_are_seeded() -> None:
 def test_batches_cover_every_row_once() -> None:
     batches = batches_by_length(list(range(100)), 8, np.random.default_rng(0))
     assert sorted(i for batch in batches for i in batch) == list(range(100))
-
-
-@pytest.mark.parametrize(("text", "size"), [("4GB", 4 * 10**9), ("500 MB", 5 * 10**8), ("0", 0), ("1.5k", 1500)])
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-def test_a_bad_size_is_named() -> None:
-    with pytest.raises(ConfideError, match="'lots'"):
-        parse_size("lots")

@@ -20,9 +20,9 @@ from confide.methods.rlmf.intrinsic_agreement import (
     pairwise,
     verdict,
 )
+from confide.tasks.graders import agrees as graded
 from confide.tasks.questions import Question
 from confide.tasks.task import Task
-from confide.tasks.task import agrees as graded
 from scored_model import engine
 from speakers import Scripted
 
@@ -153,7 +153,7 @@ def test_claims_are_judged_against_the_other_answers() -> None:
     found = judge.left_out(answers, claims)
     assert found == [pytest.approx([0.5, 1 / 6]), pytest.approx([0.5]), pytest.approx([1 / 6]), []]
     assert (judge.asked, judge.unclear) == (12, 0)
-    assert max(speaker.batches) == speaker.batch_size
+    assert max(speaker.batches_run) == speaker.batch_size
     assert judge.left_out(["a", "b"], [[], []]) == [[], []]
 
 

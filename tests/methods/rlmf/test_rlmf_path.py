@@ -7,8 +7,8 @@ import json
 import confide
 from confide.annotation import annotate, split_questions
 from confide.engines.transformers.transformers_engine import TransformersEngine
-from confide.methods.rlmf.format_stage import FormatConfig
 from confide.methods.rlmf.reinforcement import train_rlmf
+from confide.methods.rlmf.rlmf_config import FormatConfig
 from confide.methods.rlmf.rlmf_trainer import RLMFConfig
 from confide.methods.scoring import score
 from confide.records import read_records

@@ -71,7 +71,7 @@ def test_one_position_each_shows_where_the_signal_is() -> None:
 
 
 def test_views_lie_within_any_depth() -> None:
-    for depth in (1, 2, 12, 80):
+    for depth in (1, 2, 12, 30, 80):
         for view in candidate_views(depth):
             assert set(view.layers) <= set(range(1, depth + 1))
 
@@ -86,3 +86,14 @@ def test_what_is_missing_counts_as_average() -> None:
     assert np.isfinite(model.predict(gaps)).all()
     filled = np.where(np.isnan(gaps), np.nanmean(gaps, 0), gaps)
     np.testing.assert_allclose(model.predict(gaps), model.predict(filled))
+
+
+def test_a_probe_finds_a_direction() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(400, 1, 4, 64)).astype(np.float16)
+    target = values[:, 0, 2, 3] > 0
+    states = States((1,), values)
+    probe = Probe.fit(View((1,), ("answer_last",), 1.0), states, target)
+    assert auroc(probe.z(states), target) > 0.98
+    again = Probe.from_arrays(probe.about(), probe.arrays())
+    np.testing.assert_allclose(again.z(states), probe.z(states))

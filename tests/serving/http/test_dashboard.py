@@ -15,12 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from confide.serving.http.charts import Level, Line, moment, time_chart
 from confide.serving.http.dashboard import WINDOWS, content_security_policy, dashboard_page, milliseconds, money
-from confide.serving.monitor.alarms import percent
 from confide.serving.monitor.promises import Promise
 from confide.serving.monitor.snapshot import build
 from confide.serving.store.store import Store
@@ -278,41 +274,6 @@ def test_the_policy_stops_what_escaping_would_miss(tmp_path: Path) -> None:
     assert [path for path in asked if path != "/favicon.ico"] == ["/"]
 
 
-# -- charts -------------------------------------------------------------------------------------------------
-
-
-def points(svg: str) -> list[tuple[float, float]]:
-    found = re.search(r'<polyline[^>]*points="([^"]*)"', svg)
-    assert found is not None
-    return [(float(x), float(y)) for x, y in (pair.split(",") for pair in found[1].split())]
-
-
-def test_a_line_goes_where_its_values_are() -> None:
-    svg = str(time_chart([Line([0, 50, 100], [0, 0.25, 0.5])], label="a < b", form=percent, most=1.0))
-    (x0, y0), (x1, y1), (x2, y2) = points(svg)
-    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
-    assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2)
-    assert y0 > y2
-    assert 'aria-label="a &lt; b"' in svg
-    assert re.findall(r">([^<]*%)<", svg) == ["0%", "20%", "40%", "60%"]
-
-
-@given(
-    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30),
-    st.lists(st.floats(0, 2e9), min_size=30, max_size=30),
-    st.booleans(),
-)
-def test_every_point_lies_inside_the_picture(values: list[float], times: list[float], zero: bool) -> None:
-    times = sorted(times)[: len(values)]
-    line = Line(times, values, lower=[v - 1 for v in values], upper=[v + 1 for v in values])
-    svg = str(time_chart([line], label="x", form="{:g}".format, levels=[Level(0.5, "<w>")], from_zero=zero))
-    for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", svg):
-        assert 0 <= float(x) <= 440
-        assert 0 <= float(y) <= 210
-    assert "nan" not in svg
-    assert "<w>" not in svg
-
-
 def test_words_for_numbers() -> None:
     assert [money(x) for x in (0, 0.00123, 12.3456, -3, 1234567)] == [
         "0.00",
@@ -322,4 +283,3 @@ def test_words_for_numbers() -> None:
         "1,234,567.00",
     ]
     assert [milliseconds(x) for x in (3.4, 999, 1500)] == ["3 ms", "999 ms", "1.5 s"]
-    assert [moment(NOW, span) for span in (3600, 2 * 86_400, 9 * 86_400)] == ["17:06", "20 Nov 17:06", "20 Nov"]

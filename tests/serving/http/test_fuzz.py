@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from load_tools import router_fuzz as fuzz
-from load_tools import routers
+import router_fuzz as fuzz
+import routers
 
 
 @pytest.fixture(scope="module")

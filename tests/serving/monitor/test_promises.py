@@ -9,9 +9,9 @@ import pytest
 from confide.serving.monitor.promises import (
     CONSTANT_ROWS,
     Promise,
+    audited_hits,
     broken_domains,
     constant_escalation,
-    counted,
     coverage_state,
     promise_state,
 )
@@ -29,7 +29,7 @@ def audits(wrong: list[bool], kept: bool = True) -> list[AuditRow]:
 
 
 def risk_of(sample: list[AuditRow], promise: Promise) -> dict[str, Any]:
-    return promise_state(*counted(sample, promise), promise)
+    return promise_state(*audited_hits(sample, promise), promise)
 
 
 def draws(share: float, n: int, seed: int) -> list[bool]:
@@ -86,9 +86,9 @@ def test_series_are_thinned_for_drawing_but_end_at_the_last_row() -> None:
 def test_each_goal_counts_what_it_promised() -> None:
     sample = audits([True, True, False]) + audits([True, True], kept=False)
     match = Promise("p", "s", "match_expert", 0.05, 0.95, -0.01, 0.6, 1000)
-    assert counted(sample, PROMISE)[1:] == ([1, 1, 1], [1, 1, 0])
-    assert counted(sample, match)[1:] == ([1] * 5, [1, 1, 0, 0, 0])
-    assert promise_state(*counted(sample, match), match)["bound"] == 0.05
+    assert audited_hits(sample, PROMISE)[1:] == ([1, 1, 1], [1, 1, 0])
+    assert audited_hits(sample, match)[1:] == ([1] * 5, [1, 1, 0, 0, 0])
+    assert promise_state(*audited_hits(sample, match), match)["bound"] == 0.05
 
 
 def test_a_budget_is_followed_in_all_requests_and_by_day() -> None:

@@ -8,28 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from confide.policies.calibrators import PlattParameters, PlattState
+from confide.policies.calibrators import PlattCalibrator, PlattParameters
 from confide.policies.policy import Policy, Rule
 from confide.serving.http.dashboard import dashboard_page
 from confide.serving.monitor.alarms import percent
 from confide.serving.monitor.promises import Promise
 from confide.serving.monitor.snapshot import build, snapshot
 from confide.serving.monitor.traffic import quantiles
-from confide.serving.store.decision_row import DecisionRow
 from confide.serving.store.store import Store
+from confide.serving.store.tables import DecisionRow
 from decision_rows import decision
-from postgres import Server, postgres  # noqa: F401
+from postgres import postgres as postgres
+from postgres import url as url
 
 PROMISE = Promise("pol_0123456789ab", "stack", "max_risk", 0.1, 0.95, 0.06, 0.6, 1000)
 NOW = 1_700_500_000.0
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/confide.db"
-    server: Server = request.getfixturevalue("postgres")
-    return server.new_database()
 
 
 def state_of(
@@ -212,7 +205,7 @@ def test_feedback_is_counted_and_relabels_audits_only(tmp_path: Path) -> None:
 def policy_with(guarantee: Any) -> Policy:
     return Policy(
         source="stack",
-        calibrator=PlattState(parameters=PlattParameters(transform="logit", slope=1.0, intercept=0.0)),
+        calibrator=PlattCalibrator(parameters=PlattParameters(transform="logit", slope=1.0, intercept=0.0)),
         thresholds={"*": [Rule(below=0.5, decision="escalate")]},
         guarantee=guarantee,
         data_sha256="0" * 64,

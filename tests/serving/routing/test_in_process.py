@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from confide.errors import ConfideError
-from confide.serving.routing.in_process import Batcher, majority
+from confide.serving.routing.in_process import Batcher
 from upstreams import FakeAnswer, FakeModel, Upstream, expert_server, router
 
 SMALL = {"model": "x"}
@@ -159,26 +158,16 @@ def test_requests_of_different_length_are_not_mixed() -> None:
     assert max(batches) <= 4
 
 
-@pytest.mark.parametrize(
-    ("texts", "answer"),
-    [(["a", "B", "b."], "B"), (["x", "y"], "x"), (["", " ", "z"], "z"), (["", "?"], ""), ([], "")],
-)
-def test_majority(texts: list[str], answer: str) -> None:
-    assert majority(texts) == answer
-
-
 def test_a_real_model_answers_with_its_confidence(tmp_path: Path) -> None:
     from confide.engines.transformers.transformers_engine import TransformersEngine
-    from confide.methods.checkpoint import Checkpoint
-    from confide.model import ConfidenceModel
+    from confide.methods.checkpoint import CheckpointInfo
+    from confide.methods.frozen.frozen_model import FrozenModel
     from tiny_model import tiny_model
 
-    model = ConfidenceModel(TransformersEngine(*tiny_model(), "tiny"), Checkpoint())
+    model = FrozenModel(TransformersEngine(*tiny_model(), "tiny"), CheckpointInfo(), "tiny")
     settings = {"small": {"model": "x", "max_tokens": 6}, "mode": "observe"}
     with router(tmp_path, model=model, **settings, experts=[{"name": "more", "self": {"samples": 3}}]) as running:
-        began = time.monotonic()
         body = running.ask("Which country is Lyon in?").json()
-        assert time.monotonic() - began < 20
         direct = model.answer("Which country is Lyon in?", max_new_tokens=6)
         assert body["choices"][0]["message"]["content"] == direct.text
         assert body["confide"]["raw"] == pytest.approx(direct.confidence)

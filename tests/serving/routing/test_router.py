@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from upstreams import Upstream, expert_server, policy_file, router, small_server
-
-
-@pytest.fixture
-def small() -> Iterator[Upstream]:
-    with Upstream(answer="Japan").running() as server:
-        yield server
-
-
-@pytest.fixture
-def big() -> Iterator[Upstream]:
-    with Upstream(answer="It is Japan").running() as server:
-        yield server
-
-
-@pytest.fixture
-def spare() -> Iterator[Upstream]:
-    with Upstream(answer="Spare").running() as server:
-        yield server
+from upstreams import HANG_S, Upstream, expert_server, policy_file, router, small_server
 
 
 def test_a_sure_answer_is_served_with_its_decision(tmp_path: Path, small: Upstream, big: Upstream) -> None:
@@ -206,9 +187,7 @@ def test_a_request_that_every_model_refuses_is_the_clients_fault(
 def test_the_deadline_is_kept_end_to_end(tmp_path: Path, small: Upstream, big: Upstream) -> None:
     small.probability, big.behaviour = 0.2, ["hang"]
     with router(tmp_path, small=small_server(small), experts=[expert_server(big)], deadline_s=0.7) as running:
-        began = time.monotonic()
-        response = running.ask()
-        assert time.monotonic() - began < 2
+        response = running.ask()  # the expert would hang for ten minutes
         assert response.status_code == 504
         assert "deadline" in running.rows()[0]["error"]
         assert big.hung_up.wait(5)
@@ -339,34 +318,6 @@ def test_completions_are_conversations_of_one_turn(tmp_path: Path, small: Upstre
         assert running.post("/v1/completions", {"prompt": ["a", "b"]}).status_code == 400
 
 
-def test_a_server_small_model_may_answer_again_with_samples_or_a_passage(tmp_path: Path, small: Upstream) -> None:
-    small.probability = 0.2
-    experts = [
-        {"name": "reread", "self": {"passage": "callables:passage"}},
-        {"name": "more", "self": {"samples": 5}},
-    ]
-    with router(tmp_path, small=small_server(small), experts=experts) as running:
-        assert running.ask("Kyoto").json()["confide"]["answered_by"] == "reread"
-        assert small.requests[1]["messages"][0]["content"] == "Context: About Kyoto.\nQuestion: Kyoto"
-        assert running.ask("nothing").json()["confide"]["answered_by"] == "more"
-        assert (small.requests[-1]["n"], small.requests[-1]["temperature"]) == (5, 1.0)
-
-
-def test_tools_answer_pass_on_or_fail(tmp_path: Path, small: Upstream) -> None:
-    small.probability = 0.2
-    experts = [
-        {"name": "first", "tool": "callables:look_up"},
-        {"name": "second", "tool": "callables:always", "price": {"output": 1}},
-    ]
-    with router(tmp_path, small=small_server(small), experts=experts) as running:
-        assert running.ask("Kyoto").json()["choices"][0]["message"]["content"] == "Japan, for sure"
-        assert running.ask("nothing").json()["confide"]["answered_by"] == "second"
-        assert running.rows()[-1]["error"] == "first: no_answer"
-        assert running.ask("raise").json()["confide"]["answered_by"] == "second"
-        assert running.rows()[-1]["error"] == "first: tool_error"
-        assert running.ask("Kyoto", tools=[{"type": "function"}]).status_code == 503
-
-
 def test_a_row_that_cannot_be_stored_is_no_answer(
     tmp_path: Path, small: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,15 +341,13 @@ def test_a_store_that_hangs_does_not_hold_a_request_beyond_its_deadline(
     from confide.serving.store.store import Store
 
     async def hang(self: Store, row: object) -> None:
-        await asyncio.sleep(20)
+        await asyncio.sleep(HANG_S)
 
     monkeypatch.setattr(module, "_COMMIT_S", 0.3)
     with router(tmp_path, small=small_server(small), deadline_s=0.5) as running:
         monkeypatch.setattr(Store, "add", hang)
-        began = time.monotonic()
         response = running.ask()
         assert (response.status_code, response.json()["error"]["code"]) == (503, "store")
-        assert time.monotonic() - began < 5
 
 
 def test_metrics_tell_what_was_counted_while_the_store_is_away(

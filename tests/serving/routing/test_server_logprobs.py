@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from confide.serving.routing.chat import Choice, Reply
+from confide.serving.routing.reply import Choice, Reply
 from confide.serving.routing.server_logprobs import answer_logprobs, server_sources
 
 

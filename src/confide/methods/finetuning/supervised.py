@@ -1,35 +1,29 @@
-"""Supervised training on TRL and PEFT, of Self-REF and of graded statements: loss, adapter, order of rows, progress."""
+"""Supervised training on TRL and PEFT, of Self-REF and of RLMF's format stage: loss, adapter, optimiser, row order."""
 
 from __future__ import annotations
 
-import json
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from confide.errors import ConfideError
-from confide.methods.finetuning.labelled_rows import Row, SupervisedConfig, collate, logits_at
+from confide.methods.finetuning.labelled_rows import LabelledRow, collate, logits_at
+from confide.methods.finetuning.runs import last_checkpoint, merge_adapter, report_progress
+from confide.methods.finetuning.supervised_config import SupervisedConfig
+from confide.progress import Progress
 
 # What attention's query, key and value projections are called; the first set that a model has is adapted.
-PROJECTIONS = (
-    ("q_proj", "k_proj", "v_proj"),
-    ("qkv_proj",),
-    ("query_key_value",),
-    ("c_attn",),
-    ("Wqkv",),
-)
+PROJECTIONS = (("q_proj", "k_proj", "v_proj"), ("qkv_proj",), ("query_key_value",), ("c_attn",), ("Wqkv",))
 
 
 def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -49,7 +43,7 @@ def kl_to_base(logits: Tensor, base: Tensor, new_ids: Sequence[int]) -> Tensor:
     return total / max(len(logits), 1)
 
 
-class SelfRefTrainer(SFTTrainer):
+class SupervisedTrainer(SFTTrainer):
     """TRL's trainer with a loss whose logits exist only where there is a label."""
 
     def __init__(self, *args: Any, new_ids: Sequence[int], kl_weight: float, **kwargs: Any):
@@ -66,7 +60,7 @@ class SelfRefTrainer(SFTTrainer):
     ) -> Tensor:
         """Cross-entropy at the labels, plus the weighted KL to the base on the answer tokens."""
         model = self.accelerator.unwrap_model(model)
-        labels, answer = _next(inputs["labels"], -100), _next(inputs["answer"], 0).bool()
+        labels, answer = of_next_token(inputs["labels"], -100), of_next_token(inputs["answer"], 0).bool()
         positions = labels != -100
         if self.kl_weight:
             positions |= answer
@@ -85,74 +79,77 @@ class SelfRefTrainer(SFTTrainer):
 def fit(
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Row],
+    rows: Sequence[LabelledRow],
     new_ids: Sequence[int],
     config: SupervisedConfig,
     checkpoints: Path,
-    progress: bool,
+    progress: Progress | None,
     *,
     title: str = "self-ref",
     whole: bool = False,
 ) -> tuple[Any, list[float]]:
-    """Train an adapter on ``rows`` and merge it; returns the model and the losses logged on the way.
+    """Train an adapter on ``rows`` and merge it; a killed run continues from its last whole checkpoint.
 
-    ``new_ids`` are the vocabulary rows to train beside it (none: the vocabulary stays). ``whole`` adapts every linear
-    layer, not queries, keys and values alone. Continues from the last whole checkpoint in ``checkpoints``.
+    Args:
+        new_ids: the vocabulary rows to train beside the adapter; none: the vocabulary stays.
+        checkpoints: the folder of the run's checkpoints.
+        title: what progress calls the run.
+        whole: adapt every linear layer, not queries, keys and values alone.
+
+    Returns:
+        The model, and the losses logged on the way.
     """
-    dataset = Dataset.from_list(
-        [{"input_ids": row.input_ids, "labels": row.labels, "answer": row.answer_mask} for row in rows]
-    )
+    set_seed(config.seed)  # the low-rank weights are drawn before TRL sets its own seed
+    columns = [{"input_ids": row.input_ids, "labels": row.labels, "answer": row.answer_mask} for row in rows]
     order = row_order(rows, config.epochs, config.batch_size, config.seed)
-    steps = -(-len(order) // config.batch_size)
     pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
     # Versions of transformers rename what TRL still sets; nothing that a user could act on.
     warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
-    model = adapted(model, new_ids, config, whole=whole)
-    trainer = SelfRefTrainer(
+    model = add_adapter(model, new_ids, config, whole=whole)
+    trainer = SupervisedTrainer(
         model=model,
-        args=SFTConfig(
-            output_dir=str(checkpoints),
-            per_device_train_batch_size=config.batch_size,
-            # `order` spells out all epochs, so that a run that continues sees the rows an unbroken one would.
-            num_train_epochs=1,
-            train_sampling_strategy="sequential",
-            remove_unused_columns=False,
-            learning_rate=config.learning_rate,
-            warmup_steps=min(config.warmup_steps, steps // 10),
-            seed=config.seed,
-            max_length=None,
-            bf16=False,
-            fp16=False,
-            gradient_checkpointing=False,
-            save_strategy="steps",
-            save_steps=config.save_steps,
-            save_total_limit=2,
-            logging_steps=10,
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-        ),
-        train_dataset=dataset.select(order),
+        args=_arguments(config, len(order), checkpoints),
+        train_dataset=Dataset.from_list(columns).select(order),
         processing_class=tokenizer,
         data_collator=lambda batch: collate(batch, pad_id),
         optimizers=(optimizer(model, config), None),
         new_ids=new_ids,
         kl_weight=config.kl_weight,
     )
-    # Both write to standard output, which belongs to results.
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    if progress:
-        trainer.add_callback(Bar(steps, title))
+    report_progress(trainer, progress, title)
     last = last_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    merged = trainer.model.merge_and_unload()
-    merged.__dict__.pop("forward", None)  # TRL's patch, which would keep the trainer's closure alive
     losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
-    return merged.eval(), losses
+    return merge_adapter(trainer), losses
 
 
-def adapted(model: Any, new_ids: Sequence[int], config: SupervisedConfig, *, whole: bool = False) -> Any:
+def _arguments(config: SupervisedConfig, rows: int, checkpoints: Path) -> SFTConfig:
+    """TRL's settings of a run over ``rows`` rows, those of all epochs."""
+    return SFTConfig(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=config.batch_size,
+        # The order spells out all epochs, so that a run that continues sees the rows an unbroken one would.
+        num_train_epochs=1,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        learning_rate=config.learning_rate,
+        warmup_steps=min(config.warmup_steps, -(-rows // config.batch_size) // 10),
+        seed=config.seed,
+        max_length=None,
+        bf16=False,
+        fp16=False,
+        gradient_checkpointing=False,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        save_total_limit=2,
+        logging_steps=10,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+def add_adapter(model: Any, new_ids: Sequence[int], config: SupervisedConfig, *, whole: bool = False) -> Any:
     """The model with low-rank weights (on q, k and v, or ``whole``) and the new rows to train, all in float32."""
     names = dict(model.named_modules())
     last_parts = {name.rpartition(".")[2] for name in names}
@@ -166,8 +163,7 @@ def adapted(model: Any, new_ids: Sequence[int], config: SupervisedConfig, *, who
         raise ConfideError(f"{type(model).__name__} has an output layer with a bias, which Self-REF cannot train")
     # Tied: naming the input rows trains both. Untied: the output rows must be named too, or they never move.
     trained = [embedding] if tied else [embedding, head]
-    wanted = list(new_ids)
-    rows = {name: wanted for name, module in names.items() if any(module is layer for layer in trained)}
+    rows = {name: list(new_ids) for name, module in names.items() if any(module is layer for layer in trained)}
     peft = get_peft_model(
         model,
         LoraConfig(
@@ -175,7 +171,7 @@ def adapted(model: Any, new_ids: Sequence[int], config: SupervisedConfig, *, who
             lora_alpha=config.alpha,
             lora_dropout=0.0,
             target_modules="all-linear" if whole else list(targets),
-            trainable_token_indices=rows if wanted else None,
+            trainable_token_indices=rows if new_ids else None,
             task_type="CAUSAL_LM",
         ),
     )
@@ -194,7 +190,7 @@ def optimizer(model: Any, config: SupervisedConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def row_order(rows: Sequence[Row], epochs: int, batch_size: int, seed: int) -> list[int]:
+def row_order(rows: Sequence[LabelledRow], epochs: int, batch_size: int, seed: int) -> list[int]:
     """Indices of the rows for all epochs: shuffled, with rows of like prompt and length side by side.
 
     Batches of like rows share the longest prefix and waste the least padding; they are alike only within
@@ -218,54 +214,6 @@ def row_order(rows: Sequence[Row], epochs: int, batch_size: int, seed: int) -> l
     return order
 
 
-def last_checkpoint(folder: Path, also: Sequence[str] = ()) -> Path | None:
-    """The newest checkpoint that was written to its end, None without one.
-
-    The trainer's state file is the last of its own; ``also`` names files that are written after it.
-    """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
-    for path in found:
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if all((path / name).exists() for name in also):
-            return path
-    return None
-
-
-class Bar(TrainerCallback):
-    """A progress bar on standard error, with the running loss."""
-
-    def __init__(self, steps: int, title: str):
-        columns = (
-            TextColumn(title),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task(title, total=steps, loss="")
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Show the bar."""
-        self._progress.start()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Move the bar."""
-        self._progress.update(self._task, completed=state.global_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
-        """Show the running loss."""
-        if logs and "loss" in logs:
-            self._progress.update(self._task, loss=f"loss {float(logs['loss']):.3f}")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the finished bar on the screen."""
-        self._progress.stop()
-
-
-def _next(columns: Tensor, filler: int) -> Tensor:
+def of_next_token(columns: Tensor, filler: int) -> Tensor:
     """At each position, the value that belongs to the token after it."""
     return functional.pad(columns[:, 1:], (0, 1), value=filler)

@@ -8,58 +8,88 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from confide.engines.transformers.kept import Kept
-from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.methods.method import Floats
+from confide.methods.reader.reader_config import ReaderConfig
+from confide.report_tokens import token_ids
 
 if TYPE_CHECKING:
-    from confide.methods.reader.low_rank import LowRank
+    from torch import Tensor
+
+    from confide.engines.transformers.closed_answers import TransformersClosed
+    from confide.engines.transformers.low_rank import LowRank
+    from confide.engines.transformers.transformers_engine import TransformersEngine
 
 
 @dataclass
 class Reader:
-    """Ask rows ``ask`` [m, width] (input embeddings) and what is read after them.
+    """Ask tokens and the verdict that is read after them.
 
-    ``verdict`` [width] is w_CN − w_UN; rows in a vocabulary carry no ``bias``. ``low_rank`` weights are active at
-    the ask positions alone.
+    Attributes:
+        ask: input embeddings of the ask tokens, [m, width].
+        verdict: w_CN − w_UN, [width]; rows in a vocabulary carry no ``bias``.
+        low_rank: weights that are active at the ask positions alone.
+        config: how it was trained.
+        history: losses and seconds of each epoch of training.
     """
 
     ask: Tensor
     verdict: Tensor
     low_rank: LowRank | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
     bias: float = 0.0
+    config: ReaderConfig | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
         """Tokens that a reading feeds: the closing one and the ask tokens."""
         return len(self.ask) + 1
 
-    def z(self, engine: TransformersEngine, kept: Kept) -> Tensor:
-        """The verdict's logit [batch] for closed answers (see `TransformersEngine.read`)."""
-        return self.hidden(engine, kept) @ self.verdict.to(engine.device) + self.bias
+    @property
+    def validation_loss(self) -> float:
+        """The lowest log loss on validation rows in training."""
+        return min(epoch["validation_loss"] for epoch in self.history)
 
-    def hidden(self, engine: TransformersEngine, kept: Kept) -> Tensor:
+    def z(self, closed: TransformersClosed) -> Tensor:
+        """The verdict's logit [batch] for closed answers."""
+        return self.hidden(closed) @ self.verdict.to(closed.mask.device) + self.bias
+
+    def hidden(self, closed: TransformersClosed) -> Tensor:
         """The final hidden state [batch, width] that the verdict is read from."""
         with self.low_rank.active() if self.low_rank else nullcontext():
-            return engine.read(kept, self.ask.to(engine.device)).float()
+            return closed.feed(self.ask.to(closed.mask.device)).float()
+
+    def logits(self, closed: TransformersClosed) -> Floats:
+        """`z` as an array, without gradient."""
+        return self.z(closed).detach().cpu().numpy().astype(np.float64)
+
+    def features(self, closed: TransformersClosed) -> Floats:
+        """`hidden` as an array, without gradient: what a verdict can be fitted on."""
+        return self.hidden(closed).detach().cpu().numpy().astype(np.float64)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What is saved of a reader whose rows are not in a vocabulary."""
-        rows = {"ask": self.ask, "verdict": self.verdict, "bias": torch.tensor([self.bias])}
-        arrays: dict[str, NDArray[Any]] = {name: value.detach().float().cpu().numpy() for name, value in rows.items()}
+        ask, verdict = (rows.detach().float().cpu().numpy() for rows in (self.ask, self.verdict))
         low_rank = self.low_rank.arrays() if self.low_rank else {}
-        return arrays | {f"low_rank.{name}": value for name, value in low_rank.items()}
+        bias = np.array([self.bias], dtype=np.float32)
+        return {"ask": ask, "verdict": verdict, "bias": bias} | {f"low_rank.{n}": v for n, v in low_rank.items()}
 
     @classmethod
     def from_arrays(cls, engine: TransformersEngine, arrays: Mapping[str, NDArray[Any]]) -> Reader:
         """The reader that `arrays` came from; its low-rank weights stay on the engine's model until removed."""
-        from confide.methods.reader.low_rank import LowRank
+        import torch
+
+        from confide.engines.transformers.low_rank import LowRank
 
         weights = {n.removeprefix("low_rank."): value for n, value in arrays.items() if n.startswith("low_rank.")}
         ask, verdict = (torch.from_numpy(np.array(arrays[name])).float() for name in ("ask", "verdict"))
-        low_rank = LowRank.from_arrays(engine.model, weights) if weights else None
+        low_rank = LowRank.from_arrays(engine, weights) if weights else None
         return cls(ask, verdict, low_rank, bias=float(arrays["bias"][0]))
+
+
+def reader_in_vocabulary(engine: TransformersEngine, ask_tokens: int | None = None) -> Reader:
+    """The reader whose rows an engine's model carries (``ask_tokens`` None: all that there are)."""
+    ids = token_ids(engine.tokenizer, ask_tokens)
+    confident, unconfident = engine.output_rows([ids.cn, ids.un])
+    return Reader(engine.input_rows(ids.ask), confident - unconfident)

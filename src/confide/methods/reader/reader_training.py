@@ -10,54 +10,39 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
-from confide.engines.transformers.prefixes import first_difference
-from confide.engines.transformers.transformers_engine import TransformersEngine
-from confide.methods.reader.closed_rows import Row
-from confide.methods.reader.kept_prefixes import PrefixStore
-from confide.methods.reader.low_rank import LowRank
+from confide.engines.engine import first_difference
+from confide.engines.transformers.low_rank import LowRank
+from confide.methods.method import Floats
+from confide.methods.reader.closed_rows import ClosedRow
 from confide.methods.reader.reader import Reader
+from confide.methods.reader.reader_config import ReaderConfig
+from confide.numeric import logistic_loss
+from confide.progress import Progress
 
-__all__ = ["Reader", "ReaderConfig", "reader_loss", "score_rows", "start_rows", "train_reader"]
+if TYPE_CHECKING:
+    from confide.engines.transformers.closed_store import ClosedStore
+    from confide.engines.transformers.transformers_engine import TransformersEngine
 
 WORDS = "\nIs this answer correct?"
 """Ask tokens that start from words start from these (their last tokens, when there are fewer ask tokens)."""
 
 
-@dataclass(frozen=True)
-class ReaderConfig:
-    """How a reader is trained; every choice is made on validation rows."""
-
-    ask_tokens: int = field(default=4, metadata={"help": "number of ask tokens; 0 reads at the closing token"})
-    start: Literal["words", "random"] = field(default="words", metadata={"help": "what ask tokens start from"})
-    rank: int = field(default=0, metadata={"help": "rank of the weights at the ask positions; 0 for none"})
-    epochs: int = field(default=6, metadata={"help": "at most this many passes over the rows"})
-    learning_rate: float = field(default=2e-3, metadata={"help": "peak learning rate of ask and low-rank weights"})
-    batch_size: int = field(default=32, metadata={"help": "rows a step"})
-    pairwise: float = field(default=0.0, metadata={"help": "weight of the same-question, same-answer pair term"})
-    patience: int = field(default=2, metadata={"help": "stop after this many epochs without a better validation"})
-    seed: int = field(default=0, metadata={"help": "seed of start values and order"})
-
-
-Progress = Callable[[int, int, str], None]
-
-
 def train_reader(
     engine: TransformersEngine,
-    train: Sequence[Row],
-    validation: Sequence[Row],
+    train: Sequence[ClosedRow],
+    validation: Sequence[ClosedRow],
     config: ReaderConfig,
     *,
-    store: PrefixStore,
+    store: ClosedStore,
     fixed: tuple[Tensor, Tensor] | None = None,
     progress: Progress | None = None,
 ) -> Reader:
@@ -70,30 +55,21 @@ def train_reader(
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     ask, verdict = fixed or start_rows(engine, config)
-    groups: list[dict[str, Any]] = []
-    if fixed is None:
-        ask.requires_grad_(config.ask_tokens > 0)
-        verdict.requires_grad_(True)
-        groups.append({"params": [verdict, *([ask] if config.ask_tokens else [])], "lr": config.learning_rate})
-    low_rank = LowRank(engine.model, config.rank) if config.rank else None
-    if low_rank:
-        groups.append({"params": low_rank.parameters(), "lr": config.learning_rate / 4})
+    low_rank = LowRank(engine, config.rank) if config.rank else None
+    training = Reader(ask, verdict, low_rank)
+    groups = _parameter_groups(training, config, fixed is not None)
     optimiser = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98))
-    steps = config.epochs * math.ceil(len(train) / config.batch_size)
-    warm = max(1, steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda s: min((s + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1.0, s / steps))) + 0.02)
-    )
-    held = list(range(len(train), len(train) + len(validation)))
-    best, best_loss, waited = Reader(ask.detach().clone(), verdict.detach().clone(), low_rank), math.inf, 0
+    schedule = _schedule(optimiser, config.epochs * math.ceil(len(train) / config.batch_size))
+    held = range(len(train), len(train) + len(validation))
+    held_targets = np.array([row.target for row in validation]), np.array([row.weight for row in validation])
+    best, best_loss, waited = _snapshot(training), math.inf, 0
     best_weights: list[Tensor] = []
     history: list[dict[str, float]] = []
     for epoch in range(config.epochs):
         began, total = time.monotonic(), 0.0
         order = batches_by_length(store.lengths[: len(train)], config.batch_size, rng)
-        for number, picked in enumerate(order):
-            z = Reader(ask, verdict, low_rank).z(engine, store.batch(picked))
-            loss = reader_loss(z, [train[i] for i in picked], config.pairwise)
+        for number, rows in enumerate(order):
+            loss = reader_loss(training.z(store.batch(rows)), [train[i] for i in rows], config.pairwise)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
@@ -103,28 +79,44 @@ def train_reader(
             if progress:
                 progress(epoch * len(order) + number + 1, config.epochs * len(order), f"epoch {epoch + 1}")
         seconds = time.monotonic() - began
-        reader = Reader(ask.detach().clone(), verdict.detach().clone(), low_rank)
-        loss_value = weighted_log_loss(score_rows(engine, reader, store, held), validation)
-        history.append(
-            {
-                "epoch": epoch + 1,
-                "train_loss": total / len(order),
-                "validation_loss": loss_value,
-                "seconds": seconds,
-            }
-        )
-        if loss_value < best_loss:
-            best, best_loss, waited = reader, loss_value, 0
+        reader = _snapshot(training)
+        held_loss = logistic_loss(score_rows(reader, store, held), *held_targets)
+        losses = {"train_loss": total / len(order), "validation_loss": held_loss}
+        history.append({"epoch": epoch + 1, **losses, "seconds": seconds})
+        if held_loss < best_loss:
+            best, best_loss, waited = reader, held_loss, 0
             best_weights = [p.detach().clone() for p in low_rank.parameters()] if low_rank else []
-        else:
-            waited += 1
-            if waited >= config.patience:
-                break
+        elif (waited := waited + 1) >= config.patience:
+            break
     if low_rank:
         for parameter, value in zip(low_rank.parameters(), best_weights, strict=True):
             parameter.data.copy_(value)
-    best.history = history
-    return best
+    return replace(best, config=config, history=history)
+
+
+def _parameter_groups(reader: Reader, config: ReaderConfig, fixed: bool) -> list[dict[str, Any]]:
+    """What learns, and how fast; switches the gradients of these tensors on."""
+    groups: list[dict[str, Any]] = []
+    if not fixed:
+        rows = [reader.verdict, *([reader.ask] if config.ask_tokens else [])]
+        for tensor in rows:
+            tensor.requires_grad_(True)
+        groups.append({"params": rows, "lr": config.learning_rate})
+    if reader.low_rank:
+        groups.append({"params": reader.low_rank.parameters(), "lr": config.learning_rate / 4})
+    return groups
+
+
+def _schedule(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """A short warm-up, then half a cosine down to 2 % of the peak."""
+    warm = max(1, steps // 20)
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda s: min((s + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1.0, s / steps))) + 0.02)
+    )
+
+
+def _snapshot(reader: Reader) -> Reader:
+    return Reader(reader.ask.detach().clone(), reader.verdict.detach().clone(), reader.low_rank)
 
 
 def start_rows(engine: TransformersEngine, config: ReaderConfig) -> tuple[Tensor, Tensor]:
@@ -133,23 +125,27 @@ def start_rows(engine: TransformersEngine, config: ReaderConfig) -> tuple[Tensor
     ``words``: the embeddings of `WORDS`, and E[Yes] − E[No]; ``random``: the mean row plus noise of the
     embeddings' own spread, and a zero direction.
     """
-    embeddings = engine.model.get_input_embeddings().weight.detach().float()
-    output = engine.model.get_output_embeddings().weight.detach().float()
     count = config.ask_tokens
     if config.start == "random":
+        embeddings = engine.input_rows()
         noise = torch.randn(count, embeddings.shape[1]).to(embeddings.device) * embeddings.std(0)
-        return embeddings.mean(0) + noise, torch.zeros_like(output[0])
+        return embeddings.mean(0) + noise, torch.zeros_like(embeddings[0])
     words = engine.encode_answer(WORDS)
     words = (words * (count // len(words) + 1))[-count:] if count else []
-    yes, no = first_difference(engine.encode_answer(" Yes"), engine.encode_answer(" No"))
-    return embeddings[words].clone(), (output[yes] - output[no]) * 0.1
+    return engine.input_rows(words), yes_direction(engine) * 0.1
 
 
-def reader_loss(z: Tensor, rows: Sequence[Row], pairwise: float) -> Tensor:
+def yes_direction(engine: TransformersEngine) -> Tensor:
+    """The output row of " Yes" minus that of " No", [width]."""
+    yes, no = engine.output_rows(first_difference(engine.encode_answer(" Yes"), engine.encode_answer(" No")))
+    return yes - no
+
+
+def reader_loss(z: Tensor, rows: Sequence[ClosedRow], pairwise: float) -> Tensor:
     """Weighted binary cross-entropy on ``z`` [batch], plus a logistic loss on pairs that share a question or answer."""
     target = torch.tensor([r.target for r in rows], device=z.device, dtype=torch.float32)
     weight = torch.tensor([r.weight for r in rows], device=z.device, dtype=torch.float32)
-    loss = (F.binary_cross_entropy_with_logits(z, target, reduction="none") * weight).sum() / weight.sum()
+    loss = (functional.binary_cross_entropy_with_logits(z, target, reduction="none") * weight).sum() / weight.sum()
     if pairwise:
         pairs = [
             (i, j)
@@ -160,32 +156,19 @@ def reader_loss(z: Tensor, rows: Sequence[Row], pairwise: float) -> Tensor:
         ]
         if pairs:
             high, low = zip(*pairs, strict=True)
-            loss = loss + pairwise * F.softplus(z[list(low)] - z[list(high)]).mean()
+            loss = loss + pairwise * functional.softplus(z[list(low)] - z[list(high)]).mean()
     return loss
 
 
 @torch.no_grad()
-def score_rows(
-    engine: TransformersEngine,
-    reader: Reader,
-    store: PrefixStore,
-    picked: Sequence[int],
-    batch_size: int = 64,
-) -> NDArray[np.float64]:
-    """z of the rows ``picked`` of a store, in their order."""
-    result = np.empty(len(picked))
-    order = np.argsort([store.lengths[i] for i in picked], kind="stable")
+def score_rows(reader: Reader, store: ClosedStore, rows: Sequence[int], batch_size: int = 64) -> Floats:
+    """z [n] of some rows of a store, in their order."""
+    result = np.empty(len(rows))
+    order = np.argsort([store.lengths[i] for i in rows], kind="stable")
     for start in range(0, len(order), batch_size):
         some = order[start : start + batch_size]
-        result[some] = reader.z(engine, store.batch([picked[i] for i in some])).cpu().numpy()
+        result[some] = reader.z(store.batch([rows[i] for i in some])).cpu().numpy()
     return result
-
-
-def weighted_log_loss(z: NDArray[np.float64], rows: Sequence[Row]) -> float:
-    """Weighted mean log loss of σ(z) against the rows' targets."""
-    target = np.array([r.target for r in rows])
-    weight = np.array([r.weight for r in rows])
-    return float(np.average(np.logaddexp(0, z) - target * z, weights=weight))
 
 
 def batches_by_length(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:

@@ -8,20 +8,21 @@ read. Arrays are over completions [n]; a group is ``group_size`` completions in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, get_args
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confide.errors import ConfideError
+from confide.methods.rlmf.rlmf_config import Form
 from confide.metrics.metric import FloatArray
 
-Form = Literal["quadratic", "linear", "log"]
 Values = Sequence[Sequence[float | None]]
 """One row of values a completion, one value a statement."""
-
-_T = TypeVar("_T", bound=np.generic)
 
 FAITHFUL_WEIGHT = 12.0
 STRICT_WEIGHT = 3.0
@@ -32,9 +33,8 @@ FACTUAL_WEIGHT = 1.0
 UNREADABLE = -1.0
 """What counts where a confidence is missing.
 
-The released code gives a completion without any statement −10, which the weight of 12 turns into −120. Without
-normalisation by the group's deviation this lifts every sibling far above the group's mean, whatever it stated, so
-one failure drowns what the others could teach. −1 is below everything that can be stated and no more.
+The released code gives a completion without any statement −10, times 12. As advantages are not divided by the group's
+deviation, one such failure lifts all its siblings far above the mean, whatever they stated; −1 does not.
 """
 
 EDGE = 0.01
@@ -47,10 +47,9 @@ SLACK = 1e-9
 def faithfulness(stated: Values, intrinsic: Values, form: Form = "quadratic") -> FloatArray:
     """How closely each completion states its intrinsic confidence [n], 1 at best (2606.32032, the faithfulness reward).
 
-    The mean over statements of 1 − (c − g)², or 1 − |c − g| (linear), or 1 − KL(g‖c) / its largest value (log:
-    binary cross-entropy less the part that c cannot change, both read in [`EDGE`, 1 − `EDGE`]). So every form is in
-    [0, 1] where a confidence is stated, and 1 exactly where c = g. A statement without c or g counts `UNREADABLE`,
-    and so does a completion without statements. The total that a policy is trained on is `FAITHFUL_WEIGHT` times this.
+    The mean over statements of 1 − (c − g)², or 1 − |c − g| (linear), or 1 − KL(g‖c) / its largest value (log; both
+    read in [`EDGE`, 1 − `EDGE`]): in [0, 1], and 1 exactly where c = g. A statement without c or g counts `UNREADABLE`,
+    and so does a completion without statements. The reward is `FAITHFUL_WEIGHT` times this.
 
     Raises `ConfideError` when rows differ in length or hold numbers outside [0, 1].
 
@@ -59,7 +58,8 @@ def faithfulness(stated: Values, intrinsic: Values, form: Form = "quadratic") ->
     """
     if form not in get_args(Form):
         raise ConfideError(f"no form {form!r} of faithfulness: there is {', '.join(get_args(Form))}")
-    return _mean_of_pairs(stated, intrinsic, lambda c, g: _closeness(c, g, form), empty=UNREADABLE)
+    closeness = partial(_closeness, form=form)
+    return _mean_of_pairs(stated, intrinsic, closeness, empty=UNREADABLE, missing=UNREADABLE)
 
 
 def factuality(correct: ArrayLike, stated: Values) -> FloatArray:
@@ -100,9 +100,8 @@ def f_gold(stated: Values, intrinsic: Values, tolerance: float = 0.1) -> FloatAr
     """
     if not 0 <= tolerance <= 1:
         raise ConfideError(f"the tolerance of F_gold is in [0, 1], not {tolerance}")
-    return _mean_of_pairs(
-        stated, intrinsic, lambda c, g: (np.abs(c - g) <= tolerance + SLACK).astype(np.float64), empty=0.0, missing=0.0
-    )
+    near = tolerance + SLACK
+    return _mean_of_pairs(stated, intrinsic, lambda c, g: float(abs(c - g) <= near), empty=0.0, missing=0.0)
 
 
 def multiplier(f_pred: ArrayLike, f_gold: ArrayLike) -> FloatArray:
@@ -153,6 +152,7 @@ def shuffled_within(z: ArrayLike, group_size: int, rng: np.random.Generator) -> 
     return rng.permuted(_grouped(_finite("Z", z), group_size), axis=1).reshape(-1)
 
 
+@dataclass
 class RunningMean:
     """Mean of all values seen so far: the control in which every completion gets the same, usual Z.
 
@@ -161,9 +161,8 @@ class RunningMean:
     (0.5, 0.75)
     """
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.total = 0.0
+    count: int = 0
+    total: float = 0.0
 
     def update(self, values: ArrayLike) -> float:
         """Add ``values`` [n] and return the mean with them; raises `ConfideError` when there was never a value."""
@@ -174,22 +173,13 @@ class RunningMean:
             raise ConfideError("there is no value to take the mean of")
         return self.total / self.count
 
-    def state_dict(self) -> dict[str, float]:
-        """What a resumed run needs to go on."""
-        return {"count": self.count, "total": self.total}
-
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on from `state_dict`."""
-        self.count, self.total = int(state["count"]), float(state["total"])
-
 
 def silent_groups(o: ArrayLike, f: ArrayLike, stated: Values, group_size: int) -> NDArray[np.bool_]:
     """Groups that cannot teach [groups]: to be skipped, and counted.
 
-    Those in which no completion states a confidence that can be read, and those in which all completions have the
-    same ``o`` and the same ``f``, so that every advantage is 0. Answers that all agree make a group silent only
-    when they are stated alike as well: where g is 1 throughout, one that says 0.9 is still better than one that says
-    0.2, and leaving these groups out would train on uncertain questions alone.
+    Those in which no confidence can be read, and those in which all completions have the same ``o`` and the same ``f``,
+    so that every advantage is 0. Answers that all agree make a group silent only when they are stated alike as well:
+    there 0.9 is still better than 0.2, and without these groups only uncertain questions would be trained on.
     """
     reward, faithful = _finite("o", o), _finite("f", f)
     read = np.array([any(c is not None for c in row) for row in stated], dtype=np.bool_)
@@ -199,58 +189,44 @@ def silent_groups(o: ArrayLike, f: ArrayLike, stated: Values, group_size: int) -
     return none_read | (np.maximum(*spreads) <= SLACK)
 
 
-def _closeness(c: FloatArray, g: FloatArray, form: Form) -> FloatArray:
-    """1 where c = g, at least 0 [statements]."""
+def _closeness(c: float, g: float, form: Form) -> float:
+    """1 where c = g, at least 0."""
     if form == "quadratic":
         return 1 - (c - g) ** 2
     if form == "linear":
-        return 1 - np.abs(c - g)
-    c, g = np.clip(c, EDGE, 1 - EDGE), np.clip(g, EDGE, 1 - EDGE)
-    divergence = g * np.log(g / c) + (1 - g) * np.log((1 - g) / (1 - c))
+        return 1 - abs(c - g)
+    c, g = min(max(c, EDGE), 1 - EDGE), min(max(g, EDGE), 1 - EDGE)
+    divergence = g * math.log(g / c) + (1 - g) * math.log((1 - g) / (1 - c))
     # The largest divergence is that of one edge from the other.
-    return 1 - divergence / ((1 - 2 * EDGE) * np.log((1 - EDGE) / EDGE))
+    return 1 - divergence / ((1 - 2 * EDGE) * math.log((1 - EDGE) / EDGE))
 
 
 def _mean_of_pairs(
-    stated: Values,
-    intrinsic: Values,
-    value: Callable[[FloatArray, FloatArray], FloatArray],
-    *,
-    empty: float,
-    missing: float = UNREADABLE,
+    stated: Values, intrinsic: Values, value: Callable[[float, float], float], *, empty: float, missing: float
 ) -> FloatArray:
     """Mean of ``value(c, g)`` over a row's statements [n]: ``missing`` for one without c or g, ``empty`` for none."""
     if len(stated) != len(intrinsic):
         raise ConfideError(f"{len(stated)} rows of stated confidences and {len(intrinsic)} of intrinsic ones")
-    lengths = np.array([len(row) for row in stated], dtype=np.int64)
-    _refuse("stated", lengths != [len(row) for row in intrinsic], "not as long as the intrinsic ones")
-    owner = np.repeat(np.arange(len(stated)), lengths)
-    c, g = _flat("stated", stated, owner), _flat("intrinsic", intrinsic, owner)
-    # A value in the place of what is missing is computed and thrown away.
-    known = ~(np.isnan(c) | np.isnan(g))
-    scores = np.where(known, value(np.where(known, c, 0.0), np.where(known, g, 0.0)), missing)
-    totals = np.bincount(owner, weights=scores, minlength=len(stated))
-    return np.where(lengths > 0, totals / np.maximum(lengths, 1), empty)
+    rows = list(zip(stated, intrinsic, strict=True))
+    _refuse("stated", [len(cs) != len(gs) for cs, gs in rows], "not as long as the intrinsic ones")
+    _check_confidences("stated", stated)
+    _check_confidences("intrinsic", intrinsic)
+    scores = [
+        [missing if c is None or g is None else value(c, g) for c, g in zip(cs, gs, strict=True)] for cs, gs in rows
+    ]
+    return np.array([np.mean(row) if row else empty for row in scores], dtype=np.float64)
 
 
 def _stated_means(stated: Values) -> FloatArray:
     """Mean of the confidences that can be read [n]; NaN where there are none."""
-    owner = np.repeat(np.arange(len(stated)), np.array([len(row) for row in stated], dtype=np.int64))
-    c = _flat("stated", stated, owner)
-    counts = np.bincount(owner[~np.isnan(c)], minlength=len(stated))
-    totals = np.bincount(owner, weights=np.nan_to_num(c), minlength=len(stated))
-    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
+    _check_confidences("stated", stated)
+    known = [[c for c in row if c is not None] for row in stated]
+    return np.array([np.mean(row) if row else np.nan for row in known], dtype=np.float64)
 
 
-def _flat(name: str, rows: Values, owner: NDArray[np.intp]) -> FloatArray:
-    """All values of ``rows`` in one array, None as NaN; a NaN that was there before is refused."""
-    values = [value for row in rows for value in row]
-    given = np.array([value is not None for value in values], dtype=np.bool_)
-    flat = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        bad = given & ~((flat >= 0) & (flat <= 1))
-    _refuse(name, np.bincount(owner[bad], minlength=len(rows)) > 0, "outside [0, 1] or not a number")
-    return flat
+def _check_confidences(name: str, rows: Values) -> None:
+    bad = [any(value is not None and not 0 <= value <= 1 for value in row) for row in rows]
+    _refuse(name, bad, "outside [0, 1] or not a number")
 
 
 def _finite(name: str, values: ArrayLike) -> FloatArray:
@@ -267,21 +243,20 @@ def _unit(name: str, values: ArrayLike) -> FloatArray:
     return array
 
 
-def _refuse(name: str, bad: NDArray[np.bool_], what: str) -> None:
+def _refuse(name: str, bad: Sequence[bool] | NDArray[np.bool_], what: str) -> None:
     """Raise `ConfideError` naming the first rows that are ``bad``."""
-    if bad.any():
-        rows = np.flatnonzero(bad).tolist()
+    if rows := np.flatnonzero(bad).tolist():
         shown = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
         raise ConfideError(f"{name}: {len(rows)} of {len(bad)} rows are {what}: {shown} (counted from 0)")
 
 
 def _same_length(**arrays: NDArray[Any]) -> None:
     if len({len(array) for array in arrays.values()}) > 1:
-        told = ", ".join(f"{name} {len(array)}" for name, array in arrays.items())
-        raise ConfideError(f"rows do not match: {told}")
+        lengths = ", ".join(f"{name} {len(array)}" for name, array in arrays.items())
+        raise ConfideError(f"rows do not match: {lengths}")
 
 
-def _grouped(values: NDArray[_T], group_size: int) -> NDArray[_T]:
+def _grouped(values: NDArray[Any], group_size: int) -> NDArray[Any]:
     """``values`` [n] as [groups, group_size]."""
     if group_size < 2:
         raise ConfideError(f"a group has at least 2 completions, not {group_size}: advantages compare within it")

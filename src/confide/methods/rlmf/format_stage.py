@@ -11,62 +11,38 @@ these tokens hold the answers where they are and cost no pass through a frozen c
 from __future__ import annotations
 
 import json
-import math
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from confide.engines.transformers.loading import load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.engines.transformers.vocabulary import add_graded
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
-from confide.hedging.statements import split_sentences
-from confide.methods.finetuning.labelled_rows import Row, SupervisedConfig, context, option
-from confide.methods.reader.closed_rows import rows_sha256
-from confide.methods.reader.training_pipeline import leading_messages
-from confide.methods.rlmf.graded import Graded, grade_of
-from confide.methods.rlmf.intrinsic_agreement import SentenceJudge, check_resolution, leave_one_out, pairwise
-from confide.methods.rlmf.rollouts import Asked, Stating, ask, look, observe, sample
-from confide.methods.rlmf.tagged import Tagged
-from confide.methods.self_ref.self_ref_training import same_run, save_model
-from confide.records import Record
-from confide.signals import add_graded
+from confide.hashing import sha256_of_rows
+from confide.methods.checkpoint import CheckpointInfo, SignalInfo, leading_messages, save_checkpoint
+from confide.methods.finetuning.labelled_rows import LabelledRow, context
+from confide.methods.finetuning.runs import same_run
+from confide.methods.finetuning.supervised import fit
+from confide.methods.rlmf.intrinsic_agreement import SentenceJudge, check_resolution, support_within
+from confide.methods.rlmf.rlmf_config import FormatConfig
+from confide.methods.rlmf.rollouts import Environment, QuestionPrompt
+from confide.methods.rlmf.stated_model import stating_for
+from confide.methods.rlmf.stating import Graded, Stating, grade_of
+from confide.progress import Progress
+from confide.records import Record, Sample
+from confide.report_tokens import CONFIDENCE
 from confide.tasks import Task
 
-Statement = Literal["graded", "tagged"]
-Target = Literal["consistency", "constant", "shuffled"]
 TOLERANCE = 0.1
 """How near a stated number must be to g to count as faithful (the paper's τ)."""
-
-STATEMENTS: dict[str, Callable[[TransformersEngine], Stating]] = {"graded": Graded, "tagged": Tagged}
-
-
-@dataclass(frozen=True)
-class FormatConfig(SupervisedConfig):
-    """How the format stage trains; rank and learning rates suit models of a few hundred million parameters."""
-
-    statement: Statement = field(
-        default="graded", metadata={"help": "How a confidence is stated: graded tokens, or tagged text."}
-    )
-    target: Target = field(
-        default="consistency", metadata={"help": "What is stated: g, one constant, or the g of another question."}
-    )
-    answers: int = option(4, "Sampled answers a question to train on.")
-    judged_share: float = option(0.4, "Share of the questions kept for rollouts that train the self-judgement.")
-    rollouts: int = option(12, "Rollouts for each of these questions.")
-    rank: int = option(32, "Rank of the low-rank weights, on all linear layers.")
-    alpha: int = option(64, "Scale of the low-rank weights (alpha / rank).")
-    learning_rate: float = option(5e-4, "Learning rate of the low-rank weights.")
-    row_learning_rate: float | None = option(2e-3, "Learning rate of the graded tokens' rows.")
-    epochs: int = option(2, "Passes over the rows.")
-    batch_size: int = option(32, "Rows a step.")
-    warmup_steps: int = option(20, "Warm-up steps, at most a tenth of all steps.")
 
 
 def train_format(
@@ -78,89 +54,91 @@ def train_format(
     out: Path,
     *,
     judge: SentenceJudge | None = None,
-    progress: bool = True,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train on ``train`` (records with samples) and save to ``out``; returns what it gives on ``validation``.
+    """Train on ``train`` (records with samples) and save to ``out``.
 
     First statements on one part of the questions; then, on rollouts of the rest, the self-judgement F_pred with
-    F_gold as its target, beside more statements. A stage that was finished is not trained again. ``judge`` compares
-    answers in the grader's place. Raises `ConfideError` where K is too small for g to have the stated resolution.
+    F_gold as its target, beside more statements. A stage that was finished is not trained again.
+
+    Args:
+        judge: compares answers in the grader's place.
+
+    Returns:
+        What is written to ``format.json``: settings, rows, seconds, and the numbers on ``validation``.
+
+    Raises:
+        ConfideError: K is too small for g to have the stated resolution, or ``out`` holds another run.
     """
-    about = out / "format.json"
-    for record in [*train, *validation]:
-        if len(record.samples or []) < 2:
-            told = len(record.samples or [])
-            raise ConfideError(f"record {record.id} has {told} samples: annotate with --samples 20 or so")
-    check_resolution(min(len(r.samples or []) for r in train), TOLERANCE)
-    check_resolution(config.rollouts, TOLERANCE)
-    run = {
-        "config": asdict(config),
-        "base": model_name,
-        "task": task.name,
-        "judge": None if judge is None else judge.name,
-        "data": {"train": rows_sha256(train), "validation": rows_sha256(validation)},
-    }
-    same_run(out / "run.json", run)
-    if about.exists():
-        found: dict[str, Any] = json.loads(read_text(about))
-        return found
+    _check_samples(train, validation, config)
+    same_run(out / "run.json", describe_run(asdict(config), task, judge, train, validation, base=model_name))
+    if (out / "format.json").exists():
+        earlier: dict[str, Any] = json.loads(read_text(out / "format.json"))
+        return earlier
     began = time.perf_counter()
-    taught, held = share(train, config.judged_share, config.seed)
-    model, tokenizer = load_model(model_name)
-    fresh = add_graded(model, tokenizer) if config.statement == "graded" else []
-    stating = STATEMENTS[config.statement](TransformersEngine(model, tokenizer, model_name))
-    rows = statement_rows(stating, task, taught, config, judge)
-    model = _fit(model, tokenizer, rows, fresh, config, out / "statements", progress)
-    judged = 0
-    if held:
-        stating = STATEMENTS[config.statement](TransformersEngine(model, tokenizer, model_name))
-        more = judgement_rows(stating, task, ask(stating, task, held), config, judge)
-        judged = len(more)
-        rows = [*more, *statement_rows(stating, task, held, config, judge)]
-        model = _fit(model, tokenizer, rows, fresh, replace(config, epochs=1), out / "judgements", progress)
-    stating = STATEMENTS[config.statement](TransformersEngine(model, tokenizer, model_name))
-    seconds = time.perf_counter() - began
-    samples = max(2, min(len(r.samples or []) for r in validation))
-    asked = ask(stating, task, validation)
-    measured = look(stating, task, asked, samples=samples, tolerance=TOLERANCE, judge=judge, seed=config.seed).numbers()
-    seen = {name: value for name, value in measured.items() if math.isfinite(value)}
-    found = {"config": asdict(config), "rows": len(rows), "judged_rows": judged, "seconds": seconds, "validation": seen}
-    grades = list(stating.engine.grades)
-    if grades:
-        # An engine that knows nothing of confide stops where the confidence is stated.
-        model.generation_config.eos_token_id = sorted(stating.engine.end_ids)
-    save_model(model, tokenizer, out, about_model(model_name, stating, {"format": found}, leading_messages(train)))
+    environment, counts = _train(model_name, task, train, config, out, judge, progress)
+    report = {"config": asdict(config), **counts, "seconds": time.perf_counter() - began}
+    samples = max(2, min(len(record.samples or []) for record in validation))
+    questions = environment.question_prompts(validation)
+    evaluation = environment.evaluate(questions, samples=samples, tolerance=TOLERANCE, seed=config.seed)
+    report["validation"] = evaluation.numbers()
+    save_stated(out, environment.stating, {"format": report}, train)
     for part in ("statements", "judgements"):
         shutil.rmtree(out / part, ignore_errors=True)
-    write_text(about, json.dumps(found, indent=1) + "\n")
-    return found
+    write_text(out / "format.json", json.dumps(report, indent=1) + "\n")
+    return report
 
 
-def about_model(
-    base: str, stating: Stating, training: dict[str, Any], prompts: Sequence[Sequence[dict[str, str]]]
-) -> dict[str, Any]:
-    """What ``confide.json`` says of a model that states its confidence; ``prompts`` are how it was asked."""
-    from importlib.metadata import version
-
+def save_stated(out: Path, stating: Stating, training: dict[str, Any], records: Sequence[Record]) -> None:
+    """Save a model that states its confidence; ``records`` tell how it was asked."""
     grades = list(stating.engine.grades)
+    signal = SignalInfo(
+        method="stated",
+        statement=stating.name,
+        grade_ids=grades,
+        reads_at="the token that closes the answer" if grades else "the answer's own text",
+    )
+    info = CheckpointInfo(
+        signals={CONFIDENCE.name: signal},
+        base_model=stating.engine.name,
+        prompts=leading_messages(records),
+        training=training,
+    )
+    save_checkpoint(out, stating.engine.save, info, ("peft", "trl"))
+
+
+def describe_run(
+    config: dict[str, Any],
+    task: Task,
+    judge: SentenceJudge | None,
+    train: Sequence[Record],
+    validation: Sequence[Record],
+    **more: Any,
+) -> dict[str, Any]:
+    """What a folder's checkpoints belong to: settings, and a hash of all that training reads in the records."""
     return {
-        "schema": 1,
-        "signals": {
-            "confidence": {
-                "method": "stated",
-                "statement": stating.name,
-                "grade_ids": grades,
-                "reads_at": "the token that closes the answer" if grades else "the answer's own text",
-            }
-        },
-        "base_model": base,
-        "prompts": list(prompts),
-        "training": training,
-        "versions": {name: version(name) for name in ("confide", "torch", "transformers", "peft", "trl")},
+        "config": config,
+        "task": task.name,
+        "judge": None if judge is None else judge.name,
+        "data": {"train": _sha256(train), "validation": _sha256(validation)},
+        **more,
     }
 
 
-def share(records: Sequence[Record], part: float, seed: int) -> tuple[list[Record], list[Record]]:
+def _sha256(records: Sequence[Record]) -> str:
+    return sha256_of_rows(
+        [
+            record.id,
+            [message.model_dump() for message in record.messages],
+            record.answer,
+            record.reference,
+            [(sample.answer, sample.finish) for sample in record.samples or []],
+        ]
+        for record in records
+    )
+
+
+def split_entities(records: Sequence[Record], part: float, seed: int) -> tuple[list[Record], list[Record]]:
     """Records in two parts at random, whole entities on one side, the second holding about ``part`` of them."""
     clusters = sorted({record.cluster for record in records})
     random.Random(seed).shuffle(clusters)
@@ -168,108 +146,98 @@ def share(records: Sequence[Record], part: float, seed: int) -> tuple[list[Recor
     return [r for r in records if r.cluster not in second], [r for r in records if r.cluster in second]
 
 
-def statement_rows(
-    stating: Stating,
-    task: Task,
-    records: Sequence[Record],
-    config: FormatConfig,
-    judge: SentenceJudge | None = None,
-) -> list[Row]:
+def statement_rows(environment: Environment, records: Sequence[Record], config: FormatConfig) -> list[LabelledRow]:
     """Rows of sampled answers that end in a stated confidence: `FormatConfig.target` says which.
 
-    Up to ``config.answers`` samples a question, drawn as they come so that likely answers are as frequent as the model
-    gives them.
+    Up to ``config.answers`` samples per question, drawn as they come so that likely answers are as frequent as the
+    model gives them.
     """
-    chance = random.Random(config.seed)
-    drawn: list[tuple[Record, Any, float]] = []
-    for record, asked in zip(records, ask(stating, task, records), strict=True):
+    stating, chance = environment.stating, random.Random(config.seed)
+    drawn: list[tuple[Record, Sample, float]] = []
+    for record, asked in zip(records, environment.question_prompts(records), strict=True):
         samples = record.samples or []
-        told = [s.answer for s in samples]
-        if judge is None:
-            agreement = leave_one_out(pairwise(task, asked.question, told))
-        else:
-            agreement = np.array([row[0] for row in judge.left_out(told, [[text] for text in told])])
+        answers = [sample.answer for sample in samples]
+        claims = [[text] for text in answers]
+        agreement = support_within(environment.task, asked.question, answers, claims, environment.judge)
         ended = [i for i, s in enumerate(samples) if s.finish == "stop" and s.answer.strip()]
         for i in chance.sample(ended, min(config.answers, len(ended))):
-            drawn.append((record, samples[i], float(agreement[i])))
+            drawn.append((record, samples[i], agreement[i][0]))
     targets = [g for _, _, g in drawn]
     if config.target == "constant":
         targets = [float(np.mean(targets))] * len(targets)
     elif config.target == "shuffled":
         chance.shuffle(targets)
     rows = []
-    for (record, one, _), target in zip(drawn, targets, strict=True):
+    for (record, sample, _), target in zip(drawn, targets, strict=True):
         messages = stating.messages(record.messages)
         prompt = stating.engine.encode(messages)
-        completion = stated_completion(stating, one.answer, one.answer_ids, target)
-        rows.append(
-            Row(
-                id=record.id,
-                input_ids=[*prompt, *completion],
-                labels=[-100] * len(prompt) + completion,
-                answer=(len(prompt), len(prompt) + len(completion) - 1),
-                context=context(messages),
-            )
-        )
+        *answer, end = stating.completion(sample.answer, sample.answer_ids, target)
+        rows.append(LabelledRow.of(record.id, prompt, answer, [end], context(messages)))
     return rows
 
 
-def stated_completion(stating: Stating, answer: str, ids: Sequence[int], confidence: float) -> list[int]:
-    """An answer with a stated confidence; of several sentences each states it in tagged text."""
-    if stating.name == "tagged":
-        sentences = split_sentences(answer)
-        if len(sentences) > 1:
-            from confide.hedging.statements import Statement as Said
-            from confide.hedging.statements import write_tagged
-
-            text = write_tagged([Said(sentence, confidence) for sentence in sentences])
-            return [*stating.engine.encode_answer(text), stating.engine.turn_end]
-    return stating.completion(answer, ids, confidence)
-
-
 def judgement_rows(
-    stating: Stating, task: Task, asked: Sequence[Asked], config: FormatConfig, judge: SentenceJudge | None = None
-) -> list[Row]:
+    environment: Environment, questions: Sequence[QuestionPrompt], config: FormatConfig
+) -> list[LabelledRow]:
     """Rows that ask for the self-judgement of rollouts, with F_gold (here 0 or 1) as the target.
 
     Only graded statements have such rows: a model that writes its score as text is asked, not trained.
     """
+    stating, size, chance = environment.stating, config.rollouts, random.Random(config.seed)
     if not isinstance(stating, Graded):
         return []
-    rows: list[Row] = []
-    chance = random.Random(config.seed)
-    for start in range(0, len(asked), 16):
-        some = asked[start : start + 16]
-        room = task.max_new_tokens + stating.room
-        completions = sample(stating, some, config.rollouts, room, temperature=1.0, seed=config.seed * 31 + start)
-        rollouts = observe(stating, task, some, completions, judge=judge)
+    rows: list[LabelledRow] = []
+    for start in range(0, len(questions), 16):
+        batch = questions[start : start + 16]
+        completions = environment.sample(batch, size, temperature=1.0, seed=config.seed * 31 + start)
+        rollouts = environment.grade(batch, completions)
         gold = rollouts.f_gold(TOLERANCE)
-        for number, one in enumerate(some):
-            span = [i for i in range(number * config.rollouts, (number + 1) * config.rollouts) if rollouts.parsed[i]]
-            for i in chance.sample(span, min(config.answers, len(span))):
-                ids = [*one.prompt, *stating.reply(completions[i])]
+        for number, asked in enumerate(batch):
+            parsed = [i for i in range(number * size, (number + 1) * size) if rollouts.parsed[i]]
+            for i in chance.sample(parsed, min(config.answers, len(parsed))):
+                prompt = [*asked.prompt, *stating.judge_tail(completions[i])]
                 target = stating.ids[grade_of(float(gold[i]))]
-                rows.append(Row(one.question.id, [*ids, target], [-100] * len(ids) + [target], (0, 0), "judgement"))
+                rows.append(LabelledRow.of(asked.question.id, prompt, [], [target], "judgement"))
     return rows
 
 
-def _fit(
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[Row],
-    fresh: Sequence[int],
+def _check_samples(train: Sequence[Record], validation: Sequence[Record], config: FormatConfig) -> None:
+    for record in [*train, *validation]:
+        if (count := len(record.samples or [])) < 2:
+            raise ConfideError(f"record {record.id} has {count} samples: annotate with --samples 20 or so")
+    check_resolution(min(len(record.samples or []) for record in train), TOLERANCE)
+    check_resolution(config.rollouts, TOLERANCE)
+
+
+def _train(
+    model_name: str,
+    task: Task,
+    records: Sequence[Record],
     config: FormatConfig,
-    checkpoints: Path,
-    progress: bool,
-) -> Any:
-    from transformers import set_seed
+    out: Path,
+    judge: SentenceJudge | None,
+    progress: Progress | None,
+) -> tuple[Environment, dict[str, Any]]:
+    """Train on ``records``; the trained model in its environment, and how many rows it saw in the last part."""
+    stated, judged = split_entities(records, config.judged_share, config.seed)
+    model, tokenizer = load_model(model_name)
+    new_ids = add_graded(model, tokenizer) if config.statement == "graded" else []
 
-    from confide.methods.finetuning.supervised import fit
+    def environment() -> Environment:
+        return Environment(stating_for(config.statement, TransformersEngine(model, tokenizer, model_name)), task, judge)
 
-    set_seed(config.seed)  # the low-rank weights are drawn before TRL sets its own seed
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)  # PEFT freezes what it does not train; an engine has frozen all
-    trained, _ = fit(
-        model, tokenizer, rows, fresh, config, checkpoints, progress, title=checkpoints.name, whole=True
-    )  # fmt: skip
-    return trained
+    def train(rows: Sequence[LabelledRow], settings: FormatConfig, part: str) -> Any:
+        return fit(model, tokenizer, rows, new_ids, settings, out / part, progress, title=part, whole=True)[0]
+
+    rows, judgements = statement_rows(environment(), stated, config), []
+    model = train(rows, config, "statements")
+    if judged:
+        policy = environment()
+        judgements = judgement_rows(policy, policy.question_prompts(judged), config)
+        rows = [*judgements, *statement_rows(policy, judged, config)]
+        model = train(rows, replace(config, epochs=1), "judgements")
+    trained = environment()
+    if new_ids:
+        # An engine that knows nothing of confide stops where the confidence is stated.
+        model.generation_config.eos_token_id = sorted(trained.stating.engine.end_ids)
+    return trained, {"rows": len(rows), "judged_rows": len(judgements)}

@@ -12,12 +12,14 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.engines.engine import Engine
 from confide.errors import ConfideError
-from confide.methods.rlmf.replies import Speaker, replies
+from confide.methods.asking import ask_each
 from confide.tasks.questions import Question
 from confide.tasks.task import Task
 
@@ -37,8 +39,7 @@ def leave_one_out(same: NDArray[np.float64]) -> NDArray[np.float64]:
     same = np.asarray(same, dtype=np.float64)
     if same.ndim != 2 or same.shape[0] != same.shape[1]:
         raise ConfideError(f"agreement is a square of answers by answers, not of shape {same.shape}")
-    if len(same) < 2:
-        raise ConfideError(f"an answer needs another one to agree with: there is {len(same)}")
+    _check_others(len(same))
     if not np.isin(same, (NO, NEITHER, YES)).all():
         raise ConfideError("agreement is 0, ½ or 1")
     return (same.sum(axis=1) - same.diagonal()) / (len(same) - 1)
@@ -49,13 +50,11 @@ def pairwise(task: Task, question: Question, answers: Sequence[str]) -> NDArray[
 
     Each pair of different texts is compared once; equal texts agree.
     """
-    texts = list(dict.fromkeys(answers))
+    texts = {text: i for i, text in enumerate(dict.fromkeys(answers))}
     between = np.eye(len(texts))
-    for i, first in enumerate(texts):
-        for j in range(i):
-            between[i, j] = between[j, i] = float(task.agrees(question, texts[j], first))
-    place = {text: i for i, text in enumerate(texts)}
-    rows = [place[answer] for answer in answers]
+    for (first, i), (second, j) in combinations(texts.items(), 2):
+        between[i, j] = between[j, i] = float(task.agrees(question, first, second))
+    rows = [texts[answer] for answer in answers]
     return between[np.ix_(rows, rows)]
 
 
@@ -71,13 +70,32 @@ def against(task: Task, question: Question, answer: str, others: Sequence[str]) 
     return agreeing / len(others)
 
 
+def support(
+    task: Task, question: Question, claims: Sequence[str], others: Sequence[str], judge: SentenceJudge | None
+) -> list[float]:
+    """g of each of some ``claims``: the mean support of ``others`` by the ``judge``, or by the task's grader."""
+    if judge is None:
+        return [against(task, question, claim, others) for claim in claims]
+    return judge.mean_support([claims], [others])[0]
+
+
+def support_within(
+    task: Task, question: Question, answers: Sequence[str], claims: Sequence[list[str]], judge: SentenceJudge | None
+) -> list[list[float]]:
+    """g of every claim in each of K answers to one question: the mean support of the other answers."""
+    if judge is not None:
+        return judge.left_out(answers, claims)
+    if claims == [[answer] for answer in answers]:
+        return [[float(g)] for g in leave_one_out(pairwise(task, question, answers))]
+    return [support(task, question, row, others, None) for row, others in zip(claims, _others(answers), strict=True)]
+
+
 def check_resolution(k: int, tolerance: float) -> None:
     """Raise `ConfideError` when K answers are too few for g to tell confidences apart by ``tolerance``.
 
-    Left out of its own comparison an answer has g in steps of 1/(K − 1). F_gold asks for |c − g| ≤ tolerance, so steps
-    of up to twice the tolerance leave every stated confidence some g that makes it faithful. With larger ones there
-    are confidences between the steps that count as unfaithful whatever the model answers. (g is noisy besides, with a
-    standard deviation of up to ½/√(K − 1); no K is too small for that, it only takes more steps to average out.)
+    g has steps of 1/(K − 1). F_gold asks for |c − g| ≤ tolerance, so with steps of up to twice the tolerance every
+    stated confidence has some g that makes it faithful; with larger steps some confidences never have one. (g is noisy
+    besides, with a standard deviation of up to ½/√(K − 1); that only takes more steps to average out.)
     """
     if not 0 < tolerance <= 1:
         raise ConfideError(f"a tolerance is above 0 and at most 1, not {tolerance}")
@@ -108,14 +126,14 @@ def verdict(reply: str) -> float | None:
 class SentenceJudge:
     """A language model that says whether an answer supports a claim (2606.32032, the consistency judge).
 
-    Asked of another model than the policy, so that the policy cannot learn to please itself. It replies in words,
-    which are read, because a comparison of two tokens' logits would always find one of them. It takes a model that can
-    judge: the bundled one of 135 million parameters mostly replies with something else, and is refused.
+    It should be another model than the policy, which could otherwise learn to please itself. Its replies are words,
+    because a comparison of two tokens' logits would always favour one of them. The bundled model of 135 million
+    parameters mostly replies with something else, and is refused.
 
     Args:
         engine: the judging model.
-        most_unclear: the share of replies that may be none of yes, no and neither. They count ½ as neither does; past
-            this share, once `ENOUGH` were asked, the judge is no judge.
+        most_unclear: the share of replies that may be none of yes, no and neither; they count ½ as neither does. Past
+            this share, once `ENOUGH` pairs were judged, the judge is refused.
 
     Attributes:
         asked: pairs judged so far.
@@ -123,7 +141,7 @@ class SentenceJudge:
         seconds: time spent.
     """
 
-    # What all prompts share comes first, where it runs once; the words to choose from come last.
+    # What all prompts share comes first, so that it runs once; the words to choose from come last.
     PROMPT = (
         "Compare an answer and a claim. Yes: the answer says or implies the same. No: it contradicts the claim or says "
         "something else in its place. Neither: it does not touch on the claim.\n\nAnswer: {answer}\nClaim: {claim}\n"
@@ -132,7 +150,7 @@ class SentenceJudge:
     MAX_NEW_TOKENS = 4
     ENOUGH = 20
 
-    def __init__(self, engine: Speaker, most_unclear: float = 0.2):
+    def __init__(self, engine: Engine, most_unclear: float = 0.2):
         self.engine = engine
         self.name = str(getattr(engine, "name", "judge"))
         self.most_unclear = most_unclear
@@ -148,20 +166,20 @@ class SentenceJudge:
         """
         began = time.monotonic()
         texts = [self.PROMPT.format(answer=answer, claim=claim) for answer, claim in pairs]
-        said = replies(self.engine, texts, self.MAX_NEW_TOKENS, what="judging")
-        verdicts = list(map(verdict, said))
+        replies = ask_each(self.engine, texts, self.MAX_NEW_TOKENS, note="judging")
+        verdicts = list(map(verdict, replies))
         self.seconds += time.monotonic() - began
         self.asked += len(verdicts)
-        unread = [reply for reply, found in zip(said, verdicts, strict=True) if found is None]
-        self.unclear += len(unread)
-        self._example = next(iter(unread), self._example)
+        unclear = [reply for reply, value in zip(replies, verdicts, strict=True) if value is None]
+        self.unclear += len(unclear)
+        self._example = next(iter(unclear), self._example)
         if self.asked >= self.ENOUGH and self.unclear > self.most_unclear * self.asked:
             raise ConfideError(
                 f"the judge said neither yes nor no to {self.unclear} of {self.asked} pairs "
                 f"({self.unclear / self.asked:.0%}, at most {self.most_unclear:.0%} may be unclear), "
                 f"as in {self._example!r}: take another judge"
             )
-        return np.array([NEITHER if found is None else found for found in verdicts], dtype=np.float64)
+        return np.array([NEITHER if value is None else value for value in verdicts], dtype=np.float64)
 
     def left_out(self, answers: Sequence[str], claims: Sequence[Sequence[str]]) -> list[list[float]]:
         """g of every claim: the mean support of the *other* answers to the same question.
@@ -171,10 +189,24 @@ class SentenceJudge:
         """
         if len(answers) != len(claims):
             raise ConfideError(f"{len(answers)} answers, but the claims of {len(claims)}")
-        if len(answers) < 2:
-            raise ConfideError(f"an answer needs another one to agree with: there is {len(answers)}")
-        others = [[other for j, other in enumerate(answers) if j != i] for i in range(len(answers))]
-        pairs = [(o, claim) for i, told in enumerate(claims) for claim in told for o in others[i]]
-        support = self(pairs).reshape(-1, len(answers) - 1).mean(axis=1).tolist() if pairs else []
-        rest = iter(support)
-        return [[next(rest) for _ in told] for told in claims]
+        _check_others(len(answers))
+        return self.mean_support(claims, _others(answers))
+
+    def mean_support(self, claims: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> list[list[float]]:
+        """The mean support of every claim by the answers in the same row of ``others``."""
+        pairs = [(o, c) for row, answers in zip(claims, others, strict=True) for c in row for o in answers]
+        support = iter(self(pairs).tolist() if pairs else [])
+        return [
+            [float(np.mean([next(support) for _ in answers])) for _ in row]
+            for row, answers in zip(claims, others, strict=True)
+        ]
+
+
+def _check_others(count: int) -> None:
+    if count < 2:
+        raise ConfideError(f"an answer needs another one to agree with: there is {count}")
+
+
+def _others(answers: Sequence[str]) -> list[list[str]]:
+    """For each of K answers the other ones."""
+    return [[*answers[:i], *answers[i + 1 :]] for i in range(len(answers))]

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import get_args
 
+from confide.engines.engine import Engine
 from confide.errors import ConfideError
-from confide.methods.rlmf.replies import Speaker, replies
+from confide.methods.asking import ask_each
+from confide.methods.rlmf.rlmf_config import How
+from confide.progress import Progress
 from confide.records import Record
-
-How = Literal["metacognitive", "random", "active"]
 
 HEDGING_PROMPT = (
     "Below are a question and your own answer to it. Look at how the answer is worded: does it sound as sure, or as "
@@ -34,7 +35,6 @@ _RATING = re.compile(
     r"[^\w-]*(?:(?:[^\W\d]+\s+){0,2}[^\W\d]+:\s*)?(?P<value>\d+)(?![.,]?\d)(?:\s*(?:/|out of)\s*(?P<whole>\d+))?",
     re.IGNORECASE,
 )
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Selection:
     dropped: int
 
 
-def rate(
-    engine: Speaker, records: Sequence[Record], *, progress: Callable[[int, int, str], None] | None = None
-) -> list[int | None]:
+def rate(engine: Engine, records: Sequence[Record], *, progress: Progress | None = None) -> list[int | None]:
     """How well the model finds that each record's answer is hedged [n], from 0 to 100; None: it gave no such number.
 
     The records' answers are the model's own. Raises `ConfideError` for rows that do not fit its context.
     """
     texts = [HEDGING_PROMPT.format(question=record.question, answer=record.answer) for record in records]
     names = [record.id for record in records]
-    said = replies(engine, texts, MAX_NEW_TOKENS, what="rating", names=names, progress=progress)
-    return [parse_rating(reply) for reply in said]
+    return [
+        parse_rating(reply)
+        for reply in ask_each(engine, texts, MAX_NEW_TOKENS, note="rating", names=names, progress=progress)
+    ]
 
 
 def parse_rating(text: str) -> int | None:
@@ -94,43 +94,33 @@ def select(
         raise ConfideError(f"no selection {how!r}: there is {', '.join(get_args(How))}")
     if n < 1:
         raise ConfideError(f"at least one record has to be chosen, not {n}")
-    # Sorted first, so that a file in another order gives the same choice.
+    values: Sequence[float | None] = [0.0] * len(records)
+    what = "are there"
+    if how == "active":
+        values, what = _gaps(records, source), f"have a consistency and a confidence of {source}"
+    elif how == "metacognitive":
+        if scores is None or len(scores) != len(records):
+            count = "none" if scores is None else len(scores)
+            raise ConfideError(f"metacognitive selection takes one rating a record: {len(records)} records, {count}")
+        values, what = scores, "have a rating that can be read"
+    known = {i: value for i, value in enumerate(values) if value is not None}
+    if len(known) < n:
+        raise ConfideError(f"{n} records are wanted, but only {len(known)} of {len(records)} {what}")
+    # Sorted first, so that a file in another order gives the same choice; then the seed decides between equal scores.
     order = sorted(range(len(records)), key=lambda i: records[i].id)
     random.Random(f"select-{seed}").shuffle(order)
-    if how == "random":
-        return _chosen(records, order, order[:n], n, "are there")
-    if how == "active":
-        gaps = _gaps(records, source)
-        known = [i for i in order if gaps[i] is not None]
-        ranked = sorted(known, key=lambda i: -_known(gaps[i]))
-        return _chosen(records, known, ranked[:n], n, f"have a consistency and a confidence of {source}")
-    if scores is None or len(scores) != len(records):
-        told = "none" if scores is None else str(len(scores))
-        raise ConfideError(f"metacognitive selection takes one rating a record: {len(records)} records, {told}")
-    known = [i for i in order if scores[i] is not None]
-    ranked = sorted(known, key=lambda i: _known(scores[i]))
-    half = n // 2
-    ends = ranked if n >= len(ranked) else [*ranked[: n - half], *ranked[len(ranked) - half :]]
-    return _chosen(records, known, ends, n, "have a rating that can be read")
+    ranked = sorted((i for i in order if i in known), key=lambda i: known[i])
+    half = n // 2 if how == "metacognitive" else 0
+    chosen = ranked[: n - half] + (ranked[-half:] if half else [])
+    return Selection(tuple(records[i] for i in sorted(chosen)), len(records) - len(known))
 
 
 def _gaps(records: Sequence[Record], source: str | None) -> list[float | None]:
-    """|c − g| of each record; None where one of them is missing."""
+    """−|c − g| of each record, so that the largest gap comes first; None where one of them is missing."""
     if source is None:
         there = sorted({name for record in records for name in record.confidence})
         raise ConfideError(
             f"active selection takes the source of the confidence: there is {', '.join(there) or 'none'}"
         )
     pairs = [(record.confidence.get(source), record.consistency) for record in records]
-    return [None if c is None or g is None else abs(c - g) for c, g in pairs]
-
-
-def _chosen(records: Sequence[Record], known: Sequence[int], picked: Sequence[int], n: int, which: str) -> Selection:
-    if len(known) < n:
-        raise ConfideError(f"{n} records are wanted, but only {len(known)} of {len(records)} {which}")
-    return Selection(tuple(records[i] for i in sorted(picked)), len(records) - len(known))
-
-
-def _known(value: _T | None) -> _T:
-    assert value is not None
-    return value
+    return [None if c is None or g is None else -abs(c - g) for c, g in pairs]

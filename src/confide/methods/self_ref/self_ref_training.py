@@ -1,77 +1,54 @@
 """Self-REF (arXiv 2410.13284): a model learns to write its verdict right after its answer.
 
-Rows are the model's own greedy answers, each followed by ``<|confident|>`` when it was right and
-``<|unconfident|>`` when it was wrong. Low-rank weights on q, k and v and the new rows are trained with
-next-token cross-entropy; the tokens of wrong answers carry no gradient, so that the model is not taught to
-give them.
+Rows are the model's own greedy answers, each followed by ``<|confident|>`` when it was right and ``<|unconfident|>``
+when it was wrong. Low-rank weights on q, k and v and the new rows are trained with next-token cross-entropy. The tokens
+of wrong answers carry no gradient, so that the model is not taught to give them.
 
-Where this differs from the paper: the embedding and output layers are not adapted whole, only the new rows
-are, and these at ten times the rate, so that a few hundred steps are enough for a mean row to be written at
-all; the token that closes the turn is trained after the verdict in every row, so that the model stops there.
+Where this differs from the paper: the embedding and output layers are not adapted whole. Only the new rows are, at ten
+times the rate, so that a few hundred steps are enough for a mean row to be written at all. The token that closes the
+turn is trained after the verdict in every row, so that the model stops there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from confide.engines.engine import check_context
+from confide.engines.transformers.encoding import encode_chat, encode_text
+from confide.engines.transformers.loading import freeze
+from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.engines.transformers.turn_end import turn_end_id
+from confide.engines.transformers.vocabulary import add_to
 from confide.errors import ConfideError
 from confide.files import locked, read_text, write_text
-from confide.methods.finetuning.labelled_rows import Row, SupervisedConfig, context, option
-from confide.methods.self_ref.verdict_reading import (
-    Emission,
-    answer_ids,
-    answer_log_probability,
-    check_fit,
-    emit,
-    prompt_ids,
-    read_verdicts,
-)
+from confide.hashing import sha256_of_rows
+from confide.methods.checkpoint import CheckpointInfo, SignalInfo, save_checkpoint
+from confide.methods.finetuning.labelled_rows import LabelledRow, context
+from confide.methods.finetuning.runs import same_run
+from confide.methods.finetuning.supervised import fit
+from confide.methods.method import labels
+from confide.methods.self_ref.self_ref_config import SelfRefConfig
+from confide.methods.self_ref.verdict_reading import read_verdicts
+from confide.numeric import logit
+from confide.progress import Progress
 from confide.records import Record
-from confide.signals import CONFIDENCE, TokenIds, add_to, turn_end_id
-
-__all__ = [
-    "RATIOS",
-    "Emission",
-    "RatioChoice",
-    "Row",
-    "SelfRefConfig",
-    "SelfRefResult",
-    "answer_log_probability",
-    "build_rows",
-    "choose_ratio",
-    "emit",
-    "mix",
-    "read_verdicts",
-    "train_self_ref",
-]
+from confide.report_tokens import CONFIDENCE, TokenIds
 
 RATIOS = (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5)  # unconfident : confident, as in the paper's appendix C
 
 
 @dataclass(frozen=True)
-class SelfRefConfig(SupervisedConfig):
-    """How to train Self-REF, on top of how rows are trained on."""
-
-    ratio: float | None = option(None, "Unconfident rows per confident row, such as 0.5; natural if unset.")
-    mask_wrong_answers: bool = option(True, "No gradient on the tokens of wrong answers.")
-    max_rows: int | None = option(None, "Train on at most this many rows.")
-
-
-@dataclass(frozen=True)
 class SelfRefResult:
-    """A trained model, and what its training took."""
+    """A trained model, how many right and wrong answers it was trained on, and what its training took."""
 
     folder: Path
     model: Any
@@ -86,7 +63,7 @@ class SelfRefResult:
 
 @dataclass(frozen=True)
 class RatioChoice:
-    """The mixing ratio that did best on validation, and every candidate's numbers."""
+    """The mixing ratio that did best on validation, by which number, and every candidate's numbers."""
 
     ratio: float
     by: str
@@ -95,7 +72,7 @@ class RatioChoice:
 
 def build_rows(
     records: Sequence[Record], tokenizer: Any, ids: TokenIds, *, mask_wrong_answers: bool = True
-) -> list[Row]:
+) -> list[LabelledRow]:
     """Records as training rows.
 
     Labels are −100 on the prompt and, with ``mask_wrong_answers``, on the tokens of wrong answers.
@@ -105,18 +82,11 @@ def build_rows(
     for record in records:
         if record.correct is None or not record.messages:
             raise ConfideError(f"record {record.id}: Self-REF needs messages and a graded answer")
-        prompt, answer = prompt_ids(tokenizer, record.messages), answer_ids(tokenizer, record)
+        prompt = encode_chat(tokenizer, [message.model_dump() for message in record.messages])
+        answer = list(record.answer_ids) or encode_text(tokenizer, record.answer)
         end = [ids.cn if record.correct else ids.un, *([closing] if record.finish == "stop" else [])]
-        masked = mask_wrong_answers and not record.correct
-        rows.append(
-            Row(
-                id=record.id,
-                input_ids=prompt + answer + end,
-                labels=[-100] * len(prompt) + ([-100] * len(answer) if masked else answer) + end,
-                answer=(len(prompt), len(prompt) + len(answer)),
-                context=context(record.messages),
-            )
-        )
+        learn = bool(record.correct) or not mask_wrong_answers
+        rows.append(LabelledRow.of(record.id, prompt, answer, end, context(record.messages), learn_answer=learn))
     return rows
 
 
@@ -160,34 +130,38 @@ def train_self_ref(
     out: Path,
     *,
     base_model: str | None = None,
-    progress: bool = True,
+    progress: Progress | None = None,
 ) -> SelfRefResult:
-    """Train on the records of the split ``train`` (on all, if none has a split) and save to ``out``.
+    """Train on the records of the split ``train`` (on all, if none has a split) and save an ordinary checkpoint.
 
-    ``out`` becomes an ordinary checkpoint with ``confide.json`` beside it; this function holds the folder's
-    lock. A run that was killed continues from its last checkpoint. ``model`` and ``tokenizer`` are changed in
-    place; ``base_model`` is the name that goes into ``confide.json``.
+    A run that was killed continues from its last checkpoint.
+
+    Args:
+        model: as `load_model` gives it; it and its ``tokenizer`` are changed in place.
+        out: the checkpoint's folder, which this run holds alone.
+        base_model: the name that goes into ``confide.json``.
+
+    Raises:
+        ConfideError: answers of one kind only, rows longer than the context, a folder in use or of another run.
     """
     with locked(out):
         name = base_model or str(getattr(model.config, "_name_or_path", ""))
-        result, rows = _fit(model, tokenizer, _split(records, "train"), config, out, name, progress)
-        about = {
-            "schema": 1,
-            "signals": {
-                CONFIDENCE.name: {
-                    "verdict_ids": dict(zip(CONFIDENCE.verdict, (result.ids.cn, result.ids.un), strict=True)),
-                    "ask_tokens": 0,
-                    "method": "self_ref",
-                    "reads_at": "after the answer, before the end of the turn",
-                }
-            },
-            "base_model": name,
-            "training": asdict(config),
-            "training_rows": {"right": result.right, "wrong": result.wrong},
-            "training_data_sha256": _data_sha256(rows),
-            "versions": {p: version(p) for p in ("confide", "torch", "transformers", "peft", "trl")},
-        }
-        save_model(result.model, tokenizer, out, about)
+        result, data = _fit(model, tokenizer, _graded(records, "train"), config, out, name, progress)
+        signal = SignalInfo(
+            method="self_ref",
+            ask_tokens=0,
+            verdict_ids=dict(zip(CONFIDENCE.verdict, (result.ids.cn, result.ids.un), strict=True)),
+            reads_at="after the answer, before the end of the turn",
+        )
+        info = CheckpointInfo(
+            signals={CONFIDENCE.name: signal},
+            base_model=name,
+            training=asdict(config),
+            training_rows={"right": result.right, "wrong": result.wrong},
+            training_data_sha256=data,
+        )
+        engine = TransformersEngine(result.model, tokenizer, name)
+        save_checkpoint(out, engine.save, info, ("peft", "trl"))
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return result
 
@@ -200,59 +174,74 @@ def choose_ratio(
     *,
     ratios: Sequence[float] = RATIOS,
     by: Literal["log_loss", "auroc"] = "log_loss",
-    progress: bool = True,
+    progress: Progress | None = None,
 ) -> RatioChoice:
     """Train once for each UN:CN ratio and choose on the split ``validation``.
 
-    Every candidate starts from a fresh ``load()`` and gets the same number of rows, the largest that all
-    ratios can fill (and at most ``config.max_rows``), for ``config.epochs``: the whole choice costs
-    ``len(ratios)`` such runs. ``log_loss`` is taken after a logistic fit of the verdict, because mixing
-    shifts the base rate that the verdict reflects. Numbers are kept in ``out/ratios.json``; candidates found
-    there are not trained again.
+    Every candidate starts from a fresh ``load()`` and gets the same number of rows, the largest that all ratios can
+    fill (and at most ``config.max_rows``), for ``config.epochs``: the choice costs ``len(ratios)`` such runs. Numbers
+    are kept in ``out/ratios.json``; candidates found there are not trained again.
+
+    Args:
+        load: gives a fresh model and its tokenizer.
+        by: ``log_loss`` is taken after a logistic fit of the verdict, because mixing shifts the base rate that the
+            verdict reflects.
     """
-    train, validation = _graded(_split(records, "train")), _graded(_split(records, "validation"))
+    train, validation = _graded(records, "train"), _graded(records, "validation")
     right, wrong = _counts(train, "training")
     _counts(validation, "validation")
     total = min(largest(right, wrong, ratio) for ratio in ratios)
     total = total if config.max_rows is None else min(total, config.max_rows)
+    budget = {
+        "rows": total,
+        "config": asdict(replace(config, ratio=None)),
+        "data": sha256_of_rows([r.id, r.question, r.answer, r.correct, r.split] for r in records),
+    }
     with locked(out):
-        budget = {
-            "rows": total,
-            "config": asdict(replace(config, ratio=None)),
-            "data": _records_sha256(records),
-        }
-        kept = out / "ratios.json"
-        candidates: list[dict[str, float]] = []
-        if kept.exists():
-            data = json.loads(read_text(kept))
-            if data["budget"] != budget:
-                raise ConfideError(f"{kept} holds a choice with other records or settings: remove it first")
-            candidates = data["candidates"]
+        file = out / "ratios.json"
+        kept: dict[str, Any] = json.loads(read_text(file)) if file.exists() else {"budget": budget, "candidates": []}
+        if kept["budget"] != budget:
+            raise ConfideError(f"{file} holds a choice with other records or settings: remove it first")
+        candidates: list[dict[str, float]] = kept["candidates"]
         done = {candidate["ratio"] for candidate in candidates}
-        for ratio in ratios:
-            if ratio in done:
-                continue
-            folder = out / f"ratio-{ratio:.3f}"
-            model, tokenizer = load()
+        for ratio in (ratio for ratio in ratios if ratio not in done):
             settings = replace(config, ratio=ratio, max_rows=total)
-            result, _ = _fit(model, tokenizer, train, settings, folder, "", progress)
-            values = read_verdicts(result.model, tokenizer, validation, result.ids)
-            numbers = _verdict_numbers(values, [bool(record.correct) for record in validation])
-            candidates.append(
-                {
-                    "ratio": ratio,
-                    "rows": result.right + result.wrong,
-                    "right": result.right,
-                    "wrong": result.wrong,
-                    "seconds": result.seconds,
-                    **numbers,
-                }
-            )
-            write_text(kept, json.dumps({"budget": budget, "candidates": candidates}, indent=1))
+            folder = out / f"ratio-{ratio:.3f}"
+            numbers = _try_ratio(load, train, validation, settings, folder, progress)
+            candidates.append({"ratio": ratio, **numbers})
+            write_text(file, json.dumps(kept, indent=1))
             shutil.rmtree(folder, ignore_errors=True)
     sign = 1 if by == "log_loss" else -1
     best = min((c for c in candidates if c["ratio"] in ratios), key=lambda c: sign * c[by])
     return RatioChoice(best["ratio"], by, candidates)
+
+
+def _try_ratio(
+    load: Callable[[], tuple[Any, Any]],
+    train: Sequence[Record],
+    validation: Sequence[Record],
+    config: SelfRefConfig,
+    folder: Path,
+    progress: Progress | None,
+) -> dict[str, float]:
+    """Train at ``config.ratio``: rows, seconds, and how well the verdict ranks and predicts correctness."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    result, _ = _fit(*load(), train, config, folder, "", progress)
+    values = read_verdicts(TransformersEngine(freeze(result.model), result.tokenizer), validation)
+    c, correct = np.clip(values, 1e-6, 1 - 1e-6), labels(validation)
+    z = np.asarray(logit(c))[:, None]
+    fitted = LogisticRegression(C=1e6).fit(z, correct).predict_proba(z)[:, 1]
+    return {
+        "rows": result.right + result.wrong,
+        "right": result.right,
+        "wrong": result.wrong,
+        "seconds": result.seconds,
+        "auroc": float(roc_auc_score(correct, c)),
+        "log_loss": float(log_loss(correct, fitted)),
+        "log_loss_raw": float(log_loss(correct, c)),
+    }
 
 
 def _fit(
@@ -262,63 +251,28 @@ def _fit(
     config: SelfRefConfig,
     out: Path,
     name: str,
-    progress: bool,
-) -> tuple[SelfRefResult, list[Row]]:
-    chosen = mix(_graded(records), config.ratio, config.seed, config.max_rows)
+    progress: Progress | None,
+) -> tuple[SelfRefResult, str]:
+    """Train without saving; the result and a hash of the training rows."""
+    chosen = mix(records, config.ratio, config.seed, config.max_rows)
     right, wrong = _counts(chosen, "training")
-    # Seeded here: the low-rank weights are drawn before TRL sets its own seed.
-    from transformers import set_seed
-
-    set_seed(config.seed)
-    ids = add_to(model, tokenizer, CONFIDENCE)
+    ids = add_to(model, tokenizer)
     rows = build_rows(chosen, tokenizer, ids, mask_wrong_answers=config.mask_wrong_answers)
-    check_fit(model, [(row.id, len(row.input_ids)) for row in rows])
+    room = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 20))
+    check_context({row.id: len(row.input_ids) for row in rows}, room)
+    data = sha256_of_rows([row.id, row.input_ids, row.labels] for row in rows)
     checkpoints = out / "checkpoints"
-    run = {"data": _data_sha256(rows), "config": asdict(config), "base_model": name}
-    same_run(checkpoints / "run.json", run)
-    from confide.methods.finetuning.supervised import fit
-
+    same_run(checkpoints / "run.json", {"data": data, "config": asdict(config), "base_model": name})
     start = time.perf_counter()
     model, losses = fit(model, tokenizer, rows, ids.all, config, checkpoints, progress)
     seconds = time.perf_counter() - start
-    result = SelfRefResult(out, model, tokenizer, ids, right, wrong, losses, seconds, seconds / config.epochs)
-    return result, rows
+    return SelfRefResult(out, model, tokenizer, ids, right, wrong, losses, seconds, seconds / config.epochs), data
 
 
-def same_run(path: Path, run: dict[str, Any]) -> None:
-    """Note what a folder's checkpoints belong to; `ConfideError` naming the keys when they belong to another run."""
-    if path.exists() and (known := json.loads(read_text(path))) != json.loads(json.dumps(run)):
-        keys = ", ".join(different(known, run))
-        raise ConfideError(
-            f"{path.parent} holds a run with other records or settings ({keys}): remove it or choose another folder"
-        )
-    write_text(path, json.dumps(run))
-
-
-def different(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
-    """The keys, dotted, whose values differ between two nested dictionaries.
-
-    >>> different({"config": {"rank": 8, "seed": 0}}, {"config": {"rank": 4, "seed": 0}, "base": "m"})
-    ['base', 'config.rank']
-    """
-    found = []
-    for key in sorted({*a, *b}):
-        one, other = a.get(key), b.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += different(one, other, f"{prefix}{key}.")
-        elif one != other:
-            found.append(prefix + key)
-    return found
-
-
-def _split(records: Sequence[Record], split: str) -> list[Record]:
-    if split == "train" and all(record.split is None for record in records):
-        return list(records)
-    return [record for record in records if record.split == split]
-
-
-def _graded(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if record.correct is not None]
+def _graded(records: Sequence[Record], split: str) -> list[Record]:
+    """The graded records of a split; where none has a split, all are ``train``."""
+    whole = split == "train" and all(record.split is None for record in records)
+    return [record for record in records if record.correct is not None and (whole or record.split == split)]
 
 
 def _counts(records: Sequence[Record], which: str) -> tuple[int, int]:
@@ -327,40 +281,3 @@ def _counts(records: Sequence[Record], which: str) -> tuple[int, int]:
     if not right or not wrong:
         raise ConfideError(f"the {which} records hold {right} right and {wrong} wrong answers: both kinds are needed")
     return right, wrong
-
-
-def _data_sha256(rows: Sequence[Row]) -> str:
-    lines = (json.dumps([row.id, row.input_ids, row.labels]) for row in rows)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _records_sha256(records: Sequence[Record]) -> str:
-    lines = (json.dumps([r.id, r.question, r.answer, r.correct, r.split]) for r in records)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _verdict_numbers(values: Sequence[float], correct: Sequence[bool]) -> dict[str, float]:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss, roc_auc_score
-
-    c = np.clip(np.asarray(values), 1e-6, 1 - 1e-6)
-    logit = np.log(c / (1 - c))[:, None]
-    fitted = LogisticRegression(C=1e6).fit(logit, correct).predict_proba(logit)[:, 1]
-    return {
-        "auroc": float(roc_auc_score(correct, c)),
-        "log_loss": float(log_loss(correct, fitted)),
-        "log_loss_raw": float(log_loss(correct, c)),
-    }
-
-
-def save_model(model: Any, tokenizer: Any, out: Path, about: dict[str, Any]) -> None:
-    """Write the checkpoint beside its place, then move it in: ``confide.json`` comes last."""
-    (out / "confide.json").unlink(missing_ok=True)
-    half_done = out / ".saving"
-    shutil.rmtree(half_done, ignore_errors=True)
-    model.save_pretrained(half_done)
-    tokenizer.save_pretrained(half_done)
-    for path in half_done.iterdir():
-        os.replace(path, out / path.name)
-    half_done.rmdir()
-    write_text(out / "confide.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.methods.method import Floats
 from confide.records import Record
 from confide.tasks.text import fold
-
-Floats = NDArray[np.float64]
 
 
 def answer_key(record: Record) -> str:
@@ -41,12 +40,12 @@ class AnswerFamiliarity:
         """Count the answers of training rows."""
         return cls(dict(Counter(keys)), half, openness)
 
-    def predict(self, keys: Sequence[str]) -> Floats:
-        """Familiarity [n] in [0, 1]; ``openness`` for an answer that training never gave."""
-        return self.of_counts(np.array([self.counts.get(key, 0) for key in keys], dtype=np.float64))
+    def count(self, keys: Sequence[str]) -> Floats:
+        """How often training gave each answer, [n]."""
+        return np.array([self.counts.get(key, 0) for key in keys], dtype=np.float64)
 
-    def of_counts(self, n: Floats) -> Floats:
-        """Familiarity [n] of answers that training gave so many times."""
+    def predict(self, n: Floats) -> Floats:
+        """Familiarity [n] in [0, 1] of answers that training gave ``n`` times; ``openness`` for 0 times."""
         known = n / (n + self.half)
         return known + (1 - known) * self.openness
 
@@ -66,7 +65,7 @@ class QuestionFamiliarity:
     mean: Floats
     scale: Floats
     seen: NDArray[np.float16]
-    ramps: tuple[tuple[float, float], tuple[float, float]]
+    ramps: Sequence[Sequence[float]]
 
     NEAREST = 5
     KEPT = 4000
@@ -82,8 +81,8 @@ class QuestionFamiliarity:
         names = np.asarray(entities, dtype=object)[picked]
         compared = min(1500, len(picked))
         own = names[:compared, None] == names[None]
-        ramps = tuple(_ramp(near) for near in _nearness(seen[:compared], seen, cls.NEAREST, own))
-        return cls(layer, mean.astype(float), scale.astype(float), seen, (ramps[0], ramps[1]))
+        ramps = [_ramp(near) for near in _nearness(seen[:compared], seen, cls.NEAREST, own)]
+        return cls(layer, mean.astype(float), scale.astype(float), seen, ramps)
 
     def predict(self, states: NDArray[np.float32]) -> Floats:
         """Familiarity [n] in [0, 1] of questions with ``states`` [n, width]."""
@@ -92,9 +91,7 @@ class QuestionFamiliarity:
         if not parts:
             return np.empty(0)
         both = np.concatenate([np.stack(part) for part in parts], axis=1)
-        falls = [
-            np.clip((near - low) / (high - low), 0.0, 1.0) for near, (low, high) in zip(both, self.ramps, strict=True)
-        ]
+        falls = [np.clip((near - low) / (high - low), 0, 1) for near, (low, high) in zip(both, self.ramps, strict=True)]
         return np.minimum(*falls).astype(np.float64)
 
 

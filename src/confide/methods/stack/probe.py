@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.engines.transformers.kept import POSITIONS
+from confide.engines.engine import POSITIONS
+from confide.methods.method import Floats, labels
 from confide.methods.stack.states import States
+from confide.numeric import logistic_loss, sigmoid
 from confide.records import Record
 
-Floats = NDArray[np.float64]
 NETWORK_ROWS = 30
 """Right and wrong training rows that a network needs before it is tried."""
 
@@ -45,15 +46,22 @@ class View:
         picked = states.values[:, layers][:, :, positions]
         return picked.reshape(len(picked), -1).astype(np.float32)
 
+    def fit(self, features: NDArray[np.float32], target: NDArray[Any]) -> Logistic:
+        """Logistic regression on features that were selected before (folds share one selection)."""
+        return Logistic.fit(features, target, C=self.C, max_iter=200, tol=1e-3)
+
 
 @dataclass(frozen=True)
 class Logistic:
-    """Logistic regression on standardised features; a feature that is missing (NaN) counts as average."""
+    """Logistic regression on standardised features; a feature that is missing (NaN) counts as average.
+
+    ``bias`` [1]; all others [features].
+    """
 
     mean: Floats
     scale: Floats
     weight: Floats
-    bias: float
+    bias: Floats
 
     @classmethod
     def fit(cls, features: NDArray[Any], target: NDArray[Any], weights: Floats | None = None, **how: Any) -> Logistic:
@@ -66,7 +74,7 @@ class Logistic:
         mean, scale = np.nanmean(features, 0), np.nanstd(features, 0) + 1e-6
         model = LogisticRegression(**{"C": 1.0, "max_iter": 1000} | how)
         model.fit(np.nan_to_num((features - mean) / scale, copy=False), target, sample_weight=weights)
-        return cls(mean.astype(float), scale.astype(float), model.coef_[0].astype(float), float(model.intercept_[0]))
+        return cls(*_floats(mean, scale, model.coef_[0], model.intercept_))
 
     def z(self, features: NDArray[Any]) -> Floats:
         """Logit [n] of being right."""
@@ -75,29 +83,19 @@ class Logistic:
 
     def predict(self, features: NDArray[Any]) -> Floats:
         """P(right) [n]."""
-        return np.asarray(1 / (1 + np.exp(-self.z(features))), dtype=np.float64)
-
-    def arrays(self) -> dict[str, Floats]:
-        """What is saved."""
-        return {"mean": self.mean, "scale": self.scale, "weight": self.weight, "bias": np.array([self.bias])}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Logistic:
-        """The model that `arrays` came from."""
-        mean, scale, weight = (np.asarray(arrays[name], dtype=float) for name in ("mean", "scale", "weight"))
-        return cls(mean, scale, weight, float(arrays["bias"][0]))
+        return sigmoid(self.z(features))
 
 
 @dataclass(frozen=True)
 class Network:
-    """One hidden layer of rectified units on standardised features."""
+    """One hidden layer of rectified units on standardised features; ``bias`` [1]."""
 
     mean: Floats
     scale: Floats
     hidden: Floats
     hidden_bias: Floats
     weight: Floats
-    bias: float
+    bias: Floats
 
     UNITS = 64
 
@@ -123,26 +121,16 @@ class Network:
             warnings.simplefilter("ignore", ConvergenceWarning)  # 60 passes bound the time; the best one is kept
             model.fit((features - mean) / scale, target)
         (hidden, weight), (hidden_bias, bias) = model.coefs_, model.intercepts_
-        parts = {"mean": mean, "scale": scale, "hidden": hidden, "hidden_bias": hidden_bias, "weight": weight[:, 0]}
-        return cls.from_arrays(parts | {"bias": bias})
+        return cls(*_floats(mean, scale, hidden, hidden_bias, weight[:, 0], bias))
 
     def z(self, features: NDArray[Any]) -> Floats:
         """Logit [n] of being right."""
         inside = np.maximum(((features - self.mean) / self.scale) @ self.hidden + self.hidden_bias, 0)
         return np.asarray(inside @ self.weight + self.bias, dtype=np.float64)
 
-    def arrays(self) -> dict[str, Floats]:
-        """What is saved."""
-        arrays = {name: getattr(self, name) for name in ("mean", "scale", "hidden", "hidden_bias", "weight")}
-        return arrays | {"bias": np.array([self.bias])}
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Network:
-        """The network that `arrays` came from."""
-        mean, scale, hidden, hidden_bias, weight = (
-            np.asarray(arrays[name], dtype=float) for name in ("mean", "scale", "hidden", "hidden_bias", "weight")
-        )
-        return cls(mean, scale, hidden, hidden_bias, weight, float(arrays["bias"][0]))
+def _floats(*arrays: NDArray[Any]) -> list[Floats]:
+    return [np.asarray(array, dtype=np.float64) for array in arrays]
 
 
 @dataclass(frozen=True)
@@ -155,41 +143,26 @@ class Probe:
     @classmethod
     def fit(cls, view: View, states: States, target: NDArray[Any]) -> Probe:
         """Logistic regression on the view of ``states``; ``target`` [n] right or wrong."""
-        return cls.fit_features(view, view.select(states), target)
-
-    @classmethod
-    def fit_features(cls, view: View, features: NDArray[np.float32], target: NDArray[Any]) -> Probe:
-        """`fit` on features that were selected before (folds share one selection)."""
-        return cls(view, Logistic.fit(features, target, C=view.C, max_iter=200, tol=1e-3))
-
-    @classmethod
-    def fit_network(cls, view: View, states: States, target: NDArray[Any], seed: int = 0) -> Probe:
-        """A small network on the view of ``states``."""
-        return cls(view, Network.fit(view.select(states), target, view.C, seed))
+        return cls(view, view.fit(view.select(states), target))
 
     def z(self, states: States) -> Floats:
         """Logit [n] that the answer is right."""
-        return self.z_features(self.view.select(states))
-
-    def z_features(self, features: NDArray[np.float32]) -> Floats:
-        """`z` of features that were selected before."""
-        return self.model.z(features)
+        return self.model.z(self.view.select(states))
 
     def about(self) -> dict[str, Any]:
         """What is saved beside `arrays`."""
-        kind = "network" if isinstance(self.model, Network) else "logistic"
-        return {"kind": kind, "layers": self.view.layers, "positions": self.view.positions, "C": self.view.C}
+        return {"kind": "network" if isinstance(self.model, Network) else "logistic", **vars(self.view)}
 
     def arrays(self) -> dict[str, Floats]:
         """What is saved beside the view."""
-        return self.model.arrays()
+        return dict(vars(self.model))
 
     @classmethod
     def from_arrays(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Probe:
         """The probe that `about` and `arrays` came from."""
         view = View(tuple(about["layers"]), tuple(about["positions"]), about["C"])
         model: type[Logistic | Network] = Network if about.get("kind") == "network" else Logistic
-        return cls(view, model.from_arrays(arrays))
+        return cls(view, model(**arrays))
 
 
 def candidate_views(depth: int, positions: Sequence[str] = ("prompt_end", "answer_last", "closing")) -> list[View]:
@@ -201,33 +174,33 @@ def candidate_views(depth: int, positions: Sequence[str] = ("prompt_end", "answe
 
 def best_probe(probes: Sequence[Probe], held: States, validation: Sequence[Record]) -> Probe:
     """The probe with the lowest log loss on validation rows."""
-    target = np.array([float(bool(record.correct)) for record in validation])
-
-    def loss(probe: Probe) -> float:
-        z = probe.z(held)
-        return float(np.mean(np.logaddexp(0, z) - target * z))
-
-    return min(probes, key=loss)
+    target = labels(validation).astype(np.float64)
+    return min(probes, key=lambda probe: logistic_loss(probe.z(held), target))
 
 
 def fit_probe(
-    linear: Sequence[Probe], states: States, train: Sequence[Record], held: States, validation: Sequence[Record],
+    linear: Sequence[Probe],
+    states: States,
+    train: Sequence[Record],
+    held: States,
+    validation: Sequence[Record],
     seed: int = 0,
-) -> Probe:  # fmt: skip
+) -> Probe:
     """The source ``probe``: the best on validation rows of ``linear`` probes and networks over the same states."""
-    right = np.array([bool(record.correct) for record in train])
-    views = {(probe.view.layers, probe.view.positions) for probe in linear}
-    if min(right.sum(), (~right).sum()) < NETWORK_ROWS:
-        views = set()
-    networks = [Probe.fit_network(View(*view, C), states, right, seed) for view in sorted(views) for C in (0.1, 1.0)]
-    return best_probe([*linear, *networks], held, validation)
+    right = labels(train)
+    probes = list(linear)
+    if min(right.sum(), (~right).sum()) >= NETWORK_ROWS:
+        for layers, positions in sorted({(probe.view.layers, probe.view.positions) for probe in linear}):
+            for view in (View(layers, positions, C) for C in (0.1, 1.0)):
+                probes.append(Probe(view, Network.fit(view.select(states), right, view.C, seed)))
+    return best_probe(probes, held, validation)
 
 
 def fit_position_probes(
     depth: int, states: States, train: Sequence[Record], held: States, validation: Sequence[Record]
 ) -> dict[str, Probe]:
-    """One linear probe a token position (``probe@prompt_end`` …): where in the answer is the signal?"""
-    right = np.array([bool(record.correct) for record in train])
+    """One linear probe per token position (``probe@prompt_end`` …): where in the answer is the signal?"""
+    right = labels(train)
     return {
         f"probe@{position}": best_probe(
             [Probe.fit(view, states, right) for view in candidate_views(depth, [position])], held, validation

@@ -23,29 +23,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.engines.transformers.kept import POSITIONS
+from confide.engines.engine import POSITIONS
 from confide.errors import ConfideError
 from confide.methods.free import free_features, option_probability
+from confide.methods.method import Floats, labels
 from confide.methods.stack.familiarity import AnswerFamiliarity, QuestionFamiliarity, answer_key
-from confide.methods.stack.probe import Logistic, Probe, View, candidate_views
+from confide.methods.stack.probe import Logistic, Probe, View
 from confide.methods.stack.states import States
+from confide.numeric import logit, sigmoid
 from confide.records import Record
 
-__all__ = ["Reading", "Stack", "candidate_views", "free_matrix", "probability_matrix", "question_layer"]
-
-Floats = NDArray[np.float64]
 FOLDS = 5
 CLIP = 1e-6
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a stack says of n answers: each [n], all in [0, 1]."""
-
-    confidence: Floats
-    familiarity: Floats
-    probe: Floats
-    ungated: Floats
 
 
 @dataclass(frozen=True)
@@ -75,63 +64,59 @@ class Stack:
         """Fit on graded training records and their states; folds keep an entity's rows together."""
         from sklearn.model_selection import GroupKFold
 
-        right = np.array([bool(record.correct) for record in records])
+        right = labels(records)
         clusters = np.array([record.cluster for record in records])
         for label, name in ((True, "right"), (False, "wrong")):
-            if (found := len(set(clusters[right == label]))) < 2:
-                raise ConfideError(f"a stack needs {name} answers about at least 2 entities; there are {found}")
+            if (entities := len(set(clusters[right == label]))) < 2:
+                raise ConfideError(f"a stack needs {name} answers about at least 2 entities; there are {entities}")
         features, keys = view.select(states), np.array([answer_key(record) for record in records])
         folds = min(FOLDS, *(len(set(clusters[right == label])) for label in (True, False)))
         z, seen = np.zeros(len(records)), np.zeros(len(records))
         for inside, held in GroupKFold(folds, shuffle=True, random_state=seed).split(features, groups=clusters):
-            z[held] = Probe.fit_features(view, features[inside], right[inside]).z_features(features[held])
-            counts = AnswerFamiliarity.fit(keys[inside].tolist()).counts
+            z[held] = view.fit(features[inside], right[inside]).z(features[held])
             # Scaled up to what the whole training set will have counted.
-            seen[held] = [counts.get(key, 0) * folds / (folds - 1) for key in keys[held]]
+            seen[held] = AnswerFamiliarity.fit(keys[inside].tolist()).count(keys[held].tolist()) * folds / (folds - 1)
         options = any(record.option_logprobs for record in records)
         free, probability = free_matrix(records, options), probability_matrix(records)
         # The share of answers that no other fold gave, squared: a mostly closed set of answers counts as closed.
         answers = AnswerFamiliarity.fit(keys.tolist(), openness=float(np.mean(seen == 0)) ** 2)
         return cls(
-            probe=Probe.fit_features(view, features, right),
+            probe=Probe(view, view.fit(features, right)),
             answers=answers,
             questions=QuestionFamiliarity.fit(
                 question_layer, prompt_states(states, question_layer), clusters.tolist(), seed
             ),
-            familiar=Logistic.fit(_familiar(z, seen, free), right, answers.of_counts(seen)),
+            familiar=Logistic.fit(_familiar(z, seen, free), right, answers.predict(seen)),
             unfamiliar=_rising(probability, right),
             ungated=Logistic.fit(np.column_stack([z, free]), right),
             options=options,
             written=not all(record.option_logprobs for record in records),
         )
 
-    def read(self, states: States, records: Sequence[Record]) -> Reading:
-        """Confidence and familiarity of answered records from their states and token probabilities."""
+    def read(self, states: States, records: Sequence[Record]) -> dict[str, Floats]:
+        """Confidences [n] by source and ``familiarity`` [n] of answered records, from states and token probabilities.
+
+        ``stack`` and ``probe_logprobs`` are NaN without token probabilities: not available, never a guess.
+        """
         z, free = self.probe.z(states), free_matrix(records, self.options)
-        keys = [answer_key(record) for record in records]
-        seen = np.array([self.answers.counts.get(key, 0) for key in keys], dtype=np.float64)
-        a = self.answers.predict(keys)
+        seen = self.answers.count([answer_key(record) for record in records])
         met = [self.options if record.option_logprobs else self.written for record in records]
         q = self.questions.predict(prompt_states(states, self.questions.layer)) * np.array(met, dtype=np.float64)
-        f = q * a
+        f = q * self.answers.predict(seen)
         on_ground = self.familiar.predict(_familiar(z, seen, free))
         off_ground = self.unfamiliar.predict(probability_matrix(records))
-        # Without token probabilities there is nothing to stack: not available, never a guess.
         known = np.where([bool(record.logprobs or record.option_logprobs) for record in records], 1.0, np.nan)
-        return Reading(
-            confidence=known * (f * on_ground + (1 - f) * off_ground),
-            familiarity=f,
-            probe=1 / (1 + np.exp(-z)),
-            ungated=known * self.ungated.predict(np.column_stack([z, free])),
-        )
+        return {
+            "stack": known * (f * on_ground + (1 - f) * off_ground),
+            "probe": sigmoid(z),
+            "probe_logprobs": known * self.ungated.predict(np.column_stack([z, free])),
+            "familiarity": f,
+        }
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """``(description, arrays)`` for a checkpoint's JSON and safetensors files."""
-        view = self.probe.view
         about = {
-            "layers": list(view.layers),
-            "positions": list(view.positions),
-            "C": view.C,
+            **vars(self.probe.view),
             "question_layer": self.questions.layer,
             "ramps": self.questions.ramps,
             "half": self.answers.half,
@@ -140,14 +125,9 @@ class Stack:
             "options": self.options,
             "written": self.written,
         }
-        arrays: dict[str, NDArray[Any]] = {
-            "questions.mean": self.questions.mean,
-            "questions.scale": self.questions.scale,
-            "questions.seen": self.questions.seen,
-        }
-        for name in ("probe", *_MODELS):
-            arrays |= {f"{name}.{key}": value for key, value in getattr(self, name).arrays().items()}
-        return about, arrays
+        parts = {name: vars(getattr(self, name)) for name in _MODELS} | {"probe": self.probe.arrays()}
+        parts["questions"] = {name: getattr(self.questions, name) for name in ("mean", "scale", "seen")}
+        return about, {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
 
     @classmethod
     def from_arrays(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Stack:
@@ -161,10 +141,10 @@ class Stack:
         return cls(
             Probe.from_arrays(about, part("probe")),
             AnswerFamiliarity(dict(about["answers"]), about["half"], about["openness"]),
-            QuestionFamiliarity(about["question_layer"], ramps=_pairs(about["ramps"]), **part("questions")),
-            **{name: Logistic.from_arrays(part(name)) for name in _MODELS},
-            options=bool(about["options"]),
-            written=bool(about["written"]),
+            QuestionFamiliarity(about["question_layer"], ramps=about["ramps"], **part("questions")),
+            **{name: Logistic(**part(name)) for name in _MODELS},
+            options=about["options"],
+            written=about["written"],
         )
 
 
@@ -205,21 +185,16 @@ def free_matrix(records: Sequence[Record], options: bool = False) -> Floats:
 
 def _with_logit(probability: Sequence[float]) -> Floats:
     p = np.clip(np.asarray(probability, dtype=np.float64), CLIP, 1 - CLIP)
-    return np.column_stack([p, np.log(p / (1 - p))])
-
-
-def _pairs(ramps: Sequence[Sequence[float]]) -> tuple[tuple[float, float], tuple[float, float]]:
-    (a, b), (c, d) = ramps
-    return (a, b), (c, d)
+    return np.column_stack([p, logit(p)])
 
 
 def _rising(probability: Floats, right: NDArray[np.bool_]) -> Logistic:
     """A model of the answer's probability that never falls: a column with a negative weight is left out."""
-    kept = probability.copy()
-    model = Logistic.fit(kept, right)
+    columns = probability.copy()
+    model = Logistic.fit(columns, right)
     while (model.weight < 0).any():
-        kept[:, model.weight < 0] = 0.0  # a constant column gets the weight 0
-        model = Logistic.fit(kept, right)
+        columns[:, model.weight < 0] = 0.0  # a constant column gets the weight 0
+        model = Logistic.fit(columns, right)
     return model
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import to_json
 
+from confide.serving.api_errors import ApiError
 from confide.serving.config import Limits
-from confide.serving.http.api_errors import ApiError
+from confide.serving.routing.asked import Asked
+from confide.serving.store.tables import About
 
-# In JSON 1.0 is an integer too.
+# JSON has one kind of number: 1.0 is an integer too.
 _whole = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
 _Count = Annotated[int, Field(ge=1), _whole]
 
@@ -82,64 +83,12 @@ class FeedbackRequest(BaseModel):
 
     decision_id: str = Field(pattern=r"^dec_[0-9a-f]{32}$")
     correct: bool
-    about: Literal["served", "small", "expert"] = "served"
+    about: About = "served"
     note: str | None = Field(default=None, max_length=1000)
-
-
-B = TypeVar("B", bound=BaseModel)
-
-
-def parse(kind: type[B], body: bytes) -> B:
-    """A request's body; raises `ApiError` (400) that names the first problem and never repeats the body."""
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"] if not isinstance(part, str) or part.isidentifier())
-        message = "the body is not valid JSON" if problem["type"] == "json_invalid" else problem["msg"]
-        raise ApiError(400, f"{where + ': ' if where else ''}{message}", param=where or None) from None
 
 
 # Keys that the router answers for itself; every other one goes to servers as it came.
 _OURS = ("model", "messages", "prompt", "stream", "stream_options", "logprobs", "top_logprobs")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One request: its conversation, what else it asks of a server, and how it wants the answer.
-
-    ``options`` are the remaining keys of its body. ``deadline`` is in seconds of the event loop's clock.
-    """
-
-    chat: bool
-    messages: list[dict[str, Any]]
-    options: dict[str, Any]
-    deadline: float
-    n: int = 1
-    max_tokens: int | None = None
-    stream: bool = False
-    include_usage: bool = False
-    logprobs: bool = False
-    top_logprobs: int | None = None
-    domain: str | None = None
-    request_id: str | None = None
-
-    @property
-    def question(self) -> str:
-        """The text of the last user turn ("" for none)."""
-        return next((text_of(m["content"]) for m in reversed(self.messages) if m["role"] == "user"), "")
-
-    @property
-    def plain(self) -> bool:
-        """Whether one answer in plain text is wanted: no tools, no format, no second choice."""
-        tools = self.options.get("tools") or self.options.get("functions")
-        return self.n == 1 and not self.formatted and not tools
-
-    @property
-    def formatted(self) -> bool:
-        """Whether the answer is to have a format, such as JSON."""
-        wanted: str = (self.options.get("response_format") or {}).get("type", "text")
-        return wanted != "text"
 
 
 def asked(
@@ -152,24 +101,22 @@ def asked(
 ) -> Asked:
     """What a checked body asks for; raises `ApiError` (400) for more than ``limits`` allow."""
     data = body.model_dump(exclude_unset=True)
-    logprobs, top_logprobs = False, None
+    sizes, logprobs, top_logprobs = [body.max_tokens], False, None
     if isinstance(body, ChatRequest):
         messages: list[dict[str, Any]] = [{"content": None, **message} for message in data["messages"]]
-        wanted = [body.max_tokens, body.max_completion_tokens]
+        sizes.append(body.max_completion_tokens)
         logprobs, top_logprobs = bool(body.logprobs), body.top_logprobs
     else:
         for key in ("suffix", "echo", "best_of", "logprobs"):
             if data.get(key):
                 raise ApiError(400, f"{key} is not supported on /v1/completions", param=key)
-        prompt = body.prompt if isinstance(body.prompt, str) else body.prompt[0]
-        messages, wanted = [{"role": "user", "content": prompt}], [body.max_tokens]
+        messages = [{"role": "user", "content": body.prompt if isinstance(body.prompt, str) else body.prompt[0]}]
     if (n := body.n or 1) > limits.choices:
         raise ApiError(400, f"n is {n}, at most {limits.choices} choices are allowed here", param="n")
-    room = [tokens for tokens in wanted if tokens is not None]
-    if room and max(room) > limits.max_tokens:
-        raise ApiError(
-            400, f"max_tokens is {max(room)}, at most {limits.max_tokens} are allowed here", param="max_tokens"
-        )
+    wanted = [size for size in sizes if size is not None]
+    if (most := max(wanted, default=0)) > limits.max_tokens:
+        problem = f"max_tokens is {most}, at most {limits.max_tokens} are allowed here"
+        raise ApiError(400, problem, param="max_tokens")
     options = {key: value for key, value in data.items() if key not in _OURS and value is not None}
     try:
         to_json([messages, options])
@@ -181,7 +128,7 @@ def asked(
         options=options,
         deadline=deadline,
         n=n,
-        max_tokens=min(room) if room else None,
+        max_tokens=min(wanted, default=None),
         stream=bool(body.stream),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),
         logprobs=logprobs,
@@ -189,10 +136,3 @@ def asked(
         domain=domain,
         request_id=request_id,
     )
-
-
-def text_of(content: Any) -> str:
-    """The text of a message's content, parts joined by line ends."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text") or "" for part in content or () if part.get("type") == "text")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-FAILURE_SHARE = 0.05
-"""Share of failures, or of missing confidences, above which there is an alarm; fewer are a warning."""
+FAILURE_SHARE = 0.05  # of failures or missing confidences, above which there is an alarm; fewer are a warning
 
 
 @dataclass(frozen=True)
 class Words:
-    """How a goal is told: ``unit`` were counted, some of which ``did``; the promise is about a share ``of_all``."""
+    """A goal in words: ``unit`` were counted, some of which ``did``; the promise is about a share ``of_all``."""
 
     unit: str
     did: str
     of_all: str
+
+    def count(self, counts: dict[str, Any]) -> str:
+        """``hits`` of ``n`` in words."""
+        return f"{counts['hits']:,} of {counts['n']:,} {self.unit} {self.did}"
 
 
 WORDS = {
@@ -39,101 +43,99 @@ def percent(share: float) -> str:
 
 
 def alarms_in(state: dict[str, Any], constant: tuple[int, bool] | None) -> list[dict[str, str]]:
-    """What needs a person: ``name``, ``severity`` (alarm or warning) and ``text``."""
-    found: list[dict[str, str]] = []
+    """What needs a person: ``name``, ``severity`` (alarm or warning) and ``text``; alarms first.
 
-    def tell(name: str, alarming: bool, text: str) -> None:
-        found.append({"name": name, "severity": "alarm" if alarming else "warning", "text": text})
+    ``state`` is a `confide.serving.monitor.snapshot.snapshot` without alarms; ``constant`` is the number of latest
+    requests that were all escalated (True) or all not (False), if that is strange.
+    """
+    alarms = [*_policy_alarms(state, constant), *_failure_alarms(state)]
+    return sorted(alarms, key=lambda alarm: alarm["severity"])
 
-    risk, coverage, recent, audits = state["risk"], state["coverage"], state["recent"], state["audits"]
-    promise = state["promise"]
+
+def _alarm(name: str, text: str, alarming: bool = True) -> dict[str, str]:
+    return {"name": name, "severity": "alarm" if alarming else "warning", "text": text}
+
+
+def _policy_alarms(state: dict[str, Any], constant: tuple[int, bool] | None) -> Iterator[dict[str, str]]:
+    """The promise is broken, in all or in a domain, or the requests are not those that the policy was made for."""
+    risk, promise, coverage = state["risk"], state["promise"], state["coverage"]
     if risk and risk["status"] == "broken":
         words = WORDS[promise["goal"]]
-        seen = f"{risk['hits']:,} of {risk['n']:,} {words.unit} {words.did}"
+        text = f"but {risk['late_hits']:,} of the latest {risk['late_n']:,}"
         if risk["lower"] > risk["bound"]:
-            text = f"{seen}, so at least {percent(risk['lower'])} {words.of_all}"
-        else:
-            text = f"{seen}, but {risk['late_hits']:,} of the latest {risk['late_n']:,}"
-        tell("promise", True, f"{text}; at most {percent(risk['bound'])} was promised.")
+            text = f"so at least {percent(risk['lower'])} {words.of_all}"
+        yield _alarm("promise", f"{words.count(risk)}, {text}; at most {percent(risk['bound'])} was promised.")
     for entry in state["broken_domains"]:
-        tell(
-            "promise",
-            True,
-            f"In {entry['domain']}, {entry['hits']:,} of {entry['n']:,} audited answers were wrong, so at least "
-            f"{percent(entry['lower'])} of those kept there are; at most {percent(promise['limit'])} was promised.",
-        )
+        text = f"In {entry['domain']}, {WORDS['max_risk'].count(entry)}, so at least {percent(entry['lower'])} of "
+        text += f"those kept there are; at most {percent(promise['limit'])} was promised."
+        yield _alarm("promise", text)
     if coverage and coverage["drift"]:
-        allowed = f"{percent(coverage['low'])} to {percent(coverage['high'])}"
-        tell(
+        yield _alarm(
             "coverage",
-            True,
             f"The share answered {coverage['drift']}: {percent(coverage['late_share'])} on the last day, "
-            f"{percent(coverage['share'])} in all, where calibration had {percent(coverage['expected'])} ({allowed} "
-            "passes). Questions may not be those that the policy was made for.",
+            f"{percent(coverage['share'])} in all, where calibration had {percent(coverage['expected'])} "
+            f"({percent(coverage['low'])} to {percent(coverage['high'])} passes). Questions may not be those that "
+            "the policy was made for.",
         )
     if constant:
-        tell(
-            "escalation",
-            True,
-            f"{'Every one' if constant[1] else 'None'} of the last {constant[0]:,} requests was escalated. "
-            "Look whether confidences arrive and whether the policy fits the model.",
-        )
-    if missing := recent["without_confidence"]:
-        alarming = missing >= 5 and missing > FAILURE_SHARE * recent["n"]
-        tell("confidence", alarming, f"{missing} of the last {recent['n']} requests had no confidence.")
-    if unserved := recent["unserved"]:
-        alarming = unserved >= 3 and unserved > FAILURE_SHARE * recent["escalated"]
-        tell(
-            "expert",
-            alarming,
-            f"{unserved} of the last {recent['escalated']} escalated requests got no expert's answer.",
-        )
-    elif errors := recent["errors"]:
-        alarming = errors >= 5 and errors > FAILURE_SHARE * recent["n"]
-        tell("failures", alarming, f"{errors} of the last {recent['n']} requests met a failure on their way.")
+        text = f"{'Every one' if constant[1] else 'None'} of the last {constant[0]:,} requests was escalated. "
+        yield _alarm("escalation", text + "Look whether confidences arrive and whether the policy fits the model.")
+
+
+def _failure_alarms(state: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Confidences, experts' answers or labels are missing: an alarm for many, a warning for a few."""
+    recent, audits = state["recent"], state["audits"]
+    errors = 0 if recent["unserved"] else recent["errors"]
+    for name, count, least, n, text in (
+        ("confidence", recent["without_confidence"], 5, recent["n"], "requests had no confidence"),
+        ("expert", recent["unserved"], 3, recent["escalated"], "escalated requests got no expert's answer"),
+        ("failures", errors, 5, recent["n"], "requests met a failure on their way"),
+    ):
+        if count:
+            yield _alarm(name, f"{count} of the last {n} {text}.", count >= least and count > FAILURE_SHARE * n)
     if audits["overdue"] >= 5 and audits["overdue"] > 0.2 * audits["drawn"]:
-        tell(
-            "labels",
-            False,
-            f"{audits['overdue']} of {audits['drawn']} audits have no label; the others may be no fair sample.",
-        )
-    return sorted(found, key=lambda alarm: alarm["severity"])
+        text = f"{audits['overdue']} of {audits['drawn']} audits have no label; the others may be no fair sample."
+        yield _alarm("labels", text, False)
 
 
 def verdict_of(state: dict[str, Any]) -> dict[str, Any]:
     """Status (broken, alarm, holds, undecided, unknown) and sentences, the most important first."""
-    risk, promise, alarms = state["risk"], state["promise"], state["alarms"]
     if not state["traffic"]["n"] and not state["latest"]:
         return {"status": "unknown", "sentences": ["No request has been routed yet."]}
-    if risk is None:
-        reason = "There is no policy" if promise is None else "The policy goes for the least expected cost"
-        status, sentence = "unknown", f"{reason}, so nothing is promised."
+    if state["risk"] is not None:
+        status, sentence = _promise_verdict(state["risk"], state["promise"], state["broken_domains"])
     else:
-        words, bound = WORDS[promise["goal"]], percent(risk["bound"])
-        seen = f"{risk['hits']:,} of {risk['n']:,} {words.unit} {words.did}"
-        status = "broken" if state["broken_domains"] else risk["status"]
-        if risk["status"] == "broken":
-            sentence = f"The promise is broken: more than {bound} {words.of_all}{' now' * risk['changed_lately']}."
-        elif status == "broken":
-            where = ", ".join(entry["domain"] for entry in state["broken_domains"])
-            sentence = f"The promise is broken in {where}: more than {bound} {words.of_all} there."
-        elif status == "holds":
-            sentence = (
-                f"The promise holds: {seen}. With {percent(promise['level'])} confidence at most "
-                f"{percent(risk['upper'])} {words.of_all}; {bound} was promised."
-            )
-        elif risk["n"]:
-            sentence = (
-                f"Whether the promise holds cannot be said yet: {seen}, so between {percent(risk['lower'])} and "
-                f"{percent(risk['upper'])} {words.of_all}; at most {bound} was promised."
-            )
-        else:
-            sentence = (
-                f"Whether the promise holds, that at most {bound} {words.of_all}, cannot be said yet: there are no "
-                f"{words.unit}."
-            )
-        if status == "undecided" and risk["rows_needed"]:
-            sentence += f" About {risk['rows_needed']:,} would show it if the share is what it was in calibration."
-    if status != "broken" and any(alarm["severity"] == "alarm" for alarm in alarms):
+        reason = "There is no policy" if state["promise"] is None else "The policy goes for the least expected cost"
+        status, sentence = "unknown", f"{reason}, so nothing is promised."
+    if status != "broken" and any(alarm["severity"] == "alarm" for alarm in state["alarms"]):
         status = "alarm"
     return {"status": status, "sentences": [sentence]}
+
+
+def _promise_verdict(
+    risk: dict[str, Any], promise: dict[str, Any], broken_domains: list[dict[str, Any]]
+) -> tuple[str, str]:
+    words, bound = WORDS[promise["goal"]], percent(risk["bound"])
+    if risk["status"] == "broken":
+        return "broken", f"The promise is broken: more than {bound} {words.of_all}{' now' * risk['changed_lately']}."
+    if broken_domains:
+        where = ", ".join(entry["domain"] for entry in broken_domains)
+        return "broken", f"The promise is broken in {where}: more than {bound} {words.of_all} there."
+    if risk["status"] == "holds":
+        return "holds", (
+            f"The promise holds: {words.count(risk)}. With {percent(promise['level'])} confidence at most "
+            f"{percent(risk['upper'])} {words.of_all}; {bound} was promised."
+        )
+    if risk["n"]:
+        sentence = (
+            f"Whether the promise holds cannot be said yet: {words.count(risk)}, so between {percent(risk['lower'])} "
+            f"and {percent(risk['upper'])} {words.of_all}; at most {bound} was promised."
+        )
+    else:
+        sentence = (
+            f"Whether the promise holds, that at most {bound} {words.of_all}, cannot be said yet: there are no "
+            f"{words.unit}."
+        )
+    if risk["rows_needed"]:
+        sentence += f" About {risk['rows_needed']:,} would show it if the share is what it was in calibration."
+    return "undecided", sentence

@@ -1,27 +1,20 @@
-"""What the store holds, counted: the queries behind the monitor, each on a connection that the caller has."""
+"""The queries behind the monitor: requests, failures, feedback and audits in numbers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, case, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, cast, func, select
 
-from confide.serving.monitor.confidence_sequences import lower_sequence, upper_sequence
+from confide.serving.monitor.confidence_sequences import Floats, lower_sequence, upper_sequence
 from confide.serving.monitor.promises import LEVEL, Promise
 from confide.serving.store.audits import AuditRow
-from confide.serving.store.store_tables import decisions, feedback
+from confide.serving.store.tables import decisions, feedback
 
-RECENT = 500
-"""The latest rows that failures and missing confidences are looked for in."""
-
-TIMED = 2_000
-"""The latest rows whose latencies are told."""
-
-LATEST = 20
-"""Decisions that are shown one by one."""
-
+RECENT = 500  # the latest rows, whose failures and missing confidences are counted
+TIMED = 2_000  # the latest rows, whose latencies are summarised
+LATEST = 20  # decisions that are shown one by one
 _BUCKETS = 48
 _DOMAINS = 20
 _ERRORS = 8
@@ -39,7 +32,7 @@ def quantiles(values: list[float]) -> dict[str, float] | None:
 
 
 def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+    return func.count().filter(condition)
 
 
 def _bucket(connection: Connection, start: float, width: float) -> ColumnElement[int]:
@@ -50,7 +43,7 @@ def _bucket(connection: Connection, start: float, width: float) -> ColumnElement
 
 
 def recent_rows(connection: Connection) -> list[Row[Any]]:
-    """The latest `TIMED` rows, newest first: what `recent_counts` and `latency` look at."""
+    """The latest `TIMED` rows, newest first, for `recent_counts` and `latency`."""
     d = decisions.c
     columns = (d.mode, d.decision, d.served, d.raw, d.error, d.small_ms, d.expert_ms, d.total_ms)
     query: Select[Any] = select(*columns).order_by(d.created.desc()).limit(TIMED)
@@ -77,38 +70,25 @@ def latency(rows: list[Row[Any]]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Life:
-    """A policy's requests by time bucket, oldest first: the bucket's end and what it holds."""
+def life_of(connection: Connection, promise: Promise, now: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """The requests that the promise's policy decided since its first one, in time buckets, oldest first.
 
-    ends: list[float]
-    n: list[int]
-    answered: list[int]
-    escalated: list[int]
-
-
-def life_of(connection: Connection, promise: Promise, now: float) -> Life:
-    """The requests that the promise's policy decided, from its first one on."""
+    Returns the buckets' ends (unix time), and how many requests each holds, answered and escalated ones.
+    """
     d = decisions.c
     mine = d.policy_id == promise.policy_id
-    first = connection.execute(select(func.min(d.created)).where(mine)).scalar_one()
-    if first is None:
-        return Life([], [], [], [])
+    first = connection.execute(select(func.min(d.created)).where(mine)).scalar_one() or 0.0
     width = next((w for w in _WIDTHS if (now - first) / w <= 300), _WIDTHS[-1])
     start = first // _DAY * _DAY
     bucket = _bucket(connection, start, width).label("bucket")
     columns = (bucket, func.count(), _count(d.decision == "answer"), _count(d.decision == "escalate"))
-    found = connection.execute(select(*columns).where(mine).group_by(bucket).order_by(bucket)).all()
-    return Life(
-        [start + (row[0] + 1) * width for row in found],
-        [row[1] for row in found],
-        [row[2] for row in found],
-        [row[3] for row in found],
-    )
+    rows = connection.execute(select(*columns).where(mine).group_by(bucket).order_by(bucket)).all()
+    buckets, n, answered, escalated = np.asarray(rows, dtype=float).reshape(-1, 4).T
+    return start + (buckets + 1) * width, n, answered, escalated
 
 
 def traffic(connection: Connection, start: float, now: float) -> dict[str, Any]:
-    """Decisions, money and mean time, in all and over time; from the window's first row on."""
+    """Decisions and money, in all and over time, from the window's first row on."""
     d = decisions.c
     inside = d.created >= start
     first, last = connection.execute(select(func.min(d.created), func.max(d.created)).where(inside)).one()
@@ -120,11 +100,11 @@ def traffic(connection: Connection, start: float, now: float) -> dict[str, Any]:
         "cost": func.coalesce(func.sum(d.cost), 0.0),
         "saved": func.coalesce(func.sum(d.cost_saved), 0.0),
     }
-    columns = [expression.label(name) for name, expression in sums.items()]
     if first is None:
         return {**dict.fromkeys(sums, 0), "first": None, "last": None, "series": []}
     width = max((last - first) / _BUCKETS, 1.0) * (1 + 1e-9)  # the last row belongs to the last bucket
     bucket = _bucket(connection, first, width).label("bucket")
+    columns = [expression.label(name) for name, expression in sums.items()]
     query = select(bucket, *columns).where(inside).group_by(bucket).order_by(bucket)
     series = [
         {"time": first + (row["bucket"] + 0.5) * width, **{name: row[name] for name in sums}}
@@ -140,53 +120,31 @@ def by_domain(
     """The busiest domains of the window, with the risk seen in their audited answers since the policy began."""
     d = decisions.c
     n = func.count().label("n")
-    query = (
-        select(d.domain, n, _count(d.decision == "answer"), _count(d.decision == "escalate"))
-        .where(d.created >= start)
-        .group_by(d.domain)
-        .order_by(n.desc())
-        .limit(_DOMAINS)
-    )
-    found = []
+    columns = (d.domain, n, _count(d.decision == "answer"), _count(d.decision == "escalate"))
+    query = select(*columns).where(d.created >= start).group_by(d.domain).order_by(n.desc()).limit(_DOMAINS)
+    alpha = 1 - (promise.level if promise else LEVEL)
+    domains = []
     for domain, rows, answered, escalated in connection.execute(query):
         labels = [row.correct for row in sample if row.domain == domain and row.decision == "answer"]
-        wrong = sum(not label for label in labels)
-        alpha = 1 - (promise.level if promise else LEVEL)
-        found.append(
-            {
-                "domain": domain,
-                "n": rows,
-                "answered": answered,
-                "escalated": escalated,
-                "audited": len(labels),
-                "wrong": wrong,
-                "lower": float(lower_sequence(len(labels), wrong, alpha)),
-                "upper": float(upper_sequence(len(labels), wrong, alpha)),
-            }
-        )
-    return found
+        audited, wrong = len(labels), labels.count(False)
+        bounds = {"lower": lower_sequence(audited, wrong, alpha), "upper": upper_sequence(audited, wrong, alpha)}
+        counts = {"n": rows, "answered": answered, "escalated": escalated, "audited": audited, "wrong": wrong}
+        domains.append({"domain": domain, **counts, **{name: float(bound) for name, bound in bounds.items()}})
+    return domains
 
 
 def failures(connection: Connection, start: float) -> list[dict[str, Any]]:
     """The most frequent classes of failure since unix time ``start``."""
-    d = decisions.c
-    n = func.count().label("n")
-    query = (
-        select(d.error, n)
-        .where(d.created >= start, d.error.is_not(None))
-        .group_by(d.error)
-        .order_by(n.desc())
-        .limit(_ERRORS)
-    )
-    return [{"error": error, "n": count} for error, count in connection.execute(query)]
+    error, n = decisions.c.error, func.count().label("n")
+    failed = select(error, n).where(decisions.c.created >= start, error.is_not(None))
+    rows = connection.execute(failed.group_by(error).order_by(n.desc()).limit(_ERRORS))
+    return [dict(row) for row in rows.mappings()]
 
 
 def feedback_counts(connection: Connection, start: float) -> dict[str, int]:
     """Pieces of feedback since unix time ``start``, and how many of them are complaints."""
-    f = feedback.c
-    query = select(func.count(), _count(f.correct.is_(False))).where(f.created >= start)
-    n, wrong = connection.execute(query).one()
-    return {"n": n, "wrong": wrong}
+    n, wrong = func.count().label("n"), _count(feedback.c.correct.is_(False)).label("wrong")
+    return dict(connection.execute(select(n, wrong).where(feedback.c.created >= start)).mappings().one())
 
 
 def audit_counts(audits: list[AuditRow], sample: list[AuditRow], now: float) -> dict[str, Any]:
@@ -206,9 +164,7 @@ def latest(connection: Connection) -> list[dict[str, Any]]:
     d, f = decisions.c, feedback.c
     query = select(decisions).order_by(d.created.desc()).limit(LATEST)
     rows = [dict(row) for row in connection.execute(query).mappings()]
-    ids = [row["id"] for row in rows]
-    said = connection.execute(
-        select(f.decision_id, f.correct, f.about).where(f.decision_id.in_(ids)).order_by(f.id)
-    ).all()
-    told = {identifier: {"correct": correct, "about": about} for identifier, correct, about in said}
-    return [row | {"feedback": told.get(row["id"])} for row in rows]
+    shown = f.decision_id.in_([row["id"] for row in rows])
+    judged = connection.execute(select(f.decision_id, f.correct, f.about).where(shown).order_by(f.id))
+    last = {decision: {"correct": correct, "about": about} for decision, correct, about in judged}
+    return [row | {"feedback": last.get(row["id"])} for row in rows]

@@ -1,31 +1,37 @@
-"""Experts that are no servers: tools (Python callables), and the small model again with more to go on."""
+"""The small model and the experts of a configuration: servers, tools, and the small model asked again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import importlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from confide.serving.config import ServeConfig, ServerModel, SmallLocal, ToolExpert, load_callable
-from confide.serving.http.api_errors import ModelError
-from confide.serving.http.request_bodies import Asked, text_of
-from confide.serving.routing.chat import Choice, Delta, Reply
-from confide.serving.routing.guard import Guarded, in_one_piece
-from confide.serving.routing.in_process import Batcher, InProcess, Local, majority
+from confide.errors import ConfideError
+from confide.serving.api_errors import ModelError
+from confide.serving.config import Expert, Price, ServeConfig, ServerModel, SmallLocal, ToolExpert
+from confide.serving.routing.asked import Asked, text_of
+from confide.serving.routing.guard import Guarded, Model
+from confide.serving.routing.in_process import Batcher, Local
+from confide.serving.routing.reply import Choice, Reply, folded
 from confide.serving.routing.upstream import Http, Server
 
-Callback = Callable[[list[dict[str, Any]]], str | None]
+if TYPE_CHECKING:
+    from confide.model import ConfidenceModel
 
 _THREADS = 8
 
 
-class Tool:
+class Tool(Model):
     """A callable from messages to a text, run in threads of its own so that a slow one holds up nobody else."""
 
     def __init__(self, spec: str):
-        self._call: Callback = load_callable(spec)
+        self._call = load_callable(spec)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="confide-tool")
 
     async def text(self, asked: Asked) -> str:
@@ -33,90 +39,65 @@ class Tool:
         if not asked.plain:
             raise ModelError("unsupported", counts=False)
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, self._call, asked.messages)
+            text = await asyncio.get_running_loop().run_in_executor(self._threads, self._call, asked.messages)
         except Exception:
             raise ModelError("tool_error") from None
-        if found is None:
+        if text is None:
             raise ModelError("no_answer", counts=False)
-        if not isinstance(found, str) or not found.strip():
+        if not isinstance(text, str) or not text.strip():
             raise ModelError("malformed")
-        return found
+        return text
 
     async def ask(self, asked: Asked) -> Reply:
         """The text as an answer."""
         return Reply([Choice(await self.text(asked))])
-
-    def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
-        """The text in pieces."""
-        return in_one_piece(self, asked)
 
     def close(self) -> None:
         """Let go of the threads; a call that hangs is left behind."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class WithPassage:
+@dataclass(frozen=True, slots=True)
+class WithPassage(Model):
     """The small model, asked again with a passage in front of the question."""
 
-    def __init__(self, small: Local | Server, passage: Tool):
-        self._small = small
-        self._passage = passage
+    small: Local | Server
+    passage: Tool
 
     async def ask(self, asked: Asked) -> Reply:
         """The answer to the question with its passage; raises `ModelError` when there is none."""
-        passage = await self._passage.text(asked)
-        return await self._small.ask(replace(asked, messages=with_passage(asked.messages, passage)))
-
-    def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
-        """The answer in pieces."""
-        return in_one_piece(self, asked)
+        passage = await self.passage.text(asked)
+        return await self.small.ask(replace(asked, messages=with_passage(asked.messages, passage)))
 
 
-class WithSamples:
+@dataclass(frozen=True, slots=True)
+class WithSamples(Model):
     """The small model's majority answer among several samples."""
 
-    def __init__(self, small: Local | Server, count: int):
-        self._small = small
-        self._count = count
+    small: Local | Server
+    count: int
 
     async def ask(self, asked: Asked) -> Reply:
         """The answer given most often; raises `ModelError` when the server does not sample."""
         if not asked.plain:
             raise ModelError("unsupported", counts=False)
-        if isinstance(self._small, Local):
-            texts = await self._small.sample(asked, self._count)
-            reply = Reply([Choice("")])
-        else:
-            options = {**asked.options, "n": self._count, "temperature": 1.0}
-            reply = await self._small.ask(replace(asked, n=self._count, options=options, logprobs=False))
-            texts = [choice.text for choice in reply.choices]
-            if len(texts) < 2:
-                raise ModelError("unsupported")
-        if not (answer := majority(texts)):
+        reply = await self.small.sample(asked, self.count)
+        if len(reply.choices) < 2:
+            raise ModelError("unsupported")
+        if not (answer := majority([choice.text for choice in reply.choices])):
             raise ModelError("no_answer", counts=False)
         return replace(reply, choices=[Choice(answer)])
-
-    def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
-        """The answer in pieces."""
-        return in_one_piece(self, asked)
-
-
-def with_passage(messages: list[dict[str, Any]], passage: str) -> list[dict[str, Any]]:
-    """The conversation with ``passage`` in front of the last user turn's text."""
-    last = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=-1)
-    if last < 0:
-        return messages
-    asked = f"Context: {passage}\nQuestion: {text_of(messages[last]['content'])}"
-    return [*messages[:last], {**messages[last], "content": asked}, *messages[last + 1 :]]
 
 
 class Models:
     """Everything that answers, as the configuration has it: the small model and the experts in order.
 
-    ``model`` is the small model in this process, if it runs there.
+    Args:
+        config: the configuration.
+        model: the small model in this process (None: it runs on a server).
     """
 
-    def __init__(self, config: ServeConfig, model: InProcess | None = None):
+    def __init__(self, config: ServeConfig, model: ConfidenceModel | None = None):
         self._http = Http()
         self._tools: list[Tool] = []
         self.batcher: Batcher | None = None
@@ -129,27 +110,25 @@ class Models:
             self.small = Guarded(config.small.name, small, price=config.small.price)
         else:
             small = Server(config.small, self._http, read=True)
-            self.small = self._server(config.small, small)
-        self.experts = [self._expert(expert, config, small) for expert in config.experts]
+            self.small = _guarded_server(config.small, small)
+        self.experts = [self._expert(expert, small, config.price_of(expert)) for expert in config.experts]
 
-    def _server(self, config: ServerModel, server: Server) -> Guarded:
-        return Guarded(config.name, server, price=config.price, retries=config.retries, timeout_s=config.timeout_s)
+    def _expert(self, expert: Expert, small: Local | Server, price: Price) -> Guarded:
+        if isinstance(expert, ServerModel):
+            return _guarded_server(expert, Server(expert, self._http))
+        model: Model
+        if isinstance(expert, ToolExpert):
+            model = self._tool(expert.tool)
+        elif expert.again.passage is not None:
+            model = WithPassage(small, self._tool(expert.again.passage))
+        else:
+            assert expert.again.samples is not None
+            model = WithSamples(small, expert.again.samples)
+        return Guarded(expert.name, model, price=price, timeout_s=expert.timeout_s)
 
     def _tool(self, spec: str) -> Tool:
         self._tools.append(tool := Tool(spec))
         return tool
-
-    def _expert(self, expert: Any, config: ServeConfig, small: Local | Server) -> Guarded:
-        if isinstance(expert, ServerModel):
-            return self._server(expert, Server(expert, self._http))
-        if isinstance(expert, ToolExpert):
-            return Guarded(expert.name, self._tool(expert.tool), price=expert.price, timeout_s=expert.timeout_s)
-        again: WithPassage | WithSamples
-        if expert.again.passage is not None:
-            again = WithPassage(small, self._tool(expert.again.passage))
-        else:
-            again = WithSamples(small, expert.again.samples)
-        return Guarded(expert.name, again, price=config.small.price, timeout_s=expert.timeout_s)
 
     async def close(self) -> None:
         """Close connections and threads."""
@@ -158,3 +137,44 @@ class Models:
             tool.close()
         if self.batcher is not None:
             await asyncio.to_thread(self.batcher.close)
+
+
+def _guarded_server(config: ServerModel, server: Server) -> Guarded:
+    return Guarded(config.name, server, price=config.price, retries=config.retries, timeout_s=config.timeout_s)
+
+
+def with_passage(messages: list[dict[str, Any]], passage: str) -> list[dict[str, Any]]:
+    """The conversation with ``passage`` in front of the last user turn's text."""
+    last = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    if last < 0:
+        return messages
+    content = f"Context: {passage}\nQuestion: {text_of(messages[last]['content'])}"
+    return [*messages[:last], {**messages[last], "content": content}, *messages[last + 1 :]]
+
+
+def majority(texts: Sequence[str]) -> str:
+    """The answer given most often once folded, in its first spelling; of equally frequent ones the first.
+
+    >>> majority(["Japan", "China", "japan."])
+    'Japan'
+    """
+    counts = Counter(key for text in texts if (key := folded(text)))
+    if not counts:
+        return ""
+    most = max(counts, key=lambda key: counts[key])
+    return next(text.strip() for text in texts if folded(text) == most)
+
+
+def load_callable(spec: str) -> Callable[..., Any]:
+    """Import ``module:function``; raises `ConfideError` when there is no such callable."""
+    module, _, name = spec.partition(":")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # the console script leaves out the working folder, where one's own module lies
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfideError(f"cannot import {spec!r} (module:function is wanted): {error}") from None
+    if not callable(function):
+        raise ConfideError(f"{spec} is not callable")
+    loaded: Callable[..., Any] = function
+    return loaded

@@ -1,4 +1,4 @@
-"""Whatever answers is asked with patience and suspicion: retries with backoff, a circuit breaker, a deadline."""
+"""Models behind retries with backoff, a circuit breaker and a deadline."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 import logging
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Protocol
 
+from confide.serving.api_errors import ModelError
 from confide.serving.config import Price
-from confide.serving.http.api_errors import ModelError
-from confide.serving.http.request_bodies import Asked
-from confide.serving.routing.chat import Delta, Reply, pieces_of
+from confide.serving.routing.asked import Asked
+from confide.serving.routing.reply import Delta, Reply
 
 log = logging.getLogger("confide.serving")
 
@@ -22,35 +22,31 @@ PATIENCE_S = 2.0
 MOST_REST_S = 60.0
 _BACKOFF_S, _MOST_BACKOFF_S = 0.1, 2.0
 _FAIR_S = 5.0
+"""A time-out counts against the server when it had this long, or as long as its own time-out."""
 _ANSWERED = frozenset({"rejected", "empty", "no_answer"})
-"""Failures of a server that is well: it answered, only not with what was wanted."""
+"""Failures of a healthy server: it answered, only not with what was wanted."""
 
 
-class Model(Protocol):
-    """Something that answers; every failure is a `ModelError`."""
+class Model(ABC):
+    """Something that answers: a server, a tool, or the model in this process. Every failure is a `ModelError`."""
 
+    @abstractmethod
     async def ask(self, asked: Asked) -> Reply:
         """The whole answer."""
-        ...
 
-    def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
-        """The answer in pieces, then the whole of it as the last item."""
-        ...
-
-
-async def in_one_piece(model: Model, asked: Asked) -> AsyncGenerator[Delta | Reply]:
-    """The stream of a model that cannot stream: the whole answer at once, cut into pieces."""
-    reply = await model.ask(asked)
-    for piece in pieces_of(reply):
-        yield piece
-    yield reply
+    async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
+        """The answer in pieces, then the whole of it as the last item; all at once unless the model can stream."""
+        reply = await self.ask(asked)
+        for piece in reply.pieces():
+            yield piece
+        yield reply
 
 
 class Breaker:
-    """Stops asking a server that keeps failing, and tries it again with one request at a time.
+    """Stops asking a server that keeps failing, then tries it again with one request at a time.
 
-    ``failures`` in a row open it for ``rest_s`` seconds, twice as long each time a trial fails, up to
-    `MOST_REST_S`.
+    After ``failures`` in a row the server rests for ``rest_s`` seconds, and twice as long after each trial that
+    fails, up to `MOST_REST_S`.
     """
 
     def __init__(
@@ -73,36 +69,36 @@ class Breaker:
         return "half_open" if self._failures >= self._most else "closed"
 
     def enter(self) -> None:
-        """Before asking; raises `ModelError` ("resting") when the server is not to be asked now."""
+        """Call before asking; raises `ModelError` ("resting") when the server is not to be asked now."""
         state = self.state
         if state == "open" or (state == "half_open" and self._trial):
             raise ModelError("resting", counts=False, retry_after=max(0.0, self._until - self._clock()))
         self._trial = state == "half_open"
 
     def leave(self, failure: ModelError | None) -> None:
-        """After asking, with the failure if there was one that counts or a Retry-After."""
+        """Call after asking, with the failure if there was one."""
         self._trial = False
         if failure is None or failure.kind in _ANSWERED:
             self._failures, self._rest = 0, self._first_rest
             return
-        # What was under way when the breaker opened fails with it, and is no reason to rest longer.
+        # Requests that were under way when the breaker opened fail with it; they are no reason to rest longer.
         if failure.counts and self.state != "open":
             self._failures += 1
             if self._failures >= self._most:
-                self.rest(self._rest)
+                self._rest_for(self._rest)
                 self._rest = min(2 * self._rest, MOST_REST_S)
         if failure.retry_after is not None and failure.retry_after > PATIENCE_S:
-            self.rest(failure.retry_after)
+            self._rest_for(failure.retry_after)
 
     def abandon(self) -> None:
-        """After a request that ended for a reason of its own (its client hung up)."""
+        """Call after a request that ended for another reason (its client hung up): it says nothing of the server."""
         self._trial = False
 
-    def rest(self, seconds: float) -> None:
-        """Do not ask for this long."""
+    def _rest_for(self, seconds: float) -> None:
+        seconds = min(seconds, MOST_REST_S)
         if self.state != "open":
-            log.warning("%s rests for %.0f s", self.name, min(seconds, MOST_REST_S))
-        self._until = max(self._until, self._clock() + min(seconds, MOST_REST_S))
+            log.warning("%s rests for %.0f s", self.name, seconds)
+        self._until = max(self._until, self._clock() + seconds)
 
 
 class Guarded:
@@ -122,18 +118,20 @@ class Guarded:
 
     async def ask(self, asked: Asked) -> Reply:
         """The answer, with who gave it, its cost and its time; raises `ModelError`."""
-        stream = self._attempts(asked, whole=True)
-        async with aclosing(stream):
-            async for item in stream:
-                if isinstance(item, Reply):
-                    return item
-        raise ModelError("malformed")
+        (reply,) = [item async for item in self._attempts(asked, self._answer_whole)]
+        assert isinstance(reply, Reply)
+        return reply
 
     def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
         """The answer in pieces, then the whole of it; retried until the first piece, after that a failure is final."""
-        return self._attempts(asked, whole=False)
+        return self._attempts(asked, self._model.stream)
 
-    async def _attempts(self, asked: Asked, *, whole: bool) -> AsyncGenerator[Delta | Reply]:
+    async def _answer_whole(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
+        yield await self._model.ask(asked)
+
+    async def _attempts(
+        self, asked: Asked, answer: Callable[[Asked], AsyncGenerator[Delta | Reply]]
+    ) -> AsyncGenerator[Delta | Reply]:
         began = time.perf_counter()
         for attempt in range(self._retries + 1):
             started = False
@@ -141,10 +139,9 @@ class Guarded:
                 raise ModelError("timeout", counts=False)
             self.breaker.enter()
             try:
-                source = self._whole(asked) if whole else self._model.stream(asked)
-                async with aclosing(source):
-                    # Timeouts surround single steps: one around a yield would strike whoever consumes this.
-                    while (item := await self._next(source, asked)) is not None:
+                async with aclosing(answer(asked)) as items:
+                    # A timeout surrounds one step only: around a yield it would strike whoever consumes this.
+                    while (item := await self._next(items, asked)) is not None:
                         started = True
                         if isinstance(item, Reply):
                             item.by = self.name
@@ -163,28 +160,21 @@ class Guarded:
                 raise
             await asyncio.sleep(wait)
 
-    async def _whole(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
-        yield await self._model.ask(asked)
-
-    async def _next(self, source: AsyncGenerator[Delta | Reply], asked: Asked) -> Delta | Reply | None:
+    async def _next(self, items: AsyncGenerator[Delta | Reply], asked: Asked) -> Delta | Reply | None:
         now = asyncio.get_running_loop().time()
-        room = asked.deadline - now if self._timeout is None else min(asked.deadline - now, self._timeout)
+        seconds = asked.deadline - now if self._timeout is None else min(asked.deadline - now, self._timeout)
         try:
-            async with asyncio.timeout_at(now + room):
-                return await anext(source, None)
+            async with asyncio.timeout_at(now + seconds):
+                return await anext(items, None)
         except TimeoutError:
-            # A server that got only what others had left of the deadline is not to blame.
-            fair = room >= min(_FAIR_S, self._timeout or _FAIR_S)
+            fair = seconds >= min(_FAIR_S, self._timeout or _FAIR_S)
             raise ModelError("timeout", counts=fair) from None
 
     def _wait(self, attempt: int, failure: ModelError, asked: Asked) -> float | None:
         """Seconds until the next attempt (None: there is none)."""
-        if not failure.again or attempt == self._retries:
+        asked_for = failure.retry_after or 0.0
+        if not failure.again or attempt == self._retries or asked_for > PATIENCE_S:
             return None
-        # Full jitter: clients that failed together do not come back together.
-        wait = random.uniform(0, min(_BACKOFF_S * 2**attempt, _MOST_BACKOFF_S))
-        if failure.retry_after is not None:
-            if failure.retry_after > PATIENCE_S:
-                return None
-            wait = max(wait, failure.retry_after)
+        # A random part of the whole wait, so that clients that failed together do not come back together.
+        wait = max(asked_for, random.uniform(0, min(_BACKOFF_S * 2**attempt, _MOST_BACKOFF_S)))
         return wait if asyncio.get_running_loop().time() + wait < asked.deadline else None

@@ -5,80 +5,39 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from confide.errors import ConfideError
+from confide.serving.api_errors import ApiError, ModelError
 from confide.serving.config import SmallLocal
-from confide.serving.http.api_errors import ApiError, ModelError
-from confide.serving.http.request_bodies import Asked, text_of
-from confide.serving.routing.chat import Choice, Delta, Reply, folded
-from confide.serving.routing.guard import in_one_piece
+from confide.serving.routing.asked import Asked, text_of
+from confide.serving.routing.guard import Model
+from confide.serving.routing.reply import Choice, Reply
+
+if TYPE_CHECKING:
+    from confide.model import ConfidenceModel
 
 Question = str | list[dict[str, str]]
 
 
-class Answered(Protocol):
-    """An answer of a model in this process (`confide.Answer` is one)."""
-
-    @property
-    def text(self) -> str: ...  # noqa: D102
-    @property
-    def confidence(self) -> float | None: ...  # noqa: D102
-    @property
-    def source(self) -> str: ...  # noqa: D102
-    @property
-    def finish(self) -> str: ...  # noqa: D102
-    @property
-    def sources(self) -> dict[str, float | None]: ...  # noqa: D102
-    @property
-    def ids(self) -> list[int]: ...  # noqa: D102
-    @property
-    def prompt_tokens(self) -> int: ...  # noqa: D102
-
-
-class InProcess(Protocol):
-    """What is needed of a model in this process (`confide.ConfidenceModel` has it)."""
-
-    def answers(self, questions: Sequence[Any], *, max_new_tokens: int) -> Sequence[Answered]:
-        """Answer a batch."""
-        ...
-
-    def samples(self, question: Any, count: int, *, max_new_tokens: int) -> Sequence[str]:
-        """Sampled answers to one question."""
-        ...
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     question: Question
     max_tokens: int
     samples: int
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[Any]
-
-    def finish(self, result: Any) -> None:
-        """Hand the result over to the event loop (from the worker's thread)."""
-
-        def deliver() -> None:
-            if self.done.done():  # its client has gone
-                return
-            if isinstance(result, Exception):
-                self.done.set_exception(result)
-            else:
-                self.done.set_result(result)
-
-        self.loop.call_soon_threadsafe(deliver)
+    result: Future[Any] = field(default_factory=Future)
 
 
 class Batcher:
-    """One thread that owns the model and takes as many waiting requests at once as fit into a batch.
+    """One thread that owns the model and answers as many waiting requests at once as fit into a batch.
 
-    While a batch runs the next one gathers, so nothing waits for company that does not come.
+    While a batch runs the next one gathers, so no request waits for others to arrive.
     """
 
-    def __init__(self, model: InProcess, batch: int):
+    def __init__(self, model: ConfidenceModel, batch: int):
         self._model = model
         self._batch = batch
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -92,10 +51,9 @@ class Batcher:
 
     async def submit(self, question: Question, max_tokens: int, samples: int = 0) -> Any:
         """An answer, or with ``samples`` that many sampled texts."""
-        loop = asyncio.get_running_loop()
-        job = _Job(question, max_tokens, samples, loop, loop.create_future())
+        job = _Job(question, max_tokens, samples)
         self._jobs.put(job)
-        return await job.done
+        return await asyncio.wrap_future(job.result)
 
     def close(self) -> None:
         """Finish what is waiting and end the thread."""
@@ -104,44 +62,45 @@ class Batcher:
 
     def _run(self) -> None:
         waiting: list[_Job] = []
-        while True:
-            if not waiting:
-                if (job := self._jobs.get()) is None:
-                    return
-                waiting.append(job)
-            while not self._jobs.empty():
-                if (job := self._jobs.get()) is None:
-                    self._jobs.put(None)
-                    break
-                waiting.append(job)
-            waiting = [job for job in waiting if not job.done.done()]
+        closing = False
+        while waiting or not closing:
+            while not closing and not (waiting and self._jobs.empty()):
+                job = self._jobs.get()
+                if job is None:
+                    closing = True
+                else:
+                    waiting.append(job)
+            waiting = [job for job in waiting if not job.result.cancelled()]  # their clients have gone
             if not waiting:
                 continue
             first = waiting[0]
             alike = [job for job in waiting if (job.max_tokens, job.samples) == (first.max_tokens, first.samples)]
             batch = alike[: 1 if first.samples else self._batch]
-            waiting = [job for job in waiting if all(job is not chosen for chosen in batch)]
-            self._work(batch)
+            waiting = [job for job in waiting if job not in batch]
+            if batch := [job for job in batch if job.result.set_running_or_notify_cancel()]:
+                self._work(batch)
 
     def _work(self, batch: list[_Job]) -> None:
         first = batch[0]
+        results: Sequence[Any]
         try:
             if first.samples:
-                found = self._model.samples(first.question, first.samples, max_new_tokens=first.max_tokens)
-                first.finish(list(found))
-                return
-            answers = self._model.answers([job.question for job in batch], max_new_tokens=first.max_tokens)
-            for job, answer in zip(batch, answers, strict=True):
-                job.finish(answer)
+                results = [self._model.samples(first.question, first.samples, max_new_tokens=first.max_tokens)]
+            else:
+                results = self._model.answers([job.question for job in batch], max_new_tokens=first.max_tokens)
+            answered = list(zip(batch, results, strict=True))
         except Exception as error:
             if len(batch) == 1:
-                first.finish(error)
+                first.result.set_exception(error)
             else:  # one bad request must not take its neighbours with it
                 for job in batch:
                     self._work([job])
+            return
+        for job, result in answered:
+            job.result.set_result(result)
 
 
-class Local:
+class Local(Model):
     """The small model in this process, behind the same interface as a server."""
 
     def __init__(self, config: SmallLocal, batcher: Batcher):
@@ -150,24 +109,14 @@ class Local:
 
     async def ask(self, asked: Asked) -> Reply:
         """A greedy answer with every confidence that came with it; raises `ModelError`."""
-        answer: Answered = await self._submit(asked, 0)
-        sources = answer.sources if answer.text.strip() else {}
-        return Reply(
-            [Choice(answer.text, finish=answer.finish)],
-            answer.prompt_tokens,
-            len(answer.ids),
-            dict(sources),
-            answer.source,
-        )
+        answer = await self._submit(asked, 0)
+        sources = dict(answer.sources) if answer.text.strip() else {}
+        choice = Choice(answer.text, finish=answer.finish)
+        return Reply([choice], answer.prompt_tokens, len(answer.ids), sources, answer.source)
 
-    async def sample(self, asked: Asked, count: int) -> list[str]:
-        """Sampled answers' texts; raises `ModelError`."""
-        texts: list[str] = await self._submit(asked, count)
-        return texts
-
-    def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
-        """The answer in pieces: a batch is generated as a whole, so they come together."""
-        return in_one_piece(self, asked)
+    async def sample(self, asked: Asked, count: int) -> Reply:
+        """Sampled answers, one per choice; raises `ModelError`."""
+        return Reply([Choice(text) for text in await self._submit(asked, count)])
 
     async def _submit(self, asked: Asked, samples: int) -> Any:
         try:
@@ -197,39 +146,21 @@ def conversation(messages: Sequence[dict[str, Any]]) -> Question:
 
 def check_local(asked: Asked) -> None:
     """Refuse what a model in this process cannot honour; raises `ApiError` (400) that names it."""
-    options = asked.options
-    no = " by a small model in this process"
+    options, by = asked.options, "by a small model in this process"
     if (options.get("temperature") or 0) > 0:
-        raise ApiError(400, f"answers are greedy{no}: leave temperature away or set it to 0", param="temperature")
+        raise ApiError(400, f"answers are greedy {by}: leave temperature away or set it to 0", param="temperature")
     if asked.n > 1:
-        raise ApiError(400, f"one answer is given{no}: n must be 1", param="n")
+        raise ApiError(400, f"one answer is given {by}: n must be 1", param="n")
     for key in ("tools", "functions", "stop", "logit_bias", "presence_penalty", "frequency_penalty"):
         if options.get(key):
-            raise ApiError(400, f"{key} is not supported{no}", param=key)
+            raise ApiError(400, f"{key} is not supported {by}", param=key)
     if not asked.plain:
-        raise ApiError(400, f"only plain text is written{no}", param="response_format")
+        raise ApiError(400, f"only plain text is written {by}", param="response_format")
     if asked.logprobs:
-        raise ApiError(400, f"log-probabilities are not returned{no}", param="logprobs")
+        raise ApiError(400, f"log-probabilities are not returned {by}", param="logprobs")
     for message in asked.messages:
         if message["role"] not in ("system", "developer", "user", "assistant"):
-            raise ApiError(400, f"the role {message['role']} is not understood{no}", param="messages")
+            raise ApiError(400, f"the role {message['role']} is not understood {by}", param="messages")
         content = message["content"]
         if isinstance(content, list) and any(part.get("type") != "text" for part in content):
-            raise ApiError(400, f"only text is read{no}", param="messages")
-
-
-def majority(texts: Sequence[str]) -> str:
-    """The answer given most often once folded, as it was first written; of equally frequent ones the first.
-
-    >>> majority(["Japan", "China", "japan."])
-    'Japan'
-    """
-    counts: dict[str, int] = {}
-    written: dict[str, str] = {}
-    for text in texts:
-        if key := folded(text):
-            counts[key] = counts.get(key, 0) + 1
-            written.setdefault(key, text.strip())
-    if not counts:
-        return ""
-    return written[max(counts, key=lambda key: counts[key])]
+            raise ApiError(400, f"only text is read {by}", param="messages")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from confide.methods.free import free_confidence
 from confide.records import Record
-from confide.serving.routing.chat import Choice, Reply
+from confide.serving.routing.reply import Choice, Reply
 
 
 def server_sources(reply: Reply) -> dict[str, float | None]:
@@ -20,9 +21,8 @@ def server_sources(reply: Reply) -> dict[str, float | None]:
         logprobs = answer_logprobs(choice)
         if logprobs is None:
             return {}
-        rows.append(
-            free_confidence(Record(id="0", answer=choice.text, answer_ids=[0] * len(logprobs), logprobs=logprobs))
-        )
+        record = Record(id="0", answer=choice.text, answer_ids=[0] * len(logprobs), logprobs=logprobs)
+        rows.append(free_confidence(record))
     lowest: dict[str, float | None] = {}
     for source in rows[0]:
         values = [row[source] for row in rows]
@@ -43,18 +43,15 @@ def answer_logprobs(choice: Choice) -> list[float] | None:
             return None
         values.append(min(float(value), 0.0))
         tokens.append(_bytes(token))
-    written, answer = b"".join(tokens), choice.text.encode()
-    # The answer is what was written last, but a short one may also be found in the name of the closing token.
-    start = 0 if not choice.reasoning and written.startswith(answer) else written.rfind(answer)
+    output, answer = b"".join(tokens), choice.text.encode()
+    # The answer stands last in the output, but a short one may also occur in the name of the closing token.
+    start = 0 if not choice.reasoning and output.startswith(answer) else output.rfind(answer)
     if start < 0:
-        # Tokens are written in a way of the server's own; without reasoning they still are the whole answer.
+        # The server spells its tokens in a way of its own; without reasoning they still are the whole answer.
         return None if choice.reasoning else values
-    end, at, found = start + len(answer), 0, []
-    for token_bytes, value in zip(tokens, values, strict=True):
-        if at < end and at + len(token_bytes) > start:
-            found.append(value)
-        at += len(token_bytes)
-    return found
+    end = start + len(answer)
+    stops = zip(tokens, values, accumulate(map(len, tokens)), strict=True)
+    return [value for token, value, stop in stops if stop > start and stop - len(token) < end]
 
 
 def _bytes(token: dict[str, Any]) -> bytes:

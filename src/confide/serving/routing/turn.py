@@ -1,39 +1,50 @@
-"""One request on its way: what is known of it, and how that is told in headers, in the body and in its row."""
+"""One request while it is routed, and its decision as a response's field, as headers and as a row of the store."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated
 
-from confide.serving.config import Price
-from confide.serving.http.api_errors import ModelError
-from confide.serving.http.request_bodies import Asked
-from confide.serving.routing.chat import Delta, Reply, chunk_body
-from confide.serving.store.decision_row import DecisionRow, new_decision_id
+from pydantic import WithJsonSchema
+from typing_extensions import TypedDict
+
+from confide.serving.config import ServeConfig
+from confide.serving.routing.asked import Asked
+from confide.serving.routing.reply import Reply
+from confide.serving.store.tables import DecisionRow, new_decision_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """What all requests of a router share.
+class Extension(TypedDict):
+    """The field ``confide``: how sure the small model is, what was decided, and who answered (docs/serving.md)."""
 
-    ``first_price`` is that of the first expert (None: there is no expert).
-    """
-
-    small: str
-    mode: str
+    decision_id: str
+    confidence: float | None
+    raw: float | None
+    source: str | None
+    calibrated: bool
+    decision: Annotated[str, WithJsonSchema({"enum": ["answer", "escalate", "abstain"]})]
+    threshold: float | None
     policy_id: str | None
-    audit_share: float
-    store_text: bool
-    first_price: Price | None
+    answered_by: str | None
+    served: Annotated[str, WithJsonSchema({"enum": ["small", "expert", "unverified", "abstained"]})]
+    mode: Annotated[str, WithJsonSchema({"enum": ["act", "observe"]})]
+    tokens_saved: int
+    cost_saved: float
+    verified: bool
 
 
 @dataclass(slots=True)
 class Turn:
-    """One request: its replies, its confidence, the decision, and what was served."""
+    """One request: its replies, its confidence, the decision, and what was served.
+
+    ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
+    model that answered. ``committed`` is set once the row is on its way to the store.
+    """
 
     asked: Asked
-    frame: Frame
+    config: ServeConfig
+    policy_id: str | None
     audit: bool = False
     id: str = field(default_factory=new_decision_id)
     created: float = field(default_factory=time.time)
@@ -49,40 +60,25 @@ class Turn:
     served: str = "error"
     by: str | None = None
     errors: list[str] = field(default_factory=list)
-    kept: bool = False
+    committed: bool = False
 
     @property
     def seconds(self) -> float:
         """Time since the request began."""
         return time.perf_counter() - self.began
 
-    @property
-    def completion_id(self) -> str:
-        """The response's ``id``."""
-        return ("chatcmpl-" if self.asked.chat else "cmpl-") + self.id.removeprefix("dec_")
-
-    def note(self, name: str, failure: ModelError) -> None:
-        """Keep that ``name`` failed, for the row."""
-        self.errors.append(f"{name}: {failure.kind}")
-
     def serve(self, reply: Reply, served: str) -> Reply:
-        """Settle what the client gets."""
+        """Set what the client gets."""
         self.served, self.by = served, reply.by
         return reply
 
     def fail(self, why: str | None = None) -> None:
-        """Settle that the client gets an error."""
+        """Set that the client gets an error."""
         self.served, self.by = "error", None
         if why is not None:
             self.errors.append(why)
 
-    def chunk(self, piece: Delta, finish: str | None = None) -> dict[str, Any]:
-        """A chunk of the stream that answers."""
-        return chunk_body(
-            self.asked, self.by or "", piece, id=self.completion_id, created=int(self.created), finish=finish
-        )
-
-    def extension(self) -> dict[str, Any]:
+    def extension(self) -> Extension:
         """The field ``confide`` of a response."""
         calibrated = self.probability is not None
         return {
@@ -91,13 +87,12 @@ class Turn:
             "raw": self.raw,
             "source": self.source if self.raw is not None else None,
             "calibrated": calibrated,
-            "format_mass": None,
             "decision": self.decision,
             "threshold": self.threshold,
-            "policy_id": self.frame.policy_id,
+            "policy_id": self.policy_id,
             "answered_by": self.by,
             "served": self.served,
-            "mode": self.frame.mode,
+            "mode": self.config.mode,
             "tokens_saved": self.tokens_saved,
             "cost_saved": self.cost_saved,
             "verified": self.served == "expert" or (self.served == "small" and self.decision == "answer"),
@@ -106,25 +101,25 @@ class Turn:
     def headers(self) -> dict[str, str]:
         """The decision as headers of a response."""
         confidence = self.raw if self.probability is None else self.probability
-        found = {
+        headers = {
             "X-Confide-Decision-Id": self.id,
             "X-Confide-Decision": self.decision,
             "X-Confide-Served": self.served,
         }
         if confidence is not None:
-            found["X-Confide-Confidence"] = f"{confidence:.6g}"
+            headers["X-Confide-Confidence"] = f"{confidence:.6g}"
         if self.by is not None:
-            found["X-Confide-Answered-By"] = self.by
-        return found
+            headers["X-Confide-Answered-By"] = self.by
+        return headers
 
     def row(self, agreed: bool | None) -> DecisionRow:
         """The request as a row of the store."""
-        small, expert, frame, texts = self.small, self.expert, self.frame, self.frame.store_text
+        small, expert, config, texts = self.small, self.expert, self.config, self.config.store_text
         return DecisionRow(
             id=self.id,
             created=self.created,
             request_id=self.asked.request_id,
-            model=frame.small,
+            model=config.small.name,
             source=self.source,
             raw=self.raw,
             probability=self.probability,
@@ -132,11 +127,11 @@ class Turn:
             served=self.served,
             answered_by=self.by,
             domain=self.asked.domain,
-            policy_id=frame.policy_id,
+            policy_id=self.policy_id,
             threshold=self.threshold,
-            mode=frame.mode,
+            mode=config.mode,
             audit=self.audit,
-            audit_probability=frame.audit_share,
+            audit_probability=config.effective_audit_share,
             agreed=agreed,
             small_ms=small.ms if small else None,
             expert_ms=expert.ms if expert else None,
@@ -159,13 +154,13 @@ class Turn:
     @property
     def tokens_saved(self) -> int:
         """Tokens that no expert had to read or write; the small model's count stands for theirs."""
-        kept = self.frame.first_price is not None and not self.expert_asked
-        return self.small.tokens if kept and self.small else 0
+        saved = self.config.first_price is not None and not self.expert_asked
+        return self.small.tokens if saved and self.small else 0
 
     @property
     def cost_saved(self) -> float:
         """What asking the first expert alone would have cost, minus what was spent (0 without experts)."""
-        price = self.frame.first_price
+        price = self.config.first_price
         if price is None:
             return 0.0
         alone = 0.0

@@ -1,7 +1,7 @@
 """OpenAI-compatible servers behind the router: one request, whole or streamed, on one shared connection pool.
 
-Only addresses of the configuration are called: redirects are not followed, proxies of the environment are not used,
-and nothing in a request names an address. What a server writes in an error is dropped, since it may echo the key.
+Only addresses in the configuration are called: redirects are not followed, proxies of the environment are not used,
+and nothing in a request names an address. What a server writes in an error is dropped, since it may repeat the key.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from time import time
 from typing import Any
 
 import aiohttp
 from pydantic_core import from_json, to_json
 
+from confide.serving.api_errors import ModelError
 from confide.serving.config import ServerModel
-from confide.serving.http.api_errors import ModelError
-from confide.serving.http.request_bodies import Asked
-from confide.serving.routing.chat import Delta, Gathered, Reply, pieces_of, read_reply
+from confide.serving.routing.asked import Asked
+from confide.serving.routing.guard import Model
+from confide.serving.routing.reply import Delta, Reply
 from confide.serving.routing.server_logprobs import server_sources
+from confide.serving.routing.server_replies import StreamReader, read_reply
 
 MOST_BYTES = 32_000_000
-"""The longest answer that is read; more is no answer but a fault."""
+"""The longest answer that is read; a longer one counts as malformed."""
 
 _CONNECT_S = 5.0
 
@@ -32,32 +35,23 @@ _CONNECT_S = 5.0
 class Http:
     """The connection pool that all servers share; opened on first use, inside the event loop."""
 
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    @property
+    @cached_property
     def session(self) -> aiohttp.ClientSession:
         """The shared session."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=True,
-            )
-        return self._session
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if "session" in vars(self):
+            await self.session.close()
+            del self.session
 
 
-class Server:
+class Server(Model):
     """A model on an OpenAI-compatible server.
 
-    With ``read`` the server is asked for log-probabilities, and replies carry the free confidences computed from
+    With ``read`` the server is asked for log-probabilities, and replies carry the free confidences that follow from
     them.
     """
 
@@ -73,32 +67,28 @@ class Server:
     async def ask(self, asked: Asked) -> Reply:
         """The whole answer; raises `ModelError`."""
         async with self._post(asked, stream=False) as response:
-            return self._reply(await _body(response))
+            reply = read_reply(from_json(await _body(response)))
+        return self._with_sources(reply)
+
+    async def sample(self, asked: Asked, count: int) -> Reply:
+        """Sampled answers, one per choice; raises `ModelError`."""
+        options = {**asked.options, "n": count, "temperature": 1.0}
+        return await self.ask(replace(asked, n=count, options=options, logprobs=False))
 
     async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
         """The answer as it comes, then the whole of it; raises `ModelError`."""
-        gathered = Gathered()
         async with self._post(asked, stream=True) as response:
             if response.content_type == "application/json":  # a server that cannot stream
-                reply = self._reply(await _body(response))
-                for piece in pieces_of(reply):
-                    yield piece
-                yield reply
-                return
-            try:
-                async for data in _events(response):
-                    for delta in gathered.add(from_json(data)):
+                reply = read_reply(from_json(await _body(response)))
+                for delta in reply.pieces():
+                    yield delta
+            else:
+                reader = StreamReader()
+                async for event in _events(response):
+                    for delta in reader.add(from_json(event)):
                         yield delta
-                reply = gathered.reply()
-            except ValueError:
-                raise ModelError("malformed", again=True) from None
+                reply = reader.reply()
         yield self._with_sources(reply)
-
-    def _reply(self, body: bytes) -> Reply:
-        try:
-            return self._with_sources(read_reply(from_json(body)))
-        except ValueError:
-            raise ModelError("malformed", again=True) from None
 
     def _with_sources(self, reply: Reply) -> Reply:
         return replace(reply, sources=server_sources(reply), source="logprob_sum") if self._read else reply
@@ -116,19 +106,20 @@ class Server:
 
     @asynccontextmanager
     async def _post(self, asked: Asked, *, stream: bool) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The server's response; what cannot be read inside the ``with`` (ValueError) counts as malformed."""
         # The guard around this model watches the rest of the time.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_S, self._config.timeout_s))
         try:
+            payload = self._payload(asked, stream)
             async with self._http.session.post(
-                self._url,
-                data=self._payload(asked, stream),
-                headers=self._headers,
-                allow_redirects=False,
-                timeout=timeout,
+                self._url, data=payload, headers=self._headers, allow_redirects=False, timeout=timeout
             ) as response:
                 if response.status != 200:
                     raise _failure(response)
-                yield response
+                try:
+                    yield response
+                except ValueError:
+                    raise ModelError("malformed", again=True) from None
         except aiohttp.ServerTimeoutError:
             raise ModelError("timeout") from None
         except aiohttp.ClientConnectorError:
@@ -162,32 +153,32 @@ def _retry_after(value: str | None) -> float | None:
         return None
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    found: list[bytes] = []
+async def _bytes(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     size = 0
     async for data in response.content.iter_any():
         size += len(data)
         if size > MOST_BYTES:
             raise ModelError("malformed")
-        found.append(data)
-    return b"".join(found)
+        yield data
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    return b"".join([data async for data in _bytes(response)])
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The data of each server-sent event up to ``[DONE]``."""
-    held, size = b"", 0
-    async for data in response.content.iter_any():
-        size += len(data)
-        if size > MOST_BYTES:
-            raise ModelError("malformed")
-        *lines, held = (held + data).split(b"\n")
+    """The data of each server-sent event up to ``[DONE]``; some servers end without it, or without a line's end."""
+    rest = b""
+    async for data in _bytes(response):
+        *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            if line.startswith(b"data:"):
-                event = line[5:].strip()
-                if event == b"[DONE]":
-                    return
-                if event:
-                    yield event
-    # Some servers end without [DONE] or without the last line's end.
-    if held.startswith(b"data:") and (event := held[5:].strip()) not in (b"", b"[DONE]"):
+            if (event := _event(line)) == b"[DONE]":
+                return
+            if event:
+                yield event
+    if (event := _event(rest)) not in (b"", b"[DONE]"):
         yield event
+
+
+def _event(line: bytes) -> bytes:
+    return line[5:].strip() if line.startswith(b"data:") else b""

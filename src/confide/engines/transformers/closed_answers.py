@@ -1,0 +1,121 @@
+"""Closed answers in this process: their keys and values, their hidden states, and what is fed after them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from confide.engines.engine import Completion
+from confide.engines.transformers.forward import Forward, crop
+
+FLOAT16_ROOM = 60_000.0
+"""Some widths carry values past float16's range in a few dimensions; they carry no information there."""
+
+
+@dataclass
+class TransformersClosed:
+    """A batch of answers that the model has read to their end, and that can be read further.
+
+    Attributes:
+        cache: keys and values up to the last answer token.
+        mask: [batch, length] over the cache.
+        position: the position id that the closing token gets, [batch].
+        captured: layer → hidden states [batch, 3, width] at the last prompt token, averaged over the answer's tokens,
+            and at the last of them.
+    """
+
+    forward: Forward
+    completions: list[Completion]
+    cache: Any
+    mask: Tensor
+    position: Tensor
+    captured: dict[int, Tensor] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def states(self) -> NDArray[np.float16]:
+        """Close the answers; hidden states [batch, layer, position, width] of the layers that were captured."""
+        layers = list(self.captured)
+        closing = self._feed(None, layers)[1]
+        values = torch.stack([torch.cat([self.captured[n], closing[n][0][:, :1].float()], 1) for n in layers], 1)
+        return values.clamp(-FLOAT16_ROOM, FLOAT16_ROOM).cpu().numpy().astype(np.float16)
+
+    def feed(self, rows: Tensor | None = None) -> Tensor:
+        """Close the answers and feed ``rows`` [m, width] of input embeddings after them.
+
+        Returns the final hidden state [batch, width] at the last fed position. Gradients flow to ``rows`` where they
+        are enabled; the cache is left as it was, ready for another reading.
+        """
+        return self._feed(rows, ())[0]
+
+    def _feed(self, rows: Tensor | None, layers: Sequence[int]) -> tuple[Tensor, Mapping[int, list[Tensor]]]:
+        batch = self.mask.shape[0]
+        closing = torch.full((batch, 1), self.forward.filler, device=self.mask.device)
+        embeds = self.forward.model.get_input_embeddings()(closing)
+        if rows is not None and len(rows):
+            embeds = torch.cat([embeds, rows.to(embeds.dtype).expand(batch, -1, -1)], 1)
+        length = embeds.shape[1]
+        with self.forward.capture(layers) as captured:
+            out = self.forward.run(
+                inputs_embeds=embeds,
+                mask=torch.cat([self.mask, self.mask.new_ones(batch, length)], 1),
+                positions=self.position[:, None] + torch.arange(length, device=self.mask.device),
+                cache=self.cache,
+            )
+        crop(self.cache, self.mask.shape[1])
+        last: Tensor = out.last_hidden_state[:, -1]
+        return last, captured
+
+
+def close(
+    forward: Forward, cache: Any, mask: Tensor, completions: list[Completion], captured: dict[int, list[Tensor]]
+) -> TransformersClosed:
+    """Cut a cache to the longest answer and mask what lies past each row's own.
+
+    Args:
+        mask: [batch, length] over the prompts.
+        captured: layer → pieces of hidden states from the last prompt token on.
+    """
+    prompt = mask.shape[1]
+    longest = max(len(c.ids) for c in completions)
+    lengths = torch.tensor([len(c.ids) for c in completions], device=mask.device)
+    if cache.get_seq_length() < prompt + longest:  # generation never feeds the last token of a cut answer
+        cache = _feed_last(forward, cache, mask, completions, captured)
+    crop(cache, prompt + longest)
+    inside = (torch.arange(longest, device=mask.device)[None] < lengths[:, None]).to(mask.dtype)
+    full = torch.cat([mask, inside], 1)
+    states = {}
+    rows = torch.arange(len(completions), device=mask.device)
+    weights = torch.cat([torch.zeros_like(inside[:, :1]), inside], 1)[..., None]
+    for layer, pieces in captured.items():
+        steps = torch.cat(pieces, 1)[:, : longest + 1].float()
+        mean = (steps * weights).sum(1) / weights.sum(1).clamp(min=1)
+        states[layer] = torch.stack([steps[:, 0], mean, steps[rows, lengths]], 1)
+    return TransformersClosed(forward, completions, cache, full, full.sum(1), states)
+
+
+def _feed_last(
+    forward: Forward,
+    cache: Any,
+    mask: Tensor,
+    completions: list[Completion],
+    captured: dict[int, list[Tensor]],
+) -> Any:
+    fed = cache.get_seq_length() - mask.shape[1]
+    tokens = [c.ids[fed] if len(c.ids) > fed else forward.filler for c in completions]
+    full = torch.cat([mask, mask.new_ones(mask.shape[0], fed + 1)], 1)
+    with forward.capture(list(captured)) as more:
+        out = forward.run(
+            input_ids=torch.tensor(tokens, device=mask.device)[:, None],
+            mask=full,
+            positions=full.sum(1, keepdim=True) - 1,
+            cache=cache,
+        )
+    for layer, pieces in more.items():
+        captured[layer].extend(pieces)
+    return out.past_key_values

@@ -1,0 +1,124 @@
+"""Generation: greedy and sampled answers, in stages, with the log-probabilities of their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from confide.engines.engine import Completion
+from confide.engines.transformers.forward import Forward
+from confide.engines.transformers.sampling import Closer, Sampler
+from confide.engines.transformers.token_scores import log_mass, row_logits, token_scores
+from confide.engines.transformers.turn_end import cut_at_turn_end
+
+FIRST_STAGE = 3
+"""Tokens after which rows that have finished leave the batch for the first time; then whenever as many have passed."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Writes answers with one model.
+
+    Args:
+        end_ids: tokens that end an answer.
+        banned: tokens that are never written and get no probability.
+        grades: graded tokens, which close an answer together: its end is as likely as any of them.
+        report: the two verdict tokens of a model that writes its verdict itself, confident first; each ends an answer.
+        decode: token ids to text.
+    """
+
+    forward: Forward
+    end_ids: list[int]
+    banned: list[int]
+    grades: list[int]
+    decode: Callable[[Sequence[int]], str]
+    report: tuple[int, int] | None = None
+
+    def generate(
+        self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, sampler: Sampler | None = None
+    ) -> Any:
+        """One call of the model's own ``generate`` behind a cache; see `Forward.prefill` for the first three."""
+        chosen: Sampler | Closer | None = sampler or (Closer(self.grades) if self.grades else None)
+        return self.forward.model.generate(
+            ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,  # a sampler leaves one token to choose
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=[chosen] if chosen else None,
+            eos_token_id=self.end_ids,
+            pad_token_id=self.forward.filler,
+            suppress_tokens=self.banned or None,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+
+    def in_stages(
+        self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, sampler: Sampler | None = None
+    ) -> list[Completion]:
+        """Generate in stages: the few rows that ramble go on without those that have finished."""
+        answers: dict[int, Completion] = {}
+        rows, done = list(range(len(ids))), 0
+        while rows:
+            size = min(max(FIRST_STAGE, done), max_new_tokens - done)
+            out = self.generate(ids, mask, cache, size, sampler)
+            parts = self.completions(out, ids.shape[1])
+            for row, part in zip(rows, parts, strict=True):
+                answers[row] = self._join(answers[row], part) if row in answers else part
+            done += size
+            going = [place for place, part in enumerate(parts) if part.finish == "length" and done < max_new_tokens]
+            rows = [rows[place] for place in going]
+            if rows:
+                ids, cache = out.sequences[going], out.past_key_values
+                mask = torch.cat([mask, mask.new_ones(len(mask), size)], 1)[going]
+                cache.batch_select_indices(torch.tensor(going, device=mask.device))
+        return [answers[row] for row in range(len(answers))]
+
+    def completions(self, out: Any, start: int) -> list[Completion]:
+        """What was generated from position ``start`` on, cut where each answer ends."""
+        ids = out.sequences[:, start:]
+        # Step by step: a stack of all steps' logits would be held several times over.
+        scores = [token_scores(logits, ids[:, step], self.banned) for step, logits in enumerate(out.logits)]
+        logprobs = torch.stack([s[0] for s in scores], 1).tolist()
+        entropies = torch.stack([s[1] for s in scores], 1).tolist()
+        completions = []
+        for number, (row, values, spread) in enumerate(zip(ids.tolist(), logprobs, entropies, strict=True)):
+            answer, end = cut_at_turn_end(row, self.end_ids)
+            logs, spreads = ([round(v, 5) for v in column[: len(answer)]] for column in (values, spread))
+            completion = Completion(self.decode(answer), answer, logs, spreads, None, "length")
+            if end is not None:
+                logits = out.logits[end][number].float()
+                end_logprob = float(log_mass(logits, self.grades)) if row[end] in self.grades else values[end]
+                verdict = logits[list(self.report)].double().tolist() if self.report else None
+                completion = replace(
+                    completion,
+                    end_logprob=round(end_logprob, 5),
+                    finish="stop",
+                    closed_by=row[end],
+                    report_logit=verdict[0] - verdict[1] if verdict else None,
+                )
+            completions.append(completion)
+        return completions
+
+    def sharpen(self, head: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """A forward hook of the output layer: the verdict's logits in float32.
+
+        In bfloat16 their difference takes only a few values.
+        """
+        pair = list(self.report or ())
+        output = output.float()
+        output[..., pair] = row_logits(head, inputs[0], pair)
+        return output
+
+    def _join(self, head: Completion, tail: Completion) -> Completion:
+        """An answer that went on: ``head`` was cut where ``tail`` begins."""
+        ids, logprobs = head.ids + tail.ids, head.logprobs + tail.logprobs
+        entropies = head.entropies + tail.entropies
+        return replace(tail, text=self.decode(ids), ids=ids, logprobs=logprobs, entropies=entropies)

@@ -1,0 +1,221 @@
+"""Hedged records: every answer of a file in words that carry its confidence, appended as they are worded."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from confide.errors import ConfideError
+from confide.files import locked
+from confide.hedging.claims import Claim, same_answer
+from confide.hedging.hedge_reading import read_hedge
+from confide.hedging.language import Language
+from confide.hedging.rewording import Templates, Wording
+from confide.hedging.statements import is_tagged, read_tagged
+from confide.policies.calibration_rows import confidence_of
+from confide.records import Record, RecordWriter
+from confide.tasks.questions import asked_of, question_of
+
+BATCH = 64
+"""Rows that are worded together and then saved; a run that is killed loses the wordings of at most so many."""
+
+STATUSES = {
+    "hedged": "worded",
+    "no_confidence": "without a confidence",
+    "no_answer": "without an answer",
+    "malformed_tags": "with malformed tags",
+    "not_kept": "that no wording could keep",
+}
+"""What became of a row (``hedge_status``), with its description; all but the first pass through as they are."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of all rows of a file.
+
+    ``suffix``, ``replaced`` (by a template, after a model's rewrites were refused) and ``refused`` (rewrites) count
+    claims: answers, or tagged sentences. ``hedged_before`` counts answers that bring a hedge of their own. ``error``
+    and ``largest_error`` are the mean and the maximum of |confidence − number read back|.
+    """
+
+    rows: int
+    statuses: dict[str, int]
+    claims: int
+    suffix: int
+    replaced: int
+    refused: int
+    hedged_before: int
+    error: float | None
+    largest_error: float | None
+
+
+def hedge(
+    records: Sequence[Record],
+    out: Path,
+    wording: Templates,
+    source: str,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Summary:
+    """Word every record and append it to ``out``; rows that are there already are left as they are.
+
+    A record keeps everything and gains ``hedged`` (the text; None where ``hedge_status`` is not ``hedged``),
+    ``hedges`` (for each sentence its confidence, the phrase, the ``value`` read back, and ``by`` which means), their
+    mean ``hedge_confidence``, and the settings ``hedge_with``, which all rows of a file share.
+
+    ``source`` names the confidence that is put into words. ``wording``, templates or a `Rewriter`, is closed at the
+    end. ``progress`` is called with (done, total, note).
+
+    Raises:
+        ConfideError: ``out`` is hedged in another way or holds other answers, a confidence is no probability, the
+            server fails.
+    """
+    if out.suffix == ".parquet":
+        raise ConfideError("rows are appended as they are worded: give --out a .jsonl file")
+    _check_probabilities(records, source)
+    settings = {
+        "source": source,
+        "style": wording.style,
+        "language": wording.language.code,
+        "engine": wording.engine,
+        "model": wording.model,
+        "seed": wording.seed,
+    }
+    with locked(out.parent), RecordWriter(out) as writer:
+        _check_same_run(writer.done, records, settings, out)
+        rows = list(writer.done)
+        done = {record.id for record in rows}
+        pending = [record for record in records if record.id not in done]
+
+        async def run() -> None:
+            try:
+                for start in range(0, len(pending), BATCH):
+                    hedged = await _word_batch(pending[start : start + BATCH], wording, settings)
+                    writer.write(hedged)
+                    rows.extend(hedged)
+                    if progress:
+                        progress(len(rows), len(records), "")
+            finally:
+                await wording.close()
+
+        asyncio.run(run())
+        return _summarise(rows, wording.language)
+
+
+async def _word_batch(records: Sequence[Record], wording: Templates, settings: dict[str, Any]) -> list[Record]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_word(record, wording, settings["source"])) for record in records]
+    except* ConfideError as failures:
+        raise failures.exceptions[0] from None
+    old = [record.model_dump(mode="json", include=record.model_fields_set) for record in records]
+    gained = [{**task.result(), "hedge_with": settings} for task in tasks]
+    return [Record.model_validate({**a, **b}) for a, b in zip(old, gained, strict=True)]
+
+
+async def _word(record: Record, wording: Templates, source: str) -> dict[str, Any]:
+    """What a record gains: ``hedged``, ``hedges``, ``hedge_confidence`` and ``hedge_status``."""
+    claims = _claims(record, source)
+    if isinstance(claims, str):
+        return _unhedged(claims)
+    wordings: list[Wording | None] = list(await asyncio.gather(*(wording.word(claim) for claim in claims)))
+    if not _keep_answer(record, claims, wordings):
+        # Sentences that each keep their answer can still hide it from a grader that reads the first one only.
+        wordings = [wording.suffix(claim) for claim in claims]
+        if not _keep_answer(record, claims, wordings):
+            return _unhedged("not_kept")
+    texts, hedges = [], []
+    for claim, one in zip(claims, filter(None, wordings), strict=True):
+        fields = asdict(one)
+        texts.append(fields.pop("text"))
+        hedges.append({"confidence": claim.confidence, **fields})
+    return {
+        "hedged": ("\n" if any("\n" in text for text in texts) else " ").join(texts),
+        "hedges": hedges,
+        "hedge_confidence": round(math.fsum(h["value"] for h in hedges) / len(hedges), 6),
+        "hedge_status": "hedged",
+    }
+
+
+def _claims(record: Record, source: str) -> list[Claim] | str:
+    """A tagged answer's sentences, else the answer with its confidence; or the status that says why there is none."""
+    if not record.answer.strip(" .\n\t"):
+        return "no_answer"
+    claim = functools.partial(Claim, task=record.task, asked=asked_of(record))
+    question = question_of(record)
+    if is_tagged(record.answer):
+        reading = read_tagged(record.answer)
+        if not reading.strict:
+            return "malformed_tags"
+        # Not every one of several sentences holds the answer: the grader reads the whole text (`_keep_answer`).
+        alone = question if len(reading.statements) == 1 else None
+        return [
+            claim(text=s.text, confidence=s.confidence, key=f"{record.id}-{i}", question=alone)
+            for i, s in enumerate(reading.statements)
+            if s.confidence is not None  # always so where the format is strict
+        ]
+    confidence = confidence_of(record, source)
+    if confidence is None:
+        return "no_confidence"
+    return [claim(text=record.answer, confidence=confidence, key=record.id, question=question)]
+
+
+def _keep_answer(record: Record, claims: Sequence[Claim], wordings: Sequence[Wording | None]) -> bool:
+    if any(wording is None for wording in wordings):
+        return False
+    if len(claims) == 1:
+        return True  # checked as it was worded
+    before, after = " ".join(c.text for c in claims), " ".join(w.text for w in wordings if w)
+    return same_answer(record.task, question_of(record), before, after) is not False
+
+
+def _unhedged(status: str) -> dict[str, Any]:
+    return {"hedged": None, "hedges": [], "hedge_confidence": None, "hedge_status": status}
+
+
+def _summarise(records: Iterable[Record], language: Language) -> Summary:
+    rows = [{"answer": record.answer, **(record.model_extra or {})} for record in records]
+    hedges = [h for row in rows for h in row["hedges"]]
+    errors = [abs(h["confidence"] - h["value"]) for h in hedges]
+    statuses = Counter(row["hedge_status"] for row in rows)
+    hedged = [row["answer"] for row in rows if row["hedge_status"] == "hedged"]
+    return Summary(
+        rows=len(rows),
+        statuses={name: statuses[name] for name in STATUSES},
+        claims=len(hedges),
+        suffix=sum(h["by"] == "suffix" for h in hedges),
+        replaced=sum(h["refused"] > 0 and h["by"] != "model" for h in hedges),
+        refused=sum(h["refused"] for h in hedges),
+        hedged_before=sum(read_hedge(answer, language.code) is not None for answer in hedged),
+        error=math.fsum(errors) / len(errors) if errors else None,
+        largest_error=max(errors, default=None),
+    )
+
+
+def _check_probabilities(records: Iterable[Record], source: str) -> None:
+    values = {record.id: confidence_of(record, source) for record in records}
+    wrong = {name: value for name, value in values.items() if value is not None and not 0 <= value <= 1}
+    if wrong:
+        name, value = next(iter(wrong.items()))
+        raise ConfideError(
+            f"{len(wrong)} confidences from {source} are no probabilities (row {name}: {value:g}); "
+            "words stand for numbers from 0 to 1"
+        )
+
+
+def _check_same_run(done: Sequence[Record], records: Sequence[Record], settings: dict[str, Any], out: Path) -> None:
+    answers = {record.id: record.answer for record in records}
+    for record in done:
+        before = (record.model_extra or {}).get("hedge_with")
+        if not isinstance(before, dict):
+            raise ConfideError(f"{out} holds records that are not hedged (row {record.id}); choose another file")
+        if differ := [f"{name} {before.get(name)!r}" for name in settings if before.get(name) != settings[name]]:
+            raise ConfideError(f"{out} was hedged with {', '.join(differ)}; choose another file or delete it")
+        if answers.get(record.id) != record.answer:
+            raise ConfideError(f"{out} holds an answer that is not among the records (row {record.id})")

@@ -1,0 +1,165 @@
+"""A model that answers and says how sure it is: what all kinds of trained models have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
+
+from confide.engines.engine import Completion
+from confide.errors import ConfideError
+from confide.records import Message
+from confide.sources import Source
+from confide.tasks.text import tokens
+
+if TYPE_CHECKING:
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.checkpoint import CheckpointInfo
+    from confide.tasks import Task
+
+Conversation = str | Sequence[Message | dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer and how sure the model is of it.
+
+    Attributes:
+        text: the answer.
+        confidence: P(right) in [0, 1] from ``source``; None where there is none.
+        source: what the confidence comes from.
+        familiarity: in [0, 1], how close answer and question are to what training saw; near 0 the confidence rests on
+            the answer's own probability. None where the source does not know it.
+        finish: ``stop`` for an answer that was closed, ``length`` for one that was cut.
+        sources: every confidence that came with the same generation.
+        ids: token ids of the answer.
+        prompt_tokens: tokens of the prompt.
+    """
+
+    text: str
+    confidence: float | None
+    source: str
+    familiarity: float | None
+    finish: str = "stop"
+    sources: dict[str, float | None] = field(default_factory=dict)
+    ids: list[int] = field(default_factory=list)
+    prompt_tokens: int = 0
+
+
+class ConfidenceModel(ABC):
+    """A model that answers and says how sure it is; make one with `confide.load`.
+
+    Attributes:
+        engine: what runs the model.
+        info: what ``confide.json`` says of it.
+        names: who its answers may be from: the base model, where the answers are its own, and the folder loaded.
+    """
+
+    frozen = False
+    """Whether the answers are token for token the base model's."""
+
+    def __init__(self, engine: TransformersEngine, info: CheckpointInfo, name: str = ""):
+        self.engine = engine
+        self.info = info
+        self.names = list(dict.fromkeys([engine.name, name or engine.name]))
+
+    @classmethod
+    def load(cls, path: str, info: CheckpointInfo, *, dtype: str | None = None, device: str | None = None) -> Self:
+        """Load the model of a folder or a hub name; see `confide.load`."""
+        from confide.engines.transformers.transformers_engine import TransformersEngine
+
+        engine = TransformersEngine.load(path, dtype=dtype, device=device)
+        engine.name = cls._answered_by(info, path)
+        return cls(engine, info, path)
+
+    @classmethod
+    def _answered_by(cls, info: CheckpointInfo, path: str) -> str:
+        """The name that records of its answers carry: the base model's, where the answers are its own."""
+        return info.base_model or path
+
+    def named(self, source: str) -> str:
+        """The source's name: one trained on shuffled labels says by which seed."""
+        seed = self.info.shuffled_labels
+        return source if seed is None else str(replace(Source.parse(source), shuffled=True, seed=seed))
+
+    def answer(self, question: Conversation, *, max_new_tokens: int = 64) -> Answer:
+        """Answer one question; text and confidence come from one generation.
+
+        Args:
+            question: a question, or a whole conversation as messages with ``role`` and ``content``.
+            max_new_tokens: tokens after which an answer is cut.
+
+        Raises:
+            ConfideError: prompt and answer do not fit the model's context.
+        """
+        return self.answers([question], max_new_tokens=max_new_tokens)[0]
+
+    def answers(self, questions: Sequence[Conversation], *, max_new_tokens: int = 64) -> list[Answer]:
+        """Answer a batch of questions greedily; see `answer`."""
+        conversations = [self._conversation(question) for question in questions]
+        prompts = [self.engine.encode(messages) for messages in conversations]
+        for prompt in prompts:
+            self._check(len(prompt) + max_new_tokens)
+        answers = self._answer(conversations, prompts, max_new_tokens)
+        return [replace(a, prompt_tokens=len(prompt)) for a, prompt in zip(answers, prompts, strict=True)]
+
+    def samples(self, question: Conversation, count: int, *, max_new_tokens: int = 64, seed: int = 0) -> list[str]:
+        """``count`` answers to one question, sampled at temperature 1; the same seed gives the same ones."""
+        prompt, room = self._sampling_prompt(self._conversation(question), max_new_tokens)
+        self._check(len(prompt) + room)
+        return [self._text(completion) for completion in self.engine.sample([prompt], room, count, seed=seed)[0]]
+
+    def confidence(self, messages: Conversation, answer: str) -> Answer:
+        """Say how sure the model is of an answer that already exists.
+
+        Raises:
+            ConfideError: question and answer do not fit the model's context.
+        """
+        conversation = self._conversation(messages)
+        prompt, ids = self.engine.encode(conversation), self.engine.encode_answer(answer)
+        self._check(len(prompt) + len(ids))
+        return self._read(conversation, prompt, Completion(answer, ids, [], [], None, "stop"))
+
+    @classmethod
+    def ask_as(cls, info: CheckpointInfo, task: Task) -> Task:
+        """``task`` as a model with this ``info`` is to be asked it."""
+        return task
+
+    @abstractmethod
+    def _answer(
+        self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
+    ) -> list[Answer]:
+        """Answer conversations that fit the context."""
+
+    @abstractmethod
+    def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:
+        """Read one answer that already exists."""
+
+    def _sampling_prompt(self, conversation: list[Message], max_new_tokens: int) -> tuple[list[int], int]:
+        """The prompt of a sampled answer, and how many tokens it may take."""
+        return self.engine.encode(conversation), max_new_tokens
+
+    def _text(self, completion: Completion) -> str:
+        """The answer's text in a completion."""
+        return completion.text
+
+    def _conversation(self, question: Conversation) -> list[Message]:
+        """Messages as they are; a bare question is put behind the training prompt whose examples are most like it.
+
+        Confidence is learned for answers to prompts of a kind; asked bare, a small model answers otherwise.
+        """
+        if not isinstance(question, str):
+            return [m if isinstance(m, Message) else Message.model_validate(m) for m in question]
+        words = set(tokens(question.lower()))
+
+        def likeness(prompt: list[dict[str, str]]) -> float:
+            asked = [set(tokens(m["content"].lower())) for m in prompt if m["role"] == "user"]
+            return max((len(words & a) / len(words | a) for a in asked if words | a), default=0.0)
+
+        leading = max(self.info.prompts, key=likeness, default=[])
+        return [*map(Message.model_validate, leading), Message(role="user", content=question)]
+
+    def _check(self, length: int) -> None:
+        if length > self.engine.context:
+            raise ConfideError(f"{length} tokens do not fit the model's context of {self.engine.context}")

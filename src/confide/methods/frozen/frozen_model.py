@@ -1,0 +1,235 @@
+"""A frozen model with what was trained on top of it (stack, probes, readers), and the methods that read these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confide.engines.closed_records import with_token_scores
+from confide.engines.engine import ClosedAnswers, Completion
+from confide.errors import ConfideError
+from confide.methods.checkpoint import CheckpointInfo, SignalInfo, save_checkpoint
+from confide.methods.confidence_model import Answer, ConfidenceModel
+from confide.methods.free import free_confidence
+from confide.methods.method import ClosedMethod, Floats, Scope
+from confide.methods.reader.reader import Reader, reader_in_vocabulary
+from confide.methods.stack.probe import Probe
+from confide.methods.stack.stack import Stack
+from confide.methods.stack.states import States
+from confide.numeric import sigmoid
+from confide.records import Message, Record
+from confide.report_tokens import CONFIDENCE
+
+if TYPE_CHECKING:
+    from confide.engines.transformers.closed_answers import TransformersClosed
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+
+Arrays = dict[str, NDArray[Any]]
+ARRAYS = "confide.safetensors"
+
+
+@dataclass(frozen=True)
+class FrozenParts:
+    """What was trained on top of a frozen model; all empty for one that was never trained.
+
+    Attributes:
+        probes: the source ``probe`` and single positions (``probe@closing``) → what was chosen on validation.
+        reader: the reader whose rows are in the vocabulary.
+        compared: arrays of readers that are no vocabulary rows (``reader_random``, ``p_true_trained``).
+    """
+
+    stack: Stack | None = None
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    reader: Reader | None = None
+    compared: Mapping[str, Arrays] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that stack and probes read."""
+        views = [layer for probe in self.probes.values() for layer in probe.view.layers]
+        return tuple(sorted({*views, *(self.stack.layers if self.stack else ())}))
+
+    def read(self, states: States, records: Sequence[Record]) -> dict[str, Floats]:
+        """Confidences [n] (NaN: not available) by source from the states of answered records.
+
+        With a stack, ``familiarity`` [n] is among them.
+        """
+        columns = self.stack.read(states, records) if self.stack else {}
+        return columns | {name: sigmoid(probe.z(states)) for name, probe in self.probes.items()}
+
+
+class FrozenModel(ConfidenceModel):
+    """A base model that answers as it always did, and what reads it."""
+
+    frozen = True
+    parts = FrozenParts()
+
+    @classmethod
+    def load(cls, path: str, info: CheckpointInfo, *, dtype: str | None = None, device: str | None = None) -> Self:
+        """Load a trained folder or a plain model; what is broken is said before the weights are read."""
+        parts = load_parts(Path(path), info) if info.trained else FrozenParts()
+        model = super().load(path, info, dtype=dtype, device=device)
+        if info.confidence.reads:
+            parts = replace(parts, reader=reader_in_vocabulary(model.engine, len(info.confidence.ask_ids)))
+        model.parts = parts
+        return model
+
+    def _answer(
+        self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
+    ) -> list[Answer]:
+        closed = self.engine.answer_and_close(prompts, max_new_tokens, layers=self.parts.layers)
+        return self._read_closed(closed, conversations, closed.completions)
+
+    def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:
+        closed = self.engine.closed([prompt], [completion.ids], layers=self.parts.layers, measure=True)
+        measured = [replace(closed.completions[0], text=completion.text)]
+        return self._read_closed(closed, [conversation], measured)[0]
+
+    def _read_closed(
+        self,
+        closed: TransformersClosed,
+        conversations: Sequence[list[Message]],
+        completions: Sequence[Completion],
+    ) -> list[Answer]:
+        records = [
+            with_token_scores(Record(id="", messages=messages, answer=c.text, finish=c.finish), c)
+            for messages, c in zip(conversations, completions, strict=True)
+        ]
+        sources: list[dict[str, float | None]] = [free_confidence(record) for record in records]
+        familiarity: list[float | None] = [None] * len(records)
+        columns: dict[str, Floats] = {}
+        if self.parts.reader is not None:
+            columns["reader"] = sigmoid(self.parts.reader.logits(closed))
+        if layers := self.parts.layers:
+            columns |= self.parts.read(States(layers, closed.states()), records)
+            familiarity = columns.pop("familiarity").tolist()
+        for name, column in columns.items():
+            for values, value in zip(sources, column.tolist(), strict=True):
+                values[self.named(name)] = None if np.isnan(value) else value
+        best = next((name for name in ("stack", "reader") if name in columns), None)
+        source = "logprob_sum" if best is None else self.named(best)
+        return [
+            Answer(c.text, values[source], source, near, c.finish, values, c.ids)
+            for c, values, near in zip(completions, sources, familiarity, strict=True)
+        ]
+
+
+class StackMethod(ClosedMethod):
+    """``stack`` and what it is made of; trained by ``confide train reader``."""
+
+    name = "stack"
+    sources = ("stack", "probe", "probe_logprobs", "probe@prompt_end", "probe@answer_last", "probe@closing")
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        """What the checkpoint holds."""
+        parts = _parts(scope)
+        held = {*parts.probes, *(("stack", "probe", "probe_logprobs") if parts.stack else ())}
+        return [source for source in self.sources if source in held]
+
+    def fit(self, scope: Scope) -> None:
+        """Take what the checkpoint holds."""
+        self.parts_ = _parts(scope)
+        self.layers_ = self.parts_.layers
+
+    def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
+        """Confidences [batch] by source, and ``familiarity``."""
+        return self.parts_.read(States(self.layers_, closed.states()), records)
+
+
+class ReaderMethod(ClosedMethod):
+    """``reader``, or one of the readers that it is compared with; trained by ``confide train reader``."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.sources = (name,)
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        """Whether the checkpoint holds it."""
+        parts = _parts(scope)
+        there = parts.reader is not None if self.name == "reader" else self.name in parts.compared
+        return self.sources if there else ()
+
+    def fit(self, scope: Scope) -> None:
+        """Take what the checkpoint holds; low-rank weights go onto the model until `close`."""
+        assert scope.model is not None
+        parts = _parts(scope)
+        reader = parts.reader if self.name == "reader" else None
+        self.reader_ = reader or Reader.from_arrays(scope.model.engine, parts.compared[self.name])
+        self.room_ = self.reader_.tokens
+
+    def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
+        """The confidence [batch] that the verdict gives."""
+        return {self.name: sigmoid(self.reader_.logits(cast("TransformersClosed", closed)))}
+
+    def close(self) -> None:
+        """Take low-rank weights off the model again."""
+        if self.reader_.low_rank is not None:
+            self.reader_.low_rank.remove()
+
+
+def _parts(scope: Scope) -> FrozenParts:
+    """What was trained on top of the model at hand."""
+    return scope.model.parts if isinstance(scope.model, FrozenModel) else FrozenParts()
+
+
+def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, parts: FrozenParts) -> None:
+    """Write model, tokenizer, arrays and ``confide.json`` to ``folder``; the engine's model gains the new rows."""
+    from safetensors.numpy import save_file
+
+    reader, stack = parts.reader, parts.stack
+    assert stack is not None
+    ids = engine.add_reader_tokens(reader.ask if reader else None, reader.verdict if reader else None)
+    about, arrays = stack.to_arrays()
+    named = {f"probes/{name}": probe.arrays() for name, probe in parts.probes.items()}
+    named |= {f"readers/{name}": compared for name, compared in parts.compared.items()}
+    arrays |= {f"{name}/{key}": value for name, part in named.items() for key, value in part.items()}
+
+    def save(staged: Path) -> None:
+        engine.save(staged, suppressed=ids.all)
+        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, staged / ARRAYS)
+
+    signal = SignalInfo(
+        method="reader",
+        reads=reader is not None,
+        ask_tokens=len(ids.ask),
+        verdict_ids=dict(zip(CONFIDENCE.verdict, (ids.cn, ids.un), strict=True)),
+        ask_ids=list(ids.ask),
+        reads_at="the last ask token after the closed answer",
+    )
+    probes = {name: probe.about() for name, probe in parts.probes.items()}
+    update = {"signals": {CONFIDENCE.name: signal}, "stack": about, "probes": probes}
+    save_checkpoint(folder, save, info.model_copy(update=update), ("scikit-learn",))
+
+
+def load_parts(folder: Path, info: CheckpointInfo) -> FrozenParts:
+    """Read what lies beside a frozen model's weights: stack, probes, readers outside the vocabulary.
+
+    Raises:
+        ConfideError: the folder is broken, or its stack is of an earlier version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(folder / ARRAYS) if (folder / ARRAYS).exists() else {}
+        stack = Stack.from_arrays(info.stack or {}, arrays) if arrays else None
+        saved = _by_name(arrays, "probes/")
+        probes = {name: Probe.from_arrays(info.probes[name], parts) for name, parts in saved.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
+        raise ConfideError(f"{folder} is not a readable confide checkpoint: {error}") from None
+    return FrozenParts(stack, probes, None, _by_name(arrays, "readers/"))
+
+
+def _by_name(arrays: Arrays, prefix: str) -> dict[str, Arrays]:
+    """Arrays named ``prefix`` + name/key as {name: {key: array}}."""
+    parts: dict[str, Arrays] = {}
+    for full, value in arrays.items():
+        if full.startswith(prefix):
+            name, key = full.removeprefix(prefix).split("/", 1)
+            parts.setdefault(name, {})[key] = value
+    return parts

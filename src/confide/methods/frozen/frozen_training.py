@@ -1,0 +1,155 @@
+"""``confide train reader``: from annotated records to a checkpoint with stack, probes and a reader.
+
+Every choice is made on validation rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from confide.engines.closed_records import measure_records
+from confide.files import locked
+from confide.hashing import sha256_of_rows
+from confide.methods.checkpoint import CheckpointInfo, leading_messages
+from confide.methods.frozen.frozen_model import FrozenParts, save_frozen
+from confide.methods.method import Floats, check_answered_by, check_labels, labels
+from confide.methods.reader.closed_rows import make_rows, shuffle_labels
+from confide.methods.reader.comparisons import fit_verdict, random_reader, train_p_true
+from confide.methods.reader.reader import Reader
+from confide.methods.reader.reader_config import ReaderOptions, parse_size
+from confide.methods.reader.reader_training import train_reader
+from confide.methods.stack.probe import Probe, best_probe, candidate_views, fit_position_probes, fit_probe
+from confide.methods.stack.stack import Stack, question_layer
+from confide.methods.stack.states import collect_states
+from confide.progress import Progress
+from confide.records import Record
+
+if TYPE_CHECKING:
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+
+
+def train_confidence(
+    engine: TransformersEngine,
+    train: Sequence[Record],
+    validation: Sequence[Record],
+    options: ReaderOptions,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+) -> str:
+    """Train stack and reader on graded records and write the checkpoint.
+
+    Args:
+        out: the checkpoint's folder.
+
+    Returns:
+        What was chosen, in words.
+
+    Raises:
+        ConfideError: labels are all right or all wrong, another model answered, rows do not fit the context, or ``out``
+            is in use.
+    """
+    for rows in (train, validation):
+        check_labels(rows)
+    if not options.other_model:
+        check_answered_by([*train, *validation], [engine.name])
+    prompts = leading_messages(train)
+    if options.shuffle_labels:
+        train, validation = (shuffle_labels(rows, options.seed) for rows in (train, validation))
+    with locked(out):
+        if options.other_model:
+            train, validation = (measure_records(engine, rows) for rows in (train, validation))
+        untrained = random_reader(engine, seed=options.seed) if options.comparisons else None
+        stack, probes, beside = fit_stack(engine, train, validation, options, beside=untrained, progress=progress)
+        reader, p_true = train_readers(engine, train, validation, options, progress=progress)
+        compared = {}
+        if untrained is not None and p_true is not None and p_true.low_rank is not None:
+            chosen = fit_verdict(untrained, beside[: len(train)], train, beside[len(train) :], validation)
+            compared = {"reader_random": chosen.arrays(), "p_true_trained": p_true.arrays()}
+            p_true.low_rank.remove()
+        more: dict[str, Any] = {}
+        if options.shuffle_labels:
+            more["shuffled_labels"] = options.seed
+        if reader is not None:
+            more["reader"] = {"config": vars(reader.config), "history": reader.history}
+        if p_true is not None:
+            more["p_true_trained"] = {"history": p_true.history}
+        info = CheckpointInfo(
+            base_model=engine.name,
+            base_sha256=engine.sha256,
+            training_data_sha256=sha256_of_rows([r.id, r.answer, r.correct] for r in train),
+            training_rows=len(train),
+            target=options.target,
+            prompts=prompts,
+            **more,
+        )
+        save_frozen(out, engine, info, FrozenParts(stack, probes, reader, compared))
+    return f"{out}: {_in_words(stack, probes['probe'], reader)}" + (
+        "; trained on shuffled labels: a control" if options.shuffle_labels else ""
+    )
+
+
+def fit_stack(
+    engine: TransformersEngine,
+    train: Sequence[Record],
+    validation: Sequence[Record],
+    options: ReaderOptions,
+    *,
+    beside: Reader | None = None,
+    progress: Progress | None = None,
+) -> tuple[Stack, dict[str, Probe], Floats]:
+    """Fit stack and probes on graded ``train`` records; views and penalties are chosen on ``validation``.
+
+    Args:
+        beside: a reader whose hidden states [n, width] are collected in the same pass, and returned.
+    """
+    depth = engine.depth
+    views = candidate_views(depth)
+    layers = sorted({question_layer(depth), *(layer for view in views for layer in view.layers)})
+    records, n = [*train, *validation], len(train)
+    room = 1 + max((config.ask_tokens for config in options.candidates), default=0)
+    features = beside.features if beside else None
+    states, more = collect_states(engine, records, layers, room=room, beside=features, progress=progress)
+    fitting, held = states.take(range(n)), states.take(range(n, len(records)))
+    linear = [Probe.fit(view, fitting, labels(train)) for view in views]
+    view = best_probe(linear, held, validation).view
+    probes = {"probe": fit_probe(linear, fitting, train, held, validation, options.seed)}
+    if options.positions:
+        probes |= fit_position_probes(depth, fitting, train, held, validation)
+    return Stack.fit(view, question_layer(depth), fitting, train, options.seed), probes, more
+
+
+def train_readers(
+    engine: TransformersEngine,
+    train: Sequence[Record],
+    validation: Sequence[Record],
+    options: ReaderOptions,
+    *,
+    progress: Progress | None = None,
+) -> tuple[Reader | None, Reader | None]:
+    """The candidate with the lowest validation log loss, and for comparison a trained P(True), where asked for."""
+    from confide.engines.transformers.closed_store import ClosedStore
+
+    if not options.candidates and not options.comparisons:
+        return None, None
+    fitting = make_rows(engine, train, options.target)
+    held = make_rows(engine, validation, options.target, samples=False)
+    spans = [[row.prompt for row in (*fitting, *held)], [row.answer for row in (*fitting, *held)]]
+    with closing(ClosedStore(engine, *spans, budget=parse_size(options.prefix_cache), progress=progress)) as store:
+        trained = [
+            train_reader(engine, fitting, held, config, store=store, progress=progress) for config in options.candidates
+        ]
+        p_true = train_p_true(engine, fitting, held, store, progress=progress) if options.comparisons else None
+    return min(trained, key=lambda reader: reader.validation_loss, default=None), p_true
+
+
+def _in_words(stack: Stack, probe: Probe, reader: Reader | None) -> str:
+    view = stack.probe.view
+    words = f"stack on layers {', '.join(map(str, view.layers))}, C {view.C:g}; probe: {probe.about()['kind']}"
+    if reader is not None and reader.config is not None:
+        words += f"; reader with {reader.config.ask_tokens} ask tokens ({reader.config.start}), "
+        words += f"validation log loss {reader.validation_loss:.3f}"
+    return words

@@ -1,0 +1,172 @@
+"""The method: a way to get a confidence, with its sources, what it needs of an engine, how it is fitted and read.
+
+To add one, write a module with a class that has what `Method` asks for, and name it in `confide.methods.catalogue`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confide.errors import ConfideError
+from confide.progress import Progress
+from confide.records import Cost, Record
+
+if TYPE_CHECKING:
+    from confide.engines.engine import ClosedAnswers, Engine
+    from confide.methods.confidence_model import ConfidenceModel
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one source says of n answers.
+
+    Attributes:
+        values: confidences in [0, 1], shape [n]; NaN where the source has none.
+        cost: what a reading cost beyond the answer, one for all or one per answer.
+    """
+
+    values: Floats
+    cost: Cost | Sequence[Cost] = field(default_factory=Cost)
+
+
+Judge = Callable[[Sequence[tuple[str, str, str]]], list[bool]]
+"""Says of each (question, one answer, the other) whether both answers mean the same: an entailment model, a language
+model, a person."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What there is to score with.
+
+    Attributes:
+        records: all records of a file; methods that learn do so from its train and validation rows.
+        model: a trained model, or a plain one that answered; None for what needs no model.
+        verifier: another model that judges the answers.
+        judge: decides whether two sampled answers mean the same; None: the task's grader.
+        other_model: the records are another model's than ``model``.
+        seed: of what is drawn.
+        progress: called with (done, total, note) while long work runs.
+    """
+
+    records: Sequence[Record]
+    model: ConfidenceModel | None = None
+    verifier: Engine | None = None
+    judge: Judge | None = None
+    other_model: bool = False
+    seed: int = 0
+    progress: Progress | None = None
+
+    @property
+    def new(self) -> list[Record]:
+        """The rows that nothing was trained on."""
+        return [record for record in self.records if record.split != "train"]
+
+    def graded(self, split: str) -> list[Record]:
+        """The graded rows of a split."""
+        return [record for record in self.records if record.split == split and record.correct is not None]
+
+    def has(self, *splits: str) -> bool:
+        """Whether every one of ``splits`` has graded rows."""
+        return set(splits) <= {record.split for record in self.records if record.correct is not None}
+
+
+class Method(ABC):
+    """A way to get a confidence. `fit` learns what is learned while scoring, `read` gives the columns.
+
+    Attributes:
+        name: what it is called.
+        sources: the columns that it can write, in the order of tables.
+        needs: what it needs of an engine, in the words of `CAPABILITIES`; () for a method that needs none.
+        by_model: whether a source says what the model at hand thinks, so that of another's answers it is
+            ``other_<source>``.
+        slow: whether it generates for every row; such sources are in ``all`` but not in ``standard``.
+        scope_: what it was fitted in.
+        wanted_: the sources that are asked for.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    by_model: bool = False
+    slow: bool = False
+    scope_: Scope
+    wanted_: tuple[str, ...]
+
+    @abstractmethod
+    def available(self, scope: Scope) -> Sequence[str]:
+        """The sources that these records and this model can give."""
+
+    def fitted(self, scope: Scope, wanted: Sequence[str]) -> Self:
+        """A fitted copy that reads the sources ``wanted``."""
+        method = copy(self)
+        method.scope_, method.wanted_ = scope, tuple(wanted)
+        method.fit(scope)
+        return method
+
+    def fit(self, scope: Scope) -> None:  # noqa: B027 (many methods learn nothing here)
+        """Learn from the train rows, choose on the validation rows; what training has learned comes with the model."""
+
+    def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
+        """One column [n] per source wanted."""
+        raise NotImplementedError
+
+
+class ClosedMethod(Method):
+    """A method that reads closed answers on the engine, in one pass with all others that do.
+
+    Attributes:
+        layers_: the layers whose states it reads.
+        room_: tokens that it feeds after an answer, the closing one included.
+    """
+
+    needs = ("states",)
+    by_model = True
+    layers_: tuple[int, ...] = ()
+    room_: int = 1
+
+    @abstractmethod
+    def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
+        """Confidences [batch] by source; beside them, ``familiarity`` where the method knows it."""
+
+    def close(self) -> None:
+        """Leave the model as it was."""
+
+
+def check_labels(records: Sequence[Record]) -> None:
+    """Raise `ConfideError` unless there are right and wrong answers among ``records``."""
+    right = sum(r.correct is True for r in records)
+    wrong = sum(r.correct is False for r in records)
+    if not right or not wrong:
+        raise ConfideError(
+            f"training needs right and wrong answers; there are {right} right and {wrong} wrong "
+            f"({len(records) - right - wrong} ungraded)"
+        )
+
+
+def check_answered_by(records: Sequence[Record], names: Sequence[str]) -> None:
+    """Raise `ConfideError` when records say that another model than one of ``names`` answered them."""
+    others = [record.model for record in records if record.model and record.model not in names]
+    if others:
+        raise ConfideError(
+            f"{len(others)} of {len(records)} records were answered by {', '.join(sorted(set(others)))}, not by "
+            f"{names[0]}; --other-model reads them all the same and names the sources so"
+        )
+
+
+def labels(records: Sequence[Record]) -> NDArray[np.bool_]:
+    """Which answers are right, shape [n]."""
+    return np.array([bool(record.correct) for record in records], dtype=np.bool_)
+
+
+def or_nan(values: Sequence[float | None]) -> Floats:
+    """Values [n] with NaN where there is none."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

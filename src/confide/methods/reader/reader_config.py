@@ -1,0 +1,91 @@
+"""How a reader is trained, and what training may choose from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from confide.errors import ConfideError
+from confide.methods.finetuning.supervised_config import option, option_of
+
+STARTS = ("words", "random")
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """How a reader is trained; every choice is made on validation rows."""
+
+    ask_tokens: int = option(4, "Number of ask tokens; 0 reads at the closing token.")
+    start: str = option("words", "What ask tokens start from.")
+    rank: int = option(0, "Rank of the weights at the ask positions; 0 for none.")
+    epochs: int = option(6, "At most this many passes.", min=1)
+    learning_rate: float = option(2e-3, "Peak learning rate.")
+    batch_size: int = option(32, "Rows per step.")
+    pairwise: float = option(0.0, "Weight of the pairwise term.", min=0)
+    patience: int = option(2, "Stop after this many epochs without a better validation loss.")
+    seed: int = option(0, "Seed of start values and order.")
+
+
+@dataclass(frozen=True)
+class ReaderOptions:
+    """What `train_confidence` trains, and what it may choose from, in the words of the command line.
+
+    Raises:
+        ConfideError: a value that cannot be used, by the name of its flag.
+
+    >>> [(config.ask_tokens, config.start) for config in ReaderOptions(ask_tokens="0,4").candidates]
+    [(0, 'words'), (4, 'words'), (4, 'random')]
+    """
+
+    target: str = option("correctness", "`correctness`, or `consistency` with the K samples.")
+    ask_tokens: str = option(
+        "4", "Ask-token counts to choose from; 0 reads at the closing token; empty for no ask tokens at all."
+    )
+    start: str = option("words,random", "What ask tokens start from, to choose from.")
+    epochs: int = option_of(ReaderConfig, "epochs")
+    learning_rate: float = option_of(ReaderConfig, "learning_rate")
+    pairwise: float = option_of(ReaderConfig, "pairwise")
+    prefix_cache: str = option("4GB", "Memory for kept keys and values; a file past it.")
+    comparisons: bool = option(False, "Also train what readers are compared with: P(True), random tokens.")
+    positions: bool = option(False, "Also fit a probe at each token position (`probe@closing` …).")
+    shuffle_labels: bool = option(False, "Control: shuffle labels by the seed; over five seeds nothing may rank.")
+    other_model: bool = option(False, "The answers are another model's; train on this one's states.")
+    seed: int = option_of(ReaderConfig, "seed")
+
+    def __post_init__(self) -> None:
+        if self.target not in ("correctness", "consistency"):
+            raise ConfideError(f"--target is correctness or consistency, not {self.target!r}")
+        _ = self.candidates, parse_size(self.prefix_cache)
+
+    @property
+    def candidates(self) -> tuple[ReaderConfig, ...]:
+        """The readers to train, of which the best on validation rows is kept."""
+        try:
+            counts = [int(part) for part in self.ask_tokens.split(",") if part.strip()]
+        except ValueError:
+            raise ConfideError(f"--ask-tokens are numbers separated by commas, not {self.ask_tokens!r}") from None
+        starts = [part.strip() for part in self.start.split(",") if part.strip()]
+        if bad := [name for name in starts if name not in STARTS]:
+            raise ConfideError(f"--start is words or random, not {bad[0]!r}")
+        if any(count < 0 or count > 64 for count in counts):
+            raise ConfideError("--ask-tokens lie between 0 and 64")
+        return tuple(
+            ReaderConfig(
+                ask_tokens=count,
+                start=start,
+                epochs=self.epochs,
+                learning_rate=self.learning_rate,
+                pairwise=self.pairwise,
+                seed=self.seed,
+            )
+            for count in counts
+            for start in (starts if count else starts[:1])
+        )
+
+
+def parse_size(text: str) -> int:
+    """``"4GB"`` → 4_000_000_000 bytes; raises `ConfideError` on anything else than a number and KB, MB, GB."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)i?b?\s*", text.lower())
+    if not match:
+        raise ConfideError(f"{text!r} is not a size; write it like 4GB or 500MB")
+    return int(float(match[1]) * {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[match[2]])

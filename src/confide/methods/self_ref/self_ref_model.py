@@ -1,0 +1,52 @@
+"""Self-REF as a model and as a method of scoring."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from confide.engines.engine import Completion
+from confide.methods.confidence_model import Answer, ConfidenceModel
+from confide.methods.method import Column, Method, Scope
+from confide.methods.self_ref.verdict_reading import emit, read_verdicts
+from confide.records import Cost, Message, Record
+
+SOURCE = "self_ref"
+
+
+class SelfRefModel(ConfidenceModel):
+    """A model that writes its verdict after its answer, in the same generation."""
+
+    def _answer(
+        self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
+    ) -> list[Answer]:
+        return [
+            Answer(e.answer, e.confidence, SOURCE, None, e.finish, {SOURCE: e.confidence}, e.answer_ids)
+            for e in emit(self.engine, conversations, max_new_tokens=max_new_tokens)
+        ]
+
+    def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:
+        record = Record(id="0", messages=conversation, answer=completion.text, answer_ids=completion.ids)
+        value = float(read_verdicts(self.engine, [record])[0])
+        return Answer(completion.text, value, SOURCE, None, "stop", {SOURCE: value}, completion.ids)
+
+
+class SelfRefMethod(Method):
+    """``self_ref``: the verdict of a model that ``confide train self-ref`` left."""
+
+    name = "self_ref"
+    sources = (SOURCE,)
+    needs = ("next_tokens",)
+    by_model = True
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        """Where the model was trained so."""
+        return self.sources if isinstance(scope.model, SelfRefModel) else ()
+
+    def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
+        """P(confident) [n], by one token per answer."""
+        assert isinstance(self.scope_.model, SelfRefModel)
+        began = time.monotonic()
+        values = read_verdicts(self.scope_.model.engine, records, progress=self.scope_.progress)
+        seconds = (time.monotonic() - began) / max(1, len(records))
+        return {SOURCE: Column(values, Cost(tokens=1, seconds=seconds))}

@@ -1,0 +1,40 @@
+"""Running sums of weights over rows in order of confidence, in which rows of equal confidence are one tie."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from confide.metrics.metric import FloatArray, IntArray, Weights
+
+
+def ordered(confidence: FloatArray, *, descending: bool = False) -> tuple[IntArray, IntArray]:
+    """Rows in order of confidence [n], and the last position of every group of equal values [groups]."""
+    order = np.argsort(-confidence if descending else confidence, kind="stable")
+    values = confidence[order]
+    ends = np.flatnonzero(np.append(values[1:] != values[:-1], True))
+    return order.astype(np.int64), ends.astype(np.int64)
+
+
+def columns(weights: Weights, order: IntArray) -> Weights:
+    """``weights[:, order]`` laid out resample by resample, which makes running sums several times quicker."""
+    return np.take(weights, order, axis=1, mode="clip")
+
+
+def cumulated(masses: Weights, ends: IntArray) -> Weights:
+    """Running sums [resamples, groups] of ordered masses [resamples, n], at the end of every tie."""
+    running: Weights = np.cumsum(masses, axis=1, dtype=masses.dtype)
+    return running if len(ends) == running.shape[1] else columns(running, ends)
+
+
+def preceding(running: Weights) -> Weights:
+    """Running sums [resamples, groups] before each group instead of after it."""
+    out = np.zeros_like(running)
+    out[:, 1:] = running[:, :-1]
+    return out
+
+
+def ratio(top: Weights, bottom: Weights) -> FloatArray:
+    """``top / bottom``, NaN where ``bottom`` is 0."""
+    out = np.full(np.broadcast(top, bottom).shape, np.nan)
+    np.divide(top, bottom, out=out, where=bottom != 0)
+    return out

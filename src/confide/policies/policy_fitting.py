@@ -1,0 +1,280 @@
+"""From calibration records and a goal to a policy: calibrator, thresholds, guarantee, and a profile of the rows.
+
+With domains, every domain with enough independent rows gets a threshold of its own and the others share one; the rule
+looks at row counts only. The error rate 1 − level is split evenly over these parts, so the promise holds in all of them
+at once. A part in which the goal is not shown keeps nothing; the goal is unmet when that is so everywhere, and a budget
+when it is so anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from confide.errors import ConfideError
+from confide.policies.calibration_rows import CalibrationRows, data_sha256, labelled_rows, models_of, rows_for, sketch
+from confide.policies.calibrators import MIN_ROWS, Calibrator, Kind, fit_calibrator
+from confide.policies.goals import BoundedGoal, Budget, Costs, Goal, MatchExpert, MaxRisk
+from confide.policies.guarantees import (
+    ANY_DOMAIN,
+    Bounded,
+    BudgetGuarantee,
+    CostEstimate,
+    Evidence,
+    Guarantee,
+    MatchGuarantee,
+)
+from confide.policies.policy import NEVER, Decision, Policy, Rule, decision_by
+from confide.policies.profiles import profile_of
+from confide.policies.thresholds.binomial_bound import counted_rows_that_decide, fewest_rows
+from confide.policies.thresholds.escalation_thresholds import (
+    budget_threshold,
+    cheapest_thresholds,
+    cost_of,
+    match_expert_threshold,
+)
+from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
+from confide.policies.thresholds.paired_bound import rows_that_decide
+from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
+from confide.records import Record
+
+# A domain gets its own threshold with this many rows, and with this many times those that show the goal when none of
+# them goes wrong: with fewer, a threshold of its own would mostly not be found.
+_LEAST_ROWS = 200
+_TIMES_NEEDED = 10
+
+_NOTHING_KEPT = [Rule(below=NEVER, decision="escalate")]
+_Fitted = tuple[Calibrator, dict[str, list[Rule]], Bounded | CostEstimate]
+
+
+def calibrate_policy(
+    records: Sequence[Record],
+    source: str,
+    goal: Goal,
+    *,
+    calibrator: Kind | Literal["auto"] = "auto",
+    expert: Sequence[Record] | None = None,
+    per_domain: bool = False,
+    last_resort: Literal["unverified", "error"] = "error",
+    seed: int = 0,
+) -> Policy | Unmet:
+    """Fit the policy that meets ``goal`` with the confidence of ``source``.
+
+    Args:
+        records: calibration rows, used for nothing else before. Rows that lack what the goal needs are left out.
+        source: whose confidence decides.
+        goal: `MaxRisk`, `Budget`, `MatchExpert` or `Costs`.
+        calibrator: the kind of calibrator, or ``auto`` for the one with the lowest cross-validated log loss.
+        expert: another model's graded answers to the same questions (same ids). `MatchExpert` needs them; `Budget` and
+            `Costs` take the expert to be always right without them.
+        per_domain: whether domains with enough rows get a threshold of their own.
+        last_resort: what a router does with an escalated question when every expert failed.
+        seed: draws one row from each group of dependent rows, and the folds that choose the calibrator.
+
+    Returns:
+        The policy, or what stands in its way.
+
+    Raises:
+        ConfideError: for a goal that makes no sense, and for rows that could not show it were they all right.
+    """
+    if isinstance(goal, MatchExpert) and expert is None:
+        raise ConfideError("to match an expert its own graded answers are needed (--expert)")
+    if isinstance(goal, MaxRisk) and expert is not None:
+        raise ConfideError("the risk of kept answers does not depend on an expert: leave --expert out")
+    rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
+    parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
+    fit = partial(fit_calibrator, judged.confidence, judged.correct, calibrator, judged.clusters, seed)
+    expert_name = None if expert is None else models_of(expert)
+    if isinstance(goal, Costs):
+        found: _Fitted | Unmet = _cheapest(goal, parts, fit(), expert_name, seed)
+    else:
+        found = _bounded(goal, parts, fit, expert_name, seed)
+    if isinstance(found, Unmet):
+        return found
+    fitted, rules, guarantee = found
+    # A domain that no calibration row speaks for is not answered.
+    rules.setdefault(ANY_DOMAIN, _NOTHING_KEPT)
+    return Policy(
+        source=source,
+        calibrator=fitted,
+        thresholds=rules,
+        guarantee=guarantee,
+        data_sha256=data_sha256(judged),
+        model=models_of(rows.records),
+        last_resort=last_resort,
+        profile=profile_of(records, source, seed),
+        rows_seen=sketch(rows.records, source),
+    )
+
+
+def rows_for_a_domain(goal: Goal) -> int:
+    """Independent rows with which a domain gets a threshold of its own; it depends on the goal alone."""
+    if isinstance(goal, Costs):
+        return _LEAST_ROWS
+    return max(_LEAST_ROWS, _TIMES_NEEDED * fewest_rows(goal.limit, goal.level))
+
+
+def _parts(rows: CalibrationRows, goal: Goal) -> dict[str, CalibrationRows]:
+    """Domains with enough independent rows, and the others together if they have enough; never none."""
+    least = rows_for_a_domain(goal)
+    where: dict[str, list[int]] = defaultdict(list)
+    for i, record in enumerate(rows.records):
+        where[record.domain].append(i)
+
+    def independent(indices: list[int]) -> int:
+        return len({rows.records[i].cluster for i in indices})
+
+    large = {name: at for name, at in sorted(where.items()) if name and independent(at) >= least}
+    rest = [i for name, at in where.items() if name not in large for i in at]
+    if not large:
+        return {ANY_DOMAIN: rows}
+    # Where nothing is kept everything escalates: a budget has to hold for small domains, too.
+    if independent(rest) >= least or (rest and isinstance(goal, Budget)):
+        large[ANY_DOMAIN] = rest
+    return {name: rows.take(at) for name, at in large.items()}
+
+
+def _bounded(
+    goal: BoundedGoal, parts: dict[str, CalibrationRows], fit: Callable[[], Calibrator], expert: str | None, seed: int
+) -> _Fitted | Unmet:
+    """Rules of a goal that bounds a quantity; ``expert`` names the one whose answers were given."""
+    level = 1 - (1 - goal.level) / len(parts)
+    solved = {name: _solve(goal, part, level, expert is not None, seed) for name, part in parts.items()}
+    # A goal that these rows cannot show is an error before too few labels for a calibrator are.
+    fitted = fit()
+    missed = {name: part for name, part in solved.items() if isinstance(part, Unmet)}
+    if len(missed) == len(parts) or (missed and isinstance(goal, Budget)):
+        name = max(missed, key=lambda name: len(parts[name].records))
+        return replace(missed[name], rows_needed=_rows_needed(goal, parts[name].independent(seed), fitted, level))
+    rules = {
+        name: _NOTHING_KEPT if isinstance(part, Unmet) else [Rule(below=part.threshold, decision="escalate")]
+        for name, part in solved.items()
+    }
+    return fitted, rules, _guarantee(goal, parts, solved, expert)
+
+
+def _solve(
+    goal: BoundedGoal, part: CalibrationRows, level: float, has_expert: bool, seed: int
+) -> BoundedThreshold | Unmet:
+    """The threshold of one part at its own ``level``."""
+    if isinstance(goal, MaxRisk):
+        return bounded_risk_threshold(part.confidence, part.correct, goal.limit, level, part.clusters, seed)
+    part = part.independent(seed)
+    if isinstance(goal, MatchExpert):
+        return match_expert_threshold(part.confidence, part.correct, part.expert, goal.limit, level)
+    gain = np.where(part.labelled, part.expert.astype(float) - part.correct, 0.0) if has_expert else None
+    return budget_threshold(part.confidence, goal.limit, level, gain)
+
+
+def _guarantee(
+    goal: BoundedGoal,
+    parts: dict[str, CalibrationRows],
+    solved: dict[str, BoundedThreshold | Unmet],
+    expert: str | None,
+) -> Bounded:
+    """The promise over all parts, with each one's evidence when there are several."""
+    met = {name: part for name, part in solved.items() if isinstance(part, BoundedThreshold)}
+    n = sum(part.n for part in solved.values())
+    kept = sum(part.count.kept for part in met.values())
+    shared: dict[str, Any] = {
+        "level": goal.level, "method": goal.method, "n": n, "coverage": kept / n,
+        "upper_bound": max(part.upper_bound for part in met.values()),
+    }  # fmt: skip
+    if len(parts) > 1 or ANY_DOMAIN not in parts:
+        shared["domains"] = {
+            name: Evidence(met=False, n=part.n)
+            if isinstance(part, Unmet)
+            else Evidence(
+                met=True, n=part.n, observed=part.count.observed, upper_bound=part.upper_bound, coverage=part.coverage
+            )
+            for name, part in solved.items()
+        }
+    if isinstance(goal, MaxRisk):
+        wrong = sum(part.count.observed * part.count.kept for part in met.values())
+        return Guarantee(max_risk=goal.limit, observed_risk=wrong / kept, **shared)
+    if isinstance(goal, MatchExpert):
+        # Rows of a part that keeps nothing all escalate, and lose nothing.
+        lost = sum(part.count.observed * part.n for part in met.values())
+        return MatchGuarantee(
+            goal="match_expert", margin=goal.limit, observed_loss=lost / n, expert=expert or "", **shared
+        )
+    right: list[bool] = []
+    for name, part in parts.items():
+        limit = met[name].threshold if name in met else math.inf
+        right += np.where(part.confidence >= limit, part.correct, part.expert)[part.labelled].tolist()
+    accuracy = float(np.mean(right)) if right else None
+    return BudgetGuarantee(
+        goal="budget", budget=goal.limit, observed_share=1 - kept / n, accuracy=accuracy, expert=expert, **shared
+    )
+
+
+def _rows_needed(goal: BoundedGoal, part: CalibrationRows, fitted: Calibrator, level: float) -> int | None:
+    """Independent rows with which one test in the sequence would pass with probability 0.8, the easiest of them.
+
+    The risk at each share kept is that of the calibrated probabilities, which is smoother than the observed one.
+    """
+    order = np.argsort(-part.confidence, kind="stable")
+    c = part.confidence[order]
+    c = c[np.isfinite(c)]
+    if len(c) < MIN_ROWS or isinstance(goal, Budget):
+        return None
+    kept = np.unique(np.linspace(MIN_ROWS, len(c), 50).astype(np.int64))
+    if isinstance(goal, MaxRisk):
+        risk = (np.cumsum(1 - fitted.predict(c)) / np.arange(1, len(c) + 1))[kept - 1]
+        options = [
+            math.ceil(needed * len(c) / k)
+            for k, r in zip(kept.tolist(), risk.tolist(), strict=True)
+            if r < goal.limit and (needed := counted_rows_that_decide(r, goal.limit, level)) is not None
+        ]
+    else:
+        losses = (np.cumsum((part.expert & ~part.correct)[order]) / len(order))[kept - 1]
+        gains = (np.cumsum((part.correct & ~part.expert)[order]) / len(order))[kept - 1]
+        options = [
+            needed
+            for loss, gain in zip(losses.tolist(), gains.tolist(), strict=True)
+            if loss - gain < goal.limit and (needed := rows_that_decide(loss, gain, goal.limit, level)) is not None
+        ]
+    return min(options, default=None)
+
+
+def _cheapest(
+    costs: Costs, parts: dict[str, CalibrationRows], fitted: Calibrator, expert: str | None, seed: int
+) -> _Fitted:
+    """Rules of least expected cost, and what they and each decision alone cost on the calibration rows."""
+    rules = {name: _cheapest_rules(part, fitted, costs, expert is not None, seed) for name, part in parts.items()}
+    decisions = [decision_by(rules[name], value) for name, part in parts.items() for value in part.confidence.tolist()]
+    y = np.concatenate([part.correct for part in parts.values()])
+    e = np.concatenate([part.expert for part in parts.values()])
+    names: list[Decision] = ["answer", "escalate"] if costs.abstain is None else ["answer", "escalate", "abstain"]
+    estimate = CostEstimate(
+        goal="cost", **vars(costs), n=len(y), coverage=decisions.count("answer") / len(y),
+        observed_cost=cost_of(decisions, y, e, costs),
+        always={name: cost_of([name] * len(y), y, e, costs) for name in names}, expert=expert,
+    )  # fmt: skip
+    return fitted, rules, estimate
+
+
+def _cheapest_rules(part: CalibrationRows, fitted: Calibrator, costs: Costs, has_expert: bool, seed: int) -> list[Rule]:
+    """The rules of least expected cost for one part, by calibrated probabilities."""
+    part = part.take(np.flatnonzero(np.isfinite(part.confidence)))
+    c, e = part.confidence, part.expert
+    # What the expert gets right may depend on how sure the small model is, and is fitted in the same way.
+    expert_right = np.ones(len(c))
+    if has_expert:
+        expert_right = np.full(len(c), e.mean() if len(c) else 0.0)
+        if len(c) >= MIN_ROWS and 0 < e.sum() < len(c):
+            expert_right = fit_calibrator(c, e, "auto", part.clusters, seed).predict(c)
+    cut = cheapest_thresholds(c, fitted.predict(c), expert_right, costs)
+    answer_from = NEVER if cut.answer_from is None else cut.answer_from
+    rules = []
+    if cut.abstain_below is not None:
+        rules.append(Rule(below=min(cut.abstain_below, NEVER), decision="abstain"))
+    if not rules or rules[0].below < answer_from:
+        rules.append(Rule(below=answer_from, decision="escalate"))
+    return rules

@@ -1,0 +1,194 @@
+"""Thresholds of the goals that escalate: within a budget, close to the expert's accuracy, or at the least cost.
+
+**Budget.** Promised: with probability at least level over the calibration rows, at most ``budget`` of new questions
+escalate. No label is needed. The threshold is an order statistic of the raw confidences, and the share of the
+population below the (j + 1)-th lowest of n values exceeds ``budget`` with probability P(Binomial(n, budget) ≤ j) at
+most (Wilks 1941, "Determination of sample sizes for setting tolerance limits"): j is the largest for which that is at
+most 1 − level.
+
+**Matching an expert.** Escalated questions get the expert's answer, so only kept ones can lose. Promised: with
+probability at least level over the calibration rows, the accuracy lost is at most the margin. Thresholds are tested
+from strict to loose (`confide.policies.thresholds.fallback_testing`) with an exact paired test
+(`confide.policies.thresholds.paired_bound`).
+
+**Cost.** With p the probability that the small model is right and q that the expert is, at the same confidence,
+answering costs ``answer`` + ``wrong`` · (1 − p), escalating ``escalate`` + ``wrong`` · (1 − q), abstaining ``abstain``.
+Both probabilities are calibrated ones: thresholds picked on 0/1 outcomes follow their noise, and in simulation (100 to
+1,000 rows) cost two to five times as much above the optimum. Nothing is promised: an expectation is estimated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from confide.errors import ConfideError
+from confide.numeric import Floats, Ints
+from confide.policies.goals import Costs, check_shares
+from confide.policies.thresholds import fallback_testing as fallback
+from confide.policies.thresholds.binomial_bound import BinomialCount, affordable_bad, clopper_pearson, fewest_rows
+from confide.policies.thresholds.paired_bound import PairedCount, critical_losses
+
+# Shares of rows kept at the tests: every hundredth, so the answer is within 1 % of all rows of the finest grid's.
+_TESTS = 100
+_START_SHARE = 0.04
+
+
+def budget_threshold(
+    confidence: ArrayLike, budget: float, level: float, gain: ArrayLike | None = None
+) -> fallback.BoundedThreshold | fallback.Unmet:
+    """Find the threshold with the largest accuracy among those that escalate at most ``budget`` of new questions.
+
+    ``confidence`` [n] is −inf where there is none; ``gain`` [n] is what escalating a row adds to the accuracy: 1
+    where only the expert is right, −1 where only the small model is, 0 elsewhere or unknown. Without it, escalating
+    is taken to help, so that the whole budget is used. Spending less is within the promise whatever labels say. Rows
+    are independent. Raises `ConfideError` for shares outside (0, 1) or too few rows.
+    """
+    check_shares(budget, level, "budget")
+    c = np.asarray(confidence, dtype=float)
+    g = np.zeros(len(c)) if gain is None else np.asarray(gain, dtype=float)
+    n = len(c)
+    afford = int(affordable_bad(np.array([n]), budget, level)[0])
+    if afford < 0:
+        needed = fewest_rows(budget, level)
+        raise ConfideError(
+            f"a budget of {budget:g} at level {level:g} needs at least {needed} independent rows, got {n}"
+        )
+    order = np.argsort(c, kind="stable")
+    c, g = c[order], g[order]
+    missing = int(np.isneginf(c).sum())
+    # Ties with a threshold are kept.
+    candidates = np.unique(c[missing : afford + 1])
+    if not len(candidates):
+        share, upper = missing / n, clopper_pearson(missing, n, level)[1]
+        return fallback.Unmet("budget", budget, level, n, fallback.Attainable(upper, 1 - share, share, upper))
+    escalated = np.searchsorted(c, candidates, side="left")
+    best = len(candidates) - 1
+    if gain is not None:
+        best = int(np.argmax(np.concatenate([[0.0], np.cumsum(g)])[escalated]))
+    below = int(escalated[best])
+    return fallback.BoundedThreshold(
+        float(candidates[best]), budget, level, BinomialCount(n, n - below, below, counted=n)
+    )
+
+
+def match_expert_threshold(
+    confidence: ArrayLike, correct: ArrayLike, expert: ArrayLike, margin: float, level: float
+) -> fallback.BoundedThreshold | fallback.Unmet:
+    """Find the loosest threshold whose pair of models loses at most ``margin`` of the expert's accuracy.
+
+    ``confidence`` (higher is surer; −inf for none, which always escalates), ``correct`` and ``expert`` (is the expert
+    right) have shape [n]; rows are independent. Raises `ConfideError` for a margin or level outside (0, 1), or fewer
+    rows than show the margin when no row loses.
+    """
+    check_shares(margin, level, "match-expert")
+    c = np.asarray(confidence, dtype=float)
+    y, e = np.asarray(correct, dtype=bool), np.asarray(expert, dtype=bool)
+    if c.ndim != 1 or not c.shape == y.shape == e.shape:
+        raise ConfideError("confidence, correct and expert must have one length")
+    if np.isnan(c).any() or np.isposinf(c).any():
+        raise ConfideError("a confidence that is missing must be −inf, any other finite")
+    needed = fewest_rows(margin, 1 - (1 - level) * (1 - fallback.RESTART_WEIGHT))
+    if len(c) < needed:
+        raise ConfideError(
+            f"a margin of {margin:g} at level {level:g} needs at least {needed} independent rows, got {len(c)}"
+        )
+    order = np.argsort(-c, kind="stable")
+    c, losses, gains = c[order], np.cumsum((e & ~y)[order]), np.cumsum((y & ~e)[order])
+    return fallback.threshold_or_hint(
+        lambda limit: _loosest_within(c, losses, gains, limit, level), "match_expert", margin, level, len(c)
+    )
+
+
+def _loosest_within(
+    confidence: Floats, losses: Ints, gains: Ints, margin: float, level: float
+) -> fallback.BoundedThreshold | None:
+    """The loosest threshold that passes its test (None: none does).
+
+    ``confidence`` (n,) is sorted from high to low; ``losses[i]`` and ``gains[i]`` count those among the first i + 1.
+    """
+    n = len(confidence)
+    finite = int(np.isfinite(confidence).sum())
+    if finite == 0:
+        return None
+    plan = _tests(n).at_ties(confidence)
+    ends = np.minimum(plan.kept, finite) - 1
+
+    def rejects(position: int, share: float) -> bool:
+        # Rounded, so that equal sums of shares use one cached table.
+        most = critical_losses(n, margin, round(share, 12) * (1 - level))
+        return bool(losses[ends[position]] <= most[gains[ends[position]]])
+
+    last = fallback.loosest_rejected(rejects, plan.added)
+    if last is None:
+        return None
+    end = int(ends[last])
+    count = PairedCount(n=n, kept=end + 1, losses=int(losses[end]), gains=int(gains[end]))
+    return fallback.BoundedThreshold(float(confidence[end]), margin, level, count)
+
+
+@lru_cache(maxsize=64)
+def _tests(n: int) -> fallback.Plan:
+    """Numbers of kept rows to test, with shares of the error rate: depends on n alone."""
+    shares = np.linspace(_START_SHARE, 1, round(_TESTS * (1 - _START_SHARE)) + 1)
+    kept = np.unique(np.maximum(1, np.floor(shares * n + 1e-9)).astype(np.int64))
+    restart = kept[kept <= max(fallback.RESTART_SHARE * n, kept[0])][-1]
+    return fallback.Plan.with_two_starts(kept, restart, 1.0)
+
+
+@dataclass(frozen=True)
+class Cheapest:
+    """Abstain below ``abstain_below`` (None: never), escalate below ``answer_from`` (None: never answer)."""
+
+    abstain_below: float | None
+    answer_from: float | None
+
+
+def cheapest_thresholds(confidence: ArrayLike, right: ArrayLike, expert: ArrayLike, costs: Costs) -> Cheapest:
+    """The two thresholds of least expected cost over the rows.
+
+    ``confidence`` is finite; ``right`` and ``expert`` are the calibrated probabilities that either model is right;
+    all (n,). With rising confidence the decision goes from abstain over escalate to answer, each possibly never.
+    """
+    c = np.asarray(confidence, dtype=float)
+    order = np.argsort(-c, kind="stable")
+    c = c[order]
+    p, q = np.asarray(right, dtype=float)[order], np.asarray(expert, dtype=float)[order]
+    n = len(c)
+    escalating = costs.escalate + costs.wrong * (1 - q)
+    # Cost of answering the surest k instead of escalating them, and of abstaining on all but the surest k.
+    answering = np.concatenate([[0.0], np.cumsum(costs.answer + costs.wrong * (1 - p) - escalating)])
+    withheld = np.zeros(n + 1)
+    if costs.abstain is not None:
+        withheld[:n] = np.cumsum((costs.abstain - escalating)[::-1])[::-1]
+    # A threshold cannot part equal confidences.
+    allowed = np.concatenate([[True], c[1:] < c[:-1], [True]]) if n else np.array([True])
+    answering[~allowed] = np.inf
+    withheld = np.where(allowed, withheld, np.inf)
+    if costs.abstain is None:
+        withheld[:n] = np.inf
+    # From each k on, the cheapest place to start abstaining; of equals the one that abstains least.
+    later = np.minimum.accumulate(withheld[::-1])[::-1]
+    kept = int(n - np.argmin((answering + later)[::-1]))
+    stop = int(n - np.argmin(withheld[kept:][::-1]))
+    return Cheapest(
+        abstain_below=None if stop == n else (float(c[stop - 1]) if stop > 0 else math.inf),
+        answer_from=float(c[kept - 1]) if kept > 0 else None,
+    )
+
+
+def cost_of(decisions: Sequence[str], correct: ArrayLike, expert: ArrayLike, costs: Costs) -> float:
+    """Mean cost of ``decisions`` given who was right, all (n,)."""
+    y, e = np.asarray(correct, dtype=float), np.asarray(expert, dtype=float)
+    each = {
+        "answer": costs.answer + costs.wrong * (1 - y),
+        "escalate": costs.escalate + costs.wrong * (1 - e),
+        "abstain": np.full(len(y), costs.abstain if costs.abstain is not None else 0.0),
+    }
+    made = np.asarray(decisions)
+    return float(np.select([made == name for name in each], list(each.values())).mean())

@@ -1,0 +1,176 @@
+"""Testing thresholds in an order fixed before any label is seen, with one error rate over all of them.
+
+Learn then test (Angelopoulos et al. 2021, arXiv 2110.01052) with the fallback procedure (Wiens 2003, "A fixed
+sequence Bonferroni procedure"; section 2.1 of Bretz et al. 2009 draws it as a graph). Thresholds are tested from
+strict to loose. Some of them are *starts*, each with a share of the error rate 1 − level. A test that rejects hands
+its error rate on to the next one. A test that does not loses it, and testing goes on with the shares of later starts
+only. Any rejected threshold may then be used, and the loosest is. Whatever the dependence of the tests, the
+probability of rejecting even one threshold that breaks the promise is at most 1 − level.
+
+Two starts: nearly all of the error rate at a strict threshold, 3 % of it at one that keeps three fifths of the rows.
+The second is for a confidence that is too sure at its very top, where one start alone ends at once. How they were
+chosen: ``docs/decisions/0004-one-walk-two-starts.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from confide.numeric import Floats, Ints
+from confide.policies.goals import BoundedName
+from confide.policies.thresholds.binomial_bound import BinomialCount
+from confide.policies.thresholds.paired_bound import PairedCount
+
+RESTART_WEIGHT = 0.03
+RESTART_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class BoundedThreshold:
+    """A threshold that keeps a promise: keep a row when its raw confidence is at least ``threshold``.
+
+    The goal's quantity is at most ``limit`` with probability ``level``; ``count`` is what the tested rows show of it.
+    """
+
+    threshold: float
+    limit: float
+    level: float
+    count: BinomialCount | PairedCount
+
+    @property
+    def n(self) -> int:
+        """Independent rows tested."""
+        return self.count.n
+
+    @property
+    def coverage(self) -> float:
+        """Share of the tested rows that is kept."""
+        return self.count.kept / self.count.n
+
+    @cached_property
+    def upper_bound(self) -> float:
+        """One-sided upper bound of the quantity at ``level``.
+
+        It is at most ``limit``, and ``limit`` is what is promised: the threshold was picked, and the bound with it.
+        """
+        return self.count.interval(self.level)[1]
+
+
+@dataclass(frozen=True)
+class Attainable:
+    """What rows that miss a goal do show: a looser ``limit``, and what is kept with it.
+
+    It was chosen by looking at the labels, so it is a hint for the next goal, not a promise.
+    """
+
+    limit: float
+    coverage: float
+    observed: float
+    upper_bound: float
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """The goal cannot be met on these ``n`` rows at any coverage.
+
+    ``attainable`` is what the same procedure grants for a larger limit, a hundredth above one for which it grants
+    nothing (None: it grants nothing at all). ``rows_needed`` is about the least number of independent rows like these
+    with which the goal could be met (None: no number would do, or it cannot be told).
+    """
+
+    goal: BoundedName
+    limit: float
+    level: float
+    n: int
+    attainable: Attainable | None = None
+    rows_needed: int | None = None
+
+    def explain(self, source: str) -> str:
+        """Why there is no policy, what could be promised instead, and how many rows it would take."""
+        goal = {
+            "max_risk": f"a risk of at most {self.limit:g}",
+            "budget": f"at most {self.limit:.1%} escalated",
+            "match_expert": f"an accuracy at most {self.limit:g} below the expert's",
+        }[self.goal]
+        why = f"The goal cannot be met: no threshold on {source} shows {goal} at level {self.level:g}"
+        why += f" on these {self.n} rows."
+        met = "No looser limit could be shown either."
+        if hint := self.attainable:
+            seen = f"{hint.observed:.1%}", f"upper bound {hint.upper_bound:.1%}"
+            if self.goal == "budget":
+                return f"{why}\n{seen[0]} of them have no confidence and escalate ({seen[1]})."
+            what = "a risk" if self.goal == "max_risk" else "a loss"
+            met = f"What could be met: {what} of {hint.limit:g}, keeping {hint.coverage:.1%} of the answers "
+            met += f"(observed {seen[0]}, {seen[1]})."
+        rows = "These rows come close: a few more like them may show it."
+        if self.rows_needed is None:
+            rows = "More rows like these would not help: on none of them does the goal seem to be kept."
+        elif self.rows_needed > self.n:
+            rows = f"At least about {self.rows_needed:,} independent rows like these would be needed."
+        return "\n".join((why, met, rows))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which thresholds are tested: the numbers of rows they keep, ascending, and the error rate added at each."""
+
+    kept: Ints
+    added: Floats
+
+    @classmethod
+    def with_two_starts(cls, kept: Ints, restart: int, error: float) -> Plan:
+        """Test at each of ``kept``; ``error`` is split over the first of them and ``restart``."""
+        first = np.where(kept == kept[0], (1 - RESTART_WEIGHT) * error, 0.0)
+        return cls(kept, first + np.where(kept == restart, RESTART_WEIGHT * error, 0.0))
+
+    def at_ties(self, confidence: Floats) -> Plan:
+        """The plan on ``confidence`` (n,), sorted from high to low: a threshold keeps every row tied with it."""
+        cut = confidence[self.kept - 1]
+        kept, where = np.unique(np.searchsorted(-confidence, -cut, side="right"), return_inverse=True)
+        added = np.zeros(len(kept))
+        np.add.at(added, where, self.added)
+        return Plan(kept, added)
+
+
+def loosest_rejected(rejects: Callable[[int, float], bool], added: Floats) -> int | None:
+    """Position of the last test that rejects (None: none does).
+
+    ``rejects`` takes a test's position and the error rate that it may spend; ``added`` (tests,) is the error rate that
+    starts at each test.
+    """
+    available, last = 0.0, None
+    for position, more in enumerate(added.tolist()):
+        available += more
+        if available > 0 and rejects(position, available):
+            last = position
+        else:
+            available = 0.0
+    return last
+
+
+def threshold_or_hint(
+    find: Callable[[float], BoundedThreshold | None], goal: BoundedName, limit: float, level: float, n: int
+) -> BoundedThreshold | Unmet:
+    """The threshold that ``find`` gives for ``limit``, else a hint at the smallest limit for which it gives one.
+
+    Limits are searched in hundredths, by halving: up to 1, or up to 0.5 where accuracy is lost.
+    """
+    if (found := find(limit)) is not None:
+        return found
+    hint = None
+    low, high = math.floor(limit * 100 + 1e-9), 50 if goal == "match_expert" else 100
+    while high - low > 1:
+        middle = (low + high) // 2
+        if (found := find(middle / 100)) is not None:
+            high, hint = middle, found
+        else:
+            low = middle
+    if hint is None:
+        return Unmet(goal, limit, level, n)
+    shown = Attainable(hint.limit, hint.coverage, hint.count.observed, hint.upper_bound)
+    return Unmet(goal, limit, level, n, shown)

@@ -1,0 +1,194 @@
+"""The routes of the router's application, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastapi import APIRouter
+from pydantic_core import to_json
+from sqlalchemy import literal, select
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from confide.policies.policy import Policy
+from confide.serving.api_errors import ApiError
+from confide.serving.config import ServeConfig, ServerExpert, SmallLocal
+from confide.serving.http.dashboard import REFRESH_S, WINDOWS, content_security_policy, dashboard_page
+from confide.serving.http.request_bodies import ChatRequest, CompletionRequest, FeedbackRequest, asked
+from confide.serving.http.response_bodies import Completion, FeedbackKept, ModelCard, ModelList, errors
+from confide.serving.http.streams import ClientGoneError, EventStream, while_connected
+from confide.serving.monitor.snapshot import snapshot
+from confide.serving.routing.experts import Models
+from confide.serving.routing.in_process import check_local
+from confide.serving.routing.prometheus import Metrics
+from confide.serving.routing.router import RETRY_S, Router
+from confide.serving.store.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from confide.model import ConfidenceModel
+
+routes = APIRouter()
+
+_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_DOMAIN = re.compile(r"[\x20-\x7e]{1,64}")
+_SNAPSHOT_S = 10.0
+_BODY_ERRORS = (400, 401, 408, 413, 415, 421, 503)
+_COMPLETION: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}},
+    **errors(*_BODY_ERRORS, 502, 504),
+}
+
+
+class Service:
+    """What the routes share: the router, its models and store, and what is counted."""
+
+    def __init__(self, config: ServeConfig, policy: Policy | None, model: ConfidenceModel | None):
+        self.config = config
+        self.policy = policy
+        self.metrics = Metrics()
+        self.models = Models(config, model)
+        self.store = Store.open(config.store)
+        self.router = Router(config, self.models, policy, self.store, self.metrics)
+        self.card = ModelCard(id="confide", created=int(time.time()), owned_by="confide")
+        # Whether no server can answer what the small model in this process cannot (tools, formats, images).
+        acts_on_servers = config.mode == "act" and any(isinstance(e, ServerExpert) for e in config.experts)
+        self.only_local = isinstance(config.small, SmallLocal) and not acts_on_servers
+        self._snapshots: dict[float | None, tuple[float, dict[str, Any]]] = {}
+        self._lock = asyncio.Lock()
+
+    async def snapshot(self, window_s: float | None) -> dict[str, Any]:
+        """What the store shows, read at most once in a few seconds however many ask."""
+        async with self._lock:
+            taken, state = self._snapshots.get(window_s, (-math.inf, {}))
+            if time.monotonic() - taken > _SNAPSHOT_S:
+                try:
+                    state = await snapshot(self.store, self.policy, window_s=window_s)
+                except StoreError:
+                    raise _no_store() from None
+                self._snapshots[window_s] = time.monotonic(), state
+            return state
+
+    async def close(self) -> None:
+        """Let audits end, then close connections, threads and the store."""
+        await self.router.close()
+        await self.models.close()
+        await self.store.close()
+
+
+@routes.post("/v1/chat/completions", response_model=Completion, responses=_COMPLETION)
+async def complete_chat(request: Request, body: ChatRequest) -> Response:
+    """Answer a conversation."""
+    return await _answer(request, body)
+
+
+@routes.post("/v1/completions", response_model=Completion, responses=_COMPLETION)
+async def complete_text(request: Request, body: CompletionRequest) -> Response:
+    """Answer a prompt, which is put as one user turn."""
+    return await _answer(request, body)
+
+
+@routes.post("/v1/feedback", responses=errors(*_BODY_ERRORS, 404))
+async def feedback(request: Request, body: FeedbackRequest) -> FeedbackKept:
+    """Keep whether an answer was right."""
+    service = _service(request)
+    try:
+        note = body.note if service.config.store_text else None
+        known = await service.store.feedback(body.decision_id, body.correct, body.about, note)
+    except StoreError:
+        raise _no_store() from None
+    if not known:
+        raise ApiError(404, "there is no decision of this id", code="unknown_decision", param="decision_id")
+    return FeedbackKept(decision_id=body.decision_id)
+
+
+@routes.get("/v1/models", responses=errors(401, 421))
+async def models(request: Request) -> ModelList:
+    """List the one model that clients see: the router."""
+    return ModelList(data=[_service(request).card])
+
+
+@routes.get("/v1/models/{model_id}", responses=errors(401, 404, 421))
+async def model(request: Request, model_id: str) -> ModelCard:
+    """Describe the one model that clients see."""
+    if model_id != "confide":
+        raise ApiError(404, "there is one model here: confide", code="model_not_found", param="model")
+    return _service(request).card
+
+
+@routes.get("/healthz", responses=errors(421))
+async def healthy() -> dict[Literal["status"], str]:
+    """Say that the process answers."""
+    return {"status": "ok"}
+
+
+@routes.get("/readyz", responses=errors(421, 503))
+async def ready(request: Request) -> dict[Literal["status"], str]:
+    """Say whether requests can be answered: the store can be read, and the small model's thread lives."""
+    service = _service(request)
+    batcher = service.models.batcher
+    if batcher is not None and not batcher.alive:
+        raise ApiError(503, "the small model has stopped", code="not_ready", retry_after=RETRY_S)
+    try:
+        async with asyncio.timeout(5):
+            await service.store.run(lambda connection: connection.execute(select(literal(1))).scalar())
+    except (StoreError, TimeoutError):
+        raise _no_store() from None
+    return {"status": "ready"}
+
+
+@routes.get("/metrics", response_class=PlainTextResponse, responses=errors(401, 421))
+async def metrics(request: Request) -> Response:
+    """Tell Prometheus how this process does."""
+    service = _service(request)
+    router = service.router
+    service.metrics.observe(router.slots.active, router.slots.waiting, [router.small, *router.experts])
+    try:
+        service.metrics.watch(await service.snapshot(WINDOWS["hour"]))
+    except ApiError:  # while the store is away, what this process counted is wanted most
+        service.metrics.watch(None)
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@routes.get("/", response_class=HTMLResponse, responses=errors(400, 401, 421, 503))
+async def dashboard(
+    request: Request,
+    window: Literal["hour", "day", "week", "all"] = "day",
+    refresh: Literal["on", "off"] = "on",
+) -> Response:
+    """Show whether the promise holds; with ``refresh=off`` the page does not load itself again."""
+    state = await _service(request).snapshot(WINDOWS[window])
+    page = dashboard_page(state, refresh_s=REFRESH_S if refresh == "on" else None)
+    return HTMLResponse(page, headers={"Content-Security-Policy": content_security_policy()})
+
+
+async def _answer(request: Request, body: ChatRequest | CompletionRequest) -> Response:
+    service, domain = _service(request), request.headers.get("x-confide-domain")
+    if domain is not None and not _DOMAIN.fullmatch(domain):
+        raise ApiError(400, "X-Confide-Domain is up to 64 ASCII characters", param="X-Confide-Domain")
+    request_id = request.headers.get("x-request-id", "")
+    known_by = {"domain": domain, "request_id": request_id if _ID.fullmatch(request_id) else None}
+    question = asked(body, service.config.limits, deadline=request.state.deadline, **known_by)
+    if service.only_local:
+        check_local(question)
+    try:
+        if not question.stream:
+            completion, headers = await while_connected(request.receive, service.router.answer(question))
+            return Response(to_json(completion), headers=headers, media_type="application/json")
+        chunks = service.router.stream(question)
+        headers = await while_connected(request.receive, anext(chunks))
+    except ClientGoneError:
+        return Response(status_code=499)
+    return EventStream(chunks, headers)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _no_store() -> ApiError:
+    return ApiError(503, "the store does not answer", code="store", retry_after=RETRY_S)

@@ -1,0 +1,82 @@
+"""Server-sent events, and work that ends when its client hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar
+
+from pydantic_core import to_json
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from confide.serving.api_errors import ApiError
+
+T = TypeVar("T")
+
+STALL_S = 30.0  # how long a client may leave a piece of a stream unread before it counts as gone
+
+
+class ClientGoneError(Exception):
+    """The client hung up before its answer was ready."""
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, cancelled (`ClientGoneError`) when a client whose body was read hangs up."""
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if gone:
+            task.uncancel()
+            raise ClientGoneError from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+class EventStream(StreamingResponse):
+    """A response that sends chunks as they come, until they end or the client hangs up."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, chunks: AsyncGenerator[dict[str, Any]], headers: dict[str, str]):
+        self._events = _events(chunks)
+        super().__init__(self._events, headers={**headers, "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events; a client that leaves one unread for `STALL_S` counts as gone."""
+
+        async def send_in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(STALL_S):
+                    await send(message)
+            except TimeoutError:
+                raise ClientGoneError from None
+
+        async with aclosing(self._events):
+            with suppress(ClientGoneError):
+                await while_connected(receive, self.stream_response(send_in_time))
+
+
+async def _events(chunks: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[bytes]:
+    """Chunks as server-sent events; an error halfway is an event of its own, and no ``[DONE]`` follows."""
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield b"data: " + to_json(chunk) + b"\n\n"
+        yield b"data: [DONE]\n\n"
+    except ApiError as error:
+        yield b"data: " + to_json(error.body) + b"\n\n"

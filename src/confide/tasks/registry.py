@@ -1,0 +1,94 @@
+"""The registry of tasks: every task that has a name, and question files."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from confide.errors import ConfideError
+from confide.tasks import hub
+from confide.tasks.arithmetic import arithmetic_task
+from confide.tasks.generated import PREFIX, generated_task
+from confide.tasks.geography import geography_task
+from confide.tasks.questions import FORMATS, read_questions
+from confide.tasks.task import Task, plain_task
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What ``confide tasks`` says of a task.
+
+    ``size`` is the number of test questions (None: as many as wanted), ``source`` what it needs: ``offline`` (nothing
+    but the package and its extras) or a data set of the hub.
+    """
+
+    name: str
+    kind: str
+    size: int | None
+    licence: str
+    source: str
+    what: str
+
+
+_BUNDLED = [
+    TaskInfo("geography", "short", None, "CC BY 4.0", "offline", "cities, countries, capitals, currencies, continents"),
+    TaskInfo("arithmetic", "number", None, "Apache-2.0", "offline", "sums, differences, products of signed numbers"),
+    TaskInfo(f"{PREFIX}NAME", "short", None, "Apache-2.0", "offline", "problems of a generator, difficulty as domain"),
+]
+
+
+def available_tasks() -> list[TaskInfo]:
+    """Every task that has a name, bundled ones first."""
+    return _BUNDLED + [
+        TaskInfo(name, task.kind, task.size, task.licence, f"hub: {task.repository}", task.what)
+        for name, task in hub.hub_tasks().items()
+    ]
+
+
+def load_task(name_or_path: str, *, limit: int | None = None, seed: int = 0, data_dir: Path | None = None) -> Task:
+    """Load a task by name, or a question file.
+
+    Args:
+        name_or_path: a name that `available_tasks` lists (``NAME/train``: another part), or the path of a file.
+        limit: draw that many questions at random (by ``seed``); what has no more is taken whole.
+        seed: of the draw, and of questions that are made by a generator.
+        data_dir: a folder of question files that are named like tasks; it goes before bundled tasks and the hub.
+
+    Returns:
+        The task with its questions.
+
+    Raises:
+        ConfideError: an unknown name, a bad file, a hub that cannot be reached.
+
+    >>> load_task("arithmetic", limit=1).questions[0].kind
+    'number'
+    """
+    if limit is not None and limit < 1:
+        raise ConfideError(f"limit must be at least 1, not {limit}")
+    if data_dir is not None:
+        if not data_dir.is_dir():
+            raise ConfideError(f"{data_dir} is not a folder")
+        loaded = hub.load_hub_task(name_or_path, data_dir)
+        task = loaded or plain_task(name_or_path, hub.questions_in_folder(data_dir, name_or_path))
+        return _draw(task, limit, seed)
+    if name_or_path == "geography":
+        return geography_task(limit, seed)
+    if name_or_path == "arithmetic":
+        return arithmetic_task(limit, seed)
+    if name_or_path.startswith(PREFIX):
+        return generated_task(name_or_path, limit, seed)
+    path = Path(name_or_path)
+    if path.suffix in FORMATS or path.exists():
+        return _draw(plain_task(path.stem, read_questions(path)), limit, seed)
+    if loaded := hub.load_hub_task(name_or_path):
+        return _draw(loaded, limit, seed)
+    known = ", ".join(info.name for info in available_tasks())
+    raise ConfideError(f"no task {name_or_path!r}: there is {known}, or give a question file ({', '.join(FORMATS)})")
+
+
+def _draw(task: Task, limit: int | None, seed: int) -> Task:
+    if limit is None or limit >= len(task.questions):
+        return task
+    drawn = sorted(random.Random(seed).sample(range(len(task.questions)), limit))
+    return replace(task, questions=[task.questions[index] for index in drawn])

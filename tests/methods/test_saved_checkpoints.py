@@ -1,0 +1,72 @@
+"""Checkpoints and records that version 0.1 wrote still load and say the same.
+
+The folders in ``saved/`` were trained on the tiny model; the records beside them hold the confidences of that version.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import confide
+from confide.errors import ConfideError
+from confide.methods.scoring import score
+from confide.records import read_records
+from confide.report_tokens import token_ids
+
+SAVED = Path(__file__).parent / "saved"
+SOURCES = {
+    "reader": [
+        "stack",
+        "probe",
+        "probe_logprobs",
+        "probe@prompt_end",
+        "probe@answer_last",
+        "probe@closing",
+        "reader",
+        "reader_random",
+        "p_true_trained",
+        "self_consistency",
+        "semantic_entropy",
+        "option_probability",
+        "logprob_sum",
+        "logprob_mean",
+        "logprob_min",
+        "entropy",
+        "answer_length",
+    ],
+    "self_ref": ["self_ref"],
+    "stated": ["graded", "f_pred"],
+}
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_saved_checkpoint_says_what_it_said(name: str) -> None:
+    before = read_records(SAVED / f"{name}.jsonl")
+    model = confide.load(SAVED / name, dtype="float32")
+    model.names += ["", "tiny"]
+    bare = [record.model_copy(update={"confidence": {}, "familiarity": None}) for record in before]
+    for old, new in zip(before, score(bare, SOURCES[name], model=model), strict=True):
+        for source in SOURCES[name]:
+            assert new.confidence[source] == pytest.approx(old.confidence[source], abs=1e-4), source
+        assert (new.familiarity is None) == (old.familiarity is None)
+        if old.familiarity is not None:
+            assert new.familiarity == pytest.approx(old.familiarity, abs=1e-4)
+
+
+def test_what_a_checkpoint_says_of_itself_is_read_whole() -> None:
+    reader, stated = (confide.load(SAVED / name) for name in ("reader", "stated"))
+    assert reader.info.confidence.ask_ids == list(token_ids(reader.engine.tokenizer).ask)
+    assert reader.info.prompts[0][0]["content"] == "Answer with the name only."
+    assert reader.engine.name == "tiny"
+    assert stated.info.confidence.statement == "graded"
+    assert stated.info.confidence.grade_ids == stated.engine.grades
+
+
+def test_a_checkpoint_of_another_schema_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "confide.json").write_text('{"schema": 2}')
+    with pytest.raises(ConfideError, match="has schema 2; this version reads schema 1"):
+        confide.load(tmp_path)

@@ -1,0 +1,42 @@
+"""Reasoning text told apart from the answer, in one piece or in many."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confide.serving.routing.reasoning import ReasoningSplitter, split_reasoning
+
+
+@pytest.mark.parametrize(
+    ("content", "reasoning", "answer"),
+    [
+        ("Japan", None, "Japan"),
+        ("<think>\nhm\n</think>\n\nJapan", "hm", "Japan"),
+        ("  <think></think>Japan", "", "Japan"),
+        ("<think>cut off", "cut off", ""),
+        ("hm</think>Japan", "hm", "Japan"),
+        ("a <think> inside", None, "a <think> inside"),
+    ],
+)
+def test_reasoning_is_split_off(content: str, reasoning: str | None, answer: str) -> None:
+    assert split_reasoning(content) == (reasoning, answer)
+
+
+@given(
+    st.text("a< /think>\n", max_size=30),
+    st.text("b< think>", max_size=30),
+    st.booleans(),
+    st.lists(st.integers(1, 9), max_size=30),
+)
+def test_a_stream_is_split_like_the_whole(thought: str, answer: str, thinks: bool, sizes: list[int]) -> None:
+    content = f"<think>{thought}</think>{answer}" if thinks else f"x{answer}"
+    splitter, at, found = ReasoningSplitter(), 0, []
+    for size in [*sizes, len(content)]:
+        found += splitter.feed(content[at : at + size])
+        at += size
+    found += splitter.finish()
+    whole = split_reasoning(content)
+    assert "".join(piece for reasoning, piece in found if not reasoning) == whole[1]
+    assert "".join(piece for reasoning, piece in found if reasoning).strip() == (whole[0] or "")

@@ -1,0 +1,121 @@
+"""Schema versions of the store, on SQLite and on a real PostgreSQL."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+
+import pytest
+from sqlalchemy import Connection, inspect, text
+
+from confide.errors import ConfideError
+from confide.serving.store.audits import audit_rows
+from confide.serving.store.migrations import LATEST
+from confide.serving.store.store import Store
+from confide.serving.store.tables import DecisionRow, decisions, metadata
+from stores import all_rows, using
+
+
+def test_the_tables_are_those_that_the_migrations_make(url: str, raw: Connection) -> None:
+    Store.open(url)
+    check_tables(raw)
+    assert [c.name for c in decisions.columns] == [f.name for f in dataclasses.fields(DecisionRow)]
+
+
+def check_tables(raw: Connection) -> None:
+    """The database has the columns and indexes of the tables."""
+    inspector = inspect(raw)
+    for table in metadata.tables.values():
+        made = {c["name"]: c["nullable"] for c in inspector.get_columns(table.name)}
+        expected = {c.name: c.nullable for c in table.columns}
+        # SQLite calls a primary key nullable unless told otherwise.
+        assert {n: v for n, v in made.items() if n != "id"} == {n: v for n, v in expected.items() if n != "id"}
+        assert set(made) == set(expected)
+        assert {i["name"] for i in inspector.get_indexes(table.name)} == {i.name for i in table.indexes}
+
+
+V1_SCHEMA = """
+CREATE TABLE decisions (
+    id TEXT PRIMARY KEY,
+    created DOUBLE PRECISION NOT NULL,
+    request_id TEXT,
+    model TEXT NOT NULL,
+    source TEXT,
+    raw DOUBLE PRECISION,
+    probability DOUBLE PRECISION,
+    decision TEXT NOT NULL,
+    served TEXT NOT NULL,
+    answered_by TEXT,
+    domain TEXT,
+    policy_id TEXT,
+    threshold DOUBLE PRECISION,
+    mode TEXT NOT NULL,
+    audit BOOLEAN NOT NULL,
+    audit_probability DOUBLE PRECISION NOT NULL,
+    agreed BOOLEAN,
+    small_ms DOUBLE PRECISION,
+    expert_ms DOUBLE PRECISION,
+    total_ms DOUBLE PRECISION NOT NULL,
+    small_tokens BIGINT NOT NULL,
+    expert_tokens BIGINT NOT NULL,
+    cost DOUBLE PRECISION NOT NULL,
+    cost_saved DOUBLE PRECISION NOT NULL,
+    error TEXT,
+    question TEXT,
+    small_answer TEXT,
+    expert_answer TEXT
+);
+CREATE INDEX decisions_created ON decisions (created);
+CREATE TABLE schema_version (version INTEGER NOT NULL);
+INSERT INTO schema_version (version) VALUES (1)
+"""
+V1_ROW = """
+INSERT INTO decisions (id, created, model, decision, served, mode, audit, audit_probability, total_ms, small_tokens,
+                       expert_tokens, cost, cost_saved, domain)
+VALUES ('dec_old', 5.0, 'small', 'answer', 'small', 'act', {yes}, 0.5, 3.0, 1, 0, 0.0, 0.0, 'geography')
+"""
+
+
+def test_a_database_of_version_1_is_migrated_with_its_rows(url: str, raw: Connection) -> None:
+    sqlite = url.startswith("sqlite")
+    for statement in V1_SCHEMA.split(";"):
+        raw.execute(text(statement))
+    raw.execute(text(V1_ROW.format(yes=1 if sqlite else "true")))
+    raw.commit()
+    assert "feedback" not in inspect(raw).get_table_names()
+    raw.commit()
+
+    async def body(store: Store) -> list[bool | None]:
+        assert [row.id for row in await store.run(all_rows)] == ["dec_old"]
+        assert await store.feedback("dec_old", False)
+        return [audit.correct for audit in await store.run(audit_rows)]
+
+    assert using(url, body) == [False]
+    assert raw.execute(text("SELECT version FROM schema_version")).scalar_one() == LATEST
+    check_tables(raw)
+    using(url, body)  # opening it again changes nothing
+
+
+def test_a_newer_database_is_refused(url: str, raw: Connection) -> None:
+    Store.open(url)
+    raw.execute(text("UPDATE schema_version SET version = 99"))
+    raw.commit()
+    with pytest.raises(ConfideError, match="schema version 99, made by a newer confide"):
+        Store.open(url)
+
+
+def test_several_processes_may_start_at_once(url: str, raw: Connection) -> None:
+    code = "import sys; from confide.serving.store.store import Store; sys.stdin.readline(); Store.open(sys.argv[1])"
+    starters = [
+        subprocess.Popen([sys.executable, "-c", code, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    time.sleep(0.5)
+    for starter in starters:
+        assert starter.stdin is not None
+        starter.stdin.write("\n")
+        starter.stdin.flush()
+    for starter in starters:
+        _, errors = starter.communicate(timeout=60)
+        assert starter.returncode == 0, errors
+    assert raw.execute(text("SELECT version FROM schema_version")).scalars().all() == [LATEST]

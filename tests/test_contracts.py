@@ -1,0 +1,61 @@
+"""Rules of the source tree that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src" / "confide").rglob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 60
+
+
+def place(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=place)
+def test_functions_and_files_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+    functions = [node for node in nodes(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = [((function.end_lineno or 0) - function.lineno + 1, function.name) for function in functions]
+    assert [(length, name) for length, name in lengths if length > MOST_LINES_OF_A_FUNCTION] == []
+
+
+def test_no_file_name_occurs_twice() -> None:
+    counts = Counter(path.name for path in (*SOURCES, *BENCHMARKS) if path.name != "__init__.py")
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_no_code_above_an_engine_reaches_into_its_model() -> None:
+    above = [path for path in SOURCES if not place(path).startswith("src/confide/engines/")]
+    found = [
+        f"{place(path)}:{node.lineno}"
+        for path in above
+        for node in nodes(path)
+        if isinstance(node, ast.Attribute) and node.attr == "model" and _name(node.value).endswith("engine")
+    ]
+    assert found == []
+
+
+def test_progress_is_defined_once() -> None:
+    defining = [
+        place(path)
+        for path in SOURCES
+        for node in nodes(path)
+        if isinstance(node, ast.Assign) and any(_name(target) == "Progress" for target in node.targets)
+    ]
+    assert defining == ["src/confide/progress.py"]
+
+
+def _name(node: ast.AST) -> str:
+    """The last name of ``engine`` or ``self.engine``."""
+    return getattr(node, "attr", None) or getattr(node, "id", "")
