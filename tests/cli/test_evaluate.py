@@ -6,6 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from confide.cli.evaluate import evaluate, signal_quality
+from confide.cli.score import score
 from confide.errors import ConfideError
 from confide.files import locked
 from confide.records import Record, Sample, write_records
@@ -114,6 +115,18 @@ def test_wanted_sources(scored, tmp_path):
     assert isinstance(result.exception, ConfideError)
     assert "no record has a confidence of the source 'reader'" in str(result.exception)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("names", ["", " , "])
+def test_an_empty_list_of_sources_is_refused(scored, tmp_path, names):
+    for verb in (evaluate, score):
+        one = typer.Typer()
+        one.command()(verb)
+        files = [str(scored)] if verb is evaluate else ["--records", str(scored)]
+        result = CliRunner().invoke(one, [*files, "--out", str(tmp_path / "none"), "--sources", names])
+        assert isinstance(result.exception, ConfideError)
+        assert "names separated by commas are expected" in str(result.exception)
+        assert not (tmp_path / "none").exists()
 
 
 def test_a_half_written_last_line_is_named(scored, tmp_path):

@@ -35,6 +35,15 @@ def test_ties_are_escalated_at_random():
     assert curve.area() == pytest.approx(0.75)
 
 
+def test_lengths_must_agree():
+    with pytest.raises(ConfideError, match=r"confidences of shape \(2,\), outcomes of shape \(1,\)"):
+        apgr([0.1, 0.2], [1], expert=[1, 1])
+    for metric in (apgr, cpt, parity_share):
+        settings = {apgr: {}, cpt: {"part": 0.5}, parity_share: {"margin": 0.0}}[metric]
+        with pytest.raises(ConfideError, match=r"expert's outcomes of shape \(1,\), outcomes of shape \(2,\)"):
+            metric([0.1, 0.2], [1, 0], expert=[1], **settings)
+
+
 @given(arrays(np.int8, 25), arrays(np.bool_, 25), arrays(np.bool_, 25))
 def test_ends_are_the_model_and_the_expert(x, y, expert):
     curve = escalated(x, y, expert)

@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from confide.errors import ConfideError
+
 
 def print_json(data: Any, indent: int | None = None) -> None:
     """Print JSON on standard output."""
@@ -19,9 +21,12 @@ def warn(sentence: str) -> None:
 
 
 def names_in(text: str) -> list[str]:
-    """The names in a list that is separated by commas.
+    """The names in a list that is separated by commas; `ConfideError` where there is none.
 
     >>> names_in("stack, logprob_sum,")
     ['stack', 'logprob_sum']
     """
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ConfideError(f"names separated by commas are expected, not {text!r}")
+    return names

@@ -17,7 +17,17 @@ from confide.methods import catalogue
 from confide.methods.closed_pass import read_closed_answers
 from confide.methods.floors import Floors
 from confide.methods.free import Free
-from confide.methods.method import ClosedMethod, Column, Judge, Scope, check_answered_by, check_labels, labels, or_nan
+from confide.methods.method import (
+    ClosedMethod,
+    Column,
+    Judge,
+    Method,
+    Scope,
+    check_answered_by,
+    check_labels,
+    labels,
+    or_nan,
+)
 from confide.methods.score_sheet import Sheet
 from confide.methods.text_prior import TextPriors
 from confide.policies.calibrators import MIN_ROWS, fit_calibrator
@@ -69,21 +79,21 @@ def score(
     if model is not None and not other_model:
         check_answered_by(copies, model.names)
     sheet = Sheet(scope)
-    methods = [
-        method.fitted(scope, wanted)
-        for method in catalogue.METHODS
-        if (wanted := [source for source in method.sources if source in sources])
-    ]
-    closed = [method for method in methods if isinstance(method, ClosedMethod)]
+    methods: list[Method] = []
     try:
+        for method in catalogue.METHODS:
+            if wanted := [source for source in method.sources if source in sources]:
+                methods.append(method.fitted(scope, wanted))
+        closed = [method for method in methods if isinstance(method, ClosedMethod)]
         for method in methods:
             if not isinstance(method, ClosedMethod | Floors):
                 sheet.fill(method, method.read(copies if isinstance(method, Free) else scope.new))
         seeing_text = [method for method in methods if isinstance(method, Free | TextPriors)]
         read_closed_answers(sheet, closed, seeing_text, samples=samples, controls=controls)
     finally:
-        for one in closed:
-            one.close()
+        for method in methods:
+            if isinstance(method, ClosedMethod):
+                method.close()
     for method in methods:
         if isinstance(method, Floors):  # last: one of them is another source, shuffled
             sheet.fill(method, method.read(scope.new), costs=False)

@@ -37,11 +37,17 @@ class Escalated:
 
     @classmethod
     def of(cls, rows: Weighted, expert: ArrayLike) -> Escalated:
-        """Escalate tie after tie of equal confidence; ``expert`` [n] is 1 where the expert is right."""
+        """Escalate tie after tie of equal confidence; ``expert`` [n] is 1 where the expert is right.
+
+        Raises `ConfideError` unless there is one expert's outcome per row.
+        """
+        helper = np.asarray(expert, dtype=np.float64)
+        if helper.shape != rows.outcome.shape:
+            raise ConfideError(f"expert's outcomes of shape {helper.shape}, outcomes of shape {rows.outcome.shape}")
         order, ends = ordered(rows.confidence)
         masses = columns(rows.weights, order)
         sent = cumulated(masses, ends)
-        won = (np.asarray(expert, dtype=np.float64) - rows.outcome)[order]
+        won = (helper - rows.outcome)[order]
         gain = cumulated(masses * won.astype(masses.dtype), ends)
         total = sent[:, -1:].astype(np.float64)
         share, gained = (np.pad(ratio(running, total), ((0, 0), (1, 0))) for running in (sent, gain))
