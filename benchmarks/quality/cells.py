@@ -25,11 +25,11 @@ from confide.methods.text_prior import TextPriors
 from confide.metrics import auroc, brier, ece, log_loss
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.ranking import within_auroc
+from confide.numeric import Floats
 from confide.policies.calibrators import fit_calibrator
 from confide.records import Record
 from confide.tasks.splits import assign_splits
 
-Floats = NDArray[np.float64]
 Parts = dict[str, NDArray[np.int64]]
 
 SIZES = {"train": 6500, "validation": 600, "calibration": 1200, "test": 3200}

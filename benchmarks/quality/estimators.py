@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.common import Json, show_progress, write_result
 from benchmarks.quality import estimators_tables
 from benchmarks.quality.arithmetic_model import RECORDS as ARITHMETIC_RECORDS
-from benchmarks.quality.cells import Floats, calibrated
+from benchmarks.quality.cells import calibrated
 from benchmarks.quality.study import QUESTIONS, Study, dealt, geography_records
 from confide.evaluation.evaluation import evaluate
 from confide.evaluation.record_columns import Rows
@@ -38,6 +38,7 @@ from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.metric import Weighted
 from confide.metrics.ranking import within_auroc
 from confide.model import load
+from confide.numeric import Floats
 from confide.records import Record, read_records, write_records
 from confide.sources import family
 from confide.tasks import load_task

@@ -24,7 +24,7 @@ import numpy as np
 from answer_probability import answer_log_probability
 from benchmarks import common
 from benchmarks.common import Json, Work, interval, table
-from benchmarks.quality.cells import Floats, Parts, fit_stack, partition, picked, sampled_metrics
+from benchmarks.quality.cells import Parts, fit_stack, partition, picked, sampled_metrics
 from benchmarks.quality.study import (
     fit_readers,
     fit_self_ref,
@@ -40,6 +40,7 @@ from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.methods.stack.states import States
 from confide.metrics.bootstrap import Bootstrap, estimate
+from confide.numeric import Floats
 from confide.policies.calibrators import fit_calibrator
 from confide.records import Record
 

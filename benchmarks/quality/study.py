@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.common import MODEL, Work, annotated, load_engine, parser, show_progress
-from benchmarks.quality.cells import LAYERS, Floats, picked
+from benchmarks.quality.cells import LAYERS, picked
 from confide.engines.transformers.closed_store import ClosedStore
 from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -25,6 +25,7 @@ from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.methods.self_ref.self_ref_training import SelfRefResult, train_self_ref
 from confide.methods.self_ref.verdict_reading import read_verdicts
 from confide.methods.stack.states import States, collect_states
+from confide.numeric import Floats
 from confide.records import Record
 from confide.tasks import Task, load_task
 

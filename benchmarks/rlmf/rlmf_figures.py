@@ -15,7 +15,7 @@ from confide.evaluation.agreement import Agreement, Faithful
 from confide.methods.method import or_nan
 from confide.metrics import auroc, brier, ece, spearman
 from confide.metrics.bootstrap import Bootstrap, estimate
-from confide.metrics.metric import FloatArray
+from confide.numeric import Floats
 from confide.records import Record, read_records
 from confide.tasks import Task
 from confide.tasks.questions import question_of
@@ -36,21 +36,21 @@ class Column:
 
     source: str
     rows: Rows
-    agrees: FloatArray
+    agrees: Floats
     """[n, K]: whether sample k agrees with the greedy answer."""
 
     @cached_property
-    def c(self) -> FloatArray:
+    def c(self) -> Floats:
         """Confidence [n], NaN where none can be read."""
         return or_nan([record.confidence.get(self.source) for _, record in self.rows])
 
     @cached_property
-    def g(self) -> FloatArray:
+    def g(self) -> Floats:
         """Consistency [n]."""
         return np.asarray(self.agrees.mean(1))
 
     @cached_property
-    def y(self) -> FloatArray:
+    def y(self) -> Floats:
         """1 where the answer is right [n]."""
         return np.array([float(bool(record.correct)) for _, record in self.rows])
 
@@ -58,7 +58,7 @@ class Column:
     def keys(self) -> list[tuple[int, str]]:
         return [(seed, record.id) for seed, record in self.rows]
 
-    def worst(self, target: FloatArray) -> FloatArray:
+    def worst(self, target: Floats) -> Floats:
         """Confidences in which a missing one is as far from ``target`` as can be."""
         return np.where(np.isfinite(self.c), self.c, np.where(target < 0.5, 1.0, 0.0))
 
@@ -75,11 +75,11 @@ class Column:
         return found
 
     @cached_property
-    def statistics(self) -> dict[str, FloatArray]:
+    def statistics(self) -> dict[str, Floats]:
         """cMFG* and its skill, ranks, AUROC, Brier, accuracy [1 + resamples]; what cannot be read counts as above."""
         y, against_g, against_y = self.y, self.worst(self.g), self.worst(self.y)
 
-        def rest(w: Any) -> dict[str, FloatArray]:
+        def rest(w: Any) -> dict[str, Floats]:
             return {
                 "spearman": spearman.resampled(against_g, self.g, w),
                 "auroc": auroc.resampled(against_y, y, w),

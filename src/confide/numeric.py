@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-__all__ = ["Floats", "Ints", "logistic_loss", "logit", "sigmoid"]
+__all__ = ["Bools", "Floats", "Ints", "logistic_loss", "logit", "sigmoid"]
 
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 

@@ -11,15 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import beta, norm
 
+from confide.numeric import Bools, Floats
 from confide.policies.thresholds.escalation_thresholds import match_expert_threshold
 from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
 from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 RISK = 0.1
 MARGIN = 0.02

@@ -13,15 +13,16 @@ from scipy.special import entr
 from confide.errors import ConfideError
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.faithfulness import BINS, MIN_SAMPLES, LatentRates, bounds, scores, skill
-from confide.metrics.metric import FloatArray, IntArray, Weights
+from confide.metrics.metric import Weights
 from confide.metrics.ranking import spearman
 from confide.metrics.running_sums import ratio
+from confide.numeric import Floats, Ints
 
 FAITHFUL = ("mfg", "cmfg", "cmfg_star")
 """The metrics of faithfulness."""
 
 
-Sampled = dict[str, FloatArray]
+Sampled = dict[str, Floats]
 """Named numbers, each [1 + resamples]."""
 
 
@@ -37,7 +38,7 @@ class Faithful:
     bounds: Sampled
     counting_missing: Faithful | None = None
 
-    def skill(self, name: str) -> FloatArray | None:
+    def skill(self, name: str) -> Floats | None:
         """(score − best constant) / (ceiling − best constant); None where the ceiling is unknown."""
         ceiling = self.bounds.get(f"{name}_ceiling")
         return None if ceiling is None else skill(self.scores[name], self.bounds[f"{name}_floor"], ceiling)
@@ -60,15 +61,15 @@ class Agreement:
     are those of ``bootstrap``. There is a ceiling where every row has at least `MIN_SAMPLES` samples.
     """
 
-    def __init__(self, consistency: FloatArray, samples: FloatArray, bootstrap: Bootstrap):
+    def __init__(self, consistency: Floats, samples: Floats, bootstrap: Bootstrap):
         self.consistency, self.samples, self.bootstrap = consistency, samples, bootstrap
-        self.rows: IntArray = np.flatnonzero(np.isfinite(consistency)).astype(np.int64)
+        self.rows: Ints = np.flatnonzero(np.isfinite(consistency)).astype(np.int64)
         known = consistency[self.rows]
         self.shares = bool(len(known)) and bool(known.min() >= 0 and known.max() <= 1)
         """Whether there are consistencies and all lie in [0, 1]."""
         self._bounds: dict[bytes, Sampled] = {}
 
-    def bounds(self, rows: IntArray) -> Sampled:
+    def bounds(self, rows: Ints) -> Sampled:
         """Floors and ceilings of these rows; they hold for every source that has the same rows."""
         key = rows.tobytes()
         if key not in self._bounds:
@@ -77,7 +78,7 @@ class Agreement:
             self._bounds[key] = self.bootstrap.sample(lambda w: bounds(g, w, rates), rows)
         return self._bounds[key]
 
-    def judge(self, confidence: FloatArray) -> Faithful | None:
+    def judge(self, confidence: Floats) -> Faithful | None:
         """Probabilities [n], NaN where missing, against the agreement; None without a row that has both."""
         present = self.rows[np.isfinite(confidence[self.rows])]
         if not self.shares or not len(present):
@@ -90,7 +91,7 @@ class Agreement:
         filled = np.where(np.isfinite(confidence), confidence, worst)
         return replace(found, counting_missing=self._scored(filled, self.rows))
 
-    def _scored(self, confidence: FloatArray, rows: IntArray) -> Faithful:
+    def _scored(self, confidence: Floats, rows: Ints) -> Faithful:
         c, g = confidence[rows], self.consistency[rows]
         return Faithful(self.bootstrap.sample(lambda w: scores(c, g, w), rows), self.bounds(rows))
 
@@ -105,7 +106,7 @@ class Agreement:
         g, k = self.consistency[self.rows], self.samples[self.rows]
         member = np.eye(BINS)[np.minimum((g * BINS).astype(np.int64), BINS - 1)]
 
-        def statistics(w: Weights) -> dict[str, FloatArray]:
+        def statistics(w: Weights) -> dict[str, Floats]:
             total = w.sum(axis=1).astype(np.float64)
             mean = ratio(w @ g, total)
             filled = ratio(w @ member, total[:, None])
@@ -185,7 +186,7 @@ def judge_faithfulness(
     }
 
 
-def _estimated(sampled: FloatArray | None) -> dict[str, float | None] | None:
+def _estimated(sampled: Floats | None) -> dict[str, float | None] | None:
     return None if sampled is None else estimate(sampled)
 
 

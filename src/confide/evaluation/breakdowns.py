@@ -11,9 +11,10 @@ from confide.evaluation.controls import MIN_KIND
 from confide.evaluation.record_columns import Rows, extra, tested
 from confide.evaluation.wording import interval
 from confide.metrics.bootstrap import Bootstrap, estimate
-from confide.metrics.metric import BoolArray, FloatArray, Weighted, Weights
+from confide.metrics.metric import Weighted, Weights
 from confide.metrics.ranking import auroc
 from confide.metrics.routing import POINTS, Escalated
+from confide.numeric import Bools, Floats
 from confide.records import Record
 
 TOKENS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -38,7 +39,7 @@ def error_kinds(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any] | None:
         return None
     confidence = {source: rows.confidence(source) for source in rows.sources}
 
-    def means(inside: BoolArray) -> dict[str, Any]:
+    def means(inside: Bools) -> dict[str, Any]:
         out = {}
         for source, values in confidence.items():
             kept = np.flatnonzero(inside & np.isfinite(values))
@@ -79,7 +80,7 @@ def auroc_by_position(rows: Rows, bootstrap: Bootstrap) -> dict[str, list[dict[s
     return series or None
 
 
-def _running(rows: Rows) -> dict[str, FloatArray]:
+def _running(rows: Rows) -> dict[str, Floats]:
     """What log-probabilities say at each position [n], NaN where a record has none."""
     lengths = np.array([len(record.logprobs) for record in rows.records])
     if not lengths.any():
@@ -132,13 +133,13 @@ def rejection(records: list[Record], *, seed: int, resamples: int) -> dict[str, 
     }
 
 
-def _rejected(values: FloatArray, answerable: BoolArray, bootstrap: Bootstrap) -> dict[str, Any]:
+def _rejected(values: Floats, answerable: Bools, bootstrap: Bootstrap) -> dict[str, Any]:
     """What rejecting the least confident catches and refuses, and the share that must be rejected to catch 80 %."""
     kept = np.flatnonzero(np.isfinite(values))
     kept = kept[np.argsort(values[kept], kind="stable")]
     lost = (~answerable[kept]).astype(np.float64)
 
-    def statistics(w: Weights) -> dict[str, FloatArray]:
+    def statistics(w: Weights) -> dict[str, Floats]:
         # Escalating to an expert who is right on the questions that lost their answer counts those caught.
         curve = Escalated.of(Weighted(values[kept], np.zeros(len(kept)), w), lost)
         return {"caught": curve.accuracy(), "needed": curve.share_reaching(CAUGHT * curve.expert)}
@@ -155,7 +156,7 @@ def _rejected(values: FloatArray, answerable: BoolArray, bootstrap: Bootstrap) -
     }
 
 
-def _auroc(values: FloatArray, right: BoolArray, bootstrap: Bootstrap) -> dict[str, float | None] | None:
+def _auroc(values: Floats, right: Bools, bootstrap: Bootstrap) -> dict[str, float | None] | None:
     """AUROC where there are ``values`` [n]; None below `MIN_KIND` right or wrong rows."""
     kept = np.flatnonzero(np.isfinite(values))
     y = right[kept]

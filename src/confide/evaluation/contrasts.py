@@ -13,9 +13,8 @@ from confide.evaluation.record_columns import Rows, numbers, probabilities
 from confide.evaluation.wording import interval, listed, side, some
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import LOG_CLIP
-from confide.metrics.metric import BoolArray, FloatArray, IntArray
 from confide.metrics.ranking import auroc
-from confide.numeric import logit
+from confide.numeric import Bools, Floats, Ints, logit
 from confide.records import Record
 from confide.sources import Source, family
 
@@ -113,7 +112,7 @@ def _improves(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
     rng = np.random.default_rng(bootstrap.seed)
     fold = (rng.permutation(bootstrap.clusters) % FOLDS)[bootstrap.index]
     found: dict[str, dict[str, Any]] = {}
-    losses: dict[bytes, FloatArray] = {}
+    losses: dict[bytes, Floats] = {}
     for source in rows.competing:
         values = _logit(rows.confidence(source))
         kept = np.flatnonzero(np.isfinite(base).all(axis=1) & np.isfinite(values))
@@ -133,7 +132,7 @@ def _improves(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
     return warning_if(not better, detail, **(notes | {"sources": found}))
 
 
-def _crossfitted(features: FloatArray, correct: BoolArray, fold: IntArray) -> FloatArray:
+def _crossfitted(features: Floats, correct: Bools, fold: Ints) -> Floats:
     """Log loss of every row [n] under a logistic model of ``features`` [n, d] fitted on the other folds."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
@@ -146,12 +145,12 @@ def _crossfitted(features: FloatArray, correct: BoolArray, fold: IntArray) -> Fl
     return np.asarray(-np.log(np.where(correct, p, 1 - p)))
 
 
-def _logit(values: FloatArray) -> FloatArray:
+def _logit(values: Floats) -> Floats:
     """Log-odds of probabilities; numbers that are none stay as they are."""
     return np.asarray(logit(np.clip(values, LOG_CLIP, 1 - LOG_CLIP))) if probabilities(values) else values
 
 
-def _log(values: FloatArray) -> FloatArray:
+def _log(values: Floats) -> Floats:
     """Logarithm of probabilities; numbers that are none (log-probabilities themselves) stay as they are."""
     return np.asarray(np.log(np.clip(values, 1e-12, 1))) if probabilities(values) else values
 
@@ -191,7 +190,7 @@ def coupling(rows: Rows, original: list[Record], bootstrap: Bootstrap) -> dict[s
     return out | {"sentence": _followed(out)}
 
 
-def _agreement(current: FloatArray, original: FloatArray) -> dict[str, dict[str, float | None]]:
+def _agreement(current: Floats, original: Floats) -> dict[str, dict[str, float | None]]:
     return {
         "current": estimate(current),
         "original": estimate(original),

@@ -20,8 +20,8 @@ from confide.evaluation.samples import WITHIN_QUESTION, Samples
 from confide.evaluation.verdict import verdict
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import wilson
-from confide.metrics.metric import FloatArray
 from confide.metrics.routing import EXPERT_COST, MARGIN, POINTS, aiq
+from confide.numeric import Floats
 from confide.records import Record
 from confide.sources import family
 
@@ -118,7 +118,7 @@ def _agreement(rows: Rows, agreement: Agreement) -> dict[str, Any] | None:
 
 
 def _judged(
-    rows: Rows, bootstrap: Bootstrap, expert: FloatArray, agreement: Agreement, progress: Callable[[str], None]
+    rows: Rows, bootstrap: Bootstrap, expert: Floats, agreement: Agreement, progress: Callable[[str], None]
 ) -> dict[str, Judged]:
     judged = {}
     for source in rows.sources:
@@ -127,7 +127,7 @@ def _judged(
     return judged
 
 
-def _expert_right(rows: Rows, expert: list[Record] | None) -> FloatArray:
+def _expert_right(rows: Rows, expert: list[Record] | None) -> Floats:
     """Whether the expert is right on each row [n], NaN where it gave no graded answer."""
     if expert is None:
         return np.ones(len(rows.records))
@@ -139,7 +139,7 @@ def _expert_right(rows: Rows, expert: list[Record] | None) -> FloatArray:
 
 
 def _routing(
-    rows: Rows, judged: dict[str, Judged], expert: FloatArray, recorded: bool, expert_cost: float | None
+    rows: Rows, judged: dict[str, Judged], expert: Floats, recorded: bool, expert_cost: float | None
 ) -> dict[str, Any]:
     """Accuracy and cost against the share escalated for every source, on the rows that the expert answered too."""
     answered = np.isfinite(expert)

@@ -11,11 +11,12 @@ from confide.evaluation.agreement import FAITHFUL, Agreement, Faithful
 from confide.evaluation.record_columns import Rows, probabilities
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import brier, brier_skill, brier_term, ece, log_loss, mce, smooth_ece
-from confide.metrics.metric import FloatArray, IntArray, Weighted, Weights
+from confide.metrics.metric import Weighted, Weights
 from confide.metrics.ranking import auroc, spearman, within_auroc
 from confide.metrics.routing import MARGIN, POINTS, Escalated, apgr, cpt, parity_share
 from confide.metrics.running_sums import columns
 from confide.metrics.selective import aurc, coverage_at_risk, excess_aurc, prr, risk_at_coverage
+from confide.numeric import Floats, Ints
 from confide.sources import family
 
 SMOOTH_RESAMPLES = 200
@@ -36,7 +37,7 @@ class Figure(NamedTuple):
     """
 
     name: str
-    metric: Callable[..., FloatArray] | None = None
+    metric: Callable[..., Floats] | None = None
     needs: str = "rows"
     options: Mapping[str, Any] = {}
     shown: bool = False
@@ -102,12 +103,12 @@ class Judged:
     and ``agreement``, which faithfulness is judged against, are of the same rows.
     """
 
-    def __init__(self, rows: Rows, source: str, bootstrap: Bootstrap, expert: FloatArray, agreement: Agreement):
+    def __init__(self, rows: Rows, source: str, bootstrap: Bootstrap, expert: Floats, agreement: Agreement):
         self.rows, self.source, self.bootstrap, self.expert = rows, source, bootstrap, expert
         self.confidence = rows.confidence(source)
-        self.present: IntArray = np.flatnonzero(np.isfinite(self.confidence)).astype(np.int64)
+        self.present: Ints = np.flatnonzero(np.isfinite(self.confidence)).astype(np.int64)
         self.probability = probabilities(self.confidence)
-        self.sampled: dict[str, FloatArray] = {}
+        self.sampled: dict[str, Floats] = {}
         self._on_rows = {self.present.tobytes(): self.sampled}
         self.faithful: Faithful | None = None
         if not len(self.present):
@@ -124,7 +125,7 @@ class Judged:
                 smooth_ece, x, y, self.present, resamples=SMOOTH_RESAMPLES, chunk=SMOOTH_CHUNK
             )
 
-    def on(self, kept: IntArray, metric: str) -> FloatArray:
+    def on(self, kept: Ints, metric: str) -> Floats:
         """A metric of paired differences [1 + resamples] on some of the rows where the source has a value."""
         # Several comparisons leave out the same rows.
         key = kept.tobytes()
@@ -132,7 +133,7 @@ class Judged:
             self._on_rows[key] = self._sample(kept, COMPARED) if len(kept) else {}
         return self._on_rows[key].get(metric, np.full(1 + self.bootstrap.resamples, np.nan))
 
-    def _sample(self, kept: IntArray, names: Sequence[str]) -> dict[str, FloatArray]:
+    def _sample(self, kept: Ints, names: Sequence[str]) -> dict[str, Floats]:
         """The metrics called ``names`` of the rows ``kept``, each [1 + resamples]."""
         # What is sorted once need not be sorted by every resample.
         kept = kept[np.argsort(self.confidence[kept], kind="stable")]
@@ -147,8 +148,8 @@ class Judged:
         given |= {"expert": {"expert": expert[routed]}} if len(routed) else {}
         figures = [f for f in FIGURES if f.name in names and f.metric is not None and f.needs in given]
 
-        def compute(w: Weights) -> dict[str, FloatArray]:
-            def some(outcome: FloatArray, places: IntArray) -> Weighted:
+        def compute(w: Weights) -> dict[str, Floats]:
+            def some(outcome: Floats, places: Ints) -> Weighted:
                 return Weighted(x[places], outcome[places], w if len(places) == len(x) else columns(w, places))
 
             whole, asked = Weighted(x, y, w), some(y, routed)

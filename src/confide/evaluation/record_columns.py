@@ -11,8 +11,8 @@ import numpy as np
 
 from confide.errors import ConfideError
 from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
-from confide.metrics.metric import BoolArray, FloatArray, IntArray
 from confide.metrics.ranking import auroc
+from confide.numeric import Bools, Floats, Ints
 from confide.records import Record
 from confide.sources import Source, in_order
 
@@ -26,28 +26,28 @@ class Rows:
     split: str | None = None
 
     @cached_property
-    def correct(self) -> BoolArray:
+    def correct(self) -> Bools:
         """Right or wrong [n]."""
         return np.array([bool(record.correct) for record in self.records])
 
     @cached_property
-    def ended(self) -> BoolArray:
+    def ended(self) -> Bools:
         """Whether the answer was finished, not cut [n]."""
         return np.array([record.finish == "stop" for record in self.records])
 
     @cached_property
-    def answered(self) -> IntArray:
+    def answered(self) -> Ints:
         """A number for the candidate that each answer names [n]; -1 where it names none."""
         codes: dict[str | None, int] = {None: -1}
         return np.array([codes.setdefault(r.answered, len(codes) - 1) for r in self.records], dtype=np.int64)
 
     @cached_property
-    def consistency(self) -> FloatArray:
+    def consistency(self) -> Floats:
         """Agreement among samples [n], NaN where it was not measured."""
         return numbers(record.consistency for record in self.records)
 
     @cached_property
-    def samples(self) -> FloatArray:
+    def samples(self) -> Floats:
         """How many samples the agreement rests on [n], NaN where the records do not say."""
         return numbers(len(record.samples) if record.samples else None for record in self.records)
 
@@ -70,16 +70,16 @@ class Rows:
     def _named(self) -> set[str]:
         return {source for record in self.records for source in record.confidence}
 
-    def confidence(self, source: str) -> FloatArray:
+    def confidence(self, source: str) -> Floats:
         """A source's confidences [n]; NaN where missing (None, absent, or not a finite number)."""
         return numbers(record.confidence.get(source) for record in self.records)
 
-    def present(self, *sources: str) -> IntArray:
+    def present(self, *sources: str) -> Ints:
         """The rows where all of the sources have a value [k]."""
         values = [np.isfinite(self.confidence(source)) for source in sources]
         return np.flatnonzero(np.all(values, axis=0)).astype(np.int64)
 
-    def auroc(self, source: str, bootstrap: Bootstrap, kept: IntArray | None = None) -> FloatArray:
+    def auroc(self, source: str, bootstrap: Bootstrap, kept: Ints | None = None) -> Floats:
         """AUROC of a source [1 + resamples] on the rows ``kept`` (None: where it has a value), NaN without rows."""
         kept = self.present(source) if kept is None else kept
         if not len(kept):
@@ -96,14 +96,14 @@ class Rows:
         return Bootstrap([record.cluster for record in self.records], resamples=resamples, seed=seed)
 
 
-def numbers(values: Iterable[float | None]) -> FloatArray:
+def numbers(values: Iterable[float | None]) -> Floats:
     """Numbers [n], NaN where there is none."""
     out = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     out[~np.isfinite(out)] = np.nan
     return out
 
 
-def probabilities(values: FloatArray) -> bool:
+def probabilities(values: Floats) -> bool:
     """Whether there are finite values and all of them lie in [0, 1]."""
     present = values[np.isfinite(values)]
     return bool(len(present)) and bool(present.min() >= 0 and present.max() <= 1)

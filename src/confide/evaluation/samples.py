@@ -14,8 +14,8 @@ import numpy as np
 
 from confide.evaluation.record_columns import Rows
 from confide.metrics.bootstrap import Bootstrap, estimate
-from confide.metrics.metric import BoolArray, FloatArray, IntArray
 from confide.metrics.ranking import GroupCorrelations
+from confide.numeric import Bools, Floats, Ints
 from confide.records import Sample
 
 WITHIN_QUESTION = ("within_question_auroc", "within_question_auroc_pooled")
@@ -26,9 +26,9 @@ WITHIN_QUESTION = ("within_question_auroc", "within_question_auroc_pooled")
 class Samples:
     """Distinct graded sampled answers: the row of their question, outcome and confidences, all [answers]."""
 
-    question: IntArray
-    correct: BoolArray
-    confidence: dict[str, FloatArray]
+    question: Ints
+    correct: Bools
+    confidence: dict[str, Floats]
     counts: dict[str, int]
 
     @classmethod
@@ -62,7 +62,7 @@ class Samples:
             counts,
         )
 
-    def pairs(self, source: str, present: BoolArray | None = None) -> GroupCorrelations:
+    def pairs(self, source: str, present: Bools | None = None) -> GroupCorrelations:
         """The pairs of sampled answers where the source has values (and that are ``present`` [answers])."""
         values = self.confidence[source]
         kept = np.isfinite(values) if present is None else np.isfinite(values) & present
@@ -81,7 +81,7 @@ class Samples:
             np.concatenate([asked, self.question[other]]),
         )
 
-    def difference(self, a: str, b: str, bootstrap: Bootstrap) -> dict[str, tuple[FloatArray, int]]:
+    def difference(self, a: str, b: str, bootstrap: Bootstrap) -> dict[str, tuple[Floats, int]]:
         """Within-question AUROC of ``a`` minus that of ``b`` [1 + resamples], and the mixed questions, by kind."""
         both = np.isfinite(self.confidence[a]) & np.isfinite(self.confidence[b])
         one, other = self.pairs(a, both), self.pairs(b, both)

@@ -21,8 +21,8 @@ from confide.evaluation.record_columns import numbers
 from confide.evaluation.samples import folded
 from confide.evaluation.wording import interval, side, some
 from confide.metrics.bootstrap import Bootstrap, estimate
-from confide.metrics.metric import FloatArray, IntArray
 from confide.metrics.ranking import GroupCorrelations, spearman
+from confide.numeric import Floats, Ints
 from confide.progress import Progress
 from confide.records import Record, Sample
 from confide.sources import Source, family, in_order
@@ -45,9 +45,9 @@ class Answers:
     without the target.
     """
 
-    question: IntArray
-    target: FloatArray
-    signals: dict[str, FloatArray]
+    question: Ints
+    target: Floats
+    signals: dict[str, Floats]
     clusters: list[str]
     left_out: int
 
@@ -70,7 +70,7 @@ class Answers:
         question = np.array([codes[key] for key, _, _ in found], dtype=np.int64)
         return cls(question, np.array([value for _, value, _ in found]), signals, list(clusters.values()), left_out)
 
-    def within(self, signal: str, kept: IntArray | None = None) -> GroupCorrelations:
+    def within(self, signal: str, kept: Ints | None = None) -> GroupCorrelations:
         """The correlations within questions, of the answers ``kept`` (None: all that have the signal)."""
         if kept is None:
             kept = np.flatnonzero(np.isfinite(self.signals[signal]))
@@ -172,7 +172,7 @@ def _against_prompting(
 
     None without another such source, or where no mixed question has answers with both.
     """
-    best: tuple[float, str, FloatArray, FloatArray] | None = None
+    best: tuple[float, str, Floats, Floats] | None = None
     for other in (n for n in names if family(n) == "asked" and n != name):
         kept = np.flatnonzero(np.isfinite(answers.signals[name]) & np.isfinite(answers.signals[other]))
         own, theirs = (answers.within(n, kept).sampled(bootstrap, "spearman")["spearman"] for n in (name, other))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from confide.engines.engine import check_context
-from confide.methods.method import Floats
+from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Cost, Message, Record
 

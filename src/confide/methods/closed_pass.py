@@ -13,8 +13,9 @@ from confide.engines.closed_records import measure_options, read_closed, with_to
 from confide.methods.confidence_model import ConfidenceModel
 from confide.methods.exchanged_answers import sampled_answers, swapped, unmeasured
 from confide.methods.free import MEASURED, free_columns
-from confide.methods.method import ClosedMethod, Column, Floats, Method
+from confide.methods.method import ClosedMethod, Column, Method
 from confide.methods.score_sheet import Sheet
+from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Cost, Record
 from confide.sources import Source

@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.errors import ConfideError
+from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Cost, Record
 
 if TYPE_CHECKING:
     from confide.engines.engine import ClosedAnswers, Engine
     from confide.methods.confidence_model import ConfidenceModel
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from confide.engines.engine import first_difference
 from confide.methods.asking import ask_about
-from confide.methods.method import Column, Floats, Method, Scope, check_labels, labels
-from confide.numeric import sigmoid
+from confide.methods.method import Column, Method, Scope, check_labels, labels
+from confide.numeric import Floats, sigmoid
 from confide.progress import Progress
 from confide.records import Cost, Record
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from confide.hedging import find_hedges
 from confide.methods.asking import ask_about
-from confide.methods.method import Column, Floats, Method, Scope, check_labels, labels, or_nan
+from confide.methods.method import Column, Method, Scope, check_labels, labels, or_nan
+from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Cost, Record
 

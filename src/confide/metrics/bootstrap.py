@@ -7,10 +7,11 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 import numpy as np
 
 from confide.errors import ConfideError
-from confide.metrics.metric import BoolArray, FloatArray, IntArray, Metric, Weighted, Weights
+from confide.metrics.metric import Metric, Weighted, Weights
 from confide.metrics.running_sums import columns, ratio
+from confide.numeric import Bools, Floats, Ints
 
-Statistics = Callable[[Weights], Mapping[str, FloatArray]]
+Statistics = Callable[[Weights], Mapping[str, Floats]]
 """From weights [resamples, n] to named numbers, one per resample [resamples]."""
 
 Estimate = dict[str, float | None]
@@ -48,7 +49,7 @@ class Bootstrap:
         if not clusters:
             raise ConfideError("no rows to resample")
         codes: dict[Hashable, int] = {}
-        self.index: IntArray = np.array([codes.setdefault(c, len(codes)) for c in clusters], dtype=np.int64)
+        self.index: Ints = np.array([codes.setdefault(c, len(codes)) for c in clusters], dtype=np.int64)
         self.clusters = len(codes)
         self.resamples = resamples
         self.seed = seed
@@ -58,7 +59,7 @@ class Bootstrap:
         for row in self.counts:
             row[:] = np.bincount(rng.integers(self.clusters, size=self.clusters), minlength=self.clusters)
 
-    def weights(self, rows: IntArray, resamples: int | None = None, chunk: int = CHUNK) -> Iterator[Weights]:
+    def weights(self, rows: Ints, resamples: int | None = None, chunk: int = CHUNK) -> Iterator[Weights]:
         """Weights of ``rows`` [k] in the first ``resamples`` draws, ``chunk`` numbers [some, k] at a time."""
         total = self.resamples if resamples is None else min(resamples, self.resamples)
         step = max(1, chunk // max(1, len(rows)))
@@ -67,8 +68,8 @@ class Bootstrap:
             yield columns(self.counts[start : min(total, start + step)], clusters).astype(np.int32)
 
     def sample(
-        self, statistics: Statistics, rows: IntArray, *, resamples: int | None = None, chunk: int = CHUNK
-    ) -> dict[str, FloatArray]:
+        self, statistics: Statistics, rows: Ints, *, resamples: int | None = None, chunk: int = CHUNK
+    ) -> dict[str, Floats]:
         """Every statistic of ``rows``: its value on the rows themselves first, then one per resample.
 
         Each result is [1 + resamples]; the statistics see whole-number weights [resamples, len(rows)].
@@ -81,20 +82,20 @@ class Bootstrap:
         """The block ``bootstrap`` of results.json."""
         return {"resamples": self.resamples, "seed": self.seed, "level": LEVEL, "clusters": self.clusters}
 
-    def mean(self, values: FloatArray, rows: IntArray) -> FloatArray:
+    def mean(self, values: Floats, rows: Ints) -> Floats:
         """Mean of ``values`` [k], which belong to ``rows`` [k], and its draws [1 + resamples]."""
         return self.sample(lambda w: {"mean": ratio(w @ values, w.sum(axis=1))}, rows)["mean"]
 
     def metric(
         self,
         metric: Metric[[]],
-        confidence: FloatArray,
-        outcome: FloatArray | BoolArray,
-        rows: IntArray,
+        confidence: Floats,
+        outcome: Floats | Bools,
+        rows: Ints,
         *,
         resamples: int | None = None,
         chunk: int = CHUNK,
-    ) -> FloatArray:
+    ) -> Floats:
         """A metric of ``confidence`` and ``outcome`` [k], which belong to ``rows`` [k], as [1 + resamples]."""
         # What is sorted once need not be sorted by every resample.
         order = np.argsort(confidence, kind="stable")
@@ -103,7 +104,7 @@ class Bootstrap:
         return found[""]
 
 
-def estimate(sampled: FloatArray) -> Estimate:
+def estimate(sampled: Floats) -> Estimate:
     """Value and 95 % percentile interval from [1 + resamples] numbers, as `Bootstrap.sample` gives them.
 
     Resamples in which the number is undefined are left out.

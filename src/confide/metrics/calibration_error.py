@@ -12,8 +12,9 @@ from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from confide.errors import ConfideError
-from confide.metrics.metric import FloatArray, IntArray, ProbabilityMetric, Weighted, Weights
+from confide.metrics.metric import ProbabilityMetric, Weighted, Weights
 from confide.metrics.running_sums import columns, cumulated, ordered, preceding, ratio
+from confide.numeric import Floats, Ints
 
 Binning = Literal["width", "mass"]
 
@@ -22,13 +23,13 @@ LOG_CLIP = 1e-6
 
 
 @ProbabilityMetric
-def brier(rows: Weighted) -> FloatArray:
+def brier(rows: Weighted) -> Floats:
     """Mean squared distance of the confidence from the outcome (Brier 1950), in [0, 1]; lower is better."""
     return ratio(rows.real @ (rows.confidence - rows.outcome) ** 2, rows.real.sum(axis=1))
 
 
 @ProbabilityMetric
-def brier_skill(rows: Weighted) -> FloatArray:
+def brier_skill(rows: Weighted) -> Floats:
     """Share of the Brier score that is gained over always saying the rows' own accuracy; at most 1.
 
     1 - Brier / (p (1 - p)) with p the accuracy; 0 is that constant, NaN when all are right or all wrong.
@@ -38,7 +39,7 @@ def brier_skill(rows: Weighted) -> FloatArray:
 
 
 @ProbabilityMetric
-def log_loss(rows: Weighted, *, clip: float = LOG_CLIP) -> FloatArray:
+def log_loss(rows: Weighted, *, clip: float = LOG_CLIP) -> Floats:
     """Mean negative log-likelihood in nats, of confidences clipped to [``clip``, 1 - ``clip``]."""
     p = np.clip(rows.confidence, clip, 1 - clip)
     return ratio(rows.real @ -np.log(np.where(rows.outcome == 1, p, 1 - p)), rows.real.sum(axis=1))
@@ -48,9 +49,9 @@ def log_loss(rows: Weighted, *, clip: float = LOG_CLIP) -> FloatArray:
 class Binned:
     """Mass, summed confidence less outcome, and summed outcome of every bin [resamples, bins]."""
 
-    mass: FloatArray
-    gap: FloatArray
-    correct: FloatArray
+    mass: Floats
+    gap: Floats
+    correct: Floats
 
     @classmethod
     def of(cls, rows: Weighted, bins: int, kind: Binning = "width") -> Binned:
@@ -70,7 +71,7 @@ class Binned:
         code = np.minimum((bins * middle * (1 + 1e-9)).astype(np.int64), bins - 1)
         places = (code + bins * np.arange(len(code))[:, None]).ravel()
 
-        def summed(values: Weights) -> FloatArray:
+        def summed(values: Weights) -> Floats:
             by_tie = np.add.reduceat(values, np.append(0, ends[:-1] + 1), axis=1)
             return np.bincount(places, by_tie.ravel(), bins * len(code)).reshape(-1, bins).astype(np.float64)
 
@@ -78,7 +79,7 @@ class Binned:
 
 
 @ProbabilityMetric
-def ece(rows: Weighted, *, bins: int = 10, kind: Binning = "width") -> FloatArray:
+def ece(rows: Weighted, *, bins: int = 10, kind: Binning = "width") -> Floats:
     """Expected calibration error: mean distance between confidence and accuracy of a bin, weighted by rows.
 
     Naeini, Cooper & Hauskrecht 2015. ``kind`` makes bins of equal width, or of equal mass (equal confidences
@@ -90,7 +91,7 @@ def ece(rows: Weighted, *, bins: int = 10, kind: Binning = "width") -> FloatArra
 
 
 @ProbabilityMetric
-def mce(rows: Weighted, *, bins: int = 10, kind: Binning = "width") -> FloatArray:
+def mce(rows: Weighted, *, bins: int = 10, kind: Binning = "width") -> Floats:
     """Maximum calibration error: the largest distance between confidence and accuracy over filled bins."""
     binned = rows.shared(Binned.of, bins, kind)
     return np.asarray(np.nan_to_num(ratio(np.abs(binned.gap), binned.mass)).max(axis=1))
@@ -100,7 +101,7 @@ BrierTerm = Literal["reliability", "resolution", "uncertainty", "within"]
 
 
 @ProbabilityMetric
-def brier_term(rows: Weighted, *, term: BrierTerm, bins: int = 10) -> FloatArray:
+def brier_term(rows: Weighted, *, term: BrierTerm, bins: int = 10) -> Floats:
     """One term of the Brier score over bins of equal width (Murphy 1973; Stephenson, Coelho & Jolliffe 2008).
 
     Brier = reliability − resolution + uncertainty + within. ``reliability`` is the mean squared distance between
@@ -122,7 +123,7 @@ def brier_term(rows: Weighted, *, term: BrierTerm, bins: int = 10) -> FloatArray
 
 
 @ProbabilityMetric
-def smooth_ece(rows: Weighted) -> FloatArray:
+def smooth_ece(rows: Weighted) -> Floats:
     """Calibration error without bins: residuals smoothed by a reflected Gaussian kernel, then averaged.
 
     Błasiok & Nakkiran 2023 (2309.12236): smECE at the bandwidth that equals the error itself, found by ten
@@ -186,12 +187,12 @@ def wilson(right: float, n: int) -> tuple[float, float]:
     return max(0.0, float((centre - spread) / scale)), min(1.0, float((centre + spread) / scale))
 
 
-def _width_bins(confidence: FloatArray, bins: int) -> IntArray:
+def _width_bins(confidence: Floats, bins: int) -> Ints:
     """The equal-width bin [n] of every confidence; 1.0 belongs to the last."""
     return np.minimum((confidence * bins).astype(np.int64), bins - 1)
 
 
-def _smoothed(confidence: FloatArray, residual: FloatArray, weights: Weights, width: float) -> FloatArray:
+def _smoothed(confidence: Floats, residual: Floats, weights: Weights, width: float) -> Floats:
     """smECE [resamples] at the bandwidth ``width``: |smoothed residual| summed over a mesh of [0, 1],
     divided by the smoothed density summed over the same mesh.
     """

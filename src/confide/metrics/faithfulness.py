@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import xlogy
 
-from confide.metrics.metric import Correlation, FloatArray, IntArray, Weighted, Weights
+from confide.metrics.metric import Correlation, Weighted, Weights
 from confide.metrics.running_sums import columns, cumulated, ordered, preceding, ratio
+from confide.numeric import Floats, Ints
 
 BINS = 10
 
@@ -42,25 +43,25 @@ BLOCK = 2_000_000
 class Axis:
     """The distinct consistencies of the rows and how much mass each has in every resample."""
 
-    order: IntArray
-    starts: IntArray
-    values: FloatArray
-    after: FloatArray
+    order: Ints
+    starts: Ints
+    values: Floats
+    after: Floats
     """Mass up to and with each value [resamples, values]."""
 
     @classmethod
-    def of(cls, consistency: FloatArray, weights: Weights) -> Axis:
+    def of(cls, consistency: Floats, weights: Weights) -> Axis:
         """The axis of ``consistency`` [n] under ``weights`` [resamples, n]."""
         order, ends = ordered(consistency)
         after = cumulated(columns(weights, order), ends).astype(np.float64)
         return cls(order, np.concatenate([[0], ends[:-1] + 1]), consistency[order][ends], after)
 
     @property
-    def masses(self) -> FloatArray:
+    def masses(self) -> Floats:
         """Mass of each value [resamples, values]."""
         return self.after - preceding(self.after)
 
-    def by_width(self, bins: int) -> FloatArray:
+    def by_width(self, bins: int) -> Floats:
         """Shares in which every filled bin of equal width weighs the same."""
         codes = np.minimum((self.values * bins).astype(np.int64), bins - 1)
         member = np.eye(bins)[codes]
@@ -68,7 +69,7 @@ class Axis:
         within = np.nan_to_num(ratio(self.masses, filled @ member.T))
         return ratio(within, (filled > 0).sum(axis=1, keepdims=True))
 
-    def by_mass(self, bins: int) -> FloatArray:
+    def by_mass(self, bins: int) -> Floats:
         """Shares in which a bin of equal mass weighs as much as it is wide on the axis of consistency.
 
         A bin ends half-way between its last value and the next bin's first, the outer ones at the smallest and
@@ -90,17 +91,17 @@ class Axis:
             out[row] = np.diff(np.interp(after, edges, heights), prepend=0)
         return out
 
-    def shares(self, bins: int = BINS) -> dict[str, FloatArray]:
+    def shares(self, bins: int = BINS) -> dict[str, Floats]:
         """What each value of g weighs in every metric [resamples, values]."""
         by_rows = ratio(self.masses, self.after[:, -1:])
         return {"mfg": by_rows, "cmfg": self.by_width(bins), "cmfg_star": self.by_mass(bins)}
 
-    def gaps(self, confidence: FloatArray, consistency: FloatArray, weights: Weights) -> FloatArray:
+    def gaps(self, confidence: Floats, consistency: Floats, weights: Weights) -> Floats:
         """Mean |c − g| of the rows at each value of g [resamples, values]; 0 where there are none."""
         summed = np.add.reduceat(columns(weights * np.abs(confidence - consistency), self.order), self.starts, axis=1)
         return np.nan_to_num(ratio(summed, self.masses))
 
-    def floor(self, shares: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def floor(self, shares: Floats) -> tuple[Floats, Floats]:
         """The score of the best constant, and that constant (the weighted median of g) [resamples]."""
         middle = np.argmax(np.cumsum(shares, axis=1) >= 0.5 - 1e-12, axis=1)
         constant = self.values[middle]
@@ -118,7 +119,7 @@ class LatentRates:
     its rate p, a row's agreements are independent: K g ~ Binomial(K, p).
     """
 
-    def __init__(self, consistency: FloatArray, samples: FloatArray):
+    def __init__(self, consistency: Floats, samples: Floats):
         self._order = np.lexsort((samples, consistency))
         g, k = consistency[self._order], samples[self._order]
         ends = np.flatnonzero(np.append((g[1:] != g[:-1]) | (k[1:] != k[:-1]), True))
@@ -128,12 +129,12 @@ class LatentRates:
         self._likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
         """Of every rate in a cell [cells, rates], as a share of the likeliest rate's."""
 
-    def masses(self, weights: Weights) -> FloatArray:
+    def masses(self, weights: Weights) -> Floats:
         """Mass of every cell [resamples, cells] under ``weights`` [resamples, n]."""
         running = cumulated(columns(weights, self._order), self._ends).astype(np.float64)
         return np.diff(running, axis=1, prepend=0)
 
-    def distribution(self, masses: FloatArray) -> FloatArray:
+    def distribution(self, masses: Floats) -> Floats:
         """The maximum-likelihood distribution on the nodes [resamples, rates] (Laird 1978), `STEPS` steps of EM."""
         shares = ratio(masses, masses.sum(axis=1, keepdims=True))
         out = np.full((len(masses), NODES), 1 / NODES)
@@ -141,7 +142,7 @@ class LatentRates:
             out *= np.nan_to_num(ratio(shares, out @ self._likelihood.T)) @ self._likelihood
         return out
 
-    def ceilings(self, weights: Weights, by_value: dict[str, FloatArray], values: FloatArray) -> dict[str, FloatArray]:
+    def ceilings(self, weights: Weights, by_value: dict[str, Floats], values: Floats) -> dict[str, Floats]:
         """The score of the best function of the rate, by metric [resamples].
 
         ``by_value`` [resamples, values] holds the share that a metric gives each of the distinct consistencies
@@ -170,7 +171,7 @@ class LatentRates:
         return out
 
 
-def bounds(consistency: FloatArray, weights: Weights, rates: LatentRates | None = None) -> dict[str, FloatArray]:
+def bounds(consistency: Floats, weights: Weights, rates: LatentRates | None = None) -> dict[str, Floats]:
     """What knowing nothing and knowing every latent rate would score, each [resamples].
 
     ``<metric>_floor`` is the score of the best constant, ``<metric>_constant`` that constant, and ``<metric>_ceiling``
@@ -179,23 +180,21 @@ def bounds(consistency: FloatArray, weights: Weights, rates: LatentRates | None 
     """
     axis = Axis.of(consistency, weights)
     shares = axis.shares()
-    out: dict[str, FloatArray] = {}
+    out: dict[str, Floats] = {}
     for name, share in shares.items():
         out[f"{name}_floor"], out[f"{name}_constant"] = axis.floor(share)
     ceilings = {} if rates is None else rates.ceilings(weights, shares, axis.values)
     return out | {f"{name}_ceiling": ceiling for name, ceiling in ceilings.items()}
 
 
-def scores(
-    confidence: FloatArray, consistency: FloatArray, weights: Weights, *, bins: int = BINS
-) -> dict[str, FloatArray]:
+def scores(confidence: Floats, consistency: Floats, weights: Weights, *, bins: int = BINS) -> dict[str, Floats]:
     """MFG, cMFG and cMFG*, each [resamples], of confidences and consistencies [n], both in [0, 1]."""
     axis = Axis.of(consistency, weights)
     gaps = axis.gaps(confidence, consistency, weights)
     return {name: 1 - (share * gaps).sum(axis=1) for name, share in axis.shares(bins).items()}
 
 
-def skill(score: FloatArray, floor: FloatArray, ceiling: FloatArray) -> FloatArray:
+def skill(score: Floats, floor: Floats, ceiling: Floats) -> Floats:
     """Share of the way from the best constant to the ceiling: (score − floor) / (ceiling − floor) [resamples].
 
     NaN where the two are closer than `MIN_ROOM`.
@@ -205,13 +204,13 @@ def skill(score: FloatArray, floor: FloatArray, ceiling: FloatArray) -> FloatArr
 
 
 @Correlation
-def mfg(rows: Weighted) -> FloatArray:
+def mfg(rows: Weighted) -> Floats:
     """Mean faithfulness of generation: 1 − mean |c − g| (Yona, Aharoni & Geva 2024, 2405.16908); in [0, 1]."""
     return scores(rows.confidence, rows.outcome, rows.weights)["mfg"]
 
 
 @Correlation
-def cmfg(rows: Weighted, *, bins: int = BINS) -> FloatArray:
+def cmfg(rows: Weighted, *, bins: int = BINS) -> Floats:
     """Conditional MFG: `mfg` averaged over bins of equal width of g (Yona et al. 2024).
 
     Only filled bins count; code that counts an empty bin as 0 gives less.
@@ -220,7 +219,7 @@ def cmfg(rows: Weighted, *, bins: int = BINS) -> FloatArray:
 
 
 @Correlation
-def cmfg_star(rows: Weighted, *, bins: int = BINS) -> FloatArray:
+def cmfg_star(rows: Weighted, *, bins: int = BINS) -> Floats:
     """cMFG*: `mfg` in bins of equal mass of g, each weighing as much as it is wide (Liu et al. 2026, 2606.32032).
 
     A constant 0.5 scores 0.73–0.79, and with 20 samples nobody passes 0.93 or so: read it between its floor and
@@ -230,7 +229,7 @@ def cmfg_star(rows: Weighted, *, bins: int = BINS) -> FloatArray:
 
 
 @Correlation
-def cmfg_star_skill(rows: Weighted, *, ceiling: float = 1.0) -> FloatArray:
+def cmfg_star_skill(rows: Weighted, *, ceiling: float = 1.0) -> Floats:
     """Share of the way from the best constant to ``ceiling``: (cMFG* − floor) / (ceiling − floor); 0 is the floor.
 
     The ceiling 1 takes g for the truth: with few samples the skill is then understated. The ceiling of K samples

@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confide.errors import ConfideError
+from confide.numeric import Floats
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 Weights = NDArray[Any]
 """Weights [resamples, n]: whole numbers, whose running sums are several times quicker, or floats."""
 
@@ -30,13 +28,13 @@ Curve = TypeVar("Curve")
 class Weighted:
     """Confidences [n] and outcomes [n] under weights [resamples, n], and the curves that their metrics share."""
 
-    confidence: FloatArray
-    outcome: FloatArray
+    confidence: Floats
+    outcome: Floats
     weights: Weights
     _curves: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def real(self) -> FloatArray:
+    def real(self) -> Floats:
         """The weights as floats, which matrix products want."""
         return self.weights.astype(np.float64)
 
@@ -60,7 +58,7 @@ class Metric(Generic[P]):
     probability: ClassVar[bool] = False
     binary: ClassVar[bool] = True
 
-    def __init__(self, function: Callable[Concatenate[Weighted, P], FloatArray]):
+    def __init__(self, function: Callable[Concatenate[Weighted, P], Floats]):
         self.__name__ = function.__name__
         update_wrapper(self, function)
         self.on = function
@@ -96,7 +94,7 @@ class Metric(Generic[P]):
 
     def resampled(
         self, confidence: ArrayLike, correct: ArrayLike, weights: Weights, *args: P.args, **kwargs: P.kwargs
-    ) -> FloatArray:
+    ) -> Floats:
         """The metric of every resample: ``weights`` is [resamples, n], the result [resamples]."""
         name, x, y = self.__name__, np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
         if x.ndim != 1 or x.shape != y.shape:

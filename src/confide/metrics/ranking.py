@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from confide.metrics.bootstrap import Bootstrap
-from confide.metrics.metric import Correlation, FloatArray, IntArray, Metric, Weighted, Weights
+from confide.metrics.metric import Correlation, Metric, Weighted, Weights
 from confide.metrics.running_sums import columns, cumulated, ordered, preceding, ratio
+from confide.numeric import Floats, Ints
 
 
 @Metric
-def auroc(rows: Weighted) -> FloatArray:
+def auroc(rows: Weighted) -> Floats:
     """Probability that a right answer has a higher confidence than a wrong one, ties counted half.
 
     The Mann-Whitney statistic over all pairs of a right and a wrong row (Hanley & McNeil 1982), in [0, 1];
@@ -28,11 +29,11 @@ def auroc(rows: Weighted) -> FloatArray:
 class GroupPairs:
     """Pairs of a right and a wrong row of the same group, and how many are in order [resamples, groups]."""
 
-    concordant: FloatArray
-    pairs: FloatArray
+    concordant: Floats
+    pairs: Floats
 
     @classmethod
-    def of(cls, rows: Weighted, groups: IntArray) -> GroupPairs:
+    def of(cls, rows: Weighted, groups: Ints) -> GroupPairs:
         """Count the pairs of rows with the same number in ``groups`` [n]; negative numbers are in no group."""
         kept = np.flatnonzero(groups >= 0)
         if not len(kept):
@@ -53,7 +54,7 @@ class GroupPairs:
 
 
 @Metric
-def within_auroc(rows: Weighted, *, groups: IntArray, average: bool = False) -> FloatArray:
+def within_auroc(rows: Weighted, *, groups: Ints, average: bool = False) -> Floats:
     """AUROC over pairs of a right and a wrong row of the same group only.
 
     ``groups`` [n] holds the number of every row's group (the answer it names, the question it belongs to);
@@ -69,7 +70,7 @@ def within_auroc(rows: Weighted, *, groups: IntArray, average: bool = False) -> 
 
 
 @Correlation
-def spearman(rows: Weighted) -> FloatArray:
+def spearman(rows: Weighted) -> Floats:
     """Rank correlation of the confidence with any number, ties sharing their mean rank; in [-1, 1].
 
     Pearson's correlation of the two rankings (Spearman 1904); NaN when either side is constant.
@@ -90,15 +91,15 @@ class GroupCorrelations:
     pairs in order, ``spearman`` is ρ and ``kendall`` τ_b.
     """
 
-    groups: IntArray
-    sizes: IntArray
-    pairs: FloatArray
-    auroc: FloatArray
-    spearman: FloatArray
-    kendall: FloatArray
+    groups: Ints
+    sizes: Ints
+    pairs: Floats
+    auroc: Floats
+    spearman: Floats
+    kendall: Floats
 
     @classmethod
-    def of(cls, signal: FloatArray, target: FloatArray, groups: IntArray) -> GroupCorrelations:
+    def of(cls, signal: Floats, target: Floats, groups: Ints) -> GroupCorrelations:
         """Of ``n`` signals and targets, and the number of every row's group [n]."""
         order = np.argsort(groups, kind="stable")
         x, y = signal[order], target[order]
@@ -114,7 +115,7 @@ class GroupCorrelations:
         ]
         return cls(numbers[mixed], sizes[mixed], untied_y[mixed], *(values[mixed] for values in correlations))
 
-    def sampled(self, bootstrap: Bootstrap, *names: str) -> dict[str, FloatArray]:
+    def sampled(self, bootstrap: Bootstrap, *names: str) -> dict[str, Floats]:
         """Means over groups of the fields ``names`` and, as ``<name>_by_pairs``, weighted by pairs [1 + resamples].
 
         The rows of ``bootstrap`` are the groups. A group that is drawn twice brings its pairs twice, and none between
@@ -123,9 +124,9 @@ class GroupCorrelations:
         if not len(self.groups):
             undefined = np.full(1 + bootstrap.resamples, np.nan)
             return {f"{name}{by}": undefined for by in ("", "_by_pairs") for name in names}
-        values: dict[str, FloatArray] = {name: getattr(self, name) for name in names}
+        values: dict[str, Floats] = {name: getattr(self, name) for name in names}
 
-        def statistics(w: Weights) -> dict[str, FloatArray]:
+        def statistics(w: Weights) -> dict[str, Floats]:
             real = w.astype(np.float64)
             drawn, drawn_pairs = real.sum(axis=1), real @ self.pairs
             plain = {name: ratio(real @ x, drawn) for name, x in values.items()}
@@ -134,14 +135,14 @@ class GroupCorrelations:
         return bootstrap.sample(statistics, self.groups)
 
 
-def _running(order: IntArray, ends: IntArray, rows: Weighted) -> tuple[Weights, Weights]:
+def _running(order: Ints, ends: Ints, rows: Weighted) -> tuple[Weights, Weights]:
     """Mass of right and of wrong rows up to the end of every tie [resamples, ties]."""
     masses = columns(rows.weights, order)
     right = masses * rows.outcome[order].astype(masses.dtype)
     return cumulated(right, ends), cumulated(masses - right, ends)
 
 
-def _concordant(positives: Weights, negatives: Weights) -> FloatArray:
+def _concordant(positives: Weights, negatives: Weights) -> Floats:
     """Concordant pairs [resamples, ties] that each tie's right rows make with wrong rows up to here."""
     right = positives - preceding(positives)
     # The mean of the wrong mass before and after a tie is "all below, half of the equal ones".
@@ -149,7 +150,7 @@ def _concordant(positives: Weights, negatives: Weights) -> FloatArray:
     return np.asarray(np.multiply(right, twice, dtype=np.float64) * 0.5)
 
 
-def _centred_ranks(values: FloatArray, weights: Weights) -> tuple[FloatArray, FloatArray]:
+def _centred_ranks(values: Floats, weights: Weights) -> tuple[Floats, Floats]:
     """Mean ranks less their mean [resamples, n], as if rows were repeated, and the sum of their squares [resamples]."""
     order, ends = ordered(values)
     after = cumulated(columns(weights, order), ends)
@@ -162,7 +163,7 @@ def _centred_ranks(values: FloatArray, weights: Weights) -> tuple[FloatArray, Fl
     return columns(middle, group), np.asarray(squares, dtype=np.float64)
 
 
-def _ranks_within(values: FloatArray, codes: IntArray, sizes: IntArray) -> FloatArray:
+def _ranks_within(values: Floats, codes: Ints, sizes: Ints) -> Floats:
     """Ranks [n] within groups, which are contiguous, less their mean; equal values share theirs."""
     from scipy.stats import rankdata
 
@@ -172,14 +173,12 @@ def _ranks_within(values: FloatArray, codes: IntArray, sizes: IntArray) -> Float
     return np.asarray(rankdata(codes * len(values) + places) - middle[codes])
 
 
-def _sums(values: FloatArray, codes: IntArray, groups: int) -> FloatArray:
+def _sums(values: Floats, codes: Ints, groups: int) -> Floats:
     """Sums by group [groups]."""
     return np.bincount(codes, values, groups).astype(np.float64)
 
 
-def _compared(
-    x: FloatArray, y: FloatArray, codes: IntArray, sizes: IntArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _compared(x: Floats, y: Floats, codes: Ints, sizes: Ints) -> tuple[Floats, Floats, Floats]:
     """Concordant less discordant pairs, pairs that differ in x, and in y, by group [groups]."""
     ends = np.cumsum(sizes)[codes]
     balance, untied_x, untied_y = (np.zeros(len(sizes)) for _ in range(3))

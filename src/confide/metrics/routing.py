@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from confide.errors import ConfideError
-from confide.metrics.metric import FloatArray, Metric, Weighted
+from confide.metrics.metric import Metric, Weighted
 from confide.metrics.running_sums import columns, cumulated, ordered, ratio
+from confide.numeric import Floats
 
 POINTS = 21
 """Shares escalated at which a curve is drawn."""
@@ -32,8 +33,8 @@ class Escalated:
     Equal confidences are escalated in random order: the line between two points is the expectation.
     """
 
-    share: FloatArray
-    right: FloatArray
+    share: Floats
+    right: Floats
 
     @classmethod
     def of(cls, rows: Weighted, expert: ArrayLike) -> Escalated:
@@ -54,30 +55,30 @@ class Escalated:
         return cls(share, gained + ratio(masses @ rows.outcome[order], total[:, 0])[:, None])
 
     @property
-    def own(self) -> FloatArray:
+    def own(self) -> Floats:
         """Accuracy of the model alone [resamples]."""
         return self.right[:, 0]
 
     @property
-    def expert(self) -> FloatArray:
+    def expert(self) -> Floats:
         """Accuracy of the expert alone [resamples]."""
         return self.right[:, -1]
 
     @property
-    def gap(self) -> FloatArray:
+    def gap(self) -> Floats:
         """Lead of the expert [resamples]; 0 where there is none."""
         return np.maximum(self.expert - self.own, 0.0)
 
-    def accuracy(self, points: int = POINTS) -> FloatArray:
+    def accuracy(self, points: int = POINTS) -> Floats:
         """Accuracy [resamples, points] at even shares from 0 to 1."""
         grid = np.linspace(0, 1, points)
         return np.array([np.interp(grid, share, right) for share, right in zip(self.share, self.right, strict=True)])
 
-    def area(self) -> FloatArray:
+    def area(self) -> Floats:
         """Mean accuracy over all shares escalated [resamples]."""
         return np.asarray((np.diff(self.share, axis=1) * (self.right[:, 1:] + self.right[:, :-1])).sum(axis=1) / 2)
 
-    def share_reaching(self, target: FloatArray) -> FloatArray:
+    def share_reaching(self, target: Floats) -> Floats:
         """The smallest share escalated [resamples] at which the accuracy reaches ``target`` [resamples].
 
         NaN where no share does.
@@ -92,7 +93,7 @@ class Escalated:
         return np.where(reached[rows, first], x0 + part * (x1 - x0), np.nan)
 
 
-def aiq(accuracy: FloatArray, *, overhead: float, expert_cost: float, limit: float) -> FloatArray:
+def aiq(accuracy: Floats, *, overhead: float, expert_cost: float, limit: float) -> Floats:
     """Average improvement in quality [resamples]: mean accuracy over all costs from 1 to ``limit``.
 
     Hu et al. 2024 (RouterBench, 2403.12031), section 3: the area under the non-decreasing convex hull of the
@@ -116,7 +117,7 @@ def aiq(accuracy: FloatArray, *, overhead: float, expert_cost: float, limit: flo
 
 
 @Metric
-def apgr(rows: Weighted, *, expert: ArrayLike) -> FloatArray:
+def apgr(rows: Weighted, *, expert: ArrayLike) -> Floats:
     """Average performance gap recovered: the mean over shares of (accuracy − own) / (expert's − own).
 
     Ong et al. 2024 (RouteLLM, 2406.18665), section 2, with the exact area instead of ten shares. ``expert`` [n]
@@ -127,7 +128,7 @@ def apgr(rows: Weighted, *, expert: ArrayLike) -> FloatArray:
 
 
 @Metric
-def cpt(rows: Weighted, *, expert: ArrayLike, part: float) -> FloatArray:
+def cpt(rows: Weighted, *, expert: ArrayLike, part: float) -> Floats:
     """Call-performance threshold: the smallest share escalated that recovers ``part`` of the gap to the expert.
 
     RouteLLM's CPT(x %), section 2; lower is better, ``part`` at random; NaN unless the expert is better.
@@ -137,7 +138,7 @@ def cpt(rows: Weighted, *, expert: ArrayLike, part: float) -> FloatArray:
 
 
 @Metric
-def parity_share(rows: Weighted, *, expert: ArrayLike, margin: float = MARGIN) -> FloatArray:
+def parity_share(rows: Weighted, *, expert: ArrayLike, margin: float = MARGIN) -> Floats:
     """The smallest share escalated at which the pair is within ``margin`` of the expert's accuracy, in [0, 1]."""
     curve = rows.shared(Escalated.of, expert)
     return curve.share_reaching(curve.expert - margin)

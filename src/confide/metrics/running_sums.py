@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from confide.metrics.metric import FloatArray, IntArray, Weights
+from confide.metrics.metric import Weights
+from confide.numeric import Floats, Ints
 
 
-def ordered(confidence: FloatArray, *, descending: bool = False) -> tuple[IntArray, IntArray]:
+def ordered(confidence: Floats, *, descending: bool = False) -> tuple[Ints, Ints]:
     """Rows in order of confidence [n], and the last position of every group of equal values [groups]."""
     order = np.argsort(-confidence if descending else confidence, kind="stable")
     values = confidence[order]
@@ -15,12 +16,12 @@ def ordered(confidence: FloatArray, *, descending: bool = False) -> tuple[IntArr
     return order.astype(np.int64), ends.astype(np.int64)
 
 
-def columns(weights: Weights, order: IntArray) -> Weights:
+def columns(weights: Weights, order: Ints) -> Weights:
     """``weights[:, order]`` laid out resample by resample, which makes running sums several times quicker."""
     return np.take(weights, order, axis=1, mode="clip")
 
 
-def cumulated(masses: Weights, ends: IntArray) -> Weights:
+def cumulated(masses: Weights, ends: Ints) -> Weights:
     """Running sums [resamples, groups] of ordered masses [resamples, n], at the end of every tie."""
     running: Weights = np.cumsum(masses, axis=1, dtype=masses.dtype)
     return running if len(ends) == running.shape[1] else columns(running, ends)
@@ -33,7 +34,7 @@ def preceding(running: Weights) -> Weights:
     return out
 
 
-def ratio(top: Weights, bottom: Weights) -> FloatArray:
+def ratio(top: Weights, bottom: Weights) -> Floats:
     """``top / bottom``, NaN where ``bottom`` is 0."""
     out = np.full(np.broadcast(top, bottom).shape, np.nan)
     np.divide(top, bottom, out=out, where=bottom != 0)

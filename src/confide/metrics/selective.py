@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 from scipy.special import digamma
 
-from confide.metrics.metric import FloatArray, Metric, Weighted, Weights
+from confide.metrics.metric import Metric, Weighted, Weights
 from confide.metrics.running_sums import columns, cumulated, ordered, preceding, ratio
+from confide.numeric import Floats
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Answered:
         return cls(cumulated(masses, ends), cumulated(masses * (1 - rows.outcome[order]).astype(masses.dtype), ends))
 
     @cached_property
-    def area(self) -> FloatArray:
+    def area(self) -> Floats:
         """Mean over k of the expected risk of the k most confident [resamples].
 
         Inside a tie that starts after a rows with E errors and goes on at error rate r, the risk at k is
@@ -58,7 +59,7 @@ class Answered:
 
 
 @Metric
-def aurc(rows: Weighted) -> FloatArray:
+def aurc(rows: Weighted) -> Floats:
     """Area under the risk–coverage curve: the mean, over k = 1..n, of the risk of the k most confident rows.
 
     Geifman, Uziel & El-Yaniv 2019 (1805.08206); lower is better.
@@ -67,7 +68,7 @@ def aurc(rows: Weighted) -> FloatArray:
 
 
 @Metric
-def excess_aurc(rows: Weighted) -> FloatArray:
+def excess_aurc(rows: Weighted) -> Floats:
     """`aurc` minus that of an oracle with the same accuracy, which answers every right row first.
 
     Geifman, Uziel & El-Yaniv 2019, with the oracle's exact area instead of their approximation; 0 is best.
@@ -77,7 +78,7 @@ def excess_aurc(rows: Weighted) -> FloatArray:
 
 
 @Metric
-def prr(rows: Weighted) -> FloatArray:
+def prr(rows: Weighted) -> Floats:
     """Prediction–rejection ratio: the share of an oracle's gain over rejecting at random (Malinin & Gales 2021).
 
     (risk − AURC) / (risk − AURC of the oracle), with every share of rejection counted; 1 is the oracle, 0 is
@@ -91,7 +92,7 @@ def prr(rows: Weighted) -> FloatArray:
 
 
 @Metric
-def coverage_at_risk(rows: Weighted, *, risk: float = 0.1) -> FloatArray:
+def coverage_at_risk(rows: Weighted, *, risk: float = 0.1) -> Floats:
     """The largest share that some threshold answers with at most ``risk`` of it wrong; 0 when none does.
 
     Seen on these rows: a promise about new ones needs a bound, which is a policy's business.
@@ -103,7 +104,7 @@ def coverage_at_risk(rows: Weighted, *, risk: float = 0.1) -> FloatArray:
 
 
 @Metric
-def risk_at_coverage(rows: Weighted, *, coverage: float = 0.8) -> FloatArray:
+def risk_at_coverage(rows: Weighted, *, coverage: float = 0.8) -> Floats:
     """The share of wrong among the most confident ``coverage`` (in (0, 1]) of the rows."""
     curve = rows.shared(Answered.of)
     target = coverage * curve.kept[:, -1]
@@ -113,7 +114,7 @@ def risk_at_coverage(rows: Weighted, *, coverage: float = 0.8) -> FloatArray:
     return ratio(errors, target)
 
 
-def _harmonic(x: Weights) -> FloatArray:
+def _harmonic(x: Weights) -> Floats:
     """Harmonic numbers of non-negative x; a table for whole numbers, the digamma function between them."""
     if x.dtype.kind == "i":
         return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(x.max()) + 1))])[x]

@@ -13,7 +13,7 @@ from confide.evaluation.judged import COMPARED, LOWER_IS_BETTER, METRICS, SHOWN
 from confide.evaluation.record_columns import Rows, probabilities, select
 from confide.evaluation.verdict import chosen
 from confide.evaluation.wording import side
-from confide.metrics.metric import BoolArray, FloatArray
+from confide.numeric import Bools, Floats
 from confide.records import Record
 from confide.report import plots
 from confide.report.templating import content_security_policy, embedded, page_environment, page_style
@@ -102,7 +102,7 @@ def _examples(rows: Rows, source: str) -> dict[str, list[tuple[Record, float]]]:
     """The most confident wrong answers and the least confident right ones, with their confidences."""
     confidence = rows.confidence(source)
 
-    def smallest(wanted: BoolArray, keys: FloatArray) -> list[tuple[Record, float]]:
+    def smallest(wanted: Bools, keys: Floats) -> list[tuple[Record, float]]:
         places = np.flatnonzero(wanted & np.isfinite(keys))
         order = places[np.argsort(keys[places], kind="stable")][:EXAMPLES]
         return [(rows.records[i], float(confidence[i])) for i in order]

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from confide.evaluation.breakdowns import along_answer
 from confide.metrics.calibration_error import reliability
-from confide.metrics.metric import BoolArray, FloatArray
+from confide.numeric import Bools, Floats
 from confide.report.charts import LETTER, Chart, percent_tick, round_ticks
 from confide.report.templating import clean, interval, number, percent, seconds, short
 from confide.report.threshold_counts import Counts
@@ -30,7 +30,7 @@ BARS = 20
 """Bars of a histogram."""
 
 
-def reliability_diagram(confidence: FloatArray, correct: BoolArray, *, kind: str, name: str) -> Markup:
+def reliability_diagram(confidence: Floats, correct: Bools, *, kind: str, name: str) -> Markup:
     """Accuracy against confidence in ten bins with a band of Wilson intervals, and the rows of each bin below.
 
     ``confidence`` and ``correct`` are [n], the confidences in [0, 1].
@@ -58,7 +58,7 @@ def reliability_diagram(confidence: FloatArray, correct: BoolArray, *, kind: str
     return chart.svg(f"Reliability diagram of {name}. {summary}.", over=counts)
 
 
-def histogram(confidence: FloatArray, correct: BoolArray, *, name: str, cut: float) -> Markup:
+def histogram(confidence: Floats, correct: Bools, *, name: str, cut: float) -> Markup:
     """How often each confidence occurs: right answers upwards, wrong ones downwards, a line at the threshold."""
     inside = confidence.min() >= 0 and confidence.max() <= 1
     low, high = (0.0, 1.0) if inside else (float(confidence.min()), float(confidence.max()))

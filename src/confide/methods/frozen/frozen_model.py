@@ -16,12 +16,12 @@ from confide.errors import ConfideError
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo, save_checkpoint
 from confide.methods.confidence_model import Answer, ConfidenceModel
 from confide.methods.free import free_confidence
-from confide.methods.method import ClosedMethod, Floats, Scope
+from confide.methods.method import ClosedMethod, Scope
 from confide.methods.reader.reader import Reader, reader_in_vocabulary
 from confide.methods.stack.probe import Probe
 from confide.methods.stack.stack import Stack
 from confide.methods.stack.states import States
-from confide.numeric import sigmoid
+from confide.numeric import Floats, sigmoid
 from confide.records import Message, Record
 from confide.report_tokens import CONFIDENCE
 

@@ -15,7 +15,7 @@ from confide.files import locked
 from confide.hashing import sha256_of_rows
 from confide.methods.checkpoint import CheckpointInfo, leading_messages
 from confide.methods.frozen.frozen_model import FrozenParts, save_frozen
-from confide.methods.method import Floats, check_answered_by, check_labels, labels
+from confide.methods.method import check_answered_by, check_labels, labels
 from confide.methods.reader.closed_rows import make_rows, shuffle_labels
 from confide.methods.reader.comparisons import fit_verdict, random_reader, train_p_true
 from confide.methods.reader.reader import Reader
@@ -24,6 +24,7 @@ from confide.methods.reader.reader_training import train_reader
 from confide.methods.stack.probe import Probe, best_probe, candidate_views, fit_position_probes, fit_probe
 from confide.methods.stack.stack import Stack, question_layer
 from confide.methods.stack.states import collect_states
+from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Record
 

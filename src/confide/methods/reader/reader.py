@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.methods.method import Floats
 from confide.methods.reader.reader_config import ReaderConfig
+from confide.numeric import Floats
 from confide.report_tokens import token_ids
 
 if TYPE_CHECKING:

@@ -21,11 +21,10 @@ from torch.nn import functional
 
 from confide.engines.engine import first_difference
 from confide.engines.transformers.low_rank import LowRank
-from confide.methods.method import Floats
 from confide.methods.reader.closed_rows import ClosedRow
 from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderConfig
-from confide.numeric import logistic_loss
+from confide.numeric import Floats, logistic_loss
 from confide.progress import Progress
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from confide.errors import ConfideError
 from confide.methods.rlmf.rlmf_config import Form
-from confide.metrics.metric import FloatArray
+from confide.numeric import Floats
 
 Values = Sequence[Sequence[float | None]]
 """One row of values a completion, one value a statement."""
@@ -44,7 +44,7 @@ SLACK = 1e-9
 """Added to a tolerance: 0.4 − 0.3 is above 0.1 in floating point."""
 
 
-def faithfulness(stated: Values, intrinsic: Values, form: Form = "quadratic") -> FloatArray:
+def faithfulness(stated: Values, intrinsic: Values, form: Form = "quadratic") -> Floats:
     """How closely each completion states its intrinsic confidence [n], 1 at best (2606.32032, the faithfulness reward).
 
     The mean over statements of 1 − (c − g)², or 1 − |c − g| (linear), or 1 − KL(g‖c) / its largest value (log; both
@@ -62,7 +62,7 @@ def faithfulness(stated: Values, intrinsic: Values, form: Form = "quadratic") ->
     return _mean_of_pairs(stated, intrinsic, closeness, empty=UNREADABLE, missing=UNREADABLE)
 
 
-def factuality(correct: ArrayLike, stated: Values) -> FloatArray:
+def factuality(correct: ArrayLike, stated: Values) -> Floats:
     """1 − (correct − mean c)² [n], in [0, 1]; `UNREADABLE` where nothing is stated (2606.32032, the factual reward).
 
     ``correct`` [n] is 0 or 1 (or a degree between); the mean is over the statements whose confidence can be read.
@@ -73,7 +73,7 @@ def factuality(correct: ArrayLike, stated: Values) -> FloatArray:
     return np.where(np.isnan(means), UNREADABLE, 1 - (marks - means) ** 2)
 
 
-def objective(strict: ArrayLike, soft: ArrayLike, correct: ArrayLike, factual: ArrayLike) -> FloatArray:
+def objective(strict: ArrayLike, soft: ArrayLike, correct: ArrayLike, factual: ArrayLike) -> Floats:
     """o = 3·(+1 or −1 for the strict format) + 3·soft + correct + factual [n] (2606.32032, the objective rewards).
 
     ``strict`` [n] are truth values, ``soft`` [n] in [−1, 0], ``correct`` [n] in [0, 1], ``factual`` [n] from
@@ -89,7 +89,7 @@ def objective(strict: ArrayLike, soft: ArrayLike, correct: ArrayLike, factual: A
     return STRICT_WEIGHT * signs + SOFT_WEIGHT * shortfall + CORRECT_WEIGHT * marks + FACTUAL_WEIGHT * extra
 
 
-def f_gold(stated: Values, intrinsic: Values, tolerance: float = 0.1) -> FloatArray:
+def f_gold(stated: Values, intrinsic: Values, tolerance: float = 0.1) -> Floats:
     """Share of each completion's statements with |c − g| ≤ tolerance [n], in [0, 1] (2606.32032, F_gold).
 
     A statement that cannot be read counts 0 (−1 in the released code, which leaves [0, 1]); without statements it is
@@ -104,7 +104,7 @@ def f_gold(stated: Values, intrinsic: Values, tolerance: float = 0.1) -> FloatAr
     return _mean_of_pairs(stated, intrinsic, lambda c, g: float(abs(c - g) <= near), empty=0.0, missing=0.0)
 
 
-def multiplier(f_pred: ArrayLike, f_gold: ArrayLike) -> FloatArray:
+def multiplier(f_pred: ArrayLike, f_gold: ArrayLike) -> Floats:
     """Z = 1 − (F_pred − F_gold)² [n], in [0, 1] (2606.32032, the metacognitive score).
 
     A self-judgement that could not be read is NaN and gives −1, so that k + Z is 0 at k = 1: such a completion earns
@@ -117,7 +117,7 @@ def multiplier(f_pred: ArrayLike, f_gold: ArrayLike) -> FloatArray:
     return np.where(unread, -1.0, 1 - (predicted - gold) ** 2)
 
 
-def advantages(o: ArrayLike, f: ArrayLike, z: ArrayLike | None, group_size: int, k: float = 1.0) -> FloatArray:
+def advantages(o: ArrayLike, f: ArrayLike, z: ArrayLike | None, group_size: int, k: float = 1.0) -> Floats:
     """The advantage of each completion within its group [n] (2606.32032, the refined advantage).
 
     A = (o − ō) + (f − f̄)·max(k + Z, 0) where f is above its group's mean f̄, else (o − ō) + (f − f̄); no division by
@@ -136,7 +136,7 @@ def advantages(o: ArrayLike, f: ArrayLike, z: ArrayLike | None, group_size: int,
     return others + np.where(gap > 0, gap * np.maximum(k + scores, 0.0), gap)
 
 
-def rlcr_reward(correct: ArrayLike, stated: Values) -> FloatArray:
+def rlcr_reward(correct: ArrayLike, stated: Values) -> Floats:
     """correct − (correct − c)² [n], in [−1, 1]: correctness less the Brier score (2507.16806, the RLCR reward).
 
     c is the mean of the confidences that can be read. Where there is none the reward is −1, as for a wrong answer
@@ -147,7 +147,7 @@ def rlcr_reward(correct: ArrayLike, stated: Values) -> FloatArray:
     return np.where(np.isnan(means), UNREADABLE, marks - (marks - means) ** 2)
 
 
-def shuffled_within(z: ArrayLike, group_size: int, rng: np.random.Generator) -> FloatArray:
+def shuffled_within(z: ArrayLike, group_size: int, rng: np.random.Generator) -> Floats:
     """``z`` [n] permuted within each group: the control that keeps how large Z is but not whose it is."""
     return rng.permuted(_grouped(_finite("Z", z), group_size), axis=1).reshape(-1)
 
@@ -203,7 +203,7 @@ def _closeness(c: float, g: float, form: Form) -> float:
 
 def _mean_of_pairs(
     stated: Values, intrinsic: Values, value: Callable[[float, float], float], *, empty: float, missing: float
-) -> FloatArray:
+) -> Floats:
     """Mean of ``value(c, g)`` over a row's statements [n]: ``missing`` for one without c or g, ``empty`` for none."""
     if len(stated) != len(intrinsic):
         raise ConfideError(f"{len(stated)} rows of stated confidences and {len(intrinsic)} of intrinsic ones")
@@ -217,7 +217,7 @@ def _mean_of_pairs(
     return np.array([np.mean(row) if row else empty for row in scores], dtype=np.float64)
 
 
-def _stated_means(stated: Values) -> FloatArray:
+def _stated_means(stated: Values) -> Floats:
     """Mean of the confidences that can be read [n]; NaN where there are none."""
     _check_confidences("stated", stated)
     known = [[c for c in row if c is not None] for row in stated]
@@ -229,7 +229,7 @@ def _check_confidences(name: str, rows: Values) -> None:
     _refuse(name, bad, "outside [0, 1] or not a number")
 
 
-def _finite(name: str, values: ArrayLike) -> FloatArray:
+def _finite(name: str, values: ArrayLike) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ConfideError(f"{name}: one value a completion is wanted, not an array of shape {array.shape}")
@@ -237,7 +237,7 @@ def _finite(name: str, values: ArrayLike) -> FloatArray:
     return array
 
 
-def _unit(name: str, values: ArrayLike) -> FloatArray:
+def _unit(name: str, values: ArrayLike) -> Floats:
     array = _finite(name, values)
     _refuse(name, (array < 0) | (array > 1), "outside [0, 1]")
     return array
@@ -268,7 +268,7 @@ def _grouped(values: NDArray[Any], group_size: int) -> NDArray[Any]:
     return values.reshape(-1, group_size)
 
 
-def _centred(values: FloatArray, group_size: int) -> FloatArray:
+def _centred(values: Floats, group_size: int) -> Floats:
     """``values`` [n] less their group's mean."""
     groups = _grouped(values, group_size)
     return (groups - groups.mean(axis=1, keepdims=True)).reshape(-1)

@@ -25,8 +25,7 @@ from confide.methods.rlmf import feedback
 from confide.methods.rlmf.rlmf_config import RLMFSettings
 from confide.methods.rlmf.rollouts import Environment, QuestionPrompt, Rollouts
 from confide.metrics import spearman
-
-Floats = NDArray[np.float64]
+from confide.numeric import Floats
 
 
 @dataclass

@@ -17,11 +17,10 @@ from confide.methods.rlmf.intrinsic_agreement import SentenceJudge, support, sup
 from confide.methods.rlmf.stating import Stating
 from confide.metrics.faithfulness import Axis, scores
 from confide.metrics.ranking import spearman
+from confide.numeric import Floats
 from confide.records import Record
 from confide.tasks import Question, Task
 from confide.tasks.questions import question_of
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

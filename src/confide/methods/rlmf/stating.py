@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from confide.engines.engine import Completion
 from confide.errors import ConfideError
 from confide.hedging.statements import TAGGED_PROMPT, Reading, Statement, read_tagged, split_sentences, write_tagged
 from confide.methods.verbalized import parse
+from confide.numeric import Floats
 from confide.records import Message
 from confide.report_tokens import GRADES
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from confide.tasks import Question, Task
     from confide.tasks.graders import Grade
 
-Floats = NDArray[np.float64]
 
 JUDGE = (
     "How well does the confidence that you just stated match how often you would give this answer if you were asked "

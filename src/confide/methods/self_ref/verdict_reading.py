@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from confide.engines.engine import check_context, prompt_and_answer
-from confide.methods.method import Floats
-from confide.numeric import sigmoid
+from confide.numeric import Floats, sigmoid
 from confide.progress import Progress
 from confide.records import Message, Record
 from confide.report_tokens import CONFIDENCE, token_ids

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.methods.method import Floats
+from confide.numeric import Floats
 from confide.records import Record
 from confide.tasks.text import fold
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.engines.engine import POSITIONS
-from confide.methods.method import Floats, labels
+from confide.methods.method import labels
 from confide.methods.stack.states import States
-from confide.numeric import logistic_loss, sigmoid
+from confide.numeric import Floats, logistic_loss, sigmoid
 from confide.records import Record
 
 NETWORK_ROWS = 30

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from confide.engines.engine import POSITIONS
 from confide.errors import ConfideError
 from confide.methods.free import free_features, option_probability
-from confide.methods.method import Floats, labels
+from confide.methods.method import labels
 from confide.methods.stack.familiarity import AnswerFamiliarity, QuestionFamiliarity, answer_key
 from confide.methods.stack.probe import Logistic, Probe, View
 from confide.methods.stack.states import States
-from confide.numeric import logit, sigmoid
+from confide.numeric import Floats, logit, sigmoid
 from confide.records import Record
 
 FOLDS = 5

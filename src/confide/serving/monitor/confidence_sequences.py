@@ -21,10 +21,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import betaincc, betaln, xlog1py, xlogy
 
-Floats = NDArray[np.float64]
+from confide.numeric import Floats
 
 _BISECTIONS = 28
 _MOST_ROWS = 10_000_000

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from confide.numeric import Floats
 from confide.serving.monitor import confidence_sequences as sequences
-from confide.serving.monitor.confidence_sequences import Floats, lower_sequence, upper_sequence
+from confide.serving.monitor.confidence_sequences import lower_sequence, upper_sequence
 from confide.serving.store.audits import AuditRow
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, cast, func, select
 
-from confide.serving.monitor.confidence_sequences import Floats, lower_sequence, upper_sequence
+from confide.numeric import Floats
+from confide.serving.monitor.confidence_sequences import lower_sequence, upper_sequence
 from confide.serving.monitor.promises import LEVEL, Promise
 from confide.serving.store.audits import AuditRow
 from confide.serving.store.tables import decisions, feedback

@@ -67,6 +67,11 @@ class Turn:
         """Time since the request began."""
         return time.perf_counter() - self.began
 
+    @property
+    def confidence(self) -> float | None:
+        """What the client is told: the calibrated confidence, or the raw one where nothing calibrates it."""
+        return self.raw if self.probability is None else self.probability
+
     def serve(self, reply: Reply, served: str) -> Reply:
         """Set what the client gets."""
         self.served, self.by = served, reply.by
@@ -80,13 +85,12 @@ class Turn:
 
     def extension(self) -> Extension:
         """The field ``confide`` of a response."""
-        calibrated = self.probability is not None
         return {
             "decision_id": self.id,
-            "confidence": self.probability if calibrated else self.raw,
+            "confidence": self.confidence,
             "raw": self.raw,
             "source": self.source if self.raw is not None else None,
-            "calibrated": calibrated,
+            "calibrated": self.probability is not None,
             "decision": self.decision,
             "threshold": self.threshold,
             "policy_id": self.policy_id,
@@ -100,14 +104,13 @@ class Turn:
 
     def headers(self) -> dict[str, str]:
         """The decision as headers of a response."""
-        confidence = self.raw if self.probability is None else self.probability
         headers = {
             "X-Confide-Decision-Id": self.id,
             "X-Confide-Decision": self.decision,
             "X-Confide-Served": self.served,
         }
-        if confidence is not None:
-            headers["X-Confide-Confidence"] = f"{confidence:.6g}"
+        if self.confidence is not None:
+            headers["X-Confide-Confidence"] = f"{self.confidence:.6g}"
         if self.by is not None:
             headers["X-Confide-Answered-By"] = self.by
         return headers
