@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import uvloop
 
 from confide.serving.api_errors import ModelError
 from confide.serving.config import Price
@@ -107,6 +108,18 @@ def test_timeouts_end_an_attempt_and_only_fair_ones_count() -> None:
         return states[0], states[1]
 
     assert run(work) == ("open", "closed")
+
+
+def test_a_request_that_its_deadline_ended_is_late_also_where_timers_fire_early() -> None:
+    async def work() -> None:
+        for _ in range(40):
+            asked = later(0.01)
+            with pytest.raises(ModelError, match="timeout"):
+                await guarded(Scripted(600.0)).ask(asked)
+            assert asked.late
+        assert not later(60).late
+
+    uvloop.run(work())
 
 
 def test_a_stream_is_retried_until_its_first_piece_only() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
+
+_TIMER_S = 0.002
+"""uvloop counts in whole milliseconds: its timers may fire that much before their time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,11 @@ class Asked:
     top_logprobs: int | None = None
     domain: str | None = None
     request_id: str | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has come, by the clock of the running event loop."""
+        return asyncio.get_running_loop().time() >= self.deadline - _TIMER_S
 
     @property
     def question(self) -> str:

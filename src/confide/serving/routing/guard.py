@@ -135,7 +135,7 @@ class Guarded:
         began = time.perf_counter()
         for attempt in range(self._retries + 1):
             started = False
-            if asyncio.get_running_loop().time() >= asked.deadline:
+            if asked.late:
                 raise ModelError("timeout", counts=False)
             self.breaker.enter()
             try:

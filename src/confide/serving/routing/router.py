@@ -238,7 +238,7 @@ class Router:
 
     def _no_answer(self, turn: Turn) -> ApiError:
         rejected = bool(turn.errors) and all(error.endswith((": rejected", ": too_long")) for error in turn.errors)
-        late = asyncio.get_running_loop().time() >= turn.asked.deadline
+        late = turn.asked.late
         turn.fail("deadline" if late else None)
         headers = turn.headers()
         if rejected:
