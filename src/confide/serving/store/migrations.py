@@ -35,7 +35,14 @@ def _add_feedback(dialect: str) -> list[str]:
     ]
 
 
-STEPS = [_add_feedback]
+def _add_provenance(dialect: str) -> list[str]:
+    """Who asked and who judged, which model answered, and in what a request is unlike the calibration rows."""
+    columns = ("identity", "key", "question_hash", "unlike")
+    added = [f"ALTER TABLE decisions ADD COLUMN {column} TEXT" for column in columns]
+    return [*added, "ALTER TABLE feedback ADD COLUMN author TEXT"]
+
+
+STEPS = [_add_feedback, _add_provenance]
 """Step *i* brings a database from version *i* + 1 to *i* + 2."""
 
 LATEST = 1 + len(STEPS)

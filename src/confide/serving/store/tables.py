@@ -24,6 +24,8 @@ class DecisionRow:
     both answers, ``audit_probability`` how likely that was (0: no audits configured), ``agreed`` whether the two
     answers say the same. Times are unix seconds (``created``) and milliseconds, money is in the unit of the prices.
     ``error`` names a class of failure, never a key or a body. Texts are there only when the router stores texts.
+    ``identity`` says which weights gave the small answer, ``key`` which client's key asked, ``question_hash`` which
+    rows asked the same, and ``unlike`` in what the request differs from the calibration rows (None: in nothing).
 
     A new field also needs a step in `confide.serving.store.migrations`.
     """
@@ -56,6 +58,10 @@ class DecisionRow:
     question: str | None = None
     small_answer: str | None = None
     expert_answer: str | None = None
+    identity: str | None = None
+    key: str | None = None
+    question_hash: str | None = None
+    unlike: str | None = None
 
     def values(self) -> dict[str, Any]:
         """The fields as a database takes them: no NaN, no half characters."""
@@ -98,6 +104,7 @@ feedback = Table(
     Column("correct", sa.Boolean, nullable=False),
     Column("about", sa.Text, nullable=False),
     Column("note", sa.Text),
+    Column("author", sa.Text),
 )
 Index("feedback_decision", feedback.c.decision_id)
 Index("decisions_created", decisions.c.created)
