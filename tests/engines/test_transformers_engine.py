@@ -117,9 +117,7 @@ def test_a_prompt_with_several_answers_runs_once_and_reads_the_same() -> None:
     rows = [0, 1, 0, 2, 1, 0]
     answers = [[5, 6], [7], [8, 9, 10], [], [11], [12, 13]]
     fed: list[int] = []
-    handle = tiny.model.base_model.register_forward_pre_hook(
-        lambda _m, _a, kwargs: fed.append(len(kwargs["input_ids"])), with_kwargs=True
-    )
+    handle = tiny.forward.blocks[0].register_forward_pre_hook(lambda _, inputs: fed.append(len(inputs[0])))
     together = tiny.closed([asked[r] for r in rows], answers, layers=[2], measure=True)
     handle.remove()
     assert fed == [3, 6]  # three prompts, then six answers

@@ -3,11 +3,15 @@
 Prompts of one task share their first tokens (system line, worked examples). Their keys and values are computed
 once and copied into every batch; the rest is padded on the left, between the shared prefix and the question,
 with explicit position ids, so that a row's result does not depend on its neighbours' lengths.
+
+A sliding window counts places in the cache, padding included. So the passes here mask such layers by position ids, and
+the cache of generation, whose masks are the model's own, has no padding between real tokens once it outgrows a window.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,13 +19,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from confide.engines.transformers.batches import group_by_prefix
 from confide.errors import ConfideError
 
 
 class Forward:
-    """The decoder layers of a causal language model, without its output layer.
+    """The decoder layers of a causal language model, and apart from them what it makes of their last states.
 
     Args:
         model: a causal language model in evaluation mode.
@@ -33,6 +39,10 @@ class Forward:
         self.filler = filler
         self._body = model.base_model
         self._prefixes: dict[tuple[int, ...], Any] = {}
+        self._output: type[Any] | None = None
+        """What a pass through the decoder layers returns."""
+        self._windows = sliding_windows(model.config)
+        self._window = next((window for window in self._windows if window is not None), None)
 
     @property
     def device(self) -> torch.device:
@@ -59,7 +69,61 @@ class Forward:
             mask: [batch, length] over the cache and the inputs.
             positions: position ids of the inputs, [batch, inputs].
         """
-        return self._body(attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **inputs)
+        attention = self._attention(mask, positions)
+        out = self._body(
+            attention_mask=attention, position_ids=positions, past_key_values=cache, use_cache=True, **inputs
+        )
+        self._output = type(out)
+        return out
+
+    def logit_slope(self) -> float:
+        """By how much a logit rises when the output layer's value rises by one, near 0 (1 for most models)."""
+        one = torch.full((1, 1), self.filler, device=self.device)
+        out = self.run(input_ids=one, mask=torch.ones_like(one), positions=one * 0, cache=self.empty_cache())
+        states = out.last_hidden_state[0] * 1e-3  # so small that a soft cap is a straight line
+        own, raw = (f(states).double() for f in (self.logits, self.model.get_output_embeddings()))
+        return float((own * raw).sum() / (raw * raw).sum())
+
+    def _attention(self, mask: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
+        """What a model takes as its attention mask; sliding layers get theirs from position ids.
+
+        Args:
+            mask: [batch, length] over the cache and the inputs; its real tokens have consecutive positions.
+            positions: position ids of the inputs, [batch, inputs].
+        """
+        if self._window is None or mask.shape[1] <= self._window:
+            return mask
+        back = positions[:, :, None] - (mask.cumsum(1) - 1)[:, None, :]
+        seen = (mask.bool()[:, None, :] & (back >= 0))[:, None]
+        near = seen & (back < self._window)[:, None]
+        lowest = torch.finfo(self.model.dtype).min
+        full, sliding = (torch.zeros_like(m, dtype=self.model.dtype).masked_fill(~m, lowest) for m in (seen, near))
+        return {"full_attention": full, "sliding_attention": sliding} if None in self._windows else sliding
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The model's own logits [n, vocabulary] of final hidden states [n, width].
+
+        Its own forward computes them, with the decoder layers left out: what a model does beside its output layer
+        (scaling, a soft cap) is part of its logits. Raises `ConfideError` for a model that does not call its body.
+        """
+        assert self._output is not None, "states come from a pass"
+        given, calls = self._output(last_hidden_state=states[None]), itertools.count()
+
+        def forward(*_: Any, **__: Any) -> Any:
+            next(calls)
+            return given
+
+        body = vars(self._body)
+        before = body.get("forward")  # of whoever wraps modules where they stand, such as accelerate
+        body["forward"] = forward
+        try:
+            filler = torch.full((1, len(states)), self.filler, device=states.device)
+            logits: Tensor = self.model(input_ids=filler, use_cache=False).logits[0]
+        finally:
+            body.pop("forward") if before is None else body.update(forward=before)
+        if not next(calls):
+            raise ConfideError(f"{type(self.model).__name__} makes its logits in a way that cannot be followed")
+        return logits
 
     @torch.no_grad()
     def share_prefixes(self, prompts: Sequence[list[int]]) -> list[int]:
@@ -74,7 +138,7 @@ class Forward:
             cache = known.get(prefix)
             if prefix and cache is None:
                 ids = torch.tensor([prefix], device=self.device)
-                cache = self._body(input_ids=ids, use_cache=True).past_key_values
+                cache = self._body(input_ids=ids, past_key_values=self.empty_cache(), use_cache=True).past_key_values
             self._prefixes[prefix] = cache
         return groups
 
@@ -92,20 +156,25 @@ class Forward:
         longest = max(fitting, key=len, default=[])
         return longest, self._prefixes.get(tuple(longest))
 
-    def prefill(self, prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor, Any]:
+    def prefill(self, prompts: Sequence[list[int]], room: int = 0) -> tuple[Tensor, Tensor, Any]:
         """Left-padded ids [batch, length], their mask, and a cache of all but the last prompt token.
 
         Equal prompts run once.
+
+        Args:
+            room: tokens that will be generated with masks of the model's own.
         """
         places: dict[tuple[int, ...], int] = {}
         rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
         if len(places) < len(prompts):
-            ids, mask, cache = self.prefill([list(prompt) for prompt in places])
+            ids, mask, cache = self.prefill([list(prompt) for prompt in places], room)
             picked = torch.tensor(rows, device=self.device)
             if cache.get_seq_length():
                 cache.batch_select_indices(picked)
             return ids[picked], mask[picked], cache
         prefix, shared = self.shared_prefix(prompts)
+        if room and self._window is not None and len(prefix) + max(map(len, prompts)) + room > self._window:
+            prefix, shared = [], None  # no padding within a row
         rests = [p[len(prefix) :] for p in prompts]
         width = max(map(len, rests))
         if len(prefix) + width >= self.context:
@@ -130,10 +199,8 @@ class Forward:
         return ids, mask, cache
 
     def empty_cache(self) -> Any:
-        """Keys and values of no token yet."""
-        from transformers import DynamicCache
-
-        return DynamicCache(config=self.model.config)
+        """Keys and values of no token yet; sliding layers keep all of theirs, so that a row can be read again."""
+        return DynamicCache()
 
     @contextmanager
     def capture(self, layers: Sequence[int]) -> Iterator[dict[int, list[Tensor]]]:
@@ -149,6 +216,23 @@ class Forward:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def sliding_windows(config: Any) -> list[int | None]:
+    """The window of each decoder layer, in tokens; None for a layer that attends to all.
+
+    Raises `ConfideError` for layers that keep something else than the keys and values of every token.
+    """
+    text = config.get_text_config()
+    layers = DynamicCache(config=config).layers
+    readable = {type(layer) for layer in layers} <= {DynamicLayer, DynamicSlidingWindowLayer}
+    windows = [getattr(layer, "sliding_window", None) for layer in layers]
+    if not readable or getattr(text, "attention_chunk_size", None) or len({*windows} - {None}) > 1:
+        raise ConfideError(
+            f"{text.model_type} has layers that attend to chunks or several windows, or keep a running state: what it "
+            "has read cannot be read again, so it cannot run here"
+        )
+    return windows
 
 
 def crop(cache: Any, length: int) -> None:

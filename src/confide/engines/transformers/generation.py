@@ -12,7 +12,7 @@ from torch import Tensor
 from confide.engines.engine import Completion
 from confide.engines.transformers.forward import Forward
 from confide.engines.transformers.sampling import Closer, Sampler
-from confide.engines.transformers.token_scores import log_mass, row_logits, token_scores
+from confide.engines.transformers.token_scores import log_mass, token_scores
 from confide.engines.transformers.turn_end import cut_at_turn_end
 
 FIRST_STAGE = 3
@@ -106,16 +106,6 @@ class Generator:
                 )
             completions.append(completion)
         return completions
-
-    def sharpen(self, head: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """A forward hook of the output layer: the verdict's logits in float32.
-
-        In bfloat16 their difference takes only a few values.
-        """
-        pair = list(self.report or ())
-        output = output.float()
-        output[..., pair] = row_logits(head, inputs[0], pair)
-        return output
 
     def _join(self, head: Completion, tail: Completion) -> Completion:
         """An answer that went on: ``head`` was cut where ``tail`` begins."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,14 +144,14 @@ class TransformersEngine:
     @torch.no_grad()
     def answer(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Completion]:
         """The greedy answer to each prompt."""
-        return self._generator.in_stages(*self.forward.prefill(prompts), max_new_tokens)
+        return self._generator.in_stages(*self.forward.prefill(prompts, max_new_tokens), max_new_tokens)
 
     @torch.no_grad()
     def answer_and_close(
         self, prompts: Sequence[list[int]], max_new_tokens: int, layers: Sequence[int] = ()
     ) -> TransformersClosed:
         """The greedy answer to each prompt, ready to be read further without another pass."""
-        ids, mask, cache = self.forward.prefill(prompts)
+        ids, mask, cache = self.forward.prefill(prompts, max_new_tokens)
         with self.forward.capture(layers) as captured:
             out = self._generator.generate(ids, mask, cache, max_new_tokens)
         completions = self._generator.completions(out, ids.shape[1])
@@ -170,11 +171,8 @@ class TransformersEngine:
             banned=[token for token in self._banned if token not in pair],
             report=pair,
         )
-        hook = self.model.get_output_embeddings().register_forward_hook(generator.sharpen)
-        try:
-            return generator.in_stages(*self.forward.prefill(prompts), max_new_tokens)
-        finally:
-            hook.remove()
+        with self._in_float32(pair):
+            return generator.in_stages(*self.forward.prefill(prompts, max_new_tokens), max_new_tokens)
 
     @torch.no_grad()
     def sample(
@@ -187,7 +185,7 @@ class TransformersEngine:
         seed: int = 0,
     ) -> list[list[Completion]]:
         """``count`` sampled answers to each prompt, all from one pass over it."""
-        ids, mask, cache = self.forward.prefill(prompts)
+        ids, mask, cache = self.forward.prefill(prompts, max_new_tokens)
         cache.batch_repeat_interleave(count)
         flat = self._generator.in_stages(
             ids.repeat_interleave(count, 0),
@@ -211,10 +209,9 @@ class TransformersEngine:
         tails = tails or [[] for _ in prompts]
         hidden, _, _, _ = self._run_tails(prompts, tails)
         last = hidden[torch.arange(len(tails)), torch.tensor([len(tail) for tail in tails])]
-        head, wanted = self.model.get_output_embeddings(), list(ids)
-        logits: Tensor = head(last).float()
-        if float32:
-            logits[:, wanted] = row_logits(head, last, wanted)
+        wanted = list(ids)
+        with self._in_float32(wanted) if float32 else nullcontext():
+            logits = self.forward.logits(last).float()
         total = logits.logsumexp(-1).double()
         chosen = logits[:, wanted].double() - total[:, None]
         logits[:, wanted] = -torch.inf
@@ -233,13 +230,30 @@ class TransformersEngine:
         """Read given ``answers`` as if the model had written them (see `Engine.closed`)."""
         hidden, mask, cache, captured = self._run_tails(prompts, answers, layers)
         if measure:
-            head = self.model.get_output_embeddings()
             completions = score_given(
-                hidden, answers, head=head, end=self.turn_end, banned=self._banned, grades=self.grades
+                hidden, answers, head=self.forward.logits, end=self.turn_end, banned=self._banned, grades=self.grades
             )
         else:
             completions = [Completion("", list(a), [], [], None, "stop") for a in answers]
         return close(self.forward, cache, mask, completions, captured)
+
+    @contextmanager
+    def _in_float32(self, ids: Sequence[int]) -> Iterator[None]:
+        """Passes inside compute the logits of the tokens ``ids`` in float32.
+
+        In bfloat16 the difference of two logits takes only a few values.
+        """
+
+        def sharpen(head: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            output = output.float()
+            output[..., list(ids)] = row_logits(head, inputs[0], ids)
+            return output
+
+        hook = self.model.get_output_embeddings().register_forward_hook(sharpen)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _run_tails(
         self, prompts: Sequence[list[int]], tails: Sequence[list[int]], layers: Sequence[int] = ()
@@ -276,7 +290,8 @@ class TransformersEngine:
         """Add verdict and ask tokens to the model's vocabulary, and write a reader's rows into them if there is one."""
         ids = add_to(self.model, self.tokenizer, ask_tokens=0 if ask is None else len(ask))
         if ask is not None and verdict is not None:
-            write_verdict_rows(self.model, ids, ask, verdict)
+            # So that the model's own logits differ by z, also where it scales them.
+            write_verdict_rows(self.model, ids, ask, verdict / self.forward.logit_slope())
         return ids
 
     def save(self, folder: Path, suppressed: Sequence[int] = ()) -> None:

@@ -34,7 +34,7 @@ def write_verdict_rows(model: Any, ids: TokenIds, ask: Tensor, verdict: Tensor) 
 
     The verdict's two rows are the mean row ± half the direction. The mean row's logit is the mean of all logits, far
     below the likeliest token's, so a verdict is not written by chance where an engine does not suppress it; what the
-    two rows share cancels in z.
+    two rows share cancels in z. A model that scales its logits wants a direction that undoes it.
     """
     import torch
 

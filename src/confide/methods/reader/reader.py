@@ -92,4 +92,4 @@ def reader_in_vocabulary(engine: TransformersEngine, ask_tokens: int | None = No
     """The reader whose rows an engine's model carries (``ask_tokens`` None: all that there are)."""
     ids = token_ids(engine.tokenizer, ask_tokens)
     confident, unconfident = engine.output_rows([ids.cn, ids.un])
-    return Reader(engine.input_rows(ids.ask), confident - unconfident)
+    return Reader(engine.input_rows(ids.ask), (confident - unconfident) * engine.forward.logit_slope())
