@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from confide.engines.engine import Completion, Engine, check_context
 from confide.engines.options import Choice, choose_options
@@ -111,6 +111,8 @@ class _Asking:
     """A question as it is asked here.
 
     ``options`` are the texts to choose from ([]: the answer is generated), ``room`` the tokens an answer may take.
+    ``template`` is what the chat template was given besides the messages: an option is read right behind them, so a
+    model that thinks first is not let to.
     """
 
     question: Question
@@ -119,6 +121,7 @@ class _Asking:
     options: list[str]
     prompt: list[int]
     room: int
+    template: dict[str, Any]
 
     @classmethod
     def of(
@@ -135,7 +138,10 @@ class _Asking:
         options = list(question.choices or []) if chosen else []
         longest = max((len(engine.encode_answer(text)) for text in options), default=0)
         room = longest + 1 if longest else task.max_new_tokens
-        return cls(question, split, messages, options, engine.encode(messages), room)
+        template, prompt = engine.chat_template_kwargs, engine.encode(messages)
+        if options and (at_once := engine.encode(messages, enable_thinking=False)) != prompt:
+            template, prompt = template | {"enable_thinking": False}, at_once
+        return cls(question, split, messages, options, prompt, room, template)
 
     @property
     def id(self) -> str:
@@ -148,6 +154,7 @@ class _Asking:
             and record.choices == (self.question.choices or None)
             and (record.option_logprobs is not None) == bool(self.options)
             and [message.model_dump() for message in record.messages] == self.messages
+            and record.chat_template_kwargs == self.template
         )
 
 
@@ -225,8 +232,8 @@ def _check_same_run(
         # Another draw of questions or splits would put an entity on two sides.
         if record.id not in questions or not questions[record.id].asked_in(record):
             raise ConfideError(
-                f"{out} already holds a run with other questions or splits (limit, seed, by, reject or answer-by); "
-                "choose another file or delete it"
+                f"{out} already holds a run with other questions or splits (limit, seed, by, reject, answer-by or "
+                "chat template); choose another file or delete it"
             )
 
 
@@ -276,6 +283,10 @@ def _data(model: str, task: Task, asked: _Asking, answer: Completion) -> dict[st
         "reference": question.answer,
         "model": model,
     }
+    if asked.template:
+        data["chat_template_kwargs"] = asked.template
+    if answer.reasoning_ids:
+        data |= {"reasoning": answer.reasoning, "reasoning_ids": answer.reasoning_ids}
     if question.choices:
         data["choices"] = question.choices
     if asked.split is not None:
@@ -288,6 +299,7 @@ def _sample(task: Task, question: Question, completion: Completion) -> Sample:
     return Sample(
         answer=completion.text,
         answer_ids=completion.ids,
+        reasoning_ids=completion.reasoning_ids,
         finish=completion.finish,
         correct=grade.correct,
         answered=grade.answered,

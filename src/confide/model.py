@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from confide.methods.catalogue import model_kind
 from confide.methods.checkpoint import CheckpointInfo, read_info
@@ -11,13 +13,21 @@ from confide.methods.confidence_model import Answer, ConfidenceModel
 __all__ = ["Answer", "ConfidenceModel", "load"]
 
 
-def load(path: str | Path, *, dtype: str | None = None, device: str | None = None) -> ConfidenceModel:
+def load(
+    path: str | Path,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> ConfidenceModel:
     """Load a trained folder, or any model, whose confidence is then ``logprob_sum``.
 
     Args:
         path: a folder that ``confide train`` wrote, a model folder, a hub name, or ``smollm2``.
         dtype: the weights' type, by default ``bfloat16``.
         device: by default CUDA where there is one.
+        chat_template_kwargs: what the chat template is given besides the messages, such as
+            ``{"enable_thinking": False}``; by default what training rows had.
 
     Returns:
         A model that answers and says how sure it is.
@@ -30,4 +40,6 @@ def load(path: str | Path, *, dtype: str | None = None, device: str | None = Non
     0.94
     """
     info = read_info(Path(path)) if Path(path).is_dir() else CheckpointInfo()
-    return model_kind(info.confidence.method).load(str(path), info, dtype=dtype, device=device)
+    return model_kind(info.confidence.method).load(
+        str(path), info, dtype=dtype, device=device, chat_template_kwargs=chat_template_kwargs
+    )

@@ -36,6 +36,7 @@ class Sample(BaseModel):
 
     answer: str
     answer_ids: list[int] = Field(default_factory=list)
+    reasoning_ids: list[int] = Field(default_factory=list)
     finish: Literal["stop", "length"] = "stop"
     correct: bool | None = None
     answered: str | None = None
@@ -54,6 +55,9 @@ class Record(BaseModel):
     """A question with its answer. Only ``id`` is required, so that rows of other systems are records too.
 
     * ``answered``: the candidate that the grader recognised in the answer (None: it named none).
+    * ``chat_template_kwargs``: what the chat template was given besides the messages.
+    * ``reasoning``: what the model thought before it answered; ``reasoning_ids``: its tokens, tags included. The answer
+      is graded and read without it.
     * ``logprobs``, ``entropies``: of the answer's tokens, in nats; ``end_logprob``: of the closing token.
     * ``option_logprobs``: log p of every choice (nats per token, in the order of ``choices``) where the answer is the
       likeliest of them.
@@ -75,8 +79,11 @@ class Record(BaseModel):
     entity: str | None = None
     split: Split | None = None
     messages: list[Message] = Field(default_factory=list)
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     choices: list[str] | None = None
     option_logprobs: list[float] | None = None
+    reasoning: str | None = None
+    reasoning_ids: list[int] = Field(default_factory=list)
     answer: str = ""
     answer_ids: list[int] = Field(default_factory=list)
     logprobs: list[float] = Field(default_factory=list)

@@ -16,6 +16,10 @@ def always(messages: list[dict[str, Any]]) -> str:
     return "Something"
 
 
+def japan(messages: list[dict[str, Any]]) -> str:
+    return "japan."
+
+
 def passage(messages: list[dict[str, Any]]) -> str | None:
     text = messages[-1]["content"]
     return f"About {text}." if "Kyoto" in text else None

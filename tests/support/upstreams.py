@@ -190,6 +190,8 @@ class FakeAnswer:
     finish: str = "stop"
     ids: list[int] = field(default_factory=lambda: [1, 2])
     prompt_tokens: int = 10
+    completion_tokens: int = 2
+    reasoning: str | None = None
 
     @property
     def sources(self) -> dict[str, float | None]:

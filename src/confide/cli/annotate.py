@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer import Option
 
+from confide.cli.flags import ChatTemplateKwargs, parse_mapping
 from confide.progress import progress_bar
+
+if TYPE_CHECKING:
+    from confide.records import Record
 
 Task = Annotated[str, Option(help="A name from `confide tasks` (`NAME/train`: another part), or a question file.")]
 DataDir = Annotated[Path | None, Option(help="Take the task from a folder of question files, named NAME-test.jsonl.")]
@@ -30,6 +36,10 @@ def annotate(
     samples: Annotated[int, Option(min=0, help="Sampled answers beside the greedy one.")] = 0,
     temperature: Annotated[float, Option(min=0.01, help="Temperature of the samples.")] = 1.0,
     by: Annotated[str, Option(help="How rows are split: `standard` or `relation`.")] = "standard",
+    max_new_tokens: Annotated[
+        int | None, Option(min=1, help="Room for an answer and the reasoning before it; by default the task's.")
+    ] = None,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     batch_size: Annotated[int, Option(min=1, help="Questions answered together.")] = 64,
     seed: Annotated[int, Option(help="Seed of the questions drawn, the splits and the samples.")] = 0,
 ) -> None:
@@ -49,8 +59,12 @@ def annotate(
     if reject is not None:
         loaded = without_right_options(loaded, reject, seed)
     splits = annotation.split_questions(loaded.questions, by, seed)
-    loaded = ask_as(read_info(Path(model)), loaded)
-    engine = TransformersEngine.load(model)
+    info = read_info(Path(model))
+    loaded = ask_as(info, loaded)
+    if max_new_tokens is not None:
+        loaded = replace(loaded, max_new_tokens=max_new_tokens)
+    given = info.chat_template_kwargs | parse_mapping(chat_template_kwargs)
+    engine = TransformersEngine.load(model, chat_template_kwargs=given)
     with progress_bar("annotating") as progress:
         annotation.annotate(
             engine,
@@ -64,11 +78,14 @@ def annotate(
             seed=seed,
             progress=progress,
         )
-    records = read_records(out)
+    typer.echo(f"{out}: {_summary(read_records(out))}")
+
+
+def _summary(records: Sequence[Record]) -> str:
     graded = [r for r in records if r.correct is not None]
     right = sum(bool(r.correct) for r in graded)
     cut = sum(r.finish == "length" for r in records)
-    typer.echo(
-        f"{out}: {len(records)} answers, {right} of {len(graded)} right ({right / max(1, len(graded)):.1%}), "
+    return (
+        f"{len(records)} answers, {right} of {len(graded)} right ({right / max(1, len(graded)):.1%}), "
         f"{sum(r.answered is None for r in graded)} name no answer, {cut} cut ({cut / len(records):.1%})"
     )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from confide.cli.flags import ChatTemplateKwargs, parse_mapping
 from confide.cli.printing import print_json
 from confide.errors import ConfideError
 
@@ -16,7 +17,8 @@ def ask(
     question: Annotated[str, Argument(help="What to ask.")],
     model: Annotated[str, Option(help="Trained folder, or any model.")],
     policy: Annotated[Path | None, Option(help="Policy that turns the confidence into a decision.")] = None,
-    max_new_tokens: Annotated[int, Option(min=1, help="Room for the answer.")] = 32,
+    max_new_tokens: Annotated[int, Option(min=1, help="Room for the answer and the reasoning before it.")] = 32,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     json: Annotated[bool, Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Ask one question.
@@ -29,7 +31,8 @@ def ask(
     if not question.strip():
         raise ConfideError("the question is empty")
     loaded_policy = Policy.load(policy) if policy else None
-    answer = load(model).answer(question, max_new_tokens=max_new_tokens)
+    loaded = load(model, chat_template_kwargs=parse_mapping(chat_template_kwargs))
+    answer = loaded.answer(question, max_new_tokens=max_new_tokens)
     if loaded_policy and loaded_policy.source not in answer.sources:
         raise ConfideError(
             f"the policy decides on {loaded_policy.source}, which this model does not give with an answer; "
@@ -42,6 +45,8 @@ def ask(
         "familiarity": answer.familiarity,
         "finish": answer.finish,
     }
+    if answer.reasoning is not None:
+        data["reasoning"] = answer.reasoning
     if loaded_policy:
         raw = answer.sources.get(loaded_policy.source)
         data["probability"] = None if raw is None else loaded_policy.probability(raw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -11,6 +12,22 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from confide.errors import ConfideError
+
+ChatTemplateKwargs = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help='What the chat template is given besides, such as {"enable_thinking": false}.'),
+]
+
+
+def parse_mapping(text: str | None) -> dict[str, Any]:
+    """A flag's JSON object as a dictionary ({} for none); raises `ConfideError` for anything else."""
+    try:
+        data = json.loads(text or "{}")
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise ConfideError(f'{text!r} is not a JSON object, such as {{"enable_thinking": false}}')
+    return data
 
 
 class Flags:

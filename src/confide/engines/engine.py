@@ -7,7 +7,7 @@ that cannot give something leaves it out of its ``capabilities``; nobody finds o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,13 +23,15 @@ class Completion:
     """One answer as a model wrote it, or as it was given to the model.
 
     Attributes:
-        text: the answer, without the token that closes it.
+        text: the answer, without reasoning and the token that closes it.
         ids: its token ids, without the one that closes it.
         logprobs: log-probability (nats) of each of these tokens.
         entropies: entropy (nats) of the distribution that each token came from.
         end_logprob: log-probability of closing the answer there; None for an answer that was cut.
         finish: ``stop`` for an answer that was closed, ``length`` for one that was cut.
         closed_by: the token that closed it; None where that is not known.
+        reasoning: what the model wrote before it answered, without its tags; None where it wrote none.
+        reasoning_ids: the tokens before the answer, tags included: an answer is read behind prompt and reasoning.
         report_logit: z = z_confident − z_unconfident where the answer ends, for a model that writes its verdict.
     """
 
@@ -41,11 +43,13 @@ class Completion:
     finish: str
     closed_by: int | None = None
     report_logit: float | None = None
+    reasoning: str | None = None
+    reasoning_ids: list[int] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
-        """How many tokens were generated, the closing one included."""
-        return len(self.ids) + (self.finish == "stop")
+        """How many tokens were generated, reasoning and the closing one included."""
+        return len(self.reasoning_ids) + len(self.ids) + (self.finish == "stop")
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class ClosedAnswers(Protocol):
 
 
 POSITIONS = ("prompt_end", "answer_mean", "answer_last", "closing")
-"""Where hidden states are taken: last prompt token, mean over the answer's tokens, last of them, closing token."""
+"""Where hidden states are taken: last token before the answer, mean over its tokens, last of them, closing token."""
 
 
 class Engine(Protocol):
@@ -87,6 +91,9 @@ class Engine(Protocol):
 
     name: str
     """What records say about where the answers come from."""
+
+    chat_template_kwargs: dict[str, Any]
+    """What its chat template is given besides the messages."""
 
     capabilities: frozenset[str]
     """Which of `CAPABILITIES` it can give."""
@@ -101,8 +108,12 @@ class Engine(Protocol):
         """Prompts per batch where nobody says otherwise."""
         ...
 
-    def encode(self, messages: Sequence[Any]) -> list[int]:
-        """Token ids of a conversation, up to where the answer starts."""
+    def encode(self, messages: Sequence[Any], **chat_template_kwargs: Any) -> list[int]:
+        """Token ids of a conversation, up to where the answer starts.
+
+        Args:
+            chat_template_kwargs: what the chat template is given besides, such as ``enable_thinking=False``.
+        """
         ...
 
     def encode_answer(self, text: str) -> list[int]:
@@ -198,14 +209,15 @@ def check_context(lengths: Mapping[str, int], context: int, room: int = 0) -> No
 
 
 def prompt_and_answer(engine: Engine, record: Record) -> tuple[list[int], list[int]]:
-    """Token ids of a record's prompt and of its answer, the latter as written where the record kept them.
+    """Token ids of what an answer follows (prompt and reasoning) and of the answer, as it was written if that is known.
 
     Another model's answer is encoded from its text where its ids mean something else here.
     """
-    ids = list(record.answer_ids)
+    ids, reasoning = list(record.answer_ids), list(record.reasoning_ids)
     if ids and record.model not in ("", engine.name) and engine.decode(ids) != record.answer:
-        ids = []
-    return engine.encode(record.messages), ids or engine.encode_answer(record.answer)
+        ids, reasoning = [], []
+    prompt = engine.encode(record.messages, **record.chat_template_kwargs)
+    return prompt + reasoning, ids or engine.encode_answer(record.answer)
 
 
 def first_difference(a: Sequence[int], b: Sequence[int]) -> tuple[int, int]:

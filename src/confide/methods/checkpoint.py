@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +54,7 @@ class CheckpointInfo(BaseModel):
         signals: signal → how the model reports on it.
         stack: what is saved of the stack beside its arrays.
         probes: source → what is saved of a probe beside its arrays.
+        chat_template_kwargs: what the chat template was given besides the messages of training rows.
         prompts: the leading messages (system line, worked examples) that training rows carried.
         training_rows: how many rows trained, or how many of each label.
         shuffled_labels: the seed by which labels were shuffled: a control.
@@ -72,6 +74,7 @@ class CheckpointInfo(BaseModel):
     training_rows: int | dict[str, int] | None = None
     target: str | None = None
     prompts: list[list[dict[str, str]]] = Field(default_factory=list)
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     shuffled_labels: int | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -134,6 +137,15 @@ def leading_messages(records: Sequence[Record]) -> list[list[dict[str, str]]]:
         if leading:
             seen.setdefault(json.dumps(leading, sort_keys=True), leading)
     return list(seen.values())[:64]
+
+
+def common_chat_template_kwargs(records: Sequence[Record]) -> dict[str, Any]:
+    """What most of the generated answers' prompts were given besides their messages: new questions are asked so."""
+    counts = Counter(
+        json.dumps(record.chat_template_kwargs, sort_keys=True) for record in records if record.option_logprobs is None
+    )
+    most: dict[str, Any] = json.loads(max(counts, key=lambda key: counts[key])) if counts else {}
+    return most
 
 
 def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:

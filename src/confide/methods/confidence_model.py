@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from confide.engines.engine import Completion
 from confide.errors import ConfideError
@@ -35,6 +35,8 @@ class Answer:
         sources: every confidence that came with the same generation.
         ids: token ids of the answer.
         prompt_tokens: tokens of the prompt.
+        completion_tokens: tokens that were written, reasoning and the closing one included.
+        reasoning: what the model thought before it answered; None where it did not.
     """
 
     text: str
@@ -45,6 +47,8 @@ class Answer:
     sources: dict[str, float | None] = field(default_factory=dict)
     ids: list[int] = field(default_factory=list)
     prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning: str | None = None
 
 
 class ConfidenceModel(ABC):
@@ -65,11 +69,20 @@ class ConfidenceModel(ABC):
         self.names = list(dict.fromkeys([engine.name, name or engine.name]))
 
     @classmethod
-    def load(cls, path: str, info: CheckpointInfo, *, dtype: str | None = None, device: str | None = None) -> Self:
+    def load(
+        cls,
+        path: str,
+        info: CheckpointInfo,
+        *,
+        dtype: str | None = None,
+        device: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Load the model of a folder or a hub name; see `confide.load`."""
         from confide.engines.transformers.transformers_engine import TransformersEngine
 
-        engine = TransformersEngine.load(path, dtype=dtype, device=device)
+        given = {**info.chat_template_kwargs, **(chat_template_kwargs or {})}
+        engine = TransformersEngine.load(path, dtype=dtype, device=device, chat_template_kwargs=given)
         engine.name = cls._answered_by(info, path)
         return cls(engine, info, path)
 
@@ -113,13 +126,19 @@ class ConfidenceModel(ABC):
     def confidence(self, messages: Conversation, answer: str) -> Answer:
         """Say how sure the model is of an answer that already exists.
 
+        Args:
+            answer: the answer; reasoning in front of it, in the model's tags, is read as what led to it.
+
         Raises:
             ConfideError: question and answer do not fit the model's context.
         """
         conversation = self._conversation(messages)
         prompt, ids = self.engine.encode(conversation), self.engine.encode_answer(answer)
         self._check(len(prompt) + len(ids))
-        return self._read(conversation, prompt, Completion(answer, ids, [], [], None, "stop"))
+        (given,) = self.engine.without_reasoning([prompt], [Completion(answer, ids, [], [], None, "stop")])
+        if not given.reasoning_ids:
+            prompt = self.engine.encode(conversation, enable_thinking=False)
+        return self._read(conversation, prompt + given.reasoning_ids, given)
 
     @classmethod
     def ask_as(cls, info: CheckpointInfo, task: Task) -> Task:

@@ -44,6 +44,10 @@ def swapped(records: Sequence[Record], seed: int = 0) -> list[Record | None]:
             exchanged.append(None)
             continue
         update: dict[str, Any] = {"id": f"{record.id}#swapped", "samples": None, "messages": other.messages}
+        update |= {
+            "reasoning_ids": [],
+            "chat_template_kwargs": other.chat_template_kwargs,
+        }  # reasoning tells the question
         update |= {"choices": other.choices} if record.option_logprobs is None else {}
         exchanged.append(unmeasured(record).model_copy(update=update))
     return exchanged
@@ -62,7 +66,7 @@ def sampled_answers(records: Sequence[Record]) -> tuple[list[Record], dict[tuple
         for number, sample in enumerate(record.samples or []):
             if _identity(sample) not in known:
                 known[_identity(sample)] = len(distinct)
-                update = sample.model_dump(include={"answer", "answer_ids", "answered", "finish"})
+                update = sample.model_dump(include={"answer", "answer_ids", "reasoning_ids", "answered", "finish"})
                 update |= {"id": f"{record.id}#{number}", "samples": None}
                 distinct.append(record.model_copy(update=UNMEASURED | update))
             places[row, number] = known[_identity(sample)]

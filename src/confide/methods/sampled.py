@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from confide.engines.engine import first_difference
+from confide.methods.asking import encode_question
 from confide.methods.method import Column, Judge, Method, Scope, or_nan
 from confide.records import Cost, Message, Record, Sample
 from confide.tasks.text import fold
@@ -35,7 +36,7 @@ class ModelJudge:
         began, engine = time.monotonic(), self.engine
         ids = first_difference(engine.encode_answer(" Yes"), engine.encode_answer(" No"))
         texts = [self.PROMPT.format(q, *both) for q, a, b in pairs for both in ((a, b), (b, a))]
-        prompts = [engine.encode([Message(role="user", content=text)]) for text in texts]
+        prompts = [encode_question(engine, [Message(role="user", content=text)]) for text in texts]
         same = [False] * len(prompts)
         for rows in engine.batches(prompts):
             logprobs = engine.next_tokens([prompts[i] for i in rows], ids).logprobs

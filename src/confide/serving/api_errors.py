@@ -42,7 +42,8 @@ class ModelError(Exception):
 
     ``kind`` is one word for logs, rows and metrics; nothing that the other side wrote is kept, since it may echo a
     key. ``again``: asking once more may help. ``counts``: a sign of a sick server, not of a bad request.
-    ``retry_after`` is what the server asked for, in seconds.
+    ``retry_after`` is what the server asked for, in seconds. ``sentence`` is what the client is told of a request that
+    was refused; it is confide's own.
     """
 
     kind: str
@@ -50,3 +51,4 @@ class ModelError(Exception):
     again: bool = False
     counts: bool = True
     retry_after: float | None = None
+    sentence: str | None = None

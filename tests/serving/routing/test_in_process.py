@@ -116,7 +116,7 @@ def test_one_bad_request_does_not_take_its_neighbours_with_it(tmp_path: Path) ->
     with router(tmp_path, model=Moody(), **settings) as running, ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda q: running.ask(q).json()["confide"]["served"], questions))
         assert found == ["small", "expert", "small", "expert"] * 4
-        assert {row["error"] for row in running.rows()} <= {None, "small: too_long", "small: broken", "small: resting"}
+        assert {row["error"] for row in running.rows()} <= {None, "small: rejected", "small: broken", "small: resting"}
 
 
 def test_work_of_clients_that_left_is_not_begun() -> None:
@@ -175,4 +175,4 @@ def test_a_real_model_answers_with_its_confidence(tmp_path: Path) -> None:
         assert body["choices"][0]["finish_reason"] == direct.finish
         long = running.ask("word " * 2000)
         assert (long.status_code, long.json()["error"]["code"]) == (400, "rejected")
-        assert running.rows()[-1]["error"] == "small: too_long"
+        assert running.rows()[-1]["error"] == "small: rejected"

@@ -26,8 +26,8 @@ class TransformersClosed:
         cache: keys and values up to the last answer token.
         mask: [batch, length] over the cache.
         position: the position id that the closing token gets, [batch].
-        captured: layer → hidden states [batch, 3, width] at the last prompt token, averaged over the answer's tokens,
-            and at the last of them.
+        captured: layer → hidden states [batch, 3, width] at the last token before the answer, averaged over the
+            answer's tokens, and at the last of them.
     """
 
     forward: Forward
@@ -85,20 +85,20 @@ def close(
         captured: layer → pieces of hidden states from the last prompt token on.
     """
     prompt = mask.shape[1]
-    longest = max(len(c.ids) for c in completions)
-    lengths = torch.tensor([len(c.ids) for c in completions], device=mask.device)
+    spans = [(len(c.reasoning_ids), len(c.reasoning_ids) + len(c.ids)) for c in completions]
+    longest = max(end for _, end in spans)
+    starts, ends = torch.tensor(spans, device=mask.device).T
     if cache.get_seq_length() < prompt + longest:  # generation never feeds the last token of a cut answer
         cache = _feed_last(forward, cache, mask, completions, captured)
     crop(cache, prompt + longest)
-    inside = (torch.arange(longest, device=mask.device)[None] < lengths[:, None]).to(mask.dtype)
-    full = torch.cat([mask, inside], 1)
-    states = {}
-    rows = torch.arange(len(completions), device=mask.device)
-    weights = torch.cat([torch.zeros_like(inside[:, :1]), inside], 1)[..., None]
+    places = torch.arange(longest + 1, device=mask.device)[None]  # 0 is the last prompt token
+    full = torch.cat([mask, (places[:, 1:] <= ends[:, None]).to(mask.dtype)], 1)
+    weights = ((places > starts[:, None]) & (places <= ends[:, None])).to(mask.dtype)[..., None]
+    rows, states = torch.arange(len(completions), device=mask.device), {}
     for layer, pieces in captured.items():
         steps = torch.cat(pieces, 1)[:, : longest + 1].float()
         mean = (steps * weights).sum(1) / weights.sum(1).clamp(min=1)
-        states[layer] = torch.stack([steps[:, 0], mean, steps[rows, lengths]], 1)
+        states[layer] = torch.stack([steps[rows, starts], mean, steps[rows, ends]], 1)
     return TransformersClosed(forward, completions, cache, full, full.sum(1), states)
 
 
@@ -110,7 +110,8 @@ def _feed_last(
     captured: dict[int, list[Tensor]],
 ) -> Any:
     fed = cache.get_seq_length() - mask.shape[1]
-    tokens = [c.ids[fed] if len(c.ids) > fed else forward.filler for c in completions]
+    rows = [[*c.reasoning_ids, *c.ids] for c in completions]
+    tokens = [row[fed] if len(row) > fed else forward.filler for row in rows]
     full = torch.cat([mask, mask.new_ones(mask.shape[0], fed + 1)], 1)
     with forward.capture(list(captured)) as more:
         out = forward.run(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from confide.engines.reasoning import left_open
 from confide.errors import ConfideError
 from confide.report_tokens import ASK_NAME, CONFIDENCE, GRADED
 
@@ -20,18 +21,73 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     return cut.encode(cut(text))
 
 
-def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:
+def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]], **chat_template_kwargs: Any) -> list[int]:
     """Token ids of a conversation, up to where the answer starts.
 
     Special tokens' names in its messages are encoded as ordinary characters. Without such names the ids are those of
-    ``apply_chat_template``.
+    ``apply_chat_template``. Where ``enable_thinking=False`` leaves reasoning open all the same, it is closed.
+
+    Raises:
+        ConfideError: the tokenizer has no chat template, or the template refuses the conversation.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ConfideError("the model's tokenizer has no chat template: an instruction-tuned model is wanted")
     cut = _Cut(tokenizer, (message["content"] for message in messages))
     safe = [{**message, "content": cut(message["content"])} for message in messages]
-    text = tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=True)
+    # Templates that know no such switch may refuse it.
+    known = "enable_thinking" in str(tokenizer.chat_template)
+    given = {key: value for key, value in chat_template_kwargs.items() if known or key != "enable_thinking"}
+    text = _render(tokenizer, safe, given)
+    if chat_template_kwargs.get("enable_thinking") is False and (closing := left_open(text)):
+        text += f"\n\n{closing}\n\n"
     return cut.encode(text)
+
+
+def _render(tokenizer: Any, messages: list[dict[str, str]], chat_template_kwargs: Mapping[str, Any]) -> str:
+    """A conversation in a model's chat template; turns that it refuses or leaves out are folded into others."""
+
+    def render(turns: list[dict[str, str]]) -> str:
+        return str(
+            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **chat_template_kwargs)
+        )
+
+    folded, refusal = _fold(messages), ""
+    for turns in (messages, folded):
+        try:
+            text = render(turns)
+        except Exception as error:
+            refusal = refusal or str(error)
+        else:
+            if turns is folded or folded == messages or _holds(text, messages):
+                return text
+    raise ConfideError(f"the model's chat template refuses this conversation: {refusal}")
+
+
+def _holds(text: str, messages: Sequence[Mapping[str, str]]) -> bool:
+    """Whether the system's and the user's words are all in a prompt (a template may trim them)."""
+    return all(m["content"].strip() in text for m in messages if m["role"] != "assistant")
+
+
+def _fold(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """A conversation as the strictest templates want it (Gemma, Mistral): no system turn, roles that alternate.
+
+    System lines go to the start of the first user turn; neighbours of one role become one turn.
+    """
+    system = [m["content"] for m in messages if m["role"] == "system"]
+    turns: list[dict[str, str]] = []
+    for message in messages:
+        if message["role"] == "system":
+            continue
+        if turns and turns[-1]["role"] == message["role"]:
+            turns[-1]["content"] += f"\n\n{message['content']}"
+        else:
+            turns.append(dict(message))
+    if system:
+        first = next((turn for turn in turns if turn["role"] == "user"), None)
+        if first is None:
+            turns.insert(0, first := {"role": "user", "content": ""})
+        first["content"] = "\n\n".join([*system, *([first["content"]] if first["content"] else [])])
+    return turns
 
 
 class _Cut:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from confide.engines.engine import Completion
 from confide.engines.transformers.forward import Forward
@@ -41,24 +42,34 @@ class Generator:
     def generate(
         self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, sampler: Sampler | None = None
     ) -> Any:
-        """One call of the model's own ``generate`` behind a cache; see `Forward.prefill` for the first three."""
+        """One call of the model's own ``generate`` behind a cache; see `Forward.prefill` for the first three.
+
+        What the checkpoint's generation settings hold (penalties, beams, lengths, caches) changes no answer: greedy is
+        the likeliest token, step by step.
+        """
         chosen: Sampler | Closer | None = sampler or (Closer(self.grades) if self.grades else None)
-        return self.forward.model.generate(
-            ids,
-            attention_mask=mask,
-            past_key_values=cache,
+        model = self.forward.model
+        settings = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,  # a sampler leaves one token to choose
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            logits_processor=[chosen] if chosen else None,
             eos_token_id=self.end_ids,
             pad_token_id=self.forward.filler,
             suppress_tokens=self.banned or None,
             return_dict_in_generate=True,
             output_logits=True,
         )
+        # What a given configuration leaves open, ``generate`` would take from the model's.
+        kept, model.generation_config = model.generation_config, settings
+        try:
+            return model.generate(
+                ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                generation_config=settings,
+                logits_processor=[chosen] if chosen else None,
+            )
+        finally:
+            model.generation_config = kept
 
     def in_stages(
         self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, sampler: Sampler | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from confide.engines.engine import CAPABILITIES, Completion, NextTokens
+from confide.engines.reasoning import left_open, reasoning_tokens, without_tags
 from confide.engines.transformers.batches import group_batches, rows_at_once
 from confide.engines.transformers.closed_answers import TransformersClosed, close
 from confide.engines.transformers.encoding import encode_chat, encode_text
@@ -26,6 +27,9 @@ from confide.engines.transformers.vocabulary import add_to, write_verdict_rows
 from confide.progress import Progress
 from confide.report_tokens import TokenIds, graded_ids, suppressed_ids, token_ids
 
+TAG_TOKENS = 16
+"""Of the end of a prompt, in which a chat template may open reasoning: more than any tag takes."""
+
 
 class TransformersEngine:
     """An `Engine` whose model runs here, so that its states can be read and embeddings fed to it.
@@ -36,14 +40,22 @@ class TransformersEngine:
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer, with a chat template.
         name: what records say about where the answers come from.
+        chat_template_kwargs: what the chat template is given besides the messages, such as ``enable_thinking=False``.
     """
 
     capabilities = frozenset(CAPABILITIES)
 
-    def __init__(self, model: Any, tokenizer: Any, name: str = "model"):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str = "model",
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ):
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
+        self.chat_template_kwargs = dict(chat_template_kwargs or {})
         self.turn_end = turn_end_id(tokenizer)
         self.grades = graded_ids(tokenizer)
         """Graded tokens, where the model has them: each closes an answer and states a confidence in it."""
@@ -58,10 +70,17 @@ class TransformersEngine:
         self._generator = Generator(self.forward, self.end_ids, self._banned, self.grades, self.decode)
 
     @classmethod
-    def load(cls, name: str, *, dtype: str | None = None, device: str | None = None) -> TransformersEngine:
+    def load(
+        cls,
+        name: str,
+        *,
+        dtype: str | None = None,
+        device: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> TransformersEngine:
         """Load a model by name or folder and freeze it (see `confide.engines.transformers.loading.load_model`)."""
         model, tokenizer = load_model(name, dtype=dtype, device=device)
-        return cls(freeze(model), tokenizer, name)
+        return cls(freeze(model), tokenizer, name, chat_template_kwargs)
 
     @property
     def device(self) -> torch.device:
@@ -102,10 +121,10 @@ class TransformersEngine:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def encode(self, messages: Sequence[Any]) -> list[int]:
+    def encode(self, messages: Sequence[Any], **chat_template_kwargs: Any) -> list[int]:
         """Token ids of a conversation, up to where the answer starts; user text never becomes a verdict."""
         plain = [m if isinstance(m, dict) else {"role": m.role, "content": m.content} for m in messages]
-        return encode_chat(self.tokenizer, plain)
+        return encode_chat(self.tokenizer, plain, **{**self.chat_template_kwargs, **chat_template_kwargs})
 
     def encode_answer(self, text: str) -> list[int]:
         """Token ids of an answer that exists only as text."""
@@ -144,7 +163,8 @@ class TransformersEngine:
     @torch.no_grad()
     def answer(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Completion]:
         """The greedy answer to each prompt."""
-        return self._generator.in_stages(*self.forward.prefill(prompts, max_new_tokens), max_new_tokens)
+        written = self._generator.in_stages(*self.forward.prefill(prompts, max_new_tokens), max_new_tokens)
+        return self.without_reasoning(prompts, written)
 
     @torch.no_grad()
     def answer_and_close(
@@ -154,7 +174,7 @@ class TransformersEngine:
         ids, mask, cache = self.forward.prefill(prompts, max_new_tokens)
         with self.forward.capture(layers) as captured:
             out = self._generator.generate(ids, mask, cache, max_new_tokens)
-        completions = self._generator.completions(out, ids.shape[1])
+        completions = self.without_reasoning(prompts, self._generator.completions(out, ids.shape[1]))
         return close(self.forward, out.past_key_values, mask, completions, captured)
 
     @torch.no_grad()
@@ -172,7 +192,8 @@ class TransformersEngine:
             report=pair,
         )
         with self._in_float32(pair):
-            return generator.in_stages(*self.forward.prefill(prompts, max_new_tokens), max_new_tokens)
+            written = generator.in_stages(*self.forward.prefill(prompts, max_new_tokens), max_new_tokens)
+        return self.without_reasoning(prompts, written)
 
     @torch.no_grad()
     def sample(
@@ -194,6 +215,7 @@ class TransformersEngine:
             max_new_tokens,
             Sampler(temperature, seed, self.device),
         )
+        flat = self.without_reasoning([prompt for prompt in prompts for _ in range(count)], flat)
         return [flat[i * count : (i + 1) * count] for i in range(len(prompts))]
 
     @torch.no_grad()
@@ -236,6 +258,31 @@ class TransformersEngine:
         else:
             completions = [Completion("", list(a), [], [], None, "stop") for a in answers]
         return close(self.forward, cache, mask, completions, captured)
+
+    def without_reasoning(self, prompts: Sequence[list[int]], completions: Sequence[Completion]) -> list[Completion]:
+        """Completions whose text, tokens and scores are the answer's; what came before it stands apart."""
+        split = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            opened = left_open(self._spelled(prompt[-TAG_TOKENS:])) is not None
+            cut = completion.finish == "length"
+            count = reasoning_tokens(completion.ids, self._spelled, opened=opened, cut=cut)
+            if count:
+                before, ids = completion.ids[:count], completion.ids[count:]
+                completion = replace(
+                    completion,
+                    text=self.decode(ids).lstrip(),
+                    ids=ids,
+                    logprobs=completion.logprobs[count:],
+                    entropies=completion.entropies[count:],
+                    reasoning=without_tags(self._spelled(before)),
+                    reasoning_ids=before,
+                )
+            split.append(completion)
+        return split
+
+    def _spelled(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens' names included."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
     @contextmanager
     def _in_float32(self, ids: Sequence[int]) -> Iterator[None]:

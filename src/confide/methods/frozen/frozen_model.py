@@ -70,10 +70,10 @@ class FrozenModel(ConfidenceModel):
     parts = FrozenParts()
 
     @classmethod
-    def load(cls, path: str, info: CheckpointInfo, *, dtype: str | None = None, device: str | None = None) -> Self:
+    def load(cls, path: str, info: CheckpointInfo, **options: Any) -> Self:
         """Load a trained folder or a plain model; what is broken is said before the weights are read."""
         parts = load_parts(Path(path), info) if info.trained else FrozenParts()
-        model = super().load(path, info, dtype=dtype, device=device)
+        model = super().load(path, info, **options)
         if info.confidence.reads:
             parts = replace(parts, reader=reader_in_vocabulary(model.engine, len(info.confidence.ask_ids)))
         model.parts = parts
@@ -87,7 +87,7 @@ class FrozenModel(ConfidenceModel):
 
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:
         closed = self.engine.closed([prompt], [completion.ids], layers=self.parts.layers, measure=True)
-        measured = [replace(closed.completions[0], text=completion.text)]
+        measured = [replace(closed.completions[0], text=completion.text, reasoning=completion.reasoning)]
         return self._read_closed(closed, [conversation], measured)[0]
 
     def _read_closed(
@@ -114,7 +114,17 @@ class FrozenModel(ConfidenceModel):
         best = next((name for name in ("stack", "reader") if name in columns), None)
         source = "logprob_sum" if best is None else self.named(best)
         return [
-            Answer(c.text, values[source], source, near, c.finish, values, c.ids)
+            Answer(
+                c.text,
+                values[source],
+                source,
+                near,
+                c.finish,
+                values,
+                c.ids,
+                completion_tokens=c.tokens,
+                reasoning=c.reasoning,
+            )
             for c, values, near in zip(completions, sources, familiarity, strict=True)
         ]
 

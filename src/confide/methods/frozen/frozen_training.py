@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from confide.engines.closed_records import measure_records
 from confide.files import locked
 from confide.hashing import sha256_of_rows
-from confide.methods.checkpoint import CheckpointInfo, leading_messages
+from confide.methods.checkpoint import CheckpointInfo, common_chat_template_kwargs, leading_messages
 from confide.methods.frozen.frozen_model import FrozenParts, save_frozen
 from confide.methods.method import check_answered_by, check_labels, labels
 from confide.methods.reader.closed_rows import make_rows, shuffle_labels
@@ -57,7 +57,7 @@ def train_confidence(
         check_labels(rows)
     if not options.other_model:
         check_answered_by([*train, *validation], [engine.name])
-    prompts = leading_messages(train)
+    asked = {"prompts": leading_messages(train), "chat_template_kwargs": common_chat_template_kwargs(train)}
     if options.shuffle_labels:
         train, validation = (shuffle_labels(rows, options.seed) for rows in (train, validation))
     with locked(out):
@@ -84,8 +84,7 @@ def train_confidence(
             training_data_sha256=sha256_of_rows([r.id, r.answer, r.correct] for r in train),
             training_rows=len(train),
             target=options.target,
-            prompts=prompts,
-            **more,
+            **(asked | more),
         )
         save_frozen(out, engine, info, FrozenParts(stack, probes, reader, compared))
     return f"{out}: {_in_words(stack, probes['probe'], reader)}" + (

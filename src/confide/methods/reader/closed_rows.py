@@ -59,13 +59,14 @@ def make_rows(
                 raise ConfideError("the target consistency needs records with samples (annotate --samples K)")
             rows.append(ClosedRow(prompt, answer, record.consistency, 1.0, record.id, record.answered))
             continue
-        groups = {(record.answered or record.answer, record.correct): [answer]}
+        asked = prompt[: len(prompt) - len(record.reasoning_ids)]
+        groups = {(record.answered or record.answer, record.correct): [(prompt, answer)]}
         for sample in (record.samples or []) if samples else []:
             if sample.correct is not None and sample.answered is not None:
                 ids = sample.answer_ids or engine.encode_answer(sample.answer)
-                groups.setdefault((sample.answered, sample.correct), []).append(ids)
+                groups.setdefault((sample.answered, sample.correct), []).append((asked + sample.reasoning_ids, ids))
         total = sum(map(len, groups.values()))
         for number, ((answered, correct), members) in enumerate(groups.items()):
             name = answered if number else record.answered
-            rows.append(ClosedRow(prompt, members[0], float(correct), len(members) / total, record.id, name))
+            rows.append(ClosedRow(*members[0], float(correct), len(members) / total, record.id, name))
     return rows

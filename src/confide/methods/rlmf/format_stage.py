@@ -27,7 +27,13 @@ from confide.engines.transformers.vocabulary import add_graded
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
 from confide.hashing import sha256_of_rows
-from confide.methods.checkpoint import CheckpointInfo, SignalInfo, leading_messages, save_checkpoint
+from confide.methods.checkpoint import (
+    CheckpointInfo,
+    SignalInfo,
+    common_chat_template_kwargs,
+    leading_messages,
+    save_checkpoint,
+)
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
 from confide.methods.finetuning.runs import same_run
 from confide.methods.finetuning.supervised import fit
@@ -102,6 +108,7 @@ def save_stated(out: Path, stating: Stating, training: dict[str, Any], records: 
         signals={CONFIDENCE.name: signal},
         base_model=stating.engine.name,
         prompts=leading_messages(records),
+        chat_template_kwargs=common_chat_template_kwargs(records),
         training=training,
     )
     save_checkpoint(out, stating.engine.save, info, ("peft", "trl"))

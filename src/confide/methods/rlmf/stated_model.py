@@ -48,7 +48,8 @@ class StatedModel(ConfidenceModel):
         self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
     ) -> list[Answer]:
         asked = [self.engine.encode(self.stating.messages(messages)) for messages in conversations]
-        return self._stated(asked, self.engine.answer(asked, max_new_tokens + self.stating.room))
+        written = self.engine.answer(asked, max_new_tokens + self.stating.room)
+        return self._stated([p + c.reasoning_ids for p, c in zip(asked, written, strict=True)], written)
 
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:
         return self._stated([prompt], [completion])[0]
@@ -64,7 +65,17 @@ class StatedModel(ConfidenceModel):
         values = self.stating.state(prompts, completions).tolist()
         stated = [None if np.isnan(value) else float(value) for value in values]
         return [
-            Answer(self.stating.answer(c), value, name, None, c.finish, {name: value}, c.ids)
+            Answer(
+                self.stating.answer(c),
+                value,
+                name,
+                None,
+                c.finish,
+                {name: value},
+                c.ids,
+                completion_tokens=c.tokens,
+                reasoning=c.reasoning,
+            )
             for c, value in zip(completions, stated, strict=True)
         ]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from confide.engines.engine import Completion
 from confide.methods.confidence_model import Answer, ConfidenceModel
 from confide.methods.method import Column, Method, Scope
-from confide.methods.self_ref.verdict_reading import emit, read_verdicts
+from confide.methods.self_ref.verdict_reading import emit, read_verdict, read_verdicts
 from confide.records import Cost, Message, Record
 
 SOURCE = "self_ref"
@@ -21,14 +21,26 @@ class SelfRefModel(ConfidenceModel):
         self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
     ) -> list[Answer]:
         return [
-            Answer(e.answer, e.confidence, SOURCE, None, e.finish, {SOURCE: e.confidence}, e.answer_ids)
+            Answer(
+                e.answer,
+                e.confidence,
+                SOURCE,
+                None,
+                e.finish,
+                {SOURCE: e.confidence},
+                e.answer_ids,
+                completion_tokens=e.tokens,
+                reasoning=e.reasoning,
+            )
             for e in emit(self.engine, conversations, max_new_tokens=max_new_tokens)
         ]
 
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:
-        record = Record(id="0", messages=conversation, answer=completion.text, answer_ids=completion.ids)
-        value = float(read_verdicts(self.engine, [record])[0])
-        return Answer(completion.text, value, SOURCE, None, "stop", {SOURCE: value}, completion.ids)
+        value = read_verdict(self.engine, prompt, completion.ids)
+        sources: dict[str, float | None] = {SOURCE: value}
+        return Answer(
+            completion.text, value, SOURCE, None, "stop", sources, completion.ids, reasoning=completion.reasoning
+        )
 
 
 class SelfRefMethod(Method):

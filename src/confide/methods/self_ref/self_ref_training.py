@@ -31,7 +31,7 @@ from confide.engines.transformers.vocabulary import add_to
 from confide.errors import ConfideError
 from confide.files import locked, read_text, write_text
 from confide.hashing import sha256_of_rows
-from confide.methods.checkpoint import CheckpointInfo, SignalInfo, save_checkpoint
+from confide.methods.checkpoint import CheckpointInfo, SignalInfo, common_chat_template_kwargs, save_checkpoint
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
 from confide.methods.finetuning.runs import same_run
 from confide.methods.finetuning.supervised import fit
@@ -82,7 +82,8 @@ def build_rows(
     for record in records:
         if record.correct is None or not record.messages:
             raise ConfideError(f"record {record.id}: Self-REF needs messages and a graded answer")
-        prompt = encode_chat(tokenizer, [message.model_dump() for message in record.messages])
+        messages = [message.model_dump() for message in record.messages]
+        prompt = encode_chat(tokenizer, messages, **record.chat_template_kwargs) + record.reasoning_ids
         answer = list(record.answer_ids) or encode_text(tokenizer, record.answer)
         end = [ids.cn if record.correct else ids.un, *([closing] if record.finish == "stop" else [])]
         learn = bool(record.correct) or not mask_wrong_answers
@@ -156,6 +157,7 @@ def train_self_ref(
         info = CheckpointInfo(
             signals={CONFIDENCE.name: signal},
             base_model=name,
+            chat_template_kwargs=common_chat_template_kwargs(records),
             training=asdict(config),
             training_rows={"right": result.right, "wrong": result.wrong},
             training_data_sha256=data,

@@ -25,6 +25,8 @@ class Emission:
     Attributes:
         verdict: the verdict token's name; None when the model ended its turn without one.
         confidence: P(confident) ÷ (P(confident) + P(unconfident)) right after the answer, in either case.
+        tokens: how many tokens were written, reasoning and verdict included.
+        reasoning: what the model thought before it answered.
     """
 
     answer: str
@@ -32,6 +34,8 @@ class Emission:
     verdict: str | None
     confidence: float
     finish: Literal["stop", "length"]
+    tokens: int = 0
+    reasoning: str | None = None
 
 
 def emit(
@@ -52,13 +56,13 @@ def emit(
     for rows in engine.batches(prompts, size=batch_size):
         completions = engine.answer_and_report([prompts[i] for i in rows], max_new_tokens)
         cut = [i for i, c in zip(rows, completions, strict=True) if c.report_logit is None]
-        tails = [c.ids for c in completions if c.report_logit is None]
+        tails = [[*c.reasoning_ids, *c.ids] for c in completions if c.report_logit is None]
         late = dict(zip(cut, _verdict_logits(engine, [prompts[i] for i in cut], tails).tolist(), strict=True))
         for i, c in zip(rows, completions, strict=True):
             confidence = float(sigmoid(late[i] if c.report_logit is None else c.report_logit))
             verdict = None if c.closed_by is None else names.get(c.closed_by)
             finish: Literal["stop", "length"] = "length" if i in late else "stop"
-            emissions[i] = Emission(c.text, c.ids, verdict, confidence, finish)
+            emissions[i] = Emission(c.text, c.ids, verdict, confidence, finish, c.tokens, c.reasoning)
     return [emissions[i] for i in range(len(prompts))]
 
 
@@ -78,6 +82,11 @@ def read_verdicts(
     for rows in engine.batches(prompts, keys=keys, size=batch_size, progress=progress, note="reading verdicts"):
         z[rows] = _verdict_logits(engine, [prompts[i] for i in rows], [spans[i][1] for i in rows])
     return sigmoid(z)
+
+
+def read_verdict(engine: TransformersEngine, prompt: list[int], answer: list[int]) -> float:
+    """The confidence that a Self-REF model gives to one answer, as token ids."""
+    return float(sigmoid(_verdict_logits(engine, [prompt], [answer]))[0])
 
 
 def _verdict_logits(engine: TransformersEngine, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Floats:

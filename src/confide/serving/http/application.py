@@ -58,7 +58,7 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
     if isinstance(config.small, SmallLocal) and model is None:
         from confide import load
 
-        model = load(config.small.model)
+        model = load(config.small.model, chat_template_kwargs=config.small.chat_template_kwargs)
     check_source(config, policy, model)
     service = Service(config, policy, model)
 

@@ -111,8 +111,8 @@ class Local(Model):
         """A greedy answer with every confidence that came with it; raises `ModelError`."""
         answer = await self._submit(asked, 0)
         sources = dict(answer.sources) if answer.text.strip() else {}
-        choice = Choice(answer.text, finish=answer.finish)
-        return Reply([choice], answer.prompt_tokens, len(answer.ids), sources, answer.source)
+        choice = Choice(answer.text, answer.reasoning, answer.finish)
+        return Reply([choice], answer.prompt_tokens, answer.completion_tokens, sources, answer.source)
 
     async def sample(self, asked: Asked, count: int) -> Reply:
         """Sampled answers, one per choice; raises `ModelError`."""
@@ -126,8 +126,8 @@ class Local(Model):
         max_tokens = asked.max_tokens or self._config.max_tokens
         try:
             return await self._batcher.submit(conversation(asked.messages), max_tokens, samples)
-        except ConfideError:
-            raise ModelError("too_long", counts=False) from None
+        except ConfideError as error:  # too long, or a chat template that refuses the conversation
+            raise ModelError("rejected", counts=False, sentence=str(error)) from None
         except Exception:
             raise ModelError("broken") from None
 

@@ -68,11 +68,11 @@ class Router:
     async def answer(self, asked: Asked) -> tuple[dict[str, Any], dict[str, str]]:
         """The whole answer to a request, as body and headers of the response; raises `ApiError`."""
         async with self._turn(asked) as turn:
-            turn.small = await self._ask([self.small], asked, turn.errors)
+            turn.small = await self._ask([self.small], asked, turn)
             self._decide(turn)
             if self._escalates(turn):
                 turn.expert_asked = True
-                turn.expert = await self._ask(self.experts, asked, turn.errors)
+                turn.expert = await self._ask(self.experts, asked, turn)
             reply = await self._settle(turn)
             return completion_body(turn, reply), turn.headers()
 
@@ -97,7 +97,7 @@ class Router:
                             yield chunk_body(turn, _ROLE)
                         yield chunk_body(turn, piece)
             else:
-                turn.small = await self._ask([self.small], asked, turn.errors)
+                turn.small = await self._ask([self.small], asked, turn)
             self._decide(turn)
             if self._escalates(turn):
                 async with aclosing(self._expert_chunks(turn, opened)) as chunks:
@@ -140,13 +140,13 @@ class Router:
                         await asyncio.shield(self._commit(turn))
                 raise
 
-    async def _ask(self, models: Sequence[Guarded], asked: Asked, errors: list[str]) -> Reply | None:
-        """The reply of the first model that answers; failures are added to ``errors``."""
+    async def _ask(self, models: Sequence[Guarded], asked: Asked, turn: Turn | None = None) -> Reply | None:
+        """The reply of the first model that answers; failures are added to ``turn``."""
         for model in models:
             try:
                 return await model.ask(asked)
             except ModelError as failure:
-                self._add_failure(errors, model, failure)
+                self._add_failure(turn, model, failure)
         return None
 
     async def _pieces(self, models: Sequence[Guarded], turn: Turn) -> AsyncGenerator[Delta | Reply]:
@@ -161,7 +161,7 @@ class Router:
                         if isinstance(piece, Reply):
                             return
             except ModelError as failure:
-                self._add_failure(turn.errors, model, failure)
+                self._add_failure(turn, model, failure)
                 if started:
                     return
 
@@ -189,8 +189,10 @@ class Router:
             await self._commit(turn)
             raise ApiError(502, "the expert's answer broke off", code="broken_off")
 
-    def _add_failure(self, errors: list[str], model: Guarded, failure: ModelError) -> None:
-        errors.append(f"{model.name}: {failure.kind}")
+    def _add_failure(self, turn: Turn | None, model: Guarded, failure: ModelError) -> None:
+        if turn is not None:
+            turn.errors.append(f"{model.name}: {failure.kind}")
+            turn.refusal = turn.refusal or failure.sentence
         self._metrics.failed(model.name, failure.kind)
 
     # -- deciding ----------------------------------------------------------------------------------------
@@ -237,12 +239,13 @@ class Router:
         return None
 
     def _no_answer(self, turn: Turn) -> ApiError:
-        rejected = bool(turn.errors) and all(error.endswith((": rejected", ": too_long")) for error in turn.errors)
+        rejected = bool(turn.errors) and all(error.endswith(": rejected") for error in turn.errors)
         late = turn.asked.late
         turn.fail("deadline" if late else None)
         headers = turn.headers()
         if rejected:
-            return ApiError(400, "every model refused this request as invalid", code="rejected", headers=headers)
+            message = turn.refusal or "every model refused this request as invalid"
+            return ApiError(400, message, code="rejected", headers=headers)
         if late:
             return ApiError(504, "no answer within the deadline", code="deadline", headers=headers)
         message = "no expert could answer" if turn.small is not None else "no model could answer"
@@ -276,7 +279,7 @@ class Router:
         """Ask an expert about a request that was answered without one, for the statistics alone."""
         async with self._auditing:
             deadline = asyncio.get_running_loop().time() + self._config.deadline_s
-            expert = await self._ask(self.experts, replace(turn.asked, deadline=deadline), [])
+            expert = await self._ask(self.experts, replace(turn.asked, deadline=deadline))
             if expert is None:
                 return
             text = expert.text if self._config.store_text else None

@@ -5,9 +5,12 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Any
 
+from confide.engines.reasoning import TAGS
 from confide.methods.free import free_confidence
 from confide.records import Record
 from confide.serving.routing.reply import Choice, Reply
+
+_CLOSING = [closing.encode() for _, closing in TAGS]
 
 
 def server_sources(reply: Reply) -> dict[str, float | None]:
@@ -44,14 +47,28 @@ def answer_logprobs(choice: Choice) -> list[float] | None:
         values.append(min(float(value), 0.0))
         tokens.append(_bytes(token))
     output, answer = b"".join(tokens), choice.text.encode()
-    # The answer stands last in the output, but a short one may also occur in the name of the closing token.
-    start = 0 if not choice.reasoning and output.startswith(answer) else output.rfind(answer)
+    start = _start(output, b"".join(tokens[:-1]), answer, choice.reasoning is not None)
     if start < 0:
         # The server spells its tokens in a way of its own; without reasoning they still are the whole answer.
         return None if choice.reasoning else values
     end = start + len(answer)
     stops = zip(tokens, values, accumulate(map(len, tokens)), strict=True)
     return [value for token, value, stop in stops if stop > start and stop - len(token) < end]
+
+
+def _start(output: bytes, without_last: bytes, answer: bytes, reasoned: bool) -> int:
+    """Where the answer starts in what was written (−1: it does not occur).
+
+    A short answer may also occur in the reasoning before it and in the name of the token that closes the turn.
+    """
+    if not reasoned and output.startswith(answer):
+        return 0
+    if closed := max((output.rfind(tag) + len(tag) for tag in _CLOSING if tag in output), default=0):
+        return output.find(answer, closed)
+    for written in (without_last, output):
+        if written.rstrip().endswith(answer.rstrip()):
+            return len(written.rstrip()) - len(answer.rstrip())
+    return output.rfind(answer)
 
 
 def _bytes(token: dict[str, Any]) -> bytes:

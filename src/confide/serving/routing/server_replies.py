@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from confide.engines.reasoning import ReasoningSplitter, split_reasoning
 from confide.serving.api_errors import ModelError
-from confide.serving.routing.reasoning import ReasoningSplitter, split_reasoning
 from confide.serving.routing.reply import Choice, Delta, Reply
 
 # What a message may carry besides text; it is passed on to the client unchanged.

@@ -39,7 +39,8 @@ class Turn:
     """One request: its replies, its confidence, the decision, and what was served.
 
     ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
-    model that answered. ``committed`` is set once the row is on its way to the store.
+    model that answered. ``refusal`` says why a model refused the request. ``committed`` is set once the row is on its
+    way to the store.
     """
 
     asked: Asked
@@ -60,6 +61,7 @@ class Turn:
     served: str = "error"
     by: str | None = None
     errors: list[str] = field(default_factory=list)
+    refusal: str | None = None
     committed: bool = False
 
     @property

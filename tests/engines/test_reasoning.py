@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confide.serving.routing.reasoning import ReasoningSplitter, split_reasoning
+from confide.engines.reasoning import ReasoningSplitter, split_reasoning
 
 
 @pytest.mark.parametrize(
