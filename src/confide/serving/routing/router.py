@@ -275,12 +275,13 @@ class Router:
     async def _audit(self, turn: Turn, small: Reply) -> None:
         """Ask an expert about a request that was answered without one, for the statistics alone."""
         async with self._auditing:
-            deadline = asyncio.get_running_loop().time() + self._config.deadline_s
-            expert = await self._ask(self.experts, replace(turn.asked, deadline=deadline), [])
-            if expert is None:
-                return
-            text = expert.text if self._config.store_text else None
+            deadline, errors = asyncio.get_running_loop().time() + self._config.deadline_s, list[str]()
+            expert = await self._ask(self.experts, replace(turn.asked, deadline=deadline), errors)
             try:
+                if expert is None:  # the row stays an audit without a label
+                    await self._store.audit_failed(turn.id, "; ".join(f"audit: {error}" for error in errors))
+                    return
+                text = expert.text if self._config.store_text else None
                 await self._store.audited(turn.id, small.agrees(expert), text, expert.cost, expert.ms)
             except Exception as error:
                 log.error("an audit could not be stored (%s)", type(error).__name__)

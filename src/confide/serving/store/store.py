@@ -103,7 +103,16 @@ class Store:
             changes["expert_answer"] = storable(expert_answer)
         if expert_ms is not None:
             changes["expert_ms"] = expert_ms
-        statement = sa.update(decisions).where(d.id == decision_id).values(changes)
+        await self._change(decision_id, changes)
+
+    async def audit_failed(self, decision_id: str, error: str) -> None:
+        """Add to the row's errors why no expert labelled an audit; raises `StoreError` when the row is not there."""
+        before = decisions.c.error
+        joined = sa.case((before.is_(None), error), else_=before + f"; {error}")
+        await self._change(decision_id, {"error": joined})
+
+    async def _change(self, decision_id: str, changes: dict[str, Any]) -> None:
+        statement = sa.update(decisions).where(decisions.c.id == decision_id).values(changes)
         if not await self._submit(lambda connection: connection.execute(statement).rowcount > 0):
             raise StoreError(f"there is no decision {decision_id}")
 
