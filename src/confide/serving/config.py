@@ -200,7 +200,9 @@ class ServeConfig(_Part):
         for what in ("name", "hash"):
             given = [getattr(key, what) for key in self.api_keys]
             if twice := {value for value in given if given.count(value) > 1}:
-                raise ValueError(f"api_keys: two keys have the {what} {min(twice)}")
+                raise ValueError(
+                    f"api_keys: two keys have the {what} {min(twice)}; list a key once, under its own name"
+                )
         if self.mode == "act" and self.policy is None:
             raise ValueError("mode act needs a policy; without one there is only mode: observe")
         if not self.api_keys and not is_loopback(self.host):

@@ -89,7 +89,7 @@ def _tokens(text: str) -> list[str]:
     tokens: list[str] = []
     inside = False
     for character in text:
-        if unicodedata.category(character)[0] in "LNM" or character in "_\u200c\u200d":
+        if character.isalnum() or character in "_\u200c\u200d" or _is_mark(character):
             if inside:
                 tokens[-1] += character
             else:

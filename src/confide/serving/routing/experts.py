@@ -159,11 +159,9 @@ def majority(texts: Sequence[str]) -> str:
     >>> majority(["Japan", "China", "japan."])
     'Japan'
     """
-    counts = Counter(key for text in texts if (key := canonical(text)))
-    if not counts:
-        return ""
-    most = max(counts, key=lambda key: counts[key])
-    return next(text.strip() for text in texts if canonical(text) == most)
+    forms = [canonical(text) for text in texts]
+    counts = Counter(filter(None, forms))
+    return texts[forms.index(max(counts, key=lambda form: counts[form]))].strip() if counts else ""
 
 
 def load_callable(spec: str) -> Callable[..., Any]:
