@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 
 from confide.cli.serve import serve
 from confide.errors import ConfideError
+from confide.serving.api_keys import hash_key
+from confide.serving.config import ServeConfig
 
 SERVING = Path(__file__).parents[1] / "support"
 sys.path.insert(0, str(SERVING))
@@ -97,10 +99,15 @@ def test_it_serves_without_torch_and_rows_outlive_a_kill(tmp_path: Path, upstrea
     assert rows == [(told["decision_id"], "observe"), (again["decision_id"], "act")]
 
 
-def test_a_key_becomes_its_hash() -> None:
+def test_a_key_becomes_its_entry(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["--hash-key"], input="0123456789abcdefghij\n")
     assert done.exit_code == 0
-    assert done.stdout.startswith("sha256:")
+    # What is printed stands in the configuration as it is.
+    text = f"mode: observe\nsmall: {{model: m}}\nhost: 0.0.0.0\napi_keys:\n{done.stdout}"
+    (tmp_path / "keyed.yaml").write_text(text)
+    (key,) = ServeConfig.load(tmp_path / "keyed.yaml").api_keys
+    assert key.hash == hash_key("0123456789abcdefghij")
+    assert key.scopes == ("ask", "feedback")
     assert isinstance(CliRunner().invoke(app, ["--hash-key"], input="short\n").exception, ConfideError)
 
 

@@ -122,6 +122,12 @@ def test_a_sample_is_compared_with_the_others_only():
     assert answers.target.tolist() == [0.4, 0.25, 0.25, 0, 0.25, 0.25]
 
 
+def test_samples_of_signs_alone_are_compared_as_written():
+    samples = [Sample(answer=answer) for answer in ("👍", "👍", "👎")]
+    answers = Answers.of([Record(id="a", consistency=0.5, samples=samples)], "consistency")
+    assert answers.target.tolist() == [0.5, 0.5, 0.5, 0]
+
+
 def test_what_is_made_of_the_samples_is_no_signal_for_their_agreement():
     rows = records()
     for row in rows:

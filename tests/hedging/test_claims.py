@@ -120,6 +120,8 @@ def test_without_the_gazetteer_places_are_graded_by_their_accepted_names(monkeyp
         ("Kyoto never was in Peru in 1900.", "It is highly likely that Kyoto was in Peru in 1900.", "content"),
         ("Kyoto never was in Peru in 1900.", "It is highly likely that Kyoto never was in Peru.", "content"),
         ("The likely lads", "It is highly likely that it was The likely lads.", None),
+        ("👍", "It is highly likely 👍", None),
+        ("👍", "It is highly likely 👎", "content"),
     ],
 )
 def test_a_free_rewrite_keeps_the_answer_and_says_how_likely_it_is(answer, text, wrong):

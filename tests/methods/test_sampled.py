@@ -77,3 +77,12 @@ def test_samples_cost_their_tokens_and_closing_ones() -> None:
     assert sampling_cost(row) == Cost(tokens=4 + 2, seconds=0)
     noted = row.model_copy(update={"cost": {"samples": Cost(seconds=0.5)}})
     assert sampling_cost(noted).seconds == 0.5
+
+
+def test_signs_that_fold_to_nothing_are_not_the_same() -> None:
+    thumbs = [Sample(answer="👍"), Sample(answer=" 👍"), Sample(answer="👎"), Sample(answer="→")]
+    row = Record(id="x", question="Good?", answer="👍", samples=thumbs)
+    assert self_consistency(row) == 0.5
+    (by_text,) = semantic_entropy([row])
+    (by_judge,) = semantic_entropy([row], lambda pairs: [False] * len(pairs))
+    assert by_text == by_judge == pytest.approx(0.25)

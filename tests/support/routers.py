@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from confide.records import Record, write_records
-from confide.serving.http.authentication import hash_key
+from confide.serving.api_keys import hash_key
 
 HERE = Path(__file__).parent
 KEY = "sk-benchmark-0123456789abcdef0123456789abcdef"
@@ -170,7 +170,7 @@ def confide(work: Path, small: int, experts: dict[str, int] | None = None, **set
             {"name": name, "base_url": f"http://127.0.0.1:{at}/v1", "model": name}
             for name, at in (experts or {}).items()
         ],
-        "api_keys": [hash_key(KEY)],
+        "api_keys": [{"name": "load", "hash": hash_key(KEY), "scopes": ["ask", "feedback", "read"]}],
     } | settings
     return serve(work, "confide", config, ROUTER_CORES)
 

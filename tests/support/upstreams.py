@@ -60,10 +60,12 @@ class Upstream:
     """An OpenAI-compatible server whose behaviour is a list of words, one a request; the last word stays.
 
     Words: ok, hang, 500, 400, 401, 429 (Retry-After 0), 429-long, malformed, empty, redirect, break (a stream ends
-    halfway), think, tools, slow (pauses between the pieces of a stream), wait (for ``resume`` after the first piece).
+    halfway), think, tools, refuse, length (cut off), content_filter, slow (pauses between the pieces of a stream),
+    wait (for ``resume`` after the first piece). ``answers`` are the texts of several choices, ``answer`` that of one.
     """
 
     answer: str = "Japan"
+    answers: tuple[str, ...] = ()
     probability: float = 0.9
     behaviour: list[str] = field(default_factory=lambda: ["ok"])
     logprobs: bool = True
@@ -111,14 +113,19 @@ class Upstream:
         if word == "tools":
             call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
             message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        if word == "refuse":
+            message = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
         with_logprobs = self.logprobs and body.get("logprobs")
         logprobs = {"content": self.tokens(self.text(word))} if with_logprobs else None
         choice = {
             "message": message,
-            "finish_reason": "tool_calls" if word == "tools" else "stop",
+            "finish_reason": FINISH.get(word, "stop"),
             "logprobs": logprobs,
         }
         choices = [{"index": i, **choice} for i in range(body.get("n") or 1)]
+        for told, text in zip(choices, self.answers, strict=False):
+            told["message"] = {"role": "assistant", "content": text}
+            told["logprobs"] = {"content": self.tokens(text)} if with_logprobs else None
         return {"id": "x", "object": "chat.completion", "choices": choices, "usage": USAGE}
 
     async def stream(self, request: web.Request, body: dict[str, Any], word: str) -> web.StreamResponse:
@@ -144,7 +151,7 @@ class Upstream:
                 except asyncio.CancelledError:
                     self.hung_up.set()
                     raise
-        await send({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        await send({"choices": [{"index": 0, "delta": {}, "finish_reason": FINISH.get(word, "stop")}]})
         await send({"choices": [], "usage": USAGE})
         await response.write(b"data: [DONE]\n\n")
         return response
@@ -179,6 +186,7 @@ class Upstream:
             loop.close()
 
 
+FINISH = {"tools": "tool_calls", "length": "length", "content_filter": "content_filter"}
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 
 

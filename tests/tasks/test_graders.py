@@ -129,3 +129,11 @@ def test_short_signs() -> None:
     assert grade(question, "+") == Grade(True, "+")
     assert grade(question, "plus") == Grade(True, "+")
     assert grade(question, "-") == Grade(False, None)
+
+
+@pytest.mark.parametrize(("a", "b"), [("👍", "👎"), ("+", "-"), ("→", "←"), ("?", "")])
+@pytest.mark.parametrize("kind", ["short", "prompt"])
+def test_signs_agree_with_themselves_alone(kind: str, a: str, b: str) -> None:
+    question = make(kind, ["Lima"] if kind == "short" else None)
+    assert agrees(question, a, f" {a}\n")
+    assert not agrees(question, a, b)

@@ -43,3 +43,8 @@ def test_the_prompt_gives_leave_to_say_so() -> None:
     system, user = selfaware.prompt(NOBODY)
     assert "unknown" in system["content"]
     assert user["content"] == NOBODY.question
+
+
+def test_signs_agree_with_themselves_alone() -> None:
+    assert selfaware.agrees(NOBODY, "👍", "👍 ")
+    assert not selfaware.agrees(NOBODY, "👍", "👎")

@@ -28,7 +28,7 @@ def serve(
         str | None, Option(help="hold: stream once it is decided; early: stream the small answer at once.")
     ] = None,
     hash_key: Annotated[
-        bool, Option("--hash-key", help="Read a key from standard input, print its hash for api_keys, and end.")
+        bool, Option("--hash-key", help="Read a key from standard input, print its entry for api_keys, and end.")
     ] = False,
 ) -> None:
     """Serve answers of a small model, and an expert's where it is not sure enough.
@@ -36,9 +36,9 @@ def serve(
     Example: `confide serve --config serve.yaml`
     """
     if hash_key:
-        from confide.serving.http.authentication import hash_key as hashed
+        from confide.serving.api_keys import entry_of
 
-        typer.echo(hashed(sys.stdin.readline().strip()))
+        typer.echo(entry_of(sys.stdin.readline().strip()))
         return
     if serve_config is None:
         raise ConfideError("--config is missing: confide serve --config serve.yaml")

@@ -249,7 +249,7 @@ def _targets(record: Record, target: Target) -> list[tuple[Record | Sample, floa
     if target == "f_gold":
         return [(answer, _gold(record, answer)) for answer in answers]
     # A sample is compared with the others only: with itself it always agrees.
-    said = [f"= {s.answered}" if s.answered is not None else folded(s.answer) for s in samples]
+    said = [f"= {s.answered}" if s.answered is not None else folded(s.answer) or s.answer.strip() for s in samples]
     shares = [(said.count(own) - 1) / (len(said) - 1) if len(said) > 1 else None for own in said]
     return list(zip(answers, [record.consistency, *shares], strict=True))
 

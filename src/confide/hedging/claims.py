@@ -115,6 +115,8 @@ def _place_grader(question: Question) -> Grader | None:
 def _keeps_words(claim: Claim, text: str, language: Language) -> bool:
     """Whether a free rewrite has every word of a brief answer, or a sentence's longer words, names and numbers."""
     words = tokens(claim.text)
+    if not words:  # signs alone, such as "👍"
+        return claim.core in text
     if not claim.is_brief(language):
         words = [w for i, w in enumerate(words) if len(w) > 3 or any(c.isdigit() for c in w) or (i and w[0].isupper())]
     return {word.casefold() for word in words} <= {word.casefold() for word in tokens(text)}

@@ -15,7 +15,7 @@ from confide.engines.engine import first_difference
 from confide.methods.asking import encode_question
 from confide.methods.method import Column, Judge, Method, Scope, or_nan
 from confide.records import Cost, Message, Record, Sample
-from confide.tasks.text import fold
+from confide.tasks.text import spelled
 
 if TYPE_CHECKING:
     from confide.engines.engine import Engine
@@ -102,7 +102,7 @@ def sampling_cost(record: Record) -> Cost:
 
 
 def _said(answer: Record | Sample) -> str:
-    return f"= {answer.answered}" if answer.answered is not None else fold(answer.answer)
+    return f"= {answer.answered}" if answer.answered is not None else spelled(answer.answer)
 
 
 def _entropy(keys: Sequence[str]) -> float:
@@ -112,10 +112,10 @@ def _entropy(keys: Sequence[str]) -> float:
 
 def _judged(records: Sequence[Record], judge: Judge) -> list[list[str]]:
     """Each sample's group: that of the first earlier answer that means the same."""
-    texts = [list(dict.fromkeys(fold(sample.answer) for sample in record.samples or [])) for record in records]
-    spelled = [{fold(s.answer): s.answer for s in reversed(record.samples or [])} for record in records]
+    texts = [list(dict.fromkeys(spelled(sample.answer) for sample in record.samples or [])) for record in records]
+    wordings = [{spelled(s.answer): s.answer for s in reversed(record.samples or [])} for record in records]
     pairs = [
-        (record.question, spelled[i][a], spelled[i][b])
+        (record.question, wordings[i][a], wordings[i][b])
         for i, record in enumerate(records)
         for place, b in enumerate(texts[i])
         for a in texts[i][:place]
@@ -127,5 +127,5 @@ def _judged(records: Sequence[Record], judge: Judge) -> list[list[str]]:
         for place, b in enumerate(texts[i]):
             same = [a for a in texts[i][:place] if next(verdicts)]
             group[b] = group[same[0]] if same else b
-        groups.append([group[fold(sample.answer)] for sample in record.samples or []])
+        groups.append([group[spelled(sample.answer)] for sample in record.samples or []])
     return groups

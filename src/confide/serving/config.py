@@ -22,6 +22,7 @@ from pydantic import (
 
 from confide.errors import ConfideError
 from confide.files import read_text
+from confide.serving.api_keys import ApiKey
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 """What a model or expert is called; it goes into headers and metrics."""
@@ -189,7 +190,7 @@ class ServeConfig(_Part):
     store_text: bool = False
     audit_share: float = Field(default=0.02, ge=0, le=1)
     audit_label: Literal["expert", "feedback"] = "expert"
-    api_keys: tuple[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")], ...] = ()
+    api_keys: tuple[ApiKey, ...] = ()
     deadline_s: Timeout = 60.0
     limits: Limits = Limits()
 
@@ -198,6 +199,12 @@ class ServeConfig(_Part):
         names = [self.small.name, *(expert.name for expert in self.experts)]
         if len(set(names)) < len(names):
             raise ValueError(f"names must differ: {', '.join(names)}")
+        for what in ("name", "hash"):
+            given = [getattr(key, what) for key in self.api_keys]
+            if twice := {value for value in given if given.count(value) > 1}:
+                raise ValueError(
+                    f"api_keys: two keys have the {what} {min(twice)}; list a key once, under its own name"
+                )
         if self.mode == "act" and self.policy is None:
             raise ValueError("mode act needs a policy; without one there is only mode: observe")
         if not self.api_keys and not is_loopback(self.host):

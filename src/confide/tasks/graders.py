@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from confide.tasks.numbers import answer_number, number_text, parse_number
 from confide.tasks.questions import Question
-from confide.tasks.text import NameFinder, fold, tokens
+from confide.tasks.text import NameFinder, fold, spelled, tokens
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def agrees(question: Question, a: str, b: str, grade: Grader = grade) -> bool:
     """Whether two answers name the same candidate; two that name none agree when their texts fold alike."""
     first, second = grade(question, a).answered, grade(question, b).answered
     if first is None and second is None:
-        return fold(a) == fold(b)
+        return spelled(a) == spelled(b)
     return first == second
 
 
@@ -172,5 +172,5 @@ _GRADERS: dict[str, Grader] = {
     "choice": grade_choice,
     "number": grade_number,
     # Nothing is right or wrong, but answers can still be compared.
-    "prompt": lambda _, answer: Grade(None, fold(answer) or None),
+    "prompt": lambda _, answer: Grade(None, spelled(answer) or None),
 }

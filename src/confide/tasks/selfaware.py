@@ -12,7 +12,7 @@ import re
 from confide.tasks.graders import Grade, grade_short
 from confide.tasks.questions import Question
 from confide.tasks.task import Task, chat
-from confide.tasks.text import fold
+from confide.tasks.text import fold, spelled
 
 SYSTEM = 'Answer with the name only, or with "unknown" where nobody can know the answer.'
 MAX_NEW_TOKENS = 32
@@ -53,7 +53,7 @@ def grade(question: Question, answer: str) -> Grade:
         return Grade(not question.accepted, UNKNOWN)
     if question.accepted:
         return grade_short(question, answer)
-    return Grade(False, fold(answer) or None)
+    return Grade(False, spelled(answer) or None)
 
 
 def agrees(question: Question, a: str, b: str) -> bool:

@@ -55,6 +55,11 @@ def fold(text: str) -> str:
     return " ".join(lowered(tokens(text)))
 
 
+def spelled(text: str) -> str:
+    """`fold`, or what was written where folding leaves nothing: "👍" and "👎" are not the same text."""
+    return fold(text) or text.strip()
+
+
 class NameFinder:
     """Finds names in a text, left to right and the longest first, as whole words.
 

@@ -15,6 +15,7 @@ WIDTH = 64
 def test_familiarity_counts_answers_whatever_their_spelling() -> None:
     keys = [answer_key(Record(id="x", answer=text)) for text in ("The Côte d’Ivoire", "cote d'ivoire.", "France")]
     assert keys[0] == keys[1] != keys[2]
+    assert answer_key(Record(id="x", answer="👍")) != answer_key(Record(id="x", answer="👎"))
     familiarity = AnswerFamiliarity.fit(keys, half=2.0)
     assert familiarity.predict(familiarity.count([keys[0], keys[2], "never"])).tolist() == [
         0.5,

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from confide.serving.api_keys import hash_key
 from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
-from confide.serving.http.authentication import hash_key
 from upstreams import KEY, FakeModel, Upstream, expert_server, policy_file, router, small_server
 
 
@@ -157,7 +157,7 @@ def test_a_bug_is_a_plain_500(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_bodies_limits_and_keys_are_described(tmp_path: Path) -> None:
     base = {"small": {"model": "x"}, "policy": policy_file(tmp_path), "store": f"sqlite:///{tmp_path}/c.db"}
-    keys = [hash_key("k" * 30)]
+    keys = [hash_key("k" * 30), {"name": "reader", "hash": hash_key("r" * 30), "scopes": ["read"]}]
     config = ServeConfig.model_validate({**base, "api_keys": keys, "limits": {"max_tokens": 77, "choices": 3}})
     schema = create_app(config, model=FakeModel()).openapi()
     schemas = schema["components"]["schemas"]
@@ -170,6 +170,11 @@ def test_bodies_limits_and_keys_are_described(tmp_path: Path) -> None:
     }
     assert schema["security"] == [{"key": []}]
     assert schema["paths"]["/healthz"]["get"]["security"] == []
+    assert schema["paths"]["/metrics"]["get"]["security"] == [{"key": ["read"]}]
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            assert ("401" in operation["responses"]) == (operation.get("security") != []), path
+            assert ("403" in operation["responses"]) == bool(operation.get("security")), path
     assert set(schema["paths"]) == {
         "/", "/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{model_id}", "/v1/feedback",
         "/v1/completions", "/v1/chat/completions",
@@ -177,5 +182,5 @@ def test_bodies_limits_and_keys_are_described(tmp_path: Path) -> None:
     for operations in schema["paths"].values():
         for operation in operations.values():
             assert {int(status) for status in operation["responses"]} <= {
-                200, 400, 401, 404, 408, 413, 415, 421, 502, 503, 504,
+                200, 400, 401, 403, 404, 408, 409, 413, 415, 421, 502, 503, 504,
             }  # fmt: skip

@@ -12,7 +12,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, SecretStr
 
-from confide.serving.http.authentication import hash_key
+from confide.serving.api_keys import hash_key
 from upstreams import Running, Upstream, expert_server, policy_file, router, small_server
 
 KEY = "client-key-0123456789abcdef"

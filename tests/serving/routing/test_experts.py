@@ -40,7 +40,14 @@ def test_tools_answer_pass_on_or_fail(tmp_path: Path, small: Upstream) -> None:
 
 @pytest.mark.parametrize(
     ("texts", "answer"),
-    [(["a", "B", "b."], "B"), (["x", "y"], "x"), (["", " ", "z"], "z"), (["", "?"], ""), ([], "")],
+    [
+        (["a", "B", "b."], "B"),
+        (["x", "y"], "x"),
+        (["", " ", "z"], "z"),
+        (["👍", "👎", "👎"], "👎"),
+        (["", " "], ""),
+        ([], ""),
+    ],
 )
 def test_majority(texts: list[str], answer: str) -> None:
     assert majority(texts) == answer

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, select, text
 from confide.errors import ConfideError
 from confide.serving.store import store as store_module
 from confide.serving.store.audits import audit_rows
-from confide.serving.store.store import Store, StoreError
+from confide.serving.store.store import JudgedError, Store, StoreError
 from confide.serving.store.tables import DecisionRow, decisions, feedback
 from decision_rows import decision
 from postgres import Server
@@ -175,6 +176,50 @@ def test_feedback_latest_wins_and_unknown_ids_are_told(url: str) -> None:
         assert kept == ["the expert is wrong", None, None]
 
     using(url, body)
+
+
+def test_feedback_is_bound_to_who_asked_and_who_judged(url: str) -> None:
+    mine, old = decision(key="a", policy_id="pol_now"), decision(key=None, policy_id="pol_gone")
+    for row in (mine, old):
+        row.audit, row.audit_probability, row.agreed = True, 1.0, True
+
+    async def body(store: Store) -> list[Any]:
+        await store.add(mine)
+        await store.add(old)
+        assert not await store.feedback(mine.id, False, author="b", asked_by="b")
+        assert not await store.feedback(old.id, False, author="a", asked_by="a")
+        assert await store.feedback(mine.id, True, author="a", asked_by="a")
+        assert await store.feedback(mine.id, False, author="a", asked_by="a")
+        assert await store.feedback(mine.id, False, author="chief")
+        with pytest.raises(JudgedError):
+            await store.feedback(mine.id, True, author="a", asked_by="a")
+        # What is said about a decision of another policy says nothing about this one.
+        for _ in range(3):
+            assert await store.feedback(old.id, False)
+        for policy, label in (("pol_now", False), ("pol_gone", False)):
+            found = await store.run(partial(audit_rows, policy_id=policy))
+            assert [row.correct for row in found] == [label]
+        said = select(feedback.c.author, feedback.c.correct).order_by(feedback.c.id)
+        return [tuple(row) for row in await store.run(lambda connection: connection.execute(said).all())]
+
+    assert using(url, body) == [("a", False), ("chief", False), (None, False)]
+
+
+def test_an_audit_that_fails_is_noted(url: str) -> None:
+    rows = [decision(audit=True, error=error) for error in (None, "spare: timeout")]
+
+    async def body(store: Store) -> list[DecisionRow]:
+        for row in rows:
+            await asyncio.gather(store.add(row), store.audit_failed(row.id, "audit: big: empty"))
+        with pytest.raises(StoreError, match="no decision dec_unknown"):
+            await store.audit_failed("dec_unknown", "audit: big: empty")
+        return list(await store.run(all_rows))
+
+    after = {row.id: (row.error, row.agreed) for row in using(url, body)}
+    assert after == {
+        rows[0].id: ("audit: big: empty", None),
+        rows[1].id: ("spare: timeout; audit: big: empty", None),
+    }
 
 
 def test_an_audit_that_ends_later(url: str) -> None:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from confide.numeric import Floats
 from confide.records import Record
-from confide.tasks.text import fold
+from confide.tasks.text import spelled
 
 
 def answer_key(record: Record) -> str:
     """What makes two answers the same one: their text without case, accents, articles and punctuation."""
-    return fold(record.answer) or "∅"
+    return spelled(record.answer) or "∅"
 
 
 @dataclass(frozen=True)

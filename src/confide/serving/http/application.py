@@ -20,7 +20,7 @@ from confide.methods.free import FREE
 from confide.policies.policy import Policy
 from confide.serving.api_errors import ApiError
 from confide.serving.config import ServeConfig, SmallLocal
-from confide.serving.http.authentication import OPEN, SECURITY_HEADERS, Gate
+from confide.serving.http.authentication import OPEN, SCOPES, SECURITY_HEADERS, Gate
 from confide.serving.http.routes import Service, routes
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
         model = load(config.small.model, chat_template_kwargs=config.small.chat_template_kwargs)
     check_source(config, policy, model)
     service = Service(config, policy, model)
+    if config.api_keys and not any(key.may("read") for key in config.api_keys):
+        log.warning(
+            "no key in api_keys may open the dashboard and /metrics: write one as {name: …, hash: …, scopes: [read]}"
+        )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -145,3 +149,6 @@ def _describe(schema: dict[str, Any], config: ServeConfig) -> None:
         schema["security"] = [{"key": []}]
         for path in OPEN:
             schema["paths"][path]["get"]["security"] = []
+        for path, scope in SCOPES.items():
+            for operation in schema["paths"][path].values():
+                operation["security"] = [{"key": [scope]}]

@@ -1,4 +1,4 @@
-"""Who may use the router: API keys as hashes, and the gate in front of every route that asks for one."""
+"""Who may use the router for what: API keys as hashes with scopes, and the gate in front of every route."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import asyncio
 import base64
 import functools
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
 from confide.serving.api_errors import ApiError
+from confide.serving.api_keys import ApiKey, KeyScope
 from confide.serving.config import ServeConfig, is_loopback
 
-MIN_LENGTH = 20  # of a key: a fast hash protects only what cannot be guessed
 OPEN = frozenset({"/healthz", "/readyz"})  # paths for load balancers and service managers: they need no key
+SCOPES: Mapping[str, KeyScope] = {
+    "/v1/chat/completions": "ask",
+    "/v1/completions": "ask",
+    "/v1/feedback": "feedback",
+    "/": "read",
+    "/metrics": "read",
+}
+"""What a key needs to have for a path; for any other one it is enough to have a key."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -29,25 +36,19 @@ SECURITY_HEADERS = {
 }
 
 
-def hash_key(key: str) -> str:
-    """The hash of a key, as it stands in ``api_keys``; raises `ConfideError` for one that could be guessed."""
-    if len(key) < MIN_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfideError(f"a key has {MIN_LENGTH} or more ASCII characters without spaces (openssl rand -hex 24)")
-    return f"sha256:{sha256_of_text(key)}"
-
-
 class Keys:
-    """The hashes of the keys that may use the router; without any, every request may."""
+    """The keys that may use the router."""
 
-    def __init__(self, hashes: Iterable[str]):
-        self._hashes = [hashed.encode() for hashed in hashes]
+    def __init__(self, keys: Iterable[ApiKey]):
+        self._keys = [(key.hash.encode(), key) for key in keys]
 
-    def allow(self, authorization: str | None) -> bool:
-        """Whether an ``Authorization`` header (Bearer, or Basic with the key as password) carries a known key."""
-        presented = f"sha256:{sha256_of_text(_key_in(authorization or ''))}".encode()
+    def holder(self, authorization: str) -> ApiKey | None:
+        """The key in an ``Authorization`` header (Bearer, or Basic with the key as password); None: no known one."""
+        presented = _key_in(authorization)
+        hashed = f"sha256:{sha256_of_text(presented)}".encode()
         # Every hash is compared, so the time taken does not tell which one was close.
-        matches = [hmac.compare_digest(hashed, presented) for hashed in self._hashes]
-        return any(matches) or not self._hashes
+        found = [key for known, key in self._keys if hmac.compare_digest(known, hashed)]
+        return found[0] if found and presented else None
 
 
 def _key_in(authorization: str) -> str:
@@ -65,7 +66,8 @@ class Gate:
 
     Without keys only this machine may come, under its own names: a page of another site that points its name at
     127.0.0.1 is refused. A body must say that it is JSON, which such a page cannot do either. It is read here, within
-    the limits of size and time. ``request.state.deadline`` is the loop time at which the answer is due.
+    the limits of size and time. ``request.state.key`` is whose request it is (None without keys),
+    ``request.state.deadline`` the loop time at which the answer is due.
     """
 
     def __init__(self, app: ASGIApp, *, config: ServeConfig):
@@ -88,27 +90,41 @@ class Gate:
 
         try:
             headers = Headers(scope=scope)
-            self._check(scope["path"], scope["method"], headers)
+            if not self._config.api_keys and not _is_local(headers.get("host", "")):
+                told = "without api_keys this server answers to 127.0.0.1 and localhost only"
+                raise ApiError(421, told, code="host")
+            state = scope.setdefault("state", {})
+            state["key"] = self._check(scope["path"], scope["method"], headers)
             if scope["method"] == "POST":
-                deadline = asyncio.get_running_loop().time() + self._config.deadline_s
-                scope.setdefault("state", {})["deadline"] = deadline
+                state["deadline"] = deadline = asyncio.get_running_loop().time() + self._config.deadline_s
                 receive = await self._read_body(receive, headers.get("content-length", ""), deadline)
         except ApiError as error:
             await error.response()(scope, receive, send_secured)
         else:
             await self._app(scope, receive, send_secured)
 
-    def _check(self, path: str, method: str, headers: Headers) -> None:
-        """Raise `ApiError` for a request whose headers say that it may not come in."""
-        if not self._config.api_keys and not _is_local(headers.get("host", "")):
-            raise ApiError(421, "without api_keys this server answers to 127.0.0.1 and localhost only", code="host")
-        if path not in OPEN and not self._keys.allow(headers.get("authorization")):
-            # A browser asks for the key of the dashboard as a password.
-            scheme = {"WWW-Authenticate": 'Basic realm="confide"' if path == "/" else "Bearer"}
-            raise ApiError(401, "a valid API key is needed", code="invalid_api_key", headers=scheme)
+    def _check(self, path: str, method: str, headers: Headers) -> ApiKey | None:
+        """Whose request this is (None: no key is needed); raises `ApiError` where its headers keep it out."""
+        key = self._key(path, headers) if path not in OPEN else None
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if method == "POST" and kind != "application/json":
             raise ApiError(415, "the body must be application/json", code="content_type")
+        return key
+
+    def _key(self, path: str, headers: Headers) -> ApiKey | None:
+        if not self._config.api_keys:
+            return None
+        given = headers.getlist("authorization")
+        key = self._keys.holder(given[0]) if len(given) == 1 else None
+        if key is None:
+            # A browser asks for the key of the dashboard as a password.
+            scheme = {"WWW-Authenticate": 'Basic realm="confide"' if path == "/" else "Bearer"}
+            raise ApiError(401, "a valid API key is needed", code="invalid_api_key", headers=scheme)
+        wanted = SCOPES.get(path)
+        if wanted is not None and not key.may(wanted):
+            told = f"the key {key.name} lacks the scope {wanted}; it is given in api_keys of the router's configuration"
+            raise ApiError(403, told, code="missing_scope")
+        return key
 
     async def _read_body(self, receive: Receive, length: str, deadline: float) -> Receive:
         """Read the whole body, which says to be of this ``length``; returns a ``receive`` that gives it again."""

@@ -98,6 +98,7 @@ def asked(
     deadline: float,
     domain: str | None = None,
     request_id: str | None = None,
+    key: str | None = None,
 ) -> Asked:
     """What a checked body asks for; raises `ApiError` (400) for more than ``limits`` allow."""
     data = body.model_dump(exclude_unset=True)
@@ -107,9 +108,9 @@ def asked(
         sizes.append(body.max_completion_tokens)
         logprobs, top_logprobs = bool(body.logprobs), body.top_logprobs
     else:
-        for key in ("suffix", "echo", "best_of", "logprobs"):
-            if data.get(key):
-                raise ApiError(400, f"{key} is not supported on /v1/completions", param=key)
+        for option in ("suffix", "echo", "best_of", "logprobs"):
+            if data.get(option):
+                raise ApiError(400, f"{option} is not supported on /v1/completions", param=option)
         messages = [{"role": "user", "content": body.prompt if isinstance(body.prompt, str) else body.prompt[0]}]
     if (n := body.n or 1) > limits.choices:
         raise ApiError(400, f"n is {n}, at most {limits.choices} choices are allowed here", param="n")
@@ -135,4 +136,5 @@ def asked(
         top_logprobs=top_logprobs,
         domain=domain,
         request_id=request_id,
+        key=key,
     )

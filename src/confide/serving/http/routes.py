@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from confide.policies.policy import Policy
 from confide.serving.api_errors import ApiError
+from confide.serving.api_keys import ApiKey
 from confide.serving.config import ServeConfig, ServerExpert, SmallLocal
 from confide.serving.http.dashboard import REFRESH_S, WINDOWS, content_security_policy, dashboard_page
 from confide.serving.http.request_bodies import ChatRequest, CompletionRequest, FeedbackRequest, asked
@@ -26,7 +27,7 @@ from confide.serving.routing.experts import Models
 from confide.serving.routing.in_process import check_local
 from confide.serving.routing.prometheus import Metrics
 from confide.serving.routing.router import RETRY_S, Router
-from confide.serving.store.store import Store, StoreError
+from confide.serving.store.store import JudgedError, Store, StoreError
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel
@@ -36,7 +37,7 @@ routes = APIRouter()
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _DOMAIN = re.compile(r"[\x20-\x7e]{1,64}")
 _SNAPSHOT_S = 10.0
-_BODY_ERRORS = (400, 401, 408, 413, 415, 421, 503)
+_BODY_ERRORS = (400, 401, 403, 408, 413, 415, 421, 503)
 _COMPLETION: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}},
     **errors(*_BODY_ERRORS, 502, 504),
@@ -91,15 +92,19 @@ async def complete_text(request: Request, body: CompletionRequest) -> Response:
     return await _answer(request, body)
 
 
-@routes.post("/v1/feedback", responses=errors(*_BODY_ERRORS, 404))
+@routes.post("/v1/feedback", responses=errors(*_BODY_ERRORS, 404, 409))
 async def feedback(request: Request, body: FeedbackRequest) -> FeedbackKept:
-    """Keep whether an answer was right."""
-    service = _service(request)
+    """Keep whether an answer was right; a key without the scope ``admin`` judges what it asked itself."""
+    service, key = _service(request), _key(request)
+    who = {"author": key.name if key else None, "asked_by": None if key is None or key.may("admin") else key.name}
     try:
         note = body.note if service.config.store_text else None
-        known = await service.store.feedback(body.decision_id, body.correct, body.about, note)
+        known = await service.store.feedback(body.decision_id, body.correct, body.about, note, **who)
     except StoreError:
         raise _no_store() from None
+    except JudgedError:
+        told = "another key has judged this decision; only one with the scope admin can overrule that"
+        raise ApiError(409, told, code="judged", param="decision_id") from None
     if not known:
         raise ApiError(404, "there is no decision of this id", code="unknown_decision", param="decision_id")
     return FeedbackKept(decision_id=body.decision_id)
@@ -140,7 +145,7 @@ async def ready(request: Request) -> dict[Literal["status"], str]:
     return {"status": "ready"}
 
 
-@routes.get("/metrics", response_class=PlainTextResponse, responses=errors(401, 421))
+@routes.get("/metrics", response_class=PlainTextResponse, responses=errors(401, 403, 421))
 async def metrics(request: Request) -> Response:
     """Tell Prometheus how this process does."""
     service = _service(request)
@@ -153,7 +158,7 @@ async def metrics(request: Request) -> Response:
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@routes.get("/", response_class=HTMLResponse, responses=errors(400, 401, 421, 503))
+@routes.get("/", response_class=HTMLResponse, responses=errors(400, 401, 403, 421, 503))
 async def dashboard(
     request: Request,
     window: Literal["hour", "day", "week", "all"] = "day",
@@ -166,11 +171,13 @@ async def dashboard(
 
 
 async def _answer(request: Request, body: ChatRequest | CompletionRequest) -> Response:
-    service, domain = _service(request), request.headers.get("x-confide-domain")
-    if domain is not None and not _DOMAIN.fullmatch(domain):
-        raise ApiError(400, "X-Confide-Domain is up to 64 ASCII characters", param="X-Confide-Domain")
+    service, key, domain = _service(request), _key(request), _domain(request)
     request_id = request.headers.get("x-request-id", "")
-    known_by = {"domain": domain, "request_id": request_id if _ID.fullmatch(request_id) else None}
+    known_by = {
+        "domain": domain,
+        "request_id": request_id if _ID.fullmatch(request_id) else None,
+        "key": key.name if key else None,
+    }
     question = asked(body, service.config.limits, deadline=request.state.deadline, **known_by)
     if service.only_local:
         check_local(question)
@@ -185,9 +192,26 @@ async def _answer(request: Request, body: ChatRequest | CompletionRequest) -> Re
     return EventStream(chunks, headers)
 
 
+def _domain(request: Request) -> str | None:
+    """The domain that a request names, which chooses its threshold; raises `ApiError`."""
+    named, key = request.headers.getlist("x-confide-domain"), _key(request)
+    if len(named) > 1 or not all(map(_DOMAIN.fullmatch, named)):
+        raise ApiError(400, "X-Confide-Domain is up to 64 ASCII characters, once", param="X-Confide-Domain")
+    domain = next(iter(named), None)
+    if key is not None and not key.may_name(domain):
+        told = f"the key {key.name} may not name this domain; its domains stand in api_keys"
+        raise ApiError(403, told, code="domain", param="X-Confide-Domain")
+    return domain
+
+
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+def _key(request: Request) -> ApiKey | None:
+    key: ApiKey | None = request.state.key
+    return key
 
 
 def _no_store() -> ApiError:

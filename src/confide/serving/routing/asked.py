@@ -15,6 +15,7 @@ class Asked:
     """One request: its conversation, what else it asks of a server, and how it wants the answer.
 
     ``options`` are the remaining keys of its body. ``deadline`` is in seconds of the event loop's clock.
+    ``key`` names the client's key (None: there are no keys).
     """
 
     chat: bool
@@ -29,6 +30,7 @@ class Asked:
     top_logprobs: int | None = None
     domain: str | None = None
     request_id: str | None = None
+    key: str | None = None
 
     @property
     def late(self) -> bool:

@@ -16,9 +16,10 @@ from confide.errors import ConfideError
 from confide.serving.api_errors import ModelError
 from confide.serving.config import Expert, Price, ServeConfig, ServerModel, SmallLocal, ToolExpert
 from confide.serving.routing.asked import Asked, text_of
+from confide.serving.routing.canonical_text import canonical
 from confide.serving.routing.guard import Guarded, Model
 from confide.serving.routing.in_process import Batcher, Local
-from confide.serving.routing.reply import Choice, Reply, folded
+from confide.serving.routing.reply import Choice, Reply
 from confide.serving.routing.upstream import Http, Server
 
 if TYPE_CHECKING:
@@ -153,16 +154,14 @@ def with_passage(messages: list[dict[str, Any]], passage: str) -> list[dict[str,
 
 
 def majority(texts: Sequence[str]) -> str:
-    """The answer given most often once folded, in its first spelling; of equally frequent ones the first.
+    """The answer given most often by its canonical form, in its first spelling; of equally frequent ones the first.
 
     >>> majority(["Japan", "China", "japan."])
     'Japan'
     """
-    counts = Counter(key for text in texts if (key := folded(text)))
-    if not counts:
-        return ""
-    most = max(counts, key=lambda key: counts[key])
-    return next(text.strip() for text in texts if folded(text) == most)
+    forms = [canonical(text) for text in texts]
+    counts = Counter(filter(None, forms))
+    return texts[forms.index(max(counts, key=lambda form: counts[form]))].strip() if counts else ""
 
 
 def load_callable(spec: str) -> Callable[..., Any]:

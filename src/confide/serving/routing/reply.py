@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from confide.tasks.text import lowered, tokens
+from confide.serving.routing.canonical_text import canonical
 
 _PIECE = 64
 
@@ -30,6 +30,20 @@ class Choice:
     def readable(self) -> bool:
         """Whether this is an answer in words, of the kind that a confidence was calibrated on."""
         return bool(self.text.strip()) and not self.more.get("tool_calls") and not self.more.get("function_call")
+
+    @property
+    def kind(self) -> Literal["text", "call", "refusal", "nothing"]:
+        """What this is, for comparisons; a text that a filter withheld in part counts as a refusal."""
+        if self.more.get("tool_calls") or self.more.get("function_call"):
+            return "call"
+        if self.more.get("refusal") or self.finish == "content_filter":
+            return "refusal"
+        return "text" if self.text.strip() else "nothing"
+
+    @property
+    def cut(self) -> bool:
+        """Whether the answer ended because no more tokens were allowed."""
+        return self.finish == "length"
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,11 +82,19 @@ class Reply:
         """Tokens of the prompt and of the answer together."""
         return self.prompt_tokens + self.completion_tokens
 
-    def agrees(self, other: Reply) -> bool | None:
-        """Whether the first answers are equal once folded (None: one of them is no text)."""
-        if not (self.choices[0].readable and other.choices[0].readable):
-            return None
-        return folded(self.text) == folded(other.text)
+    def agrees(self, expert: Reply) -> bool | None:
+        """Whether every answer says the same as every answer of the ``expert`` (None: that cannot be known).
+
+        One that says something else than all of the expert's is a disagreement. docs/serving.md has the table of what
+        counts as the same.
+        """
+        given = [(choice, canonical(choice.text)) for choice in expert.choices]
+        verdicts = []
+        for choice in self.choices:
+            form = canonical(choice.text)
+            found = {_same(choice, form, *theirs) for theirs in given}
+            verdicts.append(found.pop() if len(found) == 1 else None)
+        return False if False in verdicts else None if None in verdicts else True
 
     def pieces(self) -> Iterator[Delta]:
         """The reply cut into the pieces of a stream."""
@@ -88,6 +110,16 @@ class Reply:
                 yield Delta(more, index)
 
 
-def folded(text: str) -> str:
-    """`confide.tasks.text.fold` without its cache, which would hold on to what clients and models wrote."""
-    return " ".join(lowered(tokens(text)))
+def _same(small: Choice, mine: str, expert: Choice, theirs: str) -> bool | None:
+    """Whether two answers, given with their canonical forms, say the same (None: that cannot be known)."""
+    if small.kind != expert.kind:
+        return None if "nothing" in (small.kind, expert.kind) else False
+    if small.kind != "text":
+        return None
+    if not expert.cut:
+        return mine == theirs
+    if mine == theirs:
+        return True if small.cut else None
+    # What the expert would have gone on to say may still be the same.
+    open_ended = mine.startswith(theirs) or (small.cut and theirs.startswith(mine))
+    return None if open_ended else False

@@ -140,7 +140,7 @@ class Router:
                         await asyncio.shield(self._commit(turn))
                 raise
 
-    async def _ask(self, models: Sequence[Guarded], asked: Asked, turn: Turn | None = None) -> Reply | None:
+    async def _ask(self, models: Sequence[Guarded], asked: Asked, turn: Turn) -> Reply | None:
         """The reply of the first model that answers; failures are added to ``turn``."""
         for model in models:
             try:
@@ -189,10 +189,9 @@ class Router:
             await self._commit(turn)
             raise ApiError(502, "the expert's answer broke off", code="broken_off")
 
-    def _add_failure(self, turn: Turn | None, model: Guarded, failure: ModelError) -> None:
-        if turn is not None:
-            turn.errors.append(f"{model.name}: {failure.kind}")
-            turn.refusal = turn.refusal or failure.sentence
+    def _add_failure(self, turn: Turn, model: Guarded, failure: ModelError) -> None:
+        turn.errors.append(f"{model.name}: {failure.kind}")
+        turn.refusal = turn.refusal or failure.sentence
         self._metrics.failed(model.name, failure.kind)
 
     # -- deciding ----------------------------------------------------------------------------------------
@@ -279,11 +278,13 @@ class Router:
         """Ask an expert about a request that was answered without one, for the statistics alone."""
         async with self._auditing:
             deadline = asyncio.get_running_loop().time() + self._config.deadline_s
-            expert = await self._ask(self.experts, replace(turn.asked, deadline=deadline))
-            if expert is None:
-                return
-            text = expert.text if self._config.store_text else None
+            aside = replace(turn, errors=[])
+            expert = await self._ask(self.experts, replace(turn.asked, deadline=deadline), aside)
             try:
+                if expert is None:  # the row stays an audit without a label
+                    await self._store.audit_failed(turn.id, "; ".join(f"audit: {error}" for error in aside.errors))
+                    return
+                text = expert.text if self._config.store_text else None
                 await self._store.audited(turn.id, small.agrees(expert), text, expert.cost, expert.ms)
             except Exception as error:
                 log.error("an audit could not be stored (%s)", type(error).__name__)

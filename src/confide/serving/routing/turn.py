@@ -124,6 +124,7 @@ class Turn:
             id=self.id,
             created=self.created,
             request_id=self.asked.request_id,
+            key=self.asked.key,
             model=config.small.name,
             source=self.source,
             raw=self.raw,

@@ -41,6 +41,10 @@ class StoreError(Exception):
     """The database failed: what was asked for is not committed (or, if the connection broke, may not be)."""
 
 
+class JudgedError(Exception):
+    """Somebody else has judged the decision already, and this key cannot overrule that."""
+
+
 class Store:
     """Decisions and feedback in one database, used from one event loop.
 
@@ -103,24 +107,54 @@ class Store:
             changes["expert_answer"] = storable(expert_answer)
         if expert_ms is not None:
             changes["expert_ms"] = expert_ms
-        statement = sa.update(decisions).where(d.id == decision_id).values(changes)
+        await self._change(decision_id, changes)
+
+    async def audit_failed(self, decision_id: str, error: str) -> None:
+        """Add to the row's errors why no expert labelled an audit; raises `StoreError` when the row is not there."""
+        before = decisions.c.error
+        joined = sa.case((before.is_(None), error), else_=before + f"; {error}")
+        await self._change(decision_id, {"error": joined})
+
+    async def _change(self, decision_id: str, changes: dict[str, Any]) -> None:
+        statement = sa.update(decisions).where(decisions.c.id == decision_id).values(changes)
         if not await self._submit(lambda connection: connection.execute(statement).rowcount > 0):
             raise StoreError(f"there is no decision {decision_id}")
 
-    async def feedback(self, decision_id: str, correct: bool, about: About = "served", note: str | None = None) -> bool:
+    async def feedback(
+        self,
+        decision_id: str,
+        correct: bool,
+        about: About = "served",
+        note: str | None = None,
+        *,
+        author: str | None = None,
+        asked_by: str | None = None,
+    ) -> bool:
         """Add feedback about a decision and return once it is committed; False when there is no such decision.
 
-        A decision may get feedback several times; the latest about the same answer counts.
+        What the same ``author`` said before about the same answer is replaced; of what is left the latest counts.
+        With ``asked_by`` only decisions that this key asked for are there, and raises `JudgedError` when another
+        author has judged the decision.
         """
+        d, f = decisions.c, feedback.c
         row = {"decision_id": storable(decision_id), "created": time.time(), "correct": correct, "about": about}
+        wanted, about_it = d.id == row["decision_id"], f.decision_id == row["decision_id"]
+        if asked_by is not None:
+            wanted = sa.and_(wanted, d.key == asked_by)
+        same = sa.delete(feedback).where(about_it, f.about == about, f.author.is_not_distinct_from(author))
 
-        def insert(connection: Connection) -> bool:
-            known = connection.scalar(sa.select(sa.exists().where(decisions.c.id == row["decision_id"])))
-            if known:
-                connection.execute(sa.insert(feedback), row | {"note": note and storable(note)})
-            return bool(known)
+        def insert(connection: Connection) -> bool | None:
+            if not connection.scalar(sa.select(sa.exists().where(wanted))):
+                return False
+            if asked_by is not None and connection.scalar(sa.select(sa.exists().where(about_it, f.author != author))):
+                return None
+            connection.execute(same)
+            connection.execute(sa.insert(feedback), row | {"note": note and storable(note), "author": author})
+            return True
 
-        added: bool = await self._submit(insert)
+        added: bool | None = await self._submit(insert)
+        if added is None:
+            raise JudgedError
         return added
 
     async def run(self, query: Callable[[Connection], T]) -> T:
