@@ -144,7 +144,7 @@ def answer_log_probability(logprobs: Sequence[float]) -> float:
     >>> answer_log_probability([-0.5] * 2000)
     -1000.0
     """
-    return min(math.fsum(logprobs), 0.0)
+    return min(float(sum(logprobs)), 0.0)
 
 
 def _on_today_scale(confidence: dict[str, float | None], logprobs: Sequence[float] | None) -> dict[str, float | None]:

@@ -27,7 +27,7 @@ from confide.policies.calibrators import Calibrator
 from confide.policies.guarantees import ANY_DOMAIN, AnyGuarantee, explain_guarantee
 from confide.policies.profiles import Profile
 from confide.records import Record
-from confide.sources import as_probability, log_space
+from confide.sources import log_space
 
 Decision = Literal["answer", "escalate", "abstain"]
 
@@ -110,7 +110,8 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         """A raw ``confidence`` on the scale of this policy's thresholds, calibrator and profile."""
         if confidence is None or not math.isfinite(confidence) or not self._of_probabilities:
             return confidence
-        return float(as_probability(self.source, confidence))
+        # Exactly the number that the source gave then: the limits are such numbers.
+        return math.exp(min(confidence, 0.0))
 
     def on_own_scale(self, records: Sequence[Record]) -> list[Record]:
         """``records`` with the confidence of its source on the scale of this policy (copies where that is another)."""
