@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from confide.tasks.numbers import answer_number, number_text, parse_number
+from confide.tasks.numbers import answer_reading, number_text, parse_number
 from confide.tasks.questions import Question
 from confide.tasks.text import NameFinder, fold, tokens
 
@@ -158,13 +158,19 @@ def _same(a: str, b: str) -> bool:
 
 
 def grade_number(question: Question, answer: str) -> Grade:
-    """Right when the answer's number equals the reference to 9 digits; units and currencies do not matter."""
-    value = answer_number(answer)
-    answered = None if value is None else number_text(value)
+    """Right when the answer's number equals the reference to 9 digits; units and currencies do not matter.
+
+    None, not wrong, where another reading of its notation does: "1.234" against 1234 (`confide.tasks.numbers`).
+    """
+    reading = answer_reading(answer)
+    answered = None if reading is None else number_text(reading.value)
     right = parse_number(question.answer) if isinstance(question.answer, str) else None
     if right is None:
         return Grade(None, answered)
-    return Grade(value is not None and abs(value - right) <= abs(right) / 10**9, answered)
+    if reading is None:
+        return Grade(False, answered)
+    same = {value: abs(value - right) <= abs(right) / 10**9 for value in (reading.value, *reading.others)}
+    return Grade(True if same[reading.value] else None if any(same.values()) else False, answered)
 
 
 _GRADERS: dict[str, Grader] = {
