@@ -48,7 +48,8 @@ _NUMBERS = (
     | {"hundred": 100}
 )
 _DIGITS = re.compile(
-    r"(?<![\w.,])(-?\d+(?:[.,]\d+)?(?:e[-+]?\d{1,3}(?!\w))?|\.\d+)\s*(%|percent\b|per cent\b|/\s*\d+|out of \d+)?", re.IGNORECASE
+    r"(?<![\w.,])(-?\d+(?:[.,]\d+)?(?:e[-+]?\d{1,3}(?!\w))?|\.\d+)\s*(%|percent\b|per cent\b|/\s*\d+|out of \d+)?",
+    re.IGNORECASE,
 )
 
 

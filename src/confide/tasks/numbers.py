@@ -127,7 +127,9 @@ def _base(match: re.Match[str], alone: bool) -> list[Reading]:
     if (raised := int(match["raised"] or 1)) != 1:
         if abs(raised) * len(match["plain"]) > _MOST_DIGITS:
             raise OverflowError
-        found[-1] = Reading(found[-1].value ** raised, frozenset(x**raised for x in found[-1].others), found[-1].unclear)
+        found[-1] = Reading(
+            found[-1].value ** raised, frozenset(x**raised for x in found[-1].others), found[-1].unclear
+        )
     return found
 
 

@@ -132,7 +132,9 @@ def _unclear(question: Question) -> str | None:
         return None
     known = " or ".join(number_text(value) for value in (reading.value, *sorted(reading.others)))
     problem = f"may be {known}" if reading.others else "is no number that can be read"
-    return f"the answer {question.answer!r} of the question {question.id} {problem}: write its digits without separators"
+    return (
+        f"the answer {question.answer!r} of the question {question.id} {problem}: write its digits without separators"
+    )
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
