@@ -54,8 +54,8 @@ def test_a_policy_of_before_knows_its_calibration_rows_and_sees_no_shift() -> No
     policy = Policy.load(SAVED / "probability-platt.json")
     found = validate_policy(policy, rows())
     assert found.warnings == ["400 of the 400 rows were used in calibration: they are not fresh"]
-    assert shift(policy, policy.on_own_scale(rows())).warnings == []
-    moved = shift(policy, policy.on_own_scale([*rows(), *long_rows(start=1000)])).warnings
+    assert shift(policy, rows()).warnings == []
+    moved = shift(policy, [*rows(), *long_rows(start=1000)]).warnings
     assert moved[0].startswith("confidence: ")
 
 

@@ -103,7 +103,7 @@ def decide(
     decided = [_decision(rule, record) for record in rows]
     write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
 
-    unlike = shift(rule, rule.on_own_scale(rows), seed).warnings
+    unlike = shift(rule, rows, seed).warnings
     for warning in unlike + other_models(rule, rows):
         warn(warning)
     decisions = Counter(row["decision"] for row in decided)

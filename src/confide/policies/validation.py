@@ -136,7 +136,7 @@ def validate_policy(
     for name in answered:
         part = usable.take([i for i, domain in enumerate(where) if domain == name]).independent(seed)
         checks[name] = _check(promise, _count(policy, promise, part), evidence[name], len(answered))
-    warnings = other_models(policy, usable.records) + shift(policy, policy.on_own_scale(records), seed).warnings
+    warnings = other_models(policy, usable.records) + shift(policy, records, seed).warnings
     again, complete = seen_again(policy.rows_seen, policy.on_own_scale(usable.records), policy.source)
     if again:
         count = f"{again}" if complete else f"at least {again}"
