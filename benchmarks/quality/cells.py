@@ -28,6 +28,7 @@ from confide.metrics.ranking import within_auroc
 from confide.numeric import Floats
 from confide.policies.calibrators import fit_calibrator
 from confide.records import Record
+from confide.sources import log_space
 from confide.tasks.splits import assign_splits
 
 Parts = dict[str, NDArray[np.int64]]
@@ -110,7 +111,7 @@ def judge(records: Sequence[Record], sources: dict[str, Floats], parts: Parts, *
     for name, raw in sources.items():
         rows = np.flatnonzero(np.isfinite(raw[test]))  # a costly source may have fewer
         there = test[rows]
-        probability = raw if name in ("constant", "shuffled") else calibrated(raw, y, parts["calibration"])
+        probability = raw if name in ("constant", "shuffled") else calibrated(name, raw, y, parts["calibration"])
         sampled[name] = sampled_metrics(bootstrap, rows, raw[there], probability[there], y[there])
         table[name] = {metric: float(drawn[0]) for metric, drawn in sampled[name].items()}
         table[name]["auroc"] = estimate(sampled[name]["auroc"])
@@ -139,10 +140,10 @@ def judge(records: Sequence[Record], sources: dict[str, Floats], parts: Parts, *
     }
 
 
-def calibrated(values: Floats, y: NDArray[np.bool_], fitting: NDArray[np.int64]) -> Floats:
-    """Values [n] after Platt scaling on those rows of ``fitting`` that have one."""
+def calibrated(source: str, values: Floats, y: NDArray[np.bool_], fitting: NDArray[np.int64]) -> Floats:
+    """Values [n] of a source after Platt scaling on those rows of ``fitting`` that have one."""
     rows = fitting[np.isfinite(values[fitting])]
-    return fit_calibrator(values[rows], y[rows], "platt").predict(values)
+    return fit_calibrator(values[rows], y[rows], "platt", log_space=log_space(source)).predict(values)
 
 
 def sampled_metrics(

@@ -169,7 +169,7 @@ def platt(records: Sequence[Record]) -> None:
         fitting = np.flatnonzero(own if own.sum() >= 100 else known)
         if len(fitting) < 50 or right[fitting].all() or not right[fitting].any():
             continue
-        for record, value in zip(records, calibrated(values, right, fitting).tolist(), strict=True):
+        for record, value in zip(records, calibrated(name, values, right, fitting).tolist(), strict=True):
             record.confidence[f"{name}_calibrated"] = None if np.isnan(value) else value
 
 

@@ -17,6 +17,7 @@ from confide.metrics import auroc, brier, ece, spearman
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.numeric import Floats
 from confide.records import Record, read_records
+from confide.sources import as_probability
 from confide.tasks import Task
 from confide.tasks.questions import question_of
 
@@ -42,7 +43,7 @@ class Column:
     @cached_property
     def c(self) -> Floats:
         """Confidence [n], NaN where none can be read."""
-        return or_nan([record.confidence.get(self.source) for _, record in self.rows])
+        return as_probability(self.source, or_nan([record.confidence.get(self.source) for _, record in self.rows]))
 
     @cached_property
     def g(self) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-__all__ = ["Bools", "Floats", "Ints", "logistic_loss", "logit", "sigmoid"]
+__all__ = ["Bools", "Floats", "Ints", "logistic_loss", "logit", "logit_of_exp", "sigmoid"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -22,6 +22,21 @@ def sigmoid(z: ArrayLike) -> NDArray[np.float64]:
     [0.5, 0.881]
     """
     return np.asarray(expit(np.asarray(z, dtype=np.float64)))
+
+
+def logit_of_exp(c: ArrayLike) -> Floats:
+    """logit(e^c) = c − ln(1 − e^c), the log-odds that belong to a log-probability c ≤ 0; any shape.
+
+    Computed without forming e^c, which is 0 from c = −745 down. ln(1 − e^c) after Mächler (2012), "Accurately computing
+    log(1 − exp(−|a|))".
+
+    >>> logit_of_exp([-1000.0, np.log(0.5)]).round(6).tolist()
+    [-1000.0, 0.0]
+    """
+    c = np.asarray(c, dtype=np.float64)
+    with np.errstate(divide="ignore"):  # the branch that is not taken
+        rest = np.where(c > -np.log(2), np.log(-np.expm1(c)), np.log1p(-np.exp(c)))
+    return np.asarray(c - rest)
 
 
 def logistic_loss(z: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None = None) -> float:

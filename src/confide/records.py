@@ -10,16 +10,20 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from confide.errors import ConfideError
 from confide.files import read_parquet, read_text, write_text
+from confide.sources import LOG_SPACE, log_space
 
 Split = Literal["train", "validation", "calibration", "test"]
+
+# Floats below it have fewer digits.
+_LEAST_WHOLE = 1e-300
 
 
 class Message(BaseModel):
@@ -43,6 +47,11 @@ class Sample(BaseModel):
     logprobs: list[float] = Field(default_factory=list)
     confidence: dict[str, float | None] = Field(default_factory=dict)
 
+    @field_validator("confidence")
+    @classmethod
+    def _in_nats(cls, value: dict[str, float | None], info: ValidationInfo) -> dict[str, float | None]:
+        return _on_today_scale(value, info.data.get("logprobs"))
+
 
 class Cost(BaseModel):
     """What a source cost for one answer, beyond the answer itself."""
@@ -61,8 +70,9 @@ class Record(BaseModel):
     * ``logprobs``, ``entropies``: of the answer's tokens, in nats; ``end_logprob``: of the closing token.
     * ``option_logprobs``: log p of every choice (nats per token, in the order of ``choices``) where the answer is the
       likeliest of them.
-    * ``confidence``: source to a value in [0, 1] or None (not available, never 0). A bare number is the source
-      ``given``.
+    * ``confidence``: source to a value in [0, 1], for ``logprob_sum`` in nats (≤ 0), or None (not available, never 0).
+      A bare number is the source ``given``. A ``logprob_sum`` above 0 is a probability, as confide wrote it before
+      schema 4 of the store, and becomes its logarithm.
 
     Unknown keys are kept.
 
@@ -112,9 +122,10 @@ class Record(BaseModel):
 
     @field_validator("confidence")
     @classmethod
-    def _not_available(cls, value: dict[str, float | None]) -> dict[str, float | None]:
+    def _not_available(cls, value: dict[str, float | None], info: ValidationInfo) -> dict[str, float | None]:
         # NaN is how other systems write "not available", and no JSON.
-        return {source: v if v is not None and math.isfinite(v) else None for source, v in value.items()}
+        known = {source: v if v is not None and math.isfinite(v) else None for source, v in value.items()}
+        return _on_today_scale(known, info.data.get("logprobs"))
 
     @property
     def question(self) -> str:
@@ -134,6 +145,33 @@ class Record(BaseModel):
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
 
 
+def answer_log_probability(logprobs: Sequence[float]) -> float:
+    """The log-probability (nats, ≤ 0) of an answer from those of its tokens: their sum, without what rounding adds.
+
+    >>> answer_log_probability([-0.5] * 2000)
+    -1000.0
+    """
+    return min(float(sum(logprobs)), 0.0)
+
+
+def _on_today_scale(confidence: dict[str, float | None], logprobs: Sequence[float] | None) -> dict[str, float | None]:
+    """Confidences whose log-probabilities may have been written as probabilities: these become logarithms.
+
+    One too small for its digits, or 0, is read anew from the answer's ``logprobs``; `_refuse_unclear` sees to the rest.
+    """
+    out = dict(confidence)
+    for source, value in confidence.items():
+        if value is None or value < 0 or not log_space(source):
+            continue
+        if value > 1:
+            raise ValueError(f"{source} is a log-probability, at most 0, not {value:g}")
+        if value < _LEAST_WHOLE and source in LOG_SPACE and logprobs:
+            out[source] = answer_log_probability(logprobs)
+        elif value > 0:
+            out[source] = math.log(value)
+    return out
+
+
 def parse_lines(text: str, name: str, *, repair: bool = False) -> list[Record]:
     """Parse JSON lines into records.
 
@@ -143,22 +181,52 @@ def parse_lines(text: str, name: str, *, repair: bool = False) -> list[Record]:
         repair: leave out a half-written last line, which has no line end and is not valid JSON.
 
     Raises:
-        ConfideError: a bad line, with ``name`` and the line's number.
+        ConfideError: a bad line, with ``name`` and the line's number; a ``logprob_sum`` of 0 whose scale is unclear.
     """
-    records = []
+    records, whole = [], []
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             records.append(Record.model_validate_json(line))
+            whole.append(line)
         except ValidationError as error:
             if repair and number == len(lines):
                 break
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"]) or "the line"
             raise ConfideError(f"{name}, line {number}: {where}: {problem['msg']}") from None
+    if any(_at_zero(record) or any(map(_at_zero, record.samples or [])) for record in records):
+        _refuse_unclear(whole, name)
     return records
+
+
+def _at_zero(answer: Record | Sample) -> bool:
+    return any(value == 0 and log_space(source) for source, value in answer.confidence.items())
+
+
+def _refuse_unclear(lines: Iterable[str], name: str) -> None:
+    """Raise `ConfideError` for a log-probability of 0 in a file that does not tell its scale.
+
+    It means certain, or in an older file a probability too small to be written. Values below 0 and none above tell
+    that the file is none of the older ones, and the token log-probabilities of the answer tell its value.
+    """
+    values, unclear = [], []
+    for row in map(json.loads, lines):
+        for answer in (row, *(row.get("samples") or [])):
+            given = answer.get("confidence")
+            for source, value in given.items() if isinstance(given, dict) else ():
+                if value is None or not math.isfinite(float(value)) or not log_space(source):
+                    continue
+                values.append(float(value))
+                if values[-1] == 0 and not (source in LOG_SPACE and answer.get("logprobs")):
+                    unclear.append(f"{source} of row {row['id']}")
+    if unclear and (max(values) > 0 or min(values) == 0):
+        raise ConfideError(
+            f"{name}: {unclear[0]} is 0, which may be certain or, as older files hold it, a probability too small to "
+            "write; no `logprobs` tell, so score the answers again (`confide score`)"
+        )
 
 
 def read_records(path: Path) -> list[Record]:

@@ -6,6 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from confide.numeric import Floats
+
 FAMILIES: dict[str, tuple[str, ...]] = {
     "learned": ("stack", "reader", "self_ref", "graded", "tagged", "f_pred", "probe", "p_true_trained"),
     "asked": ("p_true", "verbalized"),
@@ -20,6 +25,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 BASELINES = ("free", "prior", "floor", "control")
 """Families that others are compared with. They never compete themselves."""
+
+LOG_SPACE = ("logprob_sum",)
+"""Sources whose values are log-probabilities in nats (≤ 0): as probabilities, long answers would all be 0."""
 
 _KNOWN = {name: family for family, names in FAMILIES.items() for name in names}
 
@@ -89,6 +97,11 @@ class Source:
         return "".join(parts)
 
     @property
+    def log_space(self) -> bool:
+        """Whether its values are log-probabilities (`LOG_SPACE`); a calibrated source gives probabilities."""
+        return self.base in LOG_SPACE and not self.calibrated
+
+    @property
     def auxiliary(self) -> bool:
         """Whether it only serves a comparison with its base source and is not judged by itself."""
         return self.position is not None or self.swapped
@@ -115,6 +128,23 @@ class Source:
 def family(name: str) -> str:
     """The family of the source with this name."""
     return Source.parse(name).family
+
+
+def log_space(name: str) -> bool:
+    """Whether the values of the source with this name are log-probabilities."""
+    return Source.parse(name).log_space
+
+
+def as_probability(name: str, values: ArrayLike) -> Floats:
+    """Values of a source where a probability is wanted: e to a log-probability, others as they are; any shape.
+
+    To rank, or to fit, take the values themselves: e to the log-probability of a long answer is 0.
+
+    >>> float(as_probability("logprob_sum", -0.5).round(3)), float(as_probability("stack", 0.5))
+    (0.607, 0.5)
+    """
+    values = np.asarray(values, dtype=np.float64)
+    return np.asarray(np.exp(values)) if log_space(name) else values
 
 
 def in_order(names: Iterable[str]) -> list[str]:

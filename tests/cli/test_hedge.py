@@ -117,3 +117,17 @@ def test_the_program_exits_with_2(scored, monkeypatch, capsys):
         main()
     assert ended.value.code == 2
     assert "would overwrite its own input" in capsys.readouterr().err
+
+
+def test_log_probabilities_are_worded_as_probabilities(tmp_path):
+    rows = [
+        {"id": str(i), "answer": "Japan", "confidence": {"logprob_sum": c}}
+        for i, c in enumerate([-0.05, -3.0, -2000.0])
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run("--records", path, "--out", tmp_path / "out.jsonl", "--source", "logprob_sum")
+    assert result.exit_code == 0, result.output
+    told = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    confidences = [row["hedges"][0]["confidence"] for row in told]
+    assert confidences == pytest.approx([0.951229424500714, 0.0497870683678639, 0.0])

@@ -17,7 +17,7 @@ def scored(trained, skill, *, seed=0, n=200, accuracy=0.6, choices=None, extra=N
         reading = np.random.default_rng(seed)
         for i in range(n):
             right = bool(questions.random() < accuracy)
-            free = float(right + questions.normal())
+            free = float(right + questions.normal()) - 20
             rows.append(
                 Record(
                     id=f"{domain}{i}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -86,3 +87,16 @@ def test_signs_that_fold_to_nothing_are_not_the_same() -> None:
     (by_text,) = semantic_entropy([row])
     (by_judge,) = semantic_entropy([row], lambda pairs: [False] * len(pairs))
     assert by_text == by_judge == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("k", range(2, 60))
+def test_semantic_entropy_ends_exactly_at_none_and_one(k: int) -> None:
+    apart, alike = [str(i) for i in range(k)], ["same"] * k
+    assert semantic_entropy([record("a", apart), record("a", alike)]) == [0.0, 1.0]
+
+
+def test_the_same_shares_of_meanings_tie_in_any_order() -> None:
+    rng = random.Random(0)
+    told = [*"aaaaa", *"bbb", *"cc", "d", "e", *"ff", *"ggggggg"]
+    found = {semantic_entropy([record("a", rng.sample(told, len(told)))])[0] for _ in range(200)}
+    assert len(found) == 1

@@ -81,3 +81,24 @@ def test_a_model_is_asked_with_every_prompt_and_the_tokens_count() -> None:
     assert np.isnan(said[:, 1]).all()
     assert cost.tokens > 10
     assert cost.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "scale", "value"),
+    [
+        ("0,8", 1, 0.8),
+        ("80,5 %", 100, 0.805),
+        ("８０％", 100, 0.8),
+        ("٨٠٪", 100, 0.8),
+        ("0٫8", 1, 0.8),
+        ("−0.5", 1, None),
+        ("1e-3", 1, 0.001),
+        ("8e-1", 100, 0.8),
+        ("1,000", 100, None),
+        ("0,875", 1, 0.875),
+        ("8,5/10", 100, 0.85),
+        ("100,0%", 100, 1.0),
+    ],
+)
+def test_confidences_in_other_notations(text: str, scale: int, value: float | None) -> None:
+    assert parse(text, scale) == (None if value is None else pytest.approx(value))

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from scipy.special import expit
 
 from confide.errors import ConfideError
+from confide.numeric import logit_of_exp
 from confide.policies.calibrators import (
     MIN_ROWS,
     BetaCalibrator,
@@ -227,3 +228,40 @@ def test_auto_is_platt_when_there_is_nothing_to_compare():
 def test_auto_leaves_beta_out_where_it_cannot_be():
     c, y = curved(500, lambda c: c)
     assert "beta" not in cross_validated_log_loss(np.log(c), y)
+
+
+# Log-probabilities
+
+
+@pytest.mark.parametrize("kind", CALIBRATORS)
+def test_log_probabilities_are_calibrated_as_their_probabilities(kind):
+    c, y = curved(600, lambda c: expit(0.7 * log_odds(c) - 0.4))
+    c = np.clip(c, 1e-5, 1.0)
+    of_log, of_p = (fit_calibrator(x, y, kind, log_space=log) for x, log in ((np.log(c), True), (c, False)))
+    assert of_log.predict(np.log(c)) == pytest.approx(of_p.predict(c), abs=1e-6)
+    folds = [cross_validated_log_loss(x, y, log_space=log) for x, log in ((np.log(c), True), (c, False))]
+    assert folds[0] == pytest.approx(folds[1], abs=0.02 if kind == "isotonic" else 1e-2)
+    again = TypeAdapter(Calibrator).validate_json(of_log.model_dump_json())
+    assert again.predict([-2000.0, -3.0, 0.0]).tolist() == of_log.predict([-2000.0, -3.0, 0.0]).tolist()
+    assert np.isnan(of_log.predict(float("nan")))
+    assert "of_exp" not in of_p.model_dump_json()
+
+
+@pytest.mark.parametrize("kind", ["platt", "temperature", "beta"])
+def test_far_log_probabilities_do_not_tie(kind):
+    c = np.linspace(-1500, -500, 200)
+    fitted = fit_calibrator(c, (c > -1000) ^ (np.arange(200) % 10 == 0), kind, log_space=True)
+    probe = fitted.predict([-1100.0, -1050.0, -1000.0, -950.0, -900.0, 0.0])
+    if kind == "temperature":  # no shift: all of them are far below one half
+        assert np.all(np.diff(probe) >= 0)
+    else:
+        assert np.all(np.diff(probe[:5]) > 0.01)
+    assert np.all((probe >= 0) & (probe <= 1))
+
+
+def test_log_odds_of_a_log_probability_are_exact_at_both_ends():
+    c = [-1e-12, -1e-3, -0.5, -np.log(2), -1.0, -40.0, -1e5]
+    expected = [27.63102111592805, 6.907255237315471, 0.43275212956718856, 0.0, -0.5413248546129181, -40.0, -1e5]
+    assert logit_of_exp(c) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
+        logit_of_exp(c)

@@ -30,7 +30,10 @@ KEY = "sk-secret-of-the-expert-0123456789"
 def policy_file(
     folder: Path, *, source: str = "logprob_sum", last_resort: str | None = None, abstain: float = 0
 ) -> Path:
-    """A policy that answers from raw confidence 0.5 up, and abstains below ``abstain``."""
+    """A policy that answers from raw confidence 0.5 up, and abstains below ``abstain``.
+
+    On ``logprob_sum`` it is one of those made when that was a probability: it states no scale.
+    """
     rules = [{"below": abstain, "decision": "abstain"}] if abstain else []
     data = {
         "schema": 1,
@@ -67,6 +70,7 @@ class Upstream:
     answer: str = "Japan"
     answers: tuple[str, ...] = ()
     probability: float = 0.9
+    log_probability: float | None = None  # of the whole answer, where a probability would be 0
     behaviour: list[str] = field(default_factory=lambda: ["ok"])
     logprobs: bool = True
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -105,7 +109,8 @@ class Upstream:
 
     def tokens(self, text: str) -> list[dict[str, Any]]:
         pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
-        value = math.log(self.probability) / max(1, len(pieces))
+        whole = math.log(self.probability) if self.log_probability is None else self.log_probability
+        value = whole / max(1, len(pieces))
         return [{"token": p, "logprob": value, "bytes": list(p.encode()), "top_logprobs": []} for p in pieces]
 
     def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
@@ -203,7 +208,8 @@ class FakeAnswer:
 
     @property
     def sources(self) -> dict[str, float | None]:
-        return {self.source: self.confidence}
+        raw = self.confidence
+        return {self.source: math.log(raw) if raw is not None and self.source == "logprob_sum" else raw}
 
 
 class FakeModel:

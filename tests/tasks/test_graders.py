@@ -137,3 +137,24 @@ def test_signs_agree_with_themselves_alone(kind: str, a: str, b: str) -> None:
     question = make(kind, ["Lima"] if kind == "short" else None)
     assert agrees(question, a, f" {a}\n")
     assert not agrees(question, a, b)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "answer", "correct"),
+    [
+        ("3.5", "3,5", None),
+        ("3", "3,5", None),
+        ("3,5", "3,5", True),
+        ("3,5", "3.5", True),
+        ("4", "3,5", False),
+        ("3", "3, 5", True),
+        ("km", "3,5 km", True),
+        ("1234567", "1.234.567 people", True),
+        ("1,234,567", "12,34,567", True),
+        ("1234", "1'234", True),
+        ("3.5", "٣٫٥", True),
+        ("18", "１８", True),
+    ],
+)
+def test_short_numbers_in_other_notations(accepted: str, answer: str, correct: bool | None) -> None:
+    assert grade(make("short", [accepted]), answer).correct is correct

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from confide.errors import ConfideError
+from confide.records import Record
 from confide.tasks import read_questions
+from confide.tasks.graders import grade
+from confide.tasks.questions import question_of
 
 ROWS: list[dict[str, object]] = [
     {"id": "a", "kind": "short", "question": "Capital of Peru?", "answer": ["Lima"], "popularity": 7},
@@ -43,13 +47,13 @@ def test_csv(tmp_path: Path) -> None:
         '1,choice,"Which, then?",red|green,1\n'
         '2,choice,Which?,"[""a|b"", ""c""]",0\n'
         '3,short,Who?,,"[""Ann"", ""Anna""]"\n'
-        '4,short,Who?,,Ann\n5,number,How many?,,"1,000"\n6,short,Who knows?,,\n',
+        '4,short,Who?,,Ann\n5,number,How many?,,"1,000,000"\n6,short,Who knows?,,\n',
         encoding="utf-8",
     )
     one, two, three, four, five, six = read_questions(path)
     assert (one.id, one.choices, one.answer) == ("1", ["red", "green"], 1)
     assert two.choices == ["a|b", "c"]
-    assert (three.answer, four.answer, five.answer, six.answer) == (["Ann", "Anna"], ["Ann"], "1,000", [])
+    assert (three.answer, four.answer, five.answer, six.answer) == (["Ann", "Anna"], ["Ann"], "1,000,000", [])
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -128,3 +132,44 @@ def test_bad_files(tmp_path: Path) -> None:
         read_questions(table)
     with pytest.raises(ConfideError, match="question files end in"):
         read_questions(tmp_path / "q.txt")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("1,234", "may be 1234 or 1.234: write its digits without separators"),
+        ("(5)", "may be 5 or -5"),
+        ("5k", "may be 5 or 5000"),
+        ("12.05.2020", "is no number that can be read"),
+        ("1,2,3", "is no number that can be read"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_a_number_with_several_readings_is_refused_by_its_id(
+    tmp_path: Path, answer: str, says: str, ending: str
+) -> None:
+    rows = [
+        {"id": name, "kind": "number", "question": "How many?", "answer": text}
+        for name, text in (("fine", "3,5"), ("also fine", "1,234,567"), ("q7", answer))
+    ]
+    path = tmp_path / f"q.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ending == "csv":
+        path.write_text(
+            "id,kind,question,answer\n" + "".join(f'{",".join(list(r.values())[:3])},"{r["answer"]}"\n' for r in rows)
+        )
+    else:
+        write(path, rows)
+    with pytest.raises(
+        ConfideError, match=f"(line 4|line 3|row 3): the answer {re.escape(repr(answer))} of the question q7 {says}"
+    ):
+        read_questions(path)
+
+
+def test_numbers_of_json_are_clear_and_records_of_before_are_still_graded(tmp_path: Path) -> None:
+    rows = [{"kind": "number", "question": "?", "answer": n} for n in (1234, 1.234, 1e21, -0.5, 1e-7)]
+    assert len(read_questions(write(tmp_path / "q.jsonl", rows))) == 5
+    old = question_of(Record(id="1", kind="number", reference="1,234"))
+    assert old is not None
+    assert grade(old, "1234").correct is True

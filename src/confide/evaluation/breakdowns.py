@@ -16,6 +16,7 @@ from confide.metrics.ranking import auroc
 from confide.metrics.routing import POINTS, Escalated
 from confide.numeric import Bools, Floats
 from confide.records import Record
+from confide.sources import as_probability
 
 TOKENS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Tokens of the answer after which the running log-probability is judged."""
@@ -43,7 +44,8 @@ def error_kinds(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any] | None:
         out = {}
         for source, values in confidence.items():
             kept = np.flatnonzero(inside & np.isfinite(values))
-            out[source] = estimate(bootstrap.mean(values[kept], kept)) if len(kept) else None
+            shown = as_probability(source, values[kept])
+            out[source] = estimate(bootstrap.mean(shown, kept)) if len(kept) else None
         return out
 
     out: dict[str, Any] = {

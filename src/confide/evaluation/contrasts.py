@@ -16,7 +16,7 @@ from confide.metrics.calibration_error import LOG_CLIP
 from confide.metrics.ranking import auroc
 from confide.numeric import Bools, Floats, Ints, logit
 from confide.records import Record
-from confide.sources import Source, family
+from confide.sources import Source, as_probability, family, log_space
 
 FOLDS = 5
 
@@ -98,7 +98,7 @@ def _improves(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
     """Does a source say more than the prior over answers and the answer's probability together?
 
     Two logistic models are fitted on the evaluated rows, each row predicted by a fit on other entities
-    (`FOLDS` folds): one on logit(answer_only) and log(logprob_sum) (log(option_probability) too, see `OVER`), one on
+    (`FOLDS` folds): one on logit(answer_only) and logprob_sum (log(option_probability) too, see `OVER`), one on
     these and logit(source), standardised, with scikit-learn's default penalty. The value is the first one's mean log
     loss minus the second one's, with the bootstrap's interval over entities; it does not cover the fits' own chance.
     """
@@ -107,8 +107,10 @@ def _improves(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
     notes: dict[str, Any] = {"over": over, "folds": FOLDS, "sources": {}}
     if absent := [source for source in OVER if source not in rows.sources]:
         return control("not checked", f"needs {' and '.join(absent)}", **notes)
-    prior, *chances = (rows.confidence(source) for source in over)
-    base = np.column_stack([_logit(prior), *map(_log, chances)])
+    prior, *chances = over
+    base = np.column_stack(
+        [_logit(rows.confidence(prior)), *(_log(source, rows.confidence(source)) for source in chances)]
+    )
     rng = np.random.default_rng(bootstrap.seed)
     fold = (rng.permutation(bootstrap.clusters) % FOLDS)[bootstrap.index]
     found: dict[str, dict[str, Any]] = {}
@@ -150,9 +152,11 @@ def _logit(values: Floats) -> Floats:
     return np.asarray(logit(np.clip(values, LOG_CLIP, 1 - LOG_CLIP))) if probabilities(values) else values
 
 
-def _log(values: Floats) -> Floats:
-    """Logarithm of probabilities; numbers that are none (log-probabilities themselves) stay as they are."""
-    return np.asarray(np.log(np.clip(values, 1e-12, 1))) if probabilities(values) else values
+def _log(source: str, values: Floats) -> Floats:
+    """Logarithm of probabilities; log-probabilities and numbers that are neither stay as they are."""
+    if log_space(source) or not probabilities(values):
+        return values
+    return np.asarray(np.log(np.clip(values, 1e-12, 1)))
 
 
 def coupling(rows: Rows, original: list[Record], bootstrap: Bootstrap) -> dict[str, Any]:
@@ -184,8 +188,9 @@ def coupling(rows: Rows, original: list[Record], bootstrap: Bootstrap) -> dict[s
         x, y = values[kept], rows.correct[kept]
         current = bootstrap.metric(auroc, x, y, kept)
         entry: dict[str, Any] = {"auroc": _agreement(current, 1 - current), "brier": None, "n": len(kept)}
-        if probabilities(x):
-            entry["brier"] = _agreement(*(1 - bootstrap.mean((x - mark) ** 2, kept) for mark in (y, ~y)))
+        p = as_probability(source, x)
+        if probabilities(p):
+            entry["brier"] = _agreement(*(1 - bootstrap.mean((p - mark) ** 2, kept) for mark in (y, ~y)))
         out["sources"][source] = entry
     return out | {"sentence": _followed(out)}
 

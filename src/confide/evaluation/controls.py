@@ -19,7 +19,7 @@ from confide.evaluation.record_columns import Rows
 from confide.evaluation.wording import interval, listed, some
 from confide.metrics.ranking import auroc
 from confide.records import Record
-from confide.sources import Source, family
+from confide.sources import Source, as_probability, family
 
 Verdict = Literal["ok", "warning", "failed", "not checked"]
 
@@ -141,8 +141,9 @@ def _models(rows: Rows) -> dict[str, Any]:
 def _values(rows: Rows) -> dict[str, dict[str, Any]]:
     """Sources with missing values, with one value throughout (which floors may have), and outside [0, 1]."""
     values = {source: rows.confidence(source) for source in rows.sources}
+    meant = {source: as_probability(source, x) for source, x in values.items()}
     missing = {s: int(np.isnan(x).sum()) for s, x in values.items() if np.isnan(x).any()}
-    outside = {s: count for s, x in values.items() if (count := int(np.sum((x < 0) | (x > 1))))}
+    outside = {s: count for s, x in meant.items() if (count := int(np.sum((x < 0) | (x > 1))))}
     constant = [s for s, x in values.items() if np.isfinite(x).sum() > 1 and np.nanmin(x) == np.nanmax(x)]
     unmeant = sum(family(source) != "floor" for source in constant)
     same = f"{some(unmeant, 'source')} with the same value throughout, floors aside"

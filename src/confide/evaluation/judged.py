@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from confide.evaluation.agreement import FAITHFUL, Agreement, Faithful
-from confide.evaluation.record_columns import Rows, probabilities
+from confide.evaluation.record_columns import Rows
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import brier, brier_skill, brier_term, ece, log_loss, mce, smooth_ece
 from confide.metrics.metric import Weighted, Weights
@@ -107,22 +107,22 @@ class Judged:
         self.rows, self.source, self.bootstrap, self.expert = rows, source, bootstrap, expert
         self.confidence = rows.confidence(source)
         self.present: Ints = np.flatnonzero(np.isfinite(self.confidence)).astype(np.int64)
-        self.probability = probabilities(self.confidence)
+        self.probability = rows.probability(source)
         self.sampled: dict[str, Floats] = {}
         self._on_rows = {self.present.tobytes(): self.sampled}
         self.faithful: Faithful | None = None
         if not len(self.present):
             return
         self.sampled |= self._sample(self.present, METRICS)
-        if self.probability:
-            self.faithful = agreement.judge(self.confidence)
+        if self.probability is not None:
+            self.faithful = agreement.judge(self.probability)
             if self.faithful is not None:
                 self.sampled |= self.faithful.scores
                 if (found := self.faithful.skill("cmfg_star")) is not None:
                     self.sampled["cmfg_star_skill"] = found
-            x, y = self.confidence[self.present], rows.correct[self.present]
+            p, y = self.probability[self.present], rows.correct[self.present]
             self.sampled["smooth_ece"] = bootstrap.metric(
-                smooth_ece, x, y, self.present, resamples=SMOOTH_RESAMPLES, chunk=SMOOTH_CHUNK
+                smooth_ece, p, y, self.present, resamples=SMOOTH_RESAMPLES, chunk=SMOOTH_CHUNK
             )
 
     def on(self, kept: Ints, metric: str) -> Floats:
@@ -138,12 +138,13 @@ class Judged:
         # What is sorted once need not be sorted by every resample.
         kept = kept[np.argsort(self.confidence[kept], kind="stable")]
         x, y = self.confidence[kept], self.rows.correct[kept].astype(np.float64)
+        p = x if self.probability is None else self.probability[kept]
         agreement, answered, expert = self.rows.consistency[kept], self.rows.answered[kept], self.expert[kept]
         known, ended, routed = (
             np.flatnonzero(m) for m in (np.isfinite(agreement), self.rows.ended[kept], np.isfinite(expert))
         )
         given: dict[str, dict[str, Any]] = {"rows": {}}
-        given |= {"probabilities": {}} if self.probability else {}
+        given |= {"probabilities": {}} if self.probability is not None else {}
         given |= {"answer": {"groups": answered}} if (answered >= 0).any() else {}
         given |= {"expert": {"expert": expert[routed]}} if len(routed) else {}
         figures = [f for f in FIGURES if f.name in names and f.metric is not None and f.needs in given]
@@ -153,8 +154,9 @@ class Judged:
                 return Weighted(x[places], outcome[places], w if len(places) == len(x) else columns(w, places))
 
             whole, asked = Weighted(x, y, w), some(y, routed)
+            of = {"expert": asked, "probabilities": Weighted(p, y, w)}
             out = {
-                name: metric(asked if needs == "expert" else whole, **given[needs], **options)
+                name: metric(of.get(needs, whole), **given[needs], **options)
                 for name, metric, needs, options, *_ in figures
                 if metric is not None
             }

@@ -14,7 +14,7 @@ from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
 from confide.metrics.ranking import auroc
 from confide.numeric import Bools, Floats, Ints
 from confide.records import Record
-from confide.sources import Source, in_order
+from confide.sources import Source, as_probability, in_order
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,13 @@ class Rows:
         return {source for record in self.records for source in record.confidence}
 
     def confidence(self, source: str) -> Floats:
-        """A source's confidences [n]; NaN where missing (None, absent, or not a finite number)."""
+        """A source's confidences [n] as they rank; NaN where missing (None, absent, or not a finite number)."""
         return numbers(record.confidence.get(source) for record in self.records)
+
+    def probability(self, source: str) -> Floats | None:
+        """The same as probabilities [n], e to log-probabilities; None for a source whose values are none."""
+        values = as_probability(source, self.confidence(source))
+        return values if probabilities(values) else None
 
     def present(self, *sources: str) -> Ints:
         """The rows where all of the sources have a value [k]."""

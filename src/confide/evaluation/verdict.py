@@ -8,7 +8,7 @@ import numpy as np
 
 from confide.evaluation.controls import MIN_CLUSTERS
 from confide.evaluation.judged import best
-from confide.evaluation.record_columns import Rows, probabilities
+from confide.evaluation.record_columns import Rows
 from confide.evaluation.wording import interval, side, some
 from confide.metrics.calibration_error import wilson
 from confide.sources import Source, family
@@ -124,8 +124,8 @@ def _elsewhere(results: dict[str, Any], source: str) -> list[str]:
 
 def _meaning(rows: Rows, source: str) -> str:
     """What 0.8 means: how often answers with a confidence near it are right."""
-    values = rows.confidence(source)
-    if not probabilities(values):
+    values = rows.probability(source)
+    if values is None:
         return f"{source} leaves [0, 1]: it ranks answers, but its values are not probabilities."
     near = (values >= 0.75) & (values < 0.85)
     n, right = int(near.sum()), int(rows.correct[near].sum())

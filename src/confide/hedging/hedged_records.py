@@ -20,6 +20,7 @@ from confide.hedging.rewording import Templates, Wording
 from confide.hedging.statements import is_tagged, read_tagged
 from confide.policies.calibration_rows import confidence_of
 from confide.records import Record, RecordWriter
+from confide.sources import as_probability
 from confide.tasks.questions import asked_of, question_of
 
 BATCH = 64
@@ -163,6 +164,7 @@ def _claims(record: Record, source: str) -> list[Claim] | str:
     confidence = confidence_of(record, source)
     if confidence is None:
         return "no_confidence"
+    confidence = float(as_probability(source, confidence))
     return [claim(text=record.answer, confidence=confidence, key=record.id, question=question)]
 
 
@@ -200,7 +202,8 @@ def _summarise(records: Iterable[Record], language: Language) -> Summary:
 
 def _check_probabilities(records: Iterable[Record], source: str) -> None:
     values = {record.id: confidence_of(record, source) for record in records}
-    wrong = {name: value for name, value in values.items() if value is not None and not 0 <= value <= 1}
+    known = {name: float(as_probability(source, value)) for name, value in values.items() if value is not None}
+    wrong = {name: value for name, value in known.items() if not 0 <= value <= 1}
     if wrong:
         name, value = next(iter(wrong.items()))
         raise ConfideError(

@@ -32,7 +32,7 @@ class Answer:
         familiarity: in [0, 1], how close answer and question are to what training saw; near 0 the confidence rests on
             the answer's own probability. None where the source does not know it.
         finish: ``stop`` for an answer that was closed, ``length`` for one that was cut.
-        sources: every confidence that came with the same generation.
+        sources: every confidence that came with the same generation, each on its own scale (`Record.confidence`).
         ids: token ids of the answer.
         prompt_tokens: tokens of the prompt.
         completion_tokens: tokens that were written, reasoning and the closing one included.

@@ -8,6 +8,7 @@ import numpy as np
 
 from confide.methods.method import Column, Method, Scope, labels, or_nan
 from confide.records import Record
+from confide.sources import as_probability
 
 SHUFFLED_OF = ("stack", "reader", "logprob_sum", "given")
 """What is shuffled: the first of these that the records have."""
@@ -34,6 +35,6 @@ class Floors(Method):
         order = np.random.default_rng(self.scope_.seed).permutation(len(records))
         columns = {
             "constant": Column(np.full(len(records), base)),
-            "shuffled": Column(or_nan([values[i] for i in order])),
+            "shuffled": Column(as_probability(name or "constant", or_nan([values[i] for i in order]))),
         }
         return {name: columns[name] for name in self.wanted_}

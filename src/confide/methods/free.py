@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.methods.method import Column, Method, Scope, or_nan
-from confide.records import Record
+from confide.records import Record, answer_log_probability
 
 OPTION = "option_probability"
 FREE = ("logprob_sum", "logprob_mean", "logprob_min", "entropy", "answer_length")
@@ -18,18 +18,19 @@ MEASURED = tuple(name for name in FREE if name != "answer_length")
 
 
 def free_confidence(record: Record) -> dict[str, float | None]:
-    """The free sources of one record, each in (0, 1]; None where the engine kept no log-probabilities.
+    """The free sources of one record; None where the engine kept no log-probabilities.
 
-    ``logprob_sum`` is the probability of the whole answer, ``logprob_mean`` its geometric mean a token,
-    ``logprob_min`` that of its least likely token; ``entropy`` is e to the minus mean
-    entropy, ``answer_length`` falls with every token. Where the answer is the likeliest of given options there is
+    ``logprob_sum`` is the log-probability of the whole answer, in nats (≤ 0): as a probability it would be 0 for every
+    long answer. The others are in (0, 1]: ``logprob_mean`` is the geometric mean of the tokens' probabilities,
+    ``logprob_min`` the probability of the least likely token, ``entropy`` e to the minus mean entropy;
+    ``answer_length`` falls with every token. Where the answer is the likeliest of given options there is
     ``option_probability`` too.
     """
     length = len(record.answer_ids) or len(record.answer.split())
     values: dict[str, float | None] = dict.fromkeys(FREE)
     values["answer_length"] = 1 / (1 + length)
     if record.logprobs:
-        values["logprob_sum"] = math.exp(sum(record.logprobs))
+        values["logprob_sum"] = answer_log_probability(record.logprobs)
         values["logprob_mean"] = math.exp(sum(record.logprobs) / len(record.logprobs))
         values["logprob_min"] = math.exp(min(record.logprobs))
     if record.entropies:

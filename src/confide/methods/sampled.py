@@ -90,7 +90,7 @@ def semantic_entropy(records: Sequence[Record], judge: Judge | None = None) -> l
     keys = [[_said(sample) for sample in record.samples or []] for record in records]
     if judge is not None:
         keys = _judged(records, judge)
-    return [1 - _entropy(some) / math.log(len(some)) if len(some) > 1 else None for some in keys]
+    return [_concentration(some) if len(some) > 1 else None for some in keys]
 
 
 def sampling_cost(record: Record) -> Cost:
@@ -105,9 +105,13 @@ def _said(answer: Record | Sample) -> str:
     return f"= {answer.answered}" if answer.answered is not None else spelled(answer.answer)
 
 
-def _entropy(keys: Sequence[str]) -> float:
-    shares = [count / len(keys) for count in Counter(keys).values()]
-    return -sum(share * math.log(share) for share in shares)
+def _concentration(keys: Sequence[str]) -> float:
+    """1 − H / ln K of K keys, from their counts n: Σ n ln n / (K ln K).
+
+    So it is exactly 0 and 1 at the ends, and the same whatever the order; from shares, rounding would leave [0, 1].
+    """
+    n = len(keys)
+    return math.fsum(count * math.log(count) for count in Counter(keys).values()) / (n * math.log(n))
 
 
 def _judged(records: Sequence[Record], judge: Judge) -> list[list[str]]:

@@ -114,7 +114,8 @@ def _calibrate(sheet: Sheet) -> None:
         known = np.isfinite(held)
         values = or_nan([record.confidence[source] for record in sheet.new])
         if known.sum() >= MIN_ROWS and len(set(right[known].tolist())) == 2:
-            values = fit_calibrator(held[known], right[known], "platt").predict(values)
+            fitted = fit_calibrator(held[known], right[known], "platt", log_space=Source.parse(source).log_space)
+            values = fitted.predict(values)
         else:
             values[:] = np.nan
         costs = [record.cost.get(source, Cost()) for record in sheet.new]

@@ -19,6 +19,7 @@ from confide.methods.method import Column, Method, Scope, check_labels, labels, 
 from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Cost, Record
+from confide.tasks.numbers import plain_digits
 
 if TYPE_CHECKING:
     from confide.engines.engine import Engine
@@ -47,7 +48,8 @@ _NUMBERS = (
     | {"hundred": 100}
 )
 _DIGITS = re.compile(
-    r"(?<![\w.,])(-?\d+(?:[.,]\d+)?|\.\d+)\s*(%|percent\b|per cent\b|/\s*\d+|out of \d+)?", re.IGNORECASE
+    r"(?<![\w.,])(-?\d+(?:[.,]\d+)?(?:e[-+]?\d{1,3}(?!\w))?|\.\d+)\s*(%|percent\b|per cent\b|/\s*\d+|out of \d+)?",
+    re.IGNORECASE,
 )
 
 
@@ -60,10 +62,13 @@ def parse(text: str, scale: int = 100) -> float | None:
     >>> parse("I am 85% sure"), parse("0.7"), parse("ninety five percent"), parse("very likely"), parse("hm")
     (0.85, 0.7, 0.95, 0.825, None)
     """
+    text = plain_digits(text)
     digits = _DIGITS.search(text)
     worded = _in_words(text)
     if digits is None or (worded is not None and worded[0] < digits.start()):
         return None if worded is None else worded[1]
+    if re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", digits[1]):
+        return None  # a thousand or one: no confidence either way
     number, unit = float(digits[1].replace(",", ".")), (digits[2] or "").lower()
     if unit in ("%", "percent", "per cent"):
         whole = 100.0
@@ -72,7 +77,7 @@ def parse(text: str, scale: int = 100) -> float | None:
     elif number > 1:
         whole = 100.0
     else:
-        whole = 1.0 if re.search(r"[.,]", digits[1]) else float(scale)
+        whole = 1.0 if re.search(r"[.,e]", digits[1], re.IGNORECASE) else float(scale)
     return number / whole if whole and 0 <= number <= whole else None
 
 

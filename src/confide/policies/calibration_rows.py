@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
 from confide.policies.goals import GoalName
 from confide.records import Record, Split
+from confide.sources import log_space
 
 # A policy file holds at most this many fingerprints, those with the lowest hashes (a bottom-k sketch): a
 # person can still read the file, and an overlap of a few rows in a hundred is still seen.
@@ -26,7 +27,8 @@ class CalibrationRows:
     """The rows of a file that a goal is about, and how many were left out for lacking what it needs.
 
     All arrays have shape [n] and belong to ``records``. ``confidence`` is −inf where there is none. ``correct`` and
-    ``expert`` (is the expert right; true everywhere without one) count only where ``labelled``.
+    ``expert`` (is the expert right; true everywhere without one) count only where ``labelled``. In ``log_space`` the
+    confidences are log-probabilities.
     """
 
     records: list[Record]
@@ -36,6 +38,7 @@ class CalibrationRows:
     labelled: NDArray[np.bool_]
     without_confidence: int = 0
     without_label: int = 0
+    log_space: bool = False
 
     @property
     def clusters(self) -> list[str]:
@@ -46,7 +49,8 @@ class CalibrationRows:
         """The rows at these indices."""
         at = np.asarray(chosen, dtype=int)
         arrays = (self.confidence, self.correct, self.expert, self.labelled)
-        return CalibrationRows([self.records[i] for i in at], *(array[at] for array in arrays))
+        some = CalibrationRows([self.records[i] for i in at], *(array[at] for array in arrays))
+        return replace(some, log_space=self.log_space)
 
     def independent(self, seed: int) -> CalibrationRows:
         """One row per cluster, drawn with ``seed``."""
@@ -147,6 +151,7 @@ def rows_for(
         labelled=np.array(labels, dtype=bool),
         without_confidence=without_confidence,
         without_label=without_label,
+        log_space=log_space(source),
     )
 
 

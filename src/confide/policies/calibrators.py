@@ -9,18 +9,18 @@ and 1/(n₋ + 2) for wrong answers, so that no probability is exactly 0 or 1 and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from scipy.optimize import minimize, minimize_scalar
 
 from confide.errors import ConfideError
-from confide.numeric import Floats, logistic_loss, logit, sigmoid
+from confide.numeric import Floats, logistic_loss, logit, logit_of_exp, sigmoid
 
 Kind = Literal["platt", "temperature", "beta", "isotonic"]
-Transform = Literal["logit", "identity"]
+Transform = Literal["logit", "identity", "logit_of_exp"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Slope = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -32,6 +32,8 @@ _CV_ROWS = 50
 _CV_EITHER = 2 * _FOLDS
 # Keeps the logit of a confidence of exactly 0 or 1 finite (at ±13.8).
 _CLIP = 1e-6
+# The same for log-probabilities, which need it at the upper end alone: far below 0 their logit is about themselves.
+_LOG_CLIP = float(np.log1p(-_CLIP))
 # Temperatures between these are searched; outside, probabilities are 0.5 or a step anyway.
 _TEMPERATURES = (1e-3, 1e3)
 
@@ -57,8 +59,8 @@ class PlattCalibrator(_Calibrator):
     """Logistic calibration (Platt 1999, "Probabilistic outputs for support vector machines").
 
     The input is the logit of the confidence when every confidence seen in fitting lies in [0, 1], and the
-    confidence itself otherwise (log-probabilities, margins). The slope is kept at 0 or above: a confidence that
-    points the wrong way gets the base rate for every row.
+    confidence itself otherwise (margins). Of a log-probability c it is logit(e^c), not cut off below. The slope is kept
+    at 0 or above: a confidence that points the wrong way gets the base rate for every row.
     """
 
     kind: Literal["platt"] = "platt"
@@ -91,11 +93,18 @@ class TemperatureCalibrator(_Calibrator):
 
 
 class BetaParameters(BaseModel, extra="forbid"):
-    """Probability = σ(a · ln c − b · ln(1 − c) + intercept)."""
+    """Probability = σ(a · ln c − b · ln(1 − c) + intercept); with ``logit_of_exp``, of e^c in place of c."""
 
     a: Slope
     b: Slope
     intercept: Finite
+    transform: Literal["logit", "logit_of_exp"] = "logit"
+
+    @model_serializer(mode="wrap")
+    def _without_logit(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As in files that were written before there was a choice.
+        data: dict[str, Any] = serialize(self)
+        return {key: value for key, value in data.items() if (key, value) != ("transform", "logit")}
 
 
 class BetaCalibrator(_Calibrator):
@@ -109,7 +118,7 @@ class BetaCalibrator(_Calibrator):
     parameters: BetaParameters
 
     def _curve(self, c: Floats) -> Floats:
-        p, x = self.parameters, _two_logarithms(c)
+        p, x = self.parameters, _two_logarithms(c, self.parameters.transform)
         return sigmoid(p.a * x[..., 0] + p.b * x[..., 1] + p.intercept)
 
 
@@ -149,6 +158,8 @@ def fit_calibrator(
     kind: Kind | Literal["auto"] = "auto",
     clusters: Sequence[str] | None = None,
     seed: int = 0,
+    *,
+    log_space: bool = False,
 ) -> Calibrator:
     """Fit the calibrator of ``kind``.
 
@@ -160,6 +171,7 @@ def fit_calibrator(
             compare.
         clusters: what dependent rows share, length n (None: rows are independent).
         seed: draws the folds.
+        log_space: the confidences are log-probabilities (`confide.sources.log_space` of their source).
 
     Raises:
         ConfideError: for fewer than `MIN_ROWS` rows, a confidence that is not finite, beta calibration of one outside
@@ -170,14 +182,20 @@ def fit_calibrator(
     True
     """
     c, target = _checked(confidence, correct)
+    transform = _transform_for(c, log_space)
     if kind != "auto":
-        return _FITS[kind](c, target)
-    losses = cross_validated_log_loss(confidence, correct, clusters, seed)
-    return _FITS[min(losses, key=losses.__getitem__) if losses else "platt"](c, target)
+        return _FITS[kind](c, target, transform)
+    losses = cross_validated_log_loss(confidence, correct, clusters, seed, log_space=log_space)
+    return _FITS[min(losses, key=losses.__getitem__) if losses else "platt"](c, target, transform)
 
 
 def cross_validated_log_loss(
-    confidence: ArrayLike, correct: ArrayLike, clusters: Sequence[str] | None = None, seed: int = 0
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    clusters: Sequence[str] | None = None,
+    seed: int = 0,
+    *,
+    log_space: bool = False,
 ) -> dict[Kind, float]:
     """Mean log loss of each kind on rows it was not fitted on; empty when the rows are too few to compare.
 
@@ -194,7 +212,7 @@ def cross_validated_log_loss(
     either = min(len(np.unique(groups[y])), len(np.unique(groups[~y])))
     if len(c) < _CV_ROWS or either < _CV_EITHER:
         return {}
-    kinds = [kind for kind in _FITS if kind != "beta" or _transform_for(c) == "logit"]
+    kinds = [kind for kind in _FITS if kind != "beta" or _transform_for(c, log_space) != "identity"]
     losses = dict.fromkeys(kinds, 0.0)
     # The grouped splitter goes through the clusters one by one; it is needed only where some have several rows.
     grouped = len(np.unique(groups)) < len(c)
@@ -202,13 +220,13 @@ def cross_validated_log_loss(
     for train, test in splitter.split(c, y, groups if grouped else None):
         for kind in kinds:
             # A steep curve rounds to 0 or 1 far out; one such row must not decide by itself.
-            p = np.clip(fit_calibrator(c[train], y[train], kind).predict(c[test]), 1e-12, 1 - 1e-12)
+            fitted = fit_calibrator(c[train], y[train], kind, log_space=log_space)
+            p = np.clip(fitted.predict(c[test]), 1e-12, 1 - 1e-12)
             losses[kind] -= float(np.log(np.where(y[test], p, 1 - p)).sum()) / len(c)
     return losses
 
 
-def _fit_platt(c: Floats, target: Floats) -> PlattCalibrator:
-    transform = _transform_for(c)
+def _fit_platt(c: Floats, target: Floats, transform: Transform) -> PlattCalibrator:
     x = _transformed(c, transform)
     # Standardised inputs keep the optimisation well conditioned whatever the source's scale.
     centre, scale = float(x.mean()), float(x.std())
@@ -220,8 +238,7 @@ def _fit_platt(c: Floats, target: Floats) -> PlattCalibrator:
     return PlattCalibrator(parameters=parameters)
 
 
-def _fit_temperature(c: Floats, target: Floats) -> TemperatureCalibrator:
-    transform = _transform_for(c)
+def _fit_temperature(c: Floats, target: Floats, transform: Transform) -> TemperatureCalibrator:
     x = _transformed(c, transform)
 
     def loss(log_temperature: float) -> float:
@@ -233,16 +250,17 @@ def _fit_temperature(c: Floats, target: Floats) -> TemperatureCalibrator:
     return TemperatureCalibrator(parameters=TemperatureParameters(transform=transform, temperature=float(np.exp(best))))
 
 
-def _fit_beta(c: Floats, target: Floats) -> BetaCalibrator:
-    if _transform_for(c) != "logit":
+def _fit_beta(c: Floats, target: Floats, transform: Transform) -> BetaCalibrator:
+    if transform == "identity":
         raise ConfideError(f"beta calibration needs confidences in [0, 1], got {c.min():g} to {c.max():g}")
-    x = _two_logarithms(c)
+    x = _two_logarithms(c, transform)
     scale = np.where(x.std(axis=0) > 1e-12, x.std(axis=0), 1.0)
     a, b, intercept = _fit_logistic(x / scale, target)
-    return BetaCalibrator(parameters=BetaParameters(a=a / scale[0], b=b / scale[1], intercept=intercept))
+    parameters = BetaParameters(a=a / scale[0], b=b / scale[1], intercept=intercept, transform=transform)
+    return BetaCalibrator(parameters=parameters)
 
 
-def _fit_isotonic(c: Floats, target: Floats) -> IsotonicCalibrator:
+def _fit_isotonic(c: Floats, target: Floats, _: Transform) -> IsotonicCalibrator:
     from sklearn.isotonic import IsotonicRegression
 
     fitted = IsotonicRegression(increasing=True).fit(c, target)
@@ -255,7 +273,7 @@ def _fit_isotonic(c: Floats, target: Floats) -> IsotonicCalibrator:
 
 
 # From few to many parameters: of two that are equally good the first is taken.
-_FITS: dict[Kind, Callable[[Floats, Floats], Calibrator]] = {
+_FITS: dict[Kind, Callable[[Floats, Floats, Transform], Calibrator]] = {
     "temperature": _fit_temperature,
     "platt": _fit_platt,
     "beta": _fit_beta,
@@ -279,16 +297,26 @@ def _checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]
     return c, np.where(y, (right + 1) / (right + 2), 1 / (wrong + 2))
 
 
-def _transform_for(confidence: Floats) -> Transform:
+def _transform_for(confidence: Floats, log_space: bool) -> Transform:
+    if log_space:
+        return "logit_of_exp"
     return "logit" if confidence.min() >= 0 and confidence.max() <= 1 else "identity"
 
 
 def _transformed(c: Floats, transform: Transform) -> Floats:
-    return c if transform == "identity" else np.asarray(logit(np.clip(c, _CLIP, 1 - _CLIP)))
+    if transform == "identity":
+        return c
+    if transform == "logit_of_exp":
+        return logit_of_exp(np.minimum(c, _LOG_CLIP))
+    return np.asarray(logit(np.clip(c, _CLIP, 1 - _CLIP)))
 
 
-def _two_logarithms(c: Floats) -> Floats:
-    """ln c and −ln(1 − c) along a new last axis."""
+def _two_logarithms(c: Floats, transform: Transform) -> Floats:
+    """ln c and −ln(1 − c) along a new last axis; of e^c for log-probabilities."""
+    if transform == "logit_of_exp":
+        c = np.minimum(c, _LOG_CLIP)
+        # logit = ln c − ln(1 − c)
+        return np.stack([c, logit_of_exp(c) - c], axis=-1)
     c = np.clip(c, _CLIP, 1 - _CLIP)
     return np.stack([np.log(c), -np.log1p(-c)], axis=-1)
 

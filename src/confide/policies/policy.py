@@ -8,9 +8,17 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
@@ -18,6 +26,8 @@ from confide.hashing import sha256_of_text
 from confide.policies.calibrators import Calibrator
 from confide.policies.guarantees import ANY_DOMAIN, AnyGuarantee, explain_guarantee
 from confide.policies.profiles import Profile
+from confide.records import Record
+from confide.sources import log_space
 
 Decision = Literal["answer", "escalate", "abstain"]
 
@@ -47,7 +57,9 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
 
     ``thresholds`` maps a domain, or ``"*"`` for every other one, to rules from low to high: the first rule
     whose ``below`` exceeds the confidence decides, and a confidence above all of them is an ``answer``.
-    Confidences are on the source's own scale, before calibration. ``data_sha256`` identifies the
+    Confidences are on the source's own scale, before calibration; ``scale`` is "log" where that is a log-probability.
+    A policy on such a source without it was made when the source gave the probability: its numbers stay as they are,
+    and confidences are brought to its scale (`own_scale`). ``data_sha256`` identifies the
     calibration rows, ``rows_seen`` holds fingerprints of them, ``profile`` says what they look like without labels, and
     ``model`` names the model that answered them.
     ``last_resort`` says what a router does with an escalated question when every expert failed: send the small
@@ -56,6 +68,7 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     source: str
+    scale: Literal["log"] | None = None
     calibrator: Calibrator
     thresholds: dict[str, list[Rule]]
     guarantee: AnyGuarantee
@@ -76,18 +89,53 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
                 raise ValueError(f'the rules for "{domain}" must go from low to high, got {limits}')
         return thresholds
 
+    @model_validator(mode="after")
+    def _has_that_scale(self) -> Self:
+        if self.scale == "log" and not log_space(self.source):
+            raise ValueError(f"{self.source} gives no log-probabilities, so its scale cannot be log")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_no_scale(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Files of before lack the field and keep their id; older versions refuse a file that has it.
+        data: dict[str, Any] = serialize(self)
+        return {key: value for key, value in data.items() if key != "scale" or value is not None}
+
+    @property
+    def _of_probabilities(self) -> bool:
+        """Whether it was made on e to what its source gives today."""
+        return log_space(self.source) and self.scale is None
+
+    def own_scale(self, confidence: float | None) -> float | None:
+        """A raw ``confidence`` on the scale of this policy's thresholds, calibrator and profile."""
+        if confidence is None or not math.isfinite(confidence) or not self._of_probabilities:
+            return confidence
+        # Exactly the number that the source gave then: the limits are such numbers.
+        return math.exp(min(confidence, 0.0))
+
+    def on_own_scale(self, records: Sequence[Record]) -> list[Record]:
+        """``records`` with the confidence of its source on the scale of this policy (copies where that is another)."""
+        if not self._of_probabilities:
+            return list(records)
+        held = [
+            record.confidence | {self.source: self.own_scale(record.confidence.get(self.source))} for record in records
+        ]
+        return [r.model_copy(update={"confidence": own}) for r, own in zip(records, held, strict=True)]
+
     def decide(self, confidence: float | None, domain: str | None = None) -> Decision:
         """What to do with an answer of this raw ``confidence``.
 
         A confidence that is missing or not finite escalates: without it nothing is known, and a wrong answer
         that passes costs more than a question asked twice.
         """
-        return decision_by(self._rules(domain), confidence)
+        return decision_by(self._rules(domain), self.own_scale(confidence))
 
     def threshold(self, domain: str | None = None) -> float | None:
         """Raw confidence from which an answer of ``domain`` is kept (None: any is)."""
         rules = self._rules(domain)
-        return rules[-1].below if rules else None
+        if not rules or not self._of_probabilities or rules[-1].below == NEVER:
+            return rules[-1].below if rules else None
+        return math.log(rules[-1].below) if rules[-1].below > 0 else None
 
     @property
     def id(self) -> str:
@@ -98,9 +146,8 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
 
     def probability(self, confidence: float | None) -> float | None:
         """Calibrated probability that an answer of this raw ``confidence`` is right (None: not available)."""
-        if confidence is None or not math.isfinite(confidence):
-            return None
-        return float(self.calibrator.predict(confidence))
+        own = self.own_scale(confidence)
+        return None if own is None or not math.isfinite(own) else float(self.calibrator.predict(own))
 
     def _rules(self, domain: str | None) -> list[Rule]:
         return self.thresholds[domain if domain and domain in self.thresholds else ANY_DOMAIN]
@@ -126,7 +173,8 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
 
     def explain(self) -> str:
         """The promise, the evidence and their limits, in a few sentences."""
-        lines = [f"Source: {self.source}" + (f", answers by {self.model}." if self.model else ".")]
+        unit = " (its log-probability, in nats)" if self.scale else " (as a probability)" * self._of_probabilities
+        lines = [f"Source: {self.source}{unit}" + (f", answers by {self.model}." if self.model else ".")]
         for domain, rules in self.thresholds.items():
             where = "Every domain" if len(self.thresholds) == 1 else "Every other domain"
             lines.append(f"{where if domain == ANY_DOMAIN else domain}: {self._rules_in_words(rules)}")
@@ -145,5 +193,5 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         parts = [f"{words[rule.decision]} below {rule.below:.6g}" for rule in rules if rule.below != NEVER]
         if rules[-1].below == NEVER:
             return f"{', '.join([*parts, ''])}every {'other ' * bool(parts)}answer is {words[rules[-1].decision]}."
-        sure = self.probability(rules[-1].below)
+        sure = float(self.calibrator.predict(rules[-1].below))
         return f"{', '.join(parts)}; kept from {rules[-1].below:.6g} up (there {sure:.1%} likely to be right)."

@@ -89,7 +89,8 @@ def calibrate_policy(
         raise ConfideError("the risk of kept answers does not depend on an expert: leave --expert out")
     rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
-    fit = partial(fit_calibrator, judged.confidence, judged.correct, calibrator, judged.clusters, seed)
+    known = (judged.confidence, judged.correct, calibrator, judged.clusters, seed)
+    fit = partial(fit_calibrator, *known, log_space=judged.log_space)
     expert_name = None if expert is None else models_of(expert)
     if isinstance(goal, Costs):
         found: _Fitted | Unmet = _cheapest(goal, parts, fit(), expert_name, seed)
@@ -102,6 +103,7 @@ def calibrate_policy(
     rules.setdefault(ANY_DOMAIN, _NOTHING_KEPT)
     return Policy(
         source=source,
+        scale="log" if judged.log_space else None,
         calibrator=fitted,
         thresholds=rules,
         guarantee=guarantee,
@@ -269,7 +271,7 @@ def _cheapest_rules(part: CalibrationRows, fitted: Calibrator, costs: Costs, has
     if has_expert:
         expert_right = np.full(len(c), e.mean() if len(c) else 0.0)
         if len(c) >= MIN_ROWS and 0 < e.sum() < len(c):
-            expert_right = fit_calibrator(c, e, "auto", part.clusters, seed).predict(c)
+            expert_right = fit_calibrator(c, e, "auto", part.clusters, seed, log_space=part.log_space).predict(c)
     cut = cheapest_thresholds(c, fitted.predict(c), expert_right, costs)
     answer_from = NEVER if cut.answer_from is None else cut.answer_from
     rules = []

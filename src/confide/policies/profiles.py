@@ -68,6 +68,9 @@ class Profiled(Protocol):
     source: str
     profile: Profile | None
 
+    def on_own_scale(self, records: Sequence[Record]) -> list[Record]:
+        """``records`` with their confidences on the scale of the profile."""
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -117,7 +120,7 @@ def shift(policy: Profiled, records: Sequence[Record], seed: int = 0) -> Shift:
     number of features and at least 5 % of the rows sit in other bins.
     """
     before = policy.profile
-    rows = independent_records(records, seed)
+    rows = policy.on_own_scale(independent_records(records, seed))
     if before is None or len(rows) < MIN_FRESH:
         return Shift(len(rows), False, [], [])
     tables = {"confidence": _beside(before.confidence, _confidences(rows, policy.source))}

@@ -137,7 +137,7 @@ def validate_policy(
         part = usable.take([i for i, domain in enumerate(where) if domain == name]).independent(seed)
         checks[name] = _check(promise, _count(policy, promise, part), evidence[name], len(answered))
     warnings = other_models(policy, usable.records) + shift(policy, records, seed).warnings
-    again, complete = seen_again(policy.rows_seen, usable.records, policy.source)
+    again, complete = seen_again(policy.rows_seen, policy.on_own_scale(usable.records), policy.source)
     if again:
         count = f"{again}" if complete else f"at least {again}"
         warnings.insert(0, f"{count} of the {len(usable.records)} rows were used in calibration: they are not fresh")

@@ -18,6 +18,7 @@ from confide.records import Record
 from confide.report import plots
 from confide.report.templating import content_security_policy, embedded, page_environment, page_style
 from confide.report.threshold_counts import GOALS, Counts
+from confide.sources import as_probability
 
 EXAMPLES = 8
 """Answers shown of each kind."""
@@ -44,9 +45,9 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
     counts = {name: Counts.of(*values) for name, values in present.items()}
     goals = {risk: {n: counts[n].goal(risk) for n in (source, baseline) if n in counts} for risk in GOALS}
     diagrams = {
-        name: plots.reliability_diagram(*values, kind="other" if name == baseline else "main", name=name)
-        for name, values in present.items()
-        if probabilities(values[0])
+        name: plots.reliability_diagram(p, correct, kind="other" if name == baseline else "main", name=name)
+        for name, (values, correct) in present.items()
+        if probabilities(p := as_probability(name, values))
     }
     style = page_style("report/templates", "page.css")
     script = resources.files("confide.report").joinpath("templates", "page.js").read_text("utf-8")
@@ -101,11 +102,12 @@ def _cost_unit(estimators: dict[str, dict[str, Any]]) -> str:
 def _examples(rows: Rows, source: str) -> dict[str, list[tuple[Record, float]]]:
     """The most confident wrong answers and the least confident right ones, with their confidences."""
     confidence = rows.confidence(source)
+    shown = as_probability(source, confidence)
 
     def smallest(wanted: Bools, keys: Floats) -> list[tuple[Record, float]]:
         places = np.flatnonzero(wanted & np.isfinite(keys))
         order = places[np.argsort(keys[places], kind="stable")][:EXAMPLES]
-        return [(rows.records[i], float(confidence[i])) for i in order]
+        return [(rows.records[i], float(shown[i])) for i in order]
 
     return {"wrong": smallest(~rows.correct, -confidence), "right": smallest(rows.correct, confidence)}
 
@@ -121,10 +123,10 @@ def _differences(results: dict[str, Any], source: str | None, baseline: str | No
 
 def _means_by_domain(rows: Rows, source: str) -> dict[str, tuple[float, float]]:
     """Mean confidence and share of right answers of each domain's rows with a value; {} for no probabilities."""
-    confidence, correct = rows.confidence(source), rows.correct
-    present = np.isfinite(confidence)
-    if not probabilities(confidence):
+    confidence, correct = rows.probability(source), rows.correct
+    if confidence is None:
         return {}
+    present = np.isfinite(confidence)
     of_row = np.array([record.domain for record in rows.records], dtype=object)
     inside = {name: present & (of_row == name) for name in set(of_row[present])}
     return {name: (float(confidence[i].mean()), float(correct[i].mean())) for name, i in inside.items()}

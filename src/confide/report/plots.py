@@ -19,6 +19,7 @@ from confide.numeric import Bools, Floats
 from confide.report.charts import LETTER, Chart, percent_tick, round_ticks
 from confide.report.templating import clean, interval, number, percent, seconds, short
 from confide.report.threshold_counts import Counts
+from confide.sources import log_space
 
 MAX_POINTS = 200
 """Points of a curve that are drawn: more cannot be seen and make the page large."""
@@ -80,7 +81,7 @@ def histogram(confidence: Floats, correct: Bools, *, name: str, cut: float) -> M
     chart.text(middle, chart.top + 10, "right answers", "name right", anchor="middle")
     chart.text(middle, chart.bottom - 6, "wrong answers", "name wrong", anchor="middle")
     chart.vertical(cut, "cut")
-    chart.x_axis(f"confidence of {clean(name, 30)}")
+    chart.x_axis(f"confidence of {clean(name, 30)}" + ", in nats" * log_space(name))
     sure = confidence >= (edges[0] + edges[-1]) / 2
     return chart.svg(
         f"Histogram of {name}. In the upper half of its range lie {percent(float(sure[correct].mean()))} of the right "

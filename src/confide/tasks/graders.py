@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from confide.tasks.numbers import answer_number, number_text, parse_number
+from confide.tasks.numbers import answer_reading, number_text, parse_number
 from confide.tasks.questions import Question
-from confide.tasks.text import NameFinder, fold, spelled, tokens
+from confide.tasks.text import NameFinder, fold, spelled, tokens, with_decimal_points
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ _NO_ANSWER = frozenset(map(fold, _NO_ANSWER_TEXTS.split(", ")))
 def grade_short(question: Question, answer: str) -> Grade:
     """Right when the answer's first sentence holds an accepted string as whole words; None when none is accepted.
 
+    None, too, where that hangs on whether "3,5" is one number or two.
+
     Without a set of candidates nothing tells what an answer names before the accepted string, so only the
     first sentence is read. ``answered`` is the first accepted string, folded, for every alias of it; or the
     folded sentence when it holds none.
@@ -80,10 +82,15 @@ def grade_short(question: Question, answer: str) -> Grade:
     sentence = _SENTENCE_END.split(line, maxsplit=1)[0]
     accepted = [name for name in question.accepted if name.strip()]
     if accepted:
-        finder = NameFinder({accepted[0]: [*accepted[1:], *map(str.casefold, accepted)]})
+        pointed = map(with_decimal_points, accepted)
+        finder = NameFinder({accepted[0]: [*accepted[1:], *map(str.casefold, accepted), *pointed]})
         # Signs alone ("+", an emoji) fold to nothing and are compared as they are.
         signs = {name.strip() for name in accepted if not fold(name)}
-        if sentence.strip() in signs or finder.find(sentence, skip=question.asked)[0]:
+        found = bool(finder.find(sentence, skip=question.asked)[0])
+        other = with_decimal_points(sentence)
+        if other != sentence and found != bool(finder.find(other, skip=question.asked)[0]):
+            return Grade(None, fold(sentence) or None)
+        if sentence.strip() in signs or found:
             return Grade(True, fold(accepted[0]) or accepted[0].strip())
     text = fold(sentence)
     answered = text if text and text not in _NO_ANSWER else None
@@ -158,13 +165,19 @@ def _same(a: str, b: str) -> bool:
 
 
 def grade_number(question: Question, answer: str) -> Grade:
-    """Right when the answer's number equals the reference to 9 digits; units and currencies do not matter."""
-    value = answer_number(answer)
-    answered = None if value is None else number_text(value)
+    """Right when the answer's number equals the reference to 9 digits; units and currencies do not matter.
+
+    None, not wrong, where another reading of its notation does: "1.234" against 1234 (`confide.tasks.numbers`).
+    """
+    reading = answer_reading(answer)
+    answered = None if reading is None else number_text(reading.value)
     right = parse_number(question.answer) if isinstance(question.answer, str) else None
     if right is None:
         return Grade(None, answered)
-    return Grade(value is not None and abs(value - right) <= abs(right) / 10**9, answered)
+    if reading is None:
+        return Grade(False, answered)
+    same = {value: abs(value - right) <= abs(right) / 10**9 for value in (reading.value, *reading.others)}
+    return Grade(True if same[reading.value] else None if any(same.values()) else False, answered)
 
 
 _GRADERS: dict[str, Grader] = {

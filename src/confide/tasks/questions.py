@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from confide.errors import ConfideError
 from confide.files import read_parquet, read_text
 from confide.records import Record, check_unique
-from confide.tasks.numbers import parse_number
+from confide.tasks.numbers import number_text, parse_number, read_numbers
 
 Kind = Literal["choice", "short", "number", "prompt"]
 FORMATS = (".jsonl", ".csv", ".parquet")
@@ -100,7 +100,7 @@ class Question(BaseModel):
 def read_questions(path: Path) -> list[Question]:
     """Read a question file; rows without an id are numbered after the file (``name-1``, ``name-2``, …).
 
-    Raises `ConfideError` that names the file and the line of a bad row.
+    Raises `ConfideError` that names the file and the line of a bad row, such as one whose number has several readings.
     """
     readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
     if path.suffix not in readers:
@@ -115,10 +115,26 @@ def read_questions(path: Path) -> list[Question]:
             problem = error.errors()[0]
             key = f"{problem['loc'][0]}: " if problem["loc"] else ""
             raise ConfideError(f"{path}, {where}: {key}{problem['msg'].removeprefix('Value error, ')}") from None
+        if unclear := _unclear(questions[-1]):
+            raise ConfideError(f"{path}, {where}: {unclear}")
     if not questions:
         raise ConfideError(f"{path} has no questions")
     check_unique((question.id for question in questions), str(path))
     return questions
+
+
+def _unclear(question: Question) -> str | None:
+    """What is wrong with a number that has several readings, by the question's id; None for any other reference."""
+    if question.kind != "number" or not isinstance(question.answer, str):
+        return None
+    reading = read_numbers(question.answer)[0]
+    if not reading.unclear:
+        return None
+    known = " or ".join(number_text(value) for value in (reading.value, *sorted(reading.others)))
+    problem = f"may be {known}" if reading.others else "is no number that can be read"
+    return (
+        f"the answer {question.answer!r} of the question {question.id} {problem}: write its digits without separators"
+    )
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -8,13 +8,17 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 # Letters that Unicode does not decompose into a base letter and an accent.
-_LETTERS = str.maketrans("łŁøØđĐðÐı−–⁄", "lLoOdDdDi--/") | str.maketrans(
+_LETTERS = str.maketrans("łŁøØđĐðÐı−–⁄٫٬", "lLoOdDdDi--/.'") | str.maketrans(
     {"æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH"}
 )
 _INITIALS = re.compile(r"(?<![^\W_])(?:[^\W\d_]\.\s?){1,}[^\W\d_](?![^\W_])\.?")
 _POSSESSIVE = re.compile(r"['’‘ʼ][sS](?![^\W_])")
 _APOSTROPHES = re.compile(r"['’‘ʼʻ`´]")
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d)")
+# 1,000 and 12,34,567 and 1.234.567. A single point is decimal.
+_THOUSANDS = re.compile(
+    r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+(?!\d)|[1-9]\d?(?:,\d\d)+,\d{3}(?!\d)|[1-9]\d{0,2}(?:\.\d{3}){2,}(?!\.?\d))"
+)
+_DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2})(?!\d|[.,]\d|-?[^\W\d_])")
 # A number keeps its sign (unless it continues a word: "COVID-19") and its decimals ("3.5" does not hold "3").
 _TOKEN = re.compile(r"(?<![^\W_])-?\d+(?:\.\d+)*[^\W_]*|[^\W_]+")
 
@@ -27,17 +31,28 @@ def tokens(text: str) -> list[str]:
     """
     plain = unicodedata.normalize("NFKD", text.translate(_LETTERS))
     plain = "".join(c for c in plain if not unicodedata.combining(c))
+    if not plain.isascii():
+        plain = re.sub(r"\d", lambda m: str(unicodedata.decimal(m[0])), plain)  # of any script
     # NFKD also expands compatibility letters (full width, ligatures); a second pass covers what it brought.
     plain = unicodedata.normalize("NFC", plain).translate(_LETTERS).replace("&", " and ")
     plain = _INITIALS.sub(lambda m: re.sub(r"[.\s]", "", m[0]) + " ", plain)
     plain = _APOSTROPHES.sub("", _POSSESSIVE.sub("", plain))
-    plain = _THOUSANDS.sub(lambda m: m[0].replace(",", ""), plain)
+    plain = _THOUSANDS.sub(lambda m: re.sub("[.,]", "", m[0]), plain)
     every_word: list[str] = _TOKEN.findall(plain)
     # "the" goes everywhere (Republic of the Congo); "a" only in front, so that "vitamin A" keeps its letter.
     words = [word for word in every_word if word.casefold() != "the"]
     if len(words) > 1 and words[0].casefold() in ("a", "an"):
         words = words[1:]
     return words or every_word
+
+
+def with_decimal_points(text: str) -> str:
+    """``text`` with the commas that may be decimal as points: before one or two digits, in a pair that is no list.
+
+    >>> with_decimal_points("3,5 or 1,2,3 or 2,3-xylene")
+    '3.5 or 1,2,3 or 2,3-xylene'
+    """
+    return _DECIMAL_COMMA.sub(r"\1.\2", text)
 
 
 def lowered(words: Iterable[str]) -> list[str]:

@@ -139,3 +139,11 @@ def test_too_few_and_missing_scores_are_told() -> None:
         select(rows(4), None, 0, "random", 0)
     with pytest.raises(ConfideError, match="metacognitive, random, active"):
         select(rows(4), None, 1, "best", 0)  # type: ignore[arg-type]
+
+
+def test_a_log_probability_is_held_against_agreement_as_a_probability() -> None:
+    records = [
+        Record(id=str(i), consistency=g, confidence={"logprob_sum": c})
+        for i, (c, g) in enumerate([(-0.1, 0.9), (-5.0, 0.0), (-0.01, 0.3), (-3.0, 0.1)])
+    ]
+    assert ids(select(records, None, 1, "active", 0, source="logprob_sum").records) == ["2"]

@@ -110,7 +110,7 @@ def test_free_features_stand_for_what_they_say() -> None:
     row = free_features([record])[0]
     assert row[:6].tolist() == [-2.0, -1.0, -1.5, -0.5, -1.5, -3.0]
     free = free_confidence(record)
-    assert free["logprob_sum"] == pytest.approx(np.exp(-2))
+    assert free["logprob_sum"] == -2
     assert free["logprob_mean"] == pytest.approx(np.exp(-1))
     assert free["logprob_min"] == pytest.approx(np.exp(-1.5))
     assert free["answer_length"] == pytest.approx(1 / 3)
@@ -207,3 +207,12 @@ def test_a_stack_of_an_earlier_version_is_refused() -> None:
     old = {key.replace("unfamiliar", "new_question"): value for key, value in arrays.items()}
     with pytest.raises(ValueError, match="earlier version"):
         Stack.from_arrays(about, old)
+
+
+def test_long_answers_off_familiar_ground_never_tie() -> None:
+    stack, (records, states) = fitted(), world(400, 2, answers="uvwxyz")
+    # Twenty times less likely than one in a million, and less, where probabilities were cut off.
+    long = [r.model_copy(update={"logprobs": [-0.02 - i / 10_000] * 1000}) for i, r in enumerate(records)]
+    read = stack.read(states, long)["stack"]
+    assert np.all(np.diff(read) < 0)
+    assert np.all(np.diff(probability_matrix(long)[:, 1]) < 0)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from pathlib import Path
 
 import pytest
 
+from confide.policies import Policy
+from confide.policies.goals import MaxRisk
+from confide.policies.policy_fitting import calibrate_policy
+from confide.records import Record
 from upstreams import HANG_S, Upstream, expert_server, policy_file, router, small_server
 
 
@@ -26,10 +31,10 @@ def test_a_sure_answer_is_served_with_its_decision(tmp_path: Path, small: Upstre
         ]
         assert body["model"] == "small"
         assert body["usage"]["total_tokens"] == 12
-        assert told["raw"] == pytest.approx(0.9)
+        assert told["raw"] == pytest.approx(math.log(0.9))
         assert told["confidence"] == pytest.approx(0.858, abs=1e-3)
         assert (told["decision"], told["served"], told["answered_by"]) == ("answer", "small", "small")
-        assert (told["source"], told["calibrated"], told["threshold"]) == ("logprob_sum", True, 0.5)
+        assert (told["source"], told["calibrated"], told["threshold"]) == ("logprob_sum", True, math.log(0.5))
         assert told["verified"] is True
         assert told["tokens_saved"] == 12
         assert told["cost_saved"] == pytest.approx((10 * 10 + 2 * 20 - 10 - 2 * 2) / 1e6)
@@ -283,7 +288,7 @@ def test_reasoning_is_kept_apart_from_what_is_read_and_graded(tmp_path: Path, sm
             "content": "Japan",
             "reasoning_content": "Kyoto, so...",
         }
-        assert body["confide"]["raw"] > 0.8  # the reasoning's tokens do not count
+        assert body["confide"]["raw"] > math.log(0.8)  # the reasoning's tokens do not count
         assert running.rows()[0]["small_answer"] == "Japan"
 
 
@@ -379,3 +384,35 @@ def test_a_client_that_hangs_up_stops_the_work_upstream(tmp_path: Path, small: U
         assert big.hung_up.wait(5)
         row = running.wait_for(lambda row: True)
         assert (row["served"], row["error"]) == ("error", "client: gone")
+
+
+def test_answers_of_a_thousand_tokens_are_told_apart(tmp_path: Path, small: Upstream, big: Upstream) -> None:
+    sums = [-500.0 - i for i in range(1000)]
+    rows = [Record(id=str(i), confidence={"logprob_sum": c}, correct=c > -1000) for i, c in enumerate(sums)]
+    made = calibrate_policy(rows, "logprob_sum", MaxRisk(0.1))
+    assert isinstance(made, Policy)
+    made.save(tmp_path / "long.json")
+    small.answer = "word " * 600
+    settings = {"policy": tmp_path / "long.json", "experts": [expert_server(big)]}
+    with router(tmp_path, small=small_server(small), **settings) as running:
+        for whole, served in ((-700.0, "small"), (-1400.0, "expert")):
+            small.log_probability = whole
+            told = running.ask().json()["confide"]
+            assert (told["raw"], told["served"]) == (pytest.approx(whole), served)
+            assert 0 < told["confidence"] < 1
+            assert told["threshold"] == made.threshold()
+        small.log_probability = -1400.0
+        stored = running.rows()
+        assert [row["raw"] for row in stored] == [pytest.approx(-700), pytest.approx(-1400)]
+        assert stored[0]["probability"] > stored[1]["probability"]
+
+
+def test_without_a_policy_a_log_probability_is_told_as_a_probability(tmp_path: Path, small: Upstream) -> None:
+    with router(tmp_path, small=small_server(small), mode="observe") as running:
+        for whole in (math.log(0.25), -2000.0):
+            small.log_probability = whole
+            response = running.ask()
+            told = response.json()["confide"]
+            assert told["raw"] == pytest.approx(whole)
+            assert told["confidence"] == pytest.approx(math.exp(whole))
+            assert float(response.headers["x-confide-confidence"]) == pytest.approx(math.exp(whole))

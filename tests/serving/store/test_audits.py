@@ -1,5 +1,7 @@
 """Audit rows and the calibration records made from them, on SQLite and on a real PostgreSQL."""
 
+import math
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -77,3 +79,14 @@ def test_thinning_never_drops_the_rarest(drawn: list[tuple[int, float]]) -> None
     rows = [audit(number, probability) for number, probability in drawn]
     lowest = min((row.probability for row in rows), default=1.0)
     assert {r for r in rows if r.probability == lowest} <= set(equal_chance(rows))
+
+
+def test_what_a_replica_of_before_wrote_after_the_upgrade_is_read_on_todays_scale(url: str) -> None:
+    async def body(store: Store) -> list[float | None]:
+        for i, raw in enumerate((0.5, -2.0, -900.0)):
+            row = decision(id=f"dec_{i}", created=float(i), source="logprob_sum", raw=raw)
+            row.audit, row.audit_probability, row.agreed = True, 1.0, True
+            await store.add(row)
+        return [record.confidence["logprob_sum"] for record in store.calibration_records()]
+
+    assert using(url, body) == [pytest.approx(math.log(0.5)), -2.0, -900.0]

@@ -1,6 +1,7 @@
 """Schema versions of the store, on SQLite and on a real PostgreSQL."""
 
 import dataclasses
+import math
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from confide.serving.store.audits import audit_rows
 from confide.serving.store.migrations import LATEST
 from confide.serving.store.store import Store
 from confide.serving.store.tables import DecisionRow, decisions, metadata
+from decision_rows import decision
 from stores import all_rows, using
 
 
@@ -119,3 +121,28 @@ def test_several_processes_may_start_at_once(url: str, raw: Connection) -> None:
         _, errors = starter.communicate(timeout=60)
         assert starter.returncode == 0, errors
     assert raw.execute(text("SELECT version FROM schema_version")).scalars().all() == [LATEST]
+
+
+def test_probabilities_of_answers_become_log_probabilities(url: str, raw: Connection) -> None:
+    stored = [
+        ("logprob_sum", 0.5, 0.25), ("logprob_sum", 1.0, sys.float_info.max), ("logprob_sum", 0.0, 0.0),
+        ("logprob_sum", 1e-300, None), ("logprob_sum", None, 0.5), ("stack", 0.5, 0.25), (None, None, None),
+    ]  # fmt: skip
+    expected = [
+        (math.log(0.5), math.log(0.25)), (0.0, sys.float_info.max), (math.log(5e-324), None),
+        (math.log(1e-300), None), (None, math.log(0.5)), (0.5, 0.25), (None, None),
+    ]  # fmt: skip
+
+    async def fill(store: Store) -> None:
+        for i, (source, value, threshold) in enumerate(stored):
+            await store.add(decision(id=f"dec_{i}", created=float(i), source=source, raw=value, threshold=threshold))
+
+    async def read(store: Store) -> list[tuple[float | None, float | None]]:
+        return [(row.raw, row.threshold) for row in await store.run(all_rows)]
+
+    using(url, fill)
+    raw.execute(text("UPDATE schema_version SET version = 3"))
+    raw.commit()
+    for _ in range(2):  # opening it again changes nothing
+        for found, wanted in zip(using(url, read), expected, strict=True):
+            assert found == tuple(x if x is None else pytest.approx(x, rel=1e-12) for x in wanted)

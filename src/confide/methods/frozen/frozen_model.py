@@ -24,6 +24,7 @@ from confide.methods.stack.states import States
 from confide.numeric import Floats, sigmoid
 from confide.records import Message, Record
 from confide.report_tokens import CONFIDENCE
+from confide.sources import as_probability
 
 if TYPE_CHECKING:
     from confide.engines.transformers.closed_answers import TransformersClosed
@@ -113,10 +114,11 @@ class FrozenModel(ConfidenceModel):
                 values[self.named(name)] = None if np.isnan(value) else value
         best = next((name for name in ("stack", "reader") if name in columns), None)
         source = "logprob_sum" if best is None else self.named(best)
+        told = [None if (raw := values[source]) is None else float(as_probability(source, raw)) for values in sources]
         return [
             Answer(
                 c.text,
-                values[source],
+                probability,
                 source,
                 near,
                 c.finish,
@@ -125,7 +127,7 @@ class FrozenModel(ConfidenceModel):
                 completion_tokens=c.tokens,
                 reasoning=c.reasoning,
             )
-            for c, values, near in zip(completions, sources, familiarity, strict=True)
+            for c, probability, values, near in zip(completions, told, sources, familiarity, strict=True)
         ]
 
 

@@ -19,6 +19,7 @@ from confide.methods.asking import ask_each
 from confide.methods.rlmf.rlmf_config import How
 from confide.progress import Progress
 from confide.records import Record
+from confide.sources import as_probability
 
 HEDGING_PROMPT = (
     "Below are a question and your own answer to it. Look at how the answer is worded: does it sound as sure, or as "
@@ -123,4 +124,4 @@ def _gaps(records: Sequence[Record], source: str | None) -> list[float | None]:
             f"active selection takes the source of the confidence: there is {', '.join(there) or 'none'}"
         )
     pairs = [(record.confidence.get(source), record.consistency) for record in records]
-    return [None if c is None or g is None else -abs(c - g) for c, g in pairs]
+    return [None if c is None or g is None else -abs(float(as_probability(source, c)) - g) for c, g in pairs]

@@ -30,8 +30,8 @@ from confide.methods.method import labels
 from confide.methods.stack.familiarity import AnswerFamiliarity, QuestionFamiliarity, answer_key
 from confide.methods.stack.probe import Logistic, Probe, View
 from confide.methods.stack.states import States
-from confide.numeric import Floats, logit, sigmoid
-from confide.records import Record
+from confide.numeric import Floats, logit, logit_of_exp, sigmoid
+from confide.records import Record, answer_log_probability
 
 FOLDS = 5
 CLIP = 1e-6
@@ -162,12 +162,16 @@ def prompt_states(states: States, layer: int) -> NDArray[np.float32]:
 
 
 def probability_matrix(records: Sequence[Record]) -> Floats:
-    """[n, 2]: the answer's probability and its logit, clipped at one in a million, below which answers tie.
+    """[n, 2]: the answer's probability and its logit, which falls on below one in a million: long answers never tie.
 
     The probability is that of the answer's tokens, or among the options where the answer is the likeliest of them.
     """
     chosen = [option_probability(record) for record in records]
-    return _with_logit([np.exp(sum(r.logprobs)) if o is None else o for r, o in zip(records, chosen, strict=True)])
+    whole = np.array([answer_log_probability(record.logprobs) for record in records], dtype=np.float64)
+    logs = np.minimum(
+        [c if o is None else np.log(max(o, CLIP)) for c, o in zip(whole, chosen, strict=True)], np.log1p(-CLIP)
+    )
+    return np.column_stack([np.maximum(np.exp(logs), CLIP), logit_of_exp(logs)])
 
 
 def free_matrix(records: Sequence[Record], options: bool = False) -> Floats:

@@ -13,6 +13,7 @@ from confide.serving.config import ServeConfig
 from confide.serving.routing.asked import Asked
 from confide.serving.routing.reply import Reply
 from confide.serving.store.tables import DecisionRow, new_decision_id
+from confide.sources import as_probability
 
 
 class Extension(TypedDict):
@@ -71,8 +72,13 @@ class Turn:
 
     @property
     def confidence(self) -> float | None:
-        """What the client is told: the calibrated confidence, or the raw one where nothing calibrates it."""
-        return self.raw if self.probability is None else self.probability
+        """What the client is told: the calibrated confidence, or where nothing calibrates it the raw one.
+
+        A raw log-probability is told as a probability.
+        """
+        if self.probability is not None or self.raw is None or self.source is None:
+            return self.probability
+        return float(as_probability(self.source, self.raw))
 
     def serve(self, reply: Reply, served: str) -> Reply:
         """Set what the client gets."""

@@ -6,6 +6,9 @@ new step.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from sqlalchemy import Connection, inspect
 
 from confide.errors import ConfideError
@@ -13,6 +16,9 @@ from confide.serving.store.tables import metadata
 
 # Any number will do, as long as every replica uses the same one and nothing else in the database does.
 _POSTGRES_LOCK = 0x636F6E66696465
+
+# Thresholds above it are those of policies that keep nothing.
+_NO_CONFIDENCE = 1e300
 
 
 def _add_feedback(dialect: str) -> list[str]:
@@ -42,7 +48,23 @@ def _add_provenance(dialect: str) -> list[str]:
     return [*added, "ALTER TABLE feedback ADD COLUMN author TEXT"]
 
 
-STEPS = [_add_feedback, _add_provenance]
+def _log_probabilities(dialect: str) -> list[str]:
+    """``logprob_sum`` is a log-probability: of the probabilities stored before, 0 stands for less than a float holds.
+
+    It becomes the logarithm of the least float, which ranks below all others as before. A threshold that every
+    confidence reaches is none, one that no confidence reaches stays.
+    """
+    del dialect  # SQLite gets its logarithm from `migrate`
+    mine = "source = 'logprob_sum'"
+    return [
+        f"UPDATE decisions SET raw = CASE WHEN raw > 0 THEN ln(raw) ELSE {math.log(math.ulp(0.0))!r} END "
+        f"WHERE {mine} AND raw IS NOT NULL",
+        f"UPDATE decisions SET threshold = CASE WHEN threshold > 0 THEN ln(threshold) END "
+        f"WHERE {mine} AND threshold < {_NO_CONFIDENCE!r}",
+    ]
+
+
+STEPS = [_add_feedback, _add_provenance, _log_probabilities]
 """Step *i* brings a database from version *i* + 1 to *i* + 2."""
 
 LATEST = 1 + len(STEPS)
@@ -69,6 +91,10 @@ def migrate(connection: Connection) -> None:
             f"the decision store has schema version {version}, made by a newer confide than this one, which knows "
             f"versions up to {LATEST}; upgrade confide or use another store"
         )
+    if dialect == "sqlite":
+        # Not every build of SQLite has its mathematical functions.
+        driver: Any = connection.connection.driver_connection
+        driver.create_function("ln", 1, math.log, deterministic=True)
     for step in STEPS[version - 1 :]:
         for statement in step(dialect):
             connection.exec_driver_sql(statement)
