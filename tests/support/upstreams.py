@@ -25,6 +25,12 @@ THRESHOLD = 0.5
 HANG_S = 600.0
 """How long a server hangs: far longer than any client or deadline of a test waits."""
 KEY = "sk-secret-of-the-expert-0123456789"
+CALL = {"name": "look", "arguments": '{"x": 1}'}
+FINISHES = {
+    "tools": "tool_calls", "function": "function_call", "length": "length", "content_filter": "content_filter",
+    "error": "error", "abort": "abort", "odd": "recitation", "eos": "EOS", "null": None,
+}  # fmt: skip
+"""Finish reasons by the word of a behaviour; every other word ends with stop."""
 
 
 def policy_file(
@@ -60,7 +66,8 @@ class Upstream:
     """An OpenAI-compatible server whose behaviour is a list of words, one a request; the last word stays.
 
     Words: ok, hang, 500, 400, 401, 429 (Retry-After 0), 429-long, malformed, empty, redirect, break (a stream ends
-    halfway), think, tools, slow (pauses between the pieces of a stream), wait (for ``resume`` after the first piece).
+    halfway), think, tools, slow (pauses between the pieces of a stream), wait (for ``resume`` after the first piece),
+    function (a call of the legacy kind), one-cut (the last choice is), and the words of `FINISHES`.
     """
 
     answer: str = "Japan"
@@ -111,14 +118,18 @@ class Upstream:
         if word == "tools":
             call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
             message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        if word == "function":
+            message = {"role": "assistant", "content": None, "function_call": CALL}
         with_logprobs = self.logprobs and body.get("logprobs")
         logprobs = {"content": self.tokens(self.text(word))} if with_logprobs else None
         choice = {
             "message": message,
-            "finish_reason": "tool_calls" if word == "tools" else "stop",
+            "finish_reason": FINISHES.get(word, "stop"),
             "logprobs": logprobs,
         }
         choices = [{"index": i, **choice} for i in range(body.get("n") or 1)]
+        if word == "one-cut":
+            choices[-1]["finish_reason"] = "length"
         return {"id": "x", "object": "chat.completion", "choices": choices, "usage": USAGE}
 
     async def stream(self, request: web.Request, body: dict[str, Any], word: str) -> web.StreamResponse:
@@ -129,7 +140,10 @@ class Upstream:
             await response.write(b"data: " + json.dumps(data).encode() + b"\n\n")
 
         await send({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
-        for token in self.tokens(self.text(word)):
+        if word == "function":
+            for piece in ({"name": CALL["name"], "arguments": ""}, {"arguments": '{"x":'}, {"arguments": " 1}"}):
+                await send({"choices": [{"index": 0, "delta": {"function_call": piece}}]})
+        for token in self.tokens("" if word == "function" else self.text(word)):
             logprobs = {"content": [token]} if self.logprobs and body.get("logprobs") else None
             await send({"choices": [{"index": 0, "delta": {"content": token["token"]}, "logprobs": logprobs}]})
             if word == "break":
@@ -144,7 +158,7 @@ class Upstream:
                 except asyncio.CancelledError:
                     self.hung_up.set()
                     raise
-        await send({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        await send({"choices": [{"index": 0, "delta": {}, "finish_reason": FINISHES.get(word, "stop")}]})
         await send({"choices": [], "usage": USAGE})
         await response.write(b"data: [DONE]\n\n")
         return response

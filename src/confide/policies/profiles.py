@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, model_validator
 from scipy.stats import chi2_contingency
 
 from confide.numeric import Ints
-from confide.policies.calibration_rows import confidence_of, independent_records
+from confide.policies.calibration_rows import independent_records, written_confidence
 from confide.records import Record
 
 ERROR = 0.01
@@ -141,7 +141,7 @@ def shift(policy: Profiled, records: Sequence[Record], seed: int = 0) -> Shift:
 
 
 def _confidences(rows: Sequence[Record], source: str) -> list[float | None]:
-    return [confidence_of(record, source) for record in rows]
+    return [written_confidence(record, source) for record in rows]
 
 
 def _edges(values: Sequence[float]) -> list[float]:

@@ -84,7 +84,7 @@ class WithSamples(Model):
         reply = await self.small.sample(asked, self.count)
         if len(reply.choices) < 2:
             raise ModelError("unsupported")
-        if not (answer := majority([choice.text for choice in reply.choices])):
+        if not (answer := majority([choice.text for choice in reply.choices if choice.readable])):
             raise ModelError("no_answer", counts=False)
         return replace(reply, choices=[Choice(answer)])
 

@@ -108,10 +108,10 @@ class Local(Model):
         self._batcher = batcher
 
     async def ask(self, asked: Asked) -> Reply:
-        """A greedy answer with every confidence that came with it; raises `ModelError`."""
+        """A greedy answer with every confidence that came with it, none when it was cut; raises `ModelError`."""
         answer = await self._submit(asked, 0)
-        sources = dict(answer.sources) if answer.text.strip() else {}
         choice = Choice(answer.text, finish=answer.finish)
+        sources = dict(answer.sources) if choice.readable else {}
         return Reply([choice], answer.prompt_tokens, len(answer.ids), sources, answer.source)
 
     async def sample(self, asked: Asked, count: int) -> Reply:

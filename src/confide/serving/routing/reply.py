@@ -9,6 +9,9 @@ from typing import Any
 from confide.tasks.text import lowered, tokens
 
 _PIECE = 64
+_ENDS = frozenset({"stop", "stop_sequence", "end_turn", "eos", "eos_token"})
+"""Finish reasons, as servers spell them, of an answer that ended by itself or at a stop sequence."""
+_CALLS = frozenset({"tool_calls", "function_call"})
 
 
 @dataclass(slots=True)
@@ -28,8 +31,14 @@ class Choice:
 
     @property
     def readable(self) -> bool:
-        """Whether this is an answer in words, of the kind that a confidence was calibrated on."""
-        return bool(self.text.strip()) and not self.more.get("tool_calls") and not self.more.get("function_call")
+        """Whether this is a whole answer in words, of the kind that a confidence was calibrated on."""
+        other = any(self.more.get(key) for key in (*_CALLS, "refusal"))
+        return self.finish.lower() in _ENDS and bool(self.text.strip()) and not other
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model ended this answer or call itself: it is not cut, not filtered, no refusal."""
+        return self.finish.lower() in _ENDS | _CALLS and not self.more.get("refusal")
 
 
 @dataclass(slots=True, frozen=True)
@@ -67,6 +76,11 @@ class Reply:
     def tokens(self) -> int:
         """Tokens of the prompt and of the answer together."""
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def whole(self) -> bool:
+        """Whether every choice is whole."""
+        return all(choice.whole for choice in self.choices)
 
     def agrees(self, other: Reply) -> bool | None:
         """Whether the first answers are equal once folded (None: one of them is no text)."""

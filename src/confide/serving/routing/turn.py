@@ -72,6 +72,13 @@ class Turn:
         """What the client is told: the calibrated confidence, or the raw one where nothing calibrates it."""
         return self.raw if self.probability is None else self.probability
 
+    @property
+    def verified(self) -> bool:
+        """Whether the policy let the small answer through, or an expert gave a whole one."""
+        if self.served == "expert":
+            return self.expert is not None and self.expert.whole
+        return self.served == "small" and self.decision == "answer" and self.policy_id is not None
+
     def serve(self, reply: Reply, served: str) -> Reply:
         """Set what the client gets."""
         self.served, self.by = served, reply.by
@@ -99,7 +106,7 @@ class Turn:
             "mode": self.config.mode,
             "tokens_saved": self.tokens_saved,
             "cost_saved": self.cost_saved,
-            "verified": self.served == "expert" or (self.served == "small" and self.decision == "answer"),
+            "verified": self.verified,
         }
 
     def headers(self) -> dict[str, str]:
