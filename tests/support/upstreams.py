@@ -18,6 +18,7 @@ import httpx
 import uvicorn
 from aiohttp import web
 
+from confide.records import Message
 from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
 
@@ -213,6 +214,9 @@ class FakeAnswer:
 class FakeModel:
     """A small model in process: answers "<question>!" with confidences by the question's last word."""
 
+    identity = "weights=fake, confidence=fake"
+    room = 0
+
     def __init__(self, confidence: Callable[[str], float | None] | None = None):
         self.batches: list[int] = []
         self.seen: list[Any] = []
@@ -224,6 +228,10 @@ class FakeModel:
         time.sleep(0.002)
         texts = [q if isinstance(q, str) else q[-1]["content"] for q in questions]
         return [FakeAnswer(f"{text}!", self._confidence(text)) for text in texts]
+
+    def as_asked(self, question: Any) -> list[Message]:
+        turns = [{"role": "user", "content": question}] if isinstance(question, str) else question
+        return [Message.model_validate(turn) for turn in turns]
 
     def samples(self, question: Any, count: int, *, max_new_tokens: int) -> list[str]:
         return ["Japan", "China", "japan."][:count] + ["Japan"] * (count - 3)

@@ -42,6 +42,9 @@ class Sheet:
             rows = self.scope.records if everywhere else self.new
             name = self.named(source) if method.by_model else source
             self.put(name, column, rows, costs=costs)
+            if method.by_model and self.scope.model is not None and (scored_by := self.scope.model.scored_by):
+                for record in self.scope.records:
+                    record.scored_by[name] = scored_by
             if costs:
                 self.written.append(name)
 

@@ -103,7 +103,8 @@ class Batcher:
 class Local(Model):
     """The small model in this process, behind the same interface as a server."""
 
-    def __init__(self, config: SmallLocal, batcher: Batcher):
+    def __init__(self, config: SmallLocal, batcher: Batcher, identity: str = ""):
+        self.identity = identity
         self._config = config
         self._batcher = batcher
 
@@ -112,7 +113,8 @@ class Local(Model):
         answer = await self._submit(asked, 0)
         choice = Choice(answer.text, finish=answer.finish)
         sources = dict(answer.sources) if choice.readable else {}
-        return Reply([choice], answer.prompt_tokens, len(answer.ids), sources, answer.source)
+        counts = answer.prompt_tokens, len(answer.ids)
+        return Reply([choice], *counts, sources, answer.source, identity=self.identity)
 
     async def sample(self, asked: Asked, count: int) -> Reply:
         """Sampled answers, one per choice; raises `ModelError`."""

@@ -55,7 +55,7 @@ class Reply:
     """What one model, server or tool answered.
 
     ``sources`` maps the name of a confidence to its raw value; ``source`` names the one to use without a policy.
-    ``by`` is the name of the model that answered, ``ms`` the time it took.
+    ``by`` is the name of the model that answered, ``identity`` what is known of its weights, ``ms`` the time it took.
     """
 
     choices: list[Choice]
@@ -64,6 +64,7 @@ class Reply:
     sources: dict[str, float | None] = field(default_factory=dict)
     source: str | None = None
     by: str = ""
+    identity: str = ""
     cost: float = 0.0
     ms: float = 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from confide.policies.identities import identity_text
 from confide.serving.api_errors import ModelError
 from confide.serving.routing.reasoning import ReasoningSplitter, split_reasoning
 from confide.serving.routing.reply import Choice, Delta, Reply
@@ -24,7 +25,8 @@ def read_reply(data: Any) -> Reply:
     """
     if not (choices := _read_choices(data)):
         raise ValueError("no choices")
-    return Reply([_read_choice(choice) for choice in choices], *_read_usage(data.get("usage")))
+    identity = _read_identity(data)
+    return Reply([_read_choice(choice) for choice in choices], *_read_usage(data.get("usage")), identity=identity)
 
 
 def _read_choice(data: Any) -> Choice:
@@ -46,6 +48,7 @@ class StreamReader:
         self._choices: dict[int, Choice] = {}
         self._splitters: dict[int, ReasoningSplitter] = {}
         self._usage = (0, 0)
+        self._identity = ""
         self._finished: set[int] = set()
 
     def add(self, chunk: Any) -> list[Delta]:
@@ -53,6 +56,7 @@ class StreamReader:
         choices = _read_choices(chunk)
         if chunk.get("usage"):
             self._usage = _read_usage(chunk["usage"])
+        self._identity = self._identity or _read_identity(chunk)
         return [delta for choice in choices for delta in self._add_choice(choice)]
 
     def _add_choice(self, data: Any) -> list[Delta]:
@@ -95,7 +99,8 @@ class StreamReader:
             _split_off_reasoning(choice)  # a lone closing tag can only be seen at the end
             if "tool_calls" in choice.more:
                 choice.more["tool_calls"] = _join_calls(choice.more["tool_calls"])
-        return Reply([self._choices[index] for index in sorted(self._choices)], *self._usage)
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        return Reply(choices, *self._usage, identity=self._identity)
 
 
 def _read_choices(data: Any) -> list[Any]:
@@ -127,6 +132,11 @@ def _read_usage(usage: Any) -> tuple[int, int]:
     counts = [usage.get(key) if isinstance(usage, dict) else 0 for key in ("prompt_tokens", "completion_tokens")]
     prompt, completion = (count if isinstance(count, int) and count > 0 else 0 for count in counts)
     return prompt, completion
+
+
+def _read_identity(data: dict[str, Any]) -> str:
+    """What the server reports of the model that answered."""
+    return identity_text({"model": data.get("model"), "fingerprint": data.get("system_fingerprint")})
 
 
 def _split_off_reasoning(choice: Choice) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
+from confide.records import Request
 from confide.serving.config import ServeConfig
 from confide.serving.routing.asked import Asked
 from confide.serving.routing.reply import Reply
@@ -23,6 +24,7 @@ class Extension(TypedDict):
     raw: float | None
     source: str | None
     calibrated: bool
+    unlike: list[str]
     decision: Annotated[str, WithJsonSchema({"enum": ["answer", "escalate", "abstain"]})]
     threshold: float | None
     policy_id: str | None
@@ -39,7 +41,8 @@ class Turn:
     """One request: its replies, its confidence, the decision, and what was served.
 
     ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
-    model that answered. ``committed`` is set once the row is on its way to the store.
+    model that answered. ``request`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
+    answered, is unlike what the policy was made for. ``committed`` is set once the row is on its way to the store.
     """
 
     asked: Asked
@@ -59,6 +62,8 @@ class Turn:
     threshold: float | None = None
     served: str = "error"
     by: str | None = None
+    request: Request | None = None
+    unlike: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     committed: bool = False
 
@@ -74,10 +79,11 @@ class Turn:
 
     @property
     def verified(self) -> bool:
-        """Whether the policy let the small answer through, or an expert gave a whole one."""
+        """Whether an expert gave a whole answer, or the policy let the small one to a request of its kind through."""
         if self.served == "expert":
             return self.expert is not None and self.expert.whole
-        return self.served == "small" and self.decision == "answer" and self.policy_id is not None
+        decided = self.decision == "answer" and self.policy_id is not None
+        return self.served == "small" and decided and not self.unlike
 
     def serve(self, reply: Reply, served: str) -> Reply:
         """Set what the client gets."""
@@ -97,7 +103,8 @@ class Turn:
             "confidence": self.confidence,
             "raw": self.raw,
             "source": self.source if self.raw is not None else None,
-            "calibrated": self.probability is not None,
+            "calibrated": self.probability is not None and not self.unlike,
+            "unlike": self.unlike,
             "decision": self.decision,
             "threshold": self.threshold,
             "policy_id": self.policy_id,
@@ -154,6 +161,9 @@ class Turn:
             question=self.asked.question if texts else None,
             small_answer=small.text if texts and small else None,
             expert_answer=expert.text if texts and expert else None,
+            identity=(small.identity or None) if small else None,
+            unlike=", ".join(self.unlike) or None,
+            request=self.request.model_dump_json(exclude_none=True) if self.request else None,
         )
 
     @property

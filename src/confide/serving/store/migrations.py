@@ -42,7 +42,12 @@ def _add_provenance(dialect: str) -> list[str]:
     return [*added, "ALTER TABLE feedback ADD COLUMN author TEXT"]
 
 
-STEPS = [_add_feedback, _add_provenance]
+def _add_request(dialect: str) -> list[str]:
+    """What could be seen of how a request was asked."""
+    return ["ALTER TABLE decisions ADD COLUMN request TEXT"]
+
+
+STEPS = [_add_feedback, _add_provenance, _add_request]
 """Step *i* brings a database from version *i* + 1 to *i* + 2."""
 
 LATEST = 1 + len(STEPS)
