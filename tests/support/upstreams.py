@@ -18,7 +18,8 @@ import httpx
 import uvicorn
 from aiohttp import web
 
-from confide.records import Message
+from confide.policies.profiles import profile_of
+from confide.records import Message, Record, Request
 from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
 
@@ -35,9 +36,18 @@ FINISHES = {
 
 
 def policy_file(
-    folder: Path, *, source: str = "logprob_sum", last_resort: str | None = None, abstain: float = 0
+    folder: Path,
+    *,
+    source: str = "logprob_sum",
+    last_resort: str | None = None,
+    abstain: float = 0,
+    identity: str = "",
+    requests: Sequence[Request] = (),
 ) -> Path:
-    """A policy that answers from raw confidence 0.5 up, and abstains below ``abstain``."""
+    """A policy that answers from raw confidence 0.5 up, and abstains below ``abstain``.
+
+    It was made for the model ``identity``, on rows that were asked as ``requests`` were.
+    """
     rules = [{"below": abstain, "decision": "abstain"}] if abstain else []
     data = {
         "schema": 1,
@@ -55,6 +65,11 @@ def policy_file(
         },
         "data_sha256": "0" * 64,
     }
+    if identity:
+        data["identity"] = identity
+    if requests:
+        asked = [Record(id=f"{n}", request=request, confidence={source: 0.5}) for n, request in enumerate(requests)]
+        data["profile"] = profile_of(asked, source).model_dump()
     if last_resort:
         data["last_resort"] = last_resort
     path = folder / "policy.json"
@@ -68,6 +83,7 @@ class Upstream:
 
     Words: ok, hang, 500, 400, 401, 429 (Retry-After 0), 429-long, malformed, empty, redirect, break (a stream ends
     halfway), think, tools, slow (pauses between the pieces of a stream), wait (for ``resume`` after the first piece),
+    ``reports`` are keys of every reply that say which model it is from, ``card`` is what /v1/models lists of it.
     function (a call of the legacy kind), one-cut (the last choice is), and the words of `FINISHES`.
     """
 
@@ -75,6 +91,8 @@ class Upstream:
     probability: float = 0.9
     behaviour: list[str] = field(default_factory=lambda: ["ok"])
     logprobs: bool = True
+    reports: dict[str, str] = field(default_factory=dict)
+    card: dict[str, str] = field(default_factory=dict)
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     hung_up: threading.Event = field(default_factory=threading.Event)
@@ -106,6 +124,11 @@ class Upstream:
             return await self.stream(request, body, word)
         return web.json_response(self.completion(body, word))
 
+    async def models(self, request: web.Request) -> web.Response:
+        if not self.card:
+            raise web.HTTPNotFound
+        return web.json_response({"object": "list", "data": [{"id": "other"}, {"id": "tiny", **self.card}]})
+
     def text(self, word: str) -> str:
         return {"think": f"<think>Kyoto, so...</think>\n{self.answer}", "empty": ""}.get(word, self.answer)
 
@@ -131,14 +154,14 @@ class Upstream:
         choices = [{"index": i, **choice} for i in range(body.get("n") or 1)]
         if word == "one-cut":
             choices[-1]["finish_reason"] = "length"
-        return {"id": "x", "object": "chat.completion", "choices": choices, "usage": USAGE}
+        return {"id": "x", "object": "chat.completion", "choices": choices, "usage": USAGE, **self.reports}
 
     async def stream(self, request: web.Request, body: dict[str, Any], word: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
 
         async def send(data: dict[str, Any]) -> None:
-            await response.write(b"data: " + json.dumps(data).encode() + b"\n\n")
+            await response.write(b"data: " + json.dumps({**self.reports, **data}).encode() + b"\n\n")
 
         await send({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
         if word == "function":
@@ -174,6 +197,7 @@ class Upstream:
         async def serve() -> None:
             app = web.Application()
             app.router.add_post("/v1/chat/completions", self.handle)
+            app.router.add_get("/v1/models", self.models)
             runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)

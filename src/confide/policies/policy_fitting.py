@@ -82,8 +82,7 @@ def calibrate_policy(
         The policy, or what stands in its way.
 
     Raises:
-        ConfideError: for a goal that makes no sense, for rows that could not show it were they all right, and for rows
-            that different models answered.
+        ConfideError: for a goal that makes no sense, and for rows of several models or too few to show the goal.
     """
     if isinstance(goal, MatchExpert) and expert is None:
         raise ConfideError("to match an expert its own graded answers are needed (--expert)")

@@ -1,9 +1,12 @@
 """How questions are asked, in what can be seen without their words, and in what a request is unlike calibration rows.
 
-Per feature the calibration rows leave the values that they had. A value that none of n rows had is seen in the next
-row with probability about (values seen once) / n (Good, 1953, Biometrika 40: the population frequencies of species);
-features are compared only while these shares add up to at most `UNSEEN`. A number outside the range of n rows has
-probability 2 / (n + 1) at most; lengths get a margin on top. So of requests like the rows at most 1 % are marked.
+The calibration rows leave the values that each feature had. A request is marked when it has one that none of the n
+rows had. If requests are drawn like the rows, it is then one of those among n + 1 that hold a value of their own, and
+each of these is the request with the same probability: while at most k rows hold a value that no other row has, a
+request is marked with probability (k + 1) / (n + 1) at most. So features are compared, in a fixed order, while k stays
+small enough (`UNSEEN`). The least max_tokens of the rows adds 1 / (n + 1); prompt lengths get a margin on top of their
+range. In all at most 1 % of such requests are marked, whatever their distribution, from 134 rows on, and with fewer
+unless each of them has something that is rare.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from pydantic import BaseModel
 from confide.hashing import sha256_of_text
 from confide.records import Record, Request
 
-UNSEEN = 0.005
-"""The share of rows that may hold a value of their own, over all features that are compared."""
+UNSEEN = 0.0075
+"""The probability with which a request like the rows may hold a value that none of them had."""
 MARGIN = 2.0
-"""How many times shorter or longer than every calibration row's a prompt may be."""
+"""How many times shorter or longer than every calibration row's a prompt may be, and more with fewer rows than"""
+ENOUGH_ROWS = 300
 LEAST_ROWS = 30
 """Fewer rows do not tell what requests look like."""
 _MOST_VALUES = 50
@@ -50,6 +54,8 @@ _INERT = frozenset(
 )  # fmt: skip
 _NEVER_PLAIN = ("tools", "response_format", "logit_bias", "n")
 """Options with which no answer is like one to a plain question, whatever is known of the rows."""
+_KINDS = (*_NEVER_PLAIN, "temperature", "penalties", "top_p", "stop", "options")
+_ORDER = (*_NEVER_PLAIN, "system", "turns", "content", "temperature", "penalties", "top_p", "stop", "domain", "options")
 
 
 def request_of(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], max_tokens: int) -> Request:
@@ -123,7 +129,7 @@ class Requests(BaseModel, extra="forbid"):
     """How the questions of n calibration rows were asked; None is not known, or varies too much to be compared.
 
     Lists hold the values that occurred, ranges the lowest and highest (of ``length`` with its margin). ``options``
-    holds the values of each option that some row had ("" for rows without it, "*" for any value).
+    holds those of each option that is compared ("" for rows without it, "*" for any value).
     """
 
     n: int
@@ -133,7 +139,7 @@ class Requests(BaseModel, extra="forbid"):
     domain: list[str] | None = None
     length: tuple[int, int] | None = None
     max_tokens: tuple[int, int] | None = None
-    options: dict[str, list[str] | None] | None = None
+    options: dict[str, list[str]] | None = None
 
 
 def requests_of(records: Sequence[Record]) -> Requests | None:
@@ -143,38 +149,44 @@ def requests_of(records: Sequence[Record]) -> Requests | None:
         return None
     columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in asked] for name in Request.model_fields}
     known = {name: column for name, column in columns.items() if None not in column}
-    lists: dict[str, list[Any]] = {name: known[name] for name in ("system", "turns", "content") if name in known}
-    if any(record.domain for record in records):
-        lists["domain"] = [record.domain for record in records]
-    options = None
-    if "options" in known:
-        names = sorted({name for row in known["options"] for name in row})
-        options = {name: [row.get(name, "") for row in known["options"]] for name in names}
-    chosen = _comparable({**lists, **{f"option {name}": column for name, column in (options or {}).items()}})
-    found: dict[str, Any] = {name: chosen[name] for name in lists}
+    options = known.pop("options", None)
     if options is not None:
-        found["options"] = {name: chosen[f"option {name}"] for name in options}
+        known |= {kind: [row.get(kind, "") for row in options] for kind in _KINDS}
+    if any(record.domain for record in records):
+        known["domain"] = [record.domain for record in records]
+    chosen = _comparable(known)
+    found: dict[str, Any] = {name: values for name, values in chosen.items() if name not in _KINDS}
+    if options is not None:
+        found["options"] = {kind: chosen[kind] for kind in _KINDS if kind in chosen}
     if "length" in known:
         shortest, longest = min(known["length"]), max(known["length"])
-        found["length"] = (math.floor(shortest / MARGIN), math.ceil(longest * MARGIN))
+        margin = max(MARGIN, MARGIN * ENOUGH_ROWS / len(asked))
+        found["length"] = (math.floor(shortest / margin), math.ceil(longest * margin))
     if "max_tokens" in known and all(known["max_tokens"]):
         found["max_tokens"] = (min(known["max_tokens"]), max(known["max_tokens"]))
     return Requests(n=len(asked), **found)
 
 
-def _comparable(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any] | None]:
-    """The values of each column [n] that can be compared, the steadiest columns first (None: too many are unseen)."""
-    left = UNSEEN
-    chosen: dict[str, list[Any] | None] = dict.fromkeys(columns)
-    for name in sorted(columns, key=lambda name: (_seen_once(columns[name]), name)):
+def _comparable(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The values of each column [n] that is compared.
+
+    A column that varies much is passed over. One that nearly is steady, and those behind it in the order, are left out:
+    were it passed over too, a rare value in each of many columns could be marked in one after the other.
+    """
+    chosen: dict[str, list[Any]] = {}
+    used = 0
+    for name in (name for name in _ORDER if name in columns):
         column = columns[name]
-        presence = ["*" if value else "" for value in column]
-        for values in (column, presence) if name.startswith("option ") else (column,):
-            share = _seen_once(values) / len(values)
-            if share <= left and len(set(values)) <= _MOST_VALUES:
-                left -= share
-                chosen[name] = sorted(set(values))
-                break
+        most = max(0, int(UNSEEN * (len(column) + 1)) - 1)
+        presence = [["*" if value else "" for value in column]] if name in _KINDS else []
+        tried = [values for values in (column, *presence) if _seen_once(values) <= most + 1]
+        if not tried:
+            continue
+        used += _seen_once(tried[0])
+        if used > most:
+            break
+        if len(set(tried[0])) <= _MOST_VALUES:
+            chosen[name] = sorted(set(tried[0]))
     return chosen
 
 
@@ -192,22 +204,17 @@ def unlike(requests: Requests | None, request: Request, domain: str | None = Non
         domain: its domain, where it names one.
         tokens: the length of the answer: one longer than any row was allowed to be would have been cut there.
     """
-    seen = requests or Requests(n=0)
+    seen = requests or Requests(n=0, content=[""])
+    compared = seen.options if seen.options is not None else {kind: [""] for kind in _NEVER_PLAIN}
     options = request.options or {}
-    found = []
-    if seen.options is None:
-        found += [name for name in _NEVER_PLAIN if name in options]
-    else:
-        names = {*seen.options, *options}
-        found += [name for name in sorted(names) if not _allowed(seen.options.get(name, [""]), options.get(name, ""))]
-    content = [""] if requests is None else seen.content
+    found = [kind for kind, values in compared.items() if not _allowed(values, options.get(kind, ""))]
     pairs = {
         "system": (seen.system, request.system),
         "turns": (seen.turns, request.turns),
-        "content": (content, request.content),
+        "content": (seen.content, request.content),
         "domain": (seen.domain, domain),
     }
-    found += [name for name, (values, value) in pairs.items() if value is not None and values and value not in values]
+    found += [name for name, (values, value) in pairs.items() if values and value is not None and value not in values]
     if seen.length and request.length is not None and not seen.length[0] <= request.length <= seen.length[1]:
         found.append("length")
     if seen.max_tokens and (0 < (request.max_tokens or 0) < seen.max_tokens[0] or tokens > seen.max_tokens[1]):
@@ -215,5 +222,5 @@ def unlike(requests: Requests | None, request: Request, domain: str | None = Non
     return found
 
 
-def _allowed(values: Sequence[str] | None, value: str) -> bool:
-    return values is None or value in values or (bool(value) and "*" in values)
+def _allowed(values: Sequence[str], value: str) -> bool:
+    return value in values or (bool(value) and "*" in values)

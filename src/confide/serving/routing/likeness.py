@@ -14,14 +14,12 @@ from confide.serving.config import ServeConfig, SmallLocal
 from confide.serving.routing.asked import Asked
 from confide.serving.routing.in_process import conversation
 from confide.serving.routing.reply import Reply
+from confide.serving.store.tables import OTHER_MODEL
 
 if TYPE_CHECKING:
     from confide.methods.confidence_model import ConfidenceModel
 
 log = logging.getLogger("confide.serving")
-
-OTHER_MODEL = "model"
-"""What an answer of another model than the policy's is marked with."""
 
 _REPORTED = frozenset({"model", "fingerprint", "root", "owner"})
 
@@ -82,6 +80,6 @@ class Likeness:
             )
         known = identity_parts(identity).keys() | (set() if isinstance(small, SmallLocal) else _REPORTED)
         if not policy.identity:
-            log.warning("the policy does not say which model it was made for, so another one would not be noticed")
+            log.warning("the policy knows no identity of its model, so another model would not be noticed")
         elif not known & identity_parts(policy.identity).keys():
             log.warning("whether %s is the model of the policy (%s) cannot be told", small.name, policy.identity)

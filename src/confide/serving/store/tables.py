@@ -14,6 +14,10 @@ About = Literal["served", "small", "expert"]
 """Which answer a piece of feedback judges: the one that the client got, the small model's or the expert's."""
 
 
+OTHER_MODEL = "model"
+"""What a row is marked with in ``unlike`` when another model than the policy's answered."""
+
+
 @dataclass(slots=True, kw_only=True)
 class DecisionRow:
     """One routed request, as it stands in the table ``decisions``.
