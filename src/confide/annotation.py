@@ -17,13 +17,18 @@ from confide.engines.engine import Completion, Engine, check_context
 from confide.engines.options import Choice, choose_options
 from confide.errors import ConfideError
 from confide.files import locked
+from confide.policies.identities import same_model
+from confide.policies.requests import request_options
 from confide.progress import Progress
-from confide.records import Cost, Message, Record, RecordWriter, Sample
+from confide.records import Cost, Message, Record, RecordWriter, Request, Sample
 from confide.tasks.task import cloze_prompt
 
 if TYPE_CHECKING:
     from confide.tasks import Task
     from confide.tasks.questions import Question
+
+_By = dict[str, str]
+"""Name and identity of the model that answers, as records hold them."""
 
 AnswerBy = Literal["options", "generation"]
 """How a choice is answered: the likeliest option's text, or a letter that the model writes."""
@@ -58,19 +63,20 @@ def annotate(
         How many records are new.
 
     Raises:
-        ConfideError: ``out`` holds another model's or task's records, is in use by another run, prompts do
-            not fit the model's context (they are counted and named), or the answers cannot be given so.
+        ConfideError: ``out`` holds another model's, other weights' or another task's records, is in use by another
+            run, prompts do not fit the model's context (they are counted and named), or the answers cannot be given so.
     """
     named = [q for q in task.questions if splits is None or q.id in splits]
     asked = [_Asking.of(engine, task, q, splits, answer_by) for q in named]
     _check_wanted(task, asked, answer_by, samples, out)
+    by = {"model": engine.name, "identity": engine.identity}  # hashed once, not for every record
     check_context({q.id: len(q.prompt) + q.room for q in asked}, engine.context)
     with locked(out.parent), RecordWriter(out) as writer:
-        _check_same_run(writer.done, engine, task, {q.id: q for q in asked}, out)
+        _check_same_run(writer.done, by, task, {q.id: q for q in asked}, out)
         done = {record.id for record in writer.done}
         new = seen = 0
         began = time.monotonic()
-        for some, answer in _answers(engine, task, asked, batch_size, samples, temperature, seed):
+        for some, answer in _answers(engine, by, task, asked, batch_size, samples, temperature, seed):
             seen += len(some)
             if all(q.id in done for q in some):
                 continue
@@ -160,6 +166,7 @@ class _Asking:
 
 def _answers(
     engine: Engine,
+    by: _By,
     task: Task,
     asked: Sequence[_Asking],
     batch_size: int,
@@ -173,9 +180,9 @@ def _answers(
     """
     for number, some in enumerate(_batches(engine, [q for q in asked if not q.options], batch_size)):
         drawn = seed * 1_000_003 + number
-        yield some, partial(_generate, engine, task, some, samples=samples, temperature=temperature, seed=drawn)
+        yield some, partial(_generate, engine, by, task, some, samples=samples, temperature=temperature, seed=drawn)
     for some in _batches(engine, [q for q in asked if q.options], max(1, batch_size // OPTIONS_PER_QUESTION)):
-        yield some, partial(_choose, engine, task, some)
+        yield some, partial(_choose, engine, by, task, some)
 
 
 def _batches(engine: Engine, asked: Sequence[_Asking], size: int) -> Iterator[list[_Asking]]:
@@ -185,7 +192,7 @@ def _batches(engine: Engine, asked: Sequence[_Asking], size: int) -> Iterator[li
 
 
 def _generate(
-    engine: Engine, task: Task, some: Sequence[_Asking], *, samples: int, temperature: float, seed: int
+    engine: Engine, by: _By, task: Task, some: Sequence[_Asking], *, samples: int, temperature: float, seed: int
 ) -> list[Record]:
     """Answer questions by generation, with ``samples`` more answers each."""
     prompts, room, began = [q.prompt for q in some], task.max_new_tokens, time.monotonic()
@@ -196,13 +203,13 @@ def _generate(
     # A batch is one generation: each token written takes an equal share of its time.
     tokens = sum(c.tokens for c in greedy) + sum(c.tokens for row in sampled for c in row)
     second = (time.monotonic() - began) / max(1, tokens)
-    return [_generated(engine.name, task, q, g, s, second) for q, g, s in zip(some, greedy, sampled, strict=True)]
+    return [_generated(by, task, q, g, s, second) for q, g, s in zip(some, greedy, sampled, strict=True)]
 
 
-def _choose(engine: Engine, task: Task, some: Sequence[_Asking]) -> list[Record]:
+def _choose(engine: Engine, by: _By, task: Task, some: Sequence[_Asking]) -> list[Record]:
     """Answer choice questions by the likeliest of their options."""
     choices = choose_options(engine, [q.prompt for q in some], [q.options for q in some])
-    return [_chosen(engine.name, task, q, choice) for q, choice in zip(some, choices, strict=True)]
+    return [_chosen(by, task, q, choice) for q, choice in zip(some, choices, strict=True)]
 
 
 def _check_wanted(
@@ -220,13 +227,16 @@ def _check_wanted(
         )
 
 
-def _check_same_run(
-    done: Sequence[Record], engine: Engine, task: Task, questions: Mapping[str, _Asking], out: Path
-) -> None:
+def _check_same_run(done: Sequence[Record], by: _By, task: Task, questions: Mapping[str, _Asking], out: Path) -> None:
     for record in done:
-        if record.model != engine.name or record.task != task.name:
+        if record.model != by["model"] or record.task != task.name:
             raise ConfideError(
                 f"{out} already holds records of model {record.model!r} on task {record.task!r}; "
+                "choose another file or delete it"
+            )
+        if same_model(record.identity, by["identity"]) is False:
+            raise ConfideError(
+                f"{out} already holds answers of other weights under the name {record.model!r}; "
                 "choose another file or delete it"
             )
         # Another draw of questions or splits would put an entity on two sides.
@@ -237,23 +247,25 @@ def _check_same_run(
             )
 
 
-def _chosen(model: str, task: Task, asked: _Asking, choice: Choice) -> Record:
+def _chosen(by: _By, task: Task, asked: _Asking, choice: Choice) -> Record:
     index, right = choice.index, asked.question.answer
     if isinstance(right, int) and asked.options[right] == choice.completion.text:
         index = right  # the same text is there twice
     # The letter names the option beyond doubt; a text may occur in another.
     correct = task.grade(asked.question, chr(ord("A") + index)).correct
     more = {"correct": correct, "answered": choice.completion.text, "option_logprobs": choice.option_logprobs}
-    return task.finish(Record.model_validate(_data(model, task, asked, choice.completion) | more))
+    # Nobody who asks a router gets an answer in this way.
+    request = Request(options=request_options({"temperature": 0, "answer_by": "options"}))
+    return task.finish(Record.model_validate(_data(by, task, asked, choice.completion) | more | {"request": request}))
 
 
 def _generated(
-    model: str, task: Task, asked: _Asking, greedy: Completion, sampled: Sequence[Completion], second: float
+    by: _By, task: Task, asked: _Asking, greedy: Completion, sampled: Sequence[Completion], second: float
 ) -> Record:
     """``second``: what one generated token took."""
     question = asked.question
     grade = task.grade(question, greedy.text)
-    data = _data(model, task, asked, greedy) | {"correct": grade.correct, "answered": grade.answered}
+    data = _data(by, task, asked, greedy) | {"correct": grade.correct, "answered": grade.answered}
     if sampled:
         data["samples"] = [_sample(task, question, completion) for completion in sampled]
         agreeing = [task.agrees(question, greedy.text, completion.text) for completion in sampled]
@@ -263,7 +275,7 @@ def _generated(
     return task.finish(Record.model_validate(data))
 
 
-def _data(model: str, task: Task, asked: _Asking, answer: Completion) -> dict[str, object]:
+def _data(by: _By, task: Task, asked: _Asking, answer: Completion) -> dict[str, object]:
     question = asked.question
     # What a question file says beyond the known keys (a subject, how popular an entity is) stays with the row.
     extra = {key: value for key, value in (question.model_extra or {}).items() if key not in Record.model_fields}
@@ -281,7 +293,8 @@ def _data(model: str, task: Task, asked: _Asking, answer: Completion) -> dict[st
         "end_logprob": answer.end_logprob,
         "finish": answer.finish,
         "reference": question.answer,
-        "model": model,
+        **by,
+        "request": Request(options=request_options({"temperature": 0}), max_tokens=asked.room),
     }
     if asked.template:
         data["chat_template_kwargs"] = asked.template

@@ -53,6 +53,22 @@ class Sample(BaseModel):
         return _on_today_scale(value, info.data.get("logprobs"))
 
 
+class Request(BaseModel):
+    """How a question was asked, in what can be seen without its words; None is not known.
+
+    ``system`` is a hash of the system prompt ("" for none), ``turns`` counts the other messages, ``length`` the
+    characters of all, ``content`` names what is there besides text. ``options`` are those that bear on the answer and
+    are not as if left out; ``max_tokens`` is the longest answer allowed (0: no limit).
+    """
+
+    system: str | None = None
+    turns: int | None = None
+    length: int | None = None
+    content: str | None = None
+    options: dict[str, str] | None = None
+    max_tokens: int | None = None
+
+
 class Cost(BaseModel):
     """What a source cost for one answer, beyond the answer itself."""
 
@@ -70,6 +86,9 @@ class Record(BaseModel):
     * ``logprobs``, ``entropies``: of the answer's tokens, in nats; ``end_logprob``: of the closing token.
     * ``option_logprobs``: log p of every choice (nats per token, in the order of ``choices``) where the answer is the
       likeliest of them.
+    * ``identity``: which weights answered; ``scored_by``: source to what gave its confidence, where that was trained
+      (`confide.policies.identities`).
+    * ``request``: how the question was asked, beyond what ``messages`` show.
     * ``confidence``: source to a value in [0, 1], for ``logprob_sum`` in nats (≤ 0), or None (not available, never 0).
       A bare number is the source ``given``. A ``logprob_sum`` above 0 is a probability, as confide wrote it before
       schema 4 of the store, and becomes its logarithm.
@@ -106,6 +125,9 @@ class Record(BaseModel):
     consistency: float | None = None
     samples: list[Sample] | None = None
     model: str = ""
+    identity: str = ""
+    scored_by: dict[str, str] = Field(default_factory=dict)
+    request: Request | None = None
     familiarity: float | None = None
     confidence: dict[str, float | None] = Field(default_factory=dict)
     cost: dict[str, Cost] = Field(default_factory=dict)
@@ -140,7 +162,7 @@ class Record(BaseModel):
     def line(self) -> str:
         """The record as one line of JSON, without what is unset."""
         # Dictionaries that were filled in place count as set.
-        filled = {name for name in ("confidence", "cost") if getattr(self, name)}
+        filled = {name for name in ("confidence", "cost", "scored_by") if getattr(self, name)}
         data = self.model_dump(mode="json", include=self.model_fields_set | filled)
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
 

@@ -204,3 +204,52 @@ def test_calibrate_from_a_store(tmp_path):
     for both in (("--from-store", url, tmp_path / "r.jsonl"), ()):
         wrong = run("calibrate", *both, "--max-risk", 0.3, "--out", out)
         assert "one of the two" in str(wrong.exception)
+
+
+def test_calibrate_from_a_store_of_two_models(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    from confide.records import Request
+    from confide.serving.store.store import Store
+    from decision_rows import decision
+
+    url, out = f"sqlite:///{tmp_path}/confide.db", tmp_path / "p.json"
+    request = Request(system="", turns=1, length=20, content="", options={"temperature": "0"}, max_tokens=0)
+    told = ["model=tiny, fingerprint=fp_1"] * 500 + ["model=tiny, fingerprint=fp_2"] * 400 + [None] * 5
+
+    async def fill() -> None:
+        store = Store.open(url)
+        await asyncio.gather(*(
+            store.add(decision(
+                raw=row["confidence"], agreed=row["correct"], audit=True, audit_probability=0.1, identity=identity,
+                request=request.model_dump_json(),
+            ))
+            for row, identity in zip(foreign(len(told)), told, strict=True)
+        ))  # fmt: skip
+        await store.close()
+
+    asyncio.run(fill())
+    mixed = run("calibrate", "--from-store", url, "--max-risk", 0.3, "--out", out)
+    assert isinstance(mixed.exception, ConfideError)
+    for words in ("different models", "--identity", "model=tiny, fingerprint=fp_2 (400 rows)"):
+        assert words in str(mixed.exception)
+    assert not out.exists()
+    one = run("calibrate", "--from-store", url, "--max-risk", 0.3, "--out", out, "--identity", "fingerprint=fp_1")
+    assert one.exit_code == 0, one.output
+    policy = Policy.load(out)
+    assert (policy.identity, policy.guarantee.n) == ("model=tiny, fingerprint=fp_1", 500)
+    assert policy.profile is not None
+    assert policy.profile.requests is not None
+    assert policy.profile.requests.options is not None
+    assert policy.profile.requests.options["temperature"] == ["0"]
+    for wrong, words in (("model=big", "no row is an answer of model=big"), ("tiny", "an identity reads part=value")):
+        failed = run("calibrate", "--from-store", url, "--max-risk", 0.3, "--out", out, "--identity", wrong)
+        assert words in str(failed.exception)
+
+
+def test_rows_without_an_identity_are_warned_of_when_others_have_one(tmp_path):
+    rows = [row | ({"identity": "weights=ab"} if i else {}) for i, row in enumerate(foreign(600))]
+    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.3, "--out", tmp_path / "p.json")
+    assert "not all rows say which weights answered them" in result.stderr
+    assert Policy.load(tmp_path / "p.json").identity == ""
+    plain = run("calibrate", write(tmp_path / "r.jsonl", foreign(600)), "--max-risk", 0.3, "--out", tmp_path / "p.json")
+    assert plain.stderr == ""

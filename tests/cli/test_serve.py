@@ -130,6 +130,58 @@ def test_what_is_wrong_is_said_in_one_sentence(
     assert sentence in str(error)
 
 
+def test_a_policy_of_another_model_is_refused_with_the_word_that_overrides(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.card = {"root": "/models/two"}
+    policy = policy_file(tmp_path, identity="model=tiny, root=/models/one")
+    path = config(tmp_path, upstream)
+    policy_file(tmp_path, identity="model=tiny, root=/models/one")
+    error = CliRunner().invoke(app, ["--config", str(path)]).exception
+    assert isinstance(error, ConfideError)
+    assert "made for another model (model=tiny, root=/models/one) than the small model small (root=/models/two)" in str(
+        error
+    )
+    assert 'accept_model: "root=/models/two"' in str(error)
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"policy": str(policy), "accept_model": "root=/models/two"})
+    )
+    process, url = start(path)
+    assert ask(url)["confide"]["calibrated"] is True
+    process.terminate()
+    process.communicate(timeout=30)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"accept_model": "two"}))
+    error = CliRunner().invoke(app, ["--config", str(path)]).exception
+    assert isinstance(error, ConfideError)
+    assert "accept_model: an identity reads part=value" in str(error)
+
+
+def test_a_trained_folder_serves_only_its_own_policy(tmp_path: Path) -> None:
+    import confide
+
+    saved = Path(__file__).parents[1] / "methods" / "saved" / "reader"
+    model = confide.load(saved)
+    path = tmp_path / "serve.yaml"
+    ours = model.identity
+    weights, confidence = ours.split(", ")
+    for identity, refused in (
+        (ours, False),
+        (weights, False),
+        (f"{weights}, confidence=0123456789abcdef", True),
+        (f"weights=0123456789abcdef, {confidence}", True),
+    ):
+        settings = {
+            "small": {"model": str(saved)},
+            "policy": str(policy_file(tmp_path, source="stack", identity=identity)),
+            "store": f"sqlite:///{tmp_path / 'confide.db'}",
+            "host": "192.0.2.1",  # nobody can listen there, so a router that would start says so
+            "api_keys": ["sha256:" + "0" * 64],
+        }
+        path.write_text(json.dumps(settings))
+        error = CliRunner().invoke(app, ["--config", str(path)]).exception
+        assert isinstance(error, ConfideError)
+        assert ("made for another model" in str(error)) is refused
+        assert ("cannot listen" in str(error)) is not refused
+
+
 def test_a_port_in_use_is_said(tmp_path: Path, upstream: Upstream) -> None:
     path = config(tmp_path, upstream)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -11,7 +11,9 @@ import pytest
 
 import confide
 from confide.errors import ConfideError
+from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.scoring import score
+from confide.policies.identities import identity_of
 from confide.records import read_records
 from confide.report_tokens import token_ids
 
@@ -70,3 +72,25 @@ def test_a_checkpoint_of_another_schema_is_refused(tmp_path: Path) -> None:
     (tmp_path / "confide.json").write_text('{"schema": 2}')
     with pytest.raises(ConfideError, match="has schema 2; this version reads schema 1"):
         confide.load(tmp_path)
+
+
+def test_scores_say_which_checkpoint_gave_them() -> None:
+    before = read_records(SAVED / "reader.jsonl")[:6]
+    model = confide.load(SAVED / "reader", dtype="float32")
+    model.names += ["", "tiny"]
+    bare = [
+        record.model_copy(update={"confidence": {}, "familiarity": None, "identity": model.engine.identity})
+        for record in before
+    ]
+    scored = score(bare, ["stack", "reader", "logprob_sum"], model=model)
+    assert {identity_of(record, "stack") for record in scored} == {model.identity}
+    assert {identity_of(record, "reader") for record in scored} == {model.identity}
+    assert {identity_of(record, "logprob_sum") for record in scored} == {model.engine.identity}
+    assert confide.load(SAVED / "reader", dtype="float32").identity == model.identity
+    again = confide.load(SAVED / "reader", dtype="float32")
+    assert isinstance(again, FrozenModel)
+    assert again.parts.stack is not None
+    again.parts.stack.probe.model.weight[-1] += 1e-3  # another training, the same base
+    assert (again.engine.identity, again.identity == model.identity) == (model.engine.identity, False)
+    assert "confidence=" in confide.load(SAVED / "self_ref").identity
+    assert len({confide.load(SAVED / name).scored_by for name in ("reader", "self_ref", "stated")}) == 3

@@ -133,7 +133,9 @@ def test_the_router_serves_grades_and_audits_the_answer_alone(tmp_path: Path) ->
         message = body["choices"][0]["message"]
         assert (message["content"], message["reasoning_content"]) == ("Japan", THOUGHT)
         assert body["usage"]["completion_tokens"] > 10
-        assert body["confide"]["raw"] == pytest.approx(model.answer(QUESTIONS[0], max_new_tokens=ROOM).confidence)
+        assert body["confide"]["raw"] == pytest.approx(
+            np.log(model.answer(QUESTIONS[0], max_new_tokens=ROOM).confidence), abs=1e-3
+        )
         assert running.wait_for(lambda row: row["agreed"] is not None)["agreed"] == 1
 
 

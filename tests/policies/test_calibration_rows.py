@@ -12,6 +12,7 @@ from confide.policies.calibration_rows import (
     models_of,
     one_per_cluster,
     pick_source,
+    rows_for,
     seen_again,
     sketch,
     used_before,
@@ -113,3 +114,15 @@ def test_calibration_rows_that_served_before_are_counted() -> None:
         Record(id="g", split="test", entity="Lyon"),
     ]
     assert used_before(rows) == 2
+
+
+def test_a_cut_answer_has_no_confidence_in_calibration_as_in_the_router():
+    rows = [
+        Record(id=f"{n}", confidence={"stack": 0.9}, correct=True, finish="length" if n < 3 else "stop")
+        for n in range(10)
+    ]
+    made = rows_for("max_risk", rows, "stack")
+    assert (len(made.records), made.without_confidence) == (7, 3)
+    assert np.isneginf(rows_for("budget", rows, "stack").confidence).sum() == 3
+    # What recognises a row and what it looks like does not depend on it.
+    assert fingerprint(rows[0], "stack") == fingerprint(rows[0].model_copy(update={"finish": "stop"}), "stack")

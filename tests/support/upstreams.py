@@ -18,6 +18,8 @@ import httpx
 import uvicorn
 from aiohttp import web
 
+from confide.policies.profiles import profile_of
+from confide.records import Message, Record, Request
 from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
 
@@ -25,14 +27,27 @@ THRESHOLD = 0.5
 HANG_S = 600.0
 """How long a server hangs: far longer than any client or deadline of a test waits."""
 KEY = "sk-secret-of-the-expert-0123456789"
+CALL = {"name": "look", "arguments": '{"x": 1}'}
+FINISHES = {
+    "tools": "tool_calls", "function": "function_call", "length": "length", "content_filter": "content_filter",
+    "error": "error", "abort": "abort", "odd": "recitation", "eos": "EOS", "null": None,
+}  # fmt: skip
+"""Finish reasons by the word of a behaviour; every other word ends with stop."""
 
 
 def policy_file(
-    folder: Path, *, source: str = "logprob_sum", last_resort: str | None = None, abstain: float = 0
+    folder: Path,
+    *,
+    source: str = "logprob_sum",
+    last_resort: str | None = None,
+    abstain: float = 0,
+    identity: str = "",
+    requests: Sequence[Request] = (),
 ) -> Path:
     """A policy that answers from raw confidence 0.5 up, and abstains below ``abstain``.
 
-    On ``logprob_sum`` it is one of those made when that was a probability: it states no scale.
+    On ``logprob_sum`` it is one of those made when that was a probability: it states no scale. It was made for the
+    model ``identity``, on rows that were asked as ``requests`` were.
     """
     rules = [{"below": abstain, "decision": "abstain"}] if abstain else []
     data = {
@@ -51,6 +66,11 @@ def policy_file(
         },
         "data_sha256": "0" * 64,
     }
+    if identity:
+        data["identity"] = identity
+    if requests:
+        asked = [Record(id=f"{n}", request=request, confidence={source: 0.5}) for n, request in enumerate(requests)]
+        data["profile"] = profile_of(asked, source).model_dump()
     if last_resort:
         data["last_resort"] = last_resort
     path = folder / "policy.json"
@@ -63,8 +83,10 @@ class Upstream:
     """An OpenAI-compatible server whose behaviour is a list of words, one a request; the last word stays.
 
     Words: ok, hang, 500, 400, 401, 429 (Retry-After 0), 429-long, malformed, empty, redirect, break (a stream ends
-    halfway), think, tools, refuse, length (cut off), content_filter, slow (pauses between the pieces of a stream),
-    wait (for ``resume`` after the first piece). ``answers`` are the texts of several choices, ``answer`` that of one.
+    halfway), think, tools, refuse, slow (pauses between the pieces of a stream), wait (for ``resume`` after the first
+    piece), function (a call of the legacy kind), one-cut (the last choice is), and the words of `FINISHES`. ``answers``
+    are the texts of several choices, ``answer`` that of one. ``reports`` are keys of every reply that say which model
+    it is from, ``card`` is what /v1/models lists of it.
     """
 
     answer: str = "Japan"
@@ -73,6 +95,8 @@ class Upstream:
     log_probability: float | None = None  # of the whole answer, where a probability would be 0
     behaviour: list[str] = field(default_factory=lambda: ["ok"])
     logprobs: bool = True
+    reports: dict[str, str] = field(default_factory=dict)
+    card: dict[str, str] = field(default_factory=dict)
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     hung_up: threading.Event = field(default_factory=threading.Event)
@@ -104,6 +128,11 @@ class Upstream:
             return await self.stream(request, body, word)
         return web.json_response(self.completion(body, word))
 
+    async def models(self, request: web.Request) -> web.Response:
+        if not self.card:
+            raise web.HTTPNotFound
+        return web.json_response({"object": "list", "data": [{"id": "other"}, {"id": "tiny", **self.card}]})
+
     def text(self, word: str) -> str:
         return {"think": f"<think>Kyoto, so...</think>\n{self.answer}", "empty": ""}.get(word, self.answer)
 
@@ -120,28 +149,35 @@ class Upstream:
             message = {"role": "assistant", "content": None, "tool_calls": [call]}
         if word == "refuse":
             message = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
+        if word == "function":
+            message = {"role": "assistant", "content": None, "function_call": CALL}
         with_logprobs = self.logprobs and body.get("logprobs")
         logprobs = {"content": self.tokens(self.text(word))} if with_logprobs else None
         choice = {
             "message": message,
-            "finish_reason": FINISH.get(word, "stop"),
+            "finish_reason": FINISHES.get(word, "stop"),
             "logprobs": logprobs,
         }
         choices = [{"index": i, **choice} for i in range(body.get("n") or 1)]
         for told, text in zip(choices, self.answers, strict=False):
             told["message"] = {"role": "assistant", "content": text}
             told["logprobs"] = {"content": self.tokens(text)} if with_logprobs else None
-        return {"id": "x", "object": "chat.completion", "choices": choices, "usage": USAGE}
+        if word == "one-cut":
+            choices[-1]["finish_reason"] = "length"
+        return {"id": "x", "object": "chat.completion", "choices": choices, "usage": USAGE, **self.reports}
 
     async def stream(self, request: web.Request, body: dict[str, Any], word: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
 
         async def send(data: dict[str, Any]) -> None:
-            await response.write(b"data: " + json.dumps(data).encode() + b"\n\n")
+            await response.write(b"data: " + json.dumps({**self.reports, **data}).encode() + b"\n\n")
 
         await send({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
-        for token in self.tokens(self.text(word)):
+        if word == "function":
+            for piece in ({"name": CALL["name"], "arguments": ""}, {"arguments": '{"x":'}, {"arguments": " 1}"}):
+                await send({"choices": [{"index": 0, "delta": {"function_call": piece}}]})
+        for token in self.tokens("" if word == "function" else self.text(word)):
             logprobs = {"content": [token]} if self.logprobs and body.get("logprobs") else None
             await send({"choices": [{"index": 0, "delta": {"content": token["token"]}, "logprobs": logprobs}]})
             if word == "break":
@@ -156,7 +192,7 @@ class Upstream:
                 except asyncio.CancelledError:
                     self.hung_up.set()
                     raise
-        await send({"choices": [{"index": 0, "delta": {}, "finish_reason": FINISH.get(word, "stop")}]})
+        await send({"choices": [{"index": 0, "delta": {}, "finish_reason": FINISHES.get(word, "stop")}]})
         await send({"choices": [], "usage": USAGE})
         await response.write(b"data: [DONE]\n\n")
         return response
@@ -171,6 +207,7 @@ class Upstream:
         async def serve() -> None:
             app = web.Application()
             app.router.add_post("/v1/chat/completions", self.handle)
+            app.router.add_get("/v1/models", self.models)
             runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -191,7 +228,6 @@ class Upstream:
             loop.close()
 
 
-FINISH = {"tools": "tool_calls", "length": "length", "content_filter": "content_filter"}
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 
 
@@ -215,6 +251,9 @@ class FakeAnswer:
 class FakeModel:
     """A small model in process: answers "<question>!" with confidences by the question's last word."""
 
+    identity = "weights=fake, confidence=fake"
+    room = 0
+
     def __init__(self, confidence: Callable[[str], float | None] | None = None):
         self.batches: list[int] = []
         self.seen: list[Any] = []
@@ -226,6 +265,10 @@ class FakeModel:
         time.sleep(0.002)
         texts = [q if isinstance(q, str) else q[-1]["content"] for q in questions]
         return [FakeAnswer(f"{text}!", self._confidence(text)) for text in texts]
+
+    def as_asked(self, question: Any) -> list[Message]:
+        turns = [{"role": "user", "content": question}] if isinstance(question, str) else question
+        return [Message.model_validate(turn) for turn in turns]
 
     def samples(self, question: Any, count: int, *, max_new_tokens: int) -> list[str]:
         return ["Japan", "China", "japan."][:count] + ["Japan"] * (count - 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -36,6 +37,9 @@ Expert = Annotated[
 PerDomain = Annotated[
     bool, Option("--per-domain", help="A threshold for every domain with enough rows, one for the others.")
 ]
+Identity = Annotated[
+    str | None, Option(metavar="IDENTITY", help="Take only the rows that this model answered, as rows name it.")
+]
 Calibrator = Annotated[
     Literal["auto", "platt", "isotonic", "temperature", "beta"],
     Option(help="Calibrator; auto: lowest cross-validated log loss."),
@@ -51,6 +55,7 @@ def calibrate(
     records: Records = None,
     from_store: FromStore = None,
     source: Annotated[str, Option(help="Whose confidence decides.")] = "stack",
+    identity: Identity = None,
     max_risk: Annotated[float | None, Option(help="Goal: largest share of kept answers that may be wrong.")] = None,
     budget: Annotated[float | None, Option(help="Goal: most accuracy with this share escalated at most.")] = None,
     cost: Cost = None,
@@ -72,14 +77,13 @@ def calibrate(
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
-    from confide.metrics.ranking import auroc
     from confide.policies.calibration_rows import labelled_rows
     from confide.policies.policy_fitting import calibrate_policy
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
 
     goal = _goal(max_risk, budget, cost, match_expert, level)
-    rows, source = _rows(records, from_store, source)
+    rows, source = _rows(records, from_store, source, identity)
     made = calibrate_policy(
         rows,
         source,
@@ -99,10 +103,9 @@ def calibrate(
             typer.echo(made.explain(source))
         raise typer.Exit(2)
     made.save(out)
-    if auroc(used.confidence, used.correct) <= 0.5:
-        warn(f"a higher {source} does not go with more right answers here")
+    _warn(made, used, rows)
     if json:
-        print_json({"met": True, "left_out": left_out, "policy": made.model_dump(mode="json", by_alias=True)}, indent=2)
+        print_json({"met": True, "left_out": left_out, "policy": loads(made.to_json())}, indent=2)
     else:
         _print(made, used, goal, per_domain, out)
 
@@ -121,7 +124,7 @@ def _goal(
     return goals[0]
 
 
-def _rows(records: Path | None, from_store: str | None, source: str) -> tuple[list[Record], str]:
+def _rows(records: Path | None, from_store: str | None, source: str, identity: str | None) -> tuple[list[Record], str]:
     """The rows to calibrate on, and the source whose confidence decides."""
     import asyncio
 
@@ -150,7 +153,32 @@ def _rows(records: Path | None, from_store: str | None, source: str) -> tuple[li
                 f"{count} calibration rows share an entity or a prompt with training or validation rows; "
                 "the promise is void for them"
             )
-    return rows, pick_source(rows, source)
+    source = pick_source(rows, source)
+    return rows if identity is None else _answered_by(identity, rows, source), source
+
+
+def _answered_by(identity: str, rows: list[Record], source: str) -> list[Record]:
+    """The rows whose identity agrees with ``identity``; raises `ConfideError` when there is none."""
+    from confide.policies.identities import identity_of, same_model
+
+    try:
+        found = [row for row in rows if same_model(identity, identity_of(row, source))]
+    except ValueError as error:
+        raise ConfideError(f"--identity: {error}") from None
+    if not found:
+        there = ", ".join(sorted({identity_of(row, source) for row in rows} - {""})[:3]) or "rows that do not say"
+        raise ConfideError(f"no row is an answer of {identity}; there are: {there}")
+    return found
+
+
+def _warn(policy: Policy, used: CalibrationRows, rows: list[Record]) -> None:
+    """Warn of what a policy cannot do because of its rows."""
+    from confide.metrics.ranking import auroc
+
+    if not policy.identity and any(row.identity for row in rows):
+        warn("not all rows say which weights answered them, so the policy will not notice another model")
+    if auroc(used.confidence, used.correct) <= 0.5:
+        warn(f"a higher {policy.source} does not go with more right answers here")
 
 
 def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, out: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from confide.engines.engine import Completion
+from confide.engines.engine import IDENTITY_DIGITS, Completion
 from confide.errors import ConfideError
+from confide.hashing import sha256_of_rows
+from confide.policies.identities import identity_parts, identity_text
 from confide.records import Message
 from confide.sources import Source
 from confide.tasks.text import tokens
@@ -85,6 +88,26 @@ class ConfidenceModel(ABC):
         engine = TransformersEngine.load(path, dtype=dtype, device=device, chat_template_kwargs=given)
         engine.name = cls._answered_by(info, path)
         return cls(engine, info, path)
+
+    @property
+    def identity(self) -> str:
+        """Which weights answer, and what training left beside them (see `confide.policies.identities`)."""
+        return identity_text({**identity_parts(self.engine.identity), "confidence": self.scored_by})
+
+    @cached_property
+    def scored_by(self) -> str:
+        """A hash of what gives confidences besides the answering weights ("" for a model that was never trained)."""
+        if not self.info.trained:
+            return ""
+        signal = self.info.confidence
+        ours = [*signal.verdict_ids.values(), *signal.ask_ids, *signal.grade_ids]
+        rows = [self.engine.input_rows(ours), self.engine.output_rows(ours)] if ours else []
+        about = [self.engine.identity, signal.model_dump(), self.info.stack, self.info.probes]
+        return sha256_of_rows([*about, *(row.tolist() for row in rows), *self._trained_arrays()])[:IDENTITY_DIGITS]
+
+    def _trained_arrays(self) -> list[Any]:
+        """What else gives confidences, in a form that JSON can write."""
+        return []
 
     @classmethod
     def _answered_by(cls, info: CheckpointInfo, path: str) -> str:
@@ -178,6 +201,15 @@ class ConfidenceModel(ABC):
 
         leading = max(self.info.prompts, key=likeness, default=[])
         return [*map(Message.model_validate, leading), Message(role="user", content=question)]
+
+    def as_asked(self, question: Conversation) -> list[Message]:
+        """The conversation that the model reads when it is asked ``question``."""
+        return self._conversation(question)
+
+    @property
+    def room(self) -> int:
+        """Tokens that an answer may take beyond those it is given."""
+        return 0
 
     def _check(self, length: int) -> None:
         if length > self.engine.context:

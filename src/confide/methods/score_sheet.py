@@ -45,6 +45,15 @@ class Sheet:
             if costs:
                 self.written.append(name)
 
+    def signed(self, method: Method) -> Method:
+        """``method``, with a note in the records of which checkpoint its confidences are from, if from one."""
+        model = self.scope.model
+        if method.by_model and model is not None and model.scored_by:
+            names = [self.named(source) for source in method.wanted_]
+            for record in self.scope.records:
+                record.scored_by |= dict.fromkeys(names, model.scored_by)
+        return method
+
     def put(self, name: str, column: Column, rows: Sequence[Record], *, costs: bool = True) -> None:
         """Write a column for some ``rows``, and None for all others."""
         for record in self.scope.records:

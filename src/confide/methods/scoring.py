@@ -83,7 +83,7 @@ def score(
     try:
         for method in catalogue.METHODS:
             if wanted := [source for source in method.sources if source in sources]:
-                methods.append(method.fitted(scope, wanted))
+                methods.append(sheet.signed(method.fitted(scope, wanted)))
         closed = [method for method in methods if isinstance(method, ClosedMethod)]
         for method in methods:
             if not isinstance(method, ClosedMethod | Floors):

@@ -104,10 +104,15 @@ def missing_source(records: Sequence[Record], wanted: str, row: str = "row") -> 
     return ConfideError(f"no {row} has a confidence from {wanted}; there are: {there}")
 
 
-def confidence_of(record: Record, source: str) -> float | None:
-    """The record's raw confidence from ``source``; None when it is missing or not finite."""
+def written_confidence(record: Record, source: str) -> float | None:
+    """What the record says of ``source``; None when it is missing or not finite."""
     value = record.confidence.get(source)
     return value if value is not None and math.isfinite(value) else None
+
+
+def confidence_of(record: Record, source: str) -> float | None:
+    """The confidence that decides: what is written, but none for an answer that was cut, as in the router."""
+    return written_confidence(record, source) if record.finish == "stop" else None
 
 
 def labelled_rows(records: Sequence[Record], source: str) -> CalibrationRows:
@@ -175,7 +180,7 @@ def fingerprint(record: Record, source: str) -> str:
     Ids alone will not do: foreign files often number their rows from 1. The question settles it where there
     is one, the label and the confidence (to six digits) where there is none.
     """
-    value = confidence_of(record, source)
+    value = written_confidence(record, source)
     content = record.question or f"{record.correct} {value if value is None else format(value, '.6g')}"
     return sha256_of_text(f"{record.id}\t{content}")[:_DIGITS]
 

@@ -25,6 +25,7 @@ from confide.files import read_text, write_text
 from confide.hashing import sha256_of_text
 from confide.policies.calibrators import Calibrator
 from confide.policies.guarantees import ANY_DOMAIN, AnyGuarantee, explain_guarantee
+from confide.policies.identities import identity_parts
 from confide.policies.profiles import Profile
 from confide.records import Record
 from confide.sources import log_space
@@ -61,7 +62,7 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
     A policy on such a source without it was made when the source gave the probability: its numbers stay as they are,
     and confidences are brought to its scale (`own_scale`). ``data_sha256`` identifies the
     calibration rows, ``rows_seen`` holds fingerprints of them, ``profile`` says what they look like without labels, and
-    ``model`` names the model that answered them.
+    ``model`` names the model that answered them, ``identity`` says what is known of its weights ("" for nothing).
     ``last_resort`` says what a router does with an escalated question when every expert failed: send the small
     model's answer marked as unverified, or an error.
     """
@@ -77,6 +78,13 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
     last_resort: Literal["unverified", "error"] = "error"
     profile: Profile | None = None
     rows_seen: str = ""
+    identity: str = ""
+
+    @field_validator("identity")
+    @classmethod
+    def _reads_as_identity(cls, identity: str) -> str:
+        identity_parts(identity)
+        return identity
 
     @field_validator("thresholds")
     @classmethod
@@ -140,8 +148,7 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
     @property
     def id(self) -> str:
         """A name that changes with anything in the policy: ``pol_`` and twelve hexadecimal digits."""
-        data = self.model_dump(mode="json", by_alias=True)
-        canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        canonical = json.dumps(self._data(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return "pol_" + sha256_of_text(canonical)[:12]
 
     def probability(self, confidence: float | None) -> float | None:
@@ -154,7 +161,16 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
 
     def to_json(self) -> str:
         """The policy file's text."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self._data(), indent=2, ensure_ascii=False) + "\n"
+
+    def _data(self) -> dict[str, Any]:
+        """What a file holds; a policy that knows nothing of a later part reads, and is called, as before it."""
+        data = self.model_dump(mode="json", by_alias=True)
+        if not self.identity:
+            del data["identity"]
+        if self.profile is not None and self.profile.requests is None:
+            del data["profile"]["requests"]
+        return data
 
     def save(self, path: Path) -> None:
         """Write the policy to ``path``, whole or not at all."""
@@ -175,6 +191,8 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         """The promise, the evidence and their limits, in a few sentences."""
         unit = " (its log-probability, in nats)" if self.scale else " (as a probability)" * self._of_probabilities
         lines = [f"Source: {self.source}{unit}" + (f", answers by {self.model}." if self.model else ".")]
+        if self.identity:
+            lines.append(f"Made for {self.identity}.")
         for domain, rules in self.thresholds.items():
             where = "Every domain" if len(self.thresholds) == 1 else "Every other domain"
             lines.append(f"{where if domain == ANY_DOMAIN else domain}: {self._rules_in_words(rules)}")

@@ -30,6 +30,7 @@ from confide.policies.guarantees import (
     Guarantee,
     MatchGuarantee,
 )
+from confide.policies.identities import common_identity
 from confide.policies.policy import NEVER, Decision, Policy, Rule, decision_by
 from confide.policies.profiles import profile_of
 from confide.policies.thresholds.binomial_bound import counted_rows_that_decide, fewest_rows
@@ -81,13 +82,14 @@ def calibrate_policy(
         The policy, or what stands in its way.
 
     Raises:
-        ConfideError: for a goal that makes no sense, and for rows that could not show it were they all right.
+        ConfideError: for a goal that makes no sense, and for rows of several models or too few to show the goal.
     """
     if isinstance(goal, MatchExpert) and expert is None:
         raise ConfideError("to match an expert its own graded answers are needed (--expert)")
     if isinstance(goal, MaxRisk) and expert is not None:
         raise ConfideError("the risk of kept answers does not depend on an expert: leave --expert out")
     rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
+    identity = common_identity(rows.records, source)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     known = (judged.confidence, judged.correct, calibrator, judged.clusters, seed)
     fit = partial(fit_calibrator, *known, log_space=judged.log_space)
@@ -112,6 +114,7 @@ def calibrate_policy(
         last_resort=last_resort,
         profile=profile_of(records, source, seed),
         rows_seen=sketch(rows.records, source),
+        identity=identity,
     )
 
 

@@ -18,7 +18,8 @@ from pydantic import BaseModel, Field, model_validator
 from scipy.stats import chi2_contingency
 
 from confide.numeric import Ints
-from confide.policies.calibration_rows import confidence_of, independent_records
+from confide.policies.calibration_rows import independent_records, written_confidence
+from confide.policies.requests import Requests, requests_of
 from confide.records import Record
 
 ERROR = 0.01
@@ -52,7 +53,7 @@ class Profile(BaseModel, extra="forbid"):
     """A label-free summary of calibration rows; a feature that says nothing there is None.
 
     ``domains`` holds the twenty largest, the others count under ``""``; ``answer_length`` is in characters; ``cut``
-    counts answers that did not end by themselves.
+    counts answers that did not end by themselves; ``requests`` says how the questions were asked.
     """
 
     n: int = Field(ge=1)
@@ -60,6 +61,7 @@ class Profile(BaseModel, extra="forbid"):
     domains: dict[str, Count] | None = None
     answer_length: Histogram | None = None
     cut: Count | None = None
+    requests: Requests | None = None
 
 
 class Profiled(Protocol):
@@ -110,6 +112,7 @@ def profile_of(records: Sequence[Record], source: str, seed: int = 0) -> Profile
         domains=dict(mix) if set(domains) != {""} else None,
         answer_length=_histogram(lengths, _edges(lengths)) if texts else None,
         cut=sum(record.finish == "length" for record in rows) if texts else None,
+        requests=requests_of(rows),
     )
 
 
@@ -144,7 +147,7 @@ def shift(policy: Profiled, records: Sequence[Record], seed: int = 0) -> Shift:
 
 
 def _confidences(rows: Sequence[Record], source: str) -> list[float | None]:
-    return [confidence_of(record, source) for record in rows]
+    return [written_confidence(record, source) for record in rows]
 
 
 def _edges(values: Sequence[float]) -> list[float]:

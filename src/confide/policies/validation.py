@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,6 +13,7 @@ from confide.errors import ConfideError
 from confide.policies.calibration_rows import CalibrationRows, missing_source, models_of, rows_for, seen_again
 from confide.policies.goals import BoundedName
 from confide.policies.guarantees import ANY_DOMAIN, Bounded, BudgetGuarantee, CostEstimate, Evidence, MatchGuarantee
+from confide.policies.identities import identity_of, same_model
 from confide.policies.policy import NEVER, Policy
 from confide.policies.profiles import shift
 from confide.policies.thresholds.binomial_bound import BinomialCount
@@ -170,11 +172,21 @@ def _usable(
 
 
 def other_models(policy: Policy, records: Iterable[Record]) -> list[str]:
-    """A sentence when other models than the one that ``policy`` was made for answered ``records``."""
+    """Sentences when other models, by name or weights, than the one ``policy`` was made for answered ``records``."""
+    records = list(records)
     models = models_of(records)
-    if not models or not policy.model or models == policy.model:
-        return []
-    return [f"the policy was made for {policy.model}, these rows were answered by {models}"]
+    found = []
+    if models and policy.model and models != policy.model:
+        found.append(f"the policy was made for {policy.model}, these rows were answered by {models}")
+    identities = Counter(identity_of(record, policy.source) for record in records)
+    others = {other: n for other, n in identities.items() if same_model(policy.identity, other) is False}
+    if others:
+        most = max(others, key=lambda other: others[other])
+        found.append(
+            f"the policy was made for other weights ({policy.identity}) than answered {sum(others.values())} of the "
+            f"{len(records)} rows ({most})"
+        )
+    return found
 
 
 def _count(policy: Policy, promise: Bounded, rows: CalibrationRows) -> BinomialCount | PairedCount:

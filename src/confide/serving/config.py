@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -22,6 +23,7 @@ from pydantic import (
 
 from confide.errors import ConfideError
 from confide.files import read_text
+from confide.policies.identities import identity_parts
 from confide.serving.api_keys import ApiKey
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
@@ -162,6 +164,11 @@ Small = Annotated[
 ]
 
 
+def _check_identity(identity: str) -> str:
+    identity_parts(identity)
+    return identity
+
+
 class Limits(_Part):
     """What one request, and all of them together, may ask for.
 
@@ -184,6 +191,8 @@ class ServeConfig(_Part):
     mode: Literal["act", "observe"] = "act"
     stream_mode: Literal["hold", "early"] = "hold"
     policy: Path | None = None
+    unlike: Literal["answer", "escalate"] = "answer"
+    accept_model: Annotated[str, AfterValidator(_check_identity)] = ""
     small: Small
     experts: tuple[Expert, ...] = ()
     store: str = "sqlite:///confide.db"

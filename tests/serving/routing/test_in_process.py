@@ -165,15 +165,17 @@ def test_a_real_model_answers_with_its_confidence(tmp_path: Path) -> None:
     from confide.methods.frozen.frozen_model import FrozenModel
     from tiny_model import tiny_model
 
-    model = FrozenModel(TransformersEngine(*tiny_model(), "tiny"), CheckpointInfo(), "tiny")
-    settings = {"small": {"model": "x", "max_tokens": 6}, "mode": "observe"}
+    model = FrozenModel(TransformersEngine(*tiny_model(seed=1), "tiny"), CheckpointInfo(), "tiny")
+    settings = {"small": {"model": "x", "max_tokens": 40}, "mode": "observe"}
     with router(tmp_path, model=model, **settings, experts=[{"name": "more", "self": {"samples": 3}}]) as running:
-        body = running.ask("Which country is Lyon in?").json()
-        direct = model.answer("Which country is Lyon in?", max_new_tokens=6)
+        body = running.ask("Where is Kyoto?").json()
+        direct = model.answer("Where is Kyoto?", max_new_tokens=40)
         assert body["choices"][0]["message"]["content"] == direct.text
-        assert body["confide"]["raw"] == pytest.approx(math.log(direct.confidence))
+        assert body["confide"]["raw"] == pytest.approx(math.log(direct.confidence), rel=1e-3)
         assert body["usage"]["prompt_tokens"] > 5
-        assert body["choices"][0]["finish_reason"] == direct.finish
+        assert body["choices"][0]["finish_reason"] == direct.finish == "stop"
+        cut = running.ask("Where is Kyoto?", max_tokens=6).json()
+        assert (cut["choices"][0]["finish_reason"], cut["confide"]["raw"]) == ("length", None)
         long = running.ask("word " * 2000)
         assert (long.status_code, long.json()["error"]["code"]) == (400, "rejected")
         assert running.rows()[-1]["error"] == "small: rejected"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from confide.engines.engine import CAPABILITIES, Completion, NextTokens
+from confide.engines.engine import CAPABILITIES, IDENTITY_DIGITS, Completion, NextTokens
 from confide.engines.reasoning import left_open, reasoning_tokens, without_tags
 from confide.engines.transformers.batches import group_batches, rows_at_once
 from confide.engines.transformers.closed_answers import TransformersClosed, close
@@ -21,9 +21,11 @@ from confide.engines.transformers.forward import Forward
 from confide.engines.transformers.generation import Generator
 from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.sampling import Sampler
+from confide.engines.transformers.tensor_checksum import checksum
 from confide.engines.transformers.token_scores import row_logits, score_given
 from confide.engines.transformers.turn_end import turn_end_id
 from confide.engines.transformers.vocabulary import add_to, write_verdict_rows
+from confide.policies.identities import identity_text
 from confide.progress import Progress
 from confide.report_tokens import TokenIds, graded_ids, suppressed_ids, token_ids
 
@@ -109,12 +111,26 @@ class TransformersEngine:
 
     @property
     def sha256(self) -> str:
-        """A hash of the first numbers of each weight, to tell which base a checkpoint belongs to."""
-        digest = hashlib.sha256()
+        """A hash that changes with any weight that answers, to tell which base a checkpoint belongs to.
+
+        Rows of confide's own tokens and spare rows behind the vocabulary are left out: they write no answer, so a
+        frozen model keeps its hash when it gains them.
+        """
+        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        rows = min([len(self.tokenizer), *self.grades, *suppressed_ids(self.tokenizer)])
+        words = {layer.weight.data_ptr() for layer in (embedding, head)}
+        digest, seen = hashlib.sha256(), set()
         for name, tensor in sorted(self.model.state_dict().items()):
-            head = tensor.detach().flatten()[:4096].float().cpu().numpy()
-            digest.update(f"{name}{tuple(tensor.shape)}".encode() + head.tobytes())
+            if tensor.data_ptr() not in seen:  # tied weights are there twice
+                seen.add(tensor.data_ptr())
+                digest.update(f"{name} {tensor.dtype} ".encode())
+                digest.update(checksum(tensor[:rows] if tensor.data_ptr() in words else tensor))
         return digest.hexdigest()
+
+    @property
+    def identity(self) -> str:
+        """The hash of the weights, as records and policies hold it."""
+        return identity_text({"weights": self.sha256[:IDENTITY_DIGITS]})
 
     def wait(self) -> None:
         """Return when the device has done what it was given, so that what is timed next pays for itself alone."""

@@ -80,6 +80,15 @@ class FrozenModel(ConfidenceModel):
         model.parts = parts
         return model
 
+    def _trained_arrays(self) -> list[Any]:
+        held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}
+        held |= {name: probe.arrays() for name, probe in self.parts.probes.items()} | dict(self.parts.compared)
+        return [
+            [name, key, np.asarray(array).dtype.str, np.asarray(array).tobytes().hex()]
+            for name, arrays in sorted(held.items())
+            for key, array in sorted(arrays.items())
+        ]
+
     def _answer(
         self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
     ) -> list[Answer]:

@@ -12,7 +12,7 @@ import numpy as np
 from confide.engines.engine import Completion, check_context, prompt_and_answer
 from confide.errors import ConfideError
 from confide.methods.checkpoint import CheckpointInfo
-from confide.methods.confidence_model import Answer, ConfidenceModel
+from confide.methods.confidence_model import Answer, ConfidenceModel, Conversation
 from confide.methods.method import Column, Method, Scope
 from confide.methods.rlmf.stating import Graded, Stating, Tagged, tagged_task
 from confide.records import Cost, Message, Record
@@ -43,6 +43,15 @@ class StatedModel(ConfidenceModel):
     def ask_as(cls, info: CheckpointInfo, task: Task) -> Task:
         """``task`` in the prompt that asks for tagged text, where the model states its confidence so."""
         return tagged_task(task) if info.confidence.statement == "tagged" else task
+
+    def as_asked(self, question: Conversation) -> list[Message]:
+        """The conversation that the model reads: the format of its statement is asked for."""
+        return self.stating.messages(super().as_asked(question))
+
+    @property
+    def room(self) -> int:
+        """Tokens of the statement."""
+        return self.stating.room
 
     def _answer(
         self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int

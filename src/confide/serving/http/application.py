@@ -22,6 +22,8 @@ from confide.serving.api_errors import ApiError
 from confide.serving.config import ServeConfig, SmallLocal
 from confide.serving.http.authentication import OPEN, SCOPES, SECURITY_HEADERS, Gate
 from confide.serving.http.routes import Service, routes
+from confide.serving.routing.experts import Models
+from confide.serving.routing.likeness import Likeness
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel
@@ -52,7 +54,8 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
         A FastAPI application; its lifespan closes models and store.
 
     Raises:
-        ConfideError: policy, model, keys, callables or store cannot be found, loaded or joined.
+        ConfideError: policy, model, keys, callables or store cannot be found, loaded or joined, or the policy was
+            made for another model.
     """
     policy = Policy.load(config.policy) if config.policy else None
     if isinstance(config.small, SmallLocal) and model is None:
@@ -60,7 +63,9 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
 
         model = load(config.small.model, chat_template_kwargs=config.small.chat_template_kwargs)
     check_source(config, policy, model)
-    service = Service(config, policy, model)
+    models = Models(config, model)
+    Likeness(config, policy).check_start(models.identity)
+    service = Service(config, policy, models)
     if config.api_keys and not any(key.may("read") for key in config.api_keys):
         log.warning(
             "no key in api_keys may open the dashboard and /metrics: write one as {name: …, hash: …, scopes: [read]}"

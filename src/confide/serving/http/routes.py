@@ -6,7 +6,7 @@ import asyncio
 import math
 import re
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic_core import to_json
@@ -29,9 +29,6 @@ from confide.serving.routing.prometheus import Metrics
 from confide.serving.routing.router import RETRY_S, Router
 from confide.serving.store.store import JudgedError, Store, StoreError
 
-if TYPE_CHECKING:
-    from confide.model import ConfidenceModel
-
 routes = APIRouter()
 
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -47,11 +44,11 @@ _COMPLETION: dict[int | str, dict[str, Any]] = {
 class Service:
     """What the routes share: the router, its models and store, and what is counted."""
 
-    def __init__(self, config: ServeConfig, policy: Policy | None, model: ConfidenceModel | None):
+    def __init__(self, config: ServeConfig, policy: Policy | None, models: Models):
         self.config = config
         self.policy = policy
         self.metrics = Metrics()
-        self.models = Models(config, model)
+        self.models = models
         self.store = Store.open(config.store)
         self.router = Router(config, self.models, policy, self.store, self.metrics)
         self.card = ModelCard(id="confide", created=int(time.time()), owned_by="confide")

@@ -85,6 +85,12 @@ def _policy_alarms(state: dict[str, Any], constant: tuple[int, bool] | None) -> 
 def _failure_alarms(state: dict[str, Any]) -> Iterator[dict[str, str]]:
     """Confidences, experts' answers or labels are missing: an alarm for many, a warning for a few."""
     recent, audits = state["recent"], state["audits"]
+    if recent["other_model"]:
+        text = f"{recent['other_model']} of the last {recent['n']} answers are of another model than the policy's. "
+        yield _alarm("model", text + "Nothing is promised about them: calibrate on its answers.")
+    if unlike := recent["unlike"] - recent["other_model"]:
+        text = f"{unlike} of the last {recent['n']} requests are unlike the calibration rows, so nothing is promised "
+        yield _alarm("unlike", text + "about them; /metrics says in what (confide_unlike).", False)
     errors = 0 if recent["unserved"] else recent["errors"]
     for name, count, least, n, text in (
         ("confidence", recent["without_confidence"], 5, recent["n"], "requests had no confidence"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, and_, cast, func, select
 
 from confide.numeric import Floats
 from confide.serving.monitor.confidence_sequences import lower_sequence, upper_sequence
 from confide.serving.monitor.promises import LEVEL, Promise
 from confide.serving.store.audits import AuditRow
-from confide.serving.store.tables import decisions, feedback
+from confide.serving.store.tables import OTHER_MODEL, decisions, feedback
 
 RECENT = 500  # the latest rows, whose failures and missing confidences are counted
 TIMED = 2_000  # the latest rows, whose latencies are summarised
@@ -46,13 +46,16 @@ def _bucket(connection: Connection, start: float, width: float) -> ColumnElement
 def recent_rows(connection: Connection) -> list[Row[Any]]:
     """The latest `TIMED` rows, newest first, for `recent_counts` and `latency`."""
     d = decisions.c
-    columns = (d.mode, d.decision, d.served, d.raw, d.error, d.small_ms, d.expert_ms, d.total_ms)
+    columns = (d.mode, d.decision, d.served, d.raw, d.error, d.unlike, d.small_ms, d.expert_ms, d.total_ms)
     query: Select[Any] = select(*columns).order_by(d.created.desc()).limit(TIMED)
     return list(connection.execute(query).all())
 
 
 def recent_counts(rows: list[Row[Any]]) -> dict[str, int]:
-    """How many of ``rows`` lack a confidence, were escalated, got no expert's answer or met a failure."""
+    """How many of ``rows`` are escalated, in trouble or unlike what the policy was made for.
+
+    In trouble: no confidence, no expert's answer (``unserved``), or a failure (``errors``).
+    """
     asked = [row for row in rows if row.decision == "escalate"]
     return {
         "n": len(rows),
@@ -60,6 +63,8 @@ def recent_counts(rows: list[Row[Any]]) -> dict[str, int]:
         "escalated": len(asked),
         "unserved": sum(row.served in ("unverified", "error") for row in asked),
         "errors": sum(row.error is not None for row in rows),
+        "unlike": sum(row.unlike is not None for row in rows),
+        "other_model": sum(OTHER_MODEL in (row.unlike or "").split(", ") for row in rows),
     }
 
 
@@ -74,10 +79,11 @@ def latency(rows: list[Row[Any]]) -> dict[str, Any]:
 def life_of(connection: Connection, promise: Promise, now: float) -> tuple[Floats, Floats, Floats, Floats]:
     """The requests that the promise's policy decided since its first one, in time buckets, oldest first.
 
-    Returns the buckets' ends (unix time), and how many requests each holds, answered and escalated ones.
+    Requests unlike the calibration rows are left out: nothing is promised about them. Returns the buckets' ends (unix
+    time), and how many requests each holds, answered and escalated ones.
     """
     d = decisions.c
-    mine = d.policy_id == promise.policy_id
+    mine = and_(d.policy_id == promise.policy_id, d.unlike.is_(None))
     first = connection.execute(select(func.min(d.created)).where(mine)).scalar_one() or 0.0
     width = next((w for w in _WIDTHS if (now - first) / w <= 300), _WIDTHS[-1])
     start = first // _DAY * _DAY

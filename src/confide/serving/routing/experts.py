@@ -85,7 +85,7 @@ class WithSamples(Model):
         reply = await self.small.sample(asked, self.count)
         if len(reply.choices) < 2:
             raise ModelError("unsupported")
-        if not (answer := majority([choice.text for choice in reply.choices])):
+        if not (answer := majority([choice.text for choice in reply.choices if choice.readable])):
             raise ModelError("no_answer", counts=False)
         return replace(reply, choices=[Choice(answer)])
 
@@ -101,17 +101,20 @@ class Models:
     def __init__(self, config: ServeConfig, model: ConfidenceModel | None = None):
         self._http = Http()
         self._tools: list[Tool] = []
+        self.model = model
         self.batcher: Batcher | None = None
         small: Local | Server
         if isinstance(config.small, SmallLocal):
             if model is None:
                 raise ValueError("the small model runs in this process and was not given")
             self.batcher = Batcher(model, config.small.batch)
-            small = Local(config.small, self.batcher)
+            small = Local(config.small, self.batcher, model.identity)
             self.small = Guarded(config.small.name, small, price=config.small.price)
         else:
             small = Server(config.small, self._http, read=True)
             self.small = _guarded_server(config.small, small)
+        self.identity = small.identity
+        """What is known of the small model's weights before it has answered."""
         self.experts = [self._expert(expert, small, config.price_of(expert)) for expert in config.experts]
 
     def _expert(self, expert: Expert, small: Local | Server, price: Price) -> Guarded:

@@ -103,16 +103,18 @@ class Batcher:
 class Local(Model):
     """The small model in this process, behind the same interface as a server."""
 
-    def __init__(self, config: SmallLocal, batcher: Batcher):
+    def __init__(self, config: SmallLocal, batcher: Batcher, identity: str = ""):
+        self.identity = identity
         self._config = config
         self._batcher = batcher
 
     async def ask(self, asked: Asked) -> Reply:
-        """A greedy answer with every confidence that came with it; raises `ModelError`."""
+        """A greedy answer with every confidence that came with it, none when it was cut; raises `ModelError`."""
         answer = await self._submit(asked, 0)
-        sources = dict(answer.sources) if answer.text.strip() else {}
         choice = Choice(answer.text, answer.reasoning, answer.finish)
-        return Reply([choice], answer.prompt_tokens, answer.completion_tokens, sources, answer.source)
+        sources = dict(answer.sources) if choice.readable else {}
+        counts = answer.prompt_tokens, answer.completion_tokens
+        return Reply([choice], *counts, sources, answer.source, identity=self.identity)
 
     async def sample(self, asked: Asked, count: int) -> Reply:
         """Sampled answers, one per choice; raises `ModelError`."""

@@ -24,6 +24,8 @@ class Metrics:
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, buckets=_SECONDS, registry=registry)
         self.requests = counter("confide_requests", "Routed requests.", ["mode", "decision", "served"])
+        text = "Requests unlike the calibration rows of the policy, by what is unlike."
+        self.unlike = counter("confide_unlike", text, ["what"])
         self.seconds = histogram("confide_request_seconds", "Time to the committed decision.")
         self.model_seconds = histogram("confide_model_seconds", "Time of a model's answer.", ["model"])
         self.tokens = counter("confide_tokens", "Tokens read and written.", ["model"])
@@ -49,6 +51,8 @@ class Metrics:
     def decided(self, turn: Turn) -> None:
         """Count a committed decision."""
         self.requests.labels(turn.config.mode, turn.decision, turn.served).inc()
+        for what in turn.unlike:
+            self.unlike.labels(what).inc()
         self.seconds.observe(turn.seconds)
         self.cost_saved.inc(turn.cost_saved)
         for reply in (turn.small, turn.expert):

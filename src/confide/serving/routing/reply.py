@@ -9,6 +9,9 @@ from typing import Any, Literal
 from confide.serving.routing.canonical_text import canonical
 
 _PIECE = 64
+_ENDS = frozenset({"stop", "stop_sequence", "end_turn", "eos", "eos_token"})
+"""Finish reasons, as servers spell them, of an answer that ended by itself or at a stop sequence."""
+_CALLS = frozenset({"tool_calls", "function_call"})
 
 
 @dataclass(slots=True)
@@ -28,8 +31,14 @@ class Choice:
 
     @property
     def readable(self) -> bool:
-        """Whether this is an answer in words, of the kind that a confidence was calibrated on."""
-        return bool(self.text.strip()) and not self.more.get("tool_calls") and not self.more.get("function_call")
+        """Whether this is a whole answer in words, of the kind that a confidence was calibrated on."""
+        other = any(self.more.get(key) for key in (*_CALLS, "refusal"))
+        return self.finish.lower() in _ENDS and bool(self.text.strip()) and not other
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model ended this answer or call itself: it is not cut, not filtered, no refusal."""
+        return self.finish.lower() in _ENDS | _CALLS and not self.more.get("refusal")
 
     @property
     def kind(self) -> Literal["text", "call", "refusal", "nothing"]:
@@ -60,7 +69,7 @@ class Reply:
     """What one model, server or tool answered.
 
     ``sources`` maps the name of a confidence to its raw value; ``source`` names the one to use without a policy.
-    ``by`` is the name of the model that answered, ``ms`` the time it took.
+    ``by`` is the name of the model that answered, ``identity`` what is known of its weights, ``ms`` the time it took.
     """
 
     choices: list[Choice]
@@ -69,6 +78,7 @@ class Reply:
     sources: dict[str, float | None] = field(default_factory=dict)
     source: str | None = None
     by: str = ""
+    identity: str = ""
     cost: float = 0.0
     ms: float = 0.0
 
@@ -81,6 +91,11 @@ class Reply:
     def tokens(self) -> int:
         """Tokens of the prompt and of the answer together."""
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def whole(self) -> bool:
+        """Whether every choice is whole."""
+        return all(choice.whole for choice in self.choices)
 
     def agrees(self, expert: Reply) -> bool | None:
         """Whether every answer says the same as every answer of the ``expert`` (None: that cannot be known).

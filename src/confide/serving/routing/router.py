@@ -22,6 +22,7 @@ from confide.serving.routing.asked import Asked
 from confide.serving.routing.completion_bodies import chunk_body, completion_body, correction_chunk, last_chunks
 from confide.serving.routing.experts import Models
 from confide.serving.routing.guard import Guarded
+from confide.serving.routing.likeness import Likeness
 from confide.serving.routing.prometheus import Metrics
 from confide.serving.routing.reply import Choice, Delta, Reply
 from confide.serving.routing.slots import Slots
@@ -62,6 +63,7 @@ class Router:
         self._policy_id = policy.id if policy else None  # a hash, computed once
         self._store = store
         self._metrics = metrics
+        self._likeness = Likeness(config, policy, models.model)
         self._audits: set[asyncio.Task[None]] = set()
         self._auditing = asyncio.Semaphore(_AUDITS_AT_ONCE)
 
@@ -85,7 +87,8 @@ class Router:
         """
         async with self._turn(asked) as turn:
             opened = False
-            if self._config.stream_mode == "early" and asked.plain:
+            held = turn.unlike and self._config.unlike == "escalate"
+            if self._config.stream_mode == "early" and asked.plain and not held:
                 async with aclosing(self._pieces([self.small], turn)) as pieces:
                     async for piece in pieces:
                         if isinstance(piece, Reply):
@@ -130,6 +133,8 @@ class Router:
         async with self.slots.hold(asked.deadline):
             audit = random.random() < self._config.effective_audit_share
             turn = Turn(asked, self._config, self._policy_id, audit=audit)
+            turn.request = self._likeness.request(asked)
+            turn.unlike = self._likeness.unlike(turn.request, asked, None)
             try:
                 yield turn
             except (asyncio.CancelledError, GeneratorExit):
@@ -205,9 +210,13 @@ class Router:
         if policy is None:
             turn.decision = "answer" if small else "escalate"
             return
+        assert turn.request is not None
+        turn.unlike = self._likeness.unlike(turn.request, turn.asked, small)
         turn.decision = policy.decide(turn.raw, domain)
         turn.probability = policy.probability(turn.raw)
         turn.threshold = policy.threshold(domain)
+        if turn.unlike and self._config.unlike == "escalate":
+            turn.decision = "escalate"
 
     def _escalates(self, turn: Turn) -> bool:
         return turn.decision == "escalate" and self._config.mode == "act"

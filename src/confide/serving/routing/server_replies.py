@@ -5,32 +5,39 @@ from __future__ import annotations
 from typing import Any
 
 from confide.engines.reasoning import ReasoningSplitter, split_reasoning
+from confide.policies.identities import identity_text
 from confide.serving.api_errors import ModelError
 from confide.serving.routing.reply import Choice, Delta, Reply
 
 # What a message may carry besides text; it is passed on to the client unchanged.
 _BESIDES_TEXT = ("tool_calls", "refusal", "annotations", "audio", "function_call")
 
+# Finish reasons with which servers say, under status 200, that they failed.
+_FAILED = frozenset({"error", "abort", "insufficient_system_resource"})
+_UNKNOWN = "unknown"
+
 
 def read_reply(data: Any) -> Reply:
     """Read a whole response.
 
-    Raises ValueError for anything that is not a chat completion, `ModelError` for one that says nothing.
+    Raises ValueError for anything that is not a chat completion, `ModelError` for one that says nothing
+    or that the server failed. Where no finish reason is given, it is ``unknown``.
     """
     if not (choices := _read_choices(data)):
         raise ValueError("no choices")
-    return Reply([_read_choice(choice) for choice in choices], *_read_usage(data.get("usage")))
+    identity = _read_identity(data)
+    return Reply([_read_choice(choice) for choice in choices], *_read_usage(data.get("usage")), identity=identity)
 
 
 def _read_choice(data: Any) -> Choice:
     message: Any = data.get("message") if isinstance(data, dict) else None
     reasoning, more = _read_parts(message)
-    content, finish, logprobs = message.get("content"), data.get("finish_reason") or "stop", data.get("logprobs")
+    content, finish, logprobs = message.get("content"), data.get("finish_reason") or _UNKNOWN, data.get("logprobs")
     if not (content is None or isinstance(content, str)) or not isinstance(finish, str):
         raise ValueError("a choice that is not text")
     choice = Choice(content, reasoning, finish, more, logprobs if isinstance(logprobs, dict) else None)
     _split_off_reasoning(choice)
-    _check_not_empty(choice)
+    _check_usable(choice)
     return choice
 
 
@@ -41,6 +48,7 @@ class StreamReader:
         self._choices: dict[int, Choice] = {}
         self._splitters: dict[int, ReasoningSplitter] = {}
         self._usage = (0, 0)
+        self._identity = ""
         self._finished: set[int] = set()
 
     def add(self, chunk: Any) -> list[Delta]:
@@ -48,6 +56,7 @@ class StreamReader:
         choices = _read_choices(chunk)
         if chunk.get("usage"):
             self._usage = _read_usage(chunk["usage"])
+        self._identity = self._identity or _read_identity(chunk)
         return [delta for choice in choices for delta in self._add_choice(choice)]
 
     def _add_choice(self, data: Any) -> list[Delta]:
@@ -82,15 +91,16 @@ class StreamReader:
         return [Delta(d, index, logprobs if at == 0 else None) for at, d in enumerate(deltas)]
 
     def reply(self) -> Reply:
-        """The whole reply; raises ValueError when a choice never ended, `ModelError` when one says nothing."""
+        """The whole reply; raises ValueError when a choice never ended, `ModelError` when one is unusable."""
         if not self._choices or set(self._choices) != self._finished:
             raise ValueError("the stream broke off")
         for choice in self._choices.values():
-            _check_not_empty(choice)
+            _check_usable(choice)
             _split_off_reasoning(choice)  # a lone closing tag can only be seen at the end
             if "tool_calls" in choice.more:
                 choice.more["tool_calls"] = _join_calls(choice.more["tool_calls"])
-        return Reply([self._choices[index] for index in sorted(self._choices)], *self._usage)
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        return Reply(choices, *self._usage, identity=self._identity)
 
 
 def _read_choices(data: Any) -> list[Any]:
@@ -124,20 +134,30 @@ def _read_usage(usage: Any) -> tuple[int, int]:
     return prompt, completion
 
 
+def _read_identity(data: dict[str, Any]) -> str:
+    """What the server reports of the model that answered."""
+    return identity_text({"model": data.get("model"), "fingerprint": data.get("system_fingerprint")})
+
+
 def _split_off_reasoning(choice: Choice) -> None:
     if choice.content and choice.reasoning is None:
         choice.reasoning, choice.content = split_reasoning(choice.content)
 
 
-def _check_not_empty(choice: Choice) -> None:
+def _check_usable(choice: Choice) -> None:
+    if choice.finish.lower() in _FAILED:
+        raise ModelError("server_error", again=True)
     if not choice.content and not choice.more and choice.finish != "length":
         raise ModelError("empty", counts=False)
 
 
 def _append(total: dict[str, Any], piece: dict[str, Any]) -> None:
-    """Add a piece to each key: text and lists grow, anything else is replaced."""
+    """Add a piece to each key: text and lists grow, a function call does inside, anything else is replaced."""
     for key, value in piece.items():
         before = total.get(key)
+        if key == "function_call" and isinstance(before, dict) and isinstance(value, dict):
+            _append(before, value)
+            continue
         grows = isinstance(value, str | list) and type(before) is type(value)
         total[key] = before + value if grows else value or before
 

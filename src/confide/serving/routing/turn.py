@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
+from confide.records import Request
 from confide.serving.config import ServeConfig
 from confide.serving.routing.asked import Asked
 from confide.serving.routing.reply import Reply
@@ -24,6 +25,7 @@ class Extension(TypedDict):
     raw: float | None
     source: str | None
     calibrated: bool
+    unlike: list[str]
     decision: Annotated[str, WithJsonSchema({"enum": ["answer", "escalate", "abstain"]})]
     threshold: float | None
     policy_id: str | None
@@ -40,8 +42,9 @@ class Turn:
     """One request: its replies, its confidence, the decision, and what was served.
 
     ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
-    model that answered. ``refusal`` says why a model refused the request. ``committed`` is set once the row is on its
-    way to the store.
+    model that answered. ``request`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
+    answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request. ``committed`` is
+    set once the row is on its way to the store.
     """
 
     asked: Asked
@@ -61,6 +64,8 @@ class Turn:
     threshold: float | None = None
     served: str = "error"
     by: str | None = None
+    request: Request | None = None
+    unlike: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     refusal: str | None = None
     committed: bool = False
@@ -80,6 +85,14 @@ class Turn:
             return self.probability
         return float(as_probability(self.source, self.raw))
 
+    @property
+    def verified(self) -> bool:
+        """Whether an expert gave a whole answer, or the policy let the small one to a request of its kind through."""
+        if self.served == "expert":
+            return self.expert is not None and self.expert.whole
+        decided = self.decision == "answer" and self.policy_id is not None
+        return self.served == "small" and decided and not self.unlike
+
     def serve(self, reply: Reply, served: str) -> Reply:
         """Set what the client gets."""
         self.served, self.by = served, reply.by
@@ -98,7 +111,8 @@ class Turn:
             "confidence": self.confidence,
             "raw": self.raw,
             "source": self.source if self.raw is not None else None,
-            "calibrated": self.probability is not None,
+            "calibrated": self.probability is not None and not self.unlike,
+            "unlike": self.unlike,
             "decision": self.decision,
             "threshold": self.threshold,
             "policy_id": self.policy_id,
@@ -107,7 +121,7 @@ class Turn:
             "mode": self.config.mode,
             "tokens_saved": self.tokens_saved,
             "cost_saved": self.cost_saved,
-            "verified": self.served == "expert" or (self.served == "small" and self.decision == "answer"),
+            "verified": self.verified,
         }
 
     def headers(self) -> dict[str, str]:
@@ -156,6 +170,9 @@ class Turn:
             question=self.asked.question if texts else None,
             small_answer=small.text if texts and small else None,
             expert_answer=expert.text if texts and expert else None,
+            identity=(small.identity or None) if small else None,
+            unlike=", ".join(self.unlike) or None,
+            request=self.request.model_dump_json(exclude_none=True) if self.request else None,
         )
 
     @property

@@ -6,28 +6,34 @@ and nothing in a request names an address. What a server writes in an error is d
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import aiohttp
 from pydantic_core import from_json, to_json
 
+from confide.policies.identities import identity_parts, identity_text
 from confide.serving.api_errors import ModelError
 from confide.serving.config import ServerModel
 from confide.serving.routing.asked import Asked
 from confide.serving.routing.guard import Model
+from confide.serving.routing.model_listing import listed_identity
 from confide.serving.routing.reply import Delta, Reply
 from confide.serving.routing.server_logprobs import server_sources
 from confide.serving.routing.server_replies import StreamReader, read_reply
 
 MOST_BYTES = 32_000_000
 """The longest answer that is read; a longer one counts as malformed."""
+
+LOOK_S = 60.0
+"""How long what a server lists of its model is believed."""
 
 _CONNECT_S = 5.0
 
@@ -52,13 +58,16 @@ class Server(Model):
     """A model on an OpenAI-compatible server.
 
     With ``read`` the server is asked for log-probabilities, and replies carry the free confidences that follow from
-    them.
+    them. What it lists of the model is then looked at when this is made and again every minute: ``identity``.
     """
 
     def __init__(self, config: ServerModel, http: Http, *, read: bool = False):
         self._config = config
         self._http = http
         self._read = read
+        self.identity = listed_identity(config) if read else ""
+        self._looked = monotonic()
+        self._looking: asyncio.Task[None] | None = None
         self._url = f"{config.base_url}/chat/completions"
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if (key := config.api_key()) is not None:
@@ -91,7 +100,17 @@ class Server(Model):
         yield self._with_sources(reply)
 
     def _with_sources(self, reply: Reply) -> Reply:
-        return replace(reply, sources=server_sources(reply), source="logprob_sum") if self._read else reply
+        if not self._read:
+            return reply
+        if monotonic() - self._looked > LOOK_S:
+            self._looked = monotonic()
+            self._looking = asyncio.create_task(self._look())
+        identity = identity_text(identity_parts(reply.identity) | identity_parts(self.identity))
+        return replace(reply, sources=server_sources(reply), source="logprob_sum", identity=identity)
+
+    async def _look(self) -> None:
+        """Look again at what is listed: another model may answer under the same name."""
+        self.identity = await asyncio.to_thread(listed_identity, self._config) or self.identity
 
     def _payload(self, asked: Asked, stream: bool) -> bytes:
         body: dict[str, Any] = {**asked.options, "model": self._config.model, "messages": asked.messages}

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, func, or_, select
 
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
-from confide.records import Record
+from confide.records import Record, Request
 from confide.serving.store.tables import decisions, feedback
 
 
@@ -34,6 +34,8 @@ class AuditRow:
     domain: str | None
     probability: float
     correct: bool | None
+    identity: str | None = None
+    request: str | None = None
 
 
 def audit_rows(connection: Connection, *, since: float | None = None, policy_id: str | None = None) -> list[AuditRow]:
@@ -42,10 +44,11 @@ def audit_rows(connection: Connection, *, since: float | None = None, policy_id:
     about_small = or_(f.about == "small", and_(f.about == "served", d.served.in_(("small", "unverified"))))
     judged = select(f.correct).where(f.decision_id == d.id, about_small).order_by(f.id.desc()).limit(1)
     label = func.coalesce(judged.scalar_subquery(), d.agreed)
-    columns = (d.id, d.created, d.model, d.source, d.raw, d.decision, d.domain, d.audit_probability, label)
+    decided = (d.id, d.created, d.model, d.source, d.raw, d.decision, d.domain, d.audit_probability)
+    columns = (*decided, label, d.identity, d.request)
     query = select(*columns).where(d.audit, d.audit_probability > 0, d.created >= (since or 0.0))
     if policy_id is not None:
-        query = query.where(d.policy_id == policy_id)
+        query = query.where(d.policy_id == policy_id, d.unlike.is_(None))  # a promise is about requests like its rows
     return [AuditRow(*row) for row in connection.execute(query.order_by(d.created, d.id))]
 
 
@@ -89,6 +92,8 @@ def calibration_records(audits: list[AuditRow]) -> list[Record]:
             split="calibration",
             correct=row.correct,
             model=row.model,
+            identity=row.identity or "",
+            request=Request.model_validate_json(row.request) if row.request else None,
             confidence={} if row.source is None else {row.source: row.raw},
         )
         for row in equal_chance(labelled)

@@ -64,7 +64,12 @@ def _log_probabilities(dialect: str) -> list[str]:
     ]
 
 
-STEPS = [_add_feedback, _add_provenance, _log_probabilities]
+def _add_request(dialect: str) -> list[str]:
+    """What could be seen of how a request was asked."""
+    return ["ALTER TABLE decisions ADD COLUMN request TEXT"]
+
+
+STEPS = [_add_feedback, _add_provenance, _log_probabilities, _add_request]
 """Step *i* brings a database from version *i* + 1 to *i* + 2."""
 
 LATEST = 1 + len(STEPS)

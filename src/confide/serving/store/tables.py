@@ -14,6 +14,10 @@ About = Literal["served", "small", "expert"]
 """Which answer a piece of feedback judges: the one that the client got, the small model's or the expert's."""
 
 
+OTHER_MODEL = "model"
+"""What a row is marked with in ``unlike`` when another model than the policy's answered."""
+
+
 @dataclass(slots=True, kw_only=True)
 class DecisionRow:
     """One routed request, as it stands in the table ``decisions``.
@@ -26,6 +30,7 @@ class DecisionRow:
     ``error`` names a class of failure, never a key or a body. Texts are there only when the router stores texts.
     ``identity`` says which weights gave the small answer, ``key`` which client's key asked, ``question_hash`` which
     rows asked the same, and ``unlike`` in what the request differs from the calibration rows (None: in nothing).
+    ``request`` is what could be seen of how it was asked (`confide.records.Request` as JSON).
 
     A new field also needs a step in `confide.serving.store.migrations`.
     """
@@ -62,6 +67,7 @@ class DecisionRow:
     key: str | None = None
     question_hash: str | None = None
     unlike: str | None = None
+    request: str | None = None
 
     def values(self) -> dict[str, Any]:
         """The fields as a database takes them: no NaN, no half characters."""

@@ -1,0 +1,98 @@
+"""Identities: what is compared, what is a mixture, and what policies and checks make of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from confide.errors import ConfideError
+from confide.policies import MaxRisk, Policy, calibrate_policy, validate_policy
+from confide.policies.identities import common_identity, identity_of, identity_parts, identity_text, same_model
+from confide.policies.validation import other_models
+from confide.records import Record
+
+
+def rows(n: int, identity: str = "weights=ab", start: int = 0, **changes: object) -> list[Record]:
+    return [
+        Record.model_validate(
+            {"id": f"{start + i}", "confidence": {"stack": 0.5 + i / 2 / n}, "correct": i % 20 > 0,
+             "identity": identity, **changes}
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("weights=ab", "weights=ab", True),
+        ("weights=ab", "weights=cd", False),
+        ("weights=ab, confidence=1", "weights=ab", True),
+        ("weights=ab, confidence=1", "weights=ab, confidence=2", False),
+        ("model=tiny, fingerprint=1", "model=tiny, root=/m", True),
+        ("model=tiny, fingerprint=1", "model=tiny, fingerprint=2", False),
+        ("weights=ab", "model=tiny", None),
+        ("", "weights=ab", None),
+        ("", "", None),
+    ],
+)
+def test_identities_are_compared_in_the_parts_that_both_have(one: str, other: str, same: bool | None) -> None:
+    assert same_model(one, other) is same_model(other, one) is same
+
+
+def test_what_a_server_reports_cannot_break_an_identity() -> None:
+    odd = {"model": "a, weights=b\n\x00é", "fingerprint": 5, "root": "", "owner": None}
+    text = identity_text(odd)
+    assert text == "model=a__weights=b___"
+    assert identity_parts(text) == {"model": "a__weights=b___"}
+    assert len(identity_text({"model": "x" * 10_000})) < 200
+    for bad in ("tiny", "model=", "=x", "a b=c"):
+        with pytest.raises(ValueError, match="an identity reads"):
+            identity_parts(bad)
+
+
+def test_what_gave_the_confidence_is_part_of_it() -> None:
+    record = Record(id="1", identity="weights=ab", scored_by={"stack": "12"})
+    assert identity_of(record, "stack") == "weights=ab, confidence=12"
+    assert identity_of(record, "logprob_sum") == "weights=ab"
+    assert identity_of(Record(id="1"), "stack") == ""
+    assert identity_of(Record(id="1", identity="our model, v2"), "stack") == "name=our_model__v2"
+    assert Record.model_validate_json(record.line()) == record
+
+
+def test_a_mixture_has_no_policy() -> None:
+    mixed = [*rows(150), *rows(150, "weights=cd", 150)]
+    with pytest.raises(ConfideError, match=r"different models.*weights=ab \(150 rows\); weights=cd \(150 rows\)"):
+        calibrate_policy(mixed, "stack", MaxRisk(0.2))
+    heads = [*rows(150, scored_by={"stack": "1"}), *rows(150, start=150, scored_by={"stack": "2"})]
+    with pytest.raises(ConfideError, match="confidence=2"):
+        calibrate_policy(heads, "stack", MaxRisk(0.2))
+    # Two that agree with a third in part may still differ from each other.
+    with pytest.raises(ConfideError, match="different models"):
+        common_identity([*rows(1, "model=a, root=x"), *rows(1, "model=a"), *rows(1, "model=a, root=y")], "stack")
+
+
+def test_a_policy_knows_what_all_of_its_rows_say() -> None:
+    made = calibrate_policy(rows(300), "stack", MaxRisk(0.2))
+    assert isinstance(made, Policy)
+    assert made.identity == "weights=ab"
+    assert "Made for weights=ab." in made.explain()
+    assert Policy.model_validate_json(made.to_json()) == made
+    some = calibrate_policy([*rows(299), *rows(1, "", 300)], "stack", MaxRisk(0.2))
+    assert isinstance(some, Policy)
+    assert some.identity == ""
+    assert "identity" not in some.to_json()
+    assert made.id != some.id
+    with pytest.raises(ValueError, match="an identity reads"):
+        Policy.model_validate(made.model_dump(by_alias=True) | {"identity": "tiny"})
+
+
+def test_rows_of_other_weights_are_told() -> None:
+    made = calibrate_policy(rows(300), "stack", MaxRisk(0.2))
+    assert isinstance(made, Policy)
+    fresh = [*rows(100, start=1000), *rows(40, "weights=cd", 2000), *rows(10, "", 3000)]
+    (warning,) = other_models(made, fresh)
+    assert warning == (
+        "the policy was made for other weights (weights=ab) than answered 40 of the 150 rows (weights=cd)"
+    )
+    assert warning in validate_policy(made, fresh).warnings
+    assert other_models(made, rows(10)) == other_models(made, rows(10, "")) == []
