@@ -35,7 +35,7 @@ def test_behind_reasoning_the_answers_tokens_count_and_not_the_closing_ones(answ
     parsed = tokens((f"Kyoto {answer}", -2.0), ("\n\n", -5.0), (answer, -0.7), (closing, -0.01))  # tags are not told
     assert answer_logprobs(Choice(answer, "Kyoto", logprobs=parsed)) == [-0.7]
     cut = tokens(*thought, (answer, -0.7))
-    assert answer_logprobs(Choice(answer, "Kyoto", finish="length", logprobs=cut)) == [-0.7]
+    assert answer_logprobs(Choice(answer, "Kyoto", logprobs=cut)) == [-0.7]
 
 
 def test_characters_that_are_split_over_tokens_are_matched_by_their_bytes() -> None:
