@@ -11,8 +11,12 @@ from typing_extensions import TypedDict
 
 from confide.serving.config import ServeConfig
 from confide.serving.routing.asked import Asked
+from confide.serving.routing.question_hash import question_hash
 from confide.serving.routing.reply import Reply
 from confide.serving.store.tables import DecisionRow, new_decision_id
+
+GONE = "client: gone"
+"""The entry among a row's errors that says that its client hung up before it had an answer."""
 
 
 class Extension(TypedDict):
@@ -71,6 +75,11 @@ class Turn:
     def confidence(self) -> float | None:
         """What the client is told: the calibrated confidence, or the raw one where nothing calibrates it."""
         return self.raw if self.probability is None else self.probability
+
+    @property
+    def left(self) -> bool:
+        """Whether the client hung up before it had an answer."""
+        return GONE in self.errors
 
     def serve(self, reply: Reply, served: str) -> Reply:
         """Set what the client gets."""
@@ -147,6 +156,7 @@ class Turn:
             question=self.asked.question if texts else None,
             small_answer=small.text if texts and small else None,
             expert_answer=expert.text if texts and expert else None,
+            question_hash=question_hash(self.asked.messages),
         )
 
     @property
