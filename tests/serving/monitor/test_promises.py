@@ -117,6 +117,20 @@ def test_domains_with_promises_of_their_own() -> None:
     assert found[0]["lower"] > 0.1
 
 
+def test_a_domain_that_broke_its_promise_stays_broken_at_another_share() -> None:
+    bad = [replace(row, domain="bad", probability=0.5) for row in audits(draws(0.3, 150, 1))]
+    promise = replace(PROMISE, domains=("*", "bad"))
+    for share in (0.001, 0.05, 1.0):
+        good = [
+            replace(row, id=f"g{i}", domain="bad", probability=share) for i, row in enumerate(audits([False] * 900))
+        ]
+        (found,) = broken_domains(bad + good, promise)
+        assert (found["domain"], found["n"]) == ("bad", 1_050)
+    shown = risk_in(bad + good[:50] + [replace(good[50], correct=None)], 0.95)
+    assert (shown["audited"], shown["wrong"]) == (200, sum(not row.correct for row in bad))
+    assert shown["lower"] < shown["wrong"] / 200 < shown["upper"]
+
+
 # -- rows that say less, or the same again -------------------------------------------------------------------
 
 
@@ -138,6 +152,21 @@ def test_an_audit_without_a_label_is_wrong_for_holds_and_right_for_broken() -> N
     nothing_known = risk_of(missing, PROMISE)
     assert (nothing_known["n"], nothing_known["unlabelled"], nothing_known["estimate"]) == (0, 60, None)
     assert (nothing_known["lower"], nothing_known["status"], nothing_known["series"]) == (0.0, "undecided", [])
+
+
+def test_missing_labels_of_wrong_answers_show_no_promise_that_is_broken() -> None:
+    def status(seed: int, drop: bool) -> str:
+        rng = np.random.default_rng(seed)
+        wrong = rng.random(600) < 0.14
+        missing = rng.random(600) < np.where(wrong, 0.8, 0.02)  # 13 % of all
+        rows = [
+            replace(row, probability=0.5 if i < 400 else 0.05, correct=None if missing[i] else row.correct)
+            for i, row in enumerate(audits(wrong.tolist()))
+        ]
+        return str(risk_of([row for row in rows if row.correct is not None] if drop else rows, PROMISE)["status"])
+
+    assert [status(seed, drop=False) for seed in range(12)] == ["undecided"] * 12
+    assert [status(seed, drop=True) for seed in range(12)].count("holds") > 3
 
 
 def test_a_question_asked_again_and_again_counts_once_a_day() -> None:

@@ -253,6 +253,7 @@ def test_a_wrong_clock_blinds_no_alarm(url: str, hours: int) -> None:
         name for name, severity in names(state).items() if severity == "alarm"
     }
     assert state["latest"][0]["served"] == "unverified"
+    assert state["coverage"]["late_share"] < 0.2  # of the latest 500, 400 were escalated
 
 
 @pytest.mark.parametrize("hours", [-2, 2, 24 * 365])
