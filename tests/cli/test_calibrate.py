@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import numpy as np
 import pytest
 
 from confide.errors import ConfideError
@@ -172,31 +173,29 @@ def test_per_domain_end_to_end(tmp_path):
     assert "No domain has the 200 independent rows" in pooled.stdout
 
 
-def test_calibrate_from_a_store(tmp_path):
-    pytest.importorskip("sqlalchemy")
+def store_of(url: str, rows: list[dict], **more) -> None:
+    """A store with an audit for each of the ``rows``."""
     from confide.serving.store.store import Store
-    from confide.serving.store.tables import DecisionRow, new_decision_id
-
-    url = f"sqlite:///{tmp_path}/confide.db"
+    from decision_rows import decision
 
     async def fill() -> None:
         store = Store.open(url)
-        rows = foreign(600)
-        await asyncio.gather(*(
-            store.add(DecisionRow(
-                id=new_decision_id(), created=float(i), model="small", source="stack", raw=row["confidence"],
-                probability=None, decision="answer", served="small", answered_by="small", domain=None, policy_id=None,
-                threshold=None, mode="act", audit=True, audit_probability=0.1, agreed=row["correct"], small_ms=1.0,
-                expert_ms=1.0, total_ms=2.0, small_tokens=1, expert_tokens=1, cost=0.0, cost_saved=0.0,
-            ))
-            for i, row in enumerate(rows)
-        ))  # fmt: skip
+        audited = {"audit": True, "audit_probability": 0.1, "domain": None, "policy_id": None} | more
+        for i, row in enumerate(rows):
+            value = {"created": float(i), "raw": row["confidence"], "agreed": row["correct"]}
+            await store.add(decision(**audited | value | {"question_hash": row.get("question_hash")}))
         await store.close()
 
     asyncio.run(fill())
-    out = tmp_path / "p.json"
+
+
+def test_calibrate_from_a_store(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    url, out = f"sqlite:///{tmp_path}/confide.db", tmp_path / "p.json"
+    store_of(url, foreign(600))
     result = run("calibrate", "--from-store", url, "--max-risk", 0.3, "--out", out)
     assert result.exit_code == 0, result.output
+    assert "no label" not in result.output
     policy = Policy.load(out)
     assert (policy.source, policy.model, policy.guarantee.n) == ("stack", "small", 600)
     empty = run("calibrate", "--from-store", f"sqlite:///{tmp_path}/e.db", "--max-risk", 0.3, "--out", out)
@@ -253,3 +252,91 @@ def test_rows_without_an_identity_are_warned_of_when_others_have_one(tmp_path):
     assert Policy.load(tmp_path / "p.json").identity == ""
     plain = run("calibrate", write(tmp_path / "r.jsonl", foreign(600)), "--max-risk", 0.3, "--out", tmp_path / "p.json")
     assert plain.stderr == ""
+
+
+def test_audits_without_a_label_count_as_wrong(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    rows = foreign(1_500)
+    gaps = [row | {"correct": None if i % 20 == 0 else row["correct"]} for i, row in enumerate(rows)]
+    wrong = [row | {"correct": False if row["correct"] is None else row["correct"]} for row in gaps]
+    made = {}
+    for name, kept in (("gaps", gaps), ("wrong", wrong), ("whole", rows)):
+        url, out = f"sqlite:///{tmp_path}/{name}.db", tmp_path / f"{name}.json"
+        store_of(url, kept)
+        result = run("calibrate", "--from-store", url, "--max-risk", 0.2, "--out", out)
+        assert result.exit_code == 0, result.output
+        made[name] = Policy.load(out).guarantee, result.output
+    assert made["gaps"][0] == made["wrong"][0]
+    assert made["gaps"][0].coverage < made["whole"][0].coverage
+    assert "75 of the 1500 audits have no label and count as wrong: kept is " in made["gaps"][1]
+    url, out = f"sqlite:///{tmp_path}/gaps.db", tmp_path / "p.json"
+    data = json.loads(run("calibrate", "--from-store", url, "--max-risk", 0.2, "--out", out, "--json").stdout)
+    assert data["counted_as_wrong"] == 75
+    # A risk that cannot be shown so: exit code 2, and what the labels would be worth.
+    unmet = run("calibrate", "--from-store", url, "--max-risk", 0.06, "--out", tmp_path / "n.json")
+    assert unmet.exit_code == 2
+    assert "75 of the 1500 audits have no label" in unmet.output
+    # A budget needs no label: the rows count as they are.
+    budget = run("calibrate", "--from-store", url, "--budget", 0.3, "--out", out)
+    assert budget.exit_code == 0
+    assert "75 without a label" in budget.output
+    assert Policy.load(out).guarantee.n == 1_500
+
+
+def test_a_question_asked_again_and_again_is_one_row_of_a_store(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    url, out = f"sqlite:///{tmp_path}/confide.db", tmp_path / "p.json"
+    store_of(url, foreign(300) + [{"confidence": 0.99, "correct": True, "question_hash": "q"}] * 2_000)
+    result = run("calibrate", "--from-store", url, "--max-risk", 0.3, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert Policy.load(out).guarantee.n == 301
+
+
+def two_sources(n: int, seed: int = 0) -> list[dict]:
+    """Rows with a telling confidence and one that tells nothing."""
+    noise = np.random.default_rng(seed + 1_000).random(n).tolist()
+    return [
+        row | {"confidence": {"telling": row["confidence"], "noise": c}}
+        for row, c in zip(foreign(n, seed=seed), noise, strict=True)
+    ]
+
+
+def test_the_best_of_several_sources_is_taken_at_a_split_level(tmp_path):
+    records, out = write(tmp_path / "r.jsonl", two_sources(1_500)), tmp_path / "p.json"
+    result = run("calibrate", records, "--source", "noise, telling", "--max-risk", 0.2, "--out", out)
+    assert result.exit_code == 0, result.output
+    chosen = Policy.load(out)
+    assert (chosen.source, chosen.guarantee.level) == ("telling", 0.95)
+    assert "the best of noise, telling, each at level 0.975" in result.output
+    alone = tmp_path / "alone.json"
+    run("calibrate", records, "--source", "telling", "--max-risk", 0.2, "--level", 0.975, "--out", alone)
+    strict = Policy.load(alone)
+    assert chosen.thresholds == strict.thresholds
+    assert (chosen.guarantee.coverage, chosen.guarantee.upper_bound) == (
+        strict.guarantee.coverage,
+        strict.guarantee.upper_bound,
+    )
+    # One source twice is one source, at the whole level.
+    run("calibrate", records, "--source", "telling,telling", "--max-risk", 0.2, "--out", out)
+    run("calibrate", records, "--source", "telling", "--max-risk", 0.2, "--out", alone)
+    assert out.read_text() == alone.read_text()
+    missing = run("calibrate", records, "--source", "telling,stack", "--max-risk", 0.2, "--out", out)
+    assert "no row has a confidence from stack" in str(missing.exception)
+
+
+@pytest.mark.parametrize(
+    "goal", [("--budget", 0.3), ("--cost", "answer=1,escalate=5,wrong=20"), ("--max-risk", 0.2, "--per-domain")]
+)
+def test_the_best_of_several_sources_by_what_each_goal_seeks(tmp_path, goal):
+    records, out = write(tmp_path / "r.jsonl", two_sources(1_500)), tmp_path / "p.json"
+    result = run("calibrate", records, "--source", "noise,telling", *goal, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert Policy.load(out).source == "telling"
+
+
+def test_no_source_meets_the_goal(tmp_path):
+    records = write(tmp_path / "r.jsonl", two_sources(500))
+    result = run("calibrate", records, "--source", "noise,telling", "--max-risk", 0.01, "--out", tmp_path / "p.json")
+    assert result.exit_code == 2
+    assert "no threshold on telling shows" in result.output
+    assert not (tmp_path / "p.json").exists()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from confide.policies.calibration_rows import CalibrationRows
     from confide.policies.goals import Goal
     from confide.policies.policy import Policy
+    from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import Record
 
 Records = Annotated[
@@ -54,7 +57,7 @@ def calibrate(
     out: Annotated[Path, Option(help="Policy file to write.")],
     records: Records = None,
     from_store: FromStore = None,
-    source: Annotated[str, Option(help="Whose confidence decides.")] = "stack",
+    source: Annotated[str, Option(help="Whose confidence decides. a,b,c: the best of them, level split.")] = "stack",
     identity: Identity = None,
     max_risk: Annotated[float | None, Option(help="Goal: largest share of kept answers that may be wrong.")] = None,
     budget: Annotated[float | None, Option(help="Goal: most accuracy with this share escalated at most.")] = None,
@@ -72,42 +75,63 @@ def calibrate(
 
     Rows of the calibration split are used when the records carry splits, all rows otherwise; they must have been
     used for nothing else. Rows without a label or a confidence are left out, except that --budget counts rows without
-    a label and all goals but --max-risk count rows without a confidence as escalated. Exit code 2, and no file, when
-    the goal cannot be met.
+    a label and all goals but --max-risk count rows without a confidence as escalated. Audits of a store that have no
+    label count as wrong. Exit code 2, and no file, when the goal cannot be met.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
     from confide.policies.calibration_rows import labelled_rows
-    from confide.policies.policy_fitting import calibrate_policy
+    from confide.policies.source_choice import calibrate_best_source
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
 
     goal = _goal(max_risk, budget, cost, match_expert, level)
-    rows, source = _rows(records, from_store, source, identity)
-    made = calibrate_policy(
-        rows,
-        source,
-        goal,
-        calibrator=calibrator,
-        expert=None if expert is None else read_records(expert),
-        per_domain=per_domain,
-        last_resort=last_resort,
-        seed=seed,
-    )
-    used = labelled_rows(rows, source)
+    rows, sources = _rows(records, from_store, source, identity)
+    best = partial(
+        calibrate_best_source, sources=sources, goal=goal, expert=None if expert is None else read_records(expert),
+        calibrator=calibrator, per_domain=per_domain, last_resort=last_resort, seed=seed,
+    )  # fmt: skip
+    # Which audits of a store lack a label is not chance: the worst case of a promise is that they are wrong.
+    missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
+    worst = _told(rows, missing, False)
+    source, made = best(worst)
+    used = labelled_rows(worst, source)
+    price = _price(rows, missing, made, best)
     left_out = {"without_confidence": used.without_confidence, "without_label": used.without_label}
+    told = {"met": not isinstance(made, Unmet), "left_out": left_out, "counted_as_wrong": len(missing)}
     if isinstance(made, Unmet):
         if json:
-            print_json({"met": False, "source": source, "left_out": left_out, **asdict(made)}, indent=2)
+            print_json({**told, "source": source, **asdict(made)}, indent=2)
         else:
-            typer.echo(made.explain(source))
+            typer.echo("\n".join(filter(None, [made.explain(source), price])))
         raise typer.Exit(2)
     made.save(out)
     _warn(made, used, rows)
     if json:
-        print_json({"met": True, "left_out": left_out, "policy": loads(made.to_json())}, indent=2)
+        print_json({**told, "policy": loads(made.to_json())}, indent=2)
     else:
-        _print(made, used, goal, per_domain, out)
+        _print(made, used, goal, per_domain, out, price)
+
+
+def _told(rows: list[Record], missing: set[str], right: bool) -> list[Record]:
+    """``rows`` with ``right`` as the label of those ``missing`` one."""
+    return [row.model_copy(update={"correct": right}) if row.id in missing else row for row in rows]
+
+
+def _price(
+    rows: list[Record], missing: set[str], made: Policy | Unmet, best: Callable[..., tuple[str, Policy | Unmet]]
+) -> str:
+    """How many audits lack a label, and what is kept with ``made`` and by the ``best`` if all of them were right."""
+    from confide.policies.policy import Policy
+
+    if not missing:
+        return ""
+    _, most = best(_told(rows, missing, True))
+    kept, might = (f"{p.guarantee.coverage:.1%}" if isinstance(p, Policy) else "nothing" for p in (made, most))
+    return (
+        f"{len(missing)} of the {len(rows)} audits have no label and count as wrong: kept is {kept}, "
+        f"and were they all right it would be {might}. Label them with POST /v1/feedback."
+    )
 
 
 def _goal(
@@ -124,8 +148,10 @@ def _goal(
     return goals[0]
 
 
-def _rows(records: Path | None, from_store: str | None, source: str, identity: str | None) -> tuple[list[Record], str]:
-    """The rows to calibrate on, and the source whose confidence decides."""
+def _rows(
+    records: Path | None, from_store: str | None, source: str, identity: str | None
+) -> tuple[list[Record], list[str]]:
+    """The rows to calibrate on, and the sources of which one's confidence will decide."""
     import asyncio
 
     from confide.policies.calibration_rows import in_split, pick_source, used_before
@@ -138,7 +164,7 @@ def _rows(records: Path | None, from_store: str | None, source: str, identity: s
 
         store = Store.open(from_store)
         try:
-            rows = store.calibration_records()
+            rows = store.calibration_records(unlabelled=None)
         finally:
             asyncio.run(store.close())
         # A store holds the confidence that its policy decided on, and no other.
@@ -153,8 +179,11 @@ def _rows(records: Path | None, from_store: str | None, source: str, identity: s
                 f"{count} calibration rows share an entity or a prompt with training or validation rows; "
                 "the promise is void for them"
             )
-    source = pick_source(rows, source)
-    return rows if identity is None else _answered_by(identity, rows, source), source
+    sources = [pick_source(rows, name) for name in dict.fromkeys(name.strip() for name in source.split(","))]
+    if identity is not None:
+        for name in sources:
+            rows = _answered_by(identity, rows, name)
+    return rows, sources
 
 
 def _answered_by(identity: str, rows: list[Record], source: str) -> list[Record]:
@@ -181,7 +210,7 @@ def _warn(policy: Policy, used: CalibrationRows, rows: list[Record]) -> None:
         warn(f"a higher {policy.source} does not go with more right answers here")
 
 
-def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, out: Path) -> None:
+def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, out: Path, price: str) -> None:
     """Print what the policy does and which rows it was fitted on."""
     from confide.policies.policy_fitting import rows_for_a_domain
 
@@ -197,4 +226,6 @@ def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, 
         + f"; {used.without_confidence} without a confidence, {used.without_label} without a label. "
         + f"Calibrator: {policy.calibrator.kind}."
     )
+    if price:
+        typer.echo(price)
     typer.echo(f"Written to {out} ({policy.id})")

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from confide.errors import ConfideError
+from confide.policies.anytime_bounds import anytime_interval, power, rows_needed
 from confide.policies.calibration_rows import CalibrationRows, missing_source, models_of, rows_for, seen_again
 from confide.policies.goals import BoundedName
 from confide.policies.guarantees import ANY_DOMAIN, Bounded, BudgetGuarantee, CostEstimate, Evidence, MatchGuarantee
@@ -112,13 +113,14 @@ def validate_policy(
     The promise *holds* when the upper bound of the promised quantity is within the limit in every domain, is *broken*
     when a lower bound exceeds it in one of them, and is *undecided* otherwise. Every bound has the policy's level:
     upper ones as they are, because all of them must be within; lower ones with the error rate split over the domains,
-    because one of them is enough. As in calibration, one row per cluster is drawn in each domain, and rows without a
-    confidence count as escalated.
+    because one of them is enough. The bounds hold at all looks together (`confide.policies.anytime_bounds`): after
+    *undecided*, rows may be added at the end and the whole checked again, any number of times. So that rows once used
+    stay, the first row of each cluster counts in each domain. Rows without a confidence count as escalated.
 
     Args:
         records: fresh rows of any split; the caller picks them. A budget needs no labels.
         expert: the expert's graded answers to the same questions (same ids), for a policy that matches one.
-        seed: draws one row from each group of dependent rows.
+        seed: draws one row from each group of dependent rows when the rows are compared with the calibration rows.
 
     Raises:
         ConfideError: when the policy promises nothing, or no row has what its promise needs.
@@ -136,7 +138,7 @@ def validate_policy(
     answered = [name for name, before in evidence.items() if before.met and policy.threshold(name) != NEVER]
     checks = {}
     for name in answered:
-        part = usable.take([i for i, domain in enumerate(where) if domain == name]).independent(seed)
+        part = usable.take([i for i, domain in enumerate(where) if domain == name]).first_of_clusters()
         checks[name] = _check(promise, _count(policy, promise, part), evidence[name], len(answered))
     warnings = other_models(policy, usable.records) + shift(policy, records, seed).warnings
     again, complete = seen_again(policy.rows_seen, policy.on_own_scale(usable.records), policy.source)
@@ -207,7 +209,7 @@ def _count(policy: Policy, promise: Bounded, rows: CalibrationRows) -> BinomialC
 def _check(promise: Bounded, count: BinomialCount | PairedCount, before: Evidence, parts: int) -> Check:
     """The verdict on one domain of ``parts``; ``before`` is its evidence in calibration."""
     limit, level = promise.limit, promise.level
-    upper, lower = count.interval(level)[1], count.interval(1 - (1 - level) / parts)[0]
+    lower, upper = anytime_interval(count, below=1 - (1 - level) / parts, above=level)
     expected = before.observed if before.observed is not None else limit
     verdict: Verdict = "holds" if upper <= limit else "broken" if lower > limit else "undecided"
     return Check(
@@ -217,6 +219,6 @@ def _check(promise: Bounded, count: BinomialCount | PairedCount, before: Evidenc
         observed=count.observed if count.counted else None,
         lower=lower,
         upper=upper,
-        power=count.power(expected, limit, level) if count.counted else None,
-        rows_needed=count.rows_needed(expected, before.coverage, limit, level) if verdict == "undecided" else None,
+        power=power(count, expected, limit, level) if count.counted else None,
+        rows_needed=rows_needed(count, expected, before.coverage, limit, level) if verdict == "undecided" else None,
     )

@@ -86,7 +86,7 @@ def mixed(n: int, seed: int = 0) -> list[DecisionRow]:
 def test_a_healthy_store(url: str) -> None:
     rows = mixed(900)
     other = [decision(policy_id="pol_other", created=NOW - 6 * 86_400, audit=True, audit_probability=1.0, agreed=False)]
-    state = state_of(rows + other, url)
+    state = state_of(other + rows, url)
     answered = [row for row in rows if row.decision == "answer"]
     audited = [row for row in answered if row.audit]
     assert (state["traffic"]["n"], state["traffic"]["answered"]) == (901, len(answered) + 1)
@@ -131,9 +131,10 @@ def test_unequal_audit_probabilities_are_weighed(url: str) -> None:
     ]
     then = [decision(created=NOW - 5000 + i, audit=True, audit_probability=0.05, agreed=i % 2 == 0) for i in range(200)]
     state = state_of(first + then, url)
-    # Each stands for 4,000 requests, so half as many wrong as right would be 0.3, not the raw 0.14.
-    assert state["risk"]["n"] == pytest.approx(400, abs=60)
-    assert state["risk"]["estimate"] == pytest.approx(0.3, abs=0.06)
+    # Each stands for 4,000 requests, so the share of wrong ones is 0.3, not the raw 0.14; and every row counts.
+    assert (state["risk"]["n"], state["risk"]["hits"]) == (2200, 300)
+    assert state["risk"]["estimate"] == pytest.approx(0.3)
+    assert 0.2 < state["risk"]["lower"] < 0.3 < state["risk"]["upper"] < 0.4
 
 
 def names(state: dict[str, Any]) -> dict[str, str]:
@@ -174,6 +175,96 @@ def test_alarms(tmp_path: Path) -> None:
     for row in unlabelled:
         row.agreed = None
     assert names(state_of(unlabelled, f"sqlite:///{tmp_path}/unlabelled.db")) == {"labels": "warning"}
+
+
+def audit(number: int, share: float, right: bool | None, **changes: Any) -> DecisionRow:
+    values = {"created": NOW - 9000 + number, "audit": True, "audit_probability": share, "agreed": right}
+    return decision(**values | changes)
+
+
+def test_a_lower_audit_share_forgets_nothing(url: str) -> None:
+    broken = [audit(i, 0.5, i % 6 != 0) for i in range(606)]
+    assert state_of(broken, url)["risk"]["status"] == "broken"
+    for share, start in ((0.05, 606), (0.001, 607), (1.0, 608)):
+        state = state_of([audit(start, share, True)], url)  # one row more each time
+        assert (state["risk"]["status"], state["verdict"]["status"]) == ("broken", "broken")
+        assert (state["risk"]["n"], state["risk"]["hits"]) == (start + 1, 101)
+    good = state_of([audit(700 + i, 0.05, True) for i in range(2_000)], url)
+    assert (good["risk"]["status"], good["verdict"]["status"]) == ("broken", "broken")
+    assert good["risk"]["late_hits"] == 0
+    shown = good["risk"]["shown_after"]
+    assert shown["hits"] / shown["n"] > 0.1
+    assert f"{shown['hits']} of the first {shown['n']}" in good["alarms"][0]["text"]
+    assert f"after {shown['n']} audited answers it was shown" in good["verdict"]["sentences"][0]
+
+
+def test_a_share_of_nothing_in_between_and_another_policy_do_not_matter(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/confide.db"
+    rows = [audit(i, 0.5, i % 30 != 0) for i in range(400)]
+    rows += [decision(created=NOW - 8000 + i, audit_probability=0.0) for i in range(50)]
+    rows += [audit(2000 + i, 0.5, False, policy_id=name) for i in range(100) for name in ("pol_other", None)]
+    rows += [audit(3000 + i, 0.5, i % 30 != 0) for i in range(400)]
+    state = state_of(rows, url)
+    assert (state["risk"]["n"], state["risk"]["hits"], state["risk"]["status"]) == (800, 28, "holds")
+
+
+def test_unlabelled_audits_show_neither(tmp_path: Path) -> None:
+    rows = [audit(i, 0.5, None if i % 8 == 0 else i % 31 != 1) for i in range(800)]
+    state = state_of(rows, f"sqlite:///{tmp_path}/confide.db")
+    risk = state["risk"]
+    assert (risk["status"], risk["n"], risk["unlabelled"]) == ("undecided", 700, 100)
+    assert risk["lower"] < 0.03 < 0.14 < risk["upper"]
+    assert "100 without a label may be either" in state["verdict"]["sentences"][0]
+    assert state["audits"]["overdue"] == 100
+
+
+def test_clients_that_hang_up_are_no_missing_answers(url: str) -> None:
+    rows = mixed(200)
+    left = {"decision": "escalate", "served": "error", "error": "client: gone", "audit": False}
+    rows += [decision(created=NOW - i, **left) for i in range(40)]
+    state = state_of(rows, url)
+    assert "expert" not in names(state)
+    assert "failures" not in names(state)
+    assert state["failures"] == []
+    recent = state["recent"]
+    assert (recent["n"], recent["gone"], recent["unserved"], recent["errors"]) == (200, 40, 0, 0)
+    many = [decision(created=NOW - i, **left) for i in range(60)]
+    assert names(state_of(many, url))["clients"] == "warning"
+    # What failed before the client left is a failure all the same, though nobody waits for its answer.
+    failed = [decision(created=NOW - i, **left | {"error": "big: timeout; client: gone"}) for i in range(60)]
+    state = state_of(failed, url)
+    assert names(state)["failures"] == "alarm"
+    assert "expert" not in names(state)
+
+
+@pytest.mark.parametrize("hours", [-24 * 365, -2, 2, 24 * 365])
+def test_a_wrong_clock_blinds_no_alarm(url: str, hours: int) -> None:
+    rng = np.random.default_rng(0)
+    decisions = ["answer" if rng.random() < 0.6 else "escalate" for _ in range(600)]
+    served = {"answer": "small", "escalate": "expert"}
+    wrong = [decision(created=NOW + 3600 * hours, decision=word, served=served[word]) for word in decisions]
+    state = state_of(wrong, url)
+    assert set(names(state)) == ({"clock"} if hours > 0 else set())
+    assert state["coverage"]["n"] == sum(point["n"] for point in state["traffic"]["series"]) == 600
+    assert state["traffic"]["last"] <= NOW
+    later = {"decision": "escalate", "served": "unverified", "error": "big: timeout", "raw": None}
+    state = state_of([decision(created=NOW - 500 + i, **later) for i in range(400)], url)
+    assert {"coverage", "expert", "confidence", "escalation"} <= {
+        name for name, severity in names(state).items() if severity == "alarm"
+    }
+    assert state["latest"][0]["served"] == "unverified"
+    assert state["coverage"]["late_share"] < 0.2  # of the latest 500, 400 were escalated
+
+
+@pytest.mark.parametrize("hours", [-2, 2, 24 * 365])
+def test_a_wrong_clock_hides_no_broken_promise(url: str, hours: int) -> None:
+    good = [audit(i, 1.0, True, created=NOW + 3600 * hours + i) for i in range(400)]
+    bad = [audit(i, 1.0, i % 2 == 0) for i in range(40)]
+    state = state_of(good, url)
+    assert state["risk"]["status"] == "holds"
+    state = state_of(bad, url)
+    assert (state["risk"]["status"], state["risk"]["changed_lately"]) == ("broken", True)
+    assert state["risk"]["late_hits"] == 20
 
 
 def test_no_policy(tmp_path: Path) -> None:

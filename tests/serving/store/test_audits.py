@@ -1,13 +1,18 @@
 """Audit rows and the calibration records made from them, on SQLite and on a real PostgreSQL."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from confide.errors import ConfideError
-from confide.serving.store.audits import AuditRow, audit_rows, equal_chance
+from confide.policies.thresholds.fallback_testing import BoundedThreshold
+from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
+from confide.records import Record
+from confide.serving.store.audits import AuditRow, audit_rows, calibration_records, equal_chance, once_a_day
 from confide.serving.store.store import Store
 from decision_rows import decision
 from stores import using
@@ -41,15 +46,12 @@ def test_calibration_records(url: str) -> None:
         for row in drawn:
             await store.add(row)
         records = store.calibration_records()
-        assert [r.id for r in records] == [row.id for row in drawn[:4]]
-        assert [r.correct for r in records] == [True, False, True, True]
-        assert [r.confidence for r in records] == [{"stack": 0.8}, {}, {"stack": 0.8}, {"stack": 0.8}]
+        assert [r.id for r in records] == [row.id for row in drawn]
+        assert [r.correct for r in records] == [True, False, True, True, False]  # no label: the worst case
+        assert [r.correct for r in store.calibration_records(unlabelled=None)][-1] is None
+        assert [r.confidence for r in records] == [{"stack": 0.8}, {}] + [{"stack": 0.8}] * 3
         assert {(r.split, r.model, r.domain) for r in records} == {("calibration", "small", "geography")}
-        assert len(store.calibration_records(since=4.0)) == 2
-        for i in range(5):
-            await store.add(decision(created=20.0 + i, audit=True, audit_probability=0.1))
-        with pytest.raises(ConfideError, match="only 4 of 10 audit rows have a label"):
-            store.calibration_records()
+        assert len(store.calibration_records(since=4.0)) == 3
         for model in ("small", "other"):
             await store.add(decision(created=100.0, audit=True, audit_probability=0.1, agreed=True, model=model))
         with pytest.raises(ConfideError, match=r"2 models \(other, small\)"):
@@ -58,27 +60,102 @@ def test_calibration_records(url: str) -> None:
     using(url, body)
 
 
+def test_rows_that_ask_the_same_are_one_cluster(url: str) -> None:
+    async def body(store: Store) -> list[str]:
+        for number, asked in enumerate(["q1", "q1", None, "q2", None]):
+            drawn = {"audit": True, "audit_probability": 1.0, "agreed": number != 1}
+            await store.add(decision(id=f"dec_{number}", created=float(number), question_hash=asked, **drawn))
+        return [record.cluster for record in store.calibration_records()]
+
+    assert using(url, body) == ["q1", "q1", "dec_2", "q2", "dec_4"]
+
+
+def test_a_label_that_comes_late_or_is_changed_counts(url: str) -> None:
+    async def body(store: Store) -> list[list[bool | None]]:
+        row = decision(audit=True, audit_probability=1.0)
+        await store.add(row)
+        labels = []
+        for step in (
+            lambda: store.audited(row.id, True, None, 0.0, None),
+            lambda: store.audited(row.id, None, None, 0.0, None),  # the expert's answer could not be compared
+            lambda: store.feedback(row.id, False),
+            lambda: store.feedback(row.id, True, about="expert"),
+            lambda: store.feedback(row.id, True, about="small"),
+        ):
+            await step()
+            labels.append([audit.correct for audit in await store.run(audit_rows)])
+        return labels
+
+    assert using(url, body) == [[True], [None], [False], [False], [True]]
+
+
 def audit(number: int, probability: float) -> AuditRow:
     return AuditRow(f"dec_{number}", 0.0, "small", "stack", 0.5, "answer", None, probability, True)
 
 
 def test_thinning_gives_every_request_the_same_chance() -> None:
-    many = [audit(i, 0.5) for i in range(20_000)]
-    few = [audit(i, 0.05) for i in range(20_000, 22_000)]
+    many = [audit(i, 0.5) for i in range(2_000)]
+    few = [audit(i, 0.4) for i in range(2_000, 22_000)]
     kept = equal_chance(many + few)
-    assert [row for row in kept if row.probability == 0.05] == few
-    assert abs(len(kept) - len(few) - 2000) < 4 * (2000 * 0.9) ** 0.5
+    assert [row for row in kept if row.probability == 0.4] == few
+    assert abs(len(kept) - len(few) - 1_600) < 4 * (1_600 * 0.2) ** 0.5
     assert kept == equal_chance(many + few)  # the same rows in every run
     assert equal_chance(many) == many
     assert equal_chance([]) == []
 
 
+def test_one_row_at_a_lower_share_throws_no_other_away() -> None:
+    many = [audit(i, 0.5) for i in range(606)]
+    assert equal_chance([*many, audit(606, 0.005)]) == many
+    # And a few old rows at a low share do not hold back many new ones.
+    old = [audit(i, 0.02) for i in range(1_000, 1_200)]
+    assert equal_chance(old + many) == many
+
+
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(0.001, 1)), max_size=50))
-def test_thinning_never_drops_the_rarest(drawn: list[tuple[int, float]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from([0.01, 0.02, 0.1, 0.5, 1.0])), max_size=50))
+def test_what_is_left_is_whole_at_one_share_and_thinned_above_it(drawn: list[tuple[int, float]]) -> None:
     rows = [audit(number, probability) for number, probability in drawn]
-    lowest = min((row.probability for row in rows), default=1.0)
-    assert {r for r in rows if r.probability == lowest} <= set(equal_chance(rows))
+    kept = equal_chance(rows)
+    if rows:
+        chance = min(row.probability for row in kept)
+        assert [row for row in rows if row.probability == chance] == [r for r in kept if r.probability == chance]
+    assert len(rows) == 0 or len(kept) > 0
+
+
+def test_a_question_counts_once_a_day() -> None:
+    def asked(number: int, question: str | None, created: float) -> AuditRow:
+        return replace(audit(number, 0.5), question_hash=question, created=created)
+
+    rows = [asked(0, "q", 1.0), asked(1, None, 1.0), asked(1, None, 1.0), asked(2, "q", 2.0), asked(3, "q", 86_400.0)]
+    assert once_a_day(rows) == [rows[0], rows[1], rows[2], rows[4]]
+
+
+def store_with_missing_labels(seed: int) -> list[AuditRow]:
+    """600 audits of answers of which 14 % are wrong, whatever the confidence; most missing labels are of wrong ones."""
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(600) < 0.14
+    missing = rng.random(600) < np.where(wrong, 0.8, 0.02)  # 13 % in all
+    return [
+        replace(audit(i, 0.1), raw=float(rng.random()), correct=None if gone else not bad)
+        for i, (bad, gone) in enumerate(zip(wrong.tolist(), missing.tolist(), strict=True))
+    ]
+
+
+def test_missing_labels_make_no_false_promise() -> None:
+    def promised(records: list[Record]) -> bool:
+        goal = bounded_risk_threshold(
+            [r.confidence["stack"] for r in records], [bool(r.correct) for r in records], 0.1, 0.95
+        )
+        return isinstance(goal, BoundedThreshold)
+
+    stores = [store_with_missing_labels(seed) for seed in range(400)]
+    assert np.mean([row.correct is None for rows in stores for row in rows]) == pytest.approx(0.13, abs=0.005)
+    false = [promised(calibration_records(rows)) for rows in stores]  # the risk is above 0.1 at every threshold
+    assert np.mean(false) <= 0.05
+    dropped = [promised([r for r in calibration_records(rows, unlabelled=None) if r.correct is not None])
+               for rows in stores[:20]]  # fmt: skip
+    assert all(dropped)
 
 
 def test_what_a_replica_of_before_wrote_after_the_upgrade_is_read_on_todays_scale(url: str) -> None:

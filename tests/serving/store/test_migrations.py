@@ -27,13 +27,17 @@ def test_the_tables_are_those_that_the_migrations_make(url: str, raw: Connection
 def check_tables(raw: Connection) -> None:
     """The database has the columns and indexes of the tables."""
     inspector = inspect(raw)
+    # PostgreSQL is told to number the decisions; SQLite does by itself.
+    numbered = raw.dialect.name == "postgresql"
     for table in metadata.tables.values():
+        numbers = {"arrival": False} if numbered and table is decisions else {}
         made = {c["name"]: c["nullable"] for c in inspector.get_columns(table.name)}
-        expected = {c.name: c.nullable for c in table.columns}
+        expected = {c.name: c.nullable for c in table.columns} | numbers
         # SQLite calls a primary key nullable unless told otherwise.
         assert {n: v for n, v in made.items() if n != "id"} == {n: v for n, v in expected.items() if n != "id"}
         assert set(made) == set(expected)
-        assert {i["name"] for i in inspector.get_indexes(table.name)} == {i.name for i in table.indexes}
+        indexes = {index.name for index in table.indexes} | ({"decisions_arrival"} if numbers else set())
+        assert {i["name"] for i in inspector.get_indexes(table.name)} == indexes
 
 
 V1_SCHEMA = """
@@ -96,6 +100,23 @@ def test_a_database_of_version_1_is_migrated_with_its_rows(url: str, raw: Connec
     assert raw.execute(text("SELECT version FROM schema_version")).scalar_one() == LATEST
     check_tables(raw)
     using(url, body)  # opening it again changes nothing
+
+
+def test_rows_from_before_keep_their_order_and_new_ones_follow(url: str, raw: Connection) -> None:
+    yes = "1" if url.startswith("sqlite") else "true"
+    for statement in V1_SCHEMA.split(";"):
+        raw.execute(text(statement))
+    row = V1_ROW.format(yes=yes)
+    for number, created in enumerate((5.0, 7.0)):
+        raw.execute(text(row.replace("'dec_old', 5.0", f"'dec_{number}', {created}")))
+    raw.commit()
+
+    async def body(store: Store) -> list[str]:
+        for name, created in (("ahead", 99.0), ("behind", 1.0)):
+            await store.add(decision(id=f"dec_{name}", created=created, audit=True, audit_probability=1.0))
+        return [audit.id for audit in await store.run(audit_rows)]
+
+    assert using(url, body) == ["dec_0", "dec_1", "dec_ahead", "dec_behind"]
 
 
 def test_a_newer_database_is_refused(url: str, raw: Connection) -> None:

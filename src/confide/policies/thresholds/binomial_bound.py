@@ -38,20 +38,6 @@ class BinomialCount:
         """One-sided bounds of the share, each at ``level``."""
         return clopper_pearson(self.bad, self.counted, level)
 
-    def power(self, expected: float, limit: float, level: float) -> float:
-        """Probability that as many rows show ``limit`` if the true share is ``expected``."""
-        most = int(affordable_bad(np.array([self.counted]), limit, level)[0])
-        return float(binom.cdf(most, self.counted, expected)) if most >= 0 else 0.0
-
-    def rows_needed(self, expected: float, coverage: float, limit: float, level: float) -> int | None:
-        """About how many rows like these would decide (None: no number would).
-
-        Without a row that counts, the share is taken as ``expected`` and the share of rows that count as ``coverage``.
-        """
-        needed = counted_rows_that_decide(self.observed if self.counted else expected, limit, level)
-        share = self.counted / self.n if self.counted else coverage
-        return None if needed is None or share == 0 else math.ceil(needed / share)
-
 
 def clopper_pearson(bad: int, counted: int, level: float) -> tuple[float, float]:
     """One-sided Clopper–Pearson bounds of a share from ``bad`` of ``counted`` rows, each at ``level``.

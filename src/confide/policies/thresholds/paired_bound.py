@@ -10,7 +10,6 @@ nuisance p_c, of an outcome at least as extreme: the unconditional exact test of
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,15 +49,6 @@ class PairedCount:
     def interval(self, level: float) -> tuple[float, float]:
         """One-sided bounds of the loss, each at ``level``."""
         return loss_interval(self.losses, self.gains, self.n, level)
-
-    def power(self, expected: float, limit: float, level: float) -> float:
-        """Probability that as many rows show ``limit`` if the true loss is ``expected``; normal approximation."""
-        spread = math.sqrt(max((self.losses + self.gains) / self.n, limit) / self.n)
-        return float(norm.cdf((limit - expected) / spread - norm.ppf(level)))
-
-    def rows_needed(self, expected: float, coverage: float, limit: float, level: float) -> int | None:
-        """About how many rows like these would decide (None: no number would, or there is no row to judge by)."""
-        return rows_that_decide(self.losses / self.n, self.gains / self.n, limit, level) if self.n else None
 
 
 def loss_interval(losses: int, gains: int, n: int, level: float) -> tuple[float, float]:

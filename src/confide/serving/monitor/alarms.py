@@ -64,15 +64,20 @@ def _policy_alarms(state: dict[str, Any], constant: tuple[int, bool] | None) -> 
         text = f"but {risk['late_hits']:,} of the latest {risk['late_n']:,}"
         if risk["lower"] > risk["bound"]:
             text = f"so at least {percent(risk['lower'])} {words.of_all}"
+        elif not risk["changed_lately"]:
+            text = f"and {risk['shown_after']['hits']:,} of the first {risk['shown_after']['n']:,}"
         yield _alarm("promise", f"{words.count(risk)}, {text}; at most {percent(risk['bound'])} was promised.")
     for entry in state["broken_domains"]:
-        text = f"In {entry['domain']}, {WORDS['max_risk'].count(entry)}, so at least {percent(entry['lower'])} of "
-        text += f"those kept there are; at most {percent(promise['limit'])} was promised."
+        text = f"In {entry['domain']}, {WORDS['max_risk'].count(entry)}"
+        if entry["lower"] > promise["limit"]:
+            text += f", so at least {percent(entry['lower'])} of those kept there are"
+        text += f"; it was shown that the promised {percent(promise['limit'])} does not hold there."
         yield _alarm("promise", text)
     if coverage and coverage["drift"]:
         yield _alarm(
             "coverage",
-            f"The share answered {coverage['drift']}: {percent(coverage['late_share'])} on the last day, "
+            f"The share answered {coverage['drift']}: {percent(coverage['late_share'])} of the latest "
+            f"{coverage['late_n']:,} requests, "
             f"{percent(coverage['share'])} in all, where calibration had {percent(coverage['expected'])} "
             f"({percent(coverage['low'])} to {percent(coverage['high'])} passes). Questions may not be those that "
             "the policy was made for.",
@@ -99,8 +104,16 @@ def _failure_alarms(state: dict[str, Any]) -> Iterator[dict[str, str]]:
     ):
         if count:
             yield _alarm(name, f"{count} of the last {n} {text}.", count >= least and count > FAILURE_SHARE * n)
+    for name, count, least, text in (
+        ("clients", recent["gone"], 0.2 * (recent["n"] + recent["gone"]), "latest clients hung up before the answer"),
+        ("clock", recent["ahead"], 0, "latest rows carry a time to come: look at the clocks of the routers"),
+    ):
+        if count > least and (name == "clock" or count >= 5):
+            yield _alarm(name, f"{count} of the {text}.", False)
     if audits["overdue"] >= 5 and audits["overdue"] > 0.2 * audits["drawn"]:
-        text = f"{audits['overdue']} of {audits['drawn']} audits have no label; the others may be no fair sample."
+        text = (
+            f"{audits['overdue']} of {audits['drawn']} audits have no label; the bounds take them for the worse case."
+        )
         yield _alarm("labels", text, False)
 
 
@@ -118,24 +131,34 @@ def verdict_of(state: dict[str, Any]) -> dict[str, Any]:
     return {"status": status, "sentences": [sentence]}
 
 
+def _unknown(risk: dict[str, Any]) -> str:
+    """What is said of audits without a label, which may have been either."""
+    return f", and {risk['unlabelled']:,} without a label may be either" if risk["unlabelled"] else ""
+
+
 def _promise_verdict(
     risk: dict[str, Any], promise: dict[str, Any], broken_domains: list[dict[str, Any]]
 ) -> tuple[str, str]:
     words, bound = WORDS[promise["goal"]], percent(risk["bound"])
+    seen = words.count(risk) + _unknown(risk)
     if risk["status"] == "broken":
+        if risk["lower"] <= risk["bound"] and not risk["changed_lately"]:
+            n = risk["shown_after"]["n"]
+            when = f"after {n:,} {words.unit} it was shown that more than {bound} {words.of_all}"
+            return "broken", f"The promise was broken: {when}. Later ones do not undo that; calibrate again."
         return "broken", f"The promise is broken: more than {bound} {words.of_all}{' now' * risk['changed_lately']}."
     if broken_domains:
         where = ", ".join(entry["domain"] for entry in broken_domains)
         return "broken", f"The promise is broken in {where}: more than {bound} {words.of_all} there."
     if risk["status"] == "holds":
         return "holds", (
-            f"The promise holds: {words.count(risk)}. With {percent(promise['level'])} confidence at most "
-            f"{percent(risk['upper'])} {words.of_all}; {bound} was promised."
+            f"The promise holds: {seen}. With {percent(promise['level'])} confidence at most {percent(risk['upper'])} "
+            f"{words.of_all}; {bound} was promised."
         )
-    if risk["n"]:
+    if risk["n"] or risk["unlabelled"]:
         sentence = (
-            f"Whether the promise holds cannot be said yet: {words.count(risk)}, so between {percent(risk['lower'])} "
-            f"and {percent(risk['upper'])} {words.of_all}; at most {bound} was promised."
+            f"Whether the promise holds cannot be said yet: {seen}, so between {percent(risk['lower'])} and "
+            f"{percent(risk['upper'])} {words.of_all}; at most {bound} was promised."
         )
     else:
         sentence = (

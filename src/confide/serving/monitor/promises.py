@@ -1,7 +1,7 @@
 """A promise against what was seen: arrays of counts in, a state with bounds out. Nothing here reads the store.
 
 Risk and coverage are followed from the first row of the policy on, because a sequence that is valid at all times needs
-one fixed start; a new policy starts new ones.
+one fixed start; a new policy starts new ones. Order is that of arrival in the store, since clocks may be wrong.
 """
 
 from __future__ import annotations
@@ -11,26 +11,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from confide.metrics import confidence_sequences as sequences
 from confide.numeric import Floats
-from confide.serving.monitor import confidence_sequences as sequences
-from confide.serving.monitor.confidence_sequences import lower_sequence, upper_sequence
-from confide.serving.store.audits import AuditRow
+from confide.serving.monitor.eras import Steps
+from confide.serving.store.audits import AuditRow, once_a_day
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
 
 MARGIN = 0.05  # drift of the share answered that passes, beyond the sampling error of the calibration rows
 RUN_LENGTH = 10_000  # audited answers until a late change is reported by mistake, on average at least
-RUN_LENGTH_DAYS = 1_000  # the same in days, for the share answered or escalated
+RUN_LENGTH_REQUESTS = 1_000_000  # the same in requests, for the share answered or escalated
 CONSTANT_ROWS = 50  # fewest latest rows, all escalated or all not, that raise an alarm
 LATE = 100  # latest audited answers, which an alarm about a late change counts apart
+LATE_REQUESTS = 500  # latest requests, likewise
 LEVEL = 0.95  # of bounds where nothing was promised
 _POINTS = 120
 _CHANCE = 1e-4
 _MOST_CONSTANT_ROWS = 1_000
-_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -62,37 +61,51 @@ def promise_of(policy: Policy) -> Promise:
     return Promise(policy.id, policy.source, g.goal, g.limit, g.level, g.observed, g.coverage, g.n, domains)
 
 
-def audited_hits(sample: list[AuditRow], promise: Promise) -> tuple[list[float], list[int], list[int]]:
-    """Time, 1 and hit of each audit row that the promise is about; see `Promise` for what a hit is.
+def audited_steps(sample: list[AuditRow], goal: str = "max_risk") -> Steps:
+    """A step for each audit row of ``sample``, in its order, that a promise of ``goal`` is about; see `Promise`.
 
-    The rows of ``sample`` all had the same chance to be drawn and are in time order. For match_expert the expert is
-    taken to be right, so that what is counted is at least what the policy loses against it.
+    A kept row without a label may be a hit. For match_expert the expert is taken to be right, so that what is counted
+    is at least what the policy loses against it.
     """
-    rows = sample if promise.goal == "match_expert" else [row for row in sample if row.decision == "answer"]
-    hits = [int(row.decision == "answer" and not row.correct) for row in rows]
-    return [row.created for row in rows], [1] * len(rows), hits
+    rows = sample if goal == "match_expert" else [row for row in sample if row.decision == "answer"]
+    rows = once_a_day(rows)
+    kept = np.array([row.decision == "answer" for row in rows], dtype=bool)
+    wrong = np.array([row.correct is False for row in rows], dtype=bool)
+    right = np.array([row.correct is True for row in rows], dtype=bool)
+    return Steps(
+        times=np.array([row.created for row in rows], dtype=float),
+        n=np.ones(len(rows)),
+        least=(kept & wrong).astype(float),
+        most=(kept & ~right).astype(float),
+        share=np.array([row.probability for row in rows], dtype=float),
+    )
 
 
-def promise_state(
-    times: ArrayLike, n: ArrayLike, hits: ArrayLike, promise: Promise, *, by_day: bool = False
-) -> dict[str, Any]:
-    """Whether the share of ``hits`` keeps the promise; the arrays hold the time, rows and hits of each step.
+def requests_steps(times: Floats, n: Floats, hits: Floats) -> Steps:
+    """Steps of ``n`` requests each, all of which were seen; ``times`` are their ends."""
+    return Steps(times, n, hits, hits, np.ones(len(n)))
 
-    The promise is *broken* when the lower sequence is above its limit or a late change was detected. It *holds* when
-    the upper sequence is at or under it, and is *undecided* otherwise. Late changes are detected step by step, or
-    ``by_day``.
+
+def promise_state(steps: Steps, promise: Promise, latest: Floats | None = None) -> dict[str, Any]:
+    """Whether the share of hits keeps the promise.
+
+    The promise is *broken* when the evidence against it has ever reached its level, which later rows do not undo, or a
+    late change was detected. It *holds* when the upper sequence is at or under its limit, and is *undecided* otherwise.
+    Late changes are sought in the steps one by one, or in ``latest``: the latest requests, 1 for a hit, oldest first.
     """
     limit = 1.0 if promise.limit is None else promise.limit
     alpha = 1 - promise.level
-    so_far = _sequence(times, n, hits, alpha)
-    n, hits = (_by_day(times, n), _by_day(times, hits)) if by_day else (np.asarray(n), np.asarray(hits))
-    changed = _has_risen(n, hits, limit, RUN_LENGTH_DAYS if by_day else RUN_LENGTH)
+    so_far = _sequence(steps, alpha)
+    late, length, recent = (steps.least, RUN_LENGTH, LATE)
+    if latest is not None:
+        late, length, recent = latest, RUN_LENGTH_REQUESTS, LATE_REQUESTS
+    changed = _has_risen(late, limit, length)
+    first = steps.first_above(limit, alpha)
     status = "undecided"
-    if so_far["lower"] > limit or changed:
+    if first is not None or changed:
         status = "broken"
     elif so_far["n"] and so_far["upper"] <= limit:
         status = "holds"
-    late = 1 if by_day else LATE
     needed = sequences.rows_that_show(limit, max(promise.observed, 0.0), alpha) if status == "undecided" else None
     return {
         "status": status,
@@ -100,47 +113,62 @@ def promise_state(
         **so_far,
         "bound": limit,
         "changed_lately": changed,
-        "late_n": int(n[-late:].sum()),
-        "late_hits": int(hits[-late:].sum()),
+        "shown_after": None if first is None else _counts(steps.until(first)),
+        "late_n": len(late[-recent:]),
+        "late_hits": int(late[-recent:].sum()),
         "rows_needed": needed,
     }
 
 
 def broken_domains(sample: list[AuditRow], promise: Promise) -> list[dict[str, Any]]:
-    """Domains with a promised risk of their own whose lower sequence is above it; the error is shared among them."""
+    """Domains with a promised risk of their own whose lower sequence was above it; the error is shared among them."""
     if promise.goal != "max_risk" or promise.limit is None or len(promise.domains) < 2:
         return []
     broken = []
+    alpha = (1 - promise.level) / len(promise.domains)
     for domain in promise.domains:
         # The name "*" stands for every domain that is not named.
         mine = [row for row in sample if (row.domain if row.domain in promise.domains else "*") == domain]
-        _, n, hits = audited_hits(mine, promise)
-        lower = float(lower_sequence(len(n), sum(hits), (1 - promise.level) / len(promise.domains)))
-        if lower > promise.limit:
+        steps = audited_steps(mine)
+        if steps.first_above(promise.limit, alpha) is not None:
             name = "other domains" if domain == "*" else domain
-            broken.append({"domain": name, "n": len(n), "hits": sum(hits), "lower": lower})
+            broken.append({"domain": name, **_counts(steps), "lower": _bounds(steps, alpha)[0]})
     return broken
 
 
-def coverage_state(times: ArrayLike, n: ArrayLike, answered: ArrayLike, promise: Promise) -> dict[str, Any]:
-    """The running share answered against the calibration's; the arrays hold the end, rows and answers of each bucket.
+def risk_in(sample: list[AuditRow], level: float) -> dict[str, Any]:
+    """Audited and wrong answers among the kept rows of ``sample``, and bounds of the risk there, each at ``level``."""
+    steps = audited_steps(sample)
+    counts, (lower, upper) = _counts(steps), _bounds(steps, 1 - level)
+    return {"audited": counts["n"], "wrong": counts["hits"], "lower": lower, "upper": upper}
+
+
+def coverage_state(steps: Steps, latest: Floats, promise: Promise) -> dict[str, Any]:
+    """The running share answered against the calibration's; ``latest`` has 1 for an answer, oldest first.
 
     *Drifted* when a sequence leaves the calibration's share by more than `MARGIN` and its sampling error, or when the
-    rows of late days have done so.
+    latest requests have done so.
     """
     error = 1.96 * math.sqrt(promise.coverage * (1 - promise.coverage) / promise.n)
     low, high = max(0.0, promise.coverage - MARGIN - error), min(1.0, promise.coverage + MARGIN + error)
-    so_far = _sequence(times, n, answered, 1 - promise.level)
-    day_n, day_hits = _by_day(times, n), _by_day(times, answered)
-    run_length = 2 * RUN_LENGTH_DAYS  # two detectors share the false alarms
+    so_far = _sequence(steps, 1 - promise.level)
+    run_length = 2 * RUN_LENGTH_REQUESTS  # two detectors share the false alarms
     drift = None
-    if so_far["upper"] < low or (low > 0 and _has_risen(day_n, day_n - day_hits, 1 - low, run_length)):
+    if so_far["upper"] < low or (low > 0 and _has_risen(1 - latest, 1 - low, run_length)):
         drift = "fell"
-    elif so_far["lower"] > high or (high < 1 and _has_risen(day_n, day_hits, high, run_length)):
+    elif so_far["lower"] > high or (high < 1 and _has_risen(latest, high, run_length)):
         drift = "rose"
-    del so_far["hits"]
-    late_share = float(day_hits[-1] / day_n[-1]) if len(day_n) else None
-    return {**so_far, "late_share": late_share, "expected": promise.coverage, "low": low, "high": high, "drift": drift}
+    del so_far["hits"], so_far["unlabelled"]
+    late = latest[-LATE_REQUESTS:]
+    return {
+        **so_far,
+        "late_n": len(late),
+        "late_share": float(late.mean()) if len(late) else None,
+        "expected": promise.coverage,
+        "low": low,
+        "high": high,
+        "drift": drift,
+    }
 
 
 def constant_escalation(escalated: list[bool], promise: Promise | None) -> tuple[int, bool] | None:
@@ -159,33 +187,41 @@ def constant_escalation(escalated: list[bool], promise: Promise | None) -> tuple
     return (run, kind) if run >= needed else None
 
 
-def _sequence(times: ArrayLike, n: ArrayLike, hits: ArrayLike, alpha: float) -> dict[str, Any]:
+def _sequence(steps: Steps, alpha: float) -> dict[str, Any]:
     """Rows and hits in all, their share, its bounds at all times, and at most `_POINTS` points of a chart."""
-    rows, hit_rows = np.cumsum(n, dtype=float), np.cumsum(hits, dtype=float)
-    if not len(rows):
-        return {"n": 0, "hits": 0, "share": None, "lower": 0.0, "upper": 1.0, "series": []}
-    at = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _POINTS)).round().astype(np.int64))
-    rows, hit_rows = rows[at], hit_rows[at]
-    lower, upper = lower_sequence(rows, hit_rows, alpha), upper_sequence(rows, hit_rows, alpha)
-    points = np.column_stack([np.asarray(times, dtype=float)[at], hit_rows / rows, lower, upper]).tolist()
+    n = len(steps.n)
+    if not n:
+        return {**_counts(steps), "share": None, "lower": 0.0, "upper": 1.0, "series": []}
+    points = max(2, _POINTS // len(steps.shares))  # bounds over several eras take longer
+    at = np.unique(np.linspace(0, n - 1, min(n, points)).round().astype(np.int64))
+    lower, upper = steps.bounds(at, alpha)
+    share = steps.estimates(at)
+    series = np.column_stack([steps.times[at], share, lower, upper])
     names = ("time", "value", "lower", "upper")
     return {
-        "n": int(rows[-1]),
-        "hits": int(hit_rows[-1]),
-        "share": float(hit_rows[-1] / rows[-1]),
+        **_counts(steps),
+        "share": None if np.isnan(share[-1]) else float(share[-1]),
         "lower": float(lower[-1]),
         "upper": float(upper[-1]),
-        "series": [dict(zip(names, point, strict=True)) for point in points],
+        "series": [dict(zip(names, point, strict=True)) for point in series[~np.isnan(share)].tolist()],
     }
 
 
-def _has_risen(n: Floats, hits: Floats, limit: float, run_length: int) -> bool:
-    """Whether the chance of a hit has risen above ``limit`` at some time; by mistake once in ``run_length`` steps."""
-    evidence = sequences.log_change_above(n, hits, limit)
+def _counts(steps: Steps) -> dict[str, int]:
+    """Rows with a label, hits among them, and rows without one that may be hits."""
+    unlabelled = int((steps.most - steps.least).sum())
+    return {"n": int(steps.n.sum()) - unlabelled, "hits": int(steps.least.sum()), "unlabelled": unlabelled}
+
+
+def _bounds(steps: Steps, alpha: float) -> tuple[float, float]:
+    """The bounds after the last step."""
+    if not len(steps.n):
+        return 0.0, 1.0
+    lower, upper = steps.bounds(np.array([len(steps.n) - 1]), alpha)
+    return float(lower[0]), float(upper[0])
+
+
+def _has_risen(hits: Floats, limit: float, run_length: int) -> bool:
+    """Whether the chance of a hit has risen above ``limit`` at some time; by mistake once in ``run_length`` rows."""
+    evidence = sequences.log_change_above(np.ones(len(hits)), hits, limit)
     return len(evidence) > 0 and bool(evidence[-1] >= math.log(run_length))
-
-
-def _by_day(times: ArrayLike, counts: ArrayLike) -> Floats:
-    """Sums of ``counts`` by UTC day; a time is the end of its bucket."""
-    _, day = np.unique((np.asarray(times) - 1) // _DAY, return_inverse=True)
-    return np.asarray(np.bincount(day, weights=np.asarray(counts)), dtype=np.float64)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from confide.serving.monitor import promises, traffic
 from confide.serving.monitor.alarms import alarms_in, verdict_of
 from confide.serving.monitor.promises import Promise
-from confide.serving.store.audits import audit_rows, equal_chance
+from confide.serving.store.audits import audit_rows, once_a_day
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
@@ -45,15 +45,17 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
     start = 0.0 if window_s is None else now - window_s
     recent = traffic.recent_rows(connection)
     audits = audit_rows(connection, policy_id=promise.policy_id) if promise else []
-    sample = equal_chance([row for row in audits if row.correct is not None])
     risk, coverage = None, None
     if promise is not None:
         ends, n, answered, escalated = traffic.life_of(connection, promise, now)
-        coverage = promises.coverage_state(ends, n, answered, promise)
+        latest = traffic.followed(connection, promise)
+        answers = promises.requests_steps(ends, n, answered)
+        coverage = promises.coverage_state(answers, (latest == 1).astype(float), promise)
         if promise.goal == "budget":
-            risk = promises.promise_state(ends, n, escalated, promise, by_day=True)
+            steps = promises.requests_steps(ends, n, escalated)
+            risk = promises.promise_state(steps, promise, (latest == -1).astype(float))
         elif promise.goal != "cost":
-            risk = promises.promise_state(*promises.audited_hits(sample, promise), promise)
+            risk = promises.promise_state(promises.audited_steps(audits, promise.goal), promise)
     state = {
         "generated": now,
         "window_s": window_s,
@@ -61,14 +63,14 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
         "promise": None if promise is None else vars(promise) | {"domains": list(promise.domains)},
         "risk": risk,
         "coverage": coverage,
-        "broken_domains": promises.broken_domains(sample, promise) if promise else [],
-        "audits": traffic.audit_counts(audits, sample, now),
+        "broken_domains": promises.broken_domains(audits, promise) if promise else [],
+        "audits": traffic.audit_counts(audits, len(once_a_day(audits)), now),
         "traffic": traffic.traffic(connection, start, now),
         "latency": traffic.latency(recent),
-        "domains": traffic.by_domain(connection, start, sample, promise),
+        "domains": traffic.by_domain(connection, start, audits, promise),
         "failures": traffic.failures(connection, start),
         "feedback": traffic.feedback_counts(connection, start),
-        "recent": traffic.recent_counts(recent[: traffic.RECENT]),
+        "recent": traffic.recent_counts(recent[: traffic.RECENT], now),
         "latest": traffic.latest(connection),
     }
     constant = promises.constant_escalation([row.decision == "escalate" for row in recent], promise)

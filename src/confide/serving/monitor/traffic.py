@@ -1,20 +1,25 @@
-"""The queries behind the monitor: requests, failures, feedback and audits in numbers."""
+"""The queries behind the monitor: requests, failures, feedback and audits in numbers.
+
+The latest rows are those that came into the store last. A router's clock may run ahead or behind: a row from the future
+counts as one of now.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, and_, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, and_, case, cast, func, select
 
 from confide.numeric import Floats
-from confide.serving.monitor.confidence_sequences import lower_sequence, upper_sequence
-from confide.serving.monitor.promises import LEVEL, Promise
+from confide.serving.monitor.promises import LEVEL, Promise, risk_in
+from confide.serving.routing.turn import GONE
 from confide.serving.store.audits import AuditRow
-from confide.serving.store.tables import OTHER_MODEL, decisions, feedback
+from confide.serving.store.tables import OTHER_MODEL, arrival, decisions, feedback
 
 RECENT = 500  # the latest rows, whose failures and missing confidences are counted
 TIMED = 2_000  # the latest rows, whose latencies are summarised
+FOLLOWED = 50_000  # the latest rows, in which a change of the share answered is sought
 LATEST = 20  # decisions that are shown one by one
 _BUCKETS = 48
 _DOMAINS = 20
@@ -22,6 +27,7 @@ _ERRORS = 8
 _LABEL_PATIENCE_S = 600
 _WIDTHS = (60, 300, 900, 3600, 4 * 3600, 86_400)  # seconds; each divides a day
 _DAY = 86_400
+_AHEAD_S = 60
 
 
 def quantiles(values: list[float]) -> dict[str, float] | None:
@@ -36,9 +42,10 @@ def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.count().filter(condition)
 
 
-def _bucket(connection: Connection, start: float, width: float) -> ColumnElement[int]:
-    """The number of the bucket that a row's creation falls into."""
-    number = (decisions.c.created - start) / width
+def _bucket(connection: Connection, start: float, width: float, now: float) -> ColumnElement[int]:
+    """The number of the bucket that a row's creation falls into, ``now`` at the latest."""
+    created = decisions.c.created
+    number = (case((created > now, now), else_=created) - start) / width
     # SQLite's cast cuts off, PostgreSQL's rounds.
     return cast(number if connection.dialect.name == "sqlite" else func.floor(number), Integer)
 
@@ -46,26 +53,54 @@ def _bucket(connection: Connection, start: float, width: float) -> ColumnElement
 def recent_rows(connection: Connection) -> list[Row[Any]]:
     """The latest `TIMED` rows, newest first, for `recent_counts` and `latency`."""
     d = decisions.c
-    columns = (d.mode, d.decision, d.served, d.raw, d.error, d.unlike, d.small_ms, d.expert_ms, d.total_ms)
-    query: Select[Any] = select(*columns).order_by(d.created.desc()).limit(TIMED)
+    columns = (d.created, d.mode, d.decision, d.served, d.raw, d.error, d.unlike, d.small_ms, d.expert_ms, d.total_ms)
+    query: Select[Any] = select(*columns).order_by(arrival(connection).desc()).limit(TIMED)
     return list(connection.execute(query).all())
 
 
-def recent_counts(rows: list[Row[Any]]) -> dict[str, int]:
+def recent_counts(rows: list[Row[Any]], now: float) -> dict[str, int]:
     """How many of ``rows`` are escalated, in trouble or unlike what the policy was made for.
 
-    In trouble: no confidence, no expert's answer (``unserved``), or a failure (``errors``).
+    In trouble: no confidence, no expert's answer (``unserved``), or a failure before the answer (``errors``). A client
+    that hung up is no failure and waits for no answer: such rows are counted apart, as ``gone``, unless something had
+    failed before. ``ahead`` are rows whose clock is more than a minute ahead of ``now``.
     """
-    asked = [row for row in rows if row.decision == "escalate"]
+    stayed = [row for row in rows if row.error != GONE]
+    asked = [row for row in stayed if row.decision == "escalate" and not left(row)]
     return {
-        "n": len(rows),
-        "without_confidence": sum(row.raw is None for row in rows),
+        "n": len(stayed),
+        "without_confidence": sum(row.raw is None for row in stayed),
         "escalated": len(asked),
         "unserved": sum(row.served in ("unverified", "error") for row in asked),
-        "errors": sum(row.error is not None for row in rows),
+        "errors": sum(_failed(row) for row in stayed),
         "unlike": sum(row.unlike is not None for row in rows),
         "other_model": sum(OTHER_MODEL in (row.unlike or "").split(", ") for row in rows),
+        "gone": sum(left(row) for row in rows),
+        "ahead": sum(row.created > now + _AHEAD_S for row in rows),
     }
+
+
+def _failed(row: Row[Any]) -> bool:
+    """Whether something failed before the client of ``row`` had its answer; an audit comes after it."""
+    return row.error is not None and not all(part.startswith("audit: ") for part in row.error.split("; "))
+
+
+def left(row: Row[Any]) -> bool:
+    """Whether the client of ``row`` hung up before it had an answer."""
+    return row.error is not None and GONE in row.error.split("; ")
+
+
+def followed(connection: Connection, promise: Promise) -> Floats:
+    """Whether the promise's policy answered (1), escalated (−1) or neither (0) each of its latest requests.
+
+    Requests unlike the calibration rows are left out. They are those among the latest `FOLLOWED` rows of the store, oldest first.
+    """
+    d = decisions.c
+    latest = select(d.policy_id, d.decision, d.unlike).order_by(arrival(connection).desc()).limit(FOLLOWED)
+    value = {"answer": 1.0, "escalate": -1.0}
+    mine = [r for r in connection.execute(latest) if r.policy_id == promise.policy_id and r.unlike is None]
+    found = [value.get(row.decision, 0.0) for row in mine]
+    return np.array(found[::-1], dtype=np.float64)
 
 
 def latency(rows: list[Row[Any]]) -> dict[str, Any]:
@@ -84,10 +119,10 @@ def life_of(connection: Connection, promise: Promise, now: float) -> tuple[Float
     """
     d = decisions.c
     mine = and_(d.policy_id == promise.policy_id, d.unlike.is_(None))
-    first = connection.execute(select(func.min(d.created)).where(mine)).scalar_one() or 0.0
+    first = min(connection.execute(select(func.min(d.created)).where(mine)).scalar_one() or 0.0, now)
     width = next((w for w in _WIDTHS if (now - first) / w <= 300), _WIDTHS[-1])
     start = first // _DAY * _DAY
-    bucket = _bucket(connection, start, width).label("bucket")
+    bucket = _bucket(connection, start, width, now).label("bucket")
     columns = (bucket, func.count(), _count(d.decision == "answer"), _count(d.decision == "escalate"))
     rows = connection.execute(select(*columns).where(mine).group_by(bucket).order_by(bucket)).all()
     buckets, n, answered, escalated = np.asarray(rows, dtype=float).reshape(-1, 4).T
@@ -109,8 +144,9 @@ def traffic(connection: Connection, start: float, now: float) -> dict[str, Any]:
     }
     if first is None:
         return {**dict.fromkeys(sums, 0), "first": None, "last": None, "series": []}
+    first, last = min(first, now), min(last, now)
     width = max((last - first) / _BUCKETS, 1.0) * (1 + 1e-9)  # the last row belongs to the last bucket
-    bucket = _bucket(connection, first, width).label("bucket")
+    bucket = _bucket(connection, first, width, now).label("bucket")
     columns = [expression.label(name) for name, expression in sums.items()]
     query = select(bucket, *columns).where(inside).group_by(bucket).order_by(bucket)
     series = [
@@ -129,21 +165,18 @@ def by_domain(
     n = func.count().label("n")
     columns = (d.domain, n, _count(d.decision == "answer"), _count(d.decision == "escalate"))
     query = select(*columns).where(d.created >= start).group_by(d.domain).order_by(n.desc()).limit(_DOMAINS)
-    alpha = 1 - (promise.level if promise else LEVEL)
+    level = promise.level if promise else LEVEL
     domains = []
     for domain, rows, answered, escalated in connection.execute(query):
-        labels = [row.correct for row in sample if row.domain == domain and row.decision == "answer"]
-        audited, wrong = len(labels), labels.count(False)
-        bounds = {"lower": lower_sequence(audited, wrong, alpha), "upper": upper_sequence(audited, wrong, alpha)}
-        counts = {"n": rows, "answered": answered, "escalated": escalated, "audited": audited, "wrong": wrong}
-        domains.append({"domain": domain, **counts, **{name: float(bound) for name, bound in bounds.items()}})
+        counts = {"n": rows, "answered": answered, "escalated": escalated}
+        domains.append({"domain": domain, **counts, **risk_in([r for r in sample if r.domain == domain], level)})
     return domains
 
 
 def failures(connection: Connection, start: float) -> list[dict[str, Any]]:
     """The most frequent classes of failure since unix time ``start``."""
     error, n = decisions.c.error, func.count().label("n")
-    failed = select(error, n).where(decisions.c.created >= start, error.is_not(None))
+    failed = select(error, n).where(decisions.c.created >= start, error.is_not(None), error != GONE)
     rows = connection.execute(failed.group_by(error).order_by(n.desc()).limit(_ERRORS))
     return [dict(row) for row in rows.mappings()]
 
@@ -154,13 +187,14 @@ def feedback_counts(connection: Connection, start: float) -> dict[str, int]:
     return dict(connection.execute(select(n, wrong).where(feedback.c.created >= start)).mappings().one())
 
 
-def audit_counts(audits: list[AuditRow], sample: list[AuditRow], now: float) -> dict[str, Any]:
-    """How many audits were drawn, have a label, are in the ``sample``, and should have had a label by now."""
-    due = [row for row in audits if row.correct is not None or row.created < now - _LABEL_PATIENCE_S]
+def audit_counts(audits: list[AuditRow], used: int, now: float) -> dict[str, Any]:
+    """How many audits were drawn, have a label, are ``used`` in the statistics, and should have had a label by now."""
+    # A row from the future tells nothing of its age.
+    due = [row for row in audits if not now - _LABEL_PATIENCE_S <= row.created <= now]
     return {
         "drawn": len(audits),
         "labelled": sum(row.correct is not None for row in audits),
-        "used": len(sample),
+        "used": used,
         "overdue": sum(row.correct is None for row in due),
         "probability": min((row.probability for row in audits), default=None),
     }
@@ -168,8 +202,8 @@ def audit_counts(audits: list[AuditRow], sample: list[AuditRow], now: float) -> 
 
 def latest(connection: Connection) -> list[dict[str, Any]]:
     """The latest decisions with all that is stored of them, newest first."""
-    d, f = decisions.c, feedback.c
-    query = select(decisions).order_by(d.created.desc()).limit(LATEST)
+    f = feedback.c
+    query = select(decisions).order_by(arrival(connection).desc()).limit(LATEST)
     rows = [dict(row) for row in connection.execute(query).mappings()]
     shown = f.decision_id.in_([row["id"] for row in rows])
     judged = connection.execute(select(f.decision_id, f.correct, f.about).where(shown).order_by(f.id))

@@ -26,7 +26,7 @@ from confide.serving.routing.likeness import Likeness
 from confide.serving.routing.prometheus import Metrics
 from confide.serving.routing.reply import Choice, Delta, Reply
 from confide.serving.routing.slots import Slots
-from confide.serving.routing.turn import Turn
+from confide.serving.routing.turn import GONE, Turn
 from confide.serving.store.store import Store
 
 log = logging.getLogger("confide.serving")
@@ -140,7 +140,7 @@ class Router:
             except (asyncio.CancelledError, GeneratorExit):
                 # The client hung up, or the server stops. What the small model cost stays on record.
                 if turn.small is not None or turn.errors:
-                    turn.fail("client: gone")
+                    turn.fail(GONE)
                     with contextlib.suppress(ApiError):
                         await asyncio.shield(self._commit(turn))
                 raise
@@ -278,7 +278,9 @@ class Router:
             self._metrics.failed("store", "not_committed")
             raise ApiError(503, "the decision could not be stored", code="store", retry_after=RETRY_S) from None
         self._metrics.decided(turn)
-        if compare and turn.small is not None and not turn.expert_asked and turn.served != "error":
+        # A client that hung up while an expert was asked took the label with it: it is asked again.
+        owed = turn.left or (not turn.expert_asked and turn.served != "error")
+        if compare and turn.small is not None and turn.expert is None and owed:
             task = asyncio.create_task(self._audit(turn, turn.small))
             self._audits.add(task)
             task.add_done_callback(self._audits.discard)

@@ -12,9 +12,13 @@ from typing_extensions import TypedDict
 from confide.records import Request
 from confide.serving.config import ServeConfig
 from confide.serving.routing.asked import Asked
+from confide.serving.routing.question_hash import question_hash
 from confide.serving.routing.reply import Reply
 from confide.serving.store.tables import DecisionRow, new_decision_id
 from confide.sources import as_probability
+
+GONE = "client: gone"
+"""The entry among a row's errors that says that its client hung up before it had an answer."""
 
 
 class Extension(TypedDict):
@@ -92,6 +96,11 @@ class Turn:
             return self.expert is not None and self.expert.whole
         decided = self.decision == "answer" and self.policy_id is not None
         return self.served == "small" and decided and not self.unlike
+
+    @property
+    def left(self) -> bool:
+        """Whether the client hung up before it had an answer."""
+        return GONE in self.errors
 
     def serve(self, reply: Reply, served: str) -> Reply:
         """Set what the client gets."""
@@ -173,6 +182,7 @@ class Turn:
             identity=(small.identity or None) if small else None,
             unlike=", ".join(self.unlike) or None,
             request=self.request.model_dump_json(exclude_none=True) if self.request else None,
+            question_hash=question_hash(self.asked.messages),
         )
 
     @property

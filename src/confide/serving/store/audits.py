@@ -1,20 +1,24 @@
 """Audit rows: the random share of requests whose small answer has a label whatever was decided.
 
 Feedback alone is a biased sample (people report what is wrong), and an escalated request has no label for the small
-answer. So only audit rows carry statistics. Where rows were drawn with different probabilities they are thinned to
-the lowest one; what is left is a sample in which every request had the same chance to be.
+answer. So only audit rows carry statistics. An audit may stay without a label, and not by chance: an expert that fails
+on the hard questions leaves those unlabelled. Such rows are never left out; whoever uses them counts the worse case.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
 from confide.records import Record, Request
-from confide.serving.store.tables import decisions, feedback
+from confide.serving.store.tables import arrival, decisions, feedback
+
+_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class AuditRow:
     """One audited request; ``correct`` is the label of the small answer (None: there is none yet).
 
     The label is the latest feedback about the small answer where there is some, else whether it agreed with the
-    expert's.
+    expert's. Rows that ask the same share a ``question_hash`` (None: not known, a question of its own).
     """
 
     id: str
@@ -36,50 +40,71 @@ class AuditRow:
     correct: bool | None
     identity: str | None = None
     request: str | None = None
+    question_hash: str | None = None
 
 
 def audit_rows(connection: Connection, *, since: float | None = None, policy_id: str | None = None) -> list[AuditRow]:
-    """All audit rows in the order of their creation, from unix time ``since`` on, of one policy where given."""
+    """All audit rows in the order of their arrival, from unix time ``since`` on, of one policy where given."""
     d, f = decisions.c, feedback.c
     about_small = or_(f.about == "small", and_(f.about == "served", d.served.in_(("small", "unverified"))))
     judged = select(f.correct).where(f.decision_id == d.id, about_small).order_by(f.id.desc()).limit(1)
     label = func.coalesce(judged.scalar_subquery(), d.agreed)
     decided = (d.id, d.created, d.model, d.source, d.raw, d.decision, d.domain, d.audit_probability)
-    columns = (*decided, label, d.identity, d.request)
-    query = select(*columns).where(d.audit, d.audit_probability > 0, d.created >= (since or 0.0))
+    columns = (*decided, label, d.identity, d.request, d.question_hash)
+    query: Select[Any] = select(*columns).where(d.audit, d.audit_probability > 0, d.created >= (since or 0.0))
     if policy_id is not None:
         query = query.where(d.policy_id == policy_id, d.unlike.is_(None))  # a promise is about requests like its rows
-    return [AuditRow(*row) for row in connection.execute(query.order_by(d.created, d.id))]
+    return [AuditRow(*row) for row in connection.execute(query.order_by(arrival(connection)))]
+
+
+def once_a_day(rows: list[AuditRow]) -> list[AuditRow]:
+    """The first row of each question and day (UTC), in order.
+
+    Whoever asks one question a hundred times in a burst learns nothing new from the last ninety-nine answers, and a
+    sequence that counted them would be wrong more often than promised. A question that comes back on another day counts
+    again, so that a model that changes is noticed where few questions are asked.
+    """
+    seen: set[tuple[str, float]] = set()
+    chosen = []
+    for row in rows:
+        key = None if row.question_hash is None else (row.question_hash, row.created // _DAY)
+        if key is None or key not in seen:
+            chosen.append(row)
+        if key is not None:
+            seen.add(key)
+    return chosen
 
 
 def equal_chance(rows: list[AuditRow]) -> list[AuditRow]:
-    """The ``rows`` thinned to the lowest probability among them: one drawn with p stays with p_min / p.
+    """The largest sample of ``rows`` in which each of the requests that it stands for had the same chance to be.
 
-    The coin is a hash of the row's id, so the same rows stay in every run.
+    For some probability p, rows that were drawn with less are left out, with all requests of their time, and one drawn
+    with q ≥ p stays with probability p / q. The p that leaves the most rows is taken; it depends on numbers of rows
+    alone. The coin is a hash of the row's id, so the same rows stay in every run.
     """
-    lowest = min((row.probability for row in rows), default=1.0)
-    return [row for row in rows if int(sha256_of_text(row.id)[:12], 16) / 2**48 * row.probability < lowest]
+    drawn = Counter(row.probability for row in rows)
+    left = {p: sum(n * p / q for q, n in drawn.items() if q >= p) for p in drawn}
+    chance = max(left, key=lambda p: left[p], default=1.0)
+    return [
+        row
+        for row in rows
+        if row.probability >= chance and int(sha256_of_text(row.id)[:12], 16) / 2**48 * row.probability < chance
+    ]
 
 
-def calibration_records(audits: list[AuditRow]) -> list[Record]:
-    """The labelled ones of ``audits`` as calibration records.
+def calibration_records(audits: list[AuditRow], *, unlabelled: bool | None = False) -> list[Record]:
+    """``audits`` as calibration records, of `equal_chance`, so that the bound of ``confide calibrate`` holds for them.
 
-    They are thinned to `equal_chance`, so that the bound of ``confide calibrate`` holds for them. ``confidence`` maps
-    the row's source to the raw value. Raises `ConfideError` when no row has a label, when most lack one (those that
-    have one are then a biased sample), or when different models answered them.
+    Rows that ask the same are one cluster. ``confidence`` maps the row's source to the raw value. A row without a label
+    gets ``unlabelled``: wrong unless said otherwise, the worst case of a promise about wrong answers. Raises
+    `ConfideError` when no row has a label, or when different models answered them.
     """
-    labelled = [row for row in audits if row.correct is not None]
-    if not labelled:
+    if all(row.correct is None for row in audits):
         raise ConfideError(
             f"the store has no audit row with a label ({len(audits)} audit rows without); set audit_share in the "
             "router's configuration, and only audits say whether the small model was right"
         )
-    if 2 * len(labelled) < len(audits):
-        raise ConfideError(
-            f"only {len(labelled)} of {len(audits)} audit rows have a label, and the labelled ones may be no fair "
-            "sample; label the others first (POST /v1/feedback)"
-        )
-    models = sorted({row.model for row in labelled})
+    models = sorted({row.model for row in audits})
     if len(models) > 1:
         raise ConfideError(
             f"the audit rows are answers of {len(models)} models ({', '.join(models[:3])}); take those of one, "
@@ -89,12 +114,13 @@ def calibration_records(audits: list[AuditRow]) -> list[Record]:
         Record(
             id=row.id,
             domain=row.domain or "",
+            entity=row.question_hash,
             split="calibration",
-            correct=row.correct,
+            correct=unlabelled if row.correct is None else row.correct,
             model=row.model,
             identity=row.identity or "",
             request=Request.model_validate_json(row.request) if row.request else None,
             confidence={} if row.source is None else {row.source: row.raw},
         )
-        for row in equal_chance(labelled)
+        for row in equal_chance(audits)
     ]

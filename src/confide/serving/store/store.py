@@ -163,10 +163,11 @@ class Store:
             raise StoreError("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
 
-    def calibration_records(self, *, since: float | None = None) -> list[Record]:
-        """Labelled audit rows from unix time ``since`` on (`confide.serving.store.audits.calibration_records`)."""
+    def calibration_records(self, *, since: float | None = None, unlabelled: bool | None = False) -> list[Record]:
+        """Audit rows from unix time ``since`` on as records (`confide.serving.store.audits.calibration_records`)."""
         try:
-            return calibration_records(self._read(lambda connection: audit_rows(connection, since=since)))
+            audits = self._read(lambda connection: audit_rows(connection, since=since))
+            return calibration_records(audits, unlabelled=unlabelled)
         except StoreError as error:
             raise ConfideError(str(error)) from None
 

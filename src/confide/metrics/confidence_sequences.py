@@ -14,6 +14,9 @@ Ville's inequality. This is testing by betting (Waudby-Smith & Ramdas 2024, "Est
 variables by betting", JRSS B 86, sections 2 and 4) for 0/1 values, with the mixture of Robbins (1970) in the place
 of plug-in bets: it has a closed form and depends on the counts alone. Rows need not be independent; what is assumed is
 that the past does not tell the next row's chance of a hit.
+
+Values of −1, 0 and 1 (won, equal, lost) are bet on in the same way, with a mixture over the share of the capital that
+is put on each row.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ from confide.numeric import Floats
 
 _BISECTIONS = 28
 _MOST_ROWS = 10_000_000
+_UNDERFLOW = -690.0  # log of what a double still holds in full precision
 _ODDS = (1.5, 2.5, 5.0)
+_STAKES = np.geomspace(5e-3, 0.95, 40)
 
 
 def log_evidence_above(n: ArrayLike, k: ArrayLike, mean: ArrayLike) -> Floats:
@@ -38,11 +43,15 @@ def log_evidence_above(n: ArrayLike, k: ArrayLike, mean: ArrayLike) -> Floats:
     """
     n, k, mean = np.broadcast_arrays(*(np.asarray(a, dtype=float) for a in (n, k, mean)))
     inside = np.clip(mean, 1e-12, 1 - 1e-12)
-    with np.errstate(divide="ignore"):  # no mass above the mean: no evidence, −∞
-        bets = np.log(betaincc(k + 0.5, n - k + 0.5, inside))
     # Jeffreys' prior is the arcsine law: density 1 / (π √(θ (1 − θ))), mass 2/π arccos √m above m.
-    bets = bets + betaln(k + 0.5, n - k + 0.5) - np.log(2 * np.arccos(np.sqrt(inside)))
-    return np.asarray(bets - xlogy(k, inside) - xlog1py(n - k, -inside))
+    mass = np.log(2 * np.arccos(np.sqrt(inside)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tail = np.log(betaincc(k + 0.5, n - k + 0.5, inside))
+        # Far above the share seen the integral underflows. Laplace: the integrand falls from 1 at m with this slope.
+        slope = (n - k) / (1 - inside) - k / inside
+        far = -np.log(slope) - 0.5 * np.log(inside * (1 - inside)) - mass
+    evidence = tail + betaln(k + 0.5, n - k + 0.5) - mass - xlogy(k, inside) - xlog1py(n - k, -inside)
+    return np.asarray(np.where(tail < _UNDERFLOW, far, evidence))
 
 
 def lower_sequence(n: ArrayLike, k: ArrayLike, alpha: float) -> Floats:
@@ -64,6 +73,20 @@ def upper_sequence(n: ArrayLike, k: ArrayLike, alpha: float) -> Floats:
     """Upper bounds, the mirror image of `lower_sequence`; together they hold with probability 1 − 2 ``alpha``."""
     n, k = np.asarray(n, dtype=float), np.asarray(k, dtype=float)
     return 1 - lower_sequence(n, n - k, alpha)
+
+
+def log_evidence_of_loss(n: ArrayLike, losses: ArrayLike, gains: ArrayLike, margin: ArrayLike) -> Floats:
+    """Log of the evidence that the mean of ``n`` values is above ``margin``: 1 (a loss), −1 (a gain) and 0 otherwise.
+
+    The capital of stake s is ∏ (1 + s ((1 + x) / (1 + margin) − 1)) over the values x, which has expectation at most 1
+    at each row while the mean, given the past, is at most ``margin`` (−1 < margin < 1). It is averaged over stakes from
+    0.005 to 0.95, and falls as the margin grows. All arguments broadcast.
+    """
+    n, losses, gains, margin = np.broadcast_arrays(*(np.asarray(a, dtype=float) for a in (n, losses, gains, margin)))
+    factors = [np.log1p(_STAKES * ((1 + x) / (1 + margin[..., None]) - 1)) for x in (1, 0, -1)]
+    counts = (losses, n - losses - gains, gains)
+    capital = sum(factor * count[..., None] for factor, count in zip(factors, counts, strict=True))
+    return np.asarray(np.logaddexp.reduce(capital, axis=-1) - math.log(len(_STAKES)))
 
 
 def log_change_above(n: ArrayLike, k: ArrayLike, mean: float) -> Floats:

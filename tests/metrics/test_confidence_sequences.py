@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from confide.numeric import Floats
-from confide.serving.monitor.confidence_sequences import (
+from confide.metrics.confidence_sequences import (
     log_change_above,
     log_evidence_above,
     lower_sequence,
     rows_that_show,
     upper_sequence,
 )
+from confide.numeric import Floats
 
 ALPHA = 0.05
 STREAMS = 600

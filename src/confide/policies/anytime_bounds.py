@@ -1,0 +1,123 @@
+"""Bounds on fresh rows that hold however often one looks: after each row that is added, and at all looks together.
+
+An exact bound for a fixed number of rows spends its whole error rate at one look. Whoever looks again after an
+undecided answer, with more rows, would spend it again. These bounds are confidence sequences
+(`confide.metrics.confidence_sequences`): they spend it once over all looks at rows that only grow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from scipy.stats import binom, norm
+
+from confide.metrics.confidence_sequences import (
+    log_evidence_above,
+    log_evidence_of_loss,
+    lower_sequence,
+    upper_sequence,
+)
+from confide.policies.thresholds.binomial_bound import POWER, BinomialCount
+from confide.policies.thresholds.paired_bound import PairedCount
+
+_MOST_ROWS = 10_000_000
+
+
+def anytime_interval(count: BinomialCount | PairedCount, below: float, above: float) -> tuple[float, float]:
+    """One-sided bounds of the counted quantity: the lower one at level ``below``, the upper one at ``above``."""
+    if isinstance(count, BinomialCount):
+        lower = float(lower_sequence(count.counted, count.bad, 1 - below))
+        return lower, float(upper_sequence(count.counted, count.bad, 1 - above))
+    if count.n == 0:
+        return -1.0, 1.0
+    return (
+        _loss_above(count.losses, count.gains, count.n, 1 - below),
+        -_loss_above(count.gains, count.losses, count.n, 1 - above),
+    )
+
+
+def power(count: BinomialCount | PairedCount, expected: float, limit: float, level: float) -> float:
+    """Probability that as many rows show ``limit`` if the true quantity is ``expected``."""
+    if isinstance(count, BinomialCount):
+        return float(binom.cdf(_most_bad(count.counted, limit, 1 - level), count.counted, expected))
+    return _paired_power(count.n, expected, count.gains / count.n, limit, level)
+
+
+def rows_needed(
+    count: BinomialCount | PairedCount, expected: float, coverage: float, limit: float, level: float
+) -> int | None:
+    """About how many rows like these would decide with probability `POWER` (None: no number would).
+
+    Without a row that counts, the quantity is taken as ``expected`` and the share of rows that count as ``coverage``.
+    """
+    if isinstance(count, PairedCount):
+        if not count.n:
+            return None
+        seen, gains = count.observed, count.gains / count.n
+        if seen < limit:
+            return _fewest(lambda n: _paired_power(n, seen, gains, limit, level) >= POWER)
+        losses = count.losses / count.n
+        return _fewest(lambda n: _paired_power(n, -seen, losses, -limit, level) >= POWER)
+    needed = counted_rows_needed(count.observed if count.counted else expected, limit, level)
+    share = count.counted / count.n if count.counted else coverage
+    return None if needed is None or share == 0 else math.ceil(needed / share)
+
+
+def counted_rows_needed(share: float, limit: float, level: float) -> int | None:
+    """Rows that decide with probability `POWER` if the true share of bad ones is ``share`` (None: none would)."""
+    if share >= limit:  # shown from the other side: the share of good rows is below 1 − limit
+        share, limit = 1 - share, 1 - limit
+    return _fewest(lambda n: bool(binom.cdf(_most_bad(n, limit, 1 - level), n, share) >= POWER))
+
+
+def _most_bad(n: int, limit: float, alpha: float) -> int:
+    """Most bad rows among ``n`` with which the upper sequence is at or under ``limit`` (−1: not even none)."""
+    low, high = -1, math.floor(n * limit) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        shown = log_evidence_above(n, n - middle, 1 - limit) >= -math.log(alpha)
+        low, high = (middle, high) if shown else (low, middle)
+    return low
+
+
+def _paired_power(n: int, expected: float, gain_rate: float, limit: float, level: float) -> float:
+    """Probability that ``n`` rows show a loss under ``limit``, by a normal approximation of the loss seen.
+
+    Gains are taken to be as frequent as ``gain_rate`` says, so that the loss seen depends on the losses alone.
+    """
+    gains = round(gain_rate * n)
+    low, high = -1, n - gains + 1  # most losses that show the limit
+    while high - low > 1:
+        middle = (low + high) // 2
+        shown = log_evidence_of_loss(n, gains, middle, -limit) >= -math.log(1 - level)
+        low, high = (middle, high) if shown else (low, middle)
+    if low < 0:
+        return 0.0
+    # Rates of zero are never certain: one row more of each kind in a thousand.
+    spread = math.sqrt(max(expected + 2 * gain_rate, abs(limit), 1e-3) / n)
+    return float(norm.cdf(((low - gains) / n - expected) / spread))
+
+
+def _loss_above(losses: int, gains: int, n: int, alpha: float) -> float:
+    """The largest margin that the evidence for a larger loss rejects at ``alpha``."""
+    low, high = -1 + 1e-9, max((losses - gains) / n, -1 + 1e-9)
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        rejected = log_evidence_of_loss(n, losses, gains, middle) >= -math.log(alpha)
+        low, high = (middle, high) if rejected else (low, middle)
+    return low
+
+
+def _fewest(decides: Callable[[int], bool]) -> int | None:
+    """The fewest rows that decide, by doubling and halving (None: more than ten million)."""
+    high = 1
+    while not decides(high):
+        high *= 2
+        if high > _MOST_ROWS:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decides(middle) else (middle, high)
+    return high
