@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from confide.hashing import sha256_of_text
-from confide.records import Record, Request
+from confide.records import Record, RequestShape
 
 UNSEEN = 0.0075
 """The probability with which a request like the rows may hold a value that none of them had."""
@@ -47,7 +47,7 @@ _NAMES = {
          "json_schema"), "response_format",
     ),
 }  # fmt: skip
-# They say nothing of the answer (who asks, how it is sent), or stand in `Request.max_tokens`.
+# They say nothing of the answer (who asks, how it is sent), or stand in `RequestShape.max_tokens`.
 _INERT = frozenset(
     {"seed", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "max_tokens",
      "max_completion_tokens", "priority", "cache_salt"}
@@ -58,7 +58,7 @@ _KINDS = (*_NEVER_PLAIN, "temperature", "penalties", "top_p", "stop", "options")
 _ORDER = (*_NEVER_PLAIN, "system", "turns", "content", "temperature", "penalties", "top_p", "stop", "domain", "options")
 
 
-def request_of(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], max_tokens: int) -> Request:
+def request_of(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], max_tokens: int) -> RequestShape:
     """What can be seen of a request; no text is kept, of values other than numbers only hashes.
 
     Args:
@@ -80,7 +80,7 @@ def request_of(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
         else:
             turns += 1
             kinds |= {"tool"} & {message["role"].replace("function", "tool")}
-    return Request(
+    return RequestShape(
         system=sha256_of_text("\n".join(system))[:_DIGITS] if any(system) else "",
         turns=turns,
         length=length,
@@ -106,15 +106,15 @@ def request_options(options: Mapping[str, Any]) -> dict[str, str]:
     return {kind: _canonical(kind, values) for kind, values in known.items()}
 
 
-def request_of_record(record: Record) -> Request:
+def request_of_record(record: Record) -> RequestShape:
     """How a record's question was asked: what it says itself, and what its messages show."""
-    said = record.request or Request()
+    said = record.request_shape or RequestShape()
     if not record.messages:
         return said
     seen = request_of([message.model_dump() for message in record.messages], {}, 0)
     seen = seen.model_copy(update={"options": None, "max_tokens": None})
     return seen.model_copy(
-        update={name: value for name in Request.model_fields if (value := getattr(said, name)) is not None}
+        update={name: value for name in RequestShape.model_fields if (value := getattr(said, name)) is not None}
     )
 
 
@@ -145,9 +145,9 @@ class Requests(BaseModel, extra="forbid"):
 def requests_of(records: Sequence[Record]) -> Requests | None:
     """What ``records`` tell of how their questions were asked (None: nothing, or they are too few)."""
     asked = [request_of_record(record) for record in records]
-    if len(asked) < LEAST_ROWS or all(request == Request() for request in asked):
+    if len(asked) < LEAST_ROWS or all(request == RequestShape() for request in asked):
         return None
-    columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in asked] for name in Request.model_fields}
+    columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in asked] for name in RequestShape.model_fields}
     known = {name: column for name, column in columns.items() if None not in column}
     options = known.pop("options", None)
     if options is not None:
@@ -194,7 +194,7 @@ def _seen_once(values: Iterable[Any]) -> int:
     return sum(count == 1 for count in Counter(values).values())
 
 
-def unlike(requests: Requests | None, request: Request, domain: str | None = None, tokens: int = 0) -> list[str]:
+def unlike(requests: Requests | None, request: RequestShape, domain: str | None = None, tokens: int = 0) -> list[str]:
     """In what a request is unlike the calibration rows: names of features, [] for nothing that can be seen.
 
     Args:
@@ -206,8 +206,9 @@ def unlike(requests: Requests | None, request: Request, domain: str | None = Non
     """
     seen = requests or Requests(n=0, content=[""])
     compared = seen.options if seen.options is not None else {kind: [""] for kind in _NEVER_PLAIN}
-    options = request.options or {}
-    found = [kind for kind, values in compared.items() if not _allowed(values, options.get(kind, ""))]
+    found = []
+    if (options := request.options) is not None:
+        found = [kind for kind, values in compared.items() if not _allowed(values, options.get(kind, ""))]
     pairs = {
         "system": (seen.system, request.system),
         "turns": (seen.turns, request.turns),

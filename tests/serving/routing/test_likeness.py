@@ -12,7 +12,7 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.policies.requests import request_of
-from confide.records import Request
+from confide.records import RequestShape
 from confide.serving.monitor.snapshot import snapshot
 from confide.serving.routing import upstream
 from confide.serving.store.store import Store
@@ -22,7 +22,7 @@ from upstreams import FakeModel, Upstream, events, expert_server, policy_file, r
 WAYS: list[dict[str, Any]] = [{}, {"stream": True}]
 
 
-def asked(text: str, **options: Any) -> Request:
+def asked(text: str, **options: Any) -> RequestShape:
     return request_of([{"role": "user", "content": text}], options, 0)
 
 
@@ -136,7 +136,10 @@ def test_requests_unlike_the_rows_are_no_evidence(tmp_path: Path, small: Upstrea
     records = store.calibration_records()
     asyncio.run(store.close())
     assert len(records) == 5
-    assert sorted(bool(record.request and record.request.options) for record in records) == [False, *[True] * 4]
+    assert sorted(bool(record.request_shape and record.request_shape.options) for record in records) == [
+        False,
+        *[True] * 4,
+    ]
 
 
 # -- the model ---------------------------------------------------------------------------------------------------

@@ -42,12 +42,12 @@ def _add_provenance(dialect: str) -> list[str]:
     return [*added, "ALTER TABLE feedback ADD COLUMN author TEXT"]
 
 
-def _add_request(dialect: str) -> list[str]:
+def _add_request_shape(dialect: str) -> list[str]:
     """What could be seen of how a request was asked."""
-    return ["ALTER TABLE decisions ADD COLUMN request TEXT"]
+    return ["ALTER TABLE decisions ADD COLUMN request_shape TEXT"]
 
 
-STEPS = [_add_feedback, _add_provenance, _add_request]
+STEPS = [_add_feedback, _add_provenance, _add_request_shape]
 """Step *i* brings a database from version *i* + 1 to *i* + 2."""
 
 LATEST = 1 + len(STEPS)
