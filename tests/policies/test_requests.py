@@ -51,6 +51,7 @@ def words(rng: Rng, mean: float = 3.0) -> str:
         ({"temperature": 1.0}, []),  # what it is when it is left out
         ({"seed": 5, "user": "u", "metadata": {"a": "b"}, "n": 1, "top_p": 1, "presence_penalty": 0.0}, []),
         ({"tools": [], "tool_choice": "auto", "stop": [], "logit_bias": {}, "response_format": {"type": "text"}}, []),
+        ({"echo": False, "best_of": 1, "min_p": 0.0, "suffix": None}, []),
         ({"temperature": 0}, ["temperature"]),
         ({"temperature": 0, "top_p": 0.5, "top_k": 5}, ["temperature"]),  # nothing is drawn: they change nothing
         ({"temperature": 1.7}, ["temperature"]),
@@ -159,6 +160,7 @@ def test_no_text_is_kept() -> None:
     )
     assert "secret" not in request.model_dump_json()
     assert set(request_options({"odd_secret": 1})) == {"options"}
+    assert request_options({"temperature": -0.0}) == request_options({"temperature": 0}) == {"temperature": "0"}
 
 
 # -- one request in a hundred at most ------------------------------------------------------------------------------

@@ -35,7 +35,8 @@ _DIGITS = 12
 # What an option is when a request leaves it out, in the API that all servers follow.
 _DEFAULTS: dict[str, Any] = {
     "temperature": 1, "top_p": 1, "n": 1, "presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1,
-    "top_k": -1, "min_p": 0, "modalities": ["text"], "response_format": {"type": "text"}, "parallel_tool_calls": True,
+    "top_k": -1, "min_p": 0, "best_of": 1, "modalities": ["text"], "response_format": {"type": "text"},
+    "parallel_tool_calls": True,
 }  # fmt: skip
 _PENALTIES = ("presence_penalty", "frequency_penalty", "repetition_penalty")
 _NAMES = {
@@ -92,7 +93,7 @@ def request_of(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
 
 def request_options(options: Mapping[str, Any]) -> dict[str, str]:
     """The options that bear on the answer and are not as if left out: name → number, or a hash of anything else."""
-    told = {name: value for name, value in options.items() if name not in _INERT and value not in (None, [], {}, "")}
+    told = {name: value for name, value in options.items() if name not in _INERT and not _says_nothing(value)}
     if not told.keys() & {"tools", "functions"}:
         told = {name: value for name, value in told.items() if _NAMES.get(name) != "tools"}
     if told.get("temperature") == 0:  # the likeliest token is taken, whatever would be drawn from
@@ -118,10 +119,14 @@ def request_of_record(record: Record) -> RequestShape:
     )
 
 
+def _says_nothing(value: Any) -> bool:
+    return value is None or value is False or value in ([], {}, "")
+
+
 def _canonical(kind: str, values: Mapping[str, Any]) -> str:
     only = values.get(kind)
     if len(values) == 1 and isinstance(only, int | float) and not isinstance(only, bool):
-        return f"{only:g}"
+        return f"{only + 0.0:g}"  # no -0
     return sha256_of_text(json.dumps(values, sort_keys=True, default=str))[:_DIGITS]
 
 
