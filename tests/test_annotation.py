@@ -217,8 +217,8 @@ def test_records_say_which_weights_answered_and_how_they_were_asked(tmp_path: Pa
     annotate(engine, tiny_task(4), tmp_path / "r.jsonl")
     records = read_records(tmp_path / "r.jsonl")
     assert {record.identity for record in records} == {engine.identity}
-    assert records[0].request is not None
-    assert (records[0].request.options, records[0].request.max_tokens) == ({"temperature": "0"}, 9)
+    assert records[0].request_shape is not None
+    assert (records[0].request_shape.options, records[0].request_shape.max_tokens) == ({"temperature": "0"}, 9)
     engine.model.model.layers[0].mlp.up_proj.weight.data *= 1.01  # trained further under the same name
     with pytest.raises(ConfideError, match="answers of other weights under the name 'tiny'"):
         annotate(engine, tiny_task(8), tmp_path / "r.jsonl")

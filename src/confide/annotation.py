@@ -20,7 +20,7 @@ from confide.files import locked
 from confide.policies.identities import same_model
 from confide.policies.requests import request_options
 from confide.progress import Progress
-from confide.records import Cost, Message, Record, RecordWriter, Request, Sample
+from confide.records import Cost, Message, Record, RecordWriter, RequestShape, Sample
 from confide.tasks.task import cloze_prompt
 
 if TYPE_CHECKING:
@@ -255,8 +255,10 @@ def _chosen(by: _By, task: Task, asked: _Asking, choice: Choice) -> Record:
     correct = task.grade(asked.question, chr(ord("A") + index)).correct
     more = {"correct": correct, "answered": choice.completion.text, "option_logprobs": choice.option_logprobs}
     # Nobody who asks a router gets an answer in this way.
-    request = Request(options=request_options({"temperature": 0, "answer_by": "options"}))
-    return task.finish(Record.model_validate(_data(by, task, asked, choice.completion) | more | {"request": request}))
+    shape = RequestShape(options=request_options({"temperature": 0, "answer_by": "options"}))
+    return task.finish(
+        Record.model_validate(_data(by, task, asked, choice.completion) | more | {"request_shape": shape})
+    )
 
 
 def _generated(
@@ -294,7 +296,7 @@ def _data(by: _By, task: Task, asked: _Asking, answer: Completion) -> dict[str, 
         "finish": answer.finish,
         "reference": question.answer,
         **by,
-        "request": Request(options=request_options({"temperature": 0}), max_tokens=asked.room),
+        "request_shape": RequestShape(options=request_options({"temperature": 0}), max_tokens=asked.room),
     }
     if asked.template:
         data["chat_template_kwargs"] = asked.template

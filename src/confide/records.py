@@ -53,7 +53,7 @@ class Sample(BaseModel):
         return _on_today_scale(value, info.data.get("logprobs"))
 
 
-class Request(BaseModel):
+class RequestShape(BaseModel):
     """How a question was asked, in what can be seen without its words; None is not known.
 
     ``system`` is a hash of the system prompt ("" for none), ``turns`` counts the other messages, ``length`` the
@@ -88,7 +88,7 @@ class Record(BaseModel):
       likeliest of them.
     * ``identity``: which weights answered; ``scored_by``: source to what gave its confidence, where that was trained
       (`confide.policies.identities`).
-    * ``request``: how the question was asked, beyond what ``messages`` show.
+    * ``request_shape``: how the question was asked, beyond what ``messages`` show.
     * ``confidence``: source to a value in [0, 1], for ``logprob_sum`` in nats (≤ 0), or None (not available, never 0).
       A bare number is the source ``given``. A ``logprob_sum`` above 0 is a probability, as confide wrote it before
       schema 4 of the store, and becomes its logarithm.
@@ -127,7 +127,7 @@ class Record(BaseModel):
     model: str = ""
     identity: str = ""
     scored_by: dict[str, str] = Field(default_factory=dict)
-    request: Request | None = None
+    request_shape: RequestShape | None = None
     familiarity: float | None = None
     confidence: dict[str, float | None] = Field(default_factory=dict)
     cost: dict[str, Cost] = Field(default_factory=dict)
@@ -136,6 +136,11 @@ class Record(BaseModel):
     @classmethod
     def _id_is_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) else value
+
+    @field_validator("identity", mode="before")
+    @classmethod
+    def _identity_is_text(cls, value: Any) -> Any:
+        return value if isinstance(value, str) else str(value or "")
 
     @field_validator("confidence", mode="before")
     @classmethod

@@ -207,12 +207,12 @@ def test_calibrate_from_a_store(tmp_path):
 
 def test_calibrate_from_a_store_of_two_models(tmp_path):
     pytest.importorskip("sqlalchemy")
-    from confide.records import Request
+    from confide.records import RequestShape
     from confide.serving.store.store import Store
     from decision_rows import decision
 
     url, out = f"sqlite:///{tmp_path}/confide.db", tmp_path / "p.json"
-    request = Request(system="", turns=1, length=20, content="", options={"temperature": "0"}, max_tokens=0)
+    request = RequestShape(system="", turns=1, length=20, content="", options={"temperature": "0"}, max_tokens=0)
     told = ["model=tiny, fingerprint=fp_1"] * 500 + ["model=tiny, fingerprint=fp_2"] * 400 + [None] * 5
 
     async def fill() -> None:
@@ -220,7 +220,7 @@ def test_calibrate_from_a_store_of_two_models(tmp_path):
         await asyncio.gather(*(
             store.add(decision(
                 raw=row["confidence"], agreed=row["correct"], audit=True, audit_probability=0.1, identity=identity,
-                request=request.model_dump_json(),
+                request_shape=request.model_dump_json(),
             ))
             for row, identity in zip(foreign(len(told)), told, strict=True)
         ))  # fmt: skip

@@ -97,3 +97,18 @@ def test_decide_bad_input(tmp_path, made):
     assert "overwrite" in str(run("decide", made, other, "--out", other).exception)
     assert "does not exist" in str(run("decide", tmp_path / "no.json", other, "--out", tmp_path / "d").exception)
     assert not (tmp_path / "d.jsonl").exists()
+
+
+def test_rows_of_other_weights_are_warned_of(tmp_path):
+    rows = [row | {"identity": "weights=ab"} for row in foreign(600)]
+    out = tmp_path / "p.json"
+    assert run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.3, "--out", out).exit_code == 0
+    assert "Made for weights=ab." in run("policy", "show", out).stdout
+    for identity, warned in (("weights=ab", False), ("weights=cd", True), ("", False)):
+        fresh = [row | {"identity": identity} for row in foreign(400, seed=1, prefix="f")]
+        records = write(tmp_path / "f.jsonl", fresh)
+        for said in (
+            run("validate", out, records),
+            run("decide", out, records, "--out", tmp_path / "d.jsonl"),
+        ):
+            assert ("made for other weights (weights=ab) than answered 400 of the 400 rows" in said.stderr) is warned

@@ -115,3 +115,20 @@ def test_ties_and_missing_confidences_everywhere():
 def test_rows_of_one_entity_count_once():
     copies = [row.model_copy(update={"entity": f"e{i // 5}"}) for i, row in enumerate(rows(500, mean=0.2))]
     assert shift(BEFORE, copies).n == 100
+
+
+def test_rows_that_were_asked_otherwise_warn():
+    def asked(n: int, start: int = 0, **shape: object) -> list[Record]:
+        told = {"system": "", "turns": 1, "length": 30, "content": "", "options": {"temperature": "0"}} | shape
+        return [
+            Record.model_validate({"id": f"{start + i}", "confidence": {"given": i / n}, "request_shape": told})
+            for i in range(n)
+        ]
+
+    before = policy(profile_of(asked(400), "given"))
+    assert shift(before, asked(200, 1000)).warnings == []
+    for changes in ({"options": {}}, {"system": "ab"}, {"turns": 3}, {"length": 5000}, {"content": "other"}):
+        (warning,) = shift(before, [*asked(150, 1000), *asked(50, 2000, **changes)]).warnings
+        assert warning.startswith("requests: 25% of these 200 rows are unlike")
+    bare = [record.model_copy(update={"request_shape": None}) for record in asked(200, 1000)]
+    assert shift(before, bare).warnings == []  # nothing is said of how they were asked

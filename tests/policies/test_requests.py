@@ -16,12 +16,12 @@ from confide.policies.requests import (
     requests_of,
     unlike,
 )
-from confide.records import Record, Request
+from confide.records import Record, RequestShape
 
 Rng = np.random.Generator
 
 
-def ask(text: str = "Which city is it?", *, system: str | None = None, before: int = 0, **options: Any) -> Request:
+def ask(text: str = "Which city is it?", *, system: str | None = None, before: int = 0, **options: Any) -> RequestShape:
     messages = [{"role": "system", "content": system}] if system else []
     for number in range(before):
         messages.append({"role": "assistant" if number % 2 else "user", "content": "earlier words"})
@@ -29,8 +29,8 @@ def ask(text: str = "Which city is it?", *, system: str | None = None, before: i
     return request_of([*messages, {"role": "user", "content": text}], options, limit)
 
 
-def rows(requests: list[Request]) -> list[Record]:
-    return [Record(id=f"{n}", request=request) for n, request in enumerate(requests)]
+def rows(requests: list[RequestShape]) -> list[Record]:
+    return [Record(id=f"{n}", request_shape=request) for n, request in enumerate(requests)]
 
 
 def plain_rows(n: int = 300, **options: Any) -> Requests:
@@ -51,6 +51,7 @@ def words(rng: Rng, mean: float = 3.0) -> str:
         ({"temperature": 1.0}, []),  # what it is when it is left out
         ({"seed": 5, "user": "u", "metadata": {"a": "b"}, "n": 1, "top_p": 1, "presence_penalty": 0.0}, []),
         ({"tools": [], "tool_choice": "auto", "stop": [], "logit_bias": {}, "response_format": {"type": "text"}}, []),
+        ({"echo": False, "best_of": 1, "min_p": 0.0, "suffix": None}, []),
         ({"temperature": 0}, ["temperature"]),
         ({"temperature": 0, "top_p": 0.5, "top_k": 5}, ["temperature"]),  # nothing is drawn: they change nothing
         ({"temperature": 1.7}, ["temperature"]),
@@ -122,7 +123,7 @@ def test_the_limit_of_an_answer() -> None:
 
 
 def test_a_domain_that_no_row_had() -> None:
-    records = [Record(id=f"{n}", domain="ab"[n % 2], request=ask()) for n in range(100)]
+    records = [Record(id=f"{n}", domain="ab"[n % 2], request_shape=ask()) for n in range(100)]
     seen = requests_of(records)
     assert unlike(seen, ask(), "a") == unlike(seen, ask(), None) == []
     assert unlike(seen, ask(), "law") == ["domain"]
@@ -144,7 +145,7 @@ def test_where_options_are_not_known_only_what_is_never_plain_is_marked(seen: Re
 
 def test_what_a_record_says_comes_before_what_its_messages_show() -> None:
     messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "four"}]
-    record = Record(id="1", messages=messages, request=Request(options={"temperature": "0"}, max_tokens=9))
+    record = Record(id="1", messages=messages, request_shape=RequestShape(options={"temperature": "0"}, max_tokens=9))
     found = request_of_record(record)
     assert (found.turns, found.length, found.options, found.max_tokens) == (1, 5, {"temperature": "0"}, 9)
     assert request_of_record(Record(id="1", messages=messages)).options is None
@@ -159,12 +160,13 @@ def test_no_text_is_kept() -> None:
     )
     assert "secret" not in request.model_dump_json()
     assert set(request_options({"odd_secret": 1})) == {"options"}
+    assert request_options({"temperature": -0.0}) == request_options({"temperature": 0}) == {"temperature": "0"}
 
 
 # -- one request in a hundred at most ------------------------------------------------------------------------------
 
 
-def chat(rng: Rng) -> Request:
+def chat(rng: Rng) -> RequestShape:
     """An application: two system prompts, one rare, conversations of several turns, options now and then."""
     options: dict[str, Any] = {}
     if rng.random() < 0.3:
@@ -177,7 +179,7 @@ def chat(rng: Rng) -> Request:
     return ask(words(rng), system=system, before=2 * int(rng.geometric(0.5) - 1), **options)
 
 
-def varied(rng: Rng) -> Request:
+def varied(rng: Rng) -> RequestShape:
     """Everything of its own: a system prompt with the time in it, free temperatures, tails in every number."""
     return ask(
         words(rng, rng.normal(4, 1)), system=f"It is {rng.random()}", before=2 * int(rng.pareto(1.2)),
@@ -185,7 +187,7 @@ def varied(rng: Rng) -> Request:
     )  # fmt: skip
 
 
-def rare(rng: Rng) -> Request:
+def rare(rng: Rng) -> RequestShape:
     """The worst case for a seen value: each feature has one that a row in n has."""
     p = 1 / 300
     return ask(
@@ -194,13 +196,15 @@ def rare(rng: Rng) -> Request:
     )  # fmt: skip
 
 
-def plain(rng: Rng) -> Request:
+def plain(rng: Rng) -> RequestShape:
     return ask(words(rng), temperature=0)
 
 
 @pytest.mark.parametrize("n", [100, 300, 1000])
 @pytest.mark.parametrize("draw", [plain, chat, varied, rare])
-def test_of_requests_like_the_rows_at_most_one_in_a_hundred_is_marked(draw: Callable[[Rng], Request], n: int) -> None:
+def test_of_requests_like_the_rows_at_most_one_in_a_hundred_is_marked(
+    draw: Callable[[Rng], RequestShape], n: int
+) -> None:
     rng = np.random.default_rng(n)
     marked = asked = 0
     for _ in range(15):

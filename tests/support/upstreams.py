@@ -19,7 +19,7 @@ import uvicorn
 from aiohttp import web
 
 from confide.policies.profiles import profile_of
-from confide.records import Message, Record, Request
+from confide.records import Message, Record, RequestShape
 from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
 
@@ -42,7 +42,7 @@ def policy_file(
     last_resort: str | None = None,
     abstain: float = 0,
     identity: str = "",
-    requests: Sequence[Request] = (),
+    requests: Sequence[RequestShape] = (),
 ) -> Path:
     """A policy that answers from raw confidence 0.5 up, and abstains below ``abstain``.
 
@@ -69,7 +69,9 @@ def policy_file(
     if identity:
         data["identity"] = identity
     if requests:
-        asked = [Record(id=f"{n}", request=request, confidence={source: 0.5}) for n, request in enumerate(requests)]
+        asked = [
+            Record(id=f"{n}", request_shape=request, confidence={source: 0.5}) for n, request in enumerate(requests)
+        ]
         data["profile"] = profile_of(asked, source).model_dump()
     if last_resort:
         data["last_resort"] = last_resort

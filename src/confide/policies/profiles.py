@@ -3,7 +3,8 @@
 A promise is about rows exchangeable with the calibration rows. Labels of new rows are seldom there, but what can be
 seen without them can be compared: raw confidences, how many are missing, domains, answer lengths, cut answers. Each is
 kept as counts in a few bins, and a chi-squared test of homogeneity compares the counts (Bonferroni over the
-features). Likeness proves nothing: a model may grow worse at the same confidence. Unlikeness voids the promise.
+features). How questions were asked is compared row by row (`confide.policies.requests`). Likeness proves nothing: a
+model may grow worse at the same confidence. Unlikeness voids the promise.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Annotated, Protocol
 
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
-from scipy.stats import chi2_contingency
+from scipy.stats import binom, chi2_contingency
 
 from confide.numeric import Ints
 from confide.policies.calibration_rows import independent_records, written_confidence
-from confide.policies.requests import Requests, requests_of
+from confide.policies.requests import Requests, request_of_record, requests_of, unlike
 from confide.records import Record
 
 ERROR = 0.01
@@ -137,6 +138,10 @@ def shift(policy: Profiled, records: Sequence[Record], seed: int = 0) -> Shift:
         cut = sum(record.finish == "length" for record in rows)
         tables["cut answers"] = np.array([[before.cut, before.n - before.cut], [cut, len(rows) - cut]])
     features = [Feature(name, *_compare(table)) for name, table in tables.items()]
+    if before.requests is not None:
+        others = sum(bool(unlike(before.requests, request_of_record(record))) for record in rows)
+        # Of rows that were asked alike, one in a hundred at most is taken for another kind.
+        features.append(Feature("requests", others / len(rows), float(binom.sf(others - 1, len(rows), ERROR))))
     warnings = [
         f"{feature.name}: {feature.moved:.0%} of these {len(rows)} rows are unlike the calibration rows "
         f"(p {'< 0.0001' if feature.p_value < 1e-4 else f'= {feature.p_value:.4f}'}), so the promise may not hold here"

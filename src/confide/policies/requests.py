@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from confide.hashing import sha256_of_text
-from confide.records import Record, Request
+from confide.records import Record, RequestShape
 
 UNSEEN = 0.0075
 """The probability with which a request like the rows may hold a value that none of them had."""
@@ -35,7 +35,8 @@ _DIGITS = 12
 # What an option is when a request leaves it out, in the API that all servers follow.
 _DEFAULTS: dict[str, Any] = {
     "temperature": 1, "top_p": 1, "n": 1, "presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1,
-    "top_k": -1, "min_p": 0, "modalities": ["text"], "response_format": {"type": "text"}, "parallel_tool_calls": True,
+    "top_k": -1, "min_p": 0, "best_of": 1, "modalities": ["text"], "response_format": {"type": "text"},
+    "parallel_tool_calls": True,
 }  # fmt: skip
 _PENALTIES = ("presence_penalty", "frequency_penalty", "repetition_penalty")
 _NAMES = {
@@ -47,7 +48,7 @@ _NAMES = {
          "json_schema"), "response_format",
     ),
 }  # fmt: skip
-# They say nothing of the answer (who asks, how it is sent), or stand in `Request.max_tokens`.
+# They say nothing of the answer (who asks, how it is sent), or stand in `RequestShape.max_tokens`.
 _INERT = frozenset(
     {"seed", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "max_tokens",
      "max_completion_tokens", "priority", "cache_salt"}
@@ -58,7 +59,7 @@ _KINDS = (*_NEVER_PLAIN, "temperature", "penalties", "top_p", "stop", "options")
 _ORDER = (*_NEVER_PLAIN, "system", "turns", "content", "temperature", "penalties", "top_p", "stop", "domain", "options")
 
 
-def request_of(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], max_tokens: int) -> Request:
+def request_of(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any], max_tokens: int) -> RequestShape:
     """What can be seen of a request; no text is kept, of values other than numbers only hashes.
 
     Args:
@@ -80,7 +81,7 @@ def request_of(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
         else:
             turns += 1
             kinds |= {"tool"} & {message["role"].replace("function", "tool")}
-    return Request(
+    return RequestShape(
         system=sha256_of_text("\n".join(system))[:_DIGITS] if any(system) else "",
         turns=turns,
         length=length,
@@ -92,7 +93,7 @@ def request_of(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
 
 def request_options(options: Mapping[str, Any]) -> dict[str, str]:
     """The options that bear on the answer and are not as if left out: name → number, or a hash of anything else."""
-    told = {name: value for name, value in options.items() if name not in _INERT and value not in (None, [], {}, "")}
+    told = {name: value for name, value in options.items() if name not in _INERT and not _says_nothing(value)}
     if not told.keys() & {"tools", "functions"}:
         told = {name: value for name, value in told.items() if _NAMES.get(name) != "tools"}
     if told.get("temperature") == 0:  # the likeliest token is taken, whatever would be drawn from
@@ -106,22 +107,26 @@ def request_options(options: Mapping[str, Any]) -> dict[str, str]:
     return {kind: _canonical(kind, values) for kind, values in known.items()}
 
 
-def request_of_record(record: Record) -> Request:
+def request_of_record(record: Record) -> RequestShape:
     """How a record's question was asked: what it says itself, and what its messages show."""
-    said = record.request or Request()
+    said = record.request_shape or RequestShape()
     if not record.messages:
         return said
     seen = request_of([message.model_dump() for message in record.messages], {}, 0)
     seen = seen.model_copy(update={"options": None, "max_tokens": None})
     return seen.model_copy(
-        update={name: value for name in Request.model_fields if (value := getattr(said, name)) is not None}
+        update={name: value for name in RequestShape.model_fields if (value := getattr(said, name)) is not None}
     )
+
+
+def _says_nothing(value: Any) -> bool:
+    return value is None or value is False or value in ([], {}, "")
 
 
 def _canonical(kind: str, values: Mapping[str, Any]) -> str:
     only = values.get(kind)
     if len(values) == 1 and isinstance(only, int | float) and not isinstance(only, bool):
-        return f"{only:g}"
+        return f"{only + 0.0:g}"  # no -0
     return sha256_of_text(json.dumps(values, sort_keys=True, default=str))[:_DIGITS]
 
 
@@ -145,9 +150,9 @@ class Requests(BaseModel, extra="forbid"):
 def requests_of(records: Sequence[Record]) -> Requests | None:
     """What ``records`` tell of how their questions were asked (None: nothing, or they are too few)."""
     asked = [request_of_record(record) for record in records]
-    if len(asked) < LEAST_ROWS or all(request == Request() for request in asked):
+    if len(asked) < LEAST_ROWS or all(request == RequestShape() for request in asked):
         return None
-    columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in asked] for name in Request.model_fields}
+    columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in asked] for name in RequestShape.model_fields}
     known = {name: column for name, column in columns.items() if None not in column}
     options = known.pop("options", None)
     if options is not None:
@@ -194,7 +199,7 @@ def _seen_once(values: Iterable[Any]) -> int:
     return sum(count == 1 for count in Counter(values).values())
 
 
-def unlike(requests: Requests | None, request: Request, domain: str | None = None, tokens: int = 0) -> list[str]:
+def unlike(requests: Requests | None, request: RequestShape, domain: str | None = None, tokens: int = 0) -> list[str]:
     """In what a request is unlike the calibration rows: names of features, [] for nothing that can be seen.
 
     Args:
@@ -206,8 +211,9 @@ def unlike(requests: Requests | None, request: Request, domain: str | None = Non
     """
     seen = requests or Requests(n=0, content=[""])
     compared = seen.options if seen.options is not None else {kind: [""] for kind in _NEVER_PLAIN}
-    options = request.options or {}
-    found = [kind for kind, values in compared.items() if not _allowed(values, options.get(kind, ""))]
+    found = []
+    if (options := request.options) is not None:
+        found = [kind for kind, values in compared.items() if not _allowed(values, options.get(kind, ""))]
     pairs = {
         "system": (seen.system, request.system),
         "turns": (seen.turns, request.turns),

@@ -14,7 +14,7 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.serving.routing.in_process import Batcher
-from upstreams import FakeAnswer, FakeModel, Upstream, expert_server, router
+from upstreams import FakeAnswer, FakeModel, Upstream, expert_server, policy_file, router
 
 SMALL = {"model": "x"}
 
@@ -179,3 +179,41 @@ def test_a_real_model_answers_with_its_confidence(tmp_path: Path) -> None:
         long = running.ask("word " * 2000)
         assert (long.status_code, long.json()["error"]["code"]) == (400, "rejected")
         assert running.rows()[-1]["error"] == "small: rejected"
+
+
+def test_a_question_of_the_calibration_rows_is_like_them(tmp_path: Path) -> None:
+    from confide.annotation import annotate
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.checkpoint import CheckpointInfo
+    from confide.methods.frozen.frozen_model import FrozenModel
+    from confide.policies.identities import common_identity
+    from confide.policies.requests import request_of_record
+    from confide.records import read_records
+    from confide.tasks import Task
+    from confide.tasks.graders import Grade
+    from confide.tasks.questions import Question
+    from tiny_model import tiny_model
+
+    leading = [{"role": "system", "content": "red"}, *({"role": r, "content": "blue"} for r in ("user", "assistant"))]
+    asked = [Question(id=f"{n}", kind="short", question=f"Where is {n}?", answer=["a"]) for n in range(40)]
+    task = Task(
+        "tiny", asked, lambda q, a: Grade(True, a), lambda q, a, b: a == b,
+        lambda q: [*leading, {"role": "user", "content": q.question}], 30,
+    )  # fmt: skip
+    engine = TransformersEngine(*tiny_model(seed=1), "tiny")
+    annotate(engine, task, tmp_path / "records.jsonl")
+    rows = [
+        record.model_copy(update={"confidence": {"logprob_sum": 0.5}})
+        for record in read_records(tmp_path / "records.jsonl")
+    ]
+    shapes = [request_of_record(row) for row in rows]
+    policy = policy_file(tmp_path, identity=common_identity(rows, "logprob_sum"), requests=shapes)
+    trained = FrozenModel(engine, CheckpointInfo.model_validate({"prompts": [leading]}), "tiny")
+    plain = FrozenModel(engine, CheckpointInfo(), "tiny")
+    small = {"model": "x", "max_tokens": 30}
+    for model, unlike in ((trained, []), (plain, ["system", "turns"])):
+        with router(tmp_path, model=model, small=small, policy=policy, mode="observe") as running:
+            told = running.ask("Where is 7?").json()["confide"]
+            assert told["unlike"] == unlike
+            assert "temperature" in running.ask("Where is 7?", temperature=0.5).json()["error"]["message"]
+            assert running.rows()[-1]["identity"].startswith(engine.identity)

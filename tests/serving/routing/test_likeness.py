@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.policies.requests import request_of
-from confide.records import Request
+from confide.records import RequestShape
 from confide.serving.monitor.snapshot import snapshot
 from confide.serving.routing import upstream
 from confide.serving.store.store import Store
@@ -22,7 +23,7 @@ from upstreams import FakeModel, Upstream, events, expert_server, policy_file, r
 WAYS: list[dict[str, Any]] = [{}, {"stream": True}]
 
 
-def asked(text: str, **options: Any) -> Request:
+def asked(text: str, **options: Any) -> RequestShape:
     return request_of([{"role": "user", "content": text}], options, 0)
 
 
@@ -136,7 +137,10 @@ def test_requests_unlike_the_rows_are_no_evidence(tmp_path: Path, small: Upstrea
     records = store.calibration_records()
     asyncio.run(store.close())
     assert len(records) == 5
-    assert sorted(bool(record.request and record.request.options) for record in records) == [False, *[True] * 4]
+    assert sorted(bool(record.request_shape and record.request_shape.options) for record in records) == [
+        False,
+        *[True] * 4,
+    ]
 
 
 # -- the model ---------------------------------------------------------------------------------------------------
@@ -258,3 +262,21 @@ def test_in_this_process_a_request_is_seen_as_the_model_is_asked_it(tmp_path: Pa
         assert field_of(running.ask(max_tokens=3))["unlike"] == ["max_tokens"]
         bare = [{"role": role, "content": "Where is it?"} for role in ("user", "assistant", "user")]
         assert field_of(running.ask(messages=bare))["unlike"] == ["system", "turns"]
+
+
+def test_text_completions_are_compared_too(tmp_path: Path, small: Upstream) -> None:
+    with router(tmp_path, small=small_server(small), policy=policy_file(tmp_path, requests=PLAIN)) as running:
+        like = {"prompt": "Where is Kyoto?", "temperature": 0, "echo": False}
+        assert field_of(running.post("/v1/completions", like))["unlike"] == []
+        assert field_of(running.post("/v1/completions", like | {"stop": "\n"}))["unlike"] == ["stop"]
+
+
+def test_a_domain_that_no_row_had_is_marked(tmp_path: Path, small: Upstream) -> None:
+    policy = policy_file(tmp_path, requests=PLAIN)
+    data = json.loads(policy.read_text())
+    data["profile"]["requests"]["domain"] = ["geo"]
+    policy.write_text(json.dumps(data))
+    with router(tmp_path, small=small_server(small), policy=policy) as running:
+        for domain, what in (("geo", []), ("law", ["domain"])):
+            assert field_of(running.ask(**LIKE, headers={"X-Confide-Domain": domain}))["unlike"] == what
+        assert field_of(running.ask(**LIKE))["unlike"] == []

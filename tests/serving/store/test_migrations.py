@@ -162,7 +162,7 @@ def test_probabilities_of_answers_become_log_probabilities(url: str, raw: Connec
         return [(row.raw, row.threshold) for row in await store.run(all_rows)]
 
     using(url, fill)
-    raw.execute(text("ALTER TABLE decisions DROP COLUMN request"))  # of version 5
+    raw.execute(text("ALTER TABLE decisions DROP COLUMN request_shape"))  # of version 5
     raw.execute(text("UPDATE schema_version SET version = 3"))
     raw.commit()
     for _ in range(2):  # opening it again changes nothing

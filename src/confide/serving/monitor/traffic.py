@@ -93,7 +93,7 @@ def left(row: Row[Any]) -> bool:
 def followed(connection: Connection, promise: Promise) -> Floats:
     """Whether the promise's policy answered (1), escalated (−1) or neither (0) each of its latest requests.
 
-    Requests unlike the calibration rows are left out. They are those among the latest `FOLLOWED` rows of the store, oldest first.
+    They are those like the calibration rows among the latest `FOLLOWED` rows of the store, oldest first.
     """
     d = decisions.c
     latest = select(d.policy_id, d.decision, d.unlike).order_by(arrival(connection).desc()).limit(FOLLOWED)

@@ -9,7 +9,7 @@ from confide.errors import ConfideError
 from confide.policies.identities import identity_parts, same_model
 from confide.policies.policy import Policy
 from confide.policies.requests import request_of, unlike
-from confide.records import Request
+from confide.records import RequestShape
 from confide.serving.config import ServeConfig, SmallLocal
 from confide.serving.routing.asked import Asked
 from confide.serving.routing.in_process import conversation
@@ -39,7 +39,7 @@ class Likeness:
         self._requests = policy.profile.requests if policy and policy.profile else None
         self._model = model
 
-    def request(self, asked: Asked) -> Request:
+    def shape(self, asked: Asked) -> RequestShape:
         """What can be seen of a request, as the small model is asked it."""
         limit, options, messages = asked.max_tokens or 0, asked.options, asked.messages
         if self._model is not None and isinstance(self._config.small, SmallLocal):
@@ -50,11 +50,11 @@ class Likeness:
             options = {"temperature": 0, **options}
         return request_of(messages, options, limit)
 
-    def unlike(self, request: Request, asked: Asked, small: Reply | None) -> list[str]:
+    def unlike(self, shape: RequestShape, asked: Asked, small: Reply | None) -> list[str]:
         """In what a request, or the model that answered it, is unlike what the policy was made for."""
         if self._policy is None:
             return []
-        found = unlike(self._requests, request, asked.domain, small.completion_tokens if small and asked.n == 1 else 0)
+        found = unlike(self._requests, shape, asked.domain, small.completion_tokens if small and asked.n == 1 else 0)
         return [OTHER_MODEL, *found] if small is not None and self.is_other(small.identity) else found
 
     def is_other(self, identity: str) -> bool:

@@ -133,8 +133,8 @@ class Router:
         async with self.slots.hold(asked.deadline):
             audit = random.random() < self._config.effective_audit_share
             turn = Turn(asked, self._config, self._policy_id, audit=audit)
-            turn.request = self._likeness.request(asked)
-            turn.unlike = self._likeness.unlike(turn.request, asked, None)
+            turn.shape = self._likeness.shape(asked)
+            turn.unlike = self._likeness.unlike(turn.shape, asked, None)
             try:
                 yield turn
             except (asyncio.CancelledError, GeneratorExit):
@@ -210,8 +210,8 @@ class Router:
         if policy is None:
             turn.decision = "answer" if small else "escalate"
             return
-        assert turn.request is not None
-        turn.unlike = self._likeness.unlike(turn.request, turn.asked, small)
+        assert turn.shape is not None
+        turn.unlike = self._likeness.unlike(turn.shape, turn.asked, small)
         turn.decision = policy.decide(turn.raw, domain)
         turn.probability = policy.probability(turn.raw)
         turn.threshold = policy.threshold(domain)

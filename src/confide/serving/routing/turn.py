@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
-from confide.records import Request
+from confide.records import RequestShape
 from confide.serving.config import ServeConfig
 from confide.serving.routing.asked import Asked
 from confide.serving.routing.question_hash import question_hash
@@ -46,7 +46,7 @@ class Turn:
     """One request: its replies, its confidence, the decision, and what was served.
 
     ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
-    model that answered. ``request`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
+    model that answered. ``shape`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
     answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request. ``committed`` is
     set once the row is on its way to the store.
     """
@@ -68,7 +68,7 @@ class Turn:
     threshold: float | None = None
     served: str = "error"
     by: str | None = None
-    request: Request | None = None
+    shape: RequestShape | None = None
     unlike: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     refusal: str | None = None
@@ -181,7 +181,7 @@ class Turn:
             expert_answer=expert.text if texts and expert else None,
             identity=(small.identity or None) if small else None,
             unlike=", ".join(self.unlike) or None,
-            request=self.request.model_dump_json(exclude_none=True) if self.request else None,
+            request_shape=self.shape.model_dump_json(exclude_none=True) if self.shape else None,
             question_hash=question_hash(self.asked.messages),
         )
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
-from confide.records import Record, Request
+from confide.records import Record, RequestShape
 from confide.serving.store.tables import arrival, decisions, feedback
 
 _DAY = 86_400
@@ -39,7 +39,7 @@ class AuditRow:
     probability: float
     correct: bool | None
     identity: str | None = None
-    request: str | None = None
+    request_shape: str | None = None
     question_hash: str | None = None
 
 
@@ -50,7 +50,7 @@ def audit_rows(connection: Connection, *, since: float | None = None, policy_id:
     judged = select(f.correct).where(f.decision_id == d.id, about_small).order_by(f.id.desc()).limit(1)
     label = func.coalesce(judged.scalar_subquery(), d.agreed)
     decided = (d.id, d.created, d.model, d.source, d.raw, d.decision, d.domain, d.audit_probability)
-    columns = (*decided, label, d.identity, d.request, d.question_hash)
+    columns = (*decided, label, d.identity, d.request_shape, d.question_hash)
     query: Select[Any] = select(*columns).where(d.audit, d.audit_probability > 0, d.created >= (since or 0.0))
     if policy_id is not None:
         query = query.where(d.policy_id == policy_id, d.unlike.is_(None))  # a promise is about requests like its rows
@@ -119,7 +119,7 @@ def calibration_records(audits: list[AuditRow], *, unlabelled: bool | None = Fal
             correct=unlabelled if row.correct is None else row.correct,
             model=row.model,
             identity=row.identity or "",
-            request=Request.model_validate_json(row.request) if row.request else None,
+            request_shape=RequestShape.model_validate_json(row.request_shape) if row.request_shape else None,
             confidence={} if row.source is None else {row.source: row.raw},
         )
         for row in equal_chance(audits)

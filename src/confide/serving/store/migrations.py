@@ -64,9 +64,9 @@ def _log_probabilities(dialect: str) -> list[str]:
     ]
 
 
-def _add_request(dialect: str) -> list[str]:
+def _add_request_shape(dialect: str) -> list[str]:
     """What could be seen of how a request was asked."""
-    return ["ALTER TABLE decisions ADD COLUMN request TEXT"]
+    return ["ALTER TABLE decisions ADD COLUMN request_shape TEXT"]
 
 
 def _add_arrival(dialect: str) -> list[str]:
@@ -85,7 +85,7 @@ def _add_arrival(dialect: str) -> list[str]:
     ]
 
 
-STEPS = [_add_feedback, _add_provenance, _log_probabilities, _add_request, _add_arrival]
+STEPS = [_add_feedback, _add_provenance, _log_probabilities, _add_request_shape, _add_arrival]
 """Step *i* brings a database from version *i* + 1 to *i* + 2."""
 
 LATEST = 1 + len(STEPS)

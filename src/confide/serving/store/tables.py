@@ -30,7 +30,7 @@ class DecisionRow:
     ``error`` names a class of failure, never a key or a body. Texts are there only when the router stores texts.
     ``identity`` says which weights gave the small answer, ``key`` which client's key asked, ``question_hash`` which
     rows asked the same, and ``unlike`` in what the request differs from the calibration rows (None: in nothing).
-    ``request`` is what could be seen of how it was asked (`confide.records.Request` as JSON).
+    ``request_shape`` is what could be seen of how it was asked (`confide.records.RequestShape` as JSON).
 
     A new field also needs a step in `confide.serving.store.migrations`.
     """
@@ -67,7 +67,7 @@ class DecisionRow:
     key: str | None = None
     question_hash: str | None = None
     unlike: str | None = None
-    request: str | None = None
+    request_shape: str | None = None
 
     def values(self) -> dict[str, Any]:
         """The fields as a database takes them: no NaN, no half characters."""
