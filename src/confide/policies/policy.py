@@ -173,7 +173,7 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
 
     def explain(self) -> str:
         """The promise, the evidence and their limits, in a few sentences."""
-        unit = " (its log-probability, in nats)" if self.scale else " (as a probability)" * self._of_probabilities
+        unit = " (a log-probability, in nats)" if self.scale else " (as a probability)" * self._of_probabilities
         lines = [f"Source: {self.source}{unit}" + (f", answers by {self.model}." if self.model else ".")]
         for domain, rules in self.thresholds.items():
             where = "Every domain" if len(self.thresholds) == 1 else "Every other domain"
