@@ -90,8 +90,8 @@ class Record(BaseModel):
       (`confide.policies.identities`).
     * ``request_shape``: how the question was asked, beyond what ``messages`` show.
     * ``confidence``: source to a value in [0, 1], for ``logprob_sum`` in nats (≤ 0), or None (not available, never 0).
-      A bare number is the source ``given``. A ``logprob_sum`` above 0 is a probability, as confide wrote it before
-      schema 4 of the store, and becomes its logarithm.
+      A bare number is the source ``given``. A ``logprob_sum`` above 0 is a probability, as older versions wrote
+      it, and becomes its logarithm.
 
     Unknown keys are kept.
 

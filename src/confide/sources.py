@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -130,6 +131,7 @@ def family(name: str) -> str:
     return Source.parse(name).family
 
 
+@functools.lru_cache(maxsize=4096)  # asked for every confidence of a file
 def log_space(name: str) -> bool:
     """Whether the values of the source with this name are log-probabilities."""
     return Source.parse(name).log_space

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 
+import numpy as np
 import pytest
 
 from confide.policies import Policy
@@ -112,3 +114,38 @@ def test_rows_of_other_weights_are_warned_of(tmp_path):
             run("decide", out, records, "--out", tmp_path / "d.jsonl"),
         ):
             assert ("made for other weights (weights=ab) than answered 400 of the 400 rows" in said.stderr) is warned
+
+
+def long_answers(prefix: str, seed: int) -> list[dict]:
+    """Answers of a thousand tokens, as the older versions and as this one write their `logprob_sum`."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(600):
+        whole = float(rng.uniform(-1500, -500))
+        value = whole if i % 2 else math.exp(whole)
+        rows.append(
+            {
+                "id": f"{prefix}{i}",
+                "correct": whole > -1000,
+                "logprobs": [whole / 1000] * 1000,
+                "confidence": {"logprob_sum": value},
+            }
+        )
+    return rows
+
+
+def test_long_answers_from_calibrate_to_validate(tmp_path):
+    policy, source = tmp_path / "long.json", ["--source", "logprob_sum"]
+    rows = write(tmp_path / "c.jsonl", long_answers("c", 0))
+    result = run("calibrate", rows, *source, "--max-risk", 0.1, "--out", policy)
+    assert result.exit_code == 0, result.output
+    fresh = write(tmp_path / "f.jsonl", long_answers("f", 1))
+    assert run("validate", policy, fresh).exit_code in (0, 3)  # as wrong as allowed, so the rows may not say
+    assert run("decide", policy, fresh, "--out", tmp_path / "d.jsonl").exit_code == 0
+    told = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
+    kept = [row["confidence"] > -1050 for row in told]
+    assert sum((row["decision"] == "answer") != keep for row, keep in zip(told, kept, strict=True)) < 40
+    bare = [{k: v for k, v in row.items() if k != "logprobs"} for row in long_answers("b", 2)]
+    refused = run("calibrate", write(tmp_path / "b.jsonl", bare), *source, "--max-risk", 0.1, "--out", policy)
+    assert "logprob_sum of row b" in str(refused.exception)
+    assert "score the answers again" in str(refused.exception)

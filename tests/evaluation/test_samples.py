@@ -138,3 +138,17 @@ def test_nothing_without_confidences_of_samples():
     rows = [record("a", [sample("x", True, {})]), record("b", None, correct=False)]
     assert found(rows)[1] is None
     assert evaluate(rows, resamples=5)["within_question"] is None
+
+
+def test_merged_log_probabilities_have_the_mean_of_their_probabilities():
+    def told(*values):
+        return [sample("x", True, {"logprob_sum": v}) for v in values]
+
+    rows = [
+        record("a", [*told(np.log(0.2), np.log(0.6)), sample("y", False, {"logprob_sum": -9.0})]),
+        record("b", [*told(-2000.0, -2001.0), sample("y", False, {"logprob_sum": -2500.0})], correct=False),
+    ]
+    samples, _ = found(rows)
+    assert samples.confidence["logprob_sum"] == pytest.approx(
+        [np.log(0.4), -9.0, -2000 + np.log((1 + np.exp(-1)) / 2), -2500]
+    )

@@ -22,6 +22,7 @@ from confide.methods.scoring import score
 from confide.methods.text_prior import TextPriors
 from confide.metrics import auroc
 from confide.records import Record, read_records, write_records
+from confide.sources import as_probability, log_space
 from scored_model import engine, records, trained
 
 SOURCES, STATED, FLOORS, TEXT = set(all_sources()), StatedMethod.sources, Floors.sources, TextPriors.sources
@@ -70,7 +71,8 @@ def test_all_sources_can_be_had_and_cost_something(everything: Any) -> None:
                 assert value is None
             elif name != "verbalized":  # a random model says nothing that can be read
                 assert value is not None
-                assert 0 <= value <= 1, name
+                assert 0 <= as_probability(name, value) <= 1, name
+                assert (value <= 0) or not log_space(name)
     held = next(r for r in scored if r.split == "test")
     assert held.cost["reader"].tokens == 2
     assert held.cost["reader_random"].tokens == 5

@@ -82,6 +82,8 @@ def number(answer: str) -> Question:
         ("‑5", "-5"),
         ("minus 5", "-5"),
         ("It is -5", "-5"),
+        ("between and -5 or so", "-5"),
+        ("about -3 or -5", "-3"),
         ("The temperature is minus 3,5 degrees", "-7/2"),
         ("Negative 7", "-7"),
         ("10 minus 4", "10"),

@@ -17,6 +17,7 @@ from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.ranking import GroupCorrelations
 from confide.numeric import Bools, Floats, Ints
 from confide.records import Sample
+from confide.sources import log_space
 
 WITHIN_QUESTION = ("within_question_auroc", "within_question_auroc_pooled")
 """AUROC of pairs of answers to the same question: averaged over questions, and over all pairs."""
@@ -113,5 +114,8 @@ def folded(text: str) -> str:
 
 
 def _mean(same: list[Sample], source: str) -> float:
+    """The mean confidence; of log-probabilities the logarithm of their mean probability."""
     values = [v for sample in same if (v := sample.confidence.get(source)) is not None and np.isfinite(v)]
-    return float(np.mean(values)) if values else np.nan
+    if not values:
+        return np.nan
+    return float(np.logaddexp.reduce(values) - np.log(len(values)) if log_space(source) else np.mean(values))

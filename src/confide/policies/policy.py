@@ -189,7 +189,7 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
 
     def explain(self) -> str:
         """The promise, the evidence and their limits, in a few sentences."""
-        unit = " (its log-probability, in nats)" if self.scale else " (as a probability)" * self._of_probabilities
+        unit = " (a log-probability, in nats)" if self.scale else " (as a probability)" * self._of_probabilities
         lines = [f"Source: {self.source}{unit}" + (f", answers by {self.model}." if self.model else ".")]
         if self.identity:
             lines.append(f"Made for {self.identity}.")

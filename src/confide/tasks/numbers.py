@@ -38,7 +38,9 @@ _DECIMAL = re.compile(r"\d*[.,]?\d+")
 # What a run of digits and separators that is no number is taken apart into.
 _PART = re.compile(r"\d{1,3}(?:,\d{3}){1,99}(?:\.\d{1,300})?(?![\d,]\d)|\d{1,300}(?:\.\d{1,300})?|\.\d{1,300}")
 _MARKER = re.compile(r"####|\\boxed\{|\banswer(?:\s+is|\s*:|\s*=)", re.IGNORECASE)
-_BEFORE_A_SIGN = re.compile(r"\b(?:is|are|was|be|equals|get|gives|to|of|at|by|a|the)$", re.IGNORECASE)
+_BEFORE_A_SIGN = re.compile(
+    r"\b(?:is|are|was|be|equals|get|gives|to|of|at|by|a|the|and|or|from|than|about|exactly)$", re.IGNORECASE
+)
 _MOST_DIGITS = 400
 _SUPERSCRIPT = "[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+"
 _PLAIN = str.maketrans(
