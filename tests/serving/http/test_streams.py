@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -125,7 +126,7 @@ def test_early_marks_an_experts_answer_that_follows(tmp_path: Path, small: Upstr
         mark, end = (chunk["confide"] for chunk in chunks if isinstance(chunk, dict) and "confide" in chunk)
         assert (mark["supersedes"], mark["decision"]) == (True, "escalate")
         assert (end["served"], end["decision_id"]) == ("expert", mark["decision_id"])
-        assert end["raw"] == pytest.approx(0.2)
+        assert end["raw"] == pytest.approx(math.log(0.2))
 
 
 def test_early_without_an_expert_ends_as_the_policy_says(tmp_path: Path, small: Upstream, big: Upstream) -> None:
