@@ -76,6 +76,14 @@ def test_evidence_falls_up_to_the_share_seen_so_that_the_bounds_are_ends_of_an_i
         assert np.all(np.diff(evidence) <= 1e-9)
 
 
+@pytest.mark.parametrize(("n", "k"), [(1_000, 20), (1_000, 900), (100_000, 3_000), (100_000, 90_000), (50, 50)])
+def test_evidence_falls_on_beyond_the_share_seen_also_where_the_integral_underflows(n: int, k: int) -> None:
+    evidence = log_evidence_above(n, k, np.linspace(0.001, 0.999, 2_000))
+    assert np.isfinite(evidence).all()
+    assert np.all(np.diff(evidence) <= 0.02)
+    assert evidence[-1] > -20  # the part of the prior just above the mean keeps some of its capital
+
+
 def test_nothing_seen_nothing_known() -> None:
     assert float(lower_sequence(0, 0, ALPHA)) == 0
     assert float(upper_sequence(0, 0, ALPHA)) == 1

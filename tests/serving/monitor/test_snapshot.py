@@ -135,6 +135,8 @@ def test_unequal_audit_probabilities_are_weighed(url: str) -> None:
     assert (state["risk"]["n"], state["risk"]["hits"]) == (2200, 300)
     assert state["risk"]["estimate"] == pytest.approx(0.3)
     assert 0.2 < state["risk"]["lower"] < 0.3 < state["risk"]["upper"] < 0.4
+    assert "300 of 2,200 audited answers were wrong (30% weighed by the audit shares)" in state["alarms"][0]["text"]
+    assert "(30% weighed by the audit shares)" in dashboard_page(state)
 
 
 def names(state: dict[str, Any]) -> dict[str, str]:

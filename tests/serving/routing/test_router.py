@@ -416,35 +416,3 @@ def test_without_a_policy_a_log_probability_is_told_as_a_probability(tmp_path: P
             assert told["raw"] == pytest.approx(whole)
             assert told["confidence"] == pytest.approx(math.exp(whole))
             assert float(response.headers["x-confide-confidence"]) == pytest.approx(math.exp(whole))
-
-
-def test_an_audit_whose_client_hung_up_still_gets_its_label(tmp_path: Path, small: Upstream, big: Upstream) -> None:
-    import httpx
-
-    small.probability, big.behaviour = 0.2, ["hang", "ok"]
-    settings = {"small": small_server(small), "experts": [expert_server(big)], "audit_share": 1.0}
-    with router(tmp_path, **settings) as running:
-        body = {"messages": [{"role": "user", "content": "Where?"}]}
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{running.url}/v1/chat/completions", json=body, timeout=0.5, trust_env=False)
-        row = running.wait_for(lambda row: row["agreed"] is not None)
-        assert (row["served"], row["error"], row["decision"]) == ("error", "client: gone", "escalate")
-        assert row["agreed"] == (small.answer == big.answer)
-        page = running.get("/").text
-        assert "no expert" not in page
-
-
-def test_requests_that_ask_the_same_share_a_hash(tmp_path: Path, small: Upstream) -> None:
-    with router(tmp_path, small=small_server(small)) as running:
-        for text in ("Where is Kyoto?", "  where is\nKYOTO? ", "Where is Osaka?"):
-            running.ask(text)
-        parts = [{"type": "text", "text": "Where is Kyoto?"}]
-        running.post("/v1/chat/completions", {"messages": [{"role": "user", "content": parts}]})
-        running.post("/v1/completions", {"prompt": "where is kyoto?"})
-        rows = running.rows()
-        system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is Kyoto?"}]
-        running.post("/v1/chat/completions", {"messages": system})
-        kyoto, again, osaka, in_parts, prompt, with_system = [row["question_hash"] for row in running.rows()]
-        assert kyoto == again == in_parts == prompt
-        assert len({kyoto, osaka, with_system}) == 3
-        assert all(row["question"] is None for row in rows)  # texts stay out of the store

@@ -66,7 +66,7 @@ def _policy_alarms(state: dict[str, Any], constant: tuple[int, bool] | None) -> 
             text = f"so at least {percent(risk['lower'])} {words.of_all}"
         elif not risk["changed_lately"]:
             text = f"and {risk['shown_after']['hits']:,} of the first {risk['shown_after']['n']:,}"
-        yield _alarm("promise", f"{words.count(risk)}, {text}; at most {percent(risk['bound'])} was promised.")
+        yield _alarm("promise", f"{_seen(words, risk)}, {text}; at most {percent(risk['bound'])} was promised.")
     for entry in state["broken_domains"]:
         text = f"In {entry['domain']}, {WORDS['max_risk'].count(entry)}"
         if entry["lower"] > promise["limit"]:
@@ -131,16 +131,19 @@ def verdict_of(state: dict[str, Any]) -> dict[str, Any]:
     return {"status": status, "sentences": [sentence]}
 
 
-def _unknown(risk: dict[str, Any]) -> str:
-    """What is said of audits without a label, which may have been either."""
-    return f", and {risk['unlabelled']:,} without a label may be either" if risk["unlabelled"] else ""
+def _seen(words: Words, risk: dict[str, Any]) -> str:
+    """What was counted: with several audit shares also weighed by them, and how many audits have no label."""
+    text = words.count(risk)
+    if risk["weighed"] and risk["estimate"] is not None:
+        text += f" ({percent(risk['estimate'])} weighed by the audit shares)"
+    return text + (f", and {risk['unlabelled']:,} without a label may be either" if risk["unlabelled"] else "")
 
 
 def _promise_verdict(
     risk: dict[str, Any], promise: dict[str, Any], broken_domains: list[dict[str, Any]]
 ) -> tuple[str, str]:
     words, bound = WORDS[promise["goal"]], percent(risk["bound"])
-    seen = words.count(risk) + _unknown(risk)
+    seen = _seen(words, risk)
     if risk["status"] == "broken":
         if risk["lower"] <= risk["bound"] and not risk["changed_lately"]:
             n = risk["shown_after"]["n"]

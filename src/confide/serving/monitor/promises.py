@@ -111,6 +111,7 @@ def promise_state(steps: Steps, promise: Promise, latest: Floats | None = None) 
         "status": status,
         "estimate": so_far.pop("share"),
         **so_far,
+        "weighed": len(steps.shares) > 1,
         "bound": limit,
         "changed_lately": changed,
         "shown_after": None if first is None else _counts(steps.until(first)),
