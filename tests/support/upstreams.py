@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import math
 import sqlite3
@@ -293,6 +294,17 @@ class Running:
     def get(self, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
         return httpx.get(self.url + path, headers=headers, timeout=30, trust_env=False)
 
+    def hang_up(self, when: Callable[[], Any], **more: Any) -> None:
+        """Ask, and hang up as soon as ``when`` is true, however long that takes."""
+        body = {"messages": [{"role": "user", "content": "Where is Kyoto?"}], **more}
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=60)
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        until = time.monotonic() + 60
+        while not when() and time.monotonic() < until:
+            time.sleep(0.02)
+        connection.close()
+
     def rows(self) -> list[dict[str, Any]]:
         """All decisions, as they are in the file."""
         connection = sqlite3.connect(self.database)
@@ -302,7 +314,7 @@ class Running:
         finally:
             connection.close()
 
-    def wait_for(self, holds: Callable[[dict[str, Any]], bool], seconds: float = 5) -> dict[str, Any]:
+    def wait_for(self, holds: Callable[[dict[str, Any]], bool], seconds: float = 60) -> dict[str, Any]:
         """The latest row, as soon as ``holds`` is true of it."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:

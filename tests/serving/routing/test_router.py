@@ -195,7 +195,7 @@ def test_the_deadline_is_kept_end_to_end(tmp_path: Path, small: Upstream, big: U
         response = running.ask()  # the expert would hang for ten minutes
         assert response.status_code == 504
         assert "deadline" in running.rows()[0]["error"]
-        assert big.hung_up.wait(5)
+        assert big.hung_up.wait(60)
 
 
 def test_abstaining_is_said_in_words_and_marked(tmp_path: Path, small: Upstream, big: Upstream) -> None:
@@ -374,14 +374,10 @@ def test_metrics_tell_what_was_counted_while_the_store_is_away(
 
 
 def test_a_client_that_hangs_up_stops_the_work_upstream(tmp_path: Path, small: Upstream, big: Upstream) -> None:
-    import httpx
-
     small.probability, big.behaviour = 0.2, ["hang"]
     with router(tmp_path, small=small_server(small), experts=[expert_server(big)]) as running:
-        body = {"messages": [{"role": "user", "content": "Where?"}]}
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{running.url}/v1/chat/completions", json=body, timeout=0.5, trust_env=False)
-        assert big.hung_up.wait(5)
+        running.hang_up(lambda: big.requests)
+        assert big.hung_up.wait(60)
         row = running.wait_for(lambda row: True)
         assert (row["served"], row["error"]) == ("error", "client: gone")
 
