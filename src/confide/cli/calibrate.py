@@ -14,7 +14,7 @@ from confide.errors import ConfideError
 
 if TYPE_CHECKING:
     from confide.policies.calibration_rows import CalibrationRows
-    from confide.policies.goals import Goal
+    from confide.policies.goals import Goal, Per
     from confide.policies.policy import Policy
     from confide.records import Record
 
@@ -36,6 +36,14 @@ Expert = Annotated[
 PerDomain = Annotated[
     bool, Option("--per-domain", help="A threshold for every domain with enough rows, one for the others.")
 ]
+PerWhat = Annotated[
+    Literal["question", "entity"],
+    Option("--per", help="What counts alike in the promise: every question, or every entity, by one question of each."),
+]
+Simultaneous = Annotated[
+    bool,
+    Option("--simultaneous", help="For --max-risk: bound all thresholds at once, also where surer answers are worse."),
+]
 Calibrator = Annotated[
     Literal["auto", "platt", "isotonic", "temperature", "beta"],
     Option(help="Calibrator; auto: lowest cross-validated log loss."),
@@ -56,11 +64,13 @@ def calibrate(
     cost: Cost = None,
     match_expert: MatchExpert = None,
     level: Annotated[float, Option(help="Probability of keeping the promise.")] = 0.95,
+    per: PerWhat = "question",
+    simultaneous: Simultaneous = False,
     expert: Expert = None,
     per_domain: PerDomain = False,
     calibrator: Calibrator = "auto",
     last_resort: LastResort = "error",
-    seed: Annotated[int, Option(help="Draws one row from each group of dependent rows, and folds.")] = 0,
+    seed: Annotated[int, Option(help="Draws or orders groups of dependent rows, and folds.")] = 0,
     json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Fit a calibrator and the thresholds that meet one goal: --max-risk, --budget, --cost or --match-expert.
@@ -78,7 +88,7 @@ def calibrate(
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
 
-    goal = _goal(max_risk, budget, cost, match_expert, level)
+    goal = _goal(max_risk, budget, cost, match_expert, level, per, simultaneous)
     rows, source = _rows(records, from_store, source)
     made = calibrate_policy(
         rows,
@@ -93,10 +103,8 @@ def calibrate(
     used = labelled_rows(rows, source)
     left_out = {"without_confidence": used.without_confidence, "without_label": used.without_label}
     if isinstance(made, Unmet):
-        if json:
-            print_json({"met": False, "source": source, "left_out": left_out, **asdict(made)}, indent=2)
-        else:
-            typer.echo(made.explain(source))
+        unmet = {"met": False, "source": source, "left_out": left_out, **asdict(made)}
+        print_json(unmet, indent=2) if json else typer.echo(made.explain(source))
         raise typer.Exit(2)
     made.save(out)
     if auroc(used.confidence, used.correct) <= 0.5:
@@ -108,16 +116,27 @@ def calibrate(
 
 
 def _goal(
-    max_risk: float | None, budget: float | None, cost: str | None, match_expert: float | None, level: float
+    max_risk: float | None,
+    budget: float | None,
+    cost: str | None,
+    match_expert: float | None,
+    level: float,
+    per: Per,
+    simultaneous: bool,
 ) -> Goal:
-    from confide.policies.goals import BoundedGoal, Budget, Costs, MatchExpert, MaxRisk
+    from confide.policies.goals import Budget, Costs, MatchExpert, MaxRisk
 
-    limits: dict[type[BoundedGoal], float | None] = {MaxRisk: max_risk, Budget: budget, MatchExpert: match_expert}
-    goals: list[Goal] = [kind(limit, level) for kind, limit in limits.items() if limit is not None]
+    goals: list[Goal] = [] if max_risk is None else [MaxRisk(max_risk, level, per, simultaneous)]
+    if budget is not None:
+        goals.append(Budget(budget, level, per))
+    if match_expert is not None:
+        goals.append(MatchExpert(match_expert, level, per))
     if cost is not None:
         goals.append(Costs.parse(cost))
     if len(goals) != 1:
         raise ConfideError(f"calibrate takes one of --max-risk, --budget, --cost and --match-expert, got {len(goals)}")
+    if simultaneous and max_risk is None:
+        raise ConfideError("--simultaneous is about the risk of kept answers: it goes with --max-risk alone")
     return goals[0]
 
 
@@ -165,8 +184,14 @@ def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, 
     typer.echo(
         f"Rows: {n} used"
         + (f", {tested} of them tested" if tested < n else "")
-        + (" (one per entity)" if len(set(used.clusters)) < n else "")
+        + _left_out_for(policy)
         + f"; {used.without_confidence} without a confidence, {used.without_label} without a label. "
         + f"Calibrator: {policy.calibrator.kind}."
     )
     typer.echo(f"Written to {out} ({policy.id})")
+
+
+def _left_out_for(policy: Policy) -> str:
+    """Why fewer rows were tested than used, where rows share entities."""
+    reasons = {"entity": " (one per entity)", "question": " (all but those of the largest entities)"}
+    return reasons.get(getattr(policy.guarantee, "per", None) or "", "")

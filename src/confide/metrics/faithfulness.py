@@ -114,8 +114,8 @@ class Axis:
 def _edges(total: float, bins: int, whole: bool) -> Floats:
     """Mass below each edge of bins of equal mass, of ``total`` in all.
 
-    n rows fill min(``bins``, n) bins, as even as whole rows allow; the first n mod bins have the row more (the published
-    code of cMFG*, and ``numpy.array_split``). Weights that are not ``whole`` have no rows to count: bins are even.
+    n rows fill min(``bins``, n) bins, as even as whole rows allow; the first n mod bins have the row more (the
+    published code of cMFG*, and ``numpy.array_split``). Weights that are not ``whole`` count no rows: bins are even.
     """
     if not whole:
         return np.linspace(0, total, bins + 1)
@@ -239,7 +239,7 @@ def cmfg(rows: Weighted, *, bins: int = BINS) -> Floats:
 def cmfg_star(rows: Weighted, *, bins: int = BINS) -> Floats:
     """cMFG*: `mfg` in bins of equal mass of g, each weighing as much as it is wide (Liu et al. 2026, 2606.32032).
 
-    With n rows that ``bins`` does not divide, the first bins have a row more; with fewer rows than bins each row is one.
+    Where ``bins`` does not divide the rows the first bins have a row more; with fewer rows than bins each is one.
 
     A constant 0.5 scores 0.73–0.79, and with 20 samples nobody passes 0.93 or so: read it between its floor and
     its ceiling.

@@ -59,6 +59,10 @@ class PairedCount:
         """The accuracy lost, negative where it is won; there must be a row."""
         return (self.losses - self.gains) / self.n
 
+    def shows(self, limit: float, error: float) -> bool:
+        """Whether "the loss is at least ``limit``" is rejected at ``error``."""
+        return bool(self.losses <= critical_losses(self.n, limit, error)[self.gains])
+
     def interval(self, level: float) -> tuple[float, float]:
         """One-sided bounds of the loss, each at ``level``."""
         return loss_interval(self.losses, self.gains, self.n, level)
