@@ -125,8 +125,8 @@ def validate_policy(
     The promise *holds* when the upper bound of the promised quantity is within the limit in every domain, is *broken*
     when a lower bound exceeds it in one of them, and is *undecided* otherwise. Every bound has the policy's level:
     upper ones as they are, because all of them must be within; lower ones with the error rate split over the domains,
-    because one of them is enough. What counts alike is what the policy promises: every question of the entities it covers,
-    or one row of each entity, drawn in each domain. Rows without a confidence count as escalated.
+    because one of them is enough. What counts alike is what the policy promises: every question of the entities it
+    covers, or one row of each entity, drawn in each domain. Rows without a confidence count as escalated.
 
     Args:
         records: fresh rows of any split; the caller picks them. A budget needs no labels.

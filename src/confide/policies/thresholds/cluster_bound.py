@@ -4,9 +4,9 @@ Clusters (the questions about one entity) are drawn independently; of a cluster,
 them are bad. "The share of bad rows, Σ bad / Σ counted over all clusters, is at least m" says that the mean of
 X = bad − m · counted is at least 0. It is tested by betting (Waudby-Smith & Ramdas 2024, "Estimating means of bounded
 random variables by betting", JRSS B 86, section 4). A capital of 1 is multiplied by 1 − λ X of one cluster after the
-other, in random order, with a stake λ that depends on earlier ones alone and never costs everything. It is a supermartingale
-and reaches 1/α ever with probability at most α (Ville). The normal approximation will not do: in simulations of
-150 to 600 clusters it broke its level one and a half times as often as allowed.
+other, in random order, with a stake λ that depends on earlier ones alone and never costs everything. It is a
+supermartingale and reaches 1/α ever with probability at most α (Ville). The normal approximation will not do: in
+simulations of 150 to 600 clusters it broke its level one and a half times as often as allowed.
 
 X must be bounded: no cluster may have more than ``most`` rows. The largest hundredth of the clusters (at least one)
 sets that bound and is left out of the test. Given them, the others are independent draws from the clusters that are at
@@ -119,7 +119,7 @@ class ClusterCount:
         squares = np.cumsum(values**2) - values**2
         variance = (self.most * max(abs(limit), 1e-3) + squares) / np.arange(1, n + 1)
         stake = np.sqrt(-2 * math.log(error) / (n * variance))
-        stake = np.minimum(stake, (1 - 1e-9) / (max(1.0, 1 - limit) * self.most))
+        stake = np.minimum(stake, (1 - 1e-9) / ((1 - limit) * self.most))
         return float(np.cumsum(np.log1p(-stake * values)).max(initial=0.0))
 
 
@@ -144,11 +144,15 @@ class Clusters:
         """The same clusters of the rows in another order."""
         return Clusters(self.code[order], self.most)
 
+    def rows_needed(self, limit: float, error: float) -> int:
+        """About the fewest rows, none of them bad, that show ``limit`` at ``error``."""
+        return math.ceil(-math.log(error) / math.log1p(limit / ((1 - limit) * self.most)))
+
     def check_flawless(self, limit: float, error: float) -> None:
         """Raise `ConfideError` when the rows are so few that they could not show ``limit``, were none of them bad."""
         rows = len(self.code)
         if not rows or not self.count(np.zeros(rows), np.ones(rows), rows).shows(limit, error):
-            needed = math.ceil(-math.log(error) / math.log1p(limit / self.most))
+            needed = self.rows_needed(limit, error)
             raise ConfideError(
                 f"per question, a bound of {limit:g} needs about {needed:,} rows where an entity has up to "
                 f"{self.most}, got {rows}; per entity fewer may do"

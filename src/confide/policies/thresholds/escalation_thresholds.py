@@ -115,8 +115,8 @@ def match_expert_threshold(
     """Find the loosest threshold whose pair of models loses at most ``margin`` of the expert's accuracy.
 
     ``confidence`` (higher is surer; −inf for none, which always escalates), ``correct`` and ``expert`` (is the expert
-    right) have shape [n]; rows are independent, but for those in one of ``groups``. Raises `ConfideError` for a margin or
-    level outside (0, 1), or fewer rows than show the margin when no row loses.
+    right) have shape [n]; rows of different ``groups`` are independent. Raises `ConfideError` for a margin or level
+    outside (0, 1), or fewer rows than show the margin when no row loses.
     """
     check_shares(margin, level, "match-expert")
     c = np.asarray(confidence, dtype=float)
@@ -144,8 +144,8 @@ def _loosest_within(
 ) -> fallback.BoundedThreshold | None:
     """The loosest threshold that passes its test (None: none does).
 
-    ``confidence`` (n,) is sorted from high to low; ``loss`` (n,) is 1 where the expert alone is right, −1 where the small
-    model alone is.
+    ``confidence`` (n,) is sorted from high to low; ``loss`` (n,) is 1 where the expert alone is right, −1 where the
+    small model alone is.
     """
     n = len(confidence)
     finite = int(np.isfinite(confidence).sum())

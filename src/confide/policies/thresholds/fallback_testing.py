@@ -136,6 +136,11 @@ class Plan:
         """The plan at the same shares of ``n`` rows."""
         return Plan(np.ceil(self.kept * (n / self.kept[-1])).astype(np.int64), self.added)
 
+    def starting_from(self, least: int) -> Plan:
+        """The plan without tests of fewer than ``least`` rows; the first that is left has their error rate."""
+        first = min(int(np.searchsorted(self.kept, least)), len(self.kept) - 1)
+        return Plan(self.kept[first:], np.append(self.added[: first + 1].sum(), self.added[first + 1 :]))
+
     def at_ties(self, confidence: Floats) -> Plan:
         """The plan on ``confidence`` (n,), sorted from high to low: a threshold keeps every row tied with it."""
         cut = confidence[self.kept - 1]
@@ -162,7 +167,7 @@ def loosest_rejected(rejects: Callable[[int, float], bool], added: Floats) -> in
 
 
 def loosest_of_all(rejects: Callable[[int, float], bool], added: Floats) -> int | None:
-    """Position of the loosest test that rejects at an error rate of its own (None: none does); see `loosest_rejected`."""
+    """Position of the loosest test that rejects at its own error rate (None: none does); see `loosest_rejected`."""
     return next((at for at in range(len(added) - 1, -1, -1) if rejects(at, float(added[at]))), None)
 
 

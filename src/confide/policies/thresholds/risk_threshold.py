@@ -120,6 +120,7 @@ def _loosest(
         plan = grid(n, max_risk, level)
     else:
         plan = grid(max(groups.effective // BETTING, fewest_rows(max_risk, level)), max_risk, level).stretched(n)
+        plan = plan.starting_from(groups.rows_needed(max_risk, 1 - level))
     plan = plan.at_ties(confidence)
     choose = fallback.loosest_of_all if simultaneous else fallback.loosest_rejected
     last = choose(lambda position, error: count(int(plan.kept[position])).shows(max_risk, error), plan.added)
