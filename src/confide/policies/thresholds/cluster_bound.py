@@ -32,6 +32,9 @@ from confide.policies.thresholds.binomial_bound import POWER
 BETTING = 2
 """Betting takes about so many times the rows of a binomial test: 2 ln 20 / 1.645²."""
 
+# Share of the capital at stake at most: with all of it one cluster that is wrong throughout would end the game.
+_STAKE = 0.9
+
 # The largest of so many entities sets the bound of their size.
 _LARGEST_OF = 100
 
@@ -93,17 +96,20 @@ class ClusterCount:
         return float(norm.cdf(distance - math.sqrt(-2 * math.log(1 - level))))
 
     def rows_needed(self, expected: float, coverage: float, limit: float, level: float) -> int | None:
-        """About how many rows in clusters like these would decide (None: no number would)."""
-        share = self.observed if self.counted else expected
-        counted = self.counted / self.n if self.counted else coverage
-        if share == limit or counted == 0:
+        """About how many rows in clusters like these would decide (None: no number would, or no row counts)."""
+        if not self.counted or self.observed == limit:
             return None
-        # The capital grows by half its logarithm's mean squared distance: √(2 ln 1/α) standard deviations reach 1/α.
-        deviations = math.sqrt(-2 * math.log(1 - level)) + float(norm.ppf(POWER))
-        by_spread = self._squares(limit) / self.n * (deviations / ((share - limit) * counted)) ** 2
-        # However few are bad, a stake wins no more than the limit's part of the largest cluster.
-        gain = math.log1p(abs(share - limit) / self.most)
-        return math.ceil(max(by_spread, -math.log(1 - level) / gain / counted))
+        values, mirrored = self.bad_each - limit * self.counted_each, limit
+        if self.observed > limit:
+            values, mirrored = -values, -limit if self.signed else 1 - limit
+        # Numbers of clusters, a twentieth apart, each with its own stake.
+        clusters = 1.05 ** np.arange(400)
+        stakes = np.sqrt(-2 * math.log(1 - level) / clusters * self.clusters / self._squares(limit))
+        stakes = np.minimum(stakes, _STAKE / ((1 - mirrored) * self.most))
+        gains = np.log1p(-stakes[:, None] * values)
+        likely = clusters * gains.mean(axis=1) - np.sqrt(clusters) * gains.std(axis=1) * float(norm.ppf(POWER))
+        enough = np.flatnonzero(likely >= -math.log(1 - level))
+        return math.ceil(clusters[enough[0]] * self.n / self.clusters) if len(enough) else None
 
     def _squares(self, limit: float) -> float:
         """Sum of X² at ``limit``, with one bad row more, so that it is never 0."""
@@ -119,7 +125,7 @@ class ClusterCount:
         squares = np.cumsum(values**2) - values**2
         variance = (self.most * max(abs(limit), 1e-3) + squares) / np.arange(1, n + 1)
         stake = np.sqrt(-2 * math.log(error) / (n * variance))
-        stake = np.minimum(stake, (1 - 1e-9) / ((1 - limit) * self.most))
+        stake = np.minimum(stake, _STAKE / ((1 - limit) * self.most))
         return float(np.cumsum(np.log1p(-stake * values)).max(initial=0.0))
 
 
@@ -146,7 +152,7 @@ class Clusters:
 
     def rows_needed(self, limit: float, error: float) -> int:
         """About the fewest rows, none of them bad, that show ``limit`` at ``error``."""
-        return math.ceil(-math.log(error) / math.log1p(limit / ((1 - limit) * self.most)))
+        return math.ceil(-math.log(error) / math.log1p(_STAKE * limit / ((1 - limit) * self.most)))
 
     def check_flawless(self, limit: float, error: float) -> None:
         """Raise `ConfideError` when the rows are so few that they could not show ``limit``, were none of them bad."""
