@@ -39,10 +39,28 @@ def test_calibrate_prints_json(tmp_path):
 def test_calibrate_uses_the_calibration_split_and_one_row_an_entity(tmp_path):
     rows = [row | {"split": "calibration", "entity": f"e{i // 2}"} for i, row in enumerate(foreign(1200))]
     rows += [row | {"split": "test", "correct": False} for row in foreign(300, prefix="t")]
-    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.3, "--out", tmp_path / "p.json")
+    records = write(tmp_path / "r.jsonl", rows)
+    result = run("calibrate", records, "--max-risk", 0.3, "--per", "entity", "--out", tmp_path / "p.json")
     assert result.exit_code == 0, result.output
-    assert "1200 used, 600 of them tested" in result.output
+    assert "1200 used, 600 of them tested (one per entity)" in result.output
+    assert "Counted per entity" in result.output
     assert Policy.load(tmp_path / "p.json").guarantee.n == 600
+    # All rows count, but for those of the largest hundredth of the entities.
+    result = run("calibrate", records, "--max-risk", 0.3, "--out", tmp_path / "p.json")
+    assert result.exit_code == 0, result.output
+    assert "1200 used, 1188 of them tested (all but those of the largest entities)" in result.output
+    assert "Counted per question" in run("policy", "show", tmp_path / "p.json").stdout
+    assert Policy.load(tmp_path / "p.json").guarantee.per == "question"
+
+
+def test_calibrate_bounds_all_thresholds_at_once_when_asked(tmp_path):
+    records = write(tmp_path / "r.jsonl", foreign(1200))
+    result = run("calibrate", records, "--max-risk", 0.3, "--simultaneous", "--out", tmp_path / "p.json")
+    assert result.exit_code == 0, result.output
+    assert "simultaneous boundary" in result.output
+    result = run("calibrate", records, "--budget", 0.3, "--simultaneous", "--out", tmp_path / "q.json")
+    assert result.exit_code == 2 or result.exit_code == 1
+    assert "goes with --max-risk alone" in str(result.exception) + result.output
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])

@@ -134,7 +134,7 @@ class Plan:
 
     def stretched(self, n: int) -> Plan:
         """The plan at the same shares of ``n`` rows."""
-        return Plan(np.ceil(self.kept * (n / self.kept[-1])).astype(np.int64), self.added)
+        return Plan(-(-self.kept * n // self.kept[-1]), self.added)
 
     def starting_from(self, least: int) -> Plan:
         """The plan without tests of fewer than ``least`` rows; the first that is left has their error rate."""
