@@ -59,8 +59,21 @@ def test_calibrate_bounds_all_thresholds_at_once_when_asked(tmp_path):
     assert result.exit_code == 0, result.output
     assert "simultaneous boundary" in result.output
     result = run("calibrate", records, "--budget", 0.3, "--simultaneous", "--out", tmp_path / "q.json")
-    assert result.exit_code == 2 or result.exit_code == 1
     assert "goes with --max-risk alone" in str(result.exception) + result.output
+    assert not (tmp_path / "q.json").exists()
+
+
+def test_calibrate_warns_where_the_surest_answers_are_worse(tmp_path):
+    rows = [
+        row | {"correct": i % 3 > 0 if row["confidence"] > 0.95 else i % 25 > 0} for i, row in enumerate(foreign(2000))
+    ]
+    records = write(tmp_path / "r.jsonl", rows)
+    result = run("calibrate", records, "--max-risk", 0.1, "--out", tmp_path / "p.json")
+    assert "the surest answers are wrong more often than those below" in result.stderr
+    assert "half the error rate (--level 0.975)" in result.stderr
+    result = run("calibrate", records, "--max-risk", 0.1, "--simultaneous", "--out", tmp_path / "p.json")
+    assert "surest answers" not in result.stderr
+    assert Policy.load(tmp_path / "p.json").guarantee.coverage > 0.9
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])

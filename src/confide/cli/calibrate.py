@@ -82,7 +82,6 @@ def calibrate(
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
-    from confide.metrics.ranking import auroc
     from confide.policies.calibration_rows import labelled_rows
     from confide.policies.policy_fitting import calibrate_policy
     from confide.policies.thresholds.fallback_testing import Unmet
@@ -101,18 +100,34 @@ def calibrate(
         seed=seed,
     )
     used = labelled_rows(rows, source)
+    _warn_of_ranking(used, source, goal, seed)
     left_out = {"without_confidence": used.without_confidence, "without_label": used.without_label}
     if isinstance(made, Unmet):
         unmet = {"met": False, "source": source, "left_out": left_out, **asdict(made)}
         print_json(unmet, indent=2) if json else typer.echo(made.explain(source))
         raise typer.Exit(2)
     made.save(out)
-    if auroc(used.confidence, used.correct) <= 0.5:
-        warn(f"a higher {source} does not go with more right answers here")
     if json:
         print_json({"met": True, "left_out": left_out, "policy": made.model_dump(mode="json", by_alias=True)}, indent=2)
     else:
         _print(made, used, goal, per_domain, out)
+
+
+def _warn_of_ranking(used: CalibrationRows, source: str, goal: Goal, seed: int) -> None:
+    """Warn where surer answers are not more often right."""
+    from confide.metrics.ranking import auroc
+    from confide.policies.goals import MaxRisk
+    from confide.policies.thresholds.risk_threshold import surest_are_worse
+
+    if auroc(used.confidence, used.correct) <= 0.5:
+        warn(f"a higher {source} does not go with more right answers here")
+    rows = used.independent(seed)
+    if isinstance(goal, MaxRisk) and not goal.simultaneous and surest_are_worse(rows.confidence, rows.correct):
+        warn(
+            "the surest answers are wrong more often than those below: --simultaneous assumes no shape. "
+            "Chosen after this look, it takes fresh rows, or half the error rate (--level "
+            f"{(1 + goal.level) / 2:g})"
+        )
 
 
 def _goal(

@@ -11,7 +11,12 @@ from scipy.stats import binom, norm
 from confide.errors import ConfideError
 from confide.policies.thresholds.binomial_bound import affordable_bad
 from confide.policies.thresholds.fallback_testing import Attainable, BoundedThreshold, Unmet
-from confide.policies.thresholds.risk_threshold import _everywhere, _plan, bounded_risk_threshold
+from confide.policies.thresholds.risk_threshold import (
+    _everywhere,
+    _plan,
+    bounded_risk_threshold,
+    surest_are_worse,
+)
 
 LEVEL = 0.95
 RISK = 0.1
@@ -161,6 +166,17 @@ def test_the_simultaneous_boundary_tests_each_threshold_at_an_even_part_of_the_e
     following = _everywhere(1200, RISK, LEVEL).kept
     after = int(following[following > kept][0])
     assert binom.cdf(wrong[:after].sum(), after, RISK) > 0.0025
+
+
+def test_surest_answers_that_are_worse_are_noticed():
+    rng = np.random.default_rng(0)
+    noticed = [surest_are_worse(rng.random(400), rng.random(400) < 0.9) for _ in range(1000)]
+    assert np.mean(noticed) <= 0.07
+    score = rng.random(2000)
+    wrong = rng.random(2000) < np.where(score > 0.95, 0.25, np.where(score > 0.3, 0.04, 0.5))
+    assert surest_are_worse(score, ~wrong)
+    assert not surest_are_worse(score, rng.random(2000) < 0.5 + 0.5 * score)
+    assert not surest_are_worse([0.5], [True])
 
 
 # Properties

@@ -34,7 +34,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binom
+from scipy.stats import binom, fisher_exact
 
 from confide.errors import ConfideError
 from confide.numeric import Bools, Floats, Ints
@@ -97,6 +97,15 @@ def bounded_risk_threshold(
     groups = None if groups is None else groups.sorted(order)
     find = partial(_loosest, c[order], ~y[order], level=level, groups=groups, simultaneous=simultaneous)
     return fallback.threshold_or_hint(find, "max_risk", max_risk, level, len(c))
+
+
+def surest_are_worse(confidence: ArrayLike, correct: ArrayLike) -> bool:
+    """Whether the surest tenth of the rows, all (n,), is wrong more often than the next four (Fisher's test, 0.05)."""
+    order = np.argsort(-np.asarray(confidence, dtype=float), kind="stable")
+    wrong = ~np.asarray(correct, dtype=bool)[order]
+    top, below = wrong[: len(wrong) // 10], wrong[len(wrong) // 10 : len(wrong) // 2]
+    table = np.array([[part.sum(), (~part).sum()] for part in (top, below)])
+    return bool(fisher_exact(table, alternative="greater").pvalue < 0.05)
 
 
 def _loosest(
