@@ -40,10 +40,41 @@ def test_calibrate_prints_json(tmp_path):
 def test_calibrate_uses_the_calibration_split_and_one_row_an_entity(tmp_path):
     rows = [row | {"split": "calibration", "entity": f"e{i // 2}"} for i, row in enumerate(foreign(1200))]
     rows += [row | {"split": "test", "correct": False} for row in foreign(300, prefix="t")]
-    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.3, "--out", tmp_path / "p.json")
+    records = write(tmp_path / "r.jsonl", rows)
+    result = run("calibrate", records, "--max-risk", 0.3, "--per", "entity", "--out", tmp_path / "p.json")
     assert result.exit_code == 0, result.output
-    assert "1200 used, 600 of them tested" in result.output
+    assert "1200 used, 600 of them tested (one per entity)" in result.output
+    assert "Counted per entity" in result.output
     assert Policy.load(tmp_path / "p.json").guarantee.n == 600
+    # All rows count, but for those of the largest hundredth of the entities.
+    result = run("calibrate", records, "--max-risk", 0.3, "--out", tmp_path / "p.json")
+    assert result.exit_code == 0, result.output
+    assert "1200 used, 1188 of them tested (all but those of the largest entities)" in result.output
+    assert "Counted per question" in run("policy", "show", tmp_path / "p.json").stdout
+    assert Policy.load(tmp_path / "p.json").guarantee.per == "question"
+
+
+def test_calibrate_bounds_all_thresholds_at_once_when_asked(tmp_path):
+    records = write(tmp_path / "r.jsonl", foreign(1200))
+    result = run("calibrate", records, "--max-risk", 0.3, "--simultaneous", "--out", tmp_path / "p.json")
+    assert result.exit_code == 0, result.output
+    assert "simultaneous boundary" in result.output
+    result = run("calibrate", records, "--budget", 0.3, "--simultaneous", "--out", tmp_path / "q.json")
+    assert "goes with --max-risk alone" in str(result.exception) + result.output
+    assert not (tmp_path / "q.json").exists()
+
+
+def test_calibrate_warns_where_the_surest_answers_are_worse(tmp_path):
+    rows = [
+        row | {"correct": i % 3 > 0 if row["confidence"] > 0.95 else i % 25 > 0} for i, row in enumerate(foreign(2000))
+    ]
+    records = write(tmp_path / "r.jsonl", rows)
+    result = run("calibrate", records, "--max-risk", 0.1, "--out", tmp_path / "p.json")
+    assert "the surest answers are wrong more often than those below" in result.stderr
+    assert "half the error rate (--level 0.975)" in result.stderr
+    result = run("calibrate", records, "--max-risk", 0.1, "--simultaneous", "--out", tmp_path / "p.json")
+    assert "surest answers" not in result.stderr
+    assert Policy.load(tmp_path / "p.json").guarantee.coverage > 0.9
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
@@ -287,9 +318,11 @@ def test_a_question_asked_again_and_again_is_one_row_of_a_store(tmp_path):
     pytest.importorskip("sqlalchemy")
     url, out = f"sqlite:///{tmp_path}/confide.db", tmp_path / "p.json"
     store_of(url, foreign(300) + [{"confidence": 0.99, "correct": True, "question_hash": "q"}] * 2_000)
-    result = run("calibrate", "--from-store", url, "--max-risk", 0.3, "--out", out)
-    assert result.exit_code == 0, result.output
-    assert Policy.load(out).guarantee.n == 301
+    # Per question the largest hundredth of the clusters is left out, per entity each question counts once.
+    for per, n in (("question", 298), ("entity", 301)):
+        result = run("calibrate", "--from-store", url, "--max-risk", 0.3, "--per", per, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert Policy.load(out).guarantee.n == n
 
 
 def two_sources(n: int, seed: int = 0) -> list[dict]:

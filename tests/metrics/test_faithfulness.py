@@ -19,7 +19,7 @@ def as_published(confidence, consistency, bins=10):
     """cMFG* as the RLMF authors compute it: slices of sorted rows, each weighing its width on the axis of g."""
     order = np.argsort(consistency, kind="stable")
     f, g = (1 - np.abs(confidence - consistency))[order], consistency[order]
-    parts = np.array_split(np.arange(len(g)), bins)
+    parts = np.array_split(np.arange(len(g)), min(bins, len(g)))
     total = width = 0.0
     for before, part, after in zip([None, *parts[:-1]], parts, [*parts[1:], None], strict=True):
         low = g[part[0]] if before is None else (g[before[-1]] + g[part[0]]) / 2
@@ -30,7 +30,7 @@ def as_published(confidence, consistency, bins=10):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("n", [10, 200, 1000])
+@pytest.mark.parametrize("n", [2, 3, 7, 9, 10, 11, 13, 19, 101, 200, 999, 1000])
 def test_cmfg_star_agrees_with_its_authors(n, seed):
     rng = np.random.default_rng(seed)
     c, g = rng.random(n), rng.beta(0.7, 0.5, n)
@@ -51,6 +51,41 @@ def test_by_hand():
     assert cmfg(c, g) == pytest.approx(1 - (0.5 + 0.3 + 0.1) / 3)
     # Two bins of two rows: [0, 0] up to 0.1, [0.2, 1] from there to 1.
     assert cmfg_star(c, g, bins=2) == pytest.approx(1 - (0.1 * 0.5 + 0.9 * 0.2) / 1)
+
+
+def test_by_hand_where_bins_are_uneven():
+    # Five rows in two bins: [0, 0.2, 0.4] up to 0.5 and [0.6, 1] from there; |c − g| = 0.1, 0.2, 0.3 and 0, 0.4.
+    c, g = np.array([0.1, 0.4, 0.7, 0.6, 0.6]), np.array([0.0, 0.2, 0.4, 0.6, 1.0])
+    assert cmfg_star(c, g, bins=2) == pytest.approx(1 - (0.5 * 0.2 + 0.5 * 0.2))
+    c[3] = 0.4  # gaps 0.2 and 0.4 in the second bin
+    assert cmfg_star(c, g, bins=2) == pytest.approx(1 - (0.5 * 0.2 + 0.5 * 0.3))
+    # 11 rows: the first bin has two, each other one; inner edges half-way between rows.
+    g = np.arange(11) / 10
+    c = g - np.where(np.arange(11) < 2, [0.0, -0.3] + [0.0] * 9, 0.1)
+    # Widths: [0, 0.15] of gaps 0 and 0.3, eight of 0.1 and one of 0.05 at the end, of gap 0.1.
+    assert cmfg_star(c, g) == pytest.approx(1 - (0.15 * 0.15 + 0.85 * 0.1))
+    # 13 rows, 0, 1, …, 12 twelfths: three bins of two, seven of one. Only row 5 is off, by 0.5.
+    g = np.arange(13) / 12
+    c = g.copy()
+    c[5] = g[5] + 0.5
+    # Its bin holds rows 4 and 5, from 3.5 to 5.5 twelfths.
+    assert cmfg_star(c, g) == pytest.approx(1 - (2 / 12) * 0.25)
+    # 7 rows: each its own bin; row 6 ends the axis and is half as wide as an inner one.
+    g = np.arange(7) / 6
+    c = g.copy()
+    c[6] = 0.4
+    assert cmfg_star(c, g) == pytest.approx(1 - (0.5 / 6) * 0.6)
+    # 101 rows: the first bin has eleven, rows 0 to 10, up to 0.105; all its rows are off by 0.2.
+    g = np.arange(101) / 100
+    assert cmfg_star(np.where(g < 0.105, g + 0.2, g), g) == pytest.approx(1 - 0.105 * 0.2)
+
+
+@pytest.mark.parametrize("n", [7, 11, 13, 101])
+def test_ties_and_uneven_bins_together(n):
+    rng = np.random.default_rng(n)
+    c, g = rng.random(n), rng.integers(0, 5, n) / 4
+    orders = [rng.permutation(n) for _ in range(4000)]
+    assert cmfg_star(c, g) == pytest.approx(np.mean([as_published(c[o], g[o]) for o in orders]), abs=6e-3)
 
 
 def test_a_constant_half_scores_well_without_knowing_anything():
@@ -93,7 +128,9 @@ def test_mirror_images_are_equally_faithful(c, g):
 def test_weights_are_repetition(metric, c, g, w):
     repeated = metric(np.repeat(c, w), np.repeat(g, w))
     assert metric(c, g, w) == pytest.approx(repeated, abs=1e-6, nan_ok=True)
-    assert metric(c, g, w / 4) == pytest.approx(repeated, abs=1e-6, nan_ok=True)
+    # Weights that are not whole are shares of the rows: as many copies as it takes.
+    many = metric(c, g, w * 40) if metric in (cmfg_star, cmfg_star_skill) else repeated
+    assert metric(c, g, w / 4) == pytest.approx(many, abs=1e-6, nan_ok=True)
 
 
 def test_a_resample_is_its_own_evaluation():

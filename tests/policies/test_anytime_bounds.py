@@ -1,6 +1,7 @@
 """Bounds of fresh rows at all looks: right after every row, and not far from a bound for one look."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.stats import binom
 from confide.metrics.confidence_sequences import log_evidence_of_loss, lower_sequence, upper_sequence
 from confide.policies.anytime_bounds import anytime_interval, counted_rows_needed, power, rows_needed
 from confide.policies.thresholds.binomial_bound import BinomialCount, counted_rows_that_decide
+from confide.policies.thresholds.cluster_bound import ClusterCount
 from confide.policies.thresholds.paired_bound import PairedCount, loss_interval
 
 
@@ -87,3 +89,34 @@ def test_power_counts_the_rows_there_are():
     assert power(BinomialCount(20, 20, bad=0, counted=20), 0.05, 0.1, 0.95) == 0
     small, large = (power(PairedCount(n, n, n // 25, n // 50), 0.01, 0.05, 0.95) for n in (300, 3_000))
     assert small < 0.5 < large
+
+
+def test_bounds_over_clusters_hold_at_all_looks_together() -> None:
+    # Entities of 1 or 8 questions; a question is wrong as its entity is, and 0.1 of all questions are.
+    rng = np.random.default_rng(0)
+    broken = 0
+    for _ in range(300):
+        sizes = rng.choice([1.0, 8.0], 600, p=[0.8, 0.2])
+        bad = sizes * (rng.random(600) < 0.1)
+        full = ClusterCount(int(sizes.sum()), int(sizes.sum()), bad, sizes, 8)
+        looks = [replace(full, bad_each=bad[:n], counted_each=sizes[:n]) for n in range(20, 601, 20)]
+        shown = [replace(look, anytime=True).shows(0.1, 0.05) for look in looks]
+        assert shown[-1] == (anytime_interval(full, 0.95, 0.95)[1] <= 0.1)
+        broken += any(shown)
+    assert broken / 300 <= 0.05
+
+
+def test_rows_needed_over_clusters_decide_more_often_than_not() -> None:
+    rng = np.random.default_rng(1)
+
+    def draw(clusters: int) -> ClusterCount:
+        sizes = rng.choice([1.0, 4.0], clusters, p=[0.8, 0.2])
+        bad = sizes * (rng.random(clusters) < 0.05)
+        return ClusterCount(int(sizes.sum()), int(sizes.sum()), bad, sizes, 4)
+
+    seen = draw(60)
+    needed = rows_needed(seen, 0.05, 1.0, 0.1, 0.95)
+    assert needed is not None
+    shown = [anytime_interval(draw(needed * 60 // seen.n), 0.95, 0.95)[1] <= 0.1 for _ in range(40)]
+    assert np.mean(shown) > 0.6
+    assert rows_needed(replace(seen, bad_each=seen.counted_each * 0.1), 0.05, 1.0, 0.1, 0.95) is None

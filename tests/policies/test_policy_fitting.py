@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -215,9 +218,89 @@ def test_a_budget_holds_in_small_domains_too():
 
 def test_clusters_count_once():
     rows = [row.model_copy(update={"entity": f"e{i // 3}"}) for i, row in enumerate(records(1500))]
-    assert made(rows, "given", MaxRisk(0.3)).guarantee.n == 500
-    assert made(rows, "given", Budget(0.3)).guarantee.n == 500
-    assert made(rows, "given", MatchExpert(0.1), expert=expert_of(rows, 0.9)).guarantee.n == 500
+    assert made(rows, "given", MaxRisk(0.3, per="entity")).guarantee.n == 500
+    assert made(rows, "given", Budget(0.3, per="entity")).guarantee.n == 500
+    assert made(rows, "given", MatchExpert(0.1, per="entity"), expert=expert_of(rows, 0.9)).guarantee.n == 500
+
+
+GOALS = [MaxRisk(0.3), MaxRisk(0.3, simultaneous=True), Budget(0.3), MatchExpert(0.15)]
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: f"{goal.name} {getattr(goal, 'simultaneous', '')}")
+def test_per_question_all_rows_of_an_entity_count(goal):
+    """One entity in ten has 20 rows and is right half as often, at the same confidence; the others have one."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for entity in range(3000):
+        size = 20 if entity % 10 == 0 else 1
+        for c in rng.uniform(0.5, 1, size).tolist():
+            right = rng.random() < (c - 0.2 if size == 20 else c)
+            rows.append(Record(id=f"r{len(rows)}", confidence={"given": c}, correct=right, entity=f"e{entity}"))
+    expert = expert_of(rows, 0.9) if isinstance(goal, MatchExpert) else None
+    question = made(rows, "given", goal, expert=expert)
+    entity = made(rows, "given", replace(goal, per="entity"), expert=expert)
+    g, e = question.guarantee, entity.guarantee
+    # One per cent of the entities, 30 of the large ones, set the size up to which the promise is for.
+    assert (g.per, g.n, g.entities, g.most_rows) == ("question", len(rows) - 600, 2970, 20)
+    assert (e.per, e.n, e.entities, e.most_rows) == ("entity", 3000, None, None)
+    assert "betting on entities" in g.method
+    assert "Counted per question" in question.explain()
+    assert "more than 20 questions are not covered" in question.explain()
+    assert "Counted per entity" in entity.explain()
+    assert g.observed <= g.upper_bound <= g.limit + 1e-4
+    again = Policy.model_validate_json(question.to_json())
+    assert (again.guarantee, again.id) == (g, question.id)
+    if isinstance(goal, MaxRisk):
+        # Twelve answers in thirteen of those kept per entity are about large entities, and wrong too often.
+        kept = kept_of(entity, rows)
+        assert sum(not row.correct for row in kept) / len(kept) > 0.3
+        kept = kept_of(question, rows)
+        assert sum(not row.correct for row in kept) / len(kept) < 0.3
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: f"{goal.name} {getattr(goal, 'simultaneous', '')}")
+def test_where_no_rows_share_an_entity_both_promises_are_one_and_the_file_says_neither(goal):
+    rows = [row.model_copy(update={"entity": f"e{i}"}) for i, row in enumerate(records(1200))]
+    expert = expert_of(rows, 0.9) if isinstance(goal, MatchExpert) else None
+    question = made(rows, "given", goal, expert=expert)
+    assert question.to_json() == made(rows, "given", replace(goal, per="entity"), expert=expert).to_json()
+    assert not {"per", "entities", "most_rows"} & set(json.loads(question.to_json())["guarantee"])
+    assert "betting" not in question.guarantee.method
+
+
+def test_domains_state_their_own_largest_entity():
+    rows = [row.model_copy(update={"entity": f"a{i // 2}"}) for i, row in enumerate(records(2000, 1, "a", domain="x"))]
+    rows += [row.model_copy(update={"entity": f"b{i // 5}"}) for i, row in enumerate(records(2000, 2, "b", domain="y"))]
+    rows += records(600, 3, "c", domain="z")
+    policy = made(rows, "given", MaxRisk(0.35), per_domain=True)
+    assert {name: seen.most_rows for name, seen in policy.guarantee.domains.items()} == {"x": 2, "y": 5, "z": None}
+    assert (policy.guarantee.most_rows, policy.guarantee.per) == (5, "question")
+
+
+def test_unmet_per_question_says_how_many_rows_it_would_take():
+    rows = [row.model_copy(update={"entity": f"e{i // 4}"}) for i, row in enumerate(records(2000, harder=0.04))]
+    unmet = calibrate_policy(rows, "given", MaxRisk(0.1))
+    assert isinstance(unmet, Unmet)
+    assert unmet.rows_needed is not None
+    assert 2000 < unmet.rows_needed < 100_000
+
+
+def test_the_simultaneous_boundary_is_named_with_what_it_assumes():
+    policy = made(records(2000), "given", MaxRisk(0.2, simultaneous=True))
+    assert policy.guarantee.method == "simultaneous boundary, binomial tail"
+    assert "Assumed of the confidence: nothing." in policy.explain()
+    walked = made(records(2000), "given", MaxRisk(0.2))
+    assert "Assumed of the confidence: surer answers are not wrong more often" in walked.explain()
+    assert policy.guarantee.coverage <= walked.guarantee.coverage
+
+
+def test_an_answer_just_above_the_next_score_is_kept():
+    rows = records(1500)
+    policy = made(rows, "given", MaxRisk(0.2))
+    left = max(row.confidence["given"] for row in rows if policy.decide(row.confidence["given"]) != "answer")
+    assert policy.decide(left) == "escalate"
+    assert policy.decide(float(np.nextafter(left, 1))) == "answer"
+    assert Policy.model_validate_json(policy.to_json()).decide(float(np.nextafter(left, 1))) == "answer"
 
 
 def test_unmet_says_what_could_be_met_and_with_how_many_rows():

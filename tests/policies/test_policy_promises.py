@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
+from confide.errors import ConfideError
 from confide.policies.calibration_rows import CalibrationRows
 from confide.policies.goals import MaxRisk
 from confide.policies.policy_fitting import _parts, _solve
-from confide.policies.thresholds.escalation_thresholds import budget_threshold
+from confide.policies.thresholds.cluster_bound import draw
+from confide.policies.thresholds.escalation_thresholds import budget_threshold, match_expert_threshold
 from confide.policies.thresholds.fallback_testing import BoundedThreshold
+from confide.policies.thresholds.risk_threshold import _everywhere
 from confide.records import Record
 from shapes import (
+    BUMP,
     CLUSTERS,
+    FALLING,
     FLAT,
     FLAT_LOSS,
     LEVEL,
     LOSS_SHAPES,
     RISK,
     RISK_SHAPES,
+    SAW,
     SMALL,
     STEEP,
+    STEEP_CLUSTERS,
+    UNEVEN,
+    UNEVEN_ENTITIES,
     Rows,
     Shape,
     allowed,
@@ -31,6 +42,8 @@ from shapes import (
     naive_match,
     naive_threshold,
     ours,
+    per_entity,
+    simultaneous,
 )
 
 SETS = 2000
@@ -67,6 +80,71 @@ def test_rows_taken_for_independent_break_it_too():
 @pytest.mark.parametrize("shape", LOSS_SHAPES, ids=lambda shape: shape.name)
 def test_the_loss_against_an_expert_is_what_was_promised(shape):
     assert broken(shape, matched, n=1000) <= allowed(SETS)
+
+
+@pytest.mark.parametrize("shape", [FLAT, SAW, BUMP, FALLING], ids=lambda shape: shape.name)
+def test_the_simultaneous_boundary_keeps_the_promise_whatever_the_shape(shape):
+    assert broken(shape, simultaneous, sets=500) <= allowed(500)
+
+
+def test_any_of_the_simultaneous_bounds_may_be_chosen():
+    """Whichever threshold is chosen, by the labels and for the worst: all that are shown keep the promise at once."""
+    for shape in (FLAT, SAW):
+        wrong = 0
+        for seed in range(SETS):
+            rows = shape.draw(np.random.default_rng(seed), 500)
+            order = np.argsort(-rows.confidence)
+            score, bad = rows.confidence[order], np.cumsum(~rows.correct[order])
+            plan = _everywhere(500, RISK, LEVEL)
+            shown = [
+                k for k, error in zip(plan.kept, plan.added, strict=True) if binom.cdf(bad[k - 1], k, RISK) <= error
+            ]
+            wrong += any(shape.quantity(float(score[k]) if k < 500 else 0.0) > RISK for k in shown)
+        assert 0 < wrong / SETS <= allowed(SETS)
+
+
+def test_the_simultaneous_boundary_keeps_more_where_the_surest_are_worse():
+    walked, free = (thresholds(BUMP, rule, 1000, 300) for rule in (ours, simultaneous))
+    assert sum(map(BUMP.kept, free)) / 300 > sum(map(BUMP.kept, walked)) / 300 + 0.02
+
+
+def test_each_promise_is_kept_and_is_not_the_other():
+    """One entity in ten has twenty questions; the risk of a question or of an entity is just above the limit."""
+    assert broken(UNEVEN, ours, 1500, 500) <= allowed(500)
+    assert broken(UNEVEN, per_entity, 1500, 200) > 0.9
+    assert broken(UNEVEN_ENTITIES, per_entity, 1500, 500) <= allowed(500)
+
+
+def test_per_question_more_is_kept_once_there_are_rows_enough():
+    question, entity = (thresholds(STEEP_CLUSTERS, rule, 4000, 100) for rule in (ours, per_entity))
+    assert sum(map(STEEP.kept, question)) > sum(map(STEEP.kept, entity))
+
+
+@pytest.mark.parametrize("per", ["question", "entity"])
+def test_budgets_and_losses_are_kept_in_uneven_entities(per):
+    """Large entities escalate, and lose, more often than small ones: 0.103 a question, or an entity."""
+    small, large = (0.02, 0.1403) if per == "question" else (0.1043, 0.0913)
+    over = lost = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        sizes = np.where(rng.random(500) < 0.1, 20, 1)
+        names = np.repeat(np.arange(500), sizes)
+        risk = np.where(sizes == 20, large, small)
+        drawn = draw([str(name) for name in names], per, seed)
+        bad = np.where(
+            rng.random(500)[names] < 0.5, (rng.random(500) < risk)[names], rng.random(len(names)) < risk[names]
+        )
+        score = np.where(bad, 0.0, 0.5) + 0.5 * rng.random(len(names))
+        with suppress(ConfideError):  # too few rows show nothing
+            found = budget_threshold(score[drawn.rows], 0.1, LEVEL, groups=drawn.clusters)
+            over += isinstance(found, BoundedThreshold) and found.threshold >= 0.5
+        with suppress(ConfideError):
+            every = np.ones(len(drawn.rows), dtype=bool)
+            level_score = rng.random(len(every)) + 1
+            matched = match_expert_threshold(level_score, ~bad[drawn.rows], every, 0.1, LEVEL, drawn.clusters)
+            lost += isinstance(matched, BoundedThreshold) and matched.threshold <= 1.01
+    assert over / 400 <= allowed(400)
+    assert lost / 400 <= allowed(400)
 
 
 def test_a_naive_match_breaks_the_same_promise():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -126,6 +128,71 @@ def test_power_is_that_of_the_calibrated_risk():
     # Two wrong of 100 still show 0.1, and calibration saw a risk of 0.05.
     assert check.power == pytest.approx(binom.cdf(2, 100, 0.05))
     assert only(validate_policy(policy(), rows(20, 0))).power == 0.0
+
+
+# Per question
+
+
+def uneven(large_wrong: int, entities: int = 400, largest: int = 20) -> list[Record]:
+    """One entity in ten has ``largest`` kept rows, ``large_wrong`` of them wrong; the others have one, all right."""
+    rows = []
+    for entity in range(entities):
+        size, wrong = (largest, large_wrong) if entity % 10 == 0 else (1, 0)
+        rows += [
+            Record(id=f"{entity}-{i}", confidence={"given": 0.9}, correct=i >= wrong, entity=f"e{entity}")
+            for i in range(size)
+        ]
+    random.Random(0).shuffle(rows)  # the first row of an entity is a random one
+    return rows
+
+
+def counted(per: str, **more) -> Policy:
+    made = policy()
+    return made.model_copy(update={"guarantee": made.guarantee.model_copy(update={"per": per, **more})})
+
+
+def test_each_promise_is_checked_as_it_was_made():
+    # Risk of an entity 0.1 · 7/20 = 0.035, of a question 2 · 0.35 / 2.9 = 0.24.
+    fresh = uneven(7)
+    assert validate_policy(counted("entity"), fresh).verdict == "holds"
+    found = validate_policy(counted("question", entities=400, most_rows=20), fresh)
+    assert found.verdict == "broken"
+    assert (only(found).n, only(found).entities) == (40 * 20 + 360, 400)
+    assert only(found).observed == pytest.approx(280 / 1160)
+    assert "Counted per question" in found.explain()
+    assert "1160 of 1160 rows of 400 entities kept" in found.explain()
+    # The other way round: small ones that end in 2 or 3 are wrong, 0.2 of the entities and 0.2 / 2.9 of the questions.
+    fresh = [row.model_copy(update={"correct": str(row.entity)[-1] not in "23"}) for row in uneven(0, entities=4000)]
+    assert validate_policy(counted("entity"), fresh).verdict == "broken"
+    assert validate_policy(counted("question", entities=400, most_rows=20), fresh).verdict == "holds"
+
+
+def test_larger_entities_than_the_promise_covers_are_left_out_with_a_warning():
+    found = validate_policy(counted("question", entities=400, most_rows=19), uneven(7))
+    assert (found.verdict, only(found).n) == ("holds", 360)
+    assert "800 rows are about larger entities than the promise covers: they were left out" in found.warnings
+
+
+def test_rows_without_a_confidence_do_not_make_an_entity_too_large():
+    extra = [Record(id=f"x{i}", confidence={"given": None}, correct=False, entity="e0") for i in range(5)]
+    found = validate_policy(counted("question", entities=400, most_rows=20), uneven(1) + extra)
+    assert not any("larger entities" in warning for warning in found.warnings)
+
+
+def test_other_goals_are_checked_per_question_too():
+    more = {"per": "question", "entities": 400, "most_rows": 20}
+    budget = with_guarantee(goal="budget", budget=0.3, observed_share=0.28, **more)
+    low = [row.model_copy(update={"confidence": {"given": 0.1}}) for row in uneven(0) if int(row.id.split("-")[1]) > 8]
+    fresh = [row for row in uneven(0) if int(row.id.split("-")[1]) <= 8] + low
+    # 440 of 1160 questions escalate, of one entity in ten a little more than half: 0.055 of the entities.
+    assert only(validate_policy(budget, fresh)).observed == pytest.approx(440 / 1160)
+    assert validate_policy(budget, fresh).verdict == "broken"
+    match = with_guarantee(goal="match_expert", margin=0.05, observed_loss=0.01, expert="big", **more)
+    expert = [Record(id=row.id, correct=True) for row in uneven(0)]
+    assert validate_policy(match, uneven(7), expert).verdict == "broken"
+    assert only(validate_policy(match, uneven(7), expert)).observed == pytest.approx(280 / 1160)
+    same = [Record(id=row.id, correct=row.correct) for row in uneven(7, 3000)]
+    assert validate_policy(match, uneven(7, 3000), same).verdict == "holds"
 
 
 # Other goals

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from scipy.stats import beta, norm
 
+from confide.errors import ConfideError
 from confide.numeric import Bools, Floats
+from confide.policies.goals import Per
 from confide.policies.thresholds.escalation_thresholds import match_expert_threshold
 from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
 from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
@@ -114,6 +118,37 @@ def _clustered(rng: np.random.Generator, n: int) -> Rows:
     return Rows(score, ~wrong, clusters=[str(c) for c in cluster.tolist()])
 
 
+def uneven(rng: np.random.Generator, n: int, small: float, large: float) -> Rows:
+    """About ``n`` rows: nine entities in ten have one, of risk ``small``, the others twenty, of risk ``large``.
+
+    Every other row has the label that its entity's rows share.
+    """
+    sizes = np.where(rng.random(max(1, round(n / 2.9))) < 0.1, 20, 1)
+    entity = np.repeat(np.arange(len(sizes)), sizes)
+    risk = np.where(sizes == 20, large, small)
+    shared, own = rng.random(len(sizes)) < risk, rng.random(len(entity)) < risk[entity]
+    wrong = np.where(rng.random(len(entity)) < 0.5, shared[entity], own)
+    score = 0.5 * rng.random(len(sizes))[entity] + 0.5 * rng.random(len(entity))
+    return Rows(score, ~wrong, clusters=[str(i) for i in entity.tolist()])
+
+
+def _uneven(name: str, about: str, small: float, large: float, quantity: float) -> Shape:
+    """Uneven clusters, whose risk is the same at every threshold."""
+    return replace(
+        CLUSTERS, name=name, about=about, draw=partial(uneven, small=small, large=large), quantity=lambda t: quantity
+    )
+
+
+def _steep_clustered(rng: np.random.Generator, n: int) -> Rows:
+    """The steep shape in entities of 1 to 7 rows, ``n`` in all or a few less; half of the rows share a label."""
+    sizes = rng.permutation(np.tile(np.arange(1, 8), max(1, n // 28)))
+    entity = np.repeat(np.arange(len(sizes)), sizes)
+    shared, own = rng.random(len(sizes)) < 0.7, rng.random(len(entity)) < 0.7
+    correct = np.where(rng.random(len(entity)) < 0.5, shared[entity], own)
+    score = rng.normal(size=len(entity)) + math.sqrt(2) * float(norm.ppf(0.85)) * correct
+    return Rows(score, correct, clusters=[str(i) for i in entity.tolist()])
+
+
 FLAT = uniform("flat", "risk 0.102 at every threshold", lambda s: np.full(len(s), 0.102))
 TIES = _atoms()
 STEEP = normals("steep", 0.7, 0.85)
@@ -129,6 +164,19 @@ CLUSTERS = uniform(
     "clusters", "risk 0.103 everywhere, 4 to 10 rows a cluster", lambda s: np.full(len(s), 0.103), _clustered
 )
 RISK_SHAPES = (FLAT, TIES, SAW, CLUSTERS, STEEP, SMALL, BUMP)
+UNEVEN = _uneven(
+    "uneven", "one entity in ten has 20 rows; risk 0.102 a question and 0.03 an entity, everywhere",
+    0.018, 0.14, (2 * 0.14 + 0.9 * 0.018) / 2.9,
+)  # fmt: skip
+UNEVEN_ENTITIES = _uneven(
+    "uneven, per entity", "one entity in ten has 20 rows; risk 0.096 a question and 0.102 an entity, everywhere",
+    0.103, 0.093, 0.9 * 0.103 + 0.1 * 0.093,
+)  # fmt: skip
+STEEP_CLUSTERS = replace(STEEP, name="steep clusters", about="steep, 1 to 7 rows an entity", draw=_steep_clustered)
+FALLING = uniform(
+    "falling", "wrong three times in ten at the very top, falling to one in 25 at three quarters, half below",
+    lambda s: np.where(s > 0.3, 0.04 + 0.26 * np.maximum(s - 0.75, 0) / 0.25, 0.5),
+)  # fmt: skip
 
 
 def _flat_loss() -> Shape:
@@ -165,9 +213,25 @@ FLAT_LOSS, STEEP_LOSS = _flat_loss(), _steep_loss()
 LOSS_SHAPES = (FLAT_LOSS, STEEP_LOSS)
 
 
-def ours(rows: Rows) -> float | None:
-    """`confide calibrate --max-risk 0.1`."""
-    return _threshold(bounded_risk_threshold(rows.confidence, rows.correct, RISK, LEVEL, rows.clusters))
+def ours(rows: Rows, per: Per = "question", simultaneous: bool = False) -> float | None:
+    """`confide calibrate --max-risk 0.1`, None as well where there are too few rows."""
+    with suppress(ConfideError):
+        return _threshold(
+            bounded_risk_threshold(
+                rows.confidence, rows.correct, RISK, LEVEL, rows.clusters, per=per, simultaneous=simultaneous
+            )
+        )
+    return None
+
+
+def per_entity(rows: Rows) -> float | None:
+    """`confide calibrate --max-risk 0.1 --per entity`."""
+    return ours(rows, "entity")
+
+
+def simultaneous(rows: Rows) -> float | None:
+    """`confide calibrate --max-risk 0.1 --simultaneous`."""
+    return ours(rows, simultaneous=True)
 
 
 def matched(rows: Rows) -> float | None:

@@ -17,7 +17,7 @@ from confide.errors import ConfideError
 
 if TYPE_CHECKING:
     from confide.policies.calibration_rows import CalibrationRows
-    from confide.policies.goals import Goal
+    from confide.policies.goals import Goal, Per
     from confide.policies.policy import Policy
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import Record
@@ -43,6 +43,14 @@ PerDomain = Annotated[
 Identity = Annotated[
     str | None, Option(metavar="IDENTITY", help="Take only the rows that this model answered, as rows name it.")
 ]
+PerWhat = Annotated[
+    Literal["question", "entity"],
+    Option("--per", help="What counts alike in the promise: every question, or every entity, by one question of each."),
+]
+Simultaneous = Annotated[
+    bool,
+    Option("--simultaneous", help="For --max-risk: bound all thresholds at once, also where surer answers are worse."),
+]
 Calibrator = Annotated[
     Literal["auto", "platt", "isotonic", "temperature", "beta"],
     Option(help="Calibrator; auto: lowest cross-validated log loss."),
@@ -64,11 +72,13 @@ def calibrate(
     cost: Cost = None,
     match_expert: MatchExpert = None,
     level: Annotated[float, Option(help="Probability of keeping the promise.")] = 0.95,
+    per: PerWhat = "question",
+    simultaneous: Simultaneous = False,
     expert: Expert = None,
     per_domain: PerDomain = False,
     calibrator: Calibrator = "auto",
     last_resort: LastResort = "error",
-    seed: Annotated[int, Option(help="Draws one row from each group of dependent rows, and folds.")] = 0,
+    seed: Annotated[int, Option(help="Draws or orders groups of dependent rows, and folds.")] = 0,
     json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Fit a calibrator and the thresholds that meet one goal: --max-risk, --budget, --cost or --match-expert.
@@ -85,7 +95,7 @@ def calibrate(
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
 
-    goal = _goal(max_risk, budget, cost, match_expert, level)
+    goal = _goal(max_risk, budget, cost, match_expert, level, per, simultaneous)
     rows, sources = _rows(records, from_store, source, identity)
     best = partial(
         calibrate_best_source, sources=sources, goal=goal, expert=None if expert is None else read_records(expert),
@@ -97,16 +107,16 @@ def calibrate(
     source, made = best(worst)
     used = labelled_rows(worst, source)
     price = _price(rows, missing, made, best)
+    _warn_of_ranking(used, source, goal, seed)
     left_out = {"without_confidence": used.without_confidence, "without_label": used.without_label}
     told = {"met": not isinstance(made, Unmet), "left_out": left_out, "counted_as_wrong": len(missing)}
     if isinstance(made, Unmet):
-        if json:
-            print_json({**told, "source": source, **asdict(made)}, indent=2)
-        else:
-            typer.echo("\n".join(filter(None, [made.explain(source), price])))
+        unmet = {**told, "source": source, **asdict(made)}
+        print_json(unmet, indent=2) if json else typer.echo("\n".join(filter(None, [made.explain(source), price])))
         raise typer.Exit(2)
     made.save(out)
-    _warn(made, used, rows)
+    if not made.identity and any(row.identity for row in rows):
+        warn("not all rows say which weights answered them, so the policy will not notice another model")
     if json:
         print_json({**told, "policy": loads(made.to_json())}, indent=2)
     else:
@@ -134,17 +144,45 @@ def _price(
     )
 
 
-def _goal(
-    max_risk: float | None, budget: float | None, cost: str | None, match_expert: float | None, level: float
-) -> Goal:
-    from confide.policies.goals import BoundedGoal, Budget, Costs, MatchExpert, MaxRisk
+def _warn_of_ranking(used: CalibrationRows, source: str, goal: Goal, seed: int) -> None:
+    """Warn where surer answers are not more often right."""
+    from confide.metrics.ranking import auroc
+    from confide.policies.goals import MaxRisk
+    from confide.policies.thresholds.risk_threshold import surest_are_worse
 
-    limits: dict[type[BoundedGoal], float | None] = {MaxRisk: max_risk, Budget: budget, MatchExpert: match_expert}
-    goals: list[Goal] = [kind(limit, level) for kind, limit in limits.items() if limit is not None]
+    if auroc(used.confidence, used.correct) <= 0.5:
+        warn(f"a higher {source} does not go with more right answers here")
+    rows = used.independent(seed)
+    if isinstance(goal, MaxRisk) and not goal.simultaneous and surest_are_worse(rows.confidence, rows.correct):
+        warn(
+            "the surest answers are wrong more often than those below: --simultaneous assumes no shape. "
+            "Chosen after this look, it takes fresh rows, or half the error rate (--level "
+            f"{(1 + goal.level) / 2:g})"
+        )
+
+
+def _goal(
+    max_risk: float | None,
+    budget: float | None,
+    cost: str | None,
+    match_expert: float | None,
+    level: float,
+    per: Per,
+    simultaneous: bool,
+) -> Goal:
+    from confide.policies.goals import Budget, Costs, MatchExpert, MaxRisk
+
+    goals: list[Goal] = [] if max_risk is None else [MaxRisk(max_risk, level, per, simultaneous)]
+    if budget is not None:
+        goals.append(Budget(budget, level, per))
+    if match_expert is not None:
+        goals.append(MatchExpert(match_expert, level, per))
     if cost is not None:
         goals.append(Costs.parse(cost))
     if len(goals) != 1:
         raise ConfideError(f"calibrate takes one of --max-risk, --budget, --cost and --match-expert, got {len(goals)}")
+    if simultaneous and max_risk is None:
+        raise ConfideError("--simultaneous is about the risk of kept answers: it goes with --max-risk alone")
     return goals[0]
 
 
@@ -200,16 +238,6 @@ def _answered_by(identity: str, rows: list[Record], source: str) -> list[Record]
     return found
 
 
-def _warn(policy: Policy, used: CalibrationRows, rows: list[Record]) -> None:
-    """Warn of what a policy cannot do because of its rows."""
-    from confide.metrics.ranking import auroc
-
-    if not policy.identity and any(row.identity for row in rows):
-        warn("not all rows say which weights answered them, so the policy will not notice another model")
-    if auroc(used.confidence, used.correct) <= 0.5:
-        warn(f"a higher {policy.source} does not go with more right answers here")
-
-
 def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, out: Path, price: str) -> None:
     """Print what the policy does and which rows it was fitted on."""
     from confide.policies.policy_fitting import rows_for_a_domain
@@ -222,10 +250,16 @@ def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, 
     typer.echo(
         f"Rows: {n} used"
         + (f", {tested} of them tested" if tested < n else "")
-        + (" (one per entity)" if len(set(used.clusters)) < n else "")
+        + _left_out_for(policy)
         + f"; {used.without_confidence} without a confidence, {used.without_label} without a label. "
         + f"Calibrator: {policy.calibrator.kind}."
     )
     if price:
         typer.echo(price)
     typer.echo(f"Written to {out} ({policy.id})")
+
+
+def _left_out_for(policy: Policy) -> str:
+    """Why fewer rows were tested than used, where rows share entities."""
+    reasons = {"entity": " (one per entity)", "question": " (all but those of the largest entities)"}
+    return reasons.get(getattr(policy.guarantee, "per", None) or "", "")

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 from scipy.stats import binom, norm
 
 from confide.metrics.confidence_sequences import (
@@ -19,13 +21,18 @@ from confide.metrics.confidence_sequences import (
     upper_sequence,
 )
 from confide.policies.thresholds.binomial_bound import POWER, BinomialCount
+from confide.policies.thresholds.cluster_bound import ClusterCount
+from confide.policies.thresholds.fallback_testing import Count
 from confide.policies.thresholds.paired_bound import PairedCount
 
 _MOST_ROWS = 10_000_000
 
 
-def anytime_interval(count: BinomialCount | PairedCount, below: float, above: float) -> tuple[float, float]:
+def anytime_interval(count: Count, below: float, above: float) -> tuple[float, float]:
     """One-sided bounds of the counted quantity: the lower one at level ``below``, the upper one at ``above``."""
+    if isinstance(count, ClusterCount):
+        count = replace(count, anytime=True)
+        return count.interval(below)[0], count.interval(above)[1]
     if isinstance(count, BinomialCount):
         lower = float(lower_sequence(count.counted, count.bad, 1 - below))
         return lower, float(upper_sequence(count.counted, count.bad, 1 - above))
@@ -37,20 +44,22 @@ def anytime_interval(count: BinomialCount | PairedCount, below: float, above: fl
     )
 
 
-def power(count: BinomialCount | PairedCount, expected: float, limit: float, level: float) -> float:
+def power(count: Count, expected: float, limit: float, level: float) -> float:
     """Probability that as many rows show ``limit`` if the true quantity is ``expected``."""
+    if isinstance(count, ClusterCount):
+        return count.power(expected, limit, level)
     if isinstance(count, BinomialCount):
         return float(binom.cdf(_most_bad(count.counted, limit, 1 - level), count.counted, expected))
     return _paired_power(count.n, expected, count.gains / count.n, limit, level)
 
 
-def rows_needed(
-    count: BinomialCount | PairedCount, expected: float, coverage: float, limit: float, level: float
-) -> int | None:
+def rows_needed(count: Count, expected: float, coverage: float, limit: float, level: float) -> int | None:
     """About how many rows like these would decide with probability `POWER` (None: no number would).
 
     Without a row that counts, the quantity is taken as ``expected`` and the share of rows that count as ``coverage``.
     """
+    if isinstance(count, ClusterCount):
+        return _cluster_rows_needed(count, limit, level)
     if isinstance(count, PairedCount):
         if not count.n:
             return None
@@ -97,6 +106,25 @@ def _paired_power(n: int, expected: float, gain_rate: float, limit: float, level
     # Rates of zero are never certain: one row more of each kind in a thousand.
     spread = math.sqrt(max(expected + 2 * gain_rate, abs(limit), 1e-3) / n)
     return float(norm.cdf(((low - gains) / n - expected) / spread))
+
+
+def _cluster_rows_needed(count: ClusterCount, limit: float, level: float) -> int | None:
+    """About how many rows decide if more clusters are like those seen."""
+    if not count.counted or count.observed == limit:
+        return None
+    # A normal sum grows past L with probability `POWER` when its mean is as large as this.
+    quantile, wanted = float(norm.ppf(POWER)), -math.log(1 - level)
+    error = math.exp(-((quantile + math.sqrt(quantile**2 + 2 * wanted)) ** 2) / 2)
+    for times in map(int, 2 ** np.arange(1, 11)):
+        more = replace(
+            count,
+            bad_each=np.tile(count.bad_each, times),
+            counted_each=np.tile(count.counted_each, times),
+            anytime=True,
+        )
+        if more.shows(limit, error) or more.exceeds(limit, error):
+            return count.n * times
+    return None
 
 
 def _loss_above(losses: int, gains: int, n: int, alpha: float) -> float:

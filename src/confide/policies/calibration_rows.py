@@ -56,10 +56,11 @@ class CalibrationRows:
         """One row per cluster, drawn with ``seed``."""
         return self.take(one_per_cluster(self.clusters, seed))
 
-    def first_of_clusters(self) -> CalibrationRows:
-        """The first row of each cluster, which stays the first when rows are added at the end."""
-        _, first = np.unique(np.asarray(self.clusters, dtype=str), return_index=True)
-        return self.take(np.sort(first))
+
+def first_of_each(clusters: Sequence[str]) -> NDArray[np.int64]:
+    """Indices, ascending, of the first row of each cluster, which stays the first when rows are added at the end."""
+    _, first = np.unique(np.asarray(clusters, dtype=str), return_index=True)
+    return np.sort(first)
 
 
 def one_per_cluster(clusters: Sequence[str], seed: int) -> NDArray[np.int64]:

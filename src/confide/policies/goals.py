@@ -10,6 +10,11 @@ from confide.errors import ConfideError
 
 BoundedName = Literal["max_risk", "budget", "match_expert"]
 GoalName = Literal[BoundedName, "cost"]
+Per = Literal["question", "entity"]
+"""What counts alike in a promise: every question, or every entity, however many questions are about it."""
+
+SIMULTANEOUS = "simultaneous boundary"
+"""How policy files say that a threshold was chosen among all, with a bound that holds at every one of them."""
 
 
 @dataclass(frozen=True)
@@ -19,39 +24,62 @@ class BoundedGoal:
     Attributes:
         limit: largest value allowed, a share in (0, 1).
         level: probability of keeping the promise, in (0, 1).
+        per: whether every question counts alike, or every entity.
         name: the goal's name in policy files.
         method: how policy files say that the threshold is tested.
     """
 
     limit: float
     level: float = 0.95
+    per: Per = "question"
     name: ClassVar[BoundedName]
-    method: ClassVar[str]
+    _order: ClassVar[str] = "learn-then-test, fallback sequence"
+    _test: ClassVar[str]
 
     def __post_init__(self) -> None:
         """Raise `ConfideError` unless limit and level are shares."""
         check_shares(self.limit, self.level, self.name.replace("_", "-"))
 
+    def method(self, clustered: bool) -> str:
+        """How policy files say that the threshold is tested; ``clustered`` when questions of an entity depend."""
+        return f"{self.order}, {'betting on entities' if clustered else self._test}"
 
+    @property
+    def order(self) -> str:
+        """How policy files say in which order thresholds are tested."""
+        return self._order
+
+
+@dataclass(frozen=True)
 class MaxRisk(BoundedGoal):
-    """As many answers as possible; at most a share ``limit`` of the kept ones is wrong."""
+    """As many answers as possible; at most a share ``limit`` of the kept ones is wrong.
 
+    ``simultaneous`` tests all thresholds at once, whatever the shape of the risk, in place of one after the other.
+    """
+
+    simultaneous: bool = False
     name = "max_risk"
-    method = "learn-then-test, fallback sequence, binomial tail"
+    _test = "binomial tail"
+
+    @property
+    def order(self) -> str:
+        """How policy files say in which order thresholds are tested."""
+        return SIMULTANEOUS if self.simultaneous else self._order
 
 
 class Budget(BoundedGoal):
     """The largest accuracy; at most a share ``limit`` of the questions escalates."""
 
     name = "budget"
-    method = "order statistic, binomial tail"
+    _order = "order statistic"
+    _test = "binomial tail"
 
 
 class MatchExpert(BoundedGoal):
     """Fewest escalations; small model and expert together lose at most ``limit`` of the expert's accuracy."""
 
     name = "match_expert"
-    method = "learn-then-test, fallback sequence, exact paired test"
+    _test = "exact paired test"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer
+
+from confide.policies.goals import SIMULTANEOUS, Per
 
 ANY_DOMAIN = "*"
 """Stands for every domain without a threshold of its own."""
@@ -15,11 +17,21 @@ Difference = Annotated[float, Field(ge=-1, le=1)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Evidence(BaseModel, extra="forbid"):
+class Sparing(BaseModel, extra="forbid"):
+    """A part of a policy file without what it does not need to say: files of before do not change."""
+
+    _spared: ClassVar[tuple[str, ...]] = ("per", "entities", "most_rows")
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value is not None or name not in self._spared}
+
+
+class Evidence(Sparing):
     """What the calibration rows of one domain say; ``"*"`` is every domain without a threshold of its own.
 
     ``observed`` and ``upper_bound`` are of the quantity that the goal bounds, ``coverage`` is the share answered. Where
-    the goal is not ``met`` nothing is kept, and both are None.
+    the goal is not ``met`` nothing is kept, and both are None. ``most_rows`` is as in `Promise`.
     """
 
     met: bool
@@ -27,12 +39,17 @@ class Evidence(BaseModel, extra="forbid"):
     observed: Difference | None = None
     upper_bound: Difference | None = None
     coverage: Share = 0.0
+    most_rows: int | None = Field(default=None, ge=1)
 
 
-class Promise(BaseModel, extra="forbid"):
+class Promise(Sparing):
     """What every promise says; ``n`` rows were tested, and a share ``coverage`` of them is answered.
 
     With ``domains`` the promise holds in each of them, for all at once; ``upper_bound`` is then the largest.
+
+    ``per`` says what counts alike where several calibration rows share an entity: every question, of ``entities`` with
+    at most ``most_rows`` rows, or every entity, by one row of each. None: each entity had one row, so both are the
+    same, or the file is of before ``per``, and one row of each entity was tested.
     """
 
     _fields: ClassVar[tuple[str, str]]
@@ -42,6 +59,9 @@ class Promise(BaseModel, extra="forbid"):
     n: int = Field(ge=1)
     coverage: Share
     domains: dict[str, Evidence] = Field(default_factory=dict)
+    per: Per | None = None
+    entities: int | None = Field(default=None, ge=1)
+    most_rows: int | None = Field(default=None, ge=1)
 
     @property
     def limit(self) -> float:
@@ -163,11 +183,44 @@ def explain_guarantee(g: Bounded | CostEstimate) -> list[str]:
         evidence = f"{g.observed_risk:.1%} of the kept ones were wrong {bound}"
     return [
         f"Promise: with probability at least {100 * g.level:.4g}% over the calibration rows, {promise}{each}, "
-        "for new questions drawn as those were.",
-        f"Evidence: {g.n:,} calibration rows, {g.coverage:.1%} of them kept; {evidence}",
+        f"for new questions drawn as those were. {explain_counting(g.per, g.most_rows)}",
+        f"Evidence: {g.n:,} calibration rows{_explain_entities(g)}, {g.coverage:.1%} of them kept; {evidence}",
         *(f"  {_explain_domain(domain, evidence)}" for domain, evidence in g.domains.items()),
+        *_explain_assumption(g),
         "Not promised: anything about one single answer, another model or source, or questions unlike "
         "the calibration rows. `confide validate` checks the promise on fresh rows.",
+    ]
+
+
+def explain_counting(per: Per | None, most: int | None) -> str:
+    """What counts alike in a promise, in a sentence."""
+    if per == "question":
+        more = "one question" if most == 1 else f"{most} questions"
+        return (
+            f"Counted per question: an entity counts as often as it is asked about. Entities with more than {more} are "
+            "not covered."
+        )
+    if per == "entity":
+        return (
+            "Counted per entity: each counts once, with one question drawn at random, however often it is asked about."
+        )
+    return "Each question counts; of several about one entity, one drawn at random."
+
+
+def _explain_entities(g: Bounded) -> str:
+    if g.per == "question":
+        return f" of {g.entities:,} entities"
+    return ", one of each entity" if g.per == "entity" else ""
+
+
+def _explain_assumption(g: Bounded) -> list[str]:
+    if not isinstance(g, Guarantee):
+        return []
+    if g.method.startswith(SIMULTANEOUS):
+        return ["Assumed of the confidence: nothing. The bound holds at every threshold at once."]
+    return [
+        "Assumed of the confidence: surer answers are not wrong more often than less sure ones. Where they are, the "
+        "level is approximate; `--simultaneous` assumes nothing."
     ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -34,6 +34,7 @@ from confide.policies.identities import common_identity
 from confide.policies.policy import NEVER, Decision, Policy, Rule, decision_by
 from confide.policies.profiles import profile_of
 from confide.policies.thresholds.binomial_bound import counted_rows_that_decide, fewest_rows
+from confide.policies.thresholds.cluster_bound import BETTING, Drawn, draw
 from confide.policies.thresholds.escalation_thresholds import (
     budget_threshold,
     cheapest_thresholds,
@@ -84,20 +85,17 @@ def calibrate_policy(
     Raises:
         ConfideError: for a goal that makes no sense, and for rows of several models or too few to show the goal.
     """
-    if isinstance(goal, MatchExpert) and expert is None:
-        raise ConfideError("to match an expert its own graded answers are needed (--expert)")
-    if isinstance(goal, MaxRisk) and expert is not None:
-        raise ConfideError("the risk of kept answers does not depend on an expert: leave --expert out")
+    _check_expert(goal, expert)
     rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
-    identity = common_identity(rows.records, source)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
-    known = (judged.confidence, judged.correct, calibrator, judged.clusters, seed)
-    fit = partial(fit_calibrator, *known, log_space=judged.log_space)
-    expert_name = None if expert is None else models_of(expert)
+    fit = partial(
+        fit_calibrator, judged.confidence, judged.correct, calibrator, judged.clusters, seed, log_space=judged.log_space
+    )  # fmt: skip
+    name = None if expert is None else models_of(expert)
     if isinstance(goal, Costs):
-        found: _Fitted | Unmet = _cheapest(goal, parts, fit(), expert_name, seed)
+        found: _Fitted | Unmet = _cheapest(goal, parts, fit(), name, seed)
     else:
-        found = _bounded(goal, parts, fit, expert_name, seed)
+        found = _bounded(goal, parts, fit, name, seed)
     if isinstance(found, Unmet):
         return found
     fitted, rules, guarantee = found
@@ -112,10 +110,17 @@ def calibrate_policy(
         data_sha256=data_sha256(judged),
         model=models_of(rows.records),
         last_resort=last_resort,
+        identity=common_identity(rows.records, source),
         profile=profile_of(records, source, seed),
         rows_seen=sketch(rows.records, source),
-        identity=identity,
     )
+
+
+def _check_expert(goal: Goal, expert: Sequence[Record] | None) -> None:
+    if isinstance(goal, MatchExpert) and expert is None:
+        raise ConfideError("to match an expert its own graded answers are needed (--expert)")
+    if isinstance(goal, MaxRisk) and expert is not None:
+        raise ConfideError("the risk of kept answers does not depend on an expert: leave --expert out")
 
 
 def rows_for_a_domain(goal: Goal) -> int:
@@ -156,12 +161,13 @@ def _bounded(
     missed = {name: part for name, part in solved.items() if isinstance(part, Unmet)}
     if len(missed) == len(parts) or (missed and isinstance(goal, Budget)):
         name = max(missed, key=lambda name: len(parts[name].records))
-        return replace(missed[name], rows_needed=_rows_needed(goal, parts[name].independent(seed), fitted, level))
+        return replace(missed[name], rows_needed=_rows_needed(goal, parts[name], fitted, level, seed))
     rules = {
         name: _NOTHING_KEPT if isinstance(part, Unmet) else [Rule(below=part.threshold, decision="escalate")]
         for name, part in solved.items()
     }
-    return fitted, rules, _guarantee(goal, parts, solved, expert)
+    drawn = {name: draw(part.clusters, goal.per, seed) for name, part in parts.items()}
+    return fitted, rules, _guarantee(goal, parts, drawn, solved, expert)
 
 
 def _solve(
@@ -169,17 +175,21 @@ def _solve(
 ) -> BoundedThreshold | Unmet:
     """The threshold of one part at its own ``level``."""
     if isinstance(goal, MaxRisk):
-        return bounded_risk_threshold(part.confidence, part.correct, goal.limit, level, part.clusters, seed)
-    part = part.independent(seed)
+        return bounded_risk_threshold(
+            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous
+        )
+    drawn = draw(part.clusters, goal.per, seed)
+    part, groups = part.take(drawn.rows), drawn.clusters
     if isinstance(goal, MatchExpert):
-        return match_expert_threshold(part.confidence, part.correct, part.expert, goal.limit, level)
+        return match_expert_threshold(part.confidence, part.correct, part.expert, goal.limit, level, groups)
     gain = np.where(part.labelled, part.expert.astype(float) - part.correct, 0.0) if has_expert else None
-    return budget_threshold(part.confidence, goal.limit, level, gain)
+    return budget_threshold(part.confidence, goal.limit, level, gain, groups)
 
 
 def _guarantee(
     goal: BoundedGoal,
     parts: dict[str, CalibrationRows],
+    drawn: dict[str, Drawn],
     solved: dict[str, BoundedThreshold | Unmet],
     expert: str | None,
 ) -> Bounded:
@@ -187,16 +197,22 @@ def _guarantee(
     met = {name: part for name, part in solved.items() if isinstance(part, BoundedThreshold)}
     n = sum(part.n for part in solved.values())
     kept = sum(part.count.kept for part in met.values())
+    clustered = any(sample.clusters for sample in drawn.values())
     shared: dict[str, Any] = {
-        "level": goal.level, "method": goal.method, "n": n, "coverage": kept / n,
-        "upper_bound": max(part.upper_bound for part in met.values()),
+        "level": goal.level, "method": goal.method(clustered), "n": n, "coverage": kept / n,
+        "upper_bound": max(part.upper_bound for part in met.values()), **_counting(drawn.values()),
     }  # fmt: skip
     if len(parts) > 1 or ANY_DOMAIN not in parts:
         shared["domains"] = {
             name: Evidence(met=False, n=part.n)
             if isinstance(part, Unmet)
             else Evidence(
-                met=True, n=part.n, observed=part.count.observed, upper_bound=part.upper_bound, coverage=part.coverage
+                met=True,
+                n=part.n,
+                observed=part.count.observed,
+                upper_bound=part.upper_bound,
+                coverage=part.coverage,
+                most_rows=drawn[name].most,
             )
             for name, part in solved.items()
         }
@@ -219,11 +235,27 @@ def _guarantee(
     )
 
 
-def _rows_needed(goal: BoundedGoal, part: CalibrationRows, fitted: Calibrator, level: float) -> int | None:
-    """Independent rows with which one test in the sequence would pass with probability 0.8, the easiest of them.
+def _counting(drawn: Collection[Drawn]) -> dict[str, Any]:
+    """What counts alike in the promise over all parts; nothing is said where each entity has one row."""
+    several = [sample for sample in drawn if sample.per is not None]
+    if not several:
+        return {}
+    per = several[0].per
+    if per == "entity":
+        return {"per": per}
+    entities = sum(sample.entities for sample in drawn)
+    return {"per": per, "entities": entities, "most_rows": max(sample.most or 1 for sample in several)}
 
-    The risk at each share kept is that of the calibrated probabilities, which is smoother than the observed one.
+
+def _rows_needed(goal: BoundedGoal, part: CalibrationRows, fitted: Calibrator, level: float, seed: int) -> int | None:
+    """Rows with which one test in the sequence would pass with probability 0.8, the easiest of them.
+
+    The risk at each share kept is that of the calibrated probabilities, which is smoother than the observed one. One
+    row of each entity is looked at; where all rows count, as many more are needed as depend on each other.
     """
+    groups = draw(part.clusters, goal.per, seed).clusters
+    dependence = 1.0 if groups is None else BETTING * len(groups.code) / groups.effective
+    part = part.independent(seed)
     order = np.argsort(-part.confidence, kind="stable")
     c = part.confidence[order]
     c = c[np.isfinite(c)]
@@ -245,7 +277,7 @@ def _rows_needed(goal: BoundedGoal, part: CalibrationRows, fitted: Calibrator, l
             for loss, gain in zip(losses.tolist(), gains.tolist(), strict=True)
             if loss - gain < goal.limit and (needed := rows_that_decide(loss, gain, goal.limit, level)) is not None
         ]
-    return min(options, default=None)
+    return math.ceil(dependence * min(options)) if options else None
 
 
 def _cheapest(

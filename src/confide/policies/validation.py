@@ -11,13 +11,30 @@ import numpy as np
 
 from confide.errors import ConfideError
 from confide.policies.anytime_bounds import anytime_interval, power, rows_needed
-from confide.policies.calibration_rows import CalibrationRows, missing_source, models_of, rows_for, seen_again
-from confide.policies.goals import BoundedName
-from confide.policies.guarantees import ANY_DOMAIN, Bounded, BudgetGuarantee, CostEstimate, Evidence, MatchGuarantee
+from confide.policies.calibration_rows import (
+    CalibrationRows,
+    first_of_each,
+    missing_source,
+    models_of,
+    rows_for,
+    seen_again,
+)
+from confide.policies.goals import BoundedName, Per
+from confide.policies.guarantees import (
+    ANY_DOMAIN,
+    Bounded,
+    BudgetGuarantee,
+    CostEstimate,
+    Evidence,
+    MatchGuarantee,
+    explain_counting,
+)
 from confide.policies.identities import identity_of, same_model
 from confide.policies.policy import NEVER, Policy
 from confide.policies.profiles import shift
 from confide.policies.thresholds.binomial_bound import BinomialCount
+from confide.policies.thresholds.cluster_bound import ClusterCount, Clusters, Drawn, within
+from confide.policies.thresholds.fallback_testing import Count
 from confide.policies.thresholds.paired_bound import PairedCount
 from confide.records import Record
 
@@ -31,7 +48,8 @@ class Check:
     ``n`` independent rows were used, ``kept`` of them answered. ``observed`` is the promised quantity (None: nothing
     to see it on), ``lower`` and ``upper`` are one-sided bounds of it at the level of the test that each serves.
     ``power`` is the probability with which as many rows show the promise if the quantity is as it was in calibration
-    (None: not known). ``rows_needed`` is the number of fresh rows that would decide with probability 0.8 if all stays
+    (None: not known). ``entities`` is the number of those that dependent rows are about (None: rows are independent).
+    ``rows_needed`` is the number of fresh rows that would decide with probability 0.8 if all stays
     as it looks now (None: decided already, or no number would).
     """
 
@@ -43,10 +61,12 @@ class Check:
     upper: float
     power: float | None
     rows_needed: int | None
+    entities: int | None = None
 
     def explain(self, goal: BoundedName) -> list[str]:
         """What the rows show of the quantity that ``goal`` bounds, a sentence or two per line."""
-        kept = f"{self.kept} of {self.n} independent rows kept" + (f" ({self.kept / self.n:.1%})" if self.n else "")
+        rows = "independent rows" if self.entities is None else f"rows of {self.entities} entities"
+        kept = f"{self.kept} of {self.n} {rows} kept" + (f" ({self.kept / self.n:.1%})" if self.n else "")
         lines = [f"{kept}, so nothing was observed."]
         if self.observed is not None:
             name = {
@@ -81,6 +101,8 @@ class Validation:
     checks: dict[str, Check]
     left_out: int
     warnings: list[str] = field(default_factory=list)
+    per: Per | None = None
+    most_rows: int | None = None
 
     @property
     def exit_code(self) -> int:
@@ -95,7 +117,7 @@ class Validation:
             "broken": "The promise does not hold: the {} is above",
             "undecided": "These rows cannot say whether the {} is at most",
         }[self.verdict].format(names[self.goal])
-        lines = [f"{verdict} {self.limit:g} at level {self.level:g}."]
+        lines = [f"{verdict} {self.limit:g} at level {self.level:g}. {explain_counting(self.per, self.most_rows)}"]
         for domain, check in self.checks.items():
             if len(self.checks) > 1:
                 lines.append(f"{'Every other domain' if domain == ANY_DOMAIN else domain}: {check.verdict}.")
@@ -113,9 +135,10 @@ def validate_policy(
     The promise *holds* when the upper bound of the promised quantity is within the limit in every domain, is *broken*
     when a lower bound exceeds it in one of them, and is *undecided* otherwise. Every bound has the policy's level:
     upper ones as they are, because all of them must be within; lower ones with the error rate split over the domains,
-    because one of them is enough. The bounds hold at all looks together (`confide.policies.anytime_bounds`): after
-    *undecided*, rows may be added at the end and the whole checked again, any number of times. So that rows once used
-    stay, the first row of each cluster counts in each domain. Rows without a confidence count as escalated.
+    because one of them is enough. What counts alike is what the policy promises: every question of the entities it
+    covers, or the first row of each entity in each domain. The bounds hold at all looks together
+    (`confide.policies.anytime_bounds`): after *undecided*, rows of new entities may be added at the end and the whole
+    checked again, any number of times. Rows without a confidence count as escalated.
 
     Args:
         records: fresh rows of any split; the caller picks them. A budget needs no labels.
@@ -137,10 +160,16 @@ def validate_policy(
     where = [record.domain if record.domain in policy.thresholds else ANY_DOMAIN for record in usable.records]
     answered = [name for name, before in evidence.items() if before.met and policy.threshold(name) != NEVER]
     checks = {}
+    not_covered = 0
     for name in answered:
-        part = usable.take([i for i, domain in enumerate(where) if domain == name]).first_of_clusters()
-        checks[name] = _check(promise, _count(policy, promise, part), evidence[name], len(answered))
+        part = usable.take([i for i, domain in enumerate(where) if domain == name])
+        drawn = _drawn(promise, evidence[name], part)
+        not_covered += len(part.records) - len(drawn.rows) if promise.per == "question" else 0
+        seen = _count(policy, promise, part.take(drawn.rows), drawn.clusters)
+        checks[name] = _check(promise, seen, evidence[name], len(answered))
     warnings = other_models(policy, usable.records) + shift(policy, records, seed).warnings
+    if not_covered:
+        warnings.append(f"{not_covered} rows are about larger entities than the promise covers: they were left out")
     again, complete = seen_again(policy.rows_seen, policy.on_own_scale(usable.records), policy.source)
     if again:
         count = f"{again}" if complete else f"at least {again}"
@@ -155,6 +184,8 @@ def validate_policy(
         checks=checks,
         left_out=usable.without_label,
         warnings=warnings,
+        per=promise.per,
+        most_rows=promise.most_rows,
     )
 
 
@@ -191,13 +222,30 @@ def other_models(policy: Policy, records: Iterable[Record]) -> list[str]:
     return found
 
 
-def _count(policy: Policy, promise: Bounded, rows: CalibrationRows) -> BinomialCount | PairedCount:
-    """The promised quantity on independent ``rows`` of one domain."""
+def _drawn(promise: Bounded, before: Evidence, rows: CalibrationRows) -> Drawn:
+    """The ``rows`` of one domain that count."""
+    most = before.most_rows or promise.most_rows
+    if promise.per != "question" or most is None:
+        return Drawn(first_of_each(rows.clusters))
+    # A row without a confidence has no part in the risk of kept answers, in calibration as here.
+    counted = np.isfinite(rows.confidence) | (promise.goal != "max_risk")
+    return within(rows.clusters, counted, most)
+
+
+def _count(policy: Policy, promise: Bounded, rows: CalibrationRows, clusters: Clusters | None) -> Count:
+    """The promised quantity on ``rows`` of one domain, which are independent without ``clusters``."""
     decisions = [
         policy.decide(c, record.domain) for c, record in zip(rows.confidence.tolist(), rows.records, strict=True)
     ]
     keep = np.array([decision == "answer" for decision in decisions], dtype=bool)
     n, kept = len(keep), int(keep.sum())
+    if clusters is not None:
+        if isinstance(promise, MatchGuarantee):
+            loss = np.where(keep, rows.expert.astype(int) - rows.correct, 0)
+            return clusters.count(loss, np.ones(n), kept, signed=True)
+        if isinstance(promise, BudgetGuarantee):
+            return clusters.count(~keep, np.ones(n), kept)
+        return clusters.count(keep & ~rows.correct, keep, kept)
     if isinstance(promise, MatchGuarantee):
         losses, gains = keep & rows.expert & ~rows.correct, keep & rows.correct & ~rows.expert
         return PairedCount(n, kept, int(losses.sum()), int(gains.sum()))
@@ -206,7 +254,7 @@ def _count(policy: Policy, promise: Bounded, rows: CalibrationRows) -> BinomialC
     return BinomialCount(n, kept, bad=int((keep & ~rows.correct).sum()), counted=kept)
 
 
-def _check(promise: Bounded, count: BinomialCount | PairedCount, before: Evidence, parts: int) -> Check:
+def _check(promise: Bounded, count: Count, before: Evidence, parts: int) -> Check:
     """The verdict on one domain of ``parts``; ``before`` is its evidence in calibration."""
     limit, level = promise.limit, promise.level
     lower, upper = anytime_interval(count, below=1 - (1 - level) / parts, above=level)
@@ -221,4 +269,5 @@ def _check(promise: Bounded, count: BinomialCount | PairedCount, before: Evidenc
         upper=upper,
         power=power(count, expected, limit, level) if count.counted else None,
         rows_needed=rows_needed(count, expected, before.coverage, limit, level) if verdict == "undecided" else None,
+        entities=count.clusters if isinstance(count, ClusterCount) else None,
     )

@@ -11,7 +11,12 @@ from scipy.stats import binom, norm
 from confide.errors import ConfideError
 from confide.policies.thresholds.binomial_bound import affordable_bad
 from confide.policies.thresholds.fallback_testing import Attainable, BoundedThreshold, Unmet
-from confide.policies.thresholds.risk_threshold import _plan, bounded_risk_threshold
+from confide.policies.thresholds.risk_threshold import (
+    _everywhere,
+    _plan,
+    bounded_risk_threshold,
+    surest_are_worse,
+)
 
 LEVEL = 0.95
 RISK = 0.1
@@ -42,14 +47,16 @@ def test_threshold_separates_good_from_bad_rows():
     assert found.count.kept == 204
     assert binom.cdf(13, 204, 0.1) <= 0.0485 < binom.cdf(13, 203, 0.1)
     assert binom.cdf(14, 216, 0.1) <= 0.0485 < binom.cdf(16, 216, 0.1)
-    assert found.threshold == np.sort(confidence)[-204]
+    # All above the next score are kept, and only they.
+    assert np.sort(confidence)[-205] < found.threshold < np.sort(confidence)[-204]
+    assert (confidence >= found.threshold).sum() == 204
 
 
 def test_ties_are_kept_or_left_together():
     confidence = [0.9] * 100 + [0.5] * 100
     found = bounded_risk_threshold(confidence, [True] * 100 + [True, False] * 50, RISK, LEVEL)
     assert isinstance(found, BoundedThreshold)
-    assert (found.threshold, found.count.kept, found.coverage) == (0.9, 100, 0.5)
+    assert (found.threshold, found.count.kept, found.coverage) == (np.nextafter(0.5, 1), 100, 0.5)
 
 
 def test_unattainable_goal_says_what_could_be_met():
@@ -88,7 +95,9 @@ def test_the_hint_is_what_the_next_call_gets():
         ({"level": 1.0}, "level must lie"),
         ({"confidence": [math.nan] * 40}, "40 of 40 confidences are not finite"),
         ({"clusters": ["a"] * 39}, "one length"),
-        ({"clusters": ["a", "b"] * 20}, "at least 29 independent rows .* got 2"),
+        ({"clusters": ["a", "b"] * 20, "per": "entity"}, "at least 29 independent rows .* got 2"),
+        ({"clusters": ["a", "b"] * 20}, "per question, a bound of 0.1 needs about 601 rows .* got 20; per entity"),
+        ({"simultaneous": True}, "at least 57 rows, got 40"),
     ],
 )
 def test_bad_input_is_named(changes, says):
@@ -100,6 +109,74 @@ def test_bad_input_is_named(changes, says):
     } | changes
     with pytest.raises(ConfideError, match=says):
         bounded_risk_threshold(**arguments)
+
+
+def test_new_scores_between_the_last_kept_and_the_next_are_kept():
+    # The share above the (k + 1)-th of n uniform scores is (k + 1)/(n + 1) on average, above the k-th one k/(n + 1).
+    kept, n, share = 40, 60, []
+    for seed in range(4000):
+        confidence = np.random.default_rng(seed).random(n)
+        right = np.argsort(np.argsort(-confidence)) < kept
+        found = bounded_risk_threshold(confidence, right, RISK, LEVEL)
+        assert isinstance(found, BoundedThreshold)
+        kept_rows = found.count.kept
+        share.append(1 - found.threshold)
+        assert (confidence >= found.threshold).sum() == kept_rows
+    error = np.std(share) / math.sqrt(len(share))
+    assert np.mean(share) == pytest.approx((kept_rows + 1) / (n + 1), abs=4 * error)
+    assert (kept_rows + 1) / (n + 1) - kept_rows / (n + 1) > 6 * error
+
+
+def test_a_test_is_exact_above_the_next_score_and_not_from_its_own_last_one():
+    """Thirty-one rows of which thirty are kept, where scores that end a band of wrong answers are always right.
+
+    Bands of 0.2 % of all answers, right at their lower half, wrong one time in five at the upper: above any score the
+    risk is 0.1. A flawless run of 29 is enough for the bound, so with 30 the promise breaks at most 0.9^30 of the time.
+    """
+    rng, sets, n = np.random.default_rng(0), 200_000, 31
+    score = np.sort(rng.random((sets, n)), axis=1)[:, ::-1]
+    upper = (score * 500) % 1 >= 0.5
+    wrong = (rng.random((sets, n)) < 0.2) & upper
+    flawless = ~wrong[:, :-1].any(axis=1)
+    error = 3 * math.sqrt(0.9**30 / sets)
+    assert flawless.mean() == pytest.approx(0.9**30, abs=error)
+    # Given that the 30th is right by its place, the thirty behave as 29 would.
+    assert flawless[~upper[:, -2]].mean() > 0.9**30 + error
+
+
+def test_keeping_every_row_keeps_from_the_lowest_score():
+    found = bounded_risk_threshold(np.arange(40) / 40, [True] * 40, RISK, LEVEL)
+    assert isinstance(found, BoundedThreshold)
+    assert (found.threshold, found.count.kept) == (0.0, 40)
+
+
+def test_the_simultaneous_boundary_tests_each_threshold_at_an_even_part_of_the_error_rate():
+    # 0.9^57 = 0.00247 ≤ 0.05 / 20: the twenty thresholds lie between 57 rows and all.
+    plan = _everywhere(1000, RISK, LEVEL)
+    assert plan.kept[0] == 57
+    assert plan.kept[-1] == 1000
+    assert plan.added.tolist() == pytest.approx([0.0025] * 20)
+    # The surest are all wrong one time in three: any later threshold may be chosen.
+    wrong = np.r_[np.arange(60) % 3 == 0, np.arange(900) % 25 == 0, np.arange(240) % 2 == 0]
+    found = bounded_risk_threshold(-np.arange(1200), ~wrong, RISK, LEVEL, simultaneous=True)
+    assert isinstance(found, BoundedThreshold)
+    kept = found.count.kept
+    assert kept in _everywhere(1200, RISK, LEVEL).kept
+    assert binom.cdf(wrong[:kept].sum(), kept, RISK) <= 0.0025
+    following = _everywhere(1200, RISK, LEVEL).kept
+    after = int(following[following > kept][0])
+    assert binom.cdf(wrong[:after].sum(), after, RISK) > 0.0025
+
+
+def test_surest_answers_that_are_worse_are_noticed():
+    rng = np.random.default_rng(0)
+    noticed = [surest_are_worse(rng.random(400), rng.random(400) < 0.9) for _ in range(1000)]
+    assert np.mean(noticed) <= 0.07
+    score = rng.random(2000)
+    wrong = rng.random(2000) < np.where(score > 0.95, 0.25, np.where(score > 0.3, 0.04, 0.5))
+    assert surest_are_worse(score, ~wrong)
+    assert not surest_are_worse(score, rng.random(2000) < 0.5 + 0.5 * score)
+    assert not surest_are_worse([0.5], [True])
 
 
 # Properties

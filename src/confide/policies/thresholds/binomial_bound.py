@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv
+from scipy.special import bdtr, betaincinv
 from scipy.stats import binom
 
 from confide.numeric import Ints
@@ -33,6 +33,10 @@ class BinomialCount:
     def observed(self) -> float:
         """The share of bad rows; some row must count."""
         return self.bad / self.counted
+
+    def shows(self, limit: float, error: float) -> bool:
+        """Whether "the share exceeds ``limit``" is rejected at ``error``."""
+        return self.counted > 0 and bool(bdtr(self.bad, self.counted, limit) <= error)
 
     def interval(self, level: float) -> tuple[float, float]:
         """One-sided bounds of the share, each at ``level``."""

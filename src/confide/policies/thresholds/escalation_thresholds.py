@@ -11,6 +11,9 @@ probability at least level over the calibration rows, the accuracy lost is at mo
 from strict to loose (`confide.policies.thresholds.fallback_testing`) with an exact paired test
 (`confide.policies.thresholds.paired_bound`).
 
+Questions of one entity depend on each other. Per entity, one of each is tested; per question all are, with a bound of
+their own (`confide.policies.thresholds.cluster_bound`), from the threshold that escalates least on.
+
 **Cost.** With p the probability that the small model is right and q that the expert is, at the same confidence,
 answering costs ``answer`` + ``wrong`` · (1 − p), escalating ``escalate`` + ``wrong`` · (1 − q), abstaining ``abstain``.
 Both probabilities are calibrated ones: thresholds picked on 0/1 outcomes follow their noise, and in simulation (100 to
@@ -22,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,8 +34,9 @@ from confide.errors import ConfideError
 from confide.numeric import Floats, Ints
 from confide.policies.goals import Costs, check_shares
 from confide.policies.thresholds import fallback_testing as fallback
-from confide.policies.thresholds.binomial_bound import BinomialCount, affordable_bad, clopper_pearson, fewest_rows
-from confide.policies.thresholds.paired_bound import PairedCount, critical_losses
+from confide.policies.thresholds.binomial_bound import BinomialCount, affordable_bad, fewest_rows
+from confide.policies.thresholds.cluster_bound import ClusterCount, Clusters
+from confide.policies.thresholds.paired_bound import PairedCount
 
 # Shares of rows kept at the tests: every hundredth, so the answer is within 1 % of all rows of the finest grid's.
 _TESTS = 100
@@ -40,51 +44,79 @@ _START_SHARE = 0.04
 
 
 def budget_threshold(
-    confidence: ArrayLike, budget: float, level: float, gain: ArrayLike | None = None
+    confidence: ArrayLike,
+    budget: float,
+    level: float,
+    gain: ArrayLike | None = None,
+    groups: Clusters | None = None,
 ) -> fallback.BoundedThreshold | fallback.Unmet:
     """Find the threshold with the largest accuracy among those that escalate at most ``budget`` of new questions.
 
     ``confidence`` [n] is −inf where there is none; ``gain`` [n] is what escalating a row adds to the accuracy: 1
     where only the expert is right, −1 where only the small model is, 0 elsewhere or unknown. Without it, escalating
     is taken to help, so that the whole budget is used. Spending less is within the promise whatever labels say. Rows
-    are independent. Raises `ConfideError` for shares outside (0, 1) or too few rows.
+    of different ``groups`` are independent. Raises `ConfideError` for shares outside (0, 1) or too few rows.
     """
     check_shares(budget, level, "budget")
     c = np.asarray(confidence, dtype=float)
     g = np.zeros(len(c)) if gain is None else np.asarray(gain, dtype=float)
     n = len(c)
-    afford = int(affordable_bad(np.array([n]), budget, level)[0])
-    if afford < 0:
+    order = np.argsort(c, kind="stable")
+    c, g = c[order], g[order]
+    if groups is not None:
+        groups.check_flawless(budget, 1 - level)
+        groups = groups.sorted(order)
+        afford = _affordable_in_clusters(groups, n, budget, level)
+    elif (afford := int(affordable_bad(np.array([n]), budget, level)[0])) < 0:
         needed = fewest_rows(budget, level)
         raise ConfideError(
             f"a budget of {budget:g} at level {level:g} needs at least {needed} independent rows, got {n}"
         )
-    order = np.argsort(c, kind="stable")
-    c, g = c[order], g[order]
     missing = int(np.isneginf(c).sum())
     # Ties with a threshold are kept.
     candidates = np.unique(c[missing : afford + 1])
     if not len(candidates):
-        share, upper = missing / n, clopper_pearson(missing, n, level)[1]
+        share, upper = missing / n, _escalated(groups, n, missing).interval(level)[1]
         return fallback.Unmet("budget", budget, level, n, fallback.Attainable(upper, 1 - share, share, upper))
     escalated = np.searchsorted(c, candidates, side="left")
     best = len(candidates) - 1
     if gain is not None:
         best = int(np.argmax(np.concatenate([[0.0], np.cumsum(g)])[escalated]))
     below = int(escalated[best])
-    return fallback.BoundedThreshold(
-        float(candidates[best]), budget, level, BinomialCount(n, n - below, below, counted=n)
-    )
+    return fallback.BoundedThreshold(float(candidates[best]), budget, level, _escalated(groups, n, below))
+
+
+def _escalated(groups: Clusters | None, n: int, below: int) -> fallback.Count:
+    """What ``n`` rows, in order of confidence, show of the share escalated when the lowest ``below`` are."""
+    if groups is None:
+        return BinomialCount(n, n - below, below, counted=n)
+    return groups.count(np.arange(n) < below, np.ones(n), n - below)
+
+
+def _affordable_in_clusters(groups: Clusters, n: int, budget: float, level: float) -> int:
+    """Most rows that may escalate: tested from none up until a test fails, every hundredth of the budget."""
+    steps = np.unique(np.floor(budget * n * np.arange(_TESTS + 1) / _TESTS).astype(np.int64))
+    afford = 0
+    for below in steps.tolist():
+        if not _escalated(groups, n, below).shows(budget, 1 - level):
+            break
+        afford = below
+    return afford
 
 
 def match_expert_threshold(
-    confidence: ArrayLike, correct: ArrayLike, expert: ArrayLike, margin: float, level: float
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    expert: ArrayLike,
+    margin: float,
+    level: float,
+    groups: Clusters | None = None,
 ) -> fallback.BoundedThreshold | fallback.Unmet:
     """Find the loosest threshold whose pair of models loses at most ``margin`` of the expert's accuracy.
 
     ``confidence`` (higher is surer; −inf for none, which always escalates), ``correct`` and ``expert`` (is the expert
-    right) have shape [n]; rows are independent. Raises `ConfideError` for a margin or level outside (0, 1), or fewer
-    rows than show the margin when no row loses.
+    right) have shape [n]; rows of different ``groups`` are independent. Raises `ConfideError` for a margin or level
+    outside (0, 1), or fewer rows than show the margin when no row loses.
     """
     check_shares(margin, level, "match-expert")
     c = np.asarray(confidence, dtype=float)
@@ -93,43 +125,50 @@ def match_expert_threshold(
         raise ConfideError("confidence, correct and expert must have one length")
     if np.isnan(c).any() or np.isposinf(c).any():
         raise ConfideError("a confidence that is missing must be −inf, any other finite")
-    needed = fewest_rows(margin, 1 - (1 - level) * (1 - fallback.RESTART_WEIGHT))
-    if len(c) < needed:
+    first = (1 - level) * (1 - fallback.RESTART_WEIGHT)
+    if groups is not None:
+        groups.check_flawless(margin, first)
+    elif len(c) < (needed := fewest_rows(margin, 1 - first)):
         raise ConfideError(
             f"a margin of {margin:g} at level {level:g} needs at least {needed} independent rows, got {len(c)}"
         )
     order = np.argsort(-c, kind="stable")
-    c, losses, gains = c[order], np.cumsum((e & ~y)[order]), np.cumsum((y & ~e)[order])
-    return fallback.threshold_or_hint(
-        lambda limit: _loosest_within(c, losses, gains, limit, level), "match_expert", margin, level, len(c)
-    )
+    loss = (e.astype(int) - y)[order]
+    groups = None if groups is None else groups.sorted(order)
+    find = partial(_loosest_within, c[order], loss, level=level, groups=groups)
+    return fallback.threshold_or_hint(find, "match_expert", margin, level, len(c))
 
 
 def _loosest_within(
-    confidence: Floats, losses: Ints, gains: Ints, margin: float, level: float
+    confidence: Floats, loss: Ints, margin: float, *, level: float, groups: Clusters | None
 ) -> fallback.BoundedThreshold | None:
     """The loosest threshold that passes its test (None: none does).
 
-    ``confidence`` (n,) is sorted from high to low; ``losses[i]`` and ``gains[i]`` count those among the first i + 1.
+    ``confidence`` (n,) is sorted from high to low; ``loss`` (n,) is 1 where the expert alone is right, −1 where the
+    small model alone is.
     """
     n = len(confidence)
     finite = int(np.isfinite(confidence).sum())
     if finite == 0:
         return None
     plan = _tests(n).at_ties(confidence)
-    ends = np.minimum(plan.kept, finite) - 1
+    kept = np.minimum(plan.kept, finite)
+    losses, gains = np.cumsum(loss > 0), np.cumsum(loss < 0)
 
-    def rejects(position: int, share: float) -> bool:
+    def count(kept: int) -> PairedCount | ClusterCount:
+        if groups is None:
+            return PairedCount(n, kept, losses=int(losses[kept - 1]), gains=int(gains[kept - 1]))
+        return groups.count(np.where(np.arange(n) < kept, loss, 0), np.ones(n), kept, signed=True)
+
+    last = fallback.loosest_rejected(
         # Rounded, so that equal sums of shares use one cached table.
-        most = critical_losses(n, margin, round(share, 12) * (1 - level))
-        return bool(losses[ends[position]] <= most[gains[ends[position]]])
-
-    last = fallback.loosest_rejected(rejects, plan.added)
+        lambda position, share: count(int(kept[position])).shows(margin, round(share, 12) * (1 - level)),
+        plan.added,
+    )
     if last is None:
         return None
-    end = int(ends[last])
-    count = PairedCount(n=n, kept=end + 1, losses=int(losses[end]), gains=int(gains[end]))
-    return fallback.BoundedThreshold(float(confidence[end]), margin, level, count)
+    end = int(kept[last])
+    return fallback.BoundedThreshold(float(confidence[end - 1]), margin, level, count(end))
 
 
 @lru_cache(maxsize=64)

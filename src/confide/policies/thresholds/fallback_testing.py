@@ -24,7 +24,11 @@ import numpy as np
 from confide.numeric import Floats, Ints
 from confide.policies.goals import BoundedName
 from confide.policies.thresholds.binomial_bound import BinomialCount
+from confide.policies.thresholds.cluster_bound import ClusterCount
 from confide.policies.thresholds.paired_bound import PairedCount
+
+Count = BinomialCount | PairedCount | ClusterCount
+"""What tested rows show of a promised quantity."""
 
 RESTART_WEIGHT = 0.03
 RESTART_SHARE = 0.6
@@ -40,11 +44,11 @@ class BoundedThreshold:
     threshold: float
     limit: float
     level: float
-    count: BinomialCount | PairedCount
+    count: Count
 
     @property
     def n(self) -> int:
-        """Independent rows tested."""
+        """Rows tested."""
         return self.count.n
 
     @property
@@ -128,6 +132,15 @@ class Plan:
         first = np.where(kept == kept[0], (1 - RESTART_WEIGHT) * error, 0.0)
         return cls(kept, first + np.where(kept == restart, RESTART_WEIGHT * error, 0.0))
 
+    def stretched(self, n: int) -> Plan:
+        """The plan at the same shares of ``n`` rows."""
+        return Plan(-(-self.kept * n // self.kept[-1]), self.added)
+
+    def starting_from(self, least: int) -> Plan:
+        """The plan without tests of fewer than ``least`` rows; the first that is left has their error rate."""
+        first = min(int(np.searchsorted(self.kept, least)), len(self.kept) - 1)
+        return Plan(self.kept[first:], np.append(self.added[: first + 1].sum(), self.added[first + 1 :]))
+
     def at_ties(self, confidence: Floats) -> Plan:
         """The plan on ``confidence`` (n,), sorted from high to low: a threshold keeps every row tied with it."""
         cut = confidence[self.kept - 1]
@@ -151,6 +164,11 @@ def loosest_rejected(rejects: Callable[[int, float], bool], added: Floats) -> in
         else:
             available = 0.0
     return last
+
+
+def loosest_of_all(rejects: Callable[[int, float], bool], added: Floats) -> int | None:
+    """Position of the loosest test that rejects at its own error rate (None: none does); see `loosest_rejected`."""
+    return next((at for at in range(len(added) - 1, -1, -1) if rejects(at, float(added[at]))), None)
 
 
 def threshold_or_hint(

@@ -11,32 +11,45 @@ becomes affordable. There the discrete test spends nearly all of 1 − level; ev
 answers against a laxer tail and only adds chances to stop early. Testing starts where the kept rows afford a few wrong
 answers, not at the first k that a flawless run would pass: one unlucky row at the top must not end it.
 
-Quantiles come from the rows that are tested. This is exact when risk does not rise with the score, and otherwise off by
-at most the rows between two neighbouring grid points; the tests hold a saw-tooth risk to the promise.
+**Threshold.** A test at k rows is about the answers above the (k + 1)-th highest score: given that score, the k above
+it are independent draws from all answers above it, so the test is exact there, whatever the shape of the risk. From the
+k-th score up it would be exact for k − 1 rows. Where every row is kept there is no next score, and the lowest one is
+the limit.
+
+**What is assumed.** One after the other, the first threshold that breaks the promise depends on the scores, and the
+rows above it with it. That costs nothing when the risk does not rise with the score; otherwise the level is off by what
+lies between two neighbouring grid points (the tests hold a saw-tooth risk to the promise). The *simultaneous* boundary
+assumes no shape: thresholds at fixed shares of the rows each get an even part of the error rate (Bonferroni), so that
+all bounds hold at once, and any threshold may be chosen.
+
+**Clusters.** Rows that share an entity depend on each other. Per entity, one row of each is tested. Per question, all
+rows are, with a bound of their own (`confide.policies.thresholds.cluster_bound`), on the grid of as many independent
+rows as tell as much. There the thresholds' scores are taken as fixed; simulations hold that to the promise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr
-from scipy.stats import binom
+from scipy.stats import binom, fisher_exact
 
 from confide.errors import ConfideError
-from confide.numeric import Floats, Ints
-from confide.policies.calibration_rows import one_per_cluster
-from confide.policies.goals import check_shares
+from confide.numeric import Bools, Floats, Ints
+from confide.policies.goals import Per, check_shares
 from confide.policies.thresholds import fallback_testing as fallback
 from confide.policies.thresholds.binomial_bound import BinomialCount, affordable_bad, fewest_rows
+from confide.policies.thresholds.cluster_bound import BETTING, ClusterCount, Clusters, draw
 
 # Where testing starts: at the most rows that are at most a quarter of all and afford at most six wrong answers.
 # Fewer find smaller feasible sets and lose some coverage of large ones; between four and eight, mean coverage over 15
 # simulated shapes (n = 300 to 5,000, oracle coverage 0.11 to 0.85) differs by 1 % of the oracle's.
 _START_SHARE = 0.25
 _START_WRONG = 6
+# The simultaneous boundary: so many thresholds, at even shares of the rows.
+_EVERYWHERE = 20
 
 
 def bounded_risk_threshold(
@@ -46,14 +59,16 @@ def bounded_risk_threshold(
     level: float,
     clusters: Sequence[str] | None = None,
     seed: int = 0,
+    per: Per = "question",
+    simultaneous: bool = False,
 ) -> fallback.BoundedThreshold | fallback.Unmet:
     """Find the loosest threshold with P(wrong | kept) ≤ ``max_risk``, with probability at least ``level``.
 
     ``confidence`` (higher is surer, any scale) and ``correct`` have shape [n]. The probability is over the calibration
     rows; the risk is that of new rows exchangeable with them. Rows that share an entry of ``clusters`` depend on each
-    other, so one row per cluster is drawn (with ``seed``) and only those are tested; the promise is then for one row of
-    a new cluster. Raises `ConfideError` when the goal is not a share in (0, 1), a confidence is not finite, or there
-    are fewer rows than ln(1 − level) / ln(1 − max_risk), with which not even a flawless run would show the goal.
+    other: ``per`` question all of them count, and per entity one of each, drawn with ``seed`` (`draw`).
+    ``simultaneous`` assumes no shape of the risk. Raises `ConfideError` when the goal is not a share in (0, 1), a
+    confidence is not finite, or there are so few rows that not even a flawless run would show the goal.
 
     >>> found = bounded_risk_threshold(np.arange(29), [True] * 29, 0.1, 0.95)
     >>> found.threshold, found.count.kept, round(found.upper_bound, 4)
@@ -65,37 +80,77 @@ def bounded_risk_threshold(
         raise ConfideError("confidence, correct and clusters must have one length")
     if not np.isfinite(c).all():
         raise ConfideError(f"{int((~np.isfinite(c)).sum())} of {len(c)} confidences are not finite numbers")
-    rows_used = "rows"
+    rows_used, groups = "rows", None
     if clusters is not None:
-        chosen = one_per_cluster(clusters, seed)
-        if len(chosen) < len(c):
+        drawn = draw(clusters, per, seed)
+        if drawn.per == "entity":
             rows_used = f"independent rows (one for each of the clusters that {len(c)} rows form)"
-        c, y = c[chosen], y[chosen]
-    if len(c) < (needed := fewest_rows(max_risk, level)):
+        c, y, groups = c[drawn.rows], y[drawn.rows], drawn.clusters
+    first = (1 - level) / (_EVERYWHERE if simultaneous else 1)
+    if groups is not None:
+        groups.check_flawless(max_risk, first)
+    elif len(c) < (needed := fewest_rows(max_risk, 1 - first)):
         raise ConfideError(
             f"a bound of {max_risk:g} at level {level:g} needs at least {needed} {rows_used}, got {len(c)}"
         )
     order = np.argsort(-c, kind="stable")
-    c, wrong = c[order], np.cumsum(~y[order])
-    return fallback.threshold_or_hint(
-        lambda limit: _loosest(c, wrong, limit, level), "max_risk", max_risk, level, len(c)
-    )
+    groups = None if groups is None else groups.sorted(order)
+    find = partial(_loosest, c[order], ~y[order], level=level, groups=groups, simultaneous=simultaneous)
+    return fallback.threshold_or_hint(find, "max_risk", max_risk, level, len(c))
 
 
-def _loosest(confidence: Floats, wrong: Ints, max_risk: float, level: float) -> fallback.BoundedThreshold | None:
+def surest_are_worse(confidence: ArrayLike, correct: ArrayLike) -> bool:
+    """Whether the surest tenth of the rows, all (n,), is wrong more often than the next four (Fisher's test, 0.05)."""
+    order = np.argsort(-np.asarray(confidence, dtype=float), kind="stable")
+    wrong = ~np.asarray(correct, dtype=bool)[order]
+    top, below = wrong[: len(wrong) // 10], wrong[len(wrong) // 10 : len(wrong) // 2]
+    table = np.array([[part.sum(), (~part).sum()] for part in (top, below)])
+    return bool(fisher_exact(table, alternative="greater").pvalue < 0.05)
+
+
+def _loosest(
+    confidence: Floats, wrong: Bools, max_risk: float, *, level: float, groups: Clusters | None, simultaneous: bool
+) -> fallback.BoundedThreshold | None:
     """The loosest threshold that passes its test (None: none does).
 
-    ``confidence`` (n,) is sorted from high to low; ``wrong[i]`` counts the wrong answers among the first i + 1.
+    ``confidence`` and ``wrong`` (n,) are sorted from high to low confidence.
     """
     n = len(confidence)
-    plan = _plan(n, max_risk, level).at_ties(confidence)
-    p_values = np.asarray(bdtr(wrong[plan.kept - 1], plan.kept, max_risk))
-    last = fallback.loosest_rejected(lambda position, error: bool(p_values[position] <= error), plan.added)
+    bad = np.cumsum(wrong)
+
+    def count(kept: int) -> BinomialCount | ClusterCount:
+        if groups is None:
+            return BinomialCount(n, kept, bad=int(bad[kept - 1]), counted=kept)
+        answered = np.arange(n) < kept
+        return groups.count(wrong & answered, answered, kept)
+
+    grid = _everywhere if simultaneous else _plan
+    if groups is None:
+        plan = grid(n, max_risk, level)
+    else:
+        plan = grid(max(groups.effective // BETTING, fewest_rows(max_risk, level)), max_risk, level).stretched(n)
+        plan = plan.starting_from(groups.rows_needed(max_risk, 1 - level))
+    plan = plan.at_ties(confidence)
+    choose = fallback.loosest_of_all if simultaneous else fallback.loosest_rejected
+    last = choose(lambda position, error: count(int(plan.kept[position])).shows(max_risk, error), plan.added)
     if last is None:
         return None
     kept = int(plan.kept[last])
-    count = BinomialCount(n, kept, bad=int(wrong[kept - 1]), counted=kept)
-    return fallback.BoundedThreshold(float(confidence[kept - 1]), max_risk, level, count)
+    return fallback.BoundedThreshold(_just_above_the_next(confidence, kept), max_risk, level, count(kept))
+
+
+def _just_above_the_next(confidence: Floats, kept: int) -> float:
+    """The lowest threshold that keeps the first ``kept`` of the sorted ``confidence``, and no other."""
+    return float(np.nextafter(confidence[kept], np.inf) if kept < len(confidence) else confidence[-1])
+
+
+@lru_cache(maxsize=512)
+def _everywhere(n: int, max_risk: float, level: float) -> fallback.Plan:
+    """Numbers of kept rows at even shares of all, none that even a flawless run could not show; an even error rate."""
+    error = (1 - level) / _EVERYWHERE
+    least = min(n, fewest_rows(max_risk, 1 - error))
+    kept = np.ceil(least + (n - least) * np.linspace(0, 1, _EVERYWHERE)).astype(np.int64)
+    return fallback.Plan(kept, np.full(_EVERYWHERE, error))
 
 
 @lru_cache(maxsize=512)
