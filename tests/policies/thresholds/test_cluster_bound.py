@@ -123,17 +123,32 @@ def test_per_entity_one_row_of_each_is_drawn():
 
 
 def test_per_question_the_largest_hundredth_sets_the_bound():
-    names = [f"e{i}" for i in range(300) for _ in range(1 + i % 3 + 20 * (i in (5, 77)))]
+    names = [f"e{i}" for i in range(600) for _ in range(1 + i % 3 + 20 * (i in (5, 77)))]
     drawn = draw(names, "question", 0)
     assert drawn.clusters is not None
-    # Three of 300 are left out: the two large ones, and one of those with three rows.
-    assert (drawn.entities, drawn.most, drawn.clusters.most) == (297, 3, 3)
-    assert sorted(drawn.clusters.sizes.tolist()) == [1] * 100 + [2] * 100 + [3] * 97
+    # Six of 600 are left out: the two large ones, and four of those with three rows.
+    assert (drawn.entities, drawn.most, drawn.clusters.most) == (594, 3, 3)
+    assert sorted(drawn.clusters.sizes.tolist()) == [1] * 200 + [2] * 200 + [3] * 194
     left = {name for i, name in enumerate(names) if i not in set(drawn.rows.tolist())}
     assert {"e5", "e77"} < left
     # Rows of a cluster stay together.
     kept = [names[i] for i in drawn.rows]
-    assert len(set(zip(kept, drawn.clusters.code.tolist(), strict=True))) == 297
+    assert len(set(zip(kept, drawn.clusters.code.tolist(), strict=True))) == 594
+
+
+def test_few_rows_for_their_entities_are_drawn_as_independent_questions():
+    names = [f"e{i}" for i in range(60) for _ in range(10 if i < 20 else 1)]
+    large, picked = [], []
+    for seed in range(300):
+        drawn = draw(names, "question", seed)
+        assert (drawn.clusters, drawn.most, drawn.entities) == (None, 10, len(drawn.rows))
+        entities = [names[i] for i in drawn.rows]
+        assert len(set(entities)) == len(entities)
+        large.append(sum(int(name[1:]) < 20 for name in entities))
+        picked.append(len(entities))
+    # Nineteen large entities always, and a small one in ten: each row of those below the largest one time in ten.
+    assert set(large) == {19}
+    assert np.mean(picked) == pytest.approx(19 + 4, abs=0.4)
 
 
 def test_a_few_repeats_leave_independent_rows():

@@ -37,6 +37,9 @@ _STAKE = 0.9
 
 # The largest of so many entities sets the bound of their size.
 _LARGEST_OF = 100
+# With fewer rows than so many times that size, betting keeps less than a draw of independent rows (entities of 1 to 7
+# rows, accuracy 0.7, AUROC 0.85: from about 1,700 rows on it keeps more).
+_FEW = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,19 +191,26 @@ class Drawn:
 def draw(names: Sequence[str], per: Per, seed: int) -> Drawn:
     """The rows that show a promise ``per`` question or entity; ``names`` [n] is what rows of an entity share.
 
-    Per entity, one row of each is drawn with ``seed``. Per question, the largest hundredth of the entities is left out,
-    and ``seed`` orders the others.
+    Per entity, one row of each is drawn with ``seed``. Per question, the largest hundredth of the entities is left out.
+    Of the others either all rows are tested as clusters, or, where these are few for their size, independent questions:
+    an entity is drawn with probability size / ``most``, and one row of it.
     """
     _, code, sizes = np.unique(np.asarray(names, dtype=str), return_inverse=True, return_counts=True)
     if len(sizes) == len(code):
         return Drawn(np.arange(len(code)), entities=len(code))
     if per == "entity":
         return Drawn(one_per_cluster(names, seed), per=per, entities=len(sizes))
-    place = np.random.default_rng(seed).permutation(len(sizes))
+    rng = np.random.default_rng(seed)
+    place = rng.permutation(len(sizes))
     ranked = np.lexsort((place, sizes))
     tested = ranked[: -max(1, len(sizes) // _LARGEST_OF)]
     most = int(sizes[ranked[len(tested)]])
     rows = np.flatnonzero(np.isin(code, tested))
+    if len(rows) < _FEW * most:
+        alike = rng.random(len(sizes)) < sizes / most
+        first = rows[one_per_cluster([names[i] for i in rows.tolist()], seed)]
+        rows = first[alike[code[first]]]
+        return Drawn(rows, None, per, len(rows), most)
     return Drawn(rows, _in_order(place[code[rows]], most), per, len(tested), most)
 
 
