@@ -120,19 +120,21 @@ def test_per_question_more_is_kept_once_there_are_rows_enough():
     assert sum(map(STEEP.kept, question)) > sum(map(STEEP.kept, entity))
 
 
-@pytest.mark.parametrize("per", ["question", "entity"])
-def test_budgets_and_losses_are_kept_in_uneven_entities(per):
+@pytest.mark.parametrize(("per", "entities"), [("question", 500), ("question", 2500), ("entity", 500)])
+def test_budgets_and_losses_are_kept_in_uneven_entities(per, entities):
     """Large entities escalate, and lose, more often than small ones: 0.103 a question, or an entity."""
     small, large = (0.02, 0.1403) if per == "question" else (0.1043, 0.0913)
     over = lost = 0
     for seed in range(400):
         rng = np.random.default_rng(seed)
-        sizes = np.where(rng.random(500) < 0.1, 20, 1)
-        names = np.repeat(np.arange(500), sizes)
+        sizes = np.where(rng.random(entities) < 0.1, 20, 1)
+        names = np.repeat(np.arange(entities), sizes)
         risk = np.where(sizes == 20, large, small)
         drawn = draw([str(name) for name in names], per, seed)
         bad = np.where(
-            rng.random(500)[names] < 0.5, (rng.random(500) < risk)[names], rng.random(len(names)) < risk[names]
+            rng.random(entities)[names] < 0.5,
+            (rng.random(entities) < risk)[names],
+            rng.random(len(names)) < risk[names],
         )
         score = np.where(bad, 0.0, 0.5) + 0.5 * rng.random(len(names))
         with suppress(ConfideError):  # too few rows show nothing

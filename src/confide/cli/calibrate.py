@@ -261,5 +261,13 @@ def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, 
 
 def _left_out_for(policy: Policy) -> str:
     """Why fewer rows were tested than used, where rows share entities."""
-    reasons = {"entity": " (one per entity)", "question": " (all but those of the largest entities)"}
-    return reasons.get(getattr(policy.guarantee, "per", None) or "", "")
+    from confide.policies.guarantees import CostEstimate
+
+    g = policy.guarantee
+    if isinstance(g, CostEstimate) or g.per is None:
+        return ""
+    if g.per == "entity":
+        return " (one per entity)"
+    if "betting" in g.method:
+        return " (all but those of the largest entities)"
+    return " (entities drawn in proportion to their rows, one row of each)"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from confide.errors import ConfideError
-from confide.policies.thresholds.cluster_bound import ClusterCount, Clusters, draw, within
+from confide.policies.thresholds.cluster_bound import ClusterCount, Clusters, _covered, draw, within
 from shapes import allowed
 
 SETS = 1000
@@ -123,17 +123,62 @@ def test_per_entity_one_row_of_each_is_drawn():
 
 
 def test_per_question_the_largest_hundredth_sets_the_bound():
-    names = [f"e{i}" for i in range(300) for _ in range(1 + i % 3 + 20 * (i in (5, 77)))]
+    names = [f"e{i}" for i in range(600) for _ in range(1 + i % 3 + 20 * (i in (5, 77)))]
     drawn = draw(names, "question", 0)
     assert drawn.clusters is not None
-    # Three of 300 are left out: the two large ones, and one of those with three rows.
-    assert (drawn.entities, drawn.most, drawn.clusters.most) == (297, 3, 3)
-    assert sorted(drawn.clusters.sizes.tolist()) == [1] * 100 + [2] * 100 + [3] * 97
+    # Six of 600 are left out: the two large ones, and four of those with three rows; of the others as large a share.
+    assert (drawn.most, drawn.clusters.most) == (3, 3)
+    one, two, three = np.bincount(drawn.clusters.sizes, minlength=4)[1:].tolist()
+    assert three == 194
+    assert 180 < one <= 200
+    assert 180 < two <= 200
+    assert drawn.entities == one + two + three
     left = {name for i, name in enumerate(names) if i not in set(drawn.rows.tolist())}
     assert {"e5", "e77"} < left
     # Rows of a cluster stay together.
     kept = [names[i] for i in drawn.rows]
-    assert len(set(zip(kept, drawn.clusters.code.tolist(), strict=True))) == 297
+    assert len(set(zip(kept, drawn.clusters.code.tolist(), strict=True))) == drawn.entities
+
+
+def test_entities_up_to_the_size_covered_are_drawn_as_often_as_there_are():
+    """One in ten has 20 rows: were the left-out ones not made up for, one in eleven of those tested would."""
+    large = entities = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        sizes = np.where(rng.random(300) < 0.1, 20, 1)
+        tested, most = _covered(sizes, rng)
+        if most == 20:
+            large += int((sizes[tested] == 20).sum())
+            entities += int(tested.sum())
+    error = math.sqrt(0.09 / entities)
+    assert large / entities == pytest.approx(0.1, abs=3 * error)
+    assert 3 * error < 0.1 - 9 / 99
+
+
+def test_a_single_largest_entity_leaves_those_below_it():
+    for seed in range(20):
+        tested, most = _covered(np.array([9, *([2] * 60)]), np.random.default_rng(seed))
+        assert not tested[0]
+        if most == 8:
+            assert tested.sum() == 60
+        else:
+            assert most == 9
+            assert tested.sum() > 20
+
+
+def test_few_rows_for_their_entities_are_drawn_as_independent_questions():
+    names = [f"e{i}" for i in range(60) for _ in range(10 if i < 20 else 1)]
+    large, picked = [], []
+    for seed in range(300):
+        drawn = draw(names, "question", seed)
+        assert (drawn.clusters, drawn.most, drawn.entities) == (None, 10, len(drawn.rows))
+        entities = [names[i] for i in drawn.rows]
+        assert len(set(entities)) == len(entities)
+        large.append(sum(int(name[1:]) < 20 for name in entities))
+        picked.append(len(entities))
+    # Nineteen large entities always, and each of 40 small ones one time in ten, less the share left out (1/21).
+    assert set(large) == {19}
+    assert np.mean(picked) == pytest.approx(19 + 4 * 20 / 21, abs=0.4)
 
 
 def test_a_few_repeats_leave_independent_rows():

@@ -96,7 +96,10 @@ def test_the_hint_is_what_the_next_call_gets():
         ({"confidence": [math.nan] * 40}, "40 of 40 confidences are not finite"),
         ({"clusters": ["a"] * 39}, "one length"),
         ({"clusters": ["a", "b"] * 20, "per": "entity"}, "at least 29 independent rows .* got 2"),
-        ({"clusters": ["a", "b"] * 20}, "per question, a bound of 0.1 needs about 601 rows .* got 20; per entity"),
+        (
+            {"clusters": ["a", "b"] * 20},
+            "at least 29 independent rows .drawn from 40 of entities of up to 20; .* got 1",
+        ),
         ({"simultaneous": True}, "at least 57 rows, got 40"),
     ],
 )

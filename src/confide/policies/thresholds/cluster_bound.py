@@ -9,8 +9,9 @@ supermartingale and reaches 1/α ever with probability at most α (Ville). The n
 simulations of 150 to 2,000 clusters it broke its level in up to 8 % of the sets in place of 5.
 
 X must be bounded: no cluster may have more than ``most`` rows. The largest hundredth of the clusters (at least one)
-sets that bound and is left out of the test. Given them, the others are independent draws from the clusters that are at
-most as large (an order statistic), so the test is exact for these, and nothing is said about larger ones.
+sets that bound and is left out of the test. Given them, the others are independent draws from the clusters that come
+after them, by size and, among equals, by a random number. So the test is exact for clusters up to that size (`_covered`
+says how equals are treated), and nothing is said about larger ones.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ _STAKES = 12
 
 # The largest of so many entities sets the bound of their size.
 _LARGEST_OF = 100
+# Thinning smaller entities to less than this share of them costs more than the largest size does.
+_ALIKE = 0.5
+# With fewer rows than so many times that size, betting keeps less than a draw of independent rows (entities of 1 to 7
+# rows, accuracy 0.7, AUROC 0.85: from about 1,700 rows on it keeps more).
+_FEW = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,20 +206,42 @@ class Drawn:
 def draw(names: Sequence[str], per: Per, seed: int) -> Drawn:
     """The rows that show a promise ``per`` question or entity; ``names`` [n] is what rows of an entity share.
 
-    Per entity, one row of each is drawn with ``seed``. Per question, the largest hundredth of the entities is left out,
-    and ``seed`` orders the others.
+    Per entity, one row of each is drawn with ``seed``. Per question, the largest hundredth of the entities is left out.
+    Of the others either all rows are tested as clusters, or, where these are few for their size, independent questions:
+    an entity is drawn with probability size / ``most``, and one row of it.
     """
     _, code, sizes = np.unique(np.asarray(names, dtype=str), return_inverse=True, return_counts=True)
     if len(sizes) == len(code):
         return Drawn(np.arange(len(code)), entities=len(code))
     if per == "entity":
         return Drawn(one_per_cluster(names, seed), per=per, entities=len(sizes))
-    place = np.random.default_rng(seed).permutation(len(sizes))
-    ranked = np.lexsort((place, sizes))
-    tested = ranked[: -max(1, len(sizes) // _LARGEST_OF)]
-    most = int(sizes[ranked[len(tested)]])
-    rows = np.flatnonzero(np.isin(code, tested))
-    return Drawn(rows, _in_order(place[code[rows]], most), per, len(tested), most)
+    rng = np.random.default_rng(seed)
+    place = rng.permutation(len(sizes))
+    tested, most = _covered(sizes, rng)
+    rows = np.flatnonzero(tested[code])
+    if len(rows) < _FEW * most:
+        alike = rng.random(len(sizes)) < sizes / most
+        first = rows[one_per_cluster([names[i] for i in rows.tolist()], seed)]
+        rows = first[alike[code[first]]]
+        return Drawn(rows, None, per, len(rows), most)
+    return Drawn(rows, _in_order(place[code[rows]], most), per, int(tested.sum()), most)
+
+
+def _covered(sizes: Ints, rng: np.random.Generator) -> tuple[Bools, int]:
+    """Which entities of these ``sizes`` are tested, and the largest size that is covered.
+
+    The largest hundredth ends at an entity of size m and random number u. The others are draws from all smaller ones
+    and, of those of size m, a share u. Where u is high, smaller ones are thinned to that share as well: what is left
+    are draws from all entities of up to m rows. Otherwise those of m rows are left out, and m − 1 is covered.
+    """
+    chance = rng.random(len(sizes))
+    last = np.lexsort((chance, sizes))[-max(1, len(sizes) // _LARGEST_OF)]
+    size, share = int(sizes[last]), float(chance[last])
+    smaller = sizes < size
+    if size > 1 and share < _ALIKE:
+        return smaller, size - 1
+    equal = (sizes == size) & (chance < share)
+    return equal | (smaller & (rng.random(len(sizes)) < share)), size
 
 
 def within(names: Sequence[str], counted: Bools, most: int) -> Drawn:

@@ -22,9 +22,10 @@ lies between two neighbouring grid points (the tests hold a saw-tooth risk to th
 assumes no shape: thresholds at fixed shares of the rows each get an even part of the error rate (Bonferroni), so that
 all bounds hold at once, and any threshold may be chosen.
 
-**Clusters.** Rows that share an entity depend on each other. Per entity, one row of each is tested. Per question, all
-rows are, with a bound of their own (`confide.policies.thresholds.cluster_bound`), on the grid of as many independent
-rows as tell as much. There the thresholds' scores are taken as fixed; simulations hold that to the promise.
+**Clusters.** Rows that share an entity depend on each other. Per entity, one row of each is tested. Per question, as
+many independent questions are drawn from them; or, where there are rows enough, all are tested with a bound of their
+own (`confide.policies.thresholds.cluster_bound`), on the grid of as many independent rows as tell as much. There the
+thresholds' scores are taken as fixed; simulations hold that to the promise.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def bounded_risk_threshold(
         drawn = draw(clusters, per, seed)
         if drawn.per == "entity":
             rows_used = f"independent rows (one for each of the clusters that {len(c)} rows form)"
+        elif drawn.per == "question":
+            rows_used = f"independent rows (drawn from {len(c)} of entities of up to {drawn.most}; per entity are more)"
         c, y, groups = c[drawn.rows], y[drawn.rows], drawn.clusters
     first = (1 - level) / (_EVERYWHERE if simultaneous else 1)
     if groups is not None:
