@@ -29,6 +29,23 @@ def test_feedback_about_what_was_served_is_about_the_small_answer_only_if_that_w
     assert using(url, body) == [False, False, True]
 
 
+def test_whoever_asked_cannot_call_right_what_the_expert_contradicts(url: str) -> None:
+    said = [
+        (False, [("app", True)]), (True, [("app", False)]), (True, [("app", True)]), (None, [("app", True)]),
+        (False, [("app", True), ("review", True)]), (False, [(None, True)]), (False, [("review", True), ("app", True)]),
+    ]  # fmt: skip
+
+    async def body(store: Store) -> list[bool | None]:
+        for number, (agreed, words) in enumerate(said):
+            row = decision(created=float(number), audit=True, audit_probability=1.0, agreed=agreed, key="app")
+            await store.add(row)
+            for author, correct in words:
+                await store.feedback(row.id, correct, "small", author=author)
+        return [audit.correct for audit in await store.run(audit_rows)]
+
+    assert using(url, body) == [False, False, True, True, True, True, False]
+
+
 def test_calibration_records(url: str) -> None:
     async def body(store: Store) -> None:
         with pytest.raises(ConfideError, match="no audit row with a label"):

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import Connection, Select, and_, case, func, or_, select
 
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
@@ -26,7 +26,8 @@ class AuditRow:
     """One audited request; ``correct`` is the label of the small answer (None: there is none yet).
 
     The label is the latest feedback about the small answer where there is some, else whether it agreed with the
-    expert's. Rows that ask the same share a ``question_hash`` (None: not known, a question of its own).
+    expert's; the key that asked cannot call right what the expert contradicts. Rows that ask the same share a
+    ``question_hash`` (None: not known, a question of its own).
     """
 
     id: str
@@ -47,7 +48,10 @@ def audit_rows(connection: Connection, *, since: float | None = None, policy_id:
     """All audit rows in the order of their arrival, from unix time ``since`` on, of one policy where given."""
     d, f = decisions.c, feedback.c
     about_small = or_(f.about == "small", and_(f.about == "served", d.served.in_(("small", "unverified"))))
-    judged = select(f.correct).where(f.decision_id == d.id, about_small).order_by(f.id.desc()).limit(1)
+    # Whoever asked may not call right what the expert says is wrong: a client would make its own audits right.
+    overruled = and_(f.correct, f.author == d.key, d.agreed.is_(False))
+    said = case((overruled, False), else_=f.correct)
+    judged = select(said).where(f.decision_id == d.id, about_small).order_by(f.id.desc()).limit(1)
     label = func.coalesce(judged.scalar_subquery(), d.agreed)
     decided = (d.id, d.created, d.model, d.source, d.raw, d.decision, d.domain, d.audit_probability)
     columns = (*decided, label, d.identity, d.request_shape, d.question_hash)
