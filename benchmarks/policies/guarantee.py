@@ -1,4 +1,4 @@
-"""Are promises kept, and what do they cost? ``python -m benchmarks.policies.guarantee``, ten minutes on a core.
+"""Are promises kept, and what do they cost? ``python -m benchmarks.policies.guarantee``, twenty minutes on a core.
 
 Simulated calibration rows whose true risk is known, 2,000 sets a cell.
 

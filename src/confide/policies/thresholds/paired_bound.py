@@ -78,8 +78,12 @@ def loss_interval(losses: int, gains: int, n: int, level: float) -> tuple[float,
 
 def p_value(losses: int, gains: int, n: int, margin: float) -> float:
     """Exact p-value of "the loss is at least ``margin``" (−1 < margin < 1), for ``losses`` and ``gains`` of ``n``."""
+    return _p_value(losses, gains, n, margin)
+
+
+def _p_value(losses: int, gains: int, n: int, margin: float, *, roughly: bool = False) -> float:
     z = _score(np.array([losses]), np.array([gains]), n, margin)[0]
-    return _size(_most_losses(float(z), n, margin), n, margin)
+    return _size(_most_losses(float(z), n, margin), n, margin, roughly=roughly)
 
 
 @lru_cache(maxsize=512)
@@ -91,8 +95,13 @@ def critical_losses(n: int, margin: float, error: float) -> Ints:
         return np.full(n + 1, -1)
     while high - low > 2e-3:
         middle = (low + high) / 2
-        low, high = (middle, high) if _size(_most_losses(middle, n, margin), n, margin) <= error else (low, middle)
-    return _most_losses(low, n, margin)
+        fits = _size(_most_losses(middle, n, margin), n, margin, roughly=True) <= error
+        low, high = (middle, high) if fits else (low, middle)
+    # The last word is the whole search's.
+    step = 2e-3
+    while _size(most := _most_losses(low, n, margin), n, margin) > error:
+        low, step = low - step, 2 * step
+    return most
 
 
 def rows_that_decide(loss_rate: float, gain_rate: float, margin: float, level: float) -> int | None:
@@ -130,15 +139,18 @@ def _most_losses(z: float, n: int, margin: float) -> Ints:
     return np.minimum(np.maximum.accumulate(low), n - gains)
 
 
-def _size(most: Ints, n: int, margin: float) -> float:
-    """Largest probability, over the nuisance, of at most ``most[gains]`` losses when the loss is ``margin``."""
+def _size(most: Ints, n: int, margin: float, *, roughly: bool = False) -> float:
+    """Largest probability, over the nuisance, of at most ``most[gains]`` losses when the loss is ``margin``.
+
+    ``roughly``, it is the largest on the first points, which may be a few per cent too small.
+    """
     # An angle is 2√n standard deviations at most.
     deviations = np.pi / 2 * math.sqrt(n)
     steps = math.ceil(math.asinh(deviations / _FINE) * _FINE / _STEP) + 6
     from_end = np.pi / 4 * np.sinh(np.linspace(0, math.asinh(deviations / _FINE), steps)) * _FINE / deviations
     angles = np.unique(np.concatenate([from_end, np.pi / 2 - from_end]))
     sizes = _sizes(most, n, margin, angles)
-    for _ in range(2):
+    for _ in range(0 if roughly else 2):
         before, after = np.append(0.0, sizes[:-1]), np.append(sizes[1:], 0.0)
         peaks = np.flatnonzero((sizes >= before) & (sizes >= after))
         peaks = peaks[np.argsort(-sizes[peaks])[:_PEAKS]]
@@ -174,5 +186,10 @@ def _upper(losses: int, gains: int, n: int, level: float) -> float:
     low, high = (losses - gains) / n, 1.0
     while high - low > 1e-5:
         middle = (low + high) / 2
-        low, high = (low, middle) if p_value(losses, gains, n, middle) <= 1 - level else (middle, high)
+        rejects = _p_value(losses, gains, n, middle, roughly=True) <= 1 - level
+        low, high = (low, middle) if rejects else (middle, high)
+    # The last word is the whole search's.
+    step = 1e-5
+    while high < 1 and p_value(losses, gains, n, high) > 1 - level:
+        high, step = min(high + step, 1.0), 2 * step
     return high
