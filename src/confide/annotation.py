@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from confide.engines.engine import Completion, Engine, check_context
+from confide.engines.engine import Completion, Engine, check_context, encode_at_once
 from confide.engines.options import Choice, choose_options
 from confide.errors import ConfideError
 from confide.files import locked
@@ -145,7 +145,7 @@ class _Asking:
         longest = max((len(engine.encode_answer(text)) for text in options), default=0)
         room = longest + 1 if longest else task.max_new_tokens
         template, prompt = engine.chat_template_kwargs, engine.encode(messages)
-        if options and (at_once := engine.encode(messages, enable_thinking=False)) != prompt:
+        if options and (at_once := encode_at_once(engine, messages)) != prompt:
             template, prompt = template | {"enable_thinking": False}, at_once
         return cls(question, split, messages, options, prompt, room, template)
 
@@ -270,7 +270,12 @@ def _generated(
     data = _data(by, task, asked, greedy) | {"correct": grade.correct, "answered": grade.answered}
     if sampled:
         data["samples"] = [_sample(task, question, completion) for completion in sampled]
-        agreeing = [task.agrees(question, greedy.text, completion.text) for completion in sampled]
+        # What was cut before it said anything agrees with nothing.
+        silent = [c.finish == "length" and not c.text.strip() for c in (greedy, *sampled)]
+        agreeing = [
+            not (silent[0] or quiet) and task.agrees(question, greedy.text, completion.text)
+            for completion, quiet in zip(sampled, silent[1:], strict=True)
+        ]
         tokens = sum(completion.tokens for completion in sampled)
         data["consistency"] = sum(agreeing) / len(agreeing)
         data["cost"] = {"samples": Cost(tokens=tokens, seconds=round(second * tokens, 6))}

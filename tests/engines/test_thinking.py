@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from confide.engines.engine import prompt_and_answer
+from confide.engines.engine import Completion, prompt_and_answer
 from confide.engines.transformers.encoding import encode_chat
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.records import Message, Record
 from thinking_model import ANSWERS, QUESTIONS, TEMPLATES, THOUGHT, thinking_model
+from tiny_model import tiny_tokenizer
 
 every_style = pytest.mark.parametrize("style", list(TEMPLATES))
 ROOM = 40
@@ -20,8 +21,11 @@ def engine_of(style: str) -> TransformersEngine:
     return TransformersEngine(*thinking_model(style), "thinker")
 
 
-def prompts_of(engine: TransformersEngine, **how: bool) -> list[list[int]]:
-    return [engine.encode([{"role": "user", "content": question}], **how) for question in QUESTIONS]
+OFF = {"enable_thinking": False}
+
+
+def prompts_of(engine: TransformersEngine, how: dict[str, bool] | None = None) -> list[list[int]]:
+    return [engine.encode([{"role": "user", "content": question}], how) for question in QUESTIONS]
 
 
 @every_style
@@ -77,16 +81,16 @@ def test_a_record_is_read_at_its_answer(style: str) -> None:
     assert prompt_and_answer(another, records[0]) == spans[0]  # the same tokens mean the same there
 
 
-@pytest.mark.parametrize("style", ["think", "opened"])
+@every_style
 def test_thinking_can_be_switched_off(style: str) -> None:
     engine = TransformersEngine(*thinking_model(style), "thinker", {"enable_thinking": False})
-    for prompts in (prompts_of(engine), prompts_of(engine_of(style), enable_thinking=False)):
+    for prompts in (prompts_of(engine), prompts_of(engine_of(style), OFF)):
         for answer, completion in zip(ANSWERS, engine.answer(prompts, ROOM), strict=True):
             assert (completion.text, completion.reasoning, completion.reasoning_ids) == (answer, None, [])
 
 
 def test_a_template_that_knows_no_such_switch_is_not_given_it() -> None:
-    _, tokenizer = thinking_model("bracket")
+    tokenizer = tiny_tokenizer()
     turns = [{"role": "user", "content": "Which?"}]
     plain = encode_chat(tokenizer, turns)
     apply = tokenizer.apply_chat_template
@@ -95,7 +99,45 @@ def test_a_template_that_knows_no_such_switch_is_not_given_it() -> None:
         return str(apply(messages, tokenize=tokenize, add_generation_prompt=add_generation_prompt))
 
     tokenizer.apply_chat_template = strict
-    try:
-        assert encode_chat(tokenizer, turns, enable_thinking=False) == plain
-    finally:
-        del tokenizer.apply_chat_template
+    assert encode_chat(tokenizer, turns, OFF) == plain
+
+
+@every_style
+def test_an_answer_without_known_reasoning_is_read_as_one_given_at_once(style: str) -> None:
+    engine = engine_of(style)
+    row = Record(id="a", messages=[Message(role="user", content=QUESTIONS[0])], answer="Japan")
+    for record in (row, row.model_copy(update={"model": "a server"})):
+        prompt, answer = prompt_and_answer(engine, record)
+        assert prompt == prompts_of(engine, OFF)[0]
+        (read,) = engine.closed([prompt], [answer], measure=True).completions
+        assert min(read.logprobs) > -0.5
+
+
+def test_a_record_says_exactly_how_it_was_asked_whatever_the_engine_was_made_with() -> None:
+    thinking, at_once = engine_of("think"), TransformersEngine(*thinking_model("think"), "thinker", OFF)
+    turns = [Message(role="user", content=QUESTIONS[0])]
+    (written,) = thinking.answer(prompts_of(thinking)[:1], ROOM)
+    record = Record(id="a", model="thinker", messages=turns, answer=written.text, answer_ids=written.ids,
+                    reasoning=written.reasoning, reasoning_ids=written.reasoning_ids)  # fmt: skip
+    assert prompt_and_answer(at_once, record) == prompt_and_answer(thinking, record)
+    assert prompt_and_answer(thinking, record)[0] == prompts_of(thinking)[0] + written.reasoning_ids
+
+
+def test_tokens_of_another_model_that_mean_something_else_are_not_read() -> None:
+    engine = engine_of("think")
+    cut = Record(id="a", model="another", messages=[Message(role="user", content=QUESTIONS[0])], finish="length",
+                 reasoning="so", reasoning_ids=[20, 21, 22])  # fmt: skip
+    assert prompt_and_answer(engine, cut)[0] == prompts_of(engine, OFF)[0]
+    spaced = cut.model_copy(update={"answer": "Japan", "answer_ids": engine.encode_answer(" Japan"),
+                                    "reasoning_ids": engine.encode_answer("<think>so</think>")})  # fmt: skip
+    assert prompt_and_answer(engine, spaced)[0] == prompts_of(engine)[0] + spaced.reasoning_ids
+
+
+def test_a_tag_that_a_model_mentions_is_no_reasoning() -> None:
+    engine = engine_of("bracket")
+    for text in ("The tag [/THINK] closes it", "a </think> b"):
+        said = Completion(text, engine.encode_answer(text), [], [], None, "stop")
+        assert engine.without_reasoning(prompts_of(engine)[:1], [said]) == [said]
+    for text in ("[", "<", "a"):
+        cut = Completion(text, engine.encode_answer(text), [], [], None, "length")
+        assert engine.without_reasoning(prompts_of(engine)[:1], [cut]) == [cut]

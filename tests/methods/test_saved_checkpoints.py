@@ -8,9 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import confide
+from architectures import architecture
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
+from confide.methods.checkpoint import CheckpointInfo, SignalInfo
 from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.scoring import score
 from confide.policies.identities import identity_of
@@ -94,3 +98,21 @@ def test_scores_say_which_checkpoint_gave_them() -> None:
     assert (again.engine.identity, again.identity == model.identity) == (model.engine.identity, False)
     assert "confidence=" in confide.load(SAVED / "self_ref").identity
     assert len({confide.load(SAVED / name).scored_by for name in ("reader", "self_ref", "stated")}) == 3
+
+
+@pytest.mark.parametrize("name", ["Granite", "Gemma", "Llama"])
+def test_a_reader_of_before_is_refused_where_its_model_scales(tmp_path: Path, name: str) -> None:
+    """Rows in such a vocabulary were read without the model's scaling, and would be misread now."""
+    model, tokenizer = architecture(name)
+    engine = TransformersEngine(model, tokenizer, name)
+    ids = engine.add_reader_tokens(torch.randn(1, 32), torch.randn(32))
+    signal = SignalInfo(method="reader", reads=True, ask_ids=list(ids.ask), verdict_ids={"a": ids.cn, "b": ids.un})
+    for own_logits in (None, True):
+        folder = tmp_path / str(own_logits)
+        info = CheckpointInfo(signals={"confidence": signal.model_copy(update={"own_logits": own_logits})})
+        engine.save(folder)
+        if name != "Llama" and own_logits is None:
+            with pytest.raises(ConfideError, match="without its scaling: train it again"):
+                FrozenModel.load(str(folder), info, dtype="float32")
+        else:
+            assert FrozenModel.load(str(folder), info, dtype="float32").parts.reader is not None

@@ -9,19 +9,23 @@ import pytest
 import torch
 
 from confide.annotation import annotate
+from confide.engines.closed_records import measure_options
+from confide.engines.engine import encode_at_once
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.engines.transformers.vocabulary import add_to
 from confide.errors import ConfideError
-from confide.methods.asking import encode_question
 from confide.methods.checkpoint import CheckpointInfo, common_chat_template_kwargs
 from confide.methods.confidence_model import Answer
+from confide.methods.exchanged_answers import sampled_answers, swapped
 from confide.methods.frozen.frozen_model import FrozenModel, FrozenParts
 from confide.methods.reader.closed_rows import make_rows
 from confide.methods.reader.reader import Reader
+from confide.methods.rlmf.stating import Tagged
+from confide.methods.sampled import sampling_cost, self_consistency, semantic_entropy
 from confide.methods.self_ref.self_ref_model import SelfRefModel
 from confide.methods.self_ref.self_ref_training import build_rows
 from confide.methods.self_ref.verdict_reading import emit, read_verdicts
-from confide.records import Message, Record, read_records
+from confide.records import Message, Record, Sample, read_records
 from confide.report_tokens import token_ids
 from confide.tasks.questions import Question
 from confide.tasks.task import Task, plain_task
@@ -29,6 +33,7 @@ from thinking_model import ANSWERS, QUESTIONS, THOUGHT, thinking_model
 from upstreams import router
 
 ROOM = 40
+OFF = {"enable_thinking": False}
 
 
 def engine(style: str = "think") -> TransformersEngine:
@@ -69,7 +74,7 @@ def test_what_the_template_was_given_stays_with_the_records_and_a_run_is_not_con
         annotated(tmp_path / "r.jsonl")
     # The records say how they were asked: an engine with other settings reads the same prompt.
     (row, _) = make_rows(engine(), records)
-    assert row.prompt == engine().encode(records[0].messages, enable_thinking=False)
+    assert row.prompt == engine().encode(records[0].messages, OFF)
 
 
 def test_training_rows_hold_the_reasoning_and_do_not_learn_it(tmp_path: Path) -> None:
@@ -121,7 +126,7 @@ def test_a_verdict_follows_the_answer_not_the_reasoning(tmp_path: Path) -> None:
 @pytest.mark.parametrize("style", ["think", "opened"])
 def test_a_question_about_an_answer_is_read_where_the_reply_starts(style: str) -> None:
     thinker = engine(style)
-    asked = thinker.tokenizer.decode(encode_question(thinker, [Message(role="user", content="Is it Japan?")]))
+    asked = thinker.tokenizer.decode(encode_at_once(thinker, [Message(role="user", content="Is it Japan?")]))
     assert asked.rstrip().endswith("</think>")
 
 
@@ -146,3 +151,54 @@ def test_a_questions_options_are_measured_with_thinking_switched_off(tmp_path: P
     annotate(engine(), asked, tmp_path / "r.jsonl")
     (record,) = read_records(tmp_path / "r.jsonl")
     assert record.chat_template_kwargs == {"enable_thinking": False}
+    (again,) = measure_options(engine(), [record])
+    assert again.option_logprobs == pytest.approx(record.option_logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("style", ["think", "opened", "bracket", "channel"])
+def test_a_plain_answer_is_read_as_one_given_at_once(style: str) -> None:
+    frozen = FrozenModel(engine(style), CheckpointInfo(), "thinker")
+    turns = [Message(role="user", content=QUESTIONS[0])]
+    right, wrong = (frozen.confidence(turns, answer) for answer in ("Japan", "Chile"))
+    assert (right.text, wrong.text) == ("Japan", "Chile")
+    sums = [answer.sources["logprob_sum"] or 0.0 for answer in (right, wrong)]
+    assert sums[0] > -0.5 > sums[1]
+
+
+def test_samples_behind_different_reasoning_are_different_answers_and_cost_their_reasoning() -> None:
+    samples = [
+        Sample(answer="Japan", answer_ids=[5], reasoning_ids=[7, 8]),
+        Sample(answer="Japan", answer_ids=[5], reasoning_ids=[9]),
+        Sample(answer="", reasoning_ids=[9, 9], finish="length"),
+        Sample(answer="", reasoning_ids=[8, 9], finish="length"),
+    ]
+    record = Record(id="a", answer="", finish="length", samples=samples)
+    distinct, _ = sampled_answers([record])
+    assert len(distinct) == 4
+    assert sampling_cost(record).tokens == (2 + 1 + 1) + (1 + 1 + 1) + 2 + 2
+    assert self_consistency(record) == 0.0  # what was cut while the model thought agrees with nothing
+    (entropy,) = semantic_entropy([record])
+    (judged,) = semantic_entropy([record], lambda pairs: [True] * len(pairs))
+    assert entropy == judged == pytest.approx(1 - (1.5 * np.log(2)) / np.log(4))
+
+
+def test_samples_that_were_cut_while_the_model_thought_do_not_agree(tmp_path: Path) -> None:
+    questions = [Question(id="q", kind="short", question=QUESTIONS[0], answer=["Japan"])]
+    asked = Task("toy", questions, prompt=lambda q: [{"role": "user", "content": q.question}], max_new_tokens=3)
+    annotate(engine(), asked, tmp_path / "r.jsonl", samples=3)
+    (record,) = read_records(tmp_path / "r.jsonl")
+    assert (record.answer, record.finish, record.consistency) == ("", "length", 0.0)
+
+
+def test_a_control_does_not_exchange_what_follows_reasoning(tmp_path: Path) -> None:
+    records = [r.model_copy(update={"reference": [r.id]}) for r in annotated(tmp_path / "r.jsonl")]
+    assert swapped(records) == [None, None]
+
+
+def test_rlmf_refuses_answers_behind_reasoning(tmp_path: Path) -> None:
+    stating, records = Tagged(engine()), annotated(tmp_path / "r.jsonl")
+    with pytest.raises(ConfideError, match="record q0 was answered behind reasoning"):
+        stating.prompt(records[0])
+    at_once = annotated(tmp_path / "o" / "r.jsonl", enable_thinking=False)
+    assert stating.engine.tokenizer.decode(stating.prompt(at_once[0])).rstrip().endswith("</think>")
+    assert stating.engine.tokenizer.decode(stating.query).rstrip().endswith("</think>")

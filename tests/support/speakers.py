@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from confide.records import Message
 
@@ -25,7 +25,9 @@ class Scripted:
         self.prompts: list[str] = []
         self.batches_run: list[int] = []
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
+    chat_template_kwargs: ClassVar[dict[str, Any]] = {}
+
+    def encode(self, messages: Sequence[Message], chat_template_kwargs: Any = None) -> list[int]:
         (message,) = messages
         assert message.role == "user"
         return list(map(ord, message.content))

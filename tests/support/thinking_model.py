@@ -24,8 +24,8 @@ _SWITCH = _START.replace(
 TEMPLATES = {
     "think": TEMPLATE.replace(_START, _SWITCH),  # as Qwen 3: it thinks unless told not to
     "opened": TEMPLATE.replace(_START, _START.replace("{% endif %}", "<think>\n{% endif %}")),  # as DeepSeek R1
-    "bracket": TEMPLATE,  # as Magistral
-    "channel": TEMPLATE,  # as gpt-oss, whose tags are special tokens
+    "bracket": "{# [THINK]…[/THINK] comes before an answer #}" + TEMPLATE,  # as Magistral
+    "channel": "{# <|channel|>analysis<|message|>…<|channel|>final<|message|> #}" + TEMPLATE,  # as gpt-oss
 }
 TAGS = {
     "think": ("<think>", "</think>"),
@@ -48,8 +48,8 @@ def _trained(style: str) -> tuple[Any, Any]:
     tokenizer.add_tokens([*special, *plain])
     tokenizer.chat_template = TEMPLATES[style]
     model.resize_token_embeddings(len(tokenizer))
-    ways = (False, True) if style in ("think", "opened") else (False,)
-    rows = [_row(tokenizer, style, *pair, at_once) for pair in zip(QUESTIONS, ANSWERS, strict=True) for at_once in ways]
+    pairs = list(zip(QUESTIONS, ANSWERS, strict=True))
+    rows = [_row(tokenizer, style, *pair, at_once) for pair in pairs for at_once in (False, True)]
     width = max(len(ids) for ids, _ in rows)
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row, _ in rows])
     labels = torch.tensor([row + [-100] * (width - len(row)) for _, row in rows])
@@ -68,8 +68,8 @@ def _trained(style: str) -> tuple[Any, Any]:
 
 def _row(tokenizer: Any, style: str, question: str, answer: str, at_once: bool) -> tuple[list[int], list[int]]:
     """Token ids and labels of one conversation; ``at_once``: thinking is switched off."""
-    switch = {"enable_thinking": False} if at_once else {}
-    asked = encode_chat(tokenizer, [{"role": "user", "content": question}], **switch)
+    how = {"enable_thinking": False} if at_once else {}
+    asked = encode_chat(tokenizer, [{"role": "user", "content": question}], how)
     opening, closing = TAGS[style]
     opening = "" if style == "opened" else f"{opening}\n"
     thought = "" if at_once else f"{opening}{THOUGHT}\n{closing}\n\n"

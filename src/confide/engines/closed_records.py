@@ -56,7 +56,7 @@ def measure_options(engine: Engine, records: Sequence[Record]) -> list[Record]:
     """``records``, those with ``option_logprobs`` ([] counts) copied with what this engine gives their options."""
     measured = list(records)
     rows = [i for i, record in enumerate(records) if record.option_logprobs is not None and record.choices]
-    prompts = [engine.encode(records[i].messages) for i in rows]
+    prompts = [prompt_and_answer(engine, records[i])[0] for i in rows]
     most = max((len(records[i].choices or []) for i in rows), default=1)
     for picked in engine.batches(prompts, size=max(1, engine.batch_size // most)):
         texts = [records[rows[i]].choices or [] for i in picked]

@@ -117,11 +117,12 @@ class Engine(Protocol):
         """Prompts per batch where nobody says otherwise."""
         ...
 
-    def encode(self, messages: Sequence[Any], **chat_template_kwargs: Any) -> list[int]:
+    def encode(self, messages: Sequence[Any], chat_template_kwargs: Mapping[str, Any] | None = None) -> list[int]:
         """Token ids of a conversation, up to where the answer starts.
 
         Args:
-            chat_template_kwargs: what the chat template is given besides, such as ``enable_thinking=False``.
+            chat_template_kwargs: what the chat template is given besides the messages, such as
+                ``{"enable_thinking": False}``; by default what the engine was made with.
         """
         ...
 
@@ -220,13 +221,28 @@ def check_context(lengths: Mapping[str, int], context: int, room: int = 0) -> No
 def prompt_and_answer(engine: Engine, record: Record) -> tuple[list[int], list[int]]:
     """Token ids of what an answer follows (prompt and reasoning) and of the answer, as it was written if that is known.
 
-    Another model's answer is encoded from its text where its ids mean something else here.
+    Another model's answer is encoded from its text where its ids mean something else here. An answer without known
+    reasoning that this engine did not give is read as one that was given at once.
     """
-    ids, reasoning = list(record.answer_ids), list(record.reasoning_ids)
-    if ids and record.model not in ("", engine.name) and engine.decode(ids) != record.answer:
+    ids, reasoning, own = list(record.answer_ids), list(record.reasoning_ids), record.model == engine.name
+    if not own and record.model and not _means_the_same(engine, record):
         ids, reasoning = [], []
-    prompt = engine.encode(record.messages, **record.chat_template_kwargs)
+    if own or reasoning:
+        prompt = engine.encode(record.messages, record.chat_template_kwargs)
+    else:
+        prompt = encode_at_once(engine, record.messages)
     return prompt + reasoning, ids or engine.encode_answer(record.answer)
+
+
+def encode_at_once(engine: Engine, messages: Sequence[Any]) -> list[int]:
+    """Token ids of a conversation whose reply is the very next token: a model that thinks first is not let to."""
+    return engine.encode(messages, {**engine.chat_template_kwargs, "enable_thinking": False})
+
+
+def _means_the_same(engine: Engine, record: Record) -> bool:
+    """Whether the token ids of another model's answer and reasoning are this engine's tokens, too."""
+    answer = engine.decode(record.answer_ids)
+    return answer.strip() == record.answer.strip() and (record.reasoning or "") in engine.decode(record.reasoning_ids)
 
 
 def first_difference(a: Sequence[int], b: Sequence[int]) -> tuple[int, int]:

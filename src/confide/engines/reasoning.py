@@ -54,6 +54,20 @@ def left_open(prompt: str) -> str | None:
     return _ENDS[opened[1]] if opened else None
 
 
+def unopened(prompt: str, template: str) -> str:
+    """What to write behind a ``prompt`` so that the answer follows at once: what would close its model's reasoning.
+
+    Args:
+        template: the chat template, which tells by what a model reasons that was not let to open it yet.
+    """
+    if closing := left_open(prompt):
+        return f"\n\n{closing}\n\n"
+    opening, closing = next((pair for pair in TAGS if pair[1] in template), ("", ""))
+    if "<|channel|>" in closing:
+        return closing
+    return f"{opening}\n\n{closing}\n\n" if closing else ""
+
+
 def reasoning_tokens(
     ids: Sequence[int], decode: Callable[[Sequence[int]], str], *, opened: bool = False, cut: bool = False
 ) -> int:
@@ -66,9 +80,12 @@ def reasoning_tokens(
         cut: whether the text was cut, which may fall within the tag that opens.
     """
     text = decode(ids)
-    begun = cut and any(opening.startswith(text.lstrip()) for opening in _ENDS)
-    start = _OPENED.match(text)
-    closed = _CLOSED.search(text) if start is None else re.compile(re.escape(_ENDS[start[1]])).search(text, start.end())
+    begun = cut and len(text.strip()) > 2 and any(opening.startswith(text.strip()) for opening in _ENDS)
+    start, closed = _OPENED.match(text), None
+    if start:
+        closed = re.compile(re.escape(_ENDS[start[1]])).search(text, start.end())
+    elif opened:
+        closed = _CLOSED.search(text)
     if closed is None:
         return len(ids) if start or opened or begun else 0
     low, high = 0, len(ids)  # the fewest tokens whose text holds what closes it

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from confide.engines.engine import check_context
+from confide.engines.engine import check_context, encode_at_once
 from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Cost, Message, Record
@@ -48,7 +48,7 @@ def ask_about(
     values = np.full((len(records), len(wordings)), np.nan)
     began, tokens, done = time.monotonic(), 0, 0
     for number in asked:
-        prompts = [encode_question(engine, question_about(record, wordings[number])) for record in records]
+        prompts = [encode_at_once(engine, question_about(record, wordings[number])) for record in records]
         lengths = {record.id: len(prompt) for record, prompt in zip(records, prompts, strict=True)}
         check_context(lengths, engine.context, room)
         for rows in engine.batches(prompts):
@@ -60,11 +60,6 @@ def ask_about(
                 progress(done, len(asked) * len(records), note)
     n = max(1, len(records))
     return values, Cost(tokens=tokens / n, seconds=(time.monotonic() - began) / n)
-
-
-def encode_question(engine: Engine, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a question whose reply is the very next token: a model that thinks first is not let to."""
-    return engine.encode(messages, enable_thinking=False)
 
 
 def question_about(record: Record, wording: str) -> list[Message]:
@@ -88,7 +83,7 @@ def ask_each(
     ``note`` tells ``progress`` what the work is. Raises `ConfideError` with the ``names`` (by default the numbers) of
     texts that do not fit the model's context.
     """
-    prompts = {text: encode_question(engine, [Message(role="user", content=text)]) for text in texts}
+    prompts = {text: encode_at_once(engine, [Message(role="user", content=text)]) for text in texts}
     names = names or [f"number {i}" for i in range(1, len(texts) + 1)]
     lengths = {name: len(prompts[text]) for name, text in zip(names, texts, strict=True)}
     check_context(lengths, engine.context, max_new_tokens)

@@ -27,6 +27,7 @@ class SignalInfo(BaseModel):
     Attributes:
         method: the kind of trained model: ``reader``, ``self_ref`` or ``stated``.
         reads: whether the vocabulary holds a reader's rows.
+        own_logits: whether these rows give z as the model's own, scaled logits (None: before there was a difference).
         ask_tokens: how many ask tokens follow a closed answer.
         verdict_ids: name → id of the two verdict tokens.
         ask_ids: ids of the ask tokens.
@@ -39,6 +40,7 @@ class SignalInfo(BaseModel):
 
     method: str = ""
     reads: bool | None = None
+    own_logits: bool | None = None
     ask_tokens: int = 0
     verdict_ids: dict[str, int] = Field(default_factory=dict)
     ask_ids: list[int] = Field(default_factory=list)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from confide.engines.engine import IDENTITY_DIGITS, Completion
+from confide.engines.engine import IDENTITY_DIGITS, Completion, encode_at_once
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
 from confide.policies.identities import identity_parts, identity_text
@@ -156,11 +156,10 @@ class ConfidenceModel(ABC):
             ConfideError: question and answer do not fit the model's context.
         """
         conversation = self._conversation(messages)
-        prompt, ids = self.engine.encode(conversation), self.engine.encode_answer(answer)
+        at_once, ids = encode_at_once(self.engine, conversation), self.engine.encode_answer(answer)
+        (given,) = self.engine.without_reasoning([at_once], [Completion(answer, ids, [], [], None, "stop")])
+        prompt = self.engine.encode(conversation) if given.reasoning_ids else at_once
         self._check(len(prompt) + len(ids))
-        (given,) = self.engine.without_reasoning([prompt], [Completion(answer, ids, [], [], None, "stop")])
-        if not given.reasoning_ids:
-            prompt = self.engine.encode(conversation, enable_thinking=False)
         return self._read(conversation, prompt + given.reasoning_ids, given)
 
     @classmethod

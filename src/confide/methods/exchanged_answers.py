@@ -28,7 +28,7 @@ def swapped(records: Sequence[Record], seed: int = 0) -> list[Record | None]:
     """The same answers, each with the question of another record of its domain that has another reference.
 
     An answer that was chosen among options keeps them: they are as foreign to the question as it is. None where the
-    domain holds no such record.
+    domain holds no such record, and for an answer that follows reasoning.
     """
     rng = np.random.default_rng(seed)
     domains: dict[str, list[Record]] = defaultdict(list)
@@ -40,14 +40,11 @@ def swapped(records: Sequence[Record], seed: int = 0) -> list[Record | None]:
         start = int(rng.integers(len(others)))
         candidates = (others[(start + step) % len(others)] for step in range(len(others)))
         other = next((o for o in candidates if o.reference != record.reference and o.messages != record.messages), None)
-        if other is None:
+        if other is None or record.reasoning_ids:  # reasoning tells the question that it was about
             exchanged.append(None)
             continue
         update: dict[str, Any] = {"id": f"{record.id}#swapped", "samples": None, "messages": other.messages}
-        update |= {
-            "reasoning_ids": [],
-            "chat_template_kwargs": other.chat_template_kwargs,
-        }  # reasoning tells the question
+        update |= {"chat_template_kwargs": other.chat_template_kwargs}
         update |= {"choices": other.choices} if record.option_logprobs is None else {}
         exchanged.append(unmeasured(record).model_copy(update=update))
     return exchanged
@@ -73,5 +70,5 @@ def sampled_answers(records: Sequence[Record]) -> tuple[list[Record], dict[tuple
     return distinct, places
 
 
-def _identity(answer: Record | Sample) -> tuple[str, tuple[int, ...], str]:
-    return answer.answer, tuple(answer.answer_ids), answer.finish
+def _identity(answer: Record | Sample) -> tuple[str, tuple[int, ...], tuple[int, ...], str]:
+    return answer.answer, tuple(answer.reasoning_ids), tuple(answer.answer_ids), answer.finish

@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from confide.engines.engine import first_difference
-from confide.methods.asking import encode_question
+from confide.engines.engine import encode_at_once, first_difference
 from confide.methods.method import Column, Judge, Method, Scope, or_nan
 from confide.records import Cost, Message, Record, Sample
 from confide.tasks.text import spelled
@@ -36,7 +35,7 @@ class ModelJudge:
         began, engine = time.monotonic(), self.engine
         ids = first_difference(engine.encode_answer(" Yes"), engine.encode_answer(" No"))
         texts = [self.PROMPT.format(q, *both) for q, a, b in pairs for both in ((a, b), (b, a))]
-        prompts = [encode_question(engine, [Message(role="user", content=text)]) for text in texts]
+        prompts = [encode_at_once(engine, [Message(role="user", content=text)]) for text in texts]
         same = [False] * len(prompts)
         for rows in engine.batches(prompts):
             logprobs = engine.next_tokens([prompts[i] for i in rows], ids).logprobs
@@ -78,7 +77,7 @@ def self_consistency(record: Record) -> float | None:
     if record.consistency is not None or not record.samples:
         return record.consistency
     own = _said(record)
-    return sum(_said(sample) == own for sample in record.samples) / len(record.samples)
+    return sum(_said(sample, place) == own for place, sample in enumerate(record.samples)) / len(record.samples)
 
 
 def semantic_entropy(records: Sequence[Record], judge: Judge | None = None) -> list[float | None]:
@@ -87,7 +86,7 @@ def semantic_entropy(records: Sequence[Record], judge: Judge | None = None) -> l
     1 where all samples mean the same, 0 where no two do; None with fewer than two samples. Meanings are the
     grader's answers, or what ``judge`` takes for the same.
     """
-    keys = [[_said(sample) for sample in record.samples or []] for record in records]
+    keys = [[_said(sample, place) for place, sample in enumerate(record.samples or [])] for record in records]
     if judge is not None:
         keys = _judged(records, judge)
     return [_concentration(some) if len(some) > 1 else None for some in keys]
@@ -96,13 +95,23 @@ def semantic_entropy(records: Sequence[Record], judge: Judge | None = None) -> l
 def sampling_cost(record: Record) -> Cost:
     """What the samples of a record cost: their tokens, and their seconds where annotation noted them."""
     samples = record.samples or []
-    tokens = sum((len(s.answer_ids) or len(s.answer.split())) + (s.finish == "stop") for s in samples)
+    tokens = sum(
+        len(s.reasoning_ids) + (len(s.answer_ids) or len(s.answer.split())) + (s.finish == "stop") for s in samples
+    )
     noted = record.cost.get("samples")
     return Cost(tokens=tokens, seconds=noted.seconds if noted else 0.0)
 
 
-def _said(answer: Record | Sample) -> str:
+def _said(answer: Record | Sample, place: int = -1) -> str:
+    """What an answer says; one that was cut before it said anything agrees with none, by its ``place``."""
+    if _silent(answer):
+        return f"cut {place}"
     return f"= {answer.answered}" if answer.answered is not None else spelled(answer.answer)
+
+
+def _silent(answer: Record | Sample) -> bool:
+    """Whether an answer was cut before it said anything, as that of a model that was still thinking."""
+    return answer.finish == "length" and not answer.answer.strip()
 
 
 def _concentration(keys: Sequence[str]) -> float:
@@ -131,5 +140,6 @@ def _judged(records: Sequence[Record], judge: Judge) -> list[list[str]]:
         for place, b in enumerate(texts[i]):
             same = [a for a in texts[i][:place] if next(verdicts)]
             group[b] = group[same[0]] if same else b
-        groups.append([group[spelled(sample.answer)] for sample in record.samples or []])
+        samples = enumerate(record.samples or [])
+        groups.append([f"cut {n}" if _silent(s) else group[spelled(s.answer)] for n, s in samples])
     return groups

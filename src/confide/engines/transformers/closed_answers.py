@@ -56,11 +56,10 @@ class TransformersClosed:
     def _feed(self, rows: Tensor | None, layers: Sequence[int]) -> tuple[Tensor, Mapping[int, list[Tensor]]]:
         batch = self.mask.shape[0]
         closing = torch.full((batch, 1), self.forward.filler, device=self.mask.device)
-        embedding = self.forward.model.get_input_embeddings()
-        embeds = embedding(closing)
+        embeds = self.forward.model.get_input_embeddings()(closing)
         if rows is not None and len(rows):
             # Some models scale what they look up (Gemma): rows are fed as if they were looked up.
-            fed = rows.to(embeds.dtype) * getattr(embedding, "embed_scale", 1.0)
+            fed = rows.to(embeds.dtype) * self.forward.embed_scale
             embeds = torch.cat([embeds, fed.to(embeds.dtype).expand(batch, -1, -1)], 1)
         length = embeds.shape[1]
         with self.forward.capture(layers) as captured:

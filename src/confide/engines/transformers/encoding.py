@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confide.engines.reasoning import left_open
+from confide.engines.reasoning import unopened
 from confide.errors import ConfideError
 from confide.report_tokens import ASK_NAME, CONFIDENCE, GRADED
 
@@ -21,11 +21,14 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     return cut.encode(cut(text))
 
 
-def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]], **chat_template_kwargs: Any) -> list[int]:
+def encode_chat(
+    tokenizer: Any, messages: Sequence[Mapping[str, str]], chat_template_kwargs: Mapping[str, Any] | None = None
+) -> list[int]:
     """Token ids of a conversation, up to where the answer starts.
 
     Special tokens' names in its messages are encoded as ordinary characters. Without such names the ids are those of
-    ``apply_chat_template``. Where ``enable_thinking=False`` leaves reasoning open all the same, it is closed.
+    ``apply_chat_template``. With ``enable_thinking`` False an empty reasoning is written where the template knows no
+    such switch, but what would close reasoning.
 
     Raises:
         ConfideError: the tokenizer has no chat template, or the template refuses the conversation.
@@ -34,38 +37,38 @@ def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]], **chat_te
         raise ConfideError("the model's tokenizer has no chat template: an instruction-tuned model is wanted")
     cut = _Cut(tokenizer, (message["content"] for message in messages))
     safe = [{**message, "content": cut(message["content"])} for message in messages]
+    return cut.encode(render_chat(tokenizer, safe, chat_template_kwargs or {}))
+
+
+def render_chat(tokenizer: Any, messages: list[dict[str, str]], chat_template_kwargs: Mapping[str, Any]) -> str:
+    """A conversation in a model's chat template, as text; see `encode_chat`."""
+    template = str(tokenizer.chat_template)
     # Templates that know no such switch may refuse it.
-    known = "enable_thinking" in str(tokenizer.chat_template)
+    known = "enable_thinking" in template
     given = {key: value for key, value in chat_template_kwargs.items() if known or key != "enable_thinking"}
-    text = _render(tokenizer, safe, given)
-    if chat_template_kwargs.get("enable_thinking") is False and (closing := left_open(text)):
-        text += f"\n\n{closing}\n\n"
-    return cut.encode(text)
+    text = _fold_and_render(tokenizer, messages, given)
+    if chat_template_kwargs.get("enable_thinking") is False:
+        text += unopened(text, "" if known else template)
+    return text
 
 
-def _render(tokenizer: Any, messages: list[dict[str, str]], chat_template_kwargs: Mapping[str, Any]) -> str:
-    """A conversation in a model's chat template; turns that it refuses or leaves out are folded into others."""
+def _fold_and_render(tokenizer: Any, messages: list[dict[str, str]], given: Mapping[str, Any]) -> str:
+    """The text of a conversation; turns that a template refuses or leaves out are folded into others."""
 
     def render(turns: list[dict[str, str]]) -> str:
-        return str(
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **chat_template_kwargs)
-        )
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **given))
 
-    folded, refusal = _fold(messages), ""
-    for turns in (messages, folded):
+    refusal = "it leaves turns out"
+    for turns in (messages, _fold(messages)):
+        # Marks in the place of what is said tell whether a template leaves a turn out, whatever it does to the words.
+        marks = [f"turn{number}x" for number in range(len(turns))]
         try:
-            text = render(turns)
+            seen = render([{**turn, "content": mark} for turn, mark in zip(turns, marks, strict=True)])
+            if all(mark in seen for mark, turn in zip(marks, turns, strict=True) if turn["role"] != "assistant"):
+                return render(turns)
         except Exception as error:
-            refusal = refusal or str(error)
-        else:
-            if turns is folded or folded == messages or _holds(text, messages):
-                return text
+            refusal = str(error)
     raise ConfideError(f"the model's chat template refuses this conversation: {refusal}")
-
-
-def _holds(text: str, messages: Sequence[Mapping[str, str]]) -> bool:
-    """Whether the system's and the user's words are all in a prompt (a template may trim them)."""
-    return all(m["content"].strip() in text for m in messages if m["role"] != "assistant")
 
 
 def _fold(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

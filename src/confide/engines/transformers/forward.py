@@ -84,6 +84,16 @@ class Forward:
         own, raw = (f(states).double() for f in (self.logits, self.model.get_output_embeddings()))
         return float((own * raw).sum() / (raw * raw).sum())
 
+    @property
+    def embed_scale(self) -> Any:
+        """What a token's input row is multiplied by when it is looked up (1 for most models, not for Gemma)."""
+        return getattr(self.model.get_input_embeddings(), "embed_scale", 1.0)
+
+    @property
+    def scales(self) -> bool:
+        """Whether the model scales its input rows or its logits."""
+        return abs(float(self.embed_scale) - 1) > 1e-3 or abs(self.logit_slope() - 1) > 1e-3
+
     def _attention(self, mask: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
         """What a model takes as its attention mask; sliding layers get theirs from position ids.
 

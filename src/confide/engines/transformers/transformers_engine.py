@@ -137,10 +137,11 @@ class TransformersEngine:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def encode(self, messages: Sequence[Any], **chat_template_kwargs: Any) -> list[int]:
+    def encode(self, messages: Sequence[Any], chat_template_kwargs: Mapping[str, Any] | None = None) -> list[int]:
         """Token ids of a conversation, up to where the answer starts; user text never becomes a verdict."""
         plain = [m if isinstance(m, dict) else {"role": m.role, "content": m.content} for m in messages]
-        return encode_chat(self.tokenizer, plain, **{**self.chat_template_kwargs, **chat_template_kwargs})
+        given = self.chat_template_kwargs if chat_template_kwargs is None else chat_template_kwargs
+        return encode_chat(self.tokenizer, plain, given)
 
     def encode_answer(self, text: str) -> list[int]:
         """Token ids of an answer that exists only as text."""

@@ -76,6 +76,11 @@ class FrozenModel(ConfidenceModel):
         parts = load_parts(Path(path), info) if info.trained else FrozenParts()
         model = super().load(path, info, **options)
         if info.confidence.reads:
+            if info.confidence.own_logits is None and model.engine.forward.scales:
+                raise ConfideError(
+                    f"{path} was trained by an earlier confide, which read this kind of model without its scaling: "
+                    "train it again"
+                )
             parts = replace(parts, reader=reader_in_vocabulary(model.engine, len(info.confidence.ask_ids)))
         model.parts = parts
         return model
@@ -217,6 +222,7 @@ def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, 
     signal = SignalInfo(
         method="reader",
         reads=reader is not None,
+        own_logits=True,
         ask_tokens=len(ids.ask),
         verdict_ids=dict(zip(CONFIDENCE.verdict, (ids.cn, ids.un), strict=True)),
         ask_ids=list(ids.ask),

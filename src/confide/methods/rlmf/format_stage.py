@@ -177,7 +177,7 @@ def statement_rows(environment: Environment, records: Sequence[Record], config: 
     rows = []
     for (record, sample, _), target in zip(drawn, targets, strict=True):
         messages = stating.messages(record.messages)
-        prompt = stating.engine.encode(messages)
+        prompt = stating.prompt(record)
         *answer, end = stating.completion(sample.answer, sample.answer_ids, target)
         rows.append(LabelledRow.of(record.id, prompt, answer, [end], context(messages)))
     return rows

@@ -142,7 +142,7 @@ class Environment:
                 raise ConfideError(
                     f"record {record.id} does not tell its question and reference, and the task has none"
                 )
-            ids = self.stating.engine.encode(self.stating.messages(record.messages))
+            ids = self.stating.prompt(record)
             prompts.append(QuestionPrompt(question, ids, tuple(s.answer for s in record.samples or [])))
         return prompts
 

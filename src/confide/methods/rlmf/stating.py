@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from confide.engines.engine import Completion
+from confide.engines.transformers.encoding import render_chat
 from confide.errors import ConfideError
 from confide.hedging.statements import TAGGED_PROMPT, Reading, Statement, read_tagged, split_sentences, write_tagged
 from confide.methods.verbalized import parse
 from confide.numeric import Floats
-from confide.records import Message
+from confide.records import Message, Record
 from confide.report_tokens import GRADES
 
 if TYPE_CHECKING:
@@ -65,6 +66,18 @@ class Stating(ABC):
     def messages(self, messages: Sequence[Message]) -> list[Message]:
         """How a question is asked: as it is."""
         return list(messages)
+
+    def prompt(self, record: Record) -> list[int]:
+        """Token ids of a record's question, as it is asked.
+
+        Raises `ConfideError` for an answer that follows reasoning: here an answer is learned right behind the prompt.
+        """
+        if record.reasoning_ids or any(sample.reasoning_ids for sample in record.samples or []):
+            raise ConfideError(
+                f"record {record.id} was answered behind reasoning, which this training cannot take: annotate with "
+                """--chat-template-kwargs '{"enable_thinking": false}'"""
+            )
+        return self.engine.encode(self.messages(record.messages), record.chat_template_kwargs)
 
     def answer(self, completion: Completion) -> str:
         """The text that the task's grader sees."""
@@ -250,6 +263,6 @@ def judge_query(tokenizer: Any, text: str = JUDGE) -> list[int]:
         {"role": "assistant", "content": mark},
         {"role": "user", "content": text},
     ]
-    rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    rendered = render_chat(tokenizer, turns, {"enable_thinking": False})
     # The template's own markers are wanted here as tokens: nothing in this text comes from a user.
     return [int(i) for i in tokenizer(rendered.rpartition(mark)[2], add_special_tokens=False)["input_ids"]]

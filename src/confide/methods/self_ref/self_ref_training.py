@@ -83,7 +83,7 @@ def build_rows(
         if record.correct is None or not record.messages:
             raise ConfideError(f"record {record.id}: Self-REF needs messages and a graded answer")
         messages = [message.model_dump() for message in record.messages]
-        prompt = encode_chat(tokenizer, messages, **record.chat_template_kwargs) + record.reasoning_ids
+        prompt = encode_chat(tokenizer, messages, record.chat_template_kwargs) + record.reasoning_ids
         answer = list(record.answer_ids) or encode_text(tokenizer, record.answer)
         end = [ids.cn if record.correct else ids.un, *([closing] if record.finish == "stop" else [])]
         learn = bool(record.correct) or not mask_wrong_answers
