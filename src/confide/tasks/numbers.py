@@ -21,7 +21,8 @@ _SCALES = {
 # They may be units as well (5 m, 5 K), except behind a currency.
 _LETTERS = {"k": 10**3, "m": 10**6, "mn": 10**6, "b": 10**9, "bn": 10**9}
 _NUMBER = re.compile(
-    r"(?P<sign>-\s?|–\s?|(?P<word>(?i:(?<![\w-])(?:minus|negative)(?:\s+\**|-))))?"
+    r"(?:(?P<sign>[-–±]\s?|(?P<word>(?i:(?<![\w-])(?:minus|negative)(?::?\s+\**|-|(?=\()))))"
+    r"(?:\((?=\$?[\d.,/]{1,40}\)))?)?"
     # Behind a number it is that one's currency.
     r"(?:(?<!\d)(?<!\d\s)(?P<currency>\$)\s?(?P<inner>-)?)?"
     r"(?:(?P<whole>\d{1,300})\s+(?P<up>\d{1,300})\s?/\s?(?P<down>\d{1,300})(?![\d/])"
@@ -193,12 +194,15 @@ def _negative(match: re.Match[str], before: str) -> tuple[bool, bool]:
 
     At the start of a text or line, after an operator, in "it is -5" and in "She has minus 5" it is a sign for certain,
     and in "10 - 4", "x-4" and "apples - 3" it is none. It may be either, and probably subtracts, behind a number or a
-    variable ("10 -4", "x minus 4") and in "5 apples -3". It is probably a sign in "5 apples minus 3" and "Total -5".
+    variable ("10 -4", "x minus 4"), in "5 apples -3" and in "±5". It is probably a sign in "5 apples minus 3" and in
+    "Total -5".
     """
     if match["inner"]:
         return True, False
     if not match["sign"]:
         return False, False
+    if match["sign"][0] == "±" or re.search(r"(?:\bplus or\s|\+/)$", before, re.IGNORECASE):
+        return False, True
     tight, spaced = not match["sign"][-1].isspace(), before[-1:].isspace()
     if (match["word"] or tight) and not before.rpartition("\n")[2].strip():
         return True, False
