@@ -107,6 +107,7 @@ def test_scores_evaluate_and_report(path: Any) -> None:
         if record.split == "train":
             assert values["stack"] is None
         else:
+            assert values.pop("logprob_sum") == pytest.approx(sum(record.logprobs))
             assert all(v is not None and 0 <= v <= 1 for v in values.values())
             assert record.familiarity is not None
     results = evaluate(scored, resamples=50, min_rows=20)

@@ -88,6 +88,29 @@ def number(answer: str) -> Question:
         ("Negative 7", "-7"),
         ("10 minus 4", "10"),
         ("x-4", "4"),
+        ("She has negative 5 dollars", "-5"),
+        ("She loses minus 5", "-5"),
+        ("Temperature\u00a0minus\u00a05", "-5"),
+        ("It's minus 5", "-5"),
+        ("The total, negative **5**", "-5"),
+        ("negative-5", "-5"),
+        ("minus $5", "-5"),
+        ("minus -5", "-5"),
+        ("a non-negative 5", "5"),
+        ("x minus 5", "5"),
+        ("-(5)", "-5"),
+        ("minus (5)", "-5"),
+        ("Negative($5)", "-5"),
+        ("negative: 5", "-5"),
+        ("- (2 + 3) = -5", "-5"),
+        ("She owes -3", "-3"),
+        ("$ -5", "-5"),
+        ("Apples - 3", "3"),
+        ("Take 10\n-4", "-4"),
+        ("Take 10\nminus 4", "-4"),
+        ("Take 10\n- 4 apples", "4"),
+        ("3 - -4 =\n3 plus -4", "-4"),
+        ("Of 10 they are -4\nThat is, 2 times -4", "-4"),
         ("(5)", "5"),
         ("(-5)", "-5"),
         # Powers, fractions, scales, units
@@ -127,6 +150,31 @@ def number(answer: str) -> Question:
 )
 def test_numbers(answer: str, value: str | None) -> None:
     assert answer_number(answer) == (None if value is None else Fraction(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("10 -4", [10, 4]),
+        ("10 - 4", [10, 4]),
+        ("10-4", [10, 4]),
+        ("10 minus 4", [10, 4]),
+        ("(2 + 8) minus 4", [2, 8, 4]),
+        ("5 apples -3", [5, 3]),
+        ("12 red apples -3", [12, 3]),
+        ("10% -3", [10, 3]),
+        ("5€ -3€", [5, 3]),
+        ("5 $ minus 3 $", [5, 3]),
+        ("5° minus 3°", [5, 3]),
+        ("5°C -3", [5, 3]),
+        ("$5$ and $-3$", [5, -3]),
+        ("2 + 3 is now -5", [2, 3, -5]),
+        ("5 * -3", [5, -3]),
+        ("1, -3", [1, -3]),
+    ],
+)
+def test_a_minus_behind_a_number_subtracts(text: str, values: list[int]) -> None:
+    assert [reading.value for reading in read_numbers(text)] == values
 
 
 @given(st.integers(-(10**12), 10**12))
@@ -173,6 +221,20 @@ def test_huge_numbers_are_harmless() -> None:
         ("0.5", "50%", False),
         ("50", "50 %", True),
         ("1234567", "12,34,567", True),
+        ("5", "She has negative 5 dollars", False),
+        ("-5", "She has negative 5 dollars", True),
+        ("5", "The temperature falls below minus 5", False),
+        ("-4", "Subtract:\n10 minus 4", None),
+        ("4", "Subtract:\n10 minus 4", True),
+        ("-3", "Left:\n5 apples -3", None),
+        ("3", "Left:\n5 apples minus 3", None),
+        ("-3", "Left:\n5 apples minus 3", True),
+        ("3", "x = ±3", True),
+        ("-3", "x = ±3", None),
+        ("-3", "x is plus or minus 3", None),
+        ("-3", "+/-3", None),
+        ("3", "She owes -3", None),
+        ("-3", "She owes -3", True),
     ],
 )
 def test_an_ambiguous_answer_is_right_by_convention_and_else_not_graded(reference, answer, correct) -> None:

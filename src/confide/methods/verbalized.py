@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from confide.methods.method import Column, Method, Scope, check_labels, labels, 
 from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Cost, Record
-from confide.tasks.numbers import plain_digits
+from confide.tasks.numbers import plain_notation, read_numbers
 
 if TYPE_CHECKING:
     from confide.engines.engine import Engine
@@ -48,32 +49,38 @@ _NUMBERS = (
     | {"hundred": 100}
 )
 _DIGITS = re.compile(
-    r"(?<![\w.,])(-?\d+(?:[.,]\d+)?(?:e[-+]?\d{1,3}(?!\w))?|\.\d+)\s*(%|percent\b|per cent\b|/\s*\d+|out of \d+)?",
+    r"(?<![\w.,^])(-?\d+(?:[.,]\d+)?(?:e[-+]?\d{1,3}(?!\w))?|\.\d+)"
+    r"\s*(%|percent\b|per cent\b|/\s*\d+|(?:times )?(?:out of \d+|(?:of|in) 10{1,3}\b))?",
     re.IGNORECASE,
 )
+# What makes a power, a product, odds or a share of what stands in front.
+_GOES_ON = re.compile(r"\s?(?:\^|\*\*[-+({]*\d|[×x*·⋅]\s?\d)|:\d|\s(?:times|of|in)\s\d", re.IGNORECASE)
 
 
 def parse(text: str, scale: int = 100) -> float | None:
     """The confidence in [0, 1] that a text names first, in digits or in words; None where it names none.
 
     A bare number counts in ``scale`` (100 or 1); one with a decimal point up to 1 is a probability. Words
-    stand for what readers take them for (`confide.hedging`).
+    stand for what readers take them for (`confide.hedging`). Digits that are part of another number name none:
+    1,000 and 1 000, 10^2, 9·10, 2 million.
 
     >>> parse("I am 85% sure"), parse("0.7"), parse("ninety five percent"), parse("very likely"), parse("hm")
     (0.85, 0.7, 0.95, 0.825, None)
     """
-    text = plain_digits(text)
+    text = plain_notation(text)
     digits = _DIGITS.search(text)
     worded = _in_words(text)
     if digits is None or (worded is not None and worded[0] < digits.start()):
         return None if worded is None else worded[1]
-    if re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", digits[1]):
-        return None  # a thousand or one: no confidence either way
+    if _is_part(text, digits):
+        return None
     number, unit = float(digits[1].replace(",", ".")), (digits[2] or "").lower()
     if unit in ("%", "percent", "per cent"):
         whole = 100.0
     elif unit:
-        whole = float(unit.removeprefix("out of").strip("/ "))
+        whole = float(re.findall(r"\d+", unit)[-1])
+        if unit.startswith("/") and number == whole == 50:
+            whole = 100.0  # 50/50 is an even chance
     elif number > 1:
         whole = 100.0
     else:
@@ -136,6 +143,16 @@ def choose_prompt(stated: Floats, correct: NDArray[np.bool_]) -> int:
         filled = np.where(known, column, column[known].mean() if known.any() else 0.5)
         scores.append(float(roc_auc_score(correct, filled)))
     return int(np.argmax(scores))
+
+
+def _is_part(text: str, digits: re.Match[str]) -> bool:
+    """Whether the digits that `_DIGITS` found in ``text`` are only part of a number or a product, or are unclear."""
+    read = read_numbers(text[digits.start() :])
+    if not read or read[0].unclear:
+        return True
+    unit = digits[2] or ""
+    same = read[0].value == Fraction(digits[1].replace(",", ".")) or unit.startswith("/")
+    return not same or _GOES_ON.match(text, digits.end() if unit else digits.end(1)) is not None
 
 
 def _in_words(text: str) -> tuple[int, float] | None:

@@ -21,7 +21,10 @@ _SCALES = {
 # They may be units as well (5 m, 5 K), except behind a currency.
 _LETTERS = {"k": 10**3, "m": 10**6, "mn": 10**6, "b": 10**9, "bn": 10**9}
 _NUMBER = re.compile(
-    r"(?P<sign>-\s?|–\s?|(?i:\b(?:minus|negative)\s+))?(?P<currency>\$)?\s?(?P<inner>-)?"
+    r"(?:(?P<sign>[-–±]\s?|(?P<word>(?i:(?<![\w-])(?:minus|negative)(?::?\s+\**|-|(?=\()))))"
+    r"(?:\((?=\$?[\d.,/]{1,40}\)))?)?"
+    # Behind a number it is that one's currency.
+    r"(?:(?<!\d)(?<!\d\s)(?P<currency>\$)\s?(?P<inner>-)?)?"
     r"(?:(?P<whole>\d{1,300})\s+(?P<up>\d{1,300})\s?/\s?(?P<down>\d{1,300})(?![\d/])"
     r"|(?P<top>\d{1,300})\s?/\s?(?P<bottom>\d{1,300})(?![\d/])"
     r"|(?P<plain>\d{1,300}(?:(?:[.,'_]|[ ](?=\d{3}(?!\d)))\d{1,300}){0,99}|\.\d{1,300})"
@@ -38,9 +41,17 @@ _DECIMAL = re.compile(r"\d*[.,]?\d+")
 # What a run of digits and separators that is no number is taken apart into.
 _PART = re.compile(r"\d{1,3}(?:,\d{3}){1,99}(?:\.\d{1,300})?(?![\d,]\d)|\d{1,300}(?:\.\d{1,300})?|\.\d{1,300}")
 _MARKER = re.compile(r"####|\\boxed\{|\banswer(?:\s+is|\s*:|\s*=)", re.IGNORECASE)
-_BEFORE_A_SIGN = re.compile(
-    r"\b(?:is|are|was|be|equals|get|gives|to|of|at|by|a|the|and|or|from|than|about|exactly)$", re.IGNORECASE
-)
+_BEFORE_A_SIGN = {
+    "is", "are", "was", "were", "be", "becomes", "equals", "get", "gives", "to", "of", "at", "by", "a", "the",
+    "and", "or", "from", "than", "about", "exactly", "plus", "minus", "negative", "times", "over", "between",
+    "below", "above",
+}  # fmt: skip
+# What a number is taken from: a number, what closes one, or a variable; or an amount of up to two words.
+_MINUEND = re.compile(r"(?:[\d)\]}%$°]|(?<![\w'])[^\W\d_])$")
+_AMOUNT = re.compile(r"[\d)\]}%$°]\s*((?:[^\W\d_]+\s*){1,2})$")
+_LAST_WORD = re.compile(r"(?<!\w)[^\W\d_]+$")
+# Of the text before a sign so many characters tell what it is.
+_NEAR = 80
 _MOST_DIGITS = 400
 _SUPERSCRIPT = "[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+"
 _PLAIN = str.maketrans(
@@ -76,7 +87,7 @@ def plain_digits(text: str) -> str:
     return text if text.isascii() else re.sub(r"\d", lambda m: str(unicodedata.decimal(m[0])), text)
 
 
-def _spelled(text: str) -> str:
+def plain_notation(text: str) -> str:
     """``text`` with powers, fractions and currencies in the one spelling that `_NUMBER` reads."""
     # Behind a digit a superscript is a power and a vulgar fraction makes a mixed number; NFKC would join the digits.
     text = re.sub(rf"(?<=\d){_SUPERSCRIPT}", lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
@@ -92,14 +103,14 @@ def _spelled(text: str) -> str:
 
 def read_numbers(text: str) -> list[Reading]:
     """The numbers in ``text``, in its order; a division by zero is none."""
-    text = _spelled(text)
+    text = plain_notation(text)
     matches = list(_NUMBER.finditer(text))
     readings = []
     for match in matches:
         before = text[: match.start()].rstrip()
         # A number that stands alone is no list of several: 3,5 and 1 234.
         alone = len(matches) == 1 and not re.search(r"[^\W_]", before)
-        negative = _negative(match, before)
+        negative, either = _negative(match, text[max(0, match.start() - _NEAR) : match.start()])
         bracketed = alone and not negative and before.strip() == "(" and text[match.end() :].strip(" .") == ")"
         try:
             found = [reading.times(_factor(match)) for reading in _base(match, alone)]
@@ -107,6 +118,9 @@ def read_numbers(text: str) -> list[Reading]:
             continue
         if negative:
             found[0] = found[0].times(Fraction(-1))
+        if either:
+            first = found[0]
+            found[0] = Reading(first.value, first.others | {-x for x in (first.value, *first.others)}, unclear=True)
         for reading in found:
             letter = "" if match["currency"] else match["letter"] or ""
             others = set(reading.others)
@@ -175,16 +189,36 @@ def _factor(match: re.Match[str]) -> Fraction:
     return factor
 
 
-def _negative(match: re.Match[str], before: str) -> bool:
-    """Whether a minus in front is a sign.
+def _negative(match: re.Match[str], before: str) -> tuple[bool, bool]:
+    """Whether a minus in front is a sign, and whether it may be the other of sign and subtraction.
 
-    It is none in "10 - 4", "x-4" and "5 apples -3"; at the start, after an operator, or in "it is -5" it is.
+    At the start of a text or line, after an operator, in "it is -5" and in "She has minus 5" it is a sign for certain,
+    and in "10 - 4", "x-4" and "apples - 3" it is none. It may be either, and probably subtracts, behind a number or a
+    variable ("10 -4", "x minus 4"), in "5 apples -3" and in "±5". It is probably a sign in "5 apples minus 3" and in
+    "Total -5".
     """
     if match["inner"]:
-        return True
+        return True, False
     if not match["sign"]:
-        return False
-    return not re.search(r"[\w)\]%]$", before) or _BEFORE_A_SIGN.search(before) is not None
+        return False, False
+    if match["sign"][0] == "±" or re.search(r"(?:\bplus or\s|\+/)$", before, re.IGNORECASE):
+        return False, True
+    tight, spaced = not match["sign"][-1].isspace(), before[-1:].isspace()
+    if (match["word"] or tight) and not before.rpartition("\n")[2].strip():
+        return True, False
+    before = before.rstrip()
+    word = _LAST_WORD.search(before)
+    if not re.search(r"[\w)\]}%$°]$", before) or (word and word[0].lower() in _BEFORE_A_SIGN):
+        return True, False
+    amount = _AMOUNT.search(before)
+    taken = amount is not None and not _BEFORE_A_SIGN.intersection(amount[1].lower().split())
+    if match["word"]:
+        # "5 degrees negative 3" takes nothing away.
+        subtracts = _MINUEND.search(before) is not None
+        return not subtracts, subtracts or (taken and match["word"].lower().startswith("minus"))
+    if not (tight and spaced):
+        return False, False
+    return not (taken or _MINUEND.search(before)), True
 
 
 def parse_number(text: str) -> Fraction | None:
