@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, func, or_, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
@@ -25,9 +25,10 @@ _DAY = 86_400
 class AuditRow:
     """One audited request; ``correct`` is the label of the small answer (None: there is none yet).
 
-    The label is the latest feedback about the small answer where there is some, else whether it agreed with the
-    expert's; the key that asked cannot call right what the expert contradicts. Rows that ask the same share a
-    ``question_hash`` (None: not known, a question of its own).
+    The label is the latest feedback about the small answer that counts, else whether it agreed with the expert's. The
+    word of the key that asked does not count where an expert labelled; where none did, "wrong" counts, and "right" only
+    if it was trusted with that. Rows that ask the same share a ``question_hash`` (None: not known, a question of
+    its own).
     """
 
     id: str
@@ -48,10 +49,10 @@ def audit_rows(connection: Connection, *, since: float | None = None, policy_id:
     """All audit rows in the order of their arrival, from unix time ``since`` on, of one policy where given."""
     d, f = decisions.c, feedback.c
     about_small = or_(f.about == "small", and_(f.about == "served", d.served.in_(("small", "unverified"))))
-    # Whoever asked may not call right what the expert says is wrong: a client would make its own audits right.
-    overruled = and_(f.correct, f.author == d.key, d.agreed.is_(False))
-    said = case((overruled, False), else_=f.correct)
-    judged = select(said).where(f.decision_id == d.id, about_small).order_by(f.id.desc()).limit(1)
+    # Else a client could make its own audits right, or wrong, whatever the expert says, or keep the expert from saying.
+    by_another = or_(d.key.is_(None), f.author.is_distinct_from(d.key))
+    counts = or_(by_another, and_(d.agreed.is_(None), or_(f.correct.is_(False), f.trusted.is_(True))))
+    judged = select(f.correct).where(f.decision_id == d.id, about_small, counts).order_by(f.id.desc()).limit(1)
     label = func.coalesce(judged.scalar_subquery(), d.agreed)
     decided = (d.id, d.created, d.model, d.source, d.raw, d.decision, d.domain, d.audit_probability)
     columns = (*decided, label, d.identity, d.request_shape, d.question_hash)
