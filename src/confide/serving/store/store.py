@@ -166,11 +166,13 @@ class Store:
             raise StoreError("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
 
-    def calibration_records(self, *, since: float | None = None, unlabelled: bool | None = False) -> list[Record]:
+    def calibration_records(
+        self, *, since: float | None = None, unlabelled: bool | None = False, identity: str | None = None
+    ) -> list[Record]:
         """Audit rows from unix time ``since`` on as records (`confide.serving.store.audits.calibration_records`)."""
         try:
             audits = self._read(lambda connection: audit_rows(connection, since=since))
-            return calibration_records(audits, unlabelled=unlabelled)
+            return calibration_records(audits, unlabelled=unlabelled, identity=identity)
         except StoreError as error:
             raise ConfideError(str(error)) from None
 
