@@ -12,30 +12,14 @@ from confide.policies.calibrators import PlattCalibrator, PlattParameters
 from confide.policies.policy import Policy, Rule
 from confide.serving.http.dashboard import dashboard_page
 from confide.serving.monitor.alarms import percent
-from confide.serving.monitor.promises import Promise
 from confide.serving.monitor.snapshot import build, snapshot
 from confide.serving.monitor.traffic import quantiles
 from confide.serving.store.store import Store
 from confide.serving.store.tables import DecisionRow
 from decision_rows import decision
+from monitored import NOW, PROMISE, names, state_of
 from postgres import postgres as postgres
 from postgres import url as url
-
-PROMISE = Promise("pol_0123456789ab", "stack", "max_risk", 0.1, 0.95, 0.06, 0.6, 1000)
-NOW = 1_700_500_000.0
-
-
-def state_of(
-    rows: list[DecisionRow], url: str, promise: Promise | None = PROMISE, window_s: float | None = None
-) -> dict[str, Any]:
-    async def run() -> dict[str, Any]:
-        store = Store.open(url)
-        await asyncio.gather(*[store.add(row) for row in rows])
-        found = await store.run(lambda connection: build(connection, promise, NOW, window_s))
-        await store.close()
-        return found
-
-    return asyncio.run(run())
 
 
 def test_quantiles() -> None:
@@ -137,10 +121,6 @@ def test_unequal_audit_probabilities_are_weighed(url: str) -> None:
     assert 0.2 < state["risk"]["lower"] < 0.3 < state["risk"]["upper"] < 0.4
     assert "300 of 2,200 audited answers were wrong (30% weighed by the audit shares)" in state["alarms"][0]["text"]
     assert "(30% weighed by the audit shares)" in dashboard_page(state)
-
-
-def names(state: dict[str, Any]) -> dict[str, str]:
-    return {alarm["name"]: alarm["severity"] for alarm in state["alarms"]}
 
 
 def test_alarms(tmp_path: Path) -> None:
