@@ -115,6 +115,7 @@ def calibrate(
         print_json(unmet, indent=2) if json else typer.echo("\n".join(filter(None, [made.explain(source), price])))
         raise typer.Exit(2)
     made.save(out)
+    _warn_of_uncovered(made)
     if not made.identity and any(row.identity for row in rows):
         warn("not all rows say which weights answered them, so the policy will not notice another model")
     if json:
@@ -161,6 +162,19 @@ def _warn_of_ranking(used: CalibrationRows, source: str, goal: Goal, seed: int) 
         )
 
 
+def _warn_of_uncovered(made: Policy) -> None:
+    """Warn where the promise says nothing about some of the rows that it was made on."""
+    from confide.policies.guarantees import CostEstimate
+
+    g = made.guarantee
+    if not isinstance(g, CostEstimate) and g.uncovered is not None:
+        more = f"{g.most_rows} row{'s' * (g.most_rows != 1)}"
+        warn(
+            f"{g.uncovered:.1%} of the rows are of entities with more than {more} each, about which nothing is "
+            "promised; --per entity counts each once"
+        )
+
+
 def _goal(
     max_risk: float | None,
     budget: float | None,
@@ -202,7 +216,7 @@ def _rows(
 
         store = Store.open(from_store)
         try:
-            rows = store.calibration_records(unlabelled=None)
+            rows = store.calibration_records(unlabelled=None, identity=identity)
         finally:
             asyncio.run(store.close())
         # A store holds the confidence that its policy decided on, and no other.

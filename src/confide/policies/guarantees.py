@@ -20,7 +20,7 @@ Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Sparing(BaseModel, extra="forbid"):
     """A part of a policy file without what it does not need to say: files of before do not change."""
 
-    _spared: ClassVar[tuple[str, ...]] = ("per", "entities", "most_rows")
+    _spared: ClassVar[tuple[str, ...]] = ("per", "entities", "most_rows", "uncovered")
 
     @model_serializer(mode="wrap")
     def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -49,7 +49,9 @@ class Promise(Sparing):
 
     ``per`` says what counts alike where several calibration rows share an entity: every question, of ``entities`` with
     at most ``most_rows`` rows, or every entity, by one row of each. None: each entity had one row, so both are the
-    same, or the file is of before ``per``, and one row of each entity was tested.
+    same, or the file is of before ``per``, and one row of each entity was tested. ``uncovered`` is the share of the
+    calibration rows that are of entities with more (of several domains the largest; None: there were none, or the file
+    is of before it).
     """
 
     _fields: ClassVar[tuple[str, str]]
@@ -62,6 +64,7 @@ class Promise(Sparing):
     per: Per | None = None
     entities: int | None = Field(default=None, ge=1)
     most_rows: int | None = Field(default=None, ge=1)
+    uncovered: Share | None = None
 
     @property
     def limit(self) -> float:
@@ -183,7 +186,7 @@ def explain_guarantee(g: Bounded | CostEstimate) -> list[str]:
         evidence = f"{g.observed_risk:.1%} of the kept ones were wrong {bound}"
     return [
         f"Promise: with probability at least {100 * g.level:.4g}% over the calibration rows, {promise}{each}, "
-        f"for new questions drawn as those were. {explain_counting(g.per, g.most_rows)}",
+        f"for new questions drawn as those were. {explain_counting(g.per, g.most_rows, g.uncovered)}",
         f"Evidence: {g.n:,} calibration rows{_explain_entities(g)}, {g.coverage:.1%} of them kept; {evidence}",
         *(f"  {_explain_domain(domain, evidence)}" for domain, evidence in g.domains.items()),
         *_explain_assumption(g),
@@ -192,13 +195,14 @@ def explain_guarantee(g: Bounded | CostEstimate) -> list[str]:
     ]
 
 
-def explain_counting(per: Per | None, most: int | None) -> str:
+def explain_counting(per: Per | None, most: int | None, uncovered: float | None = None) -> str:
     """What counts alike in a promise, in a sentence."""
     if per == "question":
         more = "one question" if most == 1 else f"{most} questions"
+        theirs = "" if uncovered is None else f"; {uncovered:.1%} of these rows are theirs"
         return (
             f"Counted per question: an entity counts as often as it is asked about. Entities with more than {more} are "
-            "not covered."
+            f"not covered{theirs}."
         )
     if per == "entity":
         return (

@@ -168,8 +168,9 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         data = self.model_dump(mode="json", by_alias=True)
         if not self.identity:
             del data["identity"]
-        if self.profile is not None and self.profile.requests is None:
-            del data["profile"]["requests"]
+        for later in ("requests", "answered"):
+            if self.profile is not None and getattr(self.profile, later) is None:
+                del data["profile"][later]
         return data
 
     def save(self, path: Path) -> None:

@@ -18,7 +18,15 @@ from typing import Any, Literal
 import numpy as np
 
 from confide.errors import ConfideError
-from confide.policies.calibration_rows import CalibrationRows, data_sha256, labelled_rows, models_of, rows_for, sketch
+from confide.policies.calibration_rows import (
+    CalibrationRows,
+    confidence_of,
+    data_sha256,
+    labelled_rows,
+    models_of,
+    rows_for,
+    sketch,
+)
 from confide.policies.calibrators import MIN_ROWS, Calibrator, Kind, fit_calibrator
 from confide.policies.goals import BoundedGoal, Budget, Costs, Goal, MatchExpert, MaxRisk
 from confide.policies.guarantees import (
@@ -50,6 +58,9 @@ from confide.records import Record
 # them goes wrong: with fewer, a threshold of its own would mostly not be found.
 _LEAST_ROWS = 200
 _TIMES_NEEDED = 10
+
+# Rows of entities that a promise per question does not cover: of more than this share it would say too little.
+_MOST_UNCOVERED = 0.05
 
 _NOTHING_KEPT = [Rule(below=NEVER, decision="escalate")]
 _Fitted = tuple[Calibrator, dict[str, list[Rule]], Bounded | CostEstimate]
@@ -101,7 +112,7 @@ def calibrate_policy(
     fitted, rules, guarantee = found
     # A domain that no calibration row speaks for is not answered.
     rules.setdefault(ANY_DOMAIN, _NOTHING_KEPT)
-    return Policy(
+    policy = Policy(
         source=source,
         scale="log" if judged.log_space else None,
         calibrator=fitted,
@@ -114,6 +125,11 @@ def calibrate_policy(
         profile=profile_of(records, source, seed),
         rows_seen=sketch(rows.records, source),
     )
+    # Of all rows: a router does not know which of its requests the goal would leave out.
+    answered = [policy.decide(confidence_of(record, source), record.domain) == "answer" for record in records]
+    assert policy.profile is not None
+    policy.profile.answered = sum(answered) / len(answered)
+    return policy
 
 
 def _check_expert(goal: Goal, expert: Sequence[Record] | None) -> None:
@@ -155,6 +171,8 @@ def _bounded(
 ) -> _Fitted | Unmet:
     """Rules of a goal that bounds a quantity; ``expert`` names the one whose answers were given."""
     level = 1 - (1 - goal.level) / len(parts)
+    drawn = {name: draw(part.clusters, goal.per, seed) for name, part in parts.items()}
+    _check_covered(drawn)
     solved = {name: _solve(goal, part, level, expert is not None, seed) for name, part in parts.items()}
     # A goal that these rows cannot show is an error before too few labels for a calibrator are.
     fitted = fit()
@@ -166,8 +184,20 @@ def _bounded(
         name: _NOTHING_KEPT if isinstance(part, Unmet) else [Rule(below=part.threshold, decision="escalate")]
         for name, part in solved.items()
     }
-    drawn = {name: draw(part.clusters, goal.per, seed) for name, part in parts.items()}
     return fitted, rules, _guarantee(goal, parts, drawn, solved, expert)
+
+
+def _check_covered(drawn: dict[str, Drawn]) -> None:
+    """Raise `ConfideError` where a promise per question would leave out too many of the questions."""
+    for name, sample in drawn.items():
+        if sample.uncovered > _MOST_UNCOVERED:
+            where = "" if name == ANY_DOMAIN else f" of {name}"
+            more = f"{sample.most} row{'s' * (sample.most != 1)}"
+            raise ConfideError(
+                f"{sample.uncovered:.0%} of the rows{where} are of entities with more than {more} each (in a store: "
+                "questions asked again and again), which a promise per question does not cover; take --per entity, "
+                "where each counts once, or rows in which none is asked so often"
+            )
 
 
 def _solve(
@@ -244,7 +274,9 @@ def _counting(drawn: Collection[Drawn]) -> dict[str, Any]:
     if per == "entity":
         return {"per": per}
     entities = sum(sample.entities for sample in drawn)
-    return {"per": per, "entities": entities, "most_rows": max(sample.most or 1 for sample in several)}
+    uncovered = max(sample.uncovered for sample in several)
+    most = max(sample.most or 1 for sample in several)
+    return {"per": per, "entities": entities, "most_rows": most, "uncovered": uncovered or None}
 
 
 def _rows_needed(goal: BoundedGoal, part: CalibrationRows, fitted: Calibrator, level: float, seed: int) -> int | None:

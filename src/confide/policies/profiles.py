@@ -54,7 +54,8 @@ class Profile(BaseModel, extra="forbid"):
     """A label-free summary of calibration rows; a feature that says nothing there is None.
 
     ``domains`` holds the twenty largest, the others count under ``""``; ``answer_length`` is in characters; ``cut``
-    counts answers that did not end by themselves; ``requests`` says how the questions were asked.
+    counts answers that did not end by themselves; ``requests`` says how the questions were asked; ``answered`` is the
+    share of all calibration rows that the policy answers.
     """
 
     n: int = Field(ge=1)
@@ -63,6 +64,7 @@ class Profile(BaseModel, extra="forbid"):
     answer_length: Histogram | None = None
     cut: Count | None = None
     requests: Requests | None = None
+    answered: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class Profiled(Protocol):

@@ -11,7 +11,10 @@ import httpx
 import pytest
 
 from confide.serving.api_keys import hash_key
-from upstreams import Running, Upstream, router, small_server
+from confide.serving.store.audits import audit_rows
+from confide.serving.store.store import Store
+from stores import using
+from upstreams import Running, Upstream, expert_server, router, small_server
 
 KEYS = [
     {"name": name, "hash": hash_key(name * 10), "scopes": scopes, **more}
@@ -129,3 +132,39 @@ def test_a_domain_is_named_once(running: Running) -> None:
     body = {"messages": [{"role": "user", "content": "hi"}]}
     response = httpx.post(f"{running.url}/v1/chat/completions", json=body, headers=headers, trust_env=False)
     assert response.status_code == 400
+
+
+def labels(running: Running) -> list[bool | None]:
+    """The labels that calibration and the monitor see."""
+
+    async def read(store: Store) -> list[bool | None]:
+        return [audit.correct for audit in await store.run(audit_rows)]
+
+    found: list[bool | None] = using(f"sqlite:///{running.database}", read)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("expert", "seen"),
+    [("400", [None, False, True]), ("China", [False, False, False]), ("Japan", [True, True, True])],
+)
+def test_no_key_labels_its_own_audits_where_an_expert_does(
+    tmp_path: Path, small: Upstream, big: Upstream, expert: str, seen: list[bool | None]
+) -> None:
+    big.behaviour, big.answer = (["400"], "") if expert == "400" else (["ok"], expert)
+    settings = {"experts": [expert_server(big)], "audit_share": 1.0, "api_keys": KEYS}
+    with router(tmp_path, small=small_server(small), **settings) as running:
+        for name, correct in (("app-one", True), ("app-one", False), ("review", True)):
+            id = ask(running, name)
+            running.wait_for(lambda row, id=id: row["id"] == id and (row["error"] or row["agreed"] is not None))
+            assert judge(running, name, id, correct).status_code == 200
+        assert labels(running) == seen
+        assert [correct for _, correct, _ in kept(running)] == [1, 0, 1]
+        assert judge(running, "review", running.rows()[1]["id"], True).status_code == 200
+        assert labels(running) == [seen[0], True, seen[2]]
+
+
+def test_where_labels_are_feedback_the_key_that_asked_gives_them(running: Running) -> None:
+    for correct in (True, False):
+        assert judge(running, "app-one", ask(running, "app-one"), correct).status_code == 200
+    assert labels(running) == [True, False]

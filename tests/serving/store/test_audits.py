@@ -29,21 +29,42 @@ def test_feedback_about_what_was_served_is_about_the_small_answer_only_if_that_w
     assert using(url, body) == [False, False, True]
 
 
-def test_whoever_asked_cannot_call_right_what_the_expert_contradicts(url: str) -> None:
-    said = [
-        (False, [("app", True)]), (True, [("app", False)]), (True, [("app", True)]), (None, [("app", True)]),
-        (False, [("app", True), ("review", True)]), (False, [(None, True)]), (False, [("review", True), ("app", True)]),
+def test_the_word_of_whoever_asked_counts_only_where_no_expert_labelled(url: str) -> None:
+    said: list[tuple[bool | None, list[tuple[str | None, bool, bool]], bool | None]] = [
+        (False, [("app", True, False)], False), (False, [("app", True, True)], False),
+        (True, [("app", False, False)], True), (True, [("app", False, True)], True),
+        (True, [("app", True, False)], True),
+        (None, [("app", True, False)], None), (None, [("app", True, True)], True),
+        (None, [("app", False, False)], False),
+        (False, [("app", True, False), ("review", True, True)], True), (False, [(None, True, True)], True),
+        (False, [("review", True, True), ("app", False, False)], True),
+        (None, [("review", False, True), ("app", True, False)], False),
     ]  # fmt: skip
 
     async def body(store: Store) -> list[bool | None]:
-        for number, (agreed, words) in enumerate(said):
+        for number, (agreed, words, _) in enumerate(said):
             row = decision(created=float(number), audit=True, audit_probability=1.0, agreed=agreed, key="app")
             await store.add(row)
-            for author, correct in words:
-                await store.feedback(row.id, correct, "small", author=author)
+            for author, correct, trusted in words:
+                await store.feedback(row.id, correct, "small", author=author, trusted=trusted)
+        nobody = decision(created=99.0, audit=True, audit_probability=1.0, agreed=True)  # of a router without keys
+        await store.add(nobody)
+        await store.feedback(nobody.id, False)
         return [audit.correct for audit in await store.run(audit_rows)]
 
-    assert using(url, body) == [False, False, True, True, True, True, False]
+    assert using(url, body) == [*(label for *_, label in said), False]
+
+
+def test_a_complaint_counts_until_the_expert_has_labelled(url: str) -> None:
+    async def body(store: Store) -> list[bool | None]:
+        row = decision(audit=True, audit_probability=1.0, key="app")
+        await store.add(row)
+        await store.feedback(row.id, False, author="app")
+        before = await store.run(audit_rows)
+        await store.audited(row.id, True, None, 0.0, None)
+        return [audit.correct for audit in [*before, *await store.run(audit_rows)]]
+
+    assert using(url, body) == [False, True]
 
 
 def test_calibration_records(url: str) -> None:
@@ -146,6 +167,15 @@ def test_a_question_counts_once_a_day() -> None:
 
     rows = [asked(0, "q", 1.0), asked(1, None, 1.0), asked(1, None, 1.0), asked(2, "q", 2.0), asked(3, "q", 86_400.0)]
     assert once_a_day(rows) == [rows[0], rows[1], rows[2], rows[4]]
+    # The first one with a label counts, in its own place, and where none has one the first.
+    labels = [None, None, True, False, None]
+    late = [replace(row, correct=label) for row, label in zip(rows, labels, strict=True)]
+    late[2] = replace(late[2], question_hash="q")
+    late.insert(3, asked(7, "r", 3.0))
+    assert once_a_day(late) == [late[1], late[2], late[3], late[5]]
+    assert once_a_day([replace(row, correct=None) for row in late[3:]]) == [
+        replace(late[3], correct=None), replace(late[4], correct=None), replace(late[5], correct=None)
+    ]  # fmt: skip
 
 
 def store_with_missing_labels(seed: int) -> list[AuditRow]:

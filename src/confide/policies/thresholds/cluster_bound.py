@@ -193,7 +193,8 @@ class Drawn:
     """The ``rows`` of a sample to test, in ``clusters`` (None: they are independent).
 
     ``per`` says what counts alike (None: the same, each entity has one row), ``entities`` how many of them there are,
-    and ``most`` how many rows an entity may have (None: any number).
+    and ``most`` how many rows an entity may have (None: any number). A share ``uncovered`` of the sample's rows are of
+    entities with more.
     """
 
     rows: Ints
@@ -201,6 +202,7 @@ class Drawn:
     per: Per | None = None
     entities: int = 0
     most: int | None = None
+    uncovered: float = 0.0
 
 
 def draw(names: Sequence[str], per: Per, seed: int) -> Drawn:
@@ -218,13 +220,13 @@ def draw(names: Sequence[str], per: Per, seed: int) -> Drawn:
     rng = np.random.default_rng(seed)
     place = rng.permutation(len(sizes))
     tested, most = _covered(sizes, rng)
-    rows = np.flatnonzero(tested[code])
+    rows, uncovered = np.flatnonzero(tested[code]), float(np.mean(sizes[code] > most))
     if len(rows) < _FEW * most:
         alike = rng.random(len(sizes)) < sizes / most
         first = rows[one_per_cluster([names[i] for i in rows.tolist()], seed)]
         rows = first[alike[code[first]]]
-        return Drawn(rows, None, per, len(rows), most)
-    return Drawn(rows, _in_order(place[code[rows]], most), per, int(tested.sum()), most)
+        return Drawn(rows, None, per, len(rows), most, uncovered)
+    return Drawn(rows, _in_order(place[code[rows]], most), per, int(tested.sum()), most, uncovered)
 
 
 def _covered(sizes: Ints, rng: np.random.Generator) -> tuple[Bools, int]:

@@ -93,10 +93,15 @@ async def complete_text(request: Request, body: CompletionRequest) -> Response:
 async def feedback(request: Request, body: FeedbackRequest) -> FeedbackKept:
     """Keep whether an answer was right; a key without the scope ``admin`` judges what it asked itself."""
     service, key = _service(request), _key(request)
-    who = {"author": key.name if key else None, "asked_by": None if key is None or key.may("admin") else key.name}
+    any_decision = key is None or key.may("admin")
+    name = key.name if key else None
+    asked_by = None if any_decision else name
+    trusted = any_decision or service.config.audit_label == "feedback"
     try:
         note = body.note if service.config.store_text else None
-        known = await service.store.feedback(body.decision_id, body.correct, body.about, note, **who)
+        known = await service.store.feedback(
+            body.decision_id, body.correct, body.about, note, author=name, asked_by=asked_by, trusted=trusted
+        )
     except StoreError:
         raise _no_store() from None
     except JudgedError:

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.stats import binom
+
+from confide.policies.profiles import ERROR
+
+UNLIKE_BY_CHANCE = 1e-3  # of as many marked requests, were all like the calibration rows; below it there is an alarm
 FAILURE_SHARE = 0.05  # of failures or missing confidences, above which there is an alarm; fewer are a warning
 
 
@@ -67,6 +72,13 @@ def _policy_alarms(state: dict[str, Any], constant: tuple[int, bool] | None) -> 
         elif not risk["changed_lately"]:
             text = f"and {risk['shown_after']['hits']:,} of the first {risk['shown_after']['n']:,}"
         yield _alarm("promise", f"{_seen(words, risk)}, {text}; at most {percent(risk['bound'])} was promised.")
+    if repeats_break(risk):
+        words, often = WORDS[promise["goal"]], risk["repeats"]
+        yield _alarm(
+            "repeats",
+            f"Counted as often as they were asked, {words.count(often)}, so at least {percent(often['lower'])} "
+            f"{words.of_all}; each question once a day, {words.count(risk)}. Few questions are asked again and again.",
+        )
     for entry in state["broken_domains"]:
         text = f"In {entry['domain']}, {WORDS['max_risk'].count(entry)}"
         if entry["lower"] > promise["limit"]:
@@ -91,11 +103,14 @@ def _failure_alarms(state: dict[str, Any]) -> Iterator[dict[str, str]]:
     """Confidences, experts' answers or labels are missing: an alarm for many, a warning for a few."""
     recent, audits = state["recent"], state["audits"]
     if recent["other_model"]:
-        text = f"{recent['other_model']} of the last {recent['n']} answers are of another model than the policy's. "
+        text = f"{recent['other_model']} of the last {recent['rows']} answers are of another model than the policy's. "
         yield _alarm("model", text + "Nothing is promised about them: calibrate on its answers.")
     if unlike := recent["unlike"] - recent["other_model"]:
-        text = f"{unlike} of the last {recent['n']} requests are unlike the calibration rows, so nothing is promised "
-        yield _alarm("unlike", text + "about them; /metrics says in what (confide_unlike).", False)
+        text = (
+            f"{unlike} of the last {recent['rows']} requests are unlike the calibration rows, so nothing is promised "
+        )
+        many = bool(binom.sf(unlike - 1, recent["rows"], ERROR) < UNLIKE_BY_CHANCE)
+        yield _alarm("unlike", text + "about them; /metrics says in what (confide_unlike).", many)
     errors = 0 if recent["unserved"] else recent["errors"]
     for name, count, least, n, text in (
         ("confidence", recent["without_confidence"], 5, recent["n"], "requests had no confidence"),
@@ -104,8 +119,13 @@ def _failure_alarms(state: dict[str, Any]) -> Iterator[dict[str, str]]:
     ):
         if count:
             yield _alarm(name, f"{count} of the last {n} {text}.", count >= least and count > FAILURE_SHARE * n)
+    if recent["gave_up"] >= 5 and recent["gave_up"] >= recent["waited"] / 2:
+        text = (
+            f"{recent['gave_up']} of the last {recent['waited']} clients that waited for an expert hung up before it "
+        )
+        yield _alarm("expert", text + "answered.")
     for name, count, least, text in (
-        ("clients", recent["gone"], 0.2 * (recent["n"] + recent["gone"]), "latest clients hung up before the answer"),
+        ("clients", recent["gone"], 0.2 * recent["rows"], "latest clients hung up before the answer"),
         ("clock", recent["ahead"], 0, "latest rows carry a time to come: look at the clocks of the routers"),
     ):
         if count > least and (name == "clock" or count >= 5):
@@ -117,12 +137,23 @@ def _failure_alarms(state: dict[str, Any]) -> Iterator[dict[str, str]]:
         yield _alarm("labels", text, False)
 
 
+def repeats_break(risk: dict[str, Any] | None) -> bool:
+    """Whether a promise that distinct questions do not break is broken when each counts as often as it was asked."""
+    if risk is None or "repeats" not in risk or risk["status"] in ("broken", "unknown"):
+        return False
+    return bool(risk["repeats"]["lower"] > risk["bound"])
+
+
 def verdict_of(state: dict[str, Any]) -> dict[str, Any]:
     """Status (broken, alarm, holds, undecided, unknown) and sentences, the most important first."""
     if not state["traffic"]["n"] and not state["latest"]:
         return {"status": "unknown", "sentences": ["No request has been routed yet."]}
     if state["risk"] is not None:
         status, sentence = _promise_verdict(state["risk"], state["promise"], state["broken_domains"])
+        recent = state["recent"]
+        if status != "broken" and recent["unlike"] > recent["rows"] / 2:
+            text = f"{recent['unlike']} of the last {recent['rows']} requests are unlike the calibration rows"
+            status, sentence = "undecided", f"The promise says nothing about today's traffic: {text}."
     else:
         reason = "There is no policy" if state["promise"] is None else "The policy goes for the least expected cost"
         status, sentence = "unknown", f"{reason}, so nothing is promised."
@@ -144,6 +175,11 @@ def _promise_verdict(
 ) -> tuple[str, str]:
     words, bound = WORDS[promise["goal"]], percent(risk["bound"])
     seen = _seen(words, risk)
+    if risk["status"] == "unknown":
+        return "unknown", (
+            "Whether the promise holds cannot be seen here: it counts entities, and the router does not know which "
+            f"entity a request is about. {seen[0].upper()}{seen[1:]}."
+        )
     if risk["status"] == "broken":
         if risk["lower"] <= risk["bound"] and not risk["changed_lately"]:
             n = risk["shown_after"]["n"]
@@ -153,6 +189,12 @@ def _promise_verdict(
     if broken_domains:
         where = ", ".join(entry["domain"] for entry in broken_domains)
         return "broken", f"The promise is broken in {where}: more than {bound} {words.of_all} there."
+    if repeats_break(risk):
+        often = risk["repeats"]
+        return "undecided", (
+            f"Counted as often as they were asked, at least {percent(often['lower'])} {words.of_all} "
+            f"({words.count(often)}), though distinct questions do not break the promise of at most {bound} ({seen})."
+        )
     if risk["status"] == "holds":
         return "holds", (
             f"The promise holds: {seen}. With {percent(promise['level'])} confidence at most {percent(risk['upper'])} "

@@ -37,8 +37,9 @@ class Promise:
     """What a policy promised: a share of at most ``limit`` at ``level`` (None: it promised nothing).
 
     ``goal`` says of what: max_risk (wrong among the kept answers), budget (escalated among all requests),
-    match_expert (kept though the expert says otherwise, among all requests) or cost (nothing). ``observed`` and
-    ``coverage``, the share answered, were seen on ``n`` calibration rows. With ``domains`` the promise holds in each.
+    match_expert (kept though the expert says otherwise, among all requests) or cost (nothing). ``observed`` was seen on
+    ``n`` calibration rows, ``coverage`` is the share answered of them all. With ``domains`` the promise holds in each;
+    ``per`` entity, it is about entities.
     """
 
     policy_id: str
@@ -50,15 +51,19 @@ class Promise:
     coverage: float
     n: int
     domains: tuple[str, ...] = ()
+    per: Literal["question", "entity"] = "question"
 
 
 def promise_of(policy: Policy) -> Promise:
     """What ``policy`` promised."""
     g = policy.guarantee
+    # What a goal leaves out of its rows (without a confidence, in a domain that keeps nothing) escalates when asked.
+    answered = policy.profile.answered if policy.profile else None
+    coverage = g.coverage if answered is None else answered
     if g.goal == "cost":
-        return Promise(policy.id, policy.source, "cost", None, LEVEL, 0.0, g.coverage, g.n)
-    domains = tuple(sorted(g.domains))
-    return Promise(policy.id, policy.source, g.goal, g.limit, g.level, g.observed, g.coverage, g.n, domains)
+        return Promise(policy.id, policy.source, "cost", None, LEVEL, 0.0, coverage, g.n)
+    domains, per = tuple(sorted(g.domains)), g.per or "question"
+    return Promise(policy.id, policy.source, g.goal, g.limit, g.level, g.observed, coverage, g.n, domains, per)
 
 
 def audited_steps(sample: list[AuditRow], goal: str = "max_risk") -> Steps:
@@ -67,8 +72,24 @@ def audited_steps(sample: list[AuditRow], goal: str = "max_risk") -> Steps:
     A kept row without a label may be a hit. For match_expert the expert is taken to be right, so that what is counted
     is at least what the policy loses against it.
     """
-    rows = sample if goal == "match_expert" else [row for row in sample if row.decision == "answer"]
-    rows = once_a_day(rows)
+    return _steps_of(once_a_day(_spoken_of(sample, goal)))
+
+
+def repeats_state(sample: list[AuditRow], promise: Promise) -> dict[str, Any]:
+    """Rows and hits when a question counts as often as it was asked, and the lower bound of their share.
+
+    The audits are a random sample of the requests that came, whatever was asked, so the bound is one of those.
+    """
+    steps = _steps_of(_spoken_of(sample, promise.goal))
+    return {**_counts(steps), "lower": _bounds(steps, 1 - promise.level)[0]}
+
+
+def _spoken_of(sample: list[AuditRow], goal: str) -> list[AuditRow]:
+    """The rows that a promise of ``goal`` is about."""
+    return sample if goal == "match_expert" else [row for row in sample if row.decision == "answer"]
+
+
+def _steps_of(rows: list[AuditRow]) -> Steps:
     kept = np.array([row.decision == "answer" for row in rows], dtype=bool)
     wrong = np.array([row.correct is False for row in rows], dtype=bool)
     right = np.array([row.correct is True for row in rows], dtype=bool)
@@ -91,6 +112,7 @@ def promise_state(steps: Steps, promise: Promise, latest: Floats | None = None) 
 
     The promise is *broken* when the evidence against it has ever reached its level, which later rows do not undo, or a
     late change was detected. It *holds* when the upper sequence is at or under its limit, and is *undecided* otherwise.
+    Of a promise per entity nothing is known (*unknown*): rows do not say which entity they are about.
     Late changes are sought in the steps one by one, or in ``latest``: the latest requests, 1 for a hit, oldest first.
     """
     limit = 1.0 if promise.limit is None else promise.limit
@@ -102,7 +124,9 @@ def promise_state(steps: Steps, promise: Promise, latest: Floats | None = None) 
     changed = _has_risen(late, limit, length)
     first = steps.first_above(limit, alpha)
     status = "undecided"
-    if first is not None or changed:
+    if promise.per == "entity":
+        status = "unknown"
+    elif first is not None or changed:
         status = "broken"
     elif so_far["n"] and so_far["upper"] <= limit:
         status = "holds"
@@ -123,7 +147,7 @@ def promise_state(steps: Steps, promise: Promise, latest: Floats | None = None) 
 
 def broken_domains(sample: list[AuditRow], promise: Promise) -> list[dict[str, Any]]:
     """Domains with a promised risk of their own whose lower sequence was above it; the error is shared among them."""
-    if promise.goal != "max_risk" or promise.limit is None or len(promise.domains) < 2:
+    if promise.goal != "max_risk" or promise.limit is None or len(promise.domains) < 2 or promise.per == "entity":
         return []
     broken = []
     alpha = (1 - promise.level) / len(promise.domains)

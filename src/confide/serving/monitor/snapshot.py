@@ -56,6 +56,7 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
             risk = promises.promise_state(steps, promise, (latest == -1).astype(float))
         elif promise.goal != "cost":
             risk = promises.promise_state(promises.audited_steps(audits, promise.goal), promise)
+            risk["repeats"] = promises.repeats_state(audits, promise)
     state = {
         "generated": now,
         "window_s": window_s,
@@ -70,7 +71,7 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
         "domains": traffic.by_domain(connection, start, audits, promise),
         "failures": traffic.failures(connection, start),
         "feedback": traffic.feedback_counts(connection, start),
-        "recent": traffic.recent_counts(recent[: traffic.RECENT], now),
+        "recent": traffic.recent_counts(recent, now),
         "latest": traffic.latest(connection),
     }
     constant = promises.constant_escalation([row.decision == "escalate" for row in recent], promise)

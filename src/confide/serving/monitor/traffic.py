@@ -59,35 +59,49 @@ def recent_rows(connection: Connection) -> list[Row[Any]]:
 
 
 def recent_counts(rows: list[Row[Any]], now: float) -> dict[str, int]:
-    """How many of ``rows`` are escalated, in trouble or unlike what the policy was made for.
+    """How many of the latest `RECENT` of ``rows`` are escalated, in trouble or unlike what the policy was made for.
 
-    In trouble: no confidence, no expert's answer (``unserved``), or a failure before the answer (``errors``). A client
-    that hung up is no failure and waits for no answer: such rows are counted apart, as ``gone``, unless something had
-    failed before. ``ahead`` are rows whose clock is more than a minute ahead of ``now``.
+    In trouble: no confidence, no expert's answer (``unserved``), or a failure before the answer (``errors``). They are
+    counted among the ``n`` latest rows whose client stayed, or saw something fail before it hung up: so a flood of
+    clients that hang up hides no failure. ``gone`` are clients that hung up, ``gave_up`` those of them that waited for
+    an expert, ``ahead`` rows whose clock is more than a minute ahead of ``now``, all three among ``rows`` latest ones.
     """
-    stayed = [row for row in rows if row.error != GONE]
+    latest, stayed = rows[:RECENT], [row for row in rows if _failed(row) or not left(row)][:RECENT]
     asked = [row for row in stayed if row.decision == "escalate" and not left(row)]
     return {
+        "rows": len(latest),
         "n": len(stayed),
         "without_confidence": sum(row.raw is None for row in stayed),
         "escalated": len(asked),
         "unserved": sum(row.served in ("unverified", "error") for row in asked),
         "errors": sum(_failed(row) for row in stayed),
-        "unlike": sum(row.unlike is not None for row in rows),
-        "other_model": sum(OTHER_MODEL in (row.unlike or "").split(", ") for row in rows),
-        "gone": sum(left(row) for row in rows),
-        "ahead": sum(row.created > now + _AHEAD_S for row in rows),
+        "unlike": sum(row.unlike is not None for row in latest),
+        "other_model": sum(OTHER_MODEL in (row.unlike or "").split(", ") for row in latest),
+        "gone": sum(left(row) for row in latest),
+        "waited": sum(row.decision == "escalate" and row.mode == "act" for row in latest),
+        "gave_up": sum(_gave_up(row) for row in latest),
+        "ahead": sum(row.created > now + _AHEAD_S for row in latest),
     }
 
 
+def _parts(row: Row[Any]) -> list[str]:
+    """The entries of the row's ``error``."""
+    return row.error.split("; ") if row.error else []
+
+
 def _failed(row: Row[Any]) -> bool:
-    """Whether something failed before the client of ``row`` had its answer; an audit comes after it."""
-    return row.error is not None and not all(part.startswith("audit: ") for part in row.error.split("; "))
+    """Whether something failed before the client of ``row`` had its answer or left; an audit comes after that."""
+    return any(part != GONE and not part.startswith("audit: ") for part in _parts(row))
 
 
 def left(row: Row[Any]) -> bool:
     """Whether the client of ``row`` hung up before it had an answer."""
-    return row.error is not None and GONE in row.error.split("; ")
+    return GONE in _parts(row)
+
+
+def _gave_up(row: Row[Any]) -> bool:
+    """Whether the client of ``row`` hung up while it waited for an expert; in mode observe none is asked."""
+    return left(row) and row.decision == "escalate" and row.mode == "act" and row.served == "error"
 
 
 def followed(connection: Connection, promise: Promise) -> Floats:

@@ -11,10 +11,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, func, or_, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
+from confide.policies.identities import same_model
 from confide.records import Record, RequestShape
 from confide.serving.store.tables import arrival, decisions, feedback
 
@@ -25,9 +26,10 @@ _DAY = 86_400
 class AuditRow:
     """One audited request; ``correct`` is the label of the small answer (None: there is none yet).
 
-    The label is the latest feedback about the small answer where there is some, else whether it agreed with the
-    expert's; the key that asked cannot call right what the expert contradicts. Rows that ask the same share a
-    ``question_hash`` (None: not known, a question of its own).
+    The label is the latest feedback about the small answer that counts, else whether it agreed with the expert's. The
+    word of the key that asked does not count where an expert labelled; where none did, "wrong" counts, and "right" only
+    if it was trusted with that. Rows that ask the same share a ``question_hash`` (None: not known, a question of
+    its own).
     """
 
     id: str
@@ -48,10 +50,10 @@ def audit_rows(connection: Connection, *, since: float | None = None, policy_id:
     """All audit rows in the order of their arrival, from unix time ``since`` on, of one policy where given."""
     d, f = decisions.c, feedback.c
     about_small = or_(f.about == "small", and_(f.about == "served", d.served.in_(("small", "unverified"))))
-    # Whoever asked may not call right what the expert says is wrong: a client would make its own audits right.
-    overruled = and_(f.correct, f.author == d.key, d.agreed.is_(False))
-    said = case((overruled, False), else_=f.correct)
-    judged = select(said).where(f.decision_id == d.id, about_small).order_by(f.id.desc()).limit(1)
+    # Else a client could make its own audits right, or wrong, whatever the expert says, or keep the expert from saying.
+    by_another = or_(d.key.is_(None), f.author.is_distinct_from(d.key))
+    counts = or_(by_another, and_(d.agreed.is_(None), or_(f.correct.is_(False), f.trusted.is_(True))))
+    judged = select(f.correct).where(f.decision_id == d.id, about_small, counts).order_by(f.id.desc()).limit(1)
     label = func.coalesce(judged.scalar_subquery(), d.agreed)
     decided = (d.id, d.created, d.model, d.source, d.raw, d.decision, d.domain, d.audit_probability)
     columns = (*decided, label, d.identity, d.request_shape, d.question_hash)
@@ -62,21 +64,19 @@ def audit_rows(connection: Connection, *, since: float | None = None, policy_id:
 
 
 def once_a_day(rows: list[AuditRow]) -> list[AuditRow]:
-    """The first row of each question and day (UTC), in order.
+    """The first labelled row of each question and day (UTC), or the first where none has a label, in order.
 
     Whoever asks one question a hundred times in a burst learns nothing new from the last ninety-nine answers, and a
     sequence that counted them would be wrong more often than promised. A question that comes back on another day counts
     again, so that a model that changes is noticed where few questions are asked.
     """
-    seen: set[tuple[str, float]] = set()
-    chosen = []
-    for row in rows:
-        key = None if row.question_hash is None else (row.question_hash, row.created // _DAY)
-        if key is None or key not in seen:
-            chosen.append(row)
-        if key is not None:
-            seen.add(key)
-    return chosen
+    chosen: dict[object, int] = {}
+    for number, row in enumerate(rows):
+        # A row without a hash is a question of its own.
+        key = number if row.question_hash is None else (row.question_hash, row.created // _DAY)
+        if key not in chosen or (rows[chosen[key]].correct is None and row.correct is not None):
+            chosen[key] = number
+    return [rows[number] for number in sorted(chosen.values())]
 
 
 def equal_chance(rows: list[AuditRow]) -> list[AuditRow]:
@@ -96,23 +96,28 @@ def equal_chance(rows: list[AuditRow]) -> list[AuditRow]:
     ]
 
 
-def calibration_records(audits: list[AuditRow], *, unlabelled: bool | None = False) -> list[Record]:
+def calibration_records(
+    audits: list[AuditRow], *, unlabelled: bool | None = False, identity: str | None = None
+) -> list[Record]:
     """``audits`` as calibration records, of `equal_chance`, so that the bound of ``confide calibrate`` holds for them.
 
     Rows that ask the same are one cluster. ``confidence`` maps the row's source to the raw value. A row without a label
-    gets ``unlabelled``: wrong unless said otherwise, the worst case of a promise about wrong answers. Raises
-    `ConfideError` when no row has a label, or when different models answered them.
+    gets ``unlabelled``: wrong unless said otherwise, the worst case of a promise about wrong answers. With ``identity``
+    only rows that this model answered are taken. Raises `ConfideError` when no row has a label, when none is of that
+    model, or when models of different names answered them and ``identity`` does not say which to take.
     """
+    if identity is not None:
+        audits = _answered_by(identity, audits)
     if all(row.correct is None for row in audits):
         raise ConfideError(
             f"the store has no audit row with a label ({len(audits)} audit rows without); set audit_share in the "
             "router's configuration, and only audits say whether the small model was right"
         )
     models = sorted({row.model for row in audits})
-    if len(models) > 1:
+    if len(models) > 1 and identity is None:
         raise ConfideError(
-            f"the audit rows are answers of {len(models)} models ({', '.join(models[:3])}); take those of one, "
-            "by the time since when it runs"
+            f"the audit rows are answers of {len(models)} models ({', '.join(models[:3])}); take those of one with "
+            f"--identity: {_identities(audits)}"
         )
     return [
         Record(
@@ -128,3 +133,18 @@ def calibration_records(audits: list[AuditRow], *, unlabelled: bool | None = Fal
         )
         for row in equal_chance(audits)
     ]
+
+
+def _answered_by(identity: str, audits: list[AuditRow]) -> list[AuditRow]:
+    try:
+        found = [row for row in audits if same_model(identity, row.identity or "")]
+    except ValueError as error:
+        raise ConfideError(f"--identity: {error}") from None
+    if not found:
+        raise ConfideError(f"no row is an answer of {identity}; there are: {_identities(audits)}")
+    return found
+
+
+def _identities(audits: list[AuditRow]) -> str:
+    counts = Counter(row.identity or "rows that do not say" for row in audits)
+    return "; ".join(f"{identity} ({count} rows)" for identity, count in counts.most_common(3)) or "no rows"

@@ -85,7 +85,12 @@ def _add_arrival(dialect: str) -> list[str]:
     ]
 
 
-STEPS = [_add_feedback, _add_provenance, _log_probabilities, _add_request_shape, _add_arrival]
+def _add_trust(dialect: str) -> list[str]:
+    """Whether a key was trusted to call its own answer right; of older feedback nobody knows."""
+    return ["ALTER TABLE feedback ADD COLUMN trusted BOOLEAN"]
+
+
+STEPS = [_add_feedback, _add_provenance, _log_probabilities, _add_request_shape, _add_arrival, _add_trust]
 """Step *i* brings a database from version *i* + 1 to *i* + 2."""
 
 LATEST = 1 + len(STEPS)

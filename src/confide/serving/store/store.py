@@ -129,12 +129,14 @@ class Store:
         *,
         author: str | None = None,
         asked_by: str | None = None,
+        trusted: bool = False,
     ) -> bool:
         """Add feedback about a decision and return once it is committed; False when there is no such decision.
 
         What the same ``author`` said before about the same answer is replaced; of what is left the latest counts.
         With ``asked_by`` only decisions that this key asked for are there, and raises `JudgedError` when another
-        author has judged the decision.
+        author has judged the decision. ``trusted`` says that a key may call its own answer right where
+        no expert labels it.
         """
         d, f = decisions.c, feedback.c
         row = {"decision_id": storable(decision_id), "created": time.time(), "correct": correct, "about": about}
@@ -149,7 +151,8 @@ class Store:
             if asked_by is not None and connection.scalar(sa.select(sa.exists().where(about_it, f.author != author))):
                 return None
             connection.execute(same)
-            connection.execute(sa.insert(feedback), row | {"note": note and storable(note), "author": author})
+            more = {"note": note and storable(note), "author": author, "trusted": trusted}
+            connection.execute(sa.insert(feedback), row | more)
             return True
 
         added: bool | None = await self._submit(insert)
@@ -163,11 +166,13 @@ class Store:
             raise StoreError("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
 
-    def calibration_records(self, *, since: float | None = None, unlabelled: bool | None = False) -> list[Record]:
+    def calibration_records(
+        self, *, since: float | None = None, unlabelled: bool | None = False, identity: str | None = None
+    ) -> list[Record]:
         """Audit rows from unix time ``since`` on as records (`confide.serving.store.audits.calibration_records`)."""
         try:
             audits = self._read(lambda connection: audit_rows(connection, since=since))
-            return calibration_records(audits, unlabelled=unlabelled)
+            return calibration_records(audits, unlabelled=unlabelled, identity=identity)
         except StoreError as error:
             raise ConfideError(str(error)) from None
 

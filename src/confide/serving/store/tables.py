@@ -111,6 +111,7 @@ feedback = Table(
     Column("about", sa.Text, nullable=False),
     Column("note", sa.Text),
     Column("author", sa.Text),
+    Column("trusted", sa.Boolean),
 )
 
 
