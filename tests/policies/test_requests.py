@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from confide.policies.requests import (
+    LEAST_ROWS,
+    MARKED,
     Requests,
+    most_alone,
     request_of,
     request_of_record,
     request_options,
@@ -213,3 +216,26 @@ def test_of_requests_like_the_rows_at_most_one_in_a_hundred_is_marked(
         marked += sum(bool(unlike(seen, request)) for request in fresh)
         asked += len(fresh)
     assert marked <= 0.01 * asked
+
+
+def test_at_most_one_in_a_hundred_from_199_rows_on_whatever_the_distribution() -> None:
+    """(k + 1) / (n + 1) for values that none of the rows had, and 1 / (n + 1) for a lower max_tokens."""
+    bounds = {n: (most_alone(n) + 2) / (n + 1) for n in range(LEAST_ROWS, 5000)}
+    assert all(bound <= MARKED + 1e-12 for n, bound in bounds.items() if n >= 199)
+    assert all(bound == 2 / (n + 1) > MARKED for n, bound in bounds.items() if n < 199)
+    assert [most_alone(n) for n in (199, 266, 300, 1000, 4999)] == [0, 0, 1, 6, 36]
+
+
+@pytest.mark.parametrize("n", [199, 266, 399])
+def test_the_worst_case_of_all_features_at_once(n: int) -> None:
+    rng = np.random.default_rng(n)
+
+    def worst() -> RequestShape:
+        options = {"temperature": "0.5"} if rng.random() < (most_alone(n) + 1) / (n + 1) else {}
+        return RequestShape(system="", turns=1, max_tokens=int(rng.integers(1, 10**9)), options=options)
+
+    marked = 0
+    for _ in range(150):
+        seen = requests_of(rows([worst() for _ in range(n)]))
+        marked += sum(bool(unlike(seen, worst())) for _ in range(200))
+    assert marked <= 0.0105 * 150 * 200

@@ -4,13 +4,15 @@ The calibration rows leave the values that each feature had. A request is marked
 rows had. If requests are drawn like the rows, it is then one of those among n + 1 that hold a value of their own, and
 each of these is the request with the same probability: while at most k rows hold a value that no other row has, a
 request is marked with probability (k + 1) / (n + 1) at most. So features are compared, in a fixed order, while k stays
-small enough (`UNSEEN`). The least max_tokens of the rows adds 1 / (n + 1); prompt lengths get a margin on top of their
-range. In all at most 1 % of such requests are marked, whatever their distribution, from 134 rows on, and with fewer
-unless each of them has something that is rare.
+small enough (`most_alone`). The least max_tokens of the rows adds 1 / (n + 1). Together these are at most 1 % from 199
+rows on, whatever the distribution, and at most 2 / (n + 1) with fewer. Prompt lengths get a margin on top of their
+range. What falls beyond it comes on top: 2 / (n + 1) at most, and next to nothing unless lengths spread over many
+powers of ten.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import Counter
@@ -24,6 +26,8 @@ from confide.records import Record, RequestShape
 
 UNSEEN = 0.0075
 """The probability with which a request like the rows may hold a value that none of them had."""
+MARKED = 0.01
+"""The same with a max_tokens below that of every row."""
 MARGIN = 2.0
 """How many times shorter or longer than every calibration row's a prompt may be, and more with fewer rows than"""
 ENOUGH_ROWS = 300
@@ -93,18 +97,21 @@ def request_of(messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
 
 def request_options(options: Mapping[str, Any]) -> dict[str, str]:
     """The options that bear on the answer and are not as if left out: name → number, or a hash of anything else."""
+    known: dict[str, Any] = {}
+    for name, value in sorted(telling_options(options).items()):
+        kind = _NAMES.get(name, "options")
+        known[kind] = {**known.get(kind, {}), name: value}
+    return {kind: _canonical(kind, values) for kind, values in known.items()}
+
+
+def telling_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that bear on the answer, length aside, and are not as if left out."""
     told = {name: value for name, value in options.items() if name not in _INERT and not _says_nothing(value)}
     if not told.keys() & {"tools", "functions"}:
         told = {name: value for name, value in told.items() if _NAMES.get(name) != "tools"}
     if told.get("temperature") == 0:  # the likeliest token is taken, whatever would be drawn from
         told = {name: value for name, value in told.items() if name not in ("top_p", "top_k", "min_p")}
-    known: dict[str, Any] = {}
-    for name, value in sorted(told.items()):
-        if name in _DEFAULTS and value == _DEFAULTS[name]:
-            continue
-        kind = _NAMES.get(name, "options")
-        known[kind] = {**known.get(kind, {}), name: value}
-    return {kind: _canonical(kind, values) for kind, values in known.items()}
+    return {name: value for name, value in told.items() if name not in _DEFAULTS or value != _DEFAULTS[name]}
 
 
 def request_of_record(record: Record) -> RequestShape:
@@ -126,7 +133,8 @@ def _says_nothing(value: Any) -> bool:
 def _canonical(kind: str, values: Mapping[str, Any]) -> str:
     only = values.get(kind)
     if len(values) == 1 and isinstance(only, int | float) and not isinstance(only, bool):
-        return f"{only + 0.0:g}"  # no -0
+        with contextlib.suppress(OverflowError):  # an integer may be larger than any float
+            return f"{only + 0.0:g}"  # no -0
     return sha256_of_text(json.dumps(values, sort_keys=True, default=str))[:_DIGITS]
 
 
@@ -182,7 +190,7 @@ def _comparable(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     used = 0
     for name in (name for name in _ORDER if name in columns):
         column = columns[name]
-        most = max(0, int(UNSEEN * (len(column) + 1)) - 1)
+        most = most_alone(len(column))
         presence = [["*" if value else "" for value in column]] if name in _KINDS else []
         tried = [values for values in (column, *presence) if _seen_once(values) <= most + 1]
         if not tried:
@@ -193,6 +201,11 @@ def _comparable(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         if len(set(tried[0])) <= _MOST_VALUES:
             chosen[name] = sorted(set(tried[0]))
     return chosen
+
+
+def most_alone(n: int) -> int:
+    """How many of n rows may hold a value that no other row has, in features that are compared."""
+    return max(0, min(math.floor(UNSEEN * (n + 1)) - 1, math.floor(MARKED * (n + 1)) - 2))
 
 
 def _seen_once(values: Iterable[Any]) -> int:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from confide.errors import ConfideError
@@ -117,8 +118,9 @@ def test_requests_unlike_the_rows_are_no_evidence(tmp_path: Path, small: Upstrea
     policy, big.answer = policy_file(tmp_path, requests=PLAIN), small.answer
     settings = {"small": small_server(small), "experts": [expert_server(big)], "audit_share": 1, "policy": policy}
     with router(tmp_path, **settings) as running:
-        for body in (LIKE, LIKE, {"temperature": 1}, {**LIKE, "stop": "x"}, {**LIKE, "stop": "y"}):
-            running.ask(**body)
+        bodies: list[dict[str, Any]] = [LIKE, LIKE, {"temperature": 1}, {**LIKE, "stop": "x"}, {**LIKE, "stop": "y"}]
+        for number, body in enumerate(bodies):
+            running.ask(f"Where is town {number}?", **body)
         running.wait_for(lambda _: all(row["agreed"] is not None for row in running.rows()))
         url = f"sqlite:///{running.database}"
 
@@ -141,6 +143,49 @@ def test_requests_unlike_the_rows_are_no_evidence(tmp_path: Path, small: Upstrea
         False,
         *[True] * 4,
     ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"options": 10**400},
+        {"options": -(10**400)},
+        {"penalties": 10**400},
+        {"repetition_penalty": 10**400},
+        {"made_up": 10**400},
+        {"options": [10**400, {"a": 10**400}]},
+        {"top_k": 10**4299},
+        {"seed": 10**400},
+        {"logit_bias": {"5": 10**400}},
+        {"temperature": 10**400},
+        {"options": 1e308},
+        {"options": True},
+        {"guided_json": {"a": 10**400}},
+    ],
+)
+def test_no_number_is_too_large_to_be_looked_at(
+    tmp_path: Path, small: Upstream, big: Upstream, more: dict[str, object]
+) -> None:
+    with router(tmp_path, small=small_server(small), experts=[expert_server(big)]) as running:
+        response = running.ask(**more)
+        assert response.status_code in (200, 400)
+        if response.status_code == 200:
+            assert len(running.rows()) == 1
+
+
+@pytest.mark.parametrize("place", ['"top_k": @', '"options": [@]', '"seed": @', '"temperature": @', '"max_tokens": @'])
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_numbers_of_many_digits_are_refused_or_answered(
+    tmp_path: Path, small: Upstream, big: Upstream, place: str, in_parts: bool
+) -> None:
+    """More digits than Python writes; also beside an image, which is hashed as it is."""
+    image = '[{"type": "image_url", "image_url": {"url": "x"}, "made_up": @}]' if in_parts else '"Where is Kyoto?"'
+    body = ('{"messages": [{"role": "user", "content": ' + image + "}], " + place + "}").replace("@", "1" + "0" * 5000)
+    with router(tmp_path, small=small_server(small), experts=[expert_server(big)]) as running:
+        headers = {"Content-Type": "application/json"}
+        url = f"{running.url}/v1/chat/completions"
+        response = httpx.post(url, content=body, headers=headers, timeout=60, trust_env=False)
+        assert response.status_code in (200, 400), response.text
 
 
 # -- the model ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from itertools import pairwise
+from itertools import groupby, pairwise
+
+from confide.serving.routing.stream_safe import stream_safe
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufe0e\ufe0f\ufeff"))
 _ALIKE = str.maketrans(
@@ -30,7 +32,7 @@ _FRACTION = re.compile("(?<=[0-9])(?=[¼-¾⅐-⅞↉])")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _DECIMAL = re.compile(r"(?<![\w.])\.(?=\d)")
 
-_BULLET = re.compile(r"^\s*[*•▪◦‣]\s+(?=[^\W\d_]{2})", re.MULTILINE)
+_BULLET = re.compile(r"^[^\S\n]*[*•▪◦‣]\s+(?=[^\W\d_]{2})", re.MULTILINE)
 _STARS = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*]+?)(?<=\S)\1(?![\w*])")
 _UNDERSCORES = re.compile(r"(?<!\w)_(?=[^\W_])([^_]+)(?<=[^\W_])_(?!\w)")
 _QUOTED = re.compile(r"""(?<!\w)"([^"]*)"(?!\w)|(?<![\w'])('+)([^']+)\2(?![\w'])""")
@@ -38,7 +40,7 @@ _APOSTROPHE = re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])")
 _INITIALS = re.compile(r"(?<!\w)(?:[^\W\d_]\.\s?)+[^\W\d_](?!\w)\.?")
 _SENTENCE_END = re.compile(r"(?<=[^\s.?!:‽])[.?!:‽]+(?=[\s)\]}]|$)")
 _FACTORIAL = re.compile(r"(?:[\d)\]]|(?<!\w)[^\W\d_])$")
-_HYPHEN = re.compile(r"(?<=[^\W\d_]{2})\s*-\s*(?=[^\W\d_]{2})|(?<=[^\W\d_]{4})-(?=\d)")
+_HYPHEN = re.compile(r"(?<=[^\W\d_]{2})-(?=[^\W\d_]{2})")  # " - " and "-1" may subtract
 _AND = re.compile("(?<!&)&(?!&)")
 # Units in which the case tells one from another ("mW" and "MW", "Mb" and "MB").
 _UNIT = "[yzafpnμmcdhkMGTPEZY]?(?:Wh|eV|Hz|Pa|Wb|lm|lx|Bq|Gy|Sv|bit|mol|cd|[mgsAKNJWCVFΩSTHlLBb])|M"
@@ -62,7 +64,7 @@ def _plain(text: str) -> str:
     text = text.translate(_INVISIBLE).translate(_ALIKE)  # NFKC would take an acute accent for a space
     text = _SUPERSCRIPT.sub(lambda m: f"^{unicodedata.normalize('NFKC', m[0])}", text)
     text = _FRACTION.sub(" ", _SUBSCRIPT.sub(lambda m: f"_{m[0]}", text))
-    text = unicodedata.normalize("NFKC", text).translate(_ALIKE)
+    text = unicodedata.normalize("NFKC", stream_safe(text)).translate(_ALIKE)
     text = _UNDERSCORES.sub(r"\1", _STARS.sub(r"\2", _BULLET.sub("", text)))
     text = _QUOTED.sub(lambda m: m[1] or m[3] or "", text)
     text = _THOUSANDS.sub(lambda m: m[0].replace(",", ""), text)
@@ -87,19 +89,14 @@ def _factorial_alone(match: re.Match[str]) -> str:
 def _tokens(text: str) -> list[str]:
     """Words with their marks, and every other character alone."""
     tokens: list[str] = []
-    inside = False
-    for character in text:
-        if character.isalnum() or character in "_\u200c\u200d" or _is_mark(character):
-            if inside:
-                tokens[-1] += character
-            else:
-                tokens.append(character)
-            inside = True
-        else:
-            if not character.isspace():
-                tokens.append(character)
-            inside = False
+    for inside, characters in groupby(text, _in_word):
+        run = "".join(characters)
+        tokens += [run] if inside else "".join(run.split())
     return [part for token in tokens for part in _number_and_unit(token)]
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or character in "_\u200c\u200d" or _is_mark(character)
 
 
 def _number_and_unit(token: str) -> tuple[str, ...]:
@@ -132,7 +129,7 @@ def _folded(word: str) -> str:
     if sum(not _is_mark(character) for character in word) < 2:
         return word.casefold()
     kept, base = [], ""
-    for character in unicodedata.normalize("NFD", word).translate(_LETTERS):
+    for character in unicodedata.normalize("NFD", stream_safe(word)).translate(_LETTERS):
         if not _is_mark(character):
             base = character
         elif base.isalpha() and (base.isascii() or "\u0370" <= base <= "\u03ff"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from confide.hashing import sha256_of_text
 from confide.serving.routing.asked import text_of
+from confide.serving.routing.stream_safe import stream_safe
 
 _DIGITS = 32
 _CALLS = ("tool_calls", "function_call", "tool_call_id", "name")
@@ -37,4 +38,4 @@ def question_hash(messages: Iterable[Mapping[str, Any]]) -> str:
 
 def _plain(text: str) -> str:
     """``text`` in one Unicode form and case, with single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", stream_safe(text)).casefold().split())

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,6 +19,7 @@ from confide.policies.policy import Policy
 from confide.serving.api_errors import ApiError, ModelError
 from confide.serving.config import ServeConfig
 from confide.serving.routing.asked import Asked
+from confide.serving.routing.audit_request import audit_request
 from confide.serving.routing.completion_bodies import chunk_body, completion_body, correction_chunk, last_chunks
 from confide.serving.routing.experts import Models
 from confide.serving.routing.guard import Guarded
@@ -64,7 +65,7 @@ class Router:
         self._store = store
         self._metrics = metrics
         self._likeness = Likeness(config, policy, models.model)
-        self._audits: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # what goes on without its client: commits, audits
         self._auditing = asyncio.Semaphore(_AUDITS_AT_ONCE)
 
     async def answer(self, asked: Asked) -> tuple[dict[str, Any], dict[str, str]]:
@@ -89,11 +90,8 @@ class Router:
             opened = False
             held = turn.unlike and self._config.unlike == "escalate"
             if self._config.stream_mode == "early" and asked.plain and not held:
-                async with aclosing(self._pieces([self.small], turn)) as pieces:
+                async with aclosing(self._small_pieces(turn)) as pieces:
                     async for piece in pieces:
-                        if isinstance(piece, Reply):
-                            turn.small = piece
-                            break
                         if not opened:
                             opened = True
                             yield {"X-Confide-Decision-Id": turn.id}
@@ -119,11 +117,18 @@ class Router:
                 yield chunk
 
     async def close(self) -> None:
-        """Give audits a moment to end, then cancel them."""
-        if self._audits:
-            _, late = await asyncio.wait(self._audits, timeout=_CLOSE_S)
-            for audit in late:
-                audit.cancel()
+        """Give commits and audits a moment to end, then cancel them."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_CLOSE_S)
+            for task in late:
+                task.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """``work`` as a task that ends whether its client stays or not."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # -- asking ------------------------------------------------------------------------------------------
 
@@ -138,12 +143,23 @@ class Router:
             try:
                 yield turn
             except (asyncio.CancelledError, GeneratorExit):
-                # The client hung up, or the server stops. What the small model cost stays on record.
-                if turn.small is not None or turn.errors:
-                    turn.fail(GONE)
-                    with contextlib.suppress(ApiError):
-                        await asyncio.shield(self._commit(turn))
+                # The client hung up, or the server stops.
+                with contextlib.suppress(ApiError):
+                    await asyncio.shield(self._start(self._leave(turn)))
                 raise
+
+    async def _leave(self, turn: Turn) -> None:
+        """Commit the row of a client that hung up, so that what the small model cost stays on record.
+
+        A client that was shown a part of the small answer may have taken all it wanted. That answer is read to its end
+        and decided on, so that whoever leaves early cannot choose which answers count.
+        """
+        if turn.reading is not None:
+            await asyncio.wait([turn.reading])
+            self._decide(turn)
+        if not turn.committed and (turn.small is not None or turn.errors):
+            turn.fail(GONE)
+            await self._commit(turn)
 
     async def _ask(self, models: Sequence[Guarded], asked: Asked, turn: Turn) -> Reply | None:
         """The reply of the first model that answers; failures are added to ``turn``."""
@@ -153,6 +169,31 @@ class Router:
             except ModelError as failure:
                 self._add_failure(turn, model, failure)
         return None
+
+    async def _small_pieces(self, turn: Turn) -> AsyncGenerator[Delta]:
+        """The pieces of the small answer, which is read to its end once one of them was taken."""
+        pieces: asyncio.Queue[Delta | None] = asyncio.Queue()
+
+        async def read() -> None:
+            try:
+                async with aclosing(self._pieces([self.small], turn)) as found:
+                    async for piece in found:
+                        if isinstance(piece, Reply):
+                            turn.small = piece
+                        else:
+                            pieces.put_nowait(piece)
+            finally:
+                pieces.put_nowait(None)
+
+        reading = self._start(read())
+        try:
+            while (piece := await pieces.get()) is not None:
+                turn.reading = reading
+                yield piece
+        finally:
+            if turn.reading is None:
+                reading.cancel()
+        await reading
 
     async def _pieces(self, models: Sequence[Guarded], turn: Turn) -> AsyncGenerator[Delta | Reply]:
         """The pieces of the first model that answers, then its reply (none: the answer broke off)."""
@@ -262,10 +303,16 @@ class Router:
     # -- storing -----------------------------------------------------------------------------------------
 
     async def _commit(self, turn: Turn) -> None:
-        """Commit the row; an answer without a row is not given. Raises `ApiError`."""
+        """Commit the row, and begin its audit; an answer without a row is not given. Raises `ApiError`.
+
+        Neither is interrupted when the client hangs up meanwhile: the row would stay an audit without a label.
+        """
         if turn.committed:
             return
         turn.committed = True  # before the wait: one that is interrupted must not write a second row
+        await asyncio.shield(self._start(self._add_row(turn)))
+
+    async def _add_row(self, turn: Turn) -> None:
         compare = turn.audit and self._config.audit_label == "expert"
         agreed = turn.small.agrees(turn.expert) if compare and turn.small and turn.expert else None
         # The row of a request whose deadline has passed gets a moment too.
@@ -281,16 +328,14 @@ class Router:
         # A client that hung up while an expert was asked took the label with it: it is asked again.
         owed = turn.left or (not turn.expert_asked and turn.served != "error")
         if compare and turn.small is not None and turn.expert is None and owed:
-            task = asyncio.create_task(self._audit(turn, turn.small))
-            self._audits.add(task)
-            task.add_done_callback(self._audits.discard)
+            self._start(self._audit(turn, turn.small))
 
     async def _audit(self, turn: Turn, small: Reply) -> None:
         """Ask an expert about a request that was answered without one, for the statistics alone."""
         async with self._auditing:
             deadline = asyncio.get_running_loop().time() + self._config.deadline_s
             aside = replace(turn, errors=[])
-            expert = await self._ask(self.experts, replace(turn.asked, deadline=deadline), aside)
+            expert = await self._ask(self.experts, audit_request(turn.asked, deadline), aside)
             try:
                 if expert is None:  # the row stays an audit without a label
                     await self._store.audit_failed(turn.id, "; ".join(f"audit: {error}" for error in aside.errors))

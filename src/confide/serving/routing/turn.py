@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -47,8 +48,9 @@ class Turn:
 
     ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
     model that answered. ``shape`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
-    answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request. ``committed`` is
-    set once the row is on its way to the store.
+    answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request. ``reading`` is
+    the task that reads a small answer of which the client was shown a part. ``committed`` is set once the row is on its
+    way to the store.
     """
 
     asked: Asked
@@ -72,6 +74,7 @@ class Turn:
     unlike: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     refusal: str | None = None
+    reading: asyncio.Task[None] | None = None
     committed: bool = False
 
     @property
