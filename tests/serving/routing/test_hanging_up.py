@@ -83,7 +83,8 @@ def test_an_early_answer_that_breaks_off_unheard_leaves_a_row(tmp_path: Path, sm
 
 def test_before_the_first_piece_nothing_is_read_on(tmp_path: Path, small: Upstream, big: Upstream) -> None:
     small.behaviour = ["hang"]
-    with router(tmp_path, **settings(small, big, stream_mode="early", audit_share=1.0)) as running:
+    patient = {"small": small_server(small, timeout_s=300), "deadline_s": 300}
+    with router(tmp_path, **{**settings(small, big, stream_mode="early", audit_share=1.0), **patient}) as running:
         running.hang_up(lambda: small.requests, stream=True)
         assert small.hung_up.wait(60)
         assert running.rows() == []

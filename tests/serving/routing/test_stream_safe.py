@@ -78,7 +78,7 @@ def test_the_router_sorts_no_long_run(
             runs.append(max((len(list(run)) for mark, run in marks if mark), default=0))
         return normalize(form, text)
 
-    small.answer = big.answer = "ب" + ("\u0301\u0316" * 14 + "«") * 30
+    small.answer = big.answer = "اب" + ("\u0301\u0316" * 14 + "«") * 30 + f" {LONG[1]}"
     settings = {"small": small_server(small), "experts": [expert_server(big)], "audit_share": 1.0}
     with router(tmp_path, **settings) as running:
         monkeypatch.setattr(unicodedata, "normalize", watched)
