@@ -62,4 +62,9 @@ def test_one_question_asked_again_and_again_breaks_no_promise(tmp_path: Path, sm
         for spaces in range(20):
             running.ask("Where is" + " " * spaces + " Kyoto?")
         running.wait_for(lambda row: all(row["agreed"] == 0 for row in running.rows()))
-        assert "cannot be said yet: 1 of 1 audited answers was wrong" in running.get("/").text.replace("were", "was")
+        page = running.get("/").text
+        assert "The promise is broken" not in page
+        # But that many answers were wrong is said.
+        assert re.search(r"Counted as often as they were asked, at least \d+%", page)
+        assert "20 of 20 audited answers were wrong" in page
+        assert 'confide_alarm{name="repeats",severity="alarm"} 1.0' in running.get("/metrics").text
