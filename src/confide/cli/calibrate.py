@@ -115,9 +115,7 @@ def calibrate(
         print_json(unmet, indent=2) if json else typer.echo("\n".join(filter(None, [made.explain(source), price])))
         raise typer.Exit(2)
     made.save(out)
-    _warn_of_uncovered(made)
-    if not made.identity and any(row.identity for row in rows):
-        warn("not all rows say which weights answered them, so the policy will not notice another model")
+    _warn_of_what_is_missing(made, rows)
     if json:
         print_json({**told, "policy": loads(made.to_json())}, indent=2)
     else:
@@ -162,10 +160,12 @@ def _warn_of_ranking(used: CalibrationRows, source: str, goal: Goal, seed: int) 
         )
 
 
-def _warn_of_uncovered(made: Policy) -> None:
-    """Warn where the promise says nothing about some of the rows that it was made on."""
+def _warn_of_what_is_missing(made: Policy, rows: list[Record]) -> None:
+    """Warn where the policy knows no model, or promises nothing about some of the rows that it was made on."""
     from confide.policies.guarantees import CostEstimate
 
+    if not made.identity and any(row.identity for row in rows):
+        warn("not all rows say which weights answered them, so the policy will not notice another model")
     g = made.guarantee
     if not isinstance(g, CostEstimate) and g.uncovered is not None:
         more = f"{g.most_rows} row{'s' * (g.most_rows != 1)}"

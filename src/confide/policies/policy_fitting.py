@@ -125,11 +125,18 @@ def calibrate_policy(
         profile=profile_of(records, source, seed),
         rows_seen=sketch(rows.records, source),
     )
-    # Of all rows: a router does not know which of its requests the goal would leave out.
-    answered = [policy.decide(confidence_of(record, source), record.domain) == "answer" for record in records]
+    return _with_share_answered(policy, records)
+
+
+def _with_share_answered(policy: Policy, records: Sequence[Record]) -> Policy:
+    """``policy`` with the share of all ``records`` that it answers in its profile.
+
+    A router does not know which of its requests the goal would leave out.
+    """
+    decisions = [policy.decide(confidence_of(record, policy.source), record.domain) for record in records]
     assert policy.profile is not None
-    policy.profile.answered = sum(answered) / len(answered)
-    return policy
+    profile = policy.profile.model_copy(update={"answered": decisions.count("answer") / len(decisions)})
+    return policy.model_copy(update={"profile": profile})
 
 
 def _check_expert(goal: Goal, expert: Sequence[Record] | None) -> None:

@@ -62,4 +62,20 @@ def test_one_question_asked_again_and_again_breaks_no_promise(tmp_path: Path, sm
         for spaces in range(20):
             running.ask("Where is" + " " * spaces + " Kyoto?")
         running.wait_for(lambda row: all(row["agreed"] == 0 for row in running.rows()))
-        assert "cannot be said yet: 1 of 1 audited answers was wrong" in running.get("/").text.replace("were", "was")
+        page = running.get("/").text
+        assert "The promise is broken" not in page
+        # But that many answers were wrong is said.
+        assert re.search(r"Counted as often as they were asked, at least \d+%", page)
+        assert "20 of 20 audited answers were wrong" in page
+        assert 'confide_alarm{name="repeats",severity="alarm"} 1.0' in running.get("/metrics").text
+
+
+def test_an_expert_that_hangs_longer_than_clients_wait_is_seen(tmp_path: Path, small: Upstream, big: Upstream) -> None:
+    small.probability, big.behaviour = 0.2, ["hang"]
+    with router(tmp_path, small=small_server(small), experts=[expert_server(big)]) as running:
+        for number in range(1, 6):
+            running.hang_up(lambda number=number: len(big.requests) >= number)
+            running.wait_for(lambda row, number=number: len(running.rows()) == number)
+        assert {(row["served"], row["error"]) for row in running.rows()} == {("error", "client: gone")}
+        assert "5 of the last 5 clients that waited for an expert hung up" in running.get("/").text
+        assert 'confide_alarm{name="expert",severity="alarm"} 1.0' in running.get("/metrics").text
