@@ -132,7 +132,7 @@ def test_requests_unlike_the_rows_are_no_evidence(tmp_path: Path, small: Upstrea
     found = using(url, state)
     assert (found["audits"]["drawn"], found["risk"]["n"], found["coverage"]["n"]) == (2, 2, 2)
     (alarm,) = [alarm for alarm in found["alarms"] if alarm["name"] in ("unlike", "model")]
-    assert (alarm["name"], alarm["severity"]) == ("unlike", "warning")
+    assert (alarm["name"], alarm["severity"]) == ("unlike", "alarm")
     assert alarm["text"].startswith("3 of the last 5 requests are unlike the calibration rows")
     # A new policy is made for what is asked now, so for its rows they count, and they say how they were asked.
     store = Store.open(url)

@@ -162,6 +162,7 @@ def test_probabilities_of_answers_become_log_probabilities(url: str, raw: Connec
         return [(row.raw, row.threshold) for row in await store.run(all_rows)]
 
     using(url, fill)
+    raw.execute(text("ALTER TABLE feedback DROP COLUMN trusted"))  # of version 7
     raw.execute(text("ALTER TABLE decisions DROP COLUMN request_shape"))  # of version 5
     if not url.startswith("sqlite"):
         raw.execute(text("ALTER TABLE decisions DROP COLUMN arrival"))  # of version 6
