@@ -8,7 +8,6 @@ undecided answer, with more rows, would spend it again. These bounds are confide
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +19,7 @@ from confide.metrics.confidence_sequences import (
     lower_sequence,
     upper_sequence,
 )
-from confide.policies.thresholds.binomial_bound import POWER, BinomialCount
+from confide.policies.thresholds.binomial_bound import POWER, BinomialCount, fewest_that_decide
 from confide.policies.thresholds.cluster_bound import ClusterCount
 from confide.policies.thresholds.fallback_testing import Count
 from confide.policies.thresholds.paired_bound import PairedCount
@@ -65,9 +64,9 @@ def rows_needed(count: Count, expected: float, coverage: float, limit: float, le
             return None
         seen, gains = count.observed, count.gains / count.n
         if seen < limit:
-            return _fewest(lambda n: _paired_power(n, seen, gains, limit, level) >= POWER)
+            return fewest_that_decide(lambda n: _paired_power(n, seen, gains, limit, level) >= POWER, _MOST_ROWS)
         losses = count.losses / count.n
-        return _fewest(lambda n: _paired_power(n, -seen, losses, -limit, level) >= POWER)
+        return fewest_that_decide(lambda n: _paired_power(n, -seen, losses, -limit, level) >= POWER, _MOST_ROWS)
     needed = counted_rows_needed(count.observed if count.counted else expected, limit, level)
     share = count.counted / count.n if count.counted else coverage
     return None if needed is None or share == 0 else math.ceil(needed / share)
@@ -77,7 +76,7 @@ def counted_rows_needed(share: float, limit: float, level: float) -> int | None:
     """Rows that decide with probability `POWER` if the true share of bad ones is ``share`` (None: none would)."""
     if share >= limit:  # shown from the other side: the share of good rows is below 1 − limit
         share, limit = 1 - share, 1 - limit
-    return _fewest(lambda n: bool(binom.cdf(_most_bad(n, limit, 1 - level), n, share) >= POWER))
+    return fewest_that_decide(lambda n: bool(binom.cdf(_most_bad(n, limit, 1 - level), n, share) >= POWER), _MOST_ROWS)
 
 
 def _most_bad(n: int, limit: float, alpha: float) -> int:
@@ -135,17 +134,3 @@ def _loss_above(losses: int, gains: int, n: int, alpha: float) -> float:
         rejected = log_evidence_of_loss(n, losses, gains, middle) >= -math.log(alpha)
         low, high = (middle, high) if rejected else (low, middle)
     return low
-
-
-def _fewest(decides: Callable[[int], bool]) -> int | None:
-    """The fewest rows that decide, by doubling and halving (None: more than ten million)."""
-    high = 1
-    while not decides(high):
-        high *= 2
-        if high > _MOST_ROWS:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if decides(middle) else (middle, high)
-    return high

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,12 +77,15 @@ def counted_rows_that_decide(share: float, limit: float, level: float) -> int | 
         least = binom.ppf(level, counted, limit) + 1
         return bool(binom.sf(least - 1, counted, share) >= POWER)
 
-    if share == limit:
-        return None
+    return None if share == limit else fewest_that_decide(decides)
+
+
+def fewest_that_decide(decides: Callable[[int], bool], most: int = _MOST_ROWS) -> int | None:
+    """The fewest rows that decide, by doubling and halving (None: more than ``most``)."""
     high = 1
     while not decides(high):
         high *= 2
-        if high > _MOST_ROWS:
+        if high > most:
             return None
     low = high // 2
     while high - low > 1:
