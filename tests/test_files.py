@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from confide.errors import ConfideError
-from confide.files import locked, read_parquet, read_yaml_resource, write_text
+from confide.files import locked, read_yaml_resource, write_text
 
 
 def _hold(folder: Path, ready: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
@@ -42,11 +42,3 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_data_file_of_the_package_is_read() -> None:
     assert read_yaml_resource("confide.tasks", "hub_tasks.yaml")["gsm8k"]["licence"] == "MIT"
-
-
-def test_a_missing_or_broken_parquet_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfideError, match=r"r\.parquet does not exist"):
-        read_parquet(tmp_path / "r.parquet")
-    (tmp_path / "r.parquet").write_bytes(b"text")
-    with pytest.raises(ConfideError, match=r"r\.parquet is not a Parquet file"):
-        read_parquet(tmp_path / "r.parquet")

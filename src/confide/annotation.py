@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from confide.engines.engine import Completion, Engine, check_context, encode_at_once
 from confide.engines.options import Choice, choose_options
 from confide.errors import ConfideError
-from confide.files import locked
+from confide.files import locked_file
 from confide.policies.identities import same_model
 from confide.policies.requests import request_options
 from confide.progress import Progress
-from confide.records import Cost, Message, Record, RecordWriter, RequestShape, Sample
+from confide.records import Cost, Message, Record, RecordWriter, RequestShape, Sample, check_records_file
 from confide.tasks.task import cloze_prompt
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def annotate(
     _check_wanted(task, asked, answer_by, samples, out)
     by = {"model": engine.name, "identity": engine.identity}  # hashed once, not for every record
     check_context({q.id: len(q.prompt) + q.room for q in asked}, engine.context)
-    with locked(out.parent), RecordWriter(out) as writer:
+    with locked_file(out), RecordWriter(out) as writer:
         _check_same_run(writer.done, by, task, {q.id: q for q in asked}, out)
         done = {record.id for record in writer.done}
         new = seen = 0
@@ -215,8 +215,7 @@ def _choose(engine: Engine, by: _By, task: Task, some: Sequence[_Asking]) -> lis
 def _check_wanted(
     task: Task, questions: Sequence[_Asking], answer_by: AnswerBy | None, samples: int, out: Path
 ) -> None:
-    if out.suffix == ".parquet":
-        raise ConfideError("records are appended as they are produced: give --out a .jsonl file")
+    check_records_file(out, appended=True)
     chosen = sum(bool(q.options) for q in questions)
     if answer_by == "options" and not chosen:
         raise ConfideError(f"{task.name} has no choice questions to answer by options")

@@ -6,15 +6,16 @@ import typer
 from typer.testing import CliRunner
 
 from confide.cli.evaluate import evaluate, signal_quality
+from confide.cli.flags import command
 from confide.cli.score import score
 from confide.errors import ConfideError
 from confide.files import locked
 from confide.records import Record, Sample, write_records
 
 app = typer.Typer()
-app.command()(evaluate)
+app.command()(command(evaluate))
 signals = typer.Typer()
-signals.command()(signal_quality)
+signals.command()(command(signal_quality))
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_wanted_sources(scored, tmp_path):
 def test_an_empty_list_of_sources_is_refused(scored, tmp_path, names):
     for verb in (evaluate, score):
         one = typer.Typer()
-        one.command()(verb)
+        one.command()(command(verb))
         files = [str(scored)] if verb is evaluate else ["--records", str(scored)]
         result = CliRunner().invoke(one, [*files, "--out", str(tmp_path / "none"), "--sources", names])
         assert isinstance(result.exception, ConfideError)

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from confide.cli import policy_verbs
 from confide.cli.calibrate import calibrate
+from confide.cli.flags import command
 from confide.cli.policy_verbs import decide, validate
 
 app = typer.Typer()
 for verb in (calibrate, validate, decide):
-    app.command()(verb)
+    app.command()(command(verb))
 app.add_typer(policy_verbs.app, name="policy")
 
 

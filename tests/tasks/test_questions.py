@@ -92,8 +92,8 @@ def test_parquet(tmp_path: Path) -> None:
             "line 2: answer -1 is out of range",
         ),
         (
-            '{"kind": "choice", "question": "?", "choices": ["a", "b"], "answer": "B"}',
-            "line 2: .*index from 0, not 'B'",
+            '{"kind": "choice", "question": "?", "choices": ["a", "b"], "answer": "BB"}',
+            "line 2: .*index from 0 or a letter from A, not 'BB'",
         ),
         (
             '{"kind": "choice", "question": "?", "choices": ["a"], "answer": 0}',
@@ -130,8 +130,6 @@ def test_bad_files(tmp_path: Path) -> None:
     table.write_text("kind,question,answer\nshort,Who?,a,b\n", encoding="utf-8")
     with pytest.raises(ConfideError, match="line 2: more values than columns"):
         read_questions(table)
-    with pytest.raises(ConfideError, match="question files end in"):
-        read_questions(tmp_path / "q.txt")
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
 from typer import Option
 
 from confide.cli.flags import ChatTemplateKwargs, parse_mapping
+from confide.cli.outputs import say
+from confide.files import is_stream
 from confide.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def annotate(
     given = info.chat_template_kwargs | parse_mapping(chat_template_kwargs)
     engine = TransformersEngine.load(model, chat_template_kwargs=given)
     with progress_bar("annotating") as progress:
-        annotation.annotate(
+        new = annotation.annotate(
             engine,
             loaded,
             out,
@@ -78,7 +79,7 @@ def annotate(
             seed=seed,
             progress=progress,
         )
-    typer.echo(f"{out}: {_summary(read_records(out))}")
+    say(out, f"{out}: {f'{new} answers' if is_stream(out) else _summary(read_records(out))}")
 
 
 def _summary(records: Sequence[Record]) -> str:

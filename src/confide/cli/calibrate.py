@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument, Option
 
+from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
 
@@ -256,21 +257,22 @@ def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, 
     """Print what the policy does and which rows it was fitted on."""
     from confide.policies.policy_fitting import rows_for_a_domain
 
-    typer.echo(policy.explain())
+    say(out, policy.explain())
     if per_domain and len(policy.thresholds) == 1:
         least = rows_for_a_domain(goal)
-        typer.echo(f"No domain has the {least:,} independent rows that a threshold of its own takes: all share one.")
+        say(out, f"No domain has the {least:,} independent rows that a threshold of its own takes: all share one.")
     n, tested = len(used.records), policy.guarantee.n
-    typer.echo(
+    say(
+        out,
         f"Rows: {n} used"
         + (f", {tested} of them tested" if tested < n else "")
         + _left_out_for(policy)
         + f"; {used.without_confidence} without a confidence, {used.without_label} without a label. "
-        + f"Calibrator: {policy.calibrator.kind}."
+        + f"Calibrator: {policy.calibrator.kind}.",
     )
     if price:
-        typer.echo(price)
-    typer.echo(f"Written to {out} ({policy.id})")
+        say(out, price)
+    say(out, f"Written to {out} ({policy.id})")
 
 
 def _left_out_for(policy: Policy) -> str:

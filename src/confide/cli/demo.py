@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from confide.cli.outputs import Folder
 from confide.files import write_text
 
 QUESTIONS = {False: 1500, True: 600}
@@ -30,7 +31,9 @@ audit_share: 0.1
 
 def demo(
     context: typer.Context,
-    out: Annotated[Path, Option(help="Folder for records, checkpoint, policy and report.")] = Path("confide-demo"),
+    out: Annotated[Path, Option(help="Folder for records, checkpoint, policy and report."), Folder()] = Path(
+        "confide-demo"
+    ),
     quick: Annotated[bool, Option("--quick", help="Fewer questions and epochs: under three minutes.")] = False,
     seed: Annotated[int, Option(help="Seed of the questions, splits and training.")] = 0,
 ) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
+from confide.cli.outputs import Folder
 from confide.cli.printing import names_in, print_json
 from confide.errors import ConfideError
 from confide.files import locked, write_text
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 Records = Annotated[
     Path | None,
-    Argument(metavar="RECORDS", help="Scored records (JSON lines or Parquet). Default: the first file of --matrix."),
+    Argument(
+        metavar="RECORDS", help="Scored records (JSON lines, CSV or Parquet). Default: the first file of --matrix."
+    ),
 ]
 Expert = Annotated[
     Path | None,
@@ -60,7 +63,11 @@ COLUMNS = {"auroc": "AUROC", "brier": "Brier", "log_loss": "log loss", "ece": "E
 
 
 def evaluate(
-    out: Annotated[Path, Option(metavar="DIR", help="Folder for results.json and report.html.")],
+    out: Annotated[
+        Path,
+        Option(metavar="DIR", help="Folder for results.json and report.html."),
+        Folder("results.json", "report.html"),
+    ],
     records: Records = None,
     expert: Expert = None,
     expert_cost: ExpertCost = None,
@@ -82,10 +89,9 @@ def evaluate(
     """
     from confide.evaluation import evaluate as judge
     from confide.evaluation.controls import control
+    from confide.records import half_written
     from confide.report import render
 
-    if out.exists() and not out.is_dir():
-        raise ConfideError(f"{out} is a file, --out wants a folder")
     trained = _trained(matrix or [])
     main = records if records is not None else next(iter(trained.values()), None)
     if main is None:
@@ -104,7 +110,7 @@ def evaluate(
             resamples=resamples,
             progress=lambda source: progress(next(numbers), total, source),
         )
-    if cut := [path.name for path in files if _half_written(path)]:
+    if cut := [path.name for path in files if half_written(path)]:
         detail = f"the half-written last line of {', '.join(cut)} left out"
         results["controls"]["truncated"] = control("warning", detail, count=len(cut))
     page = render(results, rows)
@@ -187,19 +193,6 @@ def _read(judged: list[Path], others: list[Path], sources: str | None) -> dict[P
     if sources is not None:
         files |= {path: only(files[path], names_in(sources)) for path in dict.fromkeys(judged)}
     return files
-
-
-def _half_written(path: Path) -> bool:
-    """Whether the last line was cut off in writing, so that it was not read."""
-    from pydantic import ValidationError
-
-    from confide.records import Record
-
-    last = b"" if path.suffix == ".parquet" else path.read_bytes().rpartition(b"\n")[2]
-    try:
-        return bool(last.strip()) and not Record.model_validate_json(last)
-    except ValidationError:
-        return True
 
 
 def _print(results: dict[str, Any]) -> None:

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from confide.cli.outputs import Folder
+
 
 def export(
     model: Annotated[Path, Option(help="Trained folder.")],
-    out: Annotated[Path, Option(help="Folder for the ordinary checkpoint.")],
+    out: Annotated[Path, Option(help="Folder for the ordinary checkpoint."), Folder()],
 ) -> None:
     """Write the model with its new vocabulary rows as an ordinary checkpoint; `confide.json` names the rows.
 

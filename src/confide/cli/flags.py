@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from confide.cli.outputs import check_out
 from confide.errors import ConfideError
 
 ChatTemplateKwargs = Annotated[
@@ -105,12 +106,14 @@ CONFIG = inspect.Parameter(
 def command(verb: Callable[..., None]) -> Callable[..., None]:
     """A verb as Typer takes it: a flag per field where a parameter is a dataclass, and ``--config FILE``."""
     shown: list[inspect.Parameter] = []
+    names: dict[str, str] = {}
     groups: dict[str, tuple[Callable[..., Any], dict[str, inspect.Parameter]]] = {}
     hints = get_type_hints(verb, include_extras=True)
     for name, parameter in inspect.signature(verb).parameters.items():
         flags = next((one for one in getattr(hints[name], "__metadata__", ()) if isinstance(one, Flags)), None)
         if flags is None:
             shown.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+            names[name] = _shown_as(name, hints[name])
             continue
         config = hints[name].__origin__
         groups[name] = (_only_given if flags.given else config, flags.parameters(flags.given or config))
@@ -118,6 +121,7 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
     shown.append(CONFIG)
 
     def run(**values: Any) -> None:
+        check_out(values, hints, names | {"config": "--config"})
         values.pop("config")
         for name, (make, fields) in groups.items():
             values[name] = make(**{field: values.pop(parameter.name) for field, parameter in fields.items()})
@@ -127,6 +131,12 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     setattr(run, "__signature__", inspect.Signature(shown))  # noqa: B010
     return run
+
+
+def _shown_as(name: str, hint: Any) -> str:
+    """What help calls a parameter: ``--flag``, or the name of an argument."""
+    argument = any(isinstance(one, typer.models.ArgumentInfo) for one in getattr(hint, "__metadata__", ()))
+    return name.upper() if argument else f"--{name.replace('_', '-')}"
 
 
 def _only_given(**values: Any) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from typer import Option
 
+from confide.cli.outputs import say
 from confide.cli.printing import print_json
 from confide.errors import ConfideError
 from confide.progress import progress_bar
@@ -45,8 +45,6 @@ def hedge(
     from confide.policies.calibration_rows import pick_source
     from confide.records import read_records
 
-    if out.resolve() == records.resolve():
-        raise ConfideError(f"{out} would overwrite its own input")
     wording = _wording(engine, model, language, style, seed)
     rows = read_records(records)
     picked = source if all(is_tagged(row.answer) for row in rows) else pick_source(rows, source)
@@ -82,11 +80,12 @@ def _print(summary: Summary, out: Path, wording: Templates, source: str) -> None
     from confide.hedging.hedged_records import STATUSES
 
     passed = [f"{summary.statuses[name]} {status}" for name, status in STATUSES.items() if summary.statuses[name]]
-    typer.echo(f"{out}: {summary.rows} rows: {', '.join(passed)}")
+    say(out, f"{out}: {summary.rows} rows: {', '.join(passed)}")
     if summary.largest_error is not None:
-        typer.echo(
+        say(
+            out,
             f"{summary.claims} wordings by {wording.style}, confidences from {source}: read back within "
-            f"{summary.largest_error:.3f} (mean {summary.error:.3f})"
+            f"{summary.largest_error:.3f} (mean {summary.error:.3f})",
         )
     refused = f"are templates, because rewrites of {wording.model} were refused ({summary.refused} in all)"
     for count, sentence in (
@@ -95,4 +94,4 @@ def _print(summary: Summary, out: Path, wording: Templates, source: str) -> None
         (summary.hedged_before, "answers bring a hedge of their own, which was left in"),
     ):
         if count:
-            typer.echo(f"{count} {sentence}")
+            say(out, f"{count} {sentence}")

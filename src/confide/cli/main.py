@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -39,11 +41,18 @@ app.add_typer(policy_verbs.app, name="policy")
 
 def main() -> None:
     """Entry point: bad input is one sentence on standard error and exit code 2."""
+    if sys.argv[1:2] != ["serve"]:  # its server ends gracefully by itself
+        signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except (ConfideError, OSError) as error:
         typer.secho(f"confide: {error}", fg="red", err=True)
         sys.exit(2)
+
+
+def _stop(*_: object) -> NoReturn:
+    """End on SIGTERM as on an error, so that files that are half-written are taken away."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

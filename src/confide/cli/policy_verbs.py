@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
+from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
-from confide.errors import ConfideError
 from confide.files import write_text
 
 if TYPE_CHECKING:
@@ -94,8 +94,6 @@ def decide(
     from confide.policies.validation import other_models
     from confide.records import read_records
 
-    if out.resolve() in (policy.resolve(), records.resolve()):
-        raise ConfideError(f"{out} would overwrite its own input")
     rule = Policy.load(policy)
     rows = read_records(records)
     if all(rule.source not in record.confidence for record in rows):
@@ -123,12 +121,12 @@ def decide(
         print_json(summary, indent=2)
         return
     for name in DECISIONS:
-        typer.echo(f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}")
+        say(out, f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}")
     if missing:
-        typer.echo(f"{missing} rows had no confidence from {rule.source} and escalate.")
+        say(out, f"{missing} rows had no confidence from {rule.source} and escalate.")
     if labelled:
-        typer.echo(f"Of {labelled} kept answers with a label, {wrong} are wrong ({wrong / labelled:.1%}).")
-    typer.echo(f"Written to {out}")
+        say(out, f"Of {labelled} kept answers with a label, {wrong} are wrong ({wrong / labelled:.1%}).")
+    say(out, f"Written to {out}")
 
 
 def _decision(policy: Policy, record: Record) -> dict[str, Any]:

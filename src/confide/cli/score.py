@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Option
 
+from confide.cli.outputs import say
 from confide.cli.printing import names_in
 from confide.progress import progress_bar
 
@@ -51,8 +51,9 @@ def score(
     from confide.methods.catalogue import available
     from confide.methods.method import Scope
     from confide.methods.sampled import ModelJudge
-    from confide.records import read_records, write_records
+    from confide.records import check_records_file, read_records, write_records
 
+    check_records_file(out)
     rows = read_records(records)
     loaded = confide.load(model) if model else None
     other = confide.load(verifier).engine if verifier else None
@@ -75,4 +76,4 @@ def score(
             progress=progress,
         )
     write_records(out, scored)
-    typer.echo(f"{out}: {len(scored)} records, {len(wanted)} sources: {', '.join(wanted)}")
+    say(out, f"{out}: {len(scored)} records, {len(wanted)} sources: {', '.join(wanted)}")

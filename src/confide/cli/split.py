@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
+from confide.cli.outputs import say
 from confide.cli.printing import names_in, print_json
 from confide.errors import ConfideError
 
@@ -48,7 +48,7 @@ def split(
         print_json({"out": str(out), "rows": dict(counts), "unused": len(rows) - len(kept)})
     else:
         parts = ", ".join(f"{name} {count}" for name, count in counts.items())
-        typer.echo(f"{out}: {parts}; {len(rows) - len(kept)} rows are not used")
+        say(out, f"{out}: {parts}; {len(rows) - len(kept)} rows are not used")
 
 
 def parse_sizes(text: str) -> dict[str, int]:

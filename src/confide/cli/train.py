@@ -10,6 +10,7 @@ import typer
 from typer import Option
 
 from confide.cli.flags import Flags, command
+from confide.cli.outputs import Folder
 from confide.errors import ConfideError
 from confide.methods.finetuning.supervised_config import option
 from confide.methods.reader.reader_config import ReaderOptions
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Train a model to report its confidence.")
 Records = Annotated[Path, Option(help="Annotated records with train and validation rows.")]
-Out = Annotated[Path, Option(help="Folder for the trained checkpoint.")]
+Out = Annotated[
+    Path,
+    Option(help="Folder for the trained checkpoint."),
+    Folder("confide.json", "config.json", "run.json", "log.jsonl", "format.json"),
+]
 Model = Annotated[str, Option(help="The model that gave the answers: `smollm2`, a folder or a hub name.")]
 StartingModel = Annotated[
     str, Option(help="The model that answered, or a folder of this verb: then its format stage is reused.")
@@ -106,7 +111,7 @@ def self_ref(
 
 def rlmf(
     records: Annotated[Path, Option(help="Records with train and validation rows and K samples each.")],
-    out: Annotated[Path, Option(help="Folder for the trained checkpoint.")],
+    out: Out,
     *,
     model: StartingModel = "smollm2",
     task: Annotated[

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from confide.errors import ConfideError
-from confide.files import locked
+from confide.files import locked_file
 from confide.hedging.claims import Claim, same_answer
 from confide.hedging.hedge_reading import read_hedge
 from confide.hedging.language import Language
 from confide.hedging.rewording import Templates, Wording
 from confide.hedging.statements import is_tagged, read_tagged
 from confide.policies.calibration_rows import confidence_of
-from confide.records import Record, RecordWriter
+from confide.records import Record, RecordWriter, check_records_file
 from confide.sources import as_probability
 from confide.tasks.questions import asked_of, question_of
 
@@ -77,8 +77,7 @@ def hedge(
         ConfideError: ``out`` is hedged in another way or holds other answers, a confidence is no probability, the
             server fails.
     """
-    if out.suffix == ".parquet":
-        raise ConfideError("rows are appended as they are worded: give --out a .jsonl file")
+    check_records_file(out, appended=True)
     _check_probabilities(records, source)
     settings = {
         "source": source,
@@ -88,7 +87,7 @@ def hedge(
         "model": wording.model,
         "seed": wording.seed,
     }
-    with locked(out.parent), RecordWriter(out) as writer:
+    with locked_file(out), RecordWriter(out) as writer:
         _check_same_run(writer.done, records, settings, out)
         rows = list(writer.done)
         done = {record.id for record in rows}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -14,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from confide.errors import ConfideError
-from confide.files import read_text, write_text
+from confide.files import read_text, write_text, written_folder
 from confide.records import Record
 from confide.report_tokens import CONFIDENCE, GRADED
 
@@ -114,21 +112,17 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint beside its place, then move it in; ``confide.json`` comes last, so a folder with it is whole.
 
+    Where writing fails, a checkpoint that was there before stays.
+
     Args:
         save: writes model, tokenizer and what belongs to them to the folder it is given.
         packages: whose versions are noted beside those of torch and transformers.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).unlink(missing_ok=True)
-    half_done = folder / ".saving"
-    shutil.rmtree(half_done, ignore_errors=True)
-    save(half_done)
-    for path in half_done.iterdir():
-        os.replace(path, folder / path.name)
-    half_done.rmdir()
     versions = {name: version(name) for name in ("confide", "torch", "transformers", *packages)}
     data = {"schema": 1, **info.model_dump(by_alias=True, exclude_unset=True, mode="json")}
-    write_text(folder / FILE, json.dumps({"versions": versions} | data, ensure_ascii=False, indent=1) + "\n")
+    with written_folder(folder, FILE) as part:
+        save(part)
+        write_text(part / FILE, json.dumps({"versions": versions} | data, ensure_ascii=False, indent=1) + "\n")
 
 
 def leading_messages(records: Sequence[Record]) -> list[list[dict[str, str]]]:
@@ -166,10 +160,12 @@ def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
         raise ConfideError(f"{folder} was not trained by confide: it has no {FILE}")
     if out.exists() and any(out.iterdir()):
         raise ConfideError(f"{out} is not empty")
-    TransformersEngine.load(str(folder)).save(out)
+    engine = TransformersEngine.load(str(folder))
     public = {"schema", "base_model", "versions", "signals"}
     data = {key: value for key, value in json.loads(read_text(folder / FILE)).items() if key in public}
-    write_text(out / FILE, json.dumps(data, indent=1) + "\n")
+    with written_folder(out, FILE) as part:
+        engine.save(part)
+        write_text(part / FILE, json.dumps(data, indent=1) + "\n")
     signal = info.confidence
     names = [*signal.verdict_ids, *CONFIDENCE.ask_tokens(len(signal.ask_ids)), *GRADED[: len(signal.grade_ids)]]
     return dict(zip(names, [*signal.verdict_ids.values(), *signal.ask_ids, *signal.grade_ids], strict=True))

@@ -19,9 +19,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ImportString, TypeAdapter
 
+from confide.data_files import ENDINGS
 from confide.errors import ConfideError
 from confide.files import read_yaml_resource
-from confide.tasks.questions import FORMATS, Kind, Question, read_questions
+from confide.tasks.questions import Kind, Question, read_questions
 from confide.tasks.selfaware import selfaware_task
 from confide.tasks.task import Task, plain_task
 
@@ -88,7 +89,7 @@ def questions_in_folder(data_dir: Path, name: str) -> list[Question]:
     """The questions of a task or of its part, from a file in a folder; raises `ConfideError` when there is no file."""
     base, _, part = name.partition("/")
     endings = _FILE_ENDINGS.get(part or "test", (f"-{part}",))
-    paths = (data_dir / f"{base}{ending}{suffix}" for ending in endings for suffix in FORMATS)
+    paths = (data_dir / f"{base}{ending}{suffix}" for ending in endings for suffix in ENDINGS)
     if path := next((path for path in paths if path.is_file()), None):
         return read_questions(path)
     wanted = " or ".join(f"{base}{ending}.jsonl" for ending in endings)

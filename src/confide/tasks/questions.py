@@ -1,23 +1,19 @@
-"""Questions with their references, read from JSON lines, CSV or Parquet."""
+"""Questions with their references, read from JSON lines, a JSON array, CSV or Parquet."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator
+import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from confide.data_files import bar_list, check_unique, plain_number, read_table
 from confide.errors import ConfideError
-from confide.files import read_parquet, read_text
-from confide.records import Record, check_unique
+from confide.records import Record
 from confide.tasks.numbers import number_text, parse_number, read_numbers
 
 Kind = Literal["choice", "short", "number", "prompt"]
-FORMATS = (".jsonl", ".csv", ".parquet")
 
 
 class Question(BaseModel):
@@ -41,22 +37,19 @@ class Question(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _plain_values(cls, data: Any) -> Any:
-        """Accept what files really hold: numeric ids and numbers, one accepted string, an index as text."""
+        """Accept what files really hold: numeric ids and numbers, one accepted string, a choice by letter."""
         if not isinstance(data, dict):
             return data
         data = dict(data)
-        if isinstance(data.get("id"), int):
-            data["id"] = str(data["id"])
+        if _is_number(identifier := data.get("id")):
+            data["id"] = plain_number(identifier)
         answer, kind = data.get("answer"), data.get("kind")
-        if kind == "short" and isinstance(answer, str | int | float) and not isinstance(answer, bool):
-            data["answer"] = [str(answer)]
-        elif kind == "number" and isinstance(answer, int | float) and not isinstance(answer, bool):
+        if kind == "short" and (isinstance(answer, str) or _is_number(answer)):
+            data["answer"] = [answer if isinstance(answer, str) else plain_number(answer)]
+        elif kind == "number" and _is_number(answer):
             data["answer"] = str(answer)
-        elif kind == "choice" and isinstance(answer, str):
-            try:
-                data["answer"] = int(answer)
-            except ValueError:
-                raise ValueError(f"the answer of a choice is an index from 0, not {answer!r}") from None
+        elif kind == "choice" and answer is not None:
+            data["answer"] = _index(answer, data.get("choices"))
         return data
 
     @model_validator(mode="after")
@@ -71,8 +64,6 @@ class Question(BaseModel):
                 raise ValueError(f"a choice needs at least 2 choices, not {count}")
             if count > 26:
                 raise ValueError(f"a choice has at most 26 choices (one letter each), not {count}")
-            if self.answer is not None and not isinstance(self.answer, int):
-                raise ValueError("the answer of a choice is the index of the right one")
             if isinstance(self.answer, int) and not 0 <= self.answer < count:
                 raise ValueError(f"answer {self.answer} is out of range: {count} choices, counted from 0")
         elif self.kind == "short" and not isinstance(self.answer, list):
@@ -102,19 +93,20 @@ def read_questions(path: Path) -> list[Question]:
 
     Raises `ConfideError` that names the file and the line of a bad row, such as one whose number has several readings.
     """
-    readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
-    if path.suffix not in readers:
-        raise ConfideError(f"{path}: question files end in {', '.join(readers)}")
+    table = read_table(path)
     questions = []
-    for row, (where, data) in enumerate(readers[path.suffix](path), 1):
-        if data.get("id") in (None, ""):
-            data["id"] = f"{path.stem}-{row}"
+    for row, (where, data) in enumerate(table.rows, 1):
         try:
-            questions.append(Question.model_validate(data))
+            fields = data if table.columns is None else _of_cells(data)
+            if fields.get("id") in (None, ""):
+                fields["id"] = f"{path.stem}-{row}"
+            questions.append(Question.model_validate(fields))
         except ValidationError as error:
             problem = error.errors()[0]
             key = f"{problem['loc'][0]}: " if problem["loc"] else ""
             raise ConfideError(f"{path}, {where}: {key}{problem['msg'].removeprefix('Value error, ')}") from None
+        except ValueError as error:
+            raise ConfideError(f"{path}, {where}: {error}") from None
         if unclear := _unclear(questions[-1]):
             raise ConfideError(f"{path}, {where}: {unclear}")
     if not questions:
@@ -137,60 +129,47 @@ def _unclear(question: Question) -> str | None:
     )
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    # split("\n"), not splitlines(): a text may hold U+2028, which JSON allows inside a line.
-    for number, line in enumerate(read_text(path).removeprefix("\ufeff").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            data = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            raise ConfideError(f"{path}, line {number}: not valid JSON ({reason})") from None
-        if not isinstance(data, dict):
-            raise ConfideError(f"{path}, line {number}: a JSON object is wanted")
-        yield f"line {number}", data
+def _of_cells(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a question from the cells of a table: texts without blanks around them, lists from ``a|b``.
 
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""), strict=True)
-    try:
-        for row in reader:
-            where = f"line {reader.line_num}"
-            # DictReader's None: values beyond the last column, or columns that this row lacks.
-            extra = None in row
-            if extra or None in row.values():
-                raise ConfideError(f"{path}, {where}: {'more' if extra else 'fewer'} values than columns")
-            data: dict[str, Any] = {key: value for key, value in row.items() if value != ""}
-            if data.get("kind") == "short":
-                data.setdefault("answer", [])
-            yield where, _with_lists(data)
-    except csv.Error as error:
-        raise ConfideError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, row in enumerate(read_parquet(path), 1):
-        # A column exists for every row, so an absent key arrives as None.
-        yield f"row {number}", _with_lists({key: value for key, value in row.items() if value is not None})
-
-
-def _with_lists(data: dict[str, Any]) -> dict[str, Any]:
-    """A row of a table whose choices and accepted strings are lists, where its cells hold them as text."""
-    if isinstance(data.get("choices"), str):
-        data["choices"] = _listed(data["choices"], [part.strip() for part in data["choices"].split("|")])
-    if data.get("kind") == "short" and isinstance(data.get("answer"), str):
-        data["answer"] = _listed(data["answer"], [data["answer"]])
+    An empty cell of a short question's answer is a question that nobody can answer.
+    """
+    data = {key: value.strip() if isinstance(value, str) else value for key, value in row.items()}
+    lists = ("choices", "answer") if data.get("kind") == "short" else ("choices",)
+    for key in lists:
+        if isinstance(data.get(key), str):
+            data[key] = bar_list(data[key])
+    if isinstance(data.get("choices"), list) and "" in data["choices"]:
+        raise ValueError("choices: one of them is empty")
+    if data.get("kind") == "short":
+        answer = data.setdefault("answer", [])
+        data["answer"] = [text for text in answer if text] if isinstance(answer, list) else answer
+    for key in ("domain", "entity", "label"):
+        if _is_number(value := data.get(key)):
+            data[key] = plain_number(value)
     return data
 
 
-def _listed(text: str, otherwise: list[str]) -> list[str]:
-    """The strings of a JSON list; ``otherwise`` where the text is none."""
-    try:
-        values = json.loads(text) if text.lstrip().startswith("[") else None
-    except json.JSONDecodeError:
-        return otherwise
-    return [str(value) for value in values] if isinstance(values, list) else otherwise
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _index(answer: Any, choices: Any) -> int:
+    """The index of the right choice, given as a number from 0 or as a letter from A.
+
+    >>> _index("1.0", ["red", "green"]), _index("B", ["red", "green"])
+    (1, 1)
+    """
+    text = str(answer).strip()
+    if re.fullmatch(r"-?\d+(\.0*)?", text):
+        return int(text.partition(".")[0])
+    if not re.fullmatch("[A-Za-z]", text):
+        raise ValueError(f"the answer of a choice is an index from 0 or a letter from A, not {answer!r}")
+    index = ord(text.upper()) - ord("A")
+    texts = [str(choice).strip().upper() for choice in choices] if isinstance(choices, list) else []
+    if text.upper() in texts and texts.index(text.upper()) != index:
+        raise ValueError(f"the answer {text} may be a letter or the text of a choice: give its index from 0")
+    return index
 
 
 def question_of(record: Record) -> Question | None:

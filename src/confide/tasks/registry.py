@@ -6,12 +6,13 @@ import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from confide.data_files import ENDINGS
 from confide.errors import ConfideError
 from confide.tasks import hub
 from confide.tasks.arithmetic import arithmetic_task
 from confide.tasks.generated import PREFIX, generated_task
 from confide.tasks.geography import geography_task
-from confide.tasks.questions import FORMATS, read_questions
+from confide.tasks.questions import read_questions
 from confide.tasks.task import Task, plain_task
 
 
@@ -79,12 +80,12 @@ def load_task(name_or_path: str, *, limit: int | None = None, seed: int = 0, dat
     if name_or_path.startswith(PREFIX):
         return generated_task(name_or_path, limit, seed)
     path = Path(name_or_path)
-    if path.suffix in FORMATS or path.exists():
+    if path.suffix in ENDINGS or path.exists():
         return _draw(plain_task(path.stem, read_questions(path)), limit, seed)
     if loaded := hub.load_hub_task(name_or_path):
         return _draw(loaded, limit, seed)
     known = ", ".join(info.name for info in available_tasks())
-    raise ConfideError(f"no task {name_or_path!r}: there is {known}, or give a question file ({', '.join(FORMATS)})")
+    raise ConfideError(f"no task {name_or_path!r}: there is {known}, or give a question file ({', '.join(ENDINGS)})")
 
 
 def _draw(task: Task, limit: int | None, seed: int) -> Task:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from confide.errors import ConfideError
-from confide.files import locked
+from confide.files import locked, written_folder
 
 BUNDLED = "smollm2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -104,14 +103,12 @@ def _prepare(source: Path, folder: Path) -> None:
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if digest != GGUF_SHA256:
         raise ConfideError(f"{source.name} has the checksum {digest[:12]}…, not the expected {GGUF_SHA256[:12]}…")
-    half_done = folder.with_name(folder.name + ".part")
-    shutil.rmtree(half_done, ignore_errors=True)
     options = {"gguf_file": source.name}
     model = AutoModelForCausalLM.from_pretrained(
         source.parent, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True), **options
     )
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model.save_pretrained(half_done)
-    AutoTokenizer.from_pretrained(source.parent, **options).save_pretrained(half_done)
-    half_done.rename(folder)
+    with written_folder(folder, "config.json") as part:
+        model.save_pretrained(part)
+        AutoTokenizer.from_pretrained(source.parent, **options).save_pretrained(part)

@@ -21,7 +21,7 @@ from transformers import set_seed
 from confide.engines.transformers.loading import load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
-from confide.files import locked, read_text
+from confide.files import locked, read_text, written_folder
 from confide.methods.checkpoint import read_info
 from confide.methods.finetuning.runs import last_checkpoint, merge_adapter, report_progress, same_run
 from confide.methods.finetuning.supervised import add_adapter
@@ -223,8 +223,9 @@ def _finished(out: Path) -> RLMFResult | None:
 
 def _format_stage_alone(start: Path, out: Path, report: dict[str, Any]) -> RLMFResult:
     """Copy the format stage's checkpoint from ``start`` to ``out``."""
-    for path in start.iterdir():
-        if path.is_file() and path.name not in ("run.json", ".lock"):
-            shutil.copy2(path, out / path.name)
+    with written_folder(out, "confide.json") as part:
+        for path in start.iterdir():
+            if path.is_file() and path.name not in ("run.json", ".lock"):
+                shutil.copy2(path, part / path.name)
     numbers = report["validation"]
     return RLMFResult(out, 0, 0, numbers, numbers, "", float(report["seconds"]), 0.0)

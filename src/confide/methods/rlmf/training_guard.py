@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from confide.files import read_text, write_text
+from confide.files import read_text, write_text, written
 from confide.methods.rlmf.feedback import RunningMean
 from confide.methods.rlmf.rlmf_trainer import RLMFTrainer, evaluation_mode
 
@@ -112,7 +112,8 @@ class Guard(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write what a resumed run needs, beside TRL's own files."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        save_file(self.adapter, folder / "best.safetensors")
+        with written(folder / "best.safetensors") as part:
+            save_file(self.adapter, part)
         known = {
             "seen": self.evaluations,
             "best_step": self.best_step,

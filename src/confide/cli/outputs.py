@@ -1,0 +1,75 @@
+"""What a verb writes: checked before its work starts, so that no run ends without a place for what it made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from confide.errors import ConfideError
+from confide.files import check_folder, check_output, is_stream
+
+
+class Folder:
+    """Marks an ``--out`` that is a folder, as in ``Annotated[Path, Option(...), Folder("results.json")]``.
+
+    Args:
+        files: names of the files that the verb writes there and that nobody may give it to read.
+    """
+
+    def __init__(self, *files: str):
+        self.files = files
+
+
+def check_out(values: Mapping[str, Any], hints: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Raise `ConfideError` where ``--out`` cannot be written, or is a file that the same run reads.
+
+    Args:
+        values: the verb's parameters.
+        hints: their types, as they are annotated.
+        names: what help calls them.
+    """
+    out = values.get("out")
+    if not isinstance(out, Path):
+        return
+    folder = next((one for one in getattr(hints["out"], "__metadata__", ()) if isinstance(one, Folder)), None)
+    if folder is None:
+        check_output(out)
+    elif out.exists() and not out.is_dir():
+        raise ConfideError(f"{out} is a file, --out wants a folder")
+    else:
+        check_folder(out)
+    written = [out, *(out / name for name in (folder.files if folder else ()))]
+    for name, value in values.items():
+        for path in _paths(value) if name != "out" else ():
+            for target in written:
+                if _same(path, target):
+                    read = names.get(name, name)
+                    raise ConfideError(f"--out would overwrite {target}, which is read as {read}: choose another")
+
+
+def say(out: Path, text: str) -> None:
+    """Print what was written to ``out``: on standard error where ``out`` itself may be standard output."""
+    typer.echo(text, err=is_stream(out))
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    """The paths that a parameter may name: itself, the file of NAME=FILE, or that of a store."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, str):
+        yield from (Path(value), Path(value.partition("=")[2]), Path(value.removeprefix("sqlite:///")))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _paths(one)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are one file or folder, by whatever links and spellings; a device is never one."""
+    try:
+        return not is_stream(one) and os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False

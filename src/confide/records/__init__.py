@@ -1,0 +1,35 @@
+"""Records: the row that everything passes on, and the files that hold rows."""
+
+from confide.records.record import (
+    Cost,
+    Message,
+    Record,
+    RequestShape,
+    Sample,
+    Split,
+    answer_log_probability,
+)
+from confide.records.record_files import (
+    RecordWriter,
+    check_records_file,
+    half_written,
+    parse_lines,
+    read_records,
+    write_records,
+)
+
+__all__ = [
+    "Cost",
+    "Message",
+    "Record",
+    "RecordWriter",
+    "RequestShape",
+    "Sample",
+    "Split",
+    "answer_log_probability",
+    "check_records_file",
+    "half_written",
+    "parse_lines",
+    "read_records",
+    "write_records",
+]

@@ -1,0 +1,150 @@
+"""Records in tables: what the columns of a CSV or Parquet file of any system mean, and what their cells hold.
+
+| column | read as |
+|---|---|
+| ``id`` | the id, which every row needs |
+| ``confidence``, or else ``score`` | the confidence ``given`` |
+| ``confidence.NAME``, or a source's own name (``stack``, ``logprob_sum``, …) | the confidence NAME |
+| ``correct``, or else ``label`` | whether the answer is right: true or false, yes or no, 1 or 0 |
+| ``choices``, ``reference`` of a short question | texts separated by ``|``, or a JSON list |
+| other fields of a record | as they are; a list or a mapping as JSON |
+| any other | kept as it is |
+
+An empty cell and NaN are not available.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confide.data_files import bar_list, plain_number
+from confide.errors import ConfideError
+from confide.records.record import Record
+from confide.sources import FAMILIES, Source
+
+_KNOWN = {name for names in FAMILIES.values() for name in names}
+_LISTS = ("messages", "option_logprobs", "reasoning_ids", "answer_ids", "logprobs", "entropies", "samples")
+_MAPPINGS = ("chat_template_kwargs", "scored_by", "request_shape", "cost")
+_NUMBERS = ("end_logprob", "consistency", "familiarity")
+_NAMES = ("id", "task", "kind", "domain", "entity", "split", "finish", "model", "identity")
+_TEXTS = (*_NAMES, "answer", "answered", "reasoning")
+_MISSING = ("", "nan", "null", "none", "na", "n/a")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+class RecordCells:
+    """Reads rows of a table as the fields of records.
+
+    Args:
+        columns: the names of all columns.
+        name: what errors call the file.
+        decimal_comma: whether 0,93 is a number.
+
+    Raises:
+        ConfideError: there is no column of ids, or two columns say the same.
+    """
+
+    def __init__(self, columns: Sequence[str], name: str, *, decimal_comma: bool = False):
+        if "id" not in columns:
+            there = ", ".join(columns[:6]) + (", …" if len(columns) > 6 else "")
+            raise ConfideError(f"{name} has no column `id`" + (f"; there is {there}" if columns else ""))
+        self.decimal_comma = decimal_comma
+        self.label = "correct" if "correct" in columns else "label"
+        scored = any(column == "confidence" or column.startswith("confidence.") for column in columns)
+        self.sources = {column: source for column in columns if (source := _source(column, scored)) is not None}
+        seen: dict[str, str] = {}
+        for column, source in self.sources.items():
+            if source in seen:
+                raise ConfideError(f"{name}: the columns {seen[source]} and {column} both hold the confidence {source}")
+            seen[source] = column
+
+    def fields(self, row: dict[str, Any], where: str) -> dict[str, Any]:
+        """The fields of a record from a row of the table; ``where`` is what errors call the row."""
+        data = {key: value for key, value in row.items() if key not in self.sources and key != self.label}
+        for key in [key for key in data if key in Record.model_fields]:
+            data[key] = self._cell(key, data[key], data, where)
+        if self.label in row and (correct := _read(truth, row[self.label], f"{where}: {self.label}")) is not None:
+            data["correct"] = correct
+        confidence: dict[str, Any] = {}
+        for column, source in self.sources.items():
+            value = row.get(column)
+            if isinstance(value, dict):  # a nested column of Parquet: source to value
+                confidence |= value
+            else:
+                confidence[source] = _read(self._number, value, f"{where}: {column}")
+        if confidence:
+            data["confidence"] = confidence
+        return data
+
+    def _cell(self, key: str, value: Any, row: dict[str, Any], where: str) -> Any:
+        """The value of a record's field from its cell."""
+        if isinstance(value, int | float) and not isinstance(value, bool) and key in _TEXTS:
+            return plain_number(value)
+        if not isinstance(value, str):
+            return value
+        if key in _NAMES:
+            return value.strip()
+        if key in _NUMBERS:
+            return _read(self._number, value, f"{where}: {key}")
+        if key in (*_LISTS, *_MAPPINGS):
+            return _read(_json, value, f"{where}: {key}")
+        if key == "choices" or (key == "reference" and str(row.get("kind", "short")).strip() == "short"):
+            return _read(bar_list, value, f"{where}: {key}")
+        return value
+
+    def _number(self, value: Any) -> float | None:
+        """The number of a cell, None where it is not available."""
+        if not isinstance(value, str):
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise ValueError(f"{value!r} is no number")
+            return value
+        text = value.strip()
+        if text.lower() in _MISSING:
+            return None
+        if self.decimal_comma and text.count(",") == 1:
+            text = text.replace(",", ".")
+        if not _NUMBER.fullmatch(text):
+            raise ValueError(f"{value!r} is no number")
+        return float(text)
+
+
+def truth(value: Any) -> bool | None:
+    """Whether a cell says true or false, None where it is not available; raises `ValueError` for anything else.
+
+    >>> truth("yes"), truth(0.0), truth("")
+    (True, False, None)
+    """
+    text = (plain_number(value) if isinstance(value, float) else str(value)).strip().lower()
+    if text in _MISSING:
+        return None
+    if text in ("true", "yes", "1", "1.0"):
+        return True
+    if text in ("false", "no", "0", "0.0"):
+        return False
+    raise ValueError(f"{value!r} is neither true nor false (yes, no, 1, 0)")
+
+
+def _source(column: str, scored: bool) -> str | None:
+    """The source whose confidences a column holds; None: it holds none."""
+    if column == "confidence" or (column == "score" and not scored):
+        return "given"
+    if column.startswith("confidence."):
+        return column.removeprefix("confidence.")
+    return column if Source.parse(column).base in _KNOWN else None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError("not valid JSON") from None
+
+
+def _read(reader: Callable[[Any], Any], value: Any, where: str) -> Any:
+    try:
+        return reader(value)
+    except ValueError as error:
+        raise ConfideError(f"{where}: {error}") from None

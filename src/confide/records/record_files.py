@@ -1,0 +1,213 @@
+"""Files of records: JSON lines that are appended as they are produced, and every table that other systems write.
+
+A run that was killed leaves at most one half-written last line, which `RecordWriter` removes before it goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from confide.data_files import Table, check_unique, json_lines, json_object, read_table
+from confide.errors import ConfideError
+from confide.files import check_output, is_stream, open_stream, write_text, written
+from confide.records.record import Record, Sample
+from confide.records.record_cells import RecordCells
+from confide.sources import LOG_SPACE, log_space
+
+_LOG = logging.getLogger(__name__)
+
+
+def parse_lines(text: str, name: str) -> list[Record]:
+    """Parse JSON lines into records.
+
+    Args:
+        text: the lines.
+        name: what errors call the file.
+
+    Raises:
+        ConfideError: a bad line, with ``name`` and the line's number; a ``logprob_sum`` of 0 whose scale is unclear.
+    """
+    return _records(json_lines(text, name), name)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read records from JSON lines, a JSON array, CSV or Parquet (`confide.records.record_cells` for their columns).
+
+    Args:
+        path: the file; a half-written last line is left out, with a warning.
+
+    Returns:
+        The records in the order of the file, at least one.
+
+    Raises:
+        ConfideError: a missing or broken file, a file without rows, or an id that occurs twice.
+    """
+    table = read_table(path, continued=True)
+    records = _of_table(table, str(path))
+    if not records:
+        raise ConfideError(f"{path} has no records")
+    if table.cut is not None:
+        _LOG.warning("%s: the half-written last line is left out", path)
+    check_unique((record.id for record in records), str(path))
+    return records
+
+
+def half_written(path: Path) -> bool:
+    """Whether the last line of a file of records was cut off in writing, so that it is not read."""
+    return not is_stream(path) and read_table(path, continued=True).cut is not None
+
+
+def check_records_file(path: Path, *, appended: bool = False) -> None:
+    """Raise `ConfideError` where records cannot be written to ``path``, or cannot be ``appended`` one by one."""
+    ending = path.suffix.lower()
+    if appended and ending in (".parquet", ".pq", ".csv", ".tsv"):
+        raise ConfideError("records are appended as they are produced: give --out a .jsonl file")
+    if ending in (".csv", ".tsv"):
+        raise ConfideError(f"records are written as JSON lines or Parquet: {path} should end in .jsonl or .parquet")
+    check_output(path)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write all records at once, as JSON lines or Parquet by the file's ending."""
+    check_records_file(path)
+    rows = list(records)
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        write_text(path, "".join(record.line() + "\n" for record in rows))
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Each record is one JSON text, which keeps every nested and unknown key as it is.
+    table = pa.table({"id": [r.id for r in rows], "record": [r.line() for r in rows]})
+    with written(path) as part:
+        pq.write_table(table, part)
+
+
+class RecordWriter:
+    """Appends records to a JSON-lines file as they are produced; opening it again continues the file.
+
+    ``done`` holds the records that were already there. A half-written last line is cut off, with a warning.
+    """
+
+    def __init__(self, path: Path):
+        check_records_file(path, appended=True)
+        self.path, self.done = path, list[Record]()
+        if is_stream(path):
+            self._handle = open_stream(path)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.done = _repair(path) if path.exists() else []
+        self._handle = open(path, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Append records and hand them to the operating system before returning."""
+        rest = memoryview("".join(record.line() + "\n" for record in records).encode())
+        try:
+            while rest:
+                rest = rest[self._handle.write(rest) :]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise ConfideError(f"{self.path} cannot be written: {error.strerror}; what it holds stays") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.close()
+
+
+def _repair(path: Path) -> list[Record]:
+    """Cut off a half-written last line, end a whole one, and return the records of the file."""
+    table = read_table(path, continued=True)
+    records = _of_table(table, str(path))
+    with open(path, "r+b") as handle:
+        if table.columns is not None or handle.read(1) == b"[":
+            raise ConfideError(f"{path} holds no JSON lines, so nothing can be appended: choose another file")
+        end = handle.seek(0, os.SEEK_END)
+        if table.cut is not None:
+            _LOG.warning("%s: the half-written last line is cut off", path)
+            handle.truncate(table.cut)
+        elif end:
+            handle.seek(end - 1)
+            if handle.read(1) != b"\n":
+                handle.write(b"\n")
+    return records
+
+
+def _of_table(table: Table, name: str) -> list[Record]:
+    """The records of a table; cells are read as what their columns say."""
+    if table.columns is None:
+        return _records(table.rows, name)
+    if table.columns == ["id", "record"]:  # a Parquet file of confide: each record is one JSON text
+        whole = ((where, json_object(row.get("record") or "", f"{name}, {where}")) for where, row in table.rows)
+        return _records(whole, name)
+    cells = RecordCells(table.columns, name, decimal_comma=table.decimal_comma)
+    return _records(((where, cells.fields(row, f"{name}, {where}")) for where, row in table.rows), name)
+
+
+def _records(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Record]:
+    records, scale = [], _Scale(name)
+    for where, row in rows:
+        try:
+            record = Record.model_validate(row)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(str(part) for part in problem["loc"]) or "the row"
+            message = problem["msg"].removeprefix("Value error, ")
+            raise ConfideError(f"{name}, {where}: {key}: {message}") from None
+        if any(math.isinf(value) for value in _numbers(record.model_extra)):
+            raise ConfideError(f"{name}, {where}: a number without end")
+        scale.see(row, record)
+        records.append(record)
+    scale.check()
+    return records
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Every float in nested lists and dictionaries."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(inner)
+
+
+class _Scale:
+    """Refuses a log-probability of 0 in a file that does not tell its scale.
+
+    It means certain, or in an older file a probability too small to be written. Values below 0 and none above tell
+    that the file is none of the older ones, and the token log-probabilities of the answer tell its value.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.unclear = ""
+        self.above = self.below = False
+
+    def see(self, row: dict[str, Any], record: Record) -> None:
+        """Note the log-probabilities of a row as it was written, and of its samples."""
+        answers: list[Record | Sample] = [record, *(record.samples or [])]
+        for answer, data in zip(answers, [row, *(row.get("samples") or [])], strict=True):
+            given = data.get("confidence")
+            for source in answer.confidence if isinstance(given, dict) else ():
+                if not log_space(source) or given[source] is None or math.isnan(value := float(given[source])):
+                    continue
+                self.above, self.below = self.above or value > 0, self.below or value < 0
+                if value == 0 and not self.unclear and not (source in LOG_SPACE and answer.logprobs):
+                    self.unclear = f"{source} of row {record.id}"
+
+    def check(self) -> None:
+        """Raise `ConfideError` for what is unclear once all rows are seen."""
+        if self.unclear and (self.above or not self.below):
+            raise ConfideError(
+                f"{self.name}: {self.unclear} is 0, which may be certain or, as older files hold it, a probability too "
+                "small to write; no `logprobs` tell, so score the answers again (`confide score`)"
+            )
