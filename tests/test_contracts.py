@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -46,6 +47,29 @@ def test_no_code_above_an_engine_reaches_into_its_model() -> None:
     assert found == []
 
 
+def test_files_are_written_in_one_place() -> None:
+    """By `confide.files`, whole or not at all; libraries that write by themselves are given its temporary files."""
+    given = ("save_file", "save_pretrained", "write_table")
+    found: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in nodes(path):
+            if isinstance(node, ast.Call):
+                name = _name(node.func)
+                method = isinstance(node.func, ast.Attribute)
+                modes = [word.value for word in (*node.args, *(k.value for k in node.keywords)) if _is_mode(word)]
+                opened = name == "open" and any(set(mode) & set("wax+") for mode in modes)
+                if opened or name in given or (name in ("write_text", "write_bytes", "dump", "to_parquet") and method):
+                    found.setdefault(place(path).removeprefix("src/confide/"), []).append(name)
+    assert {name: sorted(calls) for name, calls in found.items()} == {
+        "files.py": ["open", "open", "write_bytes"],
+        "records/record_files.py": ["open", "open", "write_table"],  # the last two append
+        "methods/rlmf/training_guard.py": ["open", "save_file"],  # appends to the log
+        "methods/frozen/frozen_model.py": ["save_file"],
+        "engines/transformers/transformers_engine.py": ["save_pretrained", "save_pretrained"],
+        "engines/transformers/loading.py": ["save_pretrained", "save_pretrained"],
+    }
+
+
 def test_progress_is_defined_once() -> None:
     defining = [
         place(path)
@@ -54,6 +78,10 @@ def test_progress_is_defined_once() -> None:
         if isinstance(node, ast.Assign) and any(_name(target) == "Progress" for target in node.targets)
     ]
     assert defining == ["src/confide/progress.py"]
+
+
+def _is_mode(node: ast.AST) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and set(node.value) <= set("rwaxbt+")
 
 
 def _name(node: ast.AST) -> str:

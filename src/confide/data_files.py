@@ -155,15 +155,22 @@ def _parsed(text: str, where: str) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
         if "\\u" in text:
-            from_json(text)  # refuses half a character, which no file could hold
+            _check_characters(text)
         return value
     except json.JSONDecodeError as error:
         reason = error.msg + (f", line {error.lineno}" if "\n" in text else "")
     except RecursionError:
         reason = "nested too deeply"
     except ValueError as error:
-        reason = str(error)
+        reason = "a number has too many digits" if "digits" in str(error) else str(error)
     raise ConfideError(f"{where}: not valid JSON ({reason})")
+
+
+def _check_characters(text: str) -> None:
+    try:
+        from_json(text)
+    except ValueError:
+        raise ValueError("half of a character, such as \\ud83d alone, which no file could hold") from None
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -237,11 +244,11 @@ def _parquet(data: bytes, path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
+        _check_columns(pq.read_schema(pa.BufferReader(data)).names, str(path))
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfideError(f"{path} is not a Parquet file that can be read ({reason})") from None
-    _check_columns(table.column_names, str(path))
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:
         number = 0
@@ -292,4 +299,4 @@ def _plain(value: Any, where: str) -> Any:
             return value.decode()
         except UnicodeDecodeError:
             return base64.b64encode(value).decode()
-    return value if isinstance(value, str | int | bool) else str(value)
+    return value if isinstance(value, str | int | bool | None) else str(value)

@@ -43,7 +43,7 @@ def read_text(path: Path) -> str:
 def decoded(data: bytes, path: Path) -> str:
     """The text of a file's bytes; raises `ConfideError` where they are no UTF-8 text."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ConfideError(f"{path} is UTF-16 text: save it as UTF-8")
+        raise ConfideError(f"{path} is UTF-16 text, not UTF-8: save it as UTF-8")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -171,3 +171,78 @@ def test_numbers_of_json_are_clear_and_records_of_before_are_still_graded(tmp_pa
     old = question_of(Record(id="1", kind="number", reference="1,234"))
     assert old is not None
     assert grade(old, "1234").correct is True
+
+
+HEAD = "id,kind,question,choices,answer\n"
+
+
+def read(path: Path, text: str) -> list[tuple[list[str] | None, object]]:
+    path.write_text(text, encoding="utf-8")
+    return [(question.choices, question.answer) for question in read_questions(path)]
+
+
+def test_accepted_answers_in_a_cell_are_split_and_graded(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    text = (
+        "1,short,Who wrote Hamlet?,,William Shakespeare|Shakespeare\n2,short,Who?,, Ann | Anna|\n"
+        '3,short,Which operator?,,"[""a|b""]"\n4,short,When?,,"[1990, 1990.0]"\n'
+    )
+    answers = [answer for _, answer in read(path, HEAD + text)]
+    assert answers == [["William Shakespeare", "Shakespeare"], ["Ann", "Anna"], ["a|b"], ["1990", "1990"]]
+    assert grade(read_questions(path)[0], "Shakespeare").correct is True
+    rows = [{"kind": "short", "question": "?", "answer": "a|b"}]
+    assert read_questions(write(tmp_path / "q.jsonl", rows))[0].accepted == ["a|b"]  # JSON has lists
+
+
+def test_the_right_choice_by_number_or_letter(tmp_path: Path) -> None:
+    text = "".join(f"{i},choice,Which?,red|green,{answer}\n" for i, answer in enumerate(("1", "1.0", "B", " b ")))
+    assert read(tmp_path / "q.csv", HEAD + text) == [(["red", "green"], 1)] * 4
+    rows = [{"kind": "choice", "question": "?", "choices": ["x", "y"], "answer": a} for a in (1, 1.0, "1", "B")]
+    assert [question.answer for question in read_questions(write(tmp_path / "q.jsonl", rows))] == [1, 1, 1, 1]
+
+
+def test_a_column_with_gaps_makes_no_other_answers(tmp_path: Path) -> None:
+    columns = {
+        "id": [1.0, 2.0, 3.0],
+        "kind": ["short", "choice", "number"],
+        "question": ["When?", "Which?", "How many?"],
+        "choices": [None, ["x", "y"], None],
+        "answer": [1990.0, 1.0, 4.0],
+        "domain": [None, "d", None],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "q.parquet")
+    questions = read_questions(tmp_path / "q.parquet")
+    assert [question.id for question in questions] == ["1", "2", "3"]
+    assert [question.answer for question in questions] == [["1990"], 1, "4.0"]
+    assert [question.domain for question in questions] == ["", "d", ""]
+
+
+def test_semicolons_and_arrays(tmp_path: Path) -> None:
+    text = "id;kind;question;answer\n1;number;How many, then?;3,5\n2; short ;Who?;\n"
+    assert read(tmp_path / "q.csv", text) == [(None, "3,5"), (None, [])]
+    assert read(tmp_path / "q.json", json.dumps(ROWS[:2])) == [(None, ["Lima"]), (["x", "y"], 1)]
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ("1,choice,Which?,red|green,C", "line 2: answer 2 is out of range"),
+        ("1,choice,Which?,B|A,B", "line 2: the answer B may be a letter or the text of a choice"),
+        ("1,choice,Which?,b|a,B", "line 2: the answer B may be a letter or the text of a choice"),
+        ("1,choice,Which?,red||green,1", "line 2: choices: one of them is empty"),
+        ("1,choice,Which?,red|green,green", "line 2: .*an index from 0 or a letter from A, not 'green'"),
+        ("1,short,Who?,,\"['Ann', 'Anna']\"", "line 2: .*no JSON list of strings"),
+        ('1,choice,Which?,"[red, green]",1', "line 2: .*no JSON list of strings"),
+    ],
+)
+def test_a_bad_cell(tmp_path: Path, row: str, what: str) -> None:
+    with pytest.raises(ConfideError, match=what):
+        read(tmp_path / "q.csv", HEAD + row + "\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["5\n", "null\n", '{"kind": "short", "question": "?", "answer": "x"}\n{"id": "1", "ki']
+)
+def test_a_question_file_is_nothing_that_a_kill_cut_off(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfideError, match=r"line [12]: "):
+        read(tmp_path / "q.jsonl", text)

@@ -51,10 +51,10 @@ def read_records(path: Path) -> list[Record]:
     """
     table = read_table(path, continued=True)
     records = _of_table(table, str(path))
-    if not records:
-        raise ConfideError(f"{path} has no records")
     if table.cut is not None:
         _LOG.warning("%s: the half-written last line is left out", path)
+    if not records:
+        raise ConfideError(f"{path} has no records")
     check_unique((record.id for record in records), str(path))
     return records
 

@@ -1,0 +1,193 @@
+"""Records: nothing lost, nothing guessed, bad lines named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confide.errors import ConfideError
+from confide.records import Record, RecordWriter, half_written, parse_lines, read_records, write_records
+
+
+def test_foreign_records_may_be_small() -> None:
+    record = Record.model_validate({"id": 7, "confidence": 0.8, "correct": True, "mine": [1]})
+    assert record.id == "7"
+    assert record.confidence == {"given": 0.8}
+    assert '"mine": [1]' in record.line()
+
+
+@given(st.text(max_size=40), st.dictionaries(st.text(max_size=5), st.none() | st.floats(0, 1)))
+def test_a_line_reads_back(answer: str, confidence: dict[str, float | None]) -> None:
+    record = Record(id="x", answer=answer, correct=None, confidence=confidence)
+    assert "\n" not in record.line()
+    assert Record.model_validate_json(record.line()) == record
+
+
+def test_confidence_added_later_is_written() -> None:
+    record = Record(id="x")
+    record.confidence["stack"] = 0.5
+    assert Record.model_validate_json(record.line()).confidence == {"stack": 0.5}
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.parquet"])
+def test_files_round_trip(tmp_path: Path, name: str) -> None:
+    rows = [Record(id=str(i), answer="é\u2028", correct=i % 2 == 0, extra={"a": i}) for i in range(5)]  # type: ignore[call-arg]
+    write_records(tmp_path / name, rows)
+    assert [r.line() for r in read_records(tmp_path / name)] == [r.line() for r in rows]
+
+
+def test_a_half_written_last_line_is_repaired_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    whole = "".join(Record(id=str(i), answer="ü").line() + "\n" for i in range(3))
+    path.write_text(whole + '{"id": "3", "answ')
+    with RecordWriter(path) as writer:
+        assert [r.id for r in writer.done] == ["0", "1", "2"]
+        writer.write([Record(id="3")])
+    assert [r.id for r in read_records(path)] == ["0", "1", "2", "3"]
+    path.write_bytes(whole.encode() + '{"id": "3", "answer": "ü'.encode()[:-1])  # cut inside a character
+    with RecordWriter(path) as writer:
+        assert len(writer.done) == 3
+        writer.write([Record(id="3")])
+    assert [r.id for r in read_records(path)] == ["0", "1", "2", "3"]
+    path.write_text(whole.rstrip("\n"))  # whole, but its line end is missing
+    with RecordWriter(path) as writer:
+        writer.write([Record(id="3")])
+    assert [r.id for r in read_records(path)] == ["0", "1", "2", "3"]
+    path.write_text('{"id": "0"}')  # one line without its end
+    with RecordWriter(path) as writer:
+        assert [r.id for r in writer.done] == ["0"]
+        writer.write([Record(id="1")])
+    assert path.read_text() == '{"id": "0"}\n{"id": "1"}\n'
+
+
+@pytest.mark.parametrize(
+    "line", ['{"id": "3", "answ', '{"id": "3", "correct": tr', "{", '{"id": "3", "a": [1, {"b": -']
+)
+def test_a_cut_line_of_our_own_is_left_out_and_said(
+    tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"id": "0"}\n' + line)
+    assert [r.id for r in read_records(path)] == ["0"]
+    assert half_written(path)
+    assert caplog.messages == [f"{path}: the half-written last line is left out"]
+    with RecordWriter(path):
+        pass
+    assert caplog.messages[-1] == f"{path}: the half-written last line is cut off"
+    assert path.read_text() == '{"id": "0"}\n'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"id": "1", "correct": "perhaps"}',
+        '{"id": "1", nonsense',
+        '{"id": "1", "answ\n',
+        '{"answer": "x", "id": "1',
+        "5",
+        "null",
+        '"text"',
+        "[1]",
+        "true",
+    ],
+)
+def test_a_last_line_that_is_bad_but_not_cut_is_refused_and_never_erased(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "r.jsonl"
+    for before in ('{"id": "0"}\n', ""):
+        path.write_text(before + line)
+        with pytest.raises(ConfideError, match=r"r\.jsonl.*(line|item) "):
+            read_records(path)
+        with pytest.raises(ConfideError, match=r"r\.jsonl.*(line|item) "):
+            RecordWriter(path)
+        assert path.read_text() == before + line
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("5", "line 2: a JSON object is wanted, not a number"),
+        ("[1]", "line 2: a JSON object is wanted, not a list"),
+        ("null", "line 2: a JSON object is wanted, not null"),
+        ('"x"', "line 2: a JSON object is wanted, not a string"),
+        ('{"id": "a", "id": "b"}', "line 2: not valid JSON .the key id occurs twice"),
+        ('{"id": "a", "mine": {"k": 1, "k": 2}}', "line 2: not valid JSON .the key k occurs twice"),
+        ('{"id": "a", "confidence": Infinity}', "line 2: not valid JSON .Infinity is no number"),
+        ('{"id": "a", "confidence": 1e999}', "line 2: confidence.given: .*finite"),
+        ('{"id": "a", "logprobs": [-1, 1e999]}', "line 2: logprobs.1: .*finite"),
+        ('{"id": "a", "mine": [1e999]}', "line 2: a number without end"),
+        ('{"id": "a", "answer": "\\ud800"}', "line 2: .*half of a character"),
+        ('{"id": true}', "line 2: id: "),
+        ('{"id": "a", "confidence": {"stack": true}}', "line 2: confidence: stack is true or false"),
+        ('{"id": ' + "9" * 5000 + "}", "line 2: .*too many digits"),
+        ("[" * 100_000, "line 2: .*nested too deeply"),
+        ('{"id": "a\0"}', "line 2: a NUL byte"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, sentence: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"id": "0"}\n' + line + '\n{"id": "2"}\n')
+    with pytest.raises(ConfideError, match=sentence) as refused:
+        read_records(path)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ConfideError, match=sentence):
+        RecordWriter(path)
+
+
+def test_what_is_no_json_lines_is_not_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    for text in ('[{"id": "0"}]', "id,confidence\n0,0.5\n"):
+        (path if text[0] == "[" else path.with_suffix(".txt")).write_text(text)
+    for one in (path, path.with_suffix(".txt")):
+        with pytest.raises(ConfideError, match="nothing can be appended"):
+            RecordWriter(one)
+    for name in ("r.parquet", "r.csv"):
+        with pytest.raises(ConfideError, match=r"give --out a \.jsonl file"):
+            RecordWriter(tmp_path / name)
+    with pytest.raises(ConfideError, match=r"should end in \.jsonl or \.parquet"):
+        write_records(tmp_path / "r.csv", [Record(id="0")])
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    code = (
+        "import resource; from confide.records import Record, RecordWriter\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        f"from pathlib import Path\nwith RecordWriter(Path({str(path)!r})) as writer:\n"
+        "    writer.write([Record(id='0', answer='x' * 40)])\n"
+        "    try:\n        writer.write([Record(id='1', answer='x' * 80)])\n"
+        "    except Exception as error:\n        print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"ConfideError {path} cannot be written: File too large; what it holds stays\n"
+    with RecordWriter(path) as writer:
+        assert [r.id for r in writer.done] == ["0"]
+        writer.write([Record(id="1")])
+    assert [r.id for r in read_records(path)] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b'{"id": "1"}\n{"id": 2, "correct": "perhaps"}\n', "line 2: correct"),
+        (b'{"id": "1"}\nnonsense\n{"id": "2"}\n', "line 2"),
+        (b'{"id": "1"}\n{"id": "1"}\n', "1 duplicate ids \\(1\\)"),
+        (b"", "no records"),
+        (b'{"id": "\xff"}\n', "not UTF-8"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ConfideError, match=sentence):
+        read_records(path)
+
+
+def test_a_confidence_that_is_no_number_is_not_available() -> None:
+    record = parse_lines('{"id": "a", "confidence": {"given": NaN, "stack": 0.5}}', "r.jsonl")[0]
+    assert record.confidence == {"given": None, "stack": 0.5}
+    assert "NaN" not in record.line()
