@@ -18,7 +18,7 @@ from confide.errors import ConfideError
 def tasks(json: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False) -> None:
     """List the tasks that have a name: kind, number of test questions, licence, and what they need.
 
-    Example: `confide tasks`. Any question file (.jsonl, .csv, .parquet) is a task too.
+    Example: `confide tasks`. Any question file (JSON lines, CSV, Parquet) is a task too.
     """
     from confide.tasks import available_tasks
     from confide.tasks.generated import INSTALL, PREFIX, generators
@@ -43,6 +43,6 @@ def tasks(json: Annotated[bool, Option("--json", help="Print JSON instead of a t
         f"Generators of reasoning-gym: {', '.join(names) if names else f'not installed ({INSTALL})'}.",
         "Parts: NAME is the test part, NAME/train, NAME/validation are others; mmlu_SUBJECT is one subject of MMLU.",
         "Without a network: --data-dir FOLDER with NAME-test.jsonl, NAME-train.jsonl or NAME.jsonl.",
-        "A question file (.jsonl, .csv, .parquet) is a task too: give its path.",
+        "A question file (JSON lines, CSV, Parquet) is a task too: give its path.",
     ):
         typer.echo(line)
