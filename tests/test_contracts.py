@@ -62,7 +62,7 @@ def test_files_are_written_in_one_place() -> None:
                     found.setdefault(place(path).removeprefix("src/confide/"), []).append(name)
     assert {name: sorted(calls) for name, calls in found.items()} == {
         "files.py": ["open", "open", "write_bytes"],
-        "records/record_files.py": ["open", "open", "write_table"],  # the last two append
+        "records/record_files.py": ["open", "write_table"],  # appends
         "methods/rlmf/training_guard.py": ["open", "save_file"],  # appends to the log
         "methods/frozen/frozen_model.py": ["save_file"],
         "engines/transformers/transformers_engine.py": ["save_pretrained", "save_pretrained"],

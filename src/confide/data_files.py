@@ -66,7 +66,7 @@ def read_table(path: Path, *, continued: bool = False) -> Table:
     cut = _cut_line(data) if continued else None
     text = decoded(data[:cut], path)
     start = text.lstrip()[:1]
-    if start in ("{", "[") or ending in (".jsonl", ".ndjson", ".json"):
+    if start in ("", "{", "[") or ending in (".jsonl", ".ndjson", ".json"):
         rows = _array_rows(text, str(path)) if start == "[" else json_lines(text, str(path))
         return Table(rows, cut=cut)
     return _csv(text, "\t" if ending == ".tsv" else None, path)

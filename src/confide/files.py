@@ -102,13 +102,16 @@ def written(path: Path) -> Iterator[Path]:
 def written_folder(folder: Path, last: str) -> Iterator[Path]:
     """Give a temporary folder to fill; what is in it moves to ``folder`` at the end, or nothing changes.
 
+    One run at a time may do so (`locked`).
+
     Args:
         folder: where files go; others that it holds stay there.
         last: the file that moves last and whose older version is removed first, so that a folder with it is whole.
     """
-    part = folder / f".{uuid.uuid4().hex[:12]}.part"
+    part = folder / ".part"
     try:
         with _told(folder):
+            shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
             part.mkdir(parents=True)
             mode = stat.S_IMODE(part.stat().st_mode) & 0o666
             yield part

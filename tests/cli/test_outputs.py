@@ -107,6 +107,22 @@ def test_a_folder_that_is_a_file_is_told_before_work_starts(inputs: Path, verb: 
     assert "p.json is a file, a folder is wanted" in refused(*verb.split(), "--out", "p.json/below")
 
 
+def test_a_file_of_the_folder_that_is_read_only_is_told_before_work_starts(inputs: Path) -> None:
+    page = inputs / "run" / "report.html"
+    page.touch(mode=0o444)
+    assert "report.html is read-only" in refused("evaluate", "e.jsonl", "--out", "run")
+    page.unlink()
+
+
+def test_a_file_that_is_called_like_a_name_is_no_input(inputs: Path) -> None:
+    hedged = inputs / "stack"
+    hedged.touch()
+    result = CliRunner().invoke(app, ["hedge", "--records", "r.jsonl", "--source", "stack", "--out", "stack"])
+    assert result.exit_code == 0, result.output
+    assert hedged.read_text().count("\n") == 60
+    hedged.unlink()
+
+
 def test_scores_in_csv_go_through_every_verb(tmp_path: Path) -> None:
     lines = [
         f"{row['id']};{str(row['confidence']).replace('.', ',')};{'yes' if row['correct'] else 'no'}"

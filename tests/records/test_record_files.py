@@ -76,10 +76,12 @@ def test_a_cut_line_of_our_own_is_left_out_and_said(
     assert [r.id for r in read_records(path)] == ["0"]
     assert half_written(path)
     assert caplog.messages == [f"{path}: the half-written last line is left out"]
-    with RecordWriter(path):
-        pass
-    assert caplog.messages[-1] == f"{path}: the half-written last line is cut off"
-    assert path.read_text() == '{"id": "0"}\n'
+    with RecordWriter(path) as writer:
+        assert path.read_text() == '{"id": "0"}\n' + line  # whose file it is may still turn out
+        writer.write([Record(id="1")])
+        writer.write([Record(id="2")])
+    assert caplog.messages[1:] == [f"{path}: the half-written last line is cut off"]
+    assert path.read_text() == '{"id": "0"}\n{"id": "1"}\n{"id": "2"}\n'
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ import typer
 from confide.errors import ConfideError
 from confide.files import check_folder, check_output, is_stream
 
+_NAMING = ("from_store", "judge", "matrix", "model", "task", "verifier")
+"""Parameters that are text and may name files."""
+
 
 class Folder:
     """Marks an ``--out`` that is a folder, as in ``Annotated[Path, Option(...), Folder("results.json")]``.
@@ -42,10 +45,12 @@ def check_out(values: Mapping[str, Any], hints: Mapping[str, Any], names: Mappin
         raise ConfideError(f"{out} is a file, --out wants a folder")
     else:
         check_folder(out)
-    written = [out, *(out / name for name in (folder.files if folder else ()))]
+    files = [out / name for name in (folder.files if folder else ())]
+    for file in files:
+        check_output(file)
     for name, value in values.items():
-        for path in _paths(value) if name != "out" else ():
-            for target in written:
+        for path in _paths(name, value) if name != "out" else ():
+            for target in (out, *files):
                 if _same(path, target):
                     read = names.get(name, name)
                     raise ConfideError(f"--out would overwrite {target}, which is read as {read}: choose another")
@@ -56,15 +61,16 @@ def say(out: Path, text: str) -> None:
     typer.echo(text, err=is_stream(out))
 
 
-def _paths(value: Any) -> Iterator[Path]:
-    """The paths that a parameter may name: itself, the file of NAME=FILE, or that of a store."""
+def _paths(name: str, value: Any) -> Iterator[Path]:
+    """The paths that a parameter names: itself, the file of NAME=FILE, or that of a store."""
     if isinstance(value, Path):
         yield value
-    elif isinstance(value, str):
-        yield from (Path(value), Path(value.partition("=")[2]), Path(value.removeprefix("sqlite:///")))
     elif isinstance(value, list):
         for one in value:
-            yield from _paths(one)
+            yield from _paths(name, one)
+    # A task's name without an ending is no file, though one may be called like it.
+    elif isinstance(value, str) and name in _NAMING and (name != "task" or Path(value).suffix):
+        yield Path(value.removeprefix("sqlite:///") if name == "from_store" else value.partition("=")[2] or value)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from confide.errors import ConfideError
-from confide.files import read_text, write_text, written_folder
+from confide.files import locked, read_text, write_text, written_folder
 from confide.records import Record
 from confide.report_tokens import CONFIDENCE, GRADED
 
@@ -163,7 +163,7 @@ def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
     engine = TransformersEngine.load(str(folder))
     public = {"schema", "base_model", "versions", "signals"}
     data = {key: value for key, value in json.loads(read_text(folder / FILE)).items() if key in public}
-    with written_folder(out, FILE) as part:
+    with locked(out), written_folder(out, FILE) as part:
         engine.save(part)
         write_text(part / FILE, json.dumps(data, indent=1) + "\n")
     signal = info.confidence

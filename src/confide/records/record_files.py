@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from confide.data_files import Table, check_unique, json_lines, json_object, read_table
 from confide.errors import ConfideError
-from confide.files import check_output, is_stream, open_stream, write_text, written
+from confide.files import check_output, is_stream, open_stream, read_bytes, write_text, written
 from confide.records.record import Record, Sample
 from confide.records.record_cells import RecordCells
 from confide.sources import LOG_SPACE, log_space
@@ -93,29 +93,45 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 class RecordWriter:
     """Appends records to a JSON-lines file as they are produced; opening it again continues the file.
 
-    ``done`` holds the records that were already there. A half-written last line is cut off, with a warning.
+    ``done`` holds the records that were already there. A half-written last line is cut off before the first one is
+    appended, with a warning: a file that turns out to be another run's is not touched.
     """
 
     def __init__(self, path: Path):
         check_records_file(path, appended=True)
         self.path, self.done = path, list[Record]()
+        self._whole: int | None = None
         if is_stream(path):
             self._handle = open_stream(path)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.done = _repair(path) if path.exists() else []
-        self._handle = open(path, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
+        real = Path(os.path.realpath(path))
+        real.parent.mkdir(parents=True, exist_ok=True)
+        if real.exists():
+            self.done, self._whole = _continued(path)
+        self._handle = open(real, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
 
     def write(self, records: Iterable[Record]) -> None:
         """Append records and hand them to the operating system before returning."""
         rest = memoryview("".join(record.line() + "\n" for record in records).encode())
         try:
+            if rest and self._whole is not None:
+                self._mend(self._whole)
+                self._whole = None
             while rest:
                 rest = rest[self._handle.write(rest) :]
         except BrokenPipeError:
             raise
         except OSError as error:
             raise ConfideError(f"{self.path} cannot be written: {error.strerror}; what it holds stays") from error
+
+    def _mend(self, whole: int) -> None:
+        """Cut off what follows the first ``whole`` bytes, and end the last line of these."""
+        data = read_bytes(self.path)
+        if whole < len(data):
+            _LOG.warning("%s: the half-written last line is cut off", self.path)
+            self._handle.truncate(whole)
+        if whole and data[whole - 1 : whole] != b"\n":
+            self._handle.write(b"\n")
 
     def __enter__(self) -> Self:
         return self
@@ -124,22 +140,13 @@ class RecordWriter:
         self._handle.close()
 
 
-def _repair(path: Path) -> list[Record]:
-    """Cut off a half-written last line, end a whole one, and return the records of the file."""
+def _continued(path: Path) -> tuple[list[Record], int]:
+    """The records of a file that is appended to, and how many of its bytes are whole lines."""
     table = read_table(path, continued=True)
     records = _of_table(table, str(path))
-    with open(path, "r+b") as handle:
-        if table.columns is not None or handle.read(1) == b"[":
-            raise ConfideError(f"{path} holds no JSON lines, so nothing can be appended: choose another file")
-        end = handle.seek(0, os.SEEK_END)
-        if table.cut is not None:
-            _LOG.warning("%s: the half-written last line is cut off", path)
-            handle.truncate(table.cut)
-        elif end:
-            handle.seek(end - 1)
-            if handle.read(1) != b"\n":
-                handle.write(b"\n")
-    return records
+    if table.columns is not None or read_bytes(path).lstrip()[:1] == b"[":
+        raise ConfideError(f"{path} holds no JSON lines, so nothing can be appended: choose another file")
+    return records, path.stat().st_size if table.cut is None else table.cut
 
 
 def _of_table(table: Table, name: str) -> list[Record]:
