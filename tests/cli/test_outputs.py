@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from confide.cli.main import app
 from confide.errors import ConfideError
+from confide.files import locked, locked_file
 from policy_runs import foreign, write
 
 CLI = "import sys; from confide.cli.main import main; main()"
@@ -121,6 +122,22 @@ def test_a_file_that_is_called_like_a_name_is_no_input(inputs: Path) -> None:
     assert result.exit_code == 0, result.output
     assert hedged.read_text().count("\n") == 60
     hedged.unlink()
+
+
+def test_a_file_that_is_appended_to_belongs_to_one_run_and_its_folder_to_all(inputs: Path) -> None:
+    hedge = ["hedge", "--records", "r.jsonl", "--source", "given", "--out"]
+    with locked_file(inputs / "new.jsonl"), locked(inputs):
+        assert f"in use by another run: process {os.getpid()} on" in refused(*hedge, "run/../new.jsonl")
+        result = CliRunner().invoke(app, [*hedge, "other.jsonl"])
+    assert result.exit_code == 0, result.output
+    (inputs / "other.jsonl").unlink()
+
+
+@pytest.mark.parametrize(
+    "verb", ["annotate --model nowhere", "hedge --records r.jsonl", "score --records r.jsonl", "split r.jsonl"]
+)
+def test_records_are_not_written_as_csv(inputs: Path, verb: str) -> None:
+    assert ".jsonl" in refused(*verb.split(), "--out", "new.csv")
 
 
 def test_scores_in_csv_go_through_every_verb(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_last_line_that_is_bad_but_not_cut_is_refused_and_never_erased(tmp_pat
         ('{"id": "a", "confidence": Infinity}', "line 2: not valid JSON .Infinity is no number"),
         ('{"id": "a", "confidence": 1e999}', "line 2: confidence.given: .*finite"),
         ('{"id": "a", "logprobs": [-1, 1e999]}', "line 2: logprobs.1: .*finite"),
-        ('{"id": "a", "mine": [1e999]}', "line 2: a number without end"),
+        ('{"id": "a", "mine": [1e999]}', "line 2: mine: an infinite number"),
         ('{"id": "a", "answer": "\\ud800"}', "line 2: .*half of a character"),
         ('{"id": true}', "line 2: id: "),
         ('{"id": "a", "confidence": {"stack": true}}', "line 2: confidence: stack is true or false"),

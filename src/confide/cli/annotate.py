@@ -52,10 +52,11 @@ def annotate(
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.catalogue import ask_as
     from confide.methods.checkpoint import read_info
-    from confide.records import read_records
+    from confide.records import check_records_file, read_records
     from confide.tasks import load_task
     from confide.tasks.task import without_right_options
 
+    check_records_file(out, appended=True)
     loaded = load_task(task, limit=limit, seed=seed, data_dir=data_dir)
     if reject is not None:
         loaded = without_right_options(loaded, reject, seed)

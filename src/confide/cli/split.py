@@ -27,9 +27,10 @@ def split(
 
     Example: `confide split R.jsonl --by answered-country --domains city_country --out shifted.jsonl`
     """
-    from confide.records import read_records, write_records
+    from confide.records import check_records_file, read_records, write_records
     from confide.tasks.splits import assign_splits, check_splits
 
+    check_records_file(out)
     rows = read_records(records)
     assigned = assign_splits(
         rows,

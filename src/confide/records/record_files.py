@@ -170,8 +170,9 @@ def _records(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Reco
             key = ".".join(str(part) for part in problem["loc"]) or "the row"
             message = problem["msg"].removeprefix("Value error, ")
             raise ConfideError(f"{name}, {where}: {key}: {message}") from None
-        if any(math.isinf(value) for value in _numbers(record.model_extra)):
-            raise ConfideError(f"{name}, {where}: a number without end")
+        for key, value in (record.model_extra or {}).items():
+            if any(math.isinf(number) for number in _numbers(value)):
+                raise ConfideError(f"{name}, {where}: {key}: an infinite number")
         scale.see(row, record)
         records.append(record)
     scale.check()
