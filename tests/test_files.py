@@ -231,3 +231,12 @@ def test_text_that_is_none_is_told(tmp_path: Path) -> None:
             read_text(tmp_path / "a")
     (tmp_path / "a").write_bytes(b"\xef\xbb\xbf{}")
     assert read_text(tmp_path / "a") == "{}"
+
+
+def test_a_folder_whose_files_moved_only_in_part_has_no_mark(tmp_path: Path) -> None:
+    (tmp_path / "mark").write_text("1")
+    (tmp_path / "weights" / "in the way").mkdir(parents=True)
+    with pytest.raises(ConfideError, match="cannot be written: "), written_folder(tmp_path, "mark") as part:
+        for name in ("mark", "tokens", "weights"):
+            (part / name).write_text("2")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tokens", "weights"]
