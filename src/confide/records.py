@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from confide.arguments import as_path
 from confide.errors import ConfideError
 from confide.files import read_parquet, read_text, write_text
 from confide.sources import LOG_SPACE, log_space
@@ -268,6 +269,7 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         ConfideError: a missing or broken file, a file without rows, or an id that occurs twice.
     """
+    path = as_path(path)
     if path.suffix == ".parquet":
         rows = read_parquet(path)
         records = parse_lines("\n".join(row.get("record") or json.dumps(row) for row in rows), str(path))
@@ -281,7 +283,7 @@ def read_records(path: Path) -> list[Record]:
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write all records at once, as JSON lines or Parquet by the file's ending."""
-    rows = list(records)
+    path, rows = as_path(path), list(records)
     if path.suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq

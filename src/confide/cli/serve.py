@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import sys
@@ -42,13 +41,10 @@ def serve(
         return
     if serve_config is None:
         raise ConfideError("--config is missing: confide serve --config serve.yaml")
-    try:
-        import uvicorn
+    import uvicorn
 
-        from confide.serving.config import ServeConfig
-        from confide.serving.http.application import create_app
-    except ImportError as error:
-        raise ConfideError(f"{error.name} is missing; install confide[serve]") from None
+    from confide.serving.config import ServeConfig
+    from confide.serving.http.application import create_app
 
     config = ServeConfig.load(serve_config, host=host, port=port, mode=mode, stream_mode=stream_mode)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -67,8 +63,7 @@ def serve(
             timeout_graceful_shutdown=int(config.deadline_s) + 5,
         )
     )
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listening])
+    server.run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

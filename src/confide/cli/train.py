@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
+from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import Flags, command
+from confide.cli.printing import warn
 from confide.errors import ConfideError
 from confide.methods.finetuning.supervised_config import option
 from confide.methods.reader.reader_config import ReaderOptions
@@ -163,7 +165,8 @@ def rlmf(
         )
     _print_result(result)
     if result.stopped:
-        raise ConfideError(f"stopped early, the best step was kept: {result.stopped}")
+        warn(f"training stopped early, the best step was kept: {result.stopped}")
+        raise typer.Exit(ExitCode.LEFT_OUT)
 
 
 def _learning_rows(path: Path) -> tuple[list[Any], list[Any]]:

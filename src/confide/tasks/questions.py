@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from confide.arguments import as_path
 from confide.errors import ConfideError
 from confide.files import read_parquet, read_text
 from confide.records import Record, check_unique
@@ -102,6 +103,7 @@ def read_questions(path: Path) -> list[Question]:
 
     Raises `ConfideError` that names the file and the line of a bad row, such as one whose number has several readings.
     """
+    path = as_path(path)
     readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
     if path.suffix not in readers:
         raise ConfideError(f"{path}: question files end in {', '.join(readers)}")

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from confide.engines.engine import check_context
+from confide.engines.engine import check_context, check_tokens
 from confide.engines.transformers.encoding import encode_chat, encode_text
 from confide.engines.transformers.loading import freeze
 from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -82,6 +82,7 @@ def build_rows(
     for record in records:
         if record.correct is None or not record.messages:
             raise ConfideError(f"record {record.id}: Self-REF needs messages and a graded answer")
+        check_tokens(record.id, [*record.answer_ids, *record.reasoning_ids], len(tokenizer))
         messages = [message.model_dump() for message in record.messages]
         prompt = encode_chat(tokenizer, messages, record.chat_template_kwargs) + record.reasoning_ids
         answer = list(record.answer_ids) or encode_text(tokenizer, record.answer)
