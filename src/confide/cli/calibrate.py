@@ -215,7 +215,7 @@ def _rows(
     if from_store is not None:
         from confide.serving.store.store import Store
 
-        store = Store.open(from_store)
+        store = Store.open(from_store, create=False)
         try:
             rows = store.calibration_records(unlabelled=None, identity=identity)
         finally:

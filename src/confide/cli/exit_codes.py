@@ -11,6 +11,7 @@ class ExitCode(IntEnum):
     meaning: str
 
     def __new__(cls, value: int, meaning: str) -> ExitCode:
+        """A code with its meaning."""
         code = int.__new__(cls, value)
         code._value_ = value
         code.meaning = meaning

@@ -78,7 +78,9 @@ def ended(call: Callable[[], object]) -> int:
         return _bad(f"{error.filename or 'input or output'}: {error.strerror}" if error.strerror else str(error))
     except ConfideError as error:
         return _bad(str(error))
-    except Exception:
+    except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of an accelerator
+            return _bad(f"there is not enough memory for this; fewer rows at once take less. {error}".strip())
         return _fault()
     return ExitCode.DONE
 

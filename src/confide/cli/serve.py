@@ -47,6 +47,8 @@ def serve(
     from confide.serving.http.application import create_app
 
     config = ServeConfig.load(serve_config, host=host, port=port, mode=mode, stream_mode=stream_mode)
+    # A tool's module lies beside the configuration; the console script leaves out any folder of one's own.
+    sys.path.insert(0, str(serve_config.parent.absolute()))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(config)
     listening = _listen(config.host, config.port)

@@ -236,9 +236,13 @@ def prompt_and_answer(engine: Engine, record: Record) -> tuple[list[int], list[i
     """Token ids of what an answer follows (prompt and reasoning) and of the answer, as it was written if that is known.
 
     Another model's answer is encoded from its text where its ids mean something else here. An answer without known
-    reasoning that this engine did not give is read as one that was given at once. Raises `ConfideError` for ids that are
-    no tokens of this model.
+    reasoning that this engine did not give is read as one that was given at once.
+
+    Raises:
+        ConfideError: no messages, or ids that are no tokens of this model.
     """
+    if not record.messages:
+        raise ConfideError(f"row {record.id} has no messages, so there is nothing that its answer follows")
     ids, reasoning, own = list(record.answer_ids), list(record.reasoning_ids), record.model == engine.name
     if not own and record.model and not _means_the_same(engine, record):
         ids, reasoning = [], []

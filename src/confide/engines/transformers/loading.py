@@ -84,7 +84,7 @@ def load_model(name: str, *, dtype: str | None = None, device: str | None = None
             if not_reached is not None:
                 raise ConfideError(
                     f"there is no folder {name}, the hub was not reached for a model of this name ({not_reached}), and "
-                    f"its cache gives none: {reason}"
+                    "none can be loaded from its cache"
                 ) from None
             raise ConfideError(f"cannot load the model {name}: {reason}") from None
     if tokenizer.pad_token_id is None:

@@ -12,6 +12,7 @@ turn is trained after the verdict in every row, so that the model stops there.
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 import time
@@ -119,8 +120,8 @@ def largest(right: int, wrong: int, ratio: float) -> int:
     >>> largest(right=740, wrong=1260, ratio=1 / 5)
     888
     """
-    if ratio <= 0:
-        raise ConfideError(f"the ratio of unconfident to confident rows must be above 0, not {ratio}")
+    if not 0 < ratio < math.inf:
+        raise ConfideError(f"the ratio of unconfident to confident rows must be a number above 0, not {ratio}")
     return int(min(right * (1 + ratio), wrong * (1 + ratio) / ratio) + 1e-9)
 
 
