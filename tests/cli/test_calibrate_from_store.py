@@ -37,6 +37,7 @@ def test_calibrate_from_a_store(tmp_path):
     assert "no label" not in result.output
     policy = Policy.load(out)
     assert (policy.source, policy.model, policy.guarantee.n) == ("stack", "small", 600)
+    store_of(f"sqlite:///{tmp_path}/e.db", [])
     empty = run("calibrate", "--from-store", f"sqlite:///{tmp_path}/e.db", "--max-risk", 0.3, "--out", out)
     assert "no audit row" in str(empty.exception)
     for both in (("--from-store", url, tmp_path / "r.jsonl"), ()):

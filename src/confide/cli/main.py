@@ -71,9 +71,10 @@ def ended(call: Callable[[], object]) -> int:
     except BrokenPipeError:
         return ExitCode.CLOSED_PIPE
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("", "confide"):
+        name = error.name or getattr(error.__cause__, "name", None)  # transformers hides it
+        if name is None or name.partition(".")[0] == "confide":
             return _fault()
-        return _bad(str(missing_package(error.name)))
+        return _bad(str(missing_package(name)))
     except OSError as error:
         return _bad(f"{error.filename or 'input or output'}: {error.strerror}" if error.strerror else str(error))
     except ConfideError as error:
