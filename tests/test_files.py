@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from confide.errors import ConfideError
-from confide.files import locked, locked_file, read_text, read_yaml_resource, write_text, written, written_folder
+from confide.files import locked, locked_file, read_text, write_text, written, written_folder
 
 
 def _hold(folder: Path, ready: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
@@ -78,10 +78,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_text(path, "new \ud800")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_a_data_file_of_the_package_is_read() -> None:
-    assert read_yaml_resource("confide.tasks", "hub_tasks.yaml")["gsm8k"]["licence"] == "MIT"
 
 
 def test_a_new_file_has_the_mode_of_the_umask_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
@@ -237,6 +233,10 @@ def test_a_folder_whose_files_moved_only_in_part_has_no_mark(tmp_path: Path) -> 
     (tmp_path / "mark").write_text("1")
     (tmp_path / "weights" / "in the way").mkdir(parents=True)
     with pytest.raises(ConfideError, match="cannot be written: "), written_folder(tmp_path, "mark") as part:
-        for name in ("mark", "tokens", "weights"):
-            (part / name).write_text("2")
+        _fill(part, "mark", "tokens", "weights")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tokens", "weights"]
+
+
+def _fill(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_text("2")

@@ -9,7 +9,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from confide.errors import ConfideError
+from confide.errors import ConfideError, missing_package
 
 if TYPE_CHECKING:
     from confide.model import Answer, ConfidenceModel, load
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
         except ImportError as error:
             missing = [str(error.name)]
         if missing:
-            raise ConfideError(f"{missing[0]} is missing; install confide[model]")
+            raise missing_package(missing[0])
         from confide import model
 
         return getattr(model, name)

@@ -14,9 +14,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from confide.errors import ConfideError
 
@@ -52,15 +51,6 @@ def decoded(data: bytes, path: Path) -> str:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise ConfideError(f"{path}, line {line}: a NUL byte, so this is no text, or text that is not UTF-8")
     return text
-
-
-def read_yaml_resource(package: str, name: str) -> Any:
-    """Read a YAML file that is part of a package, such as ``("confide.tasks", "hub_tasks.yaml")``."""
-    import yaml
-
-    # The parser in C is ten times as fast; not every build of PyYAML has it.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(resources.files(package).joinpath(name).read_text(encoding="utf-8"), loader)
 
 
 def write_text(path: Path, text: str) -> None:

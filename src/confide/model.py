@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from confide.arguments import shown
+from confide.errors import ConfideError
 from confide.methods.catalogue import model_kind
 from confide.methods.checkpoint import CheckpointInfo, read_info
 from confide.methods.confidence_model import Answer, ConfidenceModel
@@ -39,6 +41,10 @@ def load(
     >>> model.answer("In which country is Lyon?").confidence  # doctest: +SKIP
     0.94
     """
+    if not isinstance(path, str | Path):
+        raise ConfideError(f"a model is given by the path of its folder or by its name, not {shown(path)}")
+    if chat_template_kwargs is not None and not isinstance(chat_template_kwargs, Mapping):
+        raise ConfideError(f"chat_template_kwargs is a mapping, not {shown(chat_template_kwargs)}")
     info = read_info(Path(path)) if Path(path).is_dir() else CheckpointInfo()
     return model_kind(info.confidence.method).load(
         str(path), info, dtype=dtype, device=device, chat_template_kwargs=chat_template_kwargs

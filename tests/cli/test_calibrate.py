@@ -81,7 +81,7 @@ def test_unattainable_goal_writes_nothing(tmp_path, flags):
     rows = [row | {"correct": i % 2 == 0} for i, row in enumerate(foreign(400))]
     out = tmp_path / "p.json"
     result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.1, "--out", out, *flags)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert not out.exists()
     if flags:
         data = json.loads(result.stdout)
@@ -167,7 +167,7 @@ def test_match_expert_end_to_end(tmp_path):
         tmp_path / "poor.jsonl", [row | {"correct": i % 2 == 0} for i, row in enumerate(foreign(2400, prefix="ff"))]
     )
     unmet = run("calibrate", poor, "--match-expert", 0.002, "--expert", theirs, "--out", tmp_path / "q.json")
-    assert unmet.exit_code == 2
+    assert unmet.exit_code == 1
     assert "below the expert's at level 0.95" in unmet.stdout
 
 
@@ -280,6 +280,6 @@ def test_the_best_of_several_sources_by_what_each_goal_seeks(tmp_path, goal):
 def test_no_source_meets_the_goal(tmp_path):
     records = write(tmp_path / "r.jsonl", two_sources(500))
     result = run("calibrate", records, "--source", "noise,telling", "--max-risk", 0.01, "--out", tmp_path / "p.json")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "no threshold on telling shows" in result.output
     assert not (tmp_path / "p.json").exists()

@@ -37,6 +37,7 @@ def test_calibrate_from_a_store(tmp_path):
     assert "no label" not in result.output
     policy = Policy.load(out)
     assert (policy.source, policy.model, policy.guarantee.n) == ("stack", "small", 600)
+    store_of(f"sqlite:///{tmp_path}/e.db", [])
     empty = run("calibrate", "--from-store", f"sqlite:///{tmp_path}/e.db", "--max-risk", 0.3, "--out", out)
     assert "no audit row" in str(empty.exception)
     for both in (("--from-store", url, tmp_path / "r.jsonl"), ()):
@@ -102,9 +103,9 @@ def test_audits_without_a_label_count_as_wrong(tmp_path):
     url, out = f"sqlite:///{tmp_path}/gaps.db", tmp_path / "p.json"
     data = json.loads(run("calibrate", "--from-store", url, "--max-risk", 0.2, "--out", out, "--json").stdout)
     assert data["counted_as_wrong"] == 75
-    # A risk that cannot be shown so: exit code 2, and what the labels would be worth.
+    # A risk that cannot be shown so: exit code 1, and what the labels would be worth.
     unmet = run("calibrate", "--from-store", url, "--max-risk", 0.06, "--out", tmp_path / "n.json")
-    assert unmet.exit_code == 2
+    assert unmet.exit_code == 1
     assert "75 of the 1500 audits have no label" in unmet.output
     # A budget needs no label: the rows count as they are.
     budget = run("calibrate", "--from-store", url, "--budget", 0.3, "--out", out)

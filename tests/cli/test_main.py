@@ -54,7 +54,7 @@ def test_everything_after_scoring_works_without_torch(tmp_path: Path) -> None:
 def test_the_import_is_light_and_the_model_side_says_what_is_missing() -> None:
     assert python("import confide; print(confide.ConfideError.__name__)").stdout.strip() == "ConfideError"
     done = python("import confide\ntry:\n    confide.load\nexcept confide.ConfideError as e:\n    print(e)")
-    assert "install confide[model]" in done.stdout
+    assert "pip install 'confide[model]'" in done.stdout
 
 
 @pytest.mark.parametrize(

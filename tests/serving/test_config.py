@@ -69,7 +69,7 @@ SMALL = "policy: p.json\nsmall: {model: m}\n"
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("- 1", "must be a mapping"),
+        ("- 1", "must map names to values"),
         ("a: [", "not valid YAML"),
         (SMALL + "prot: 1", "prot: Extra inputs"),
         ("policy: p.json\nsmall: {model: m, colour: red}", "small.colour: Extra inputs"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument, Option
 
+from confide.cli.exit_codes import ExitCode
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
@@ -87,7 +88,7 @@ def calibrate(
     Rows of the calibration split are used when the records carry splits, all rows otherwise; they must have been
     used for nothing else. Rows without a label or a confidence are left out, except that --budget counts rows without
     a label and all goals but --max-risk count rows without a confidence as escalated. Audits of a store that have no
-    label count as wrong. Exit code 2, and no file, when the goal cannot be met.
+    label count as wrong. Exit code 1, and no file, when the goal cannot be met.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
@@ -114,7 +115,7 @@ def calibrate(
     if isinstance(made, Unmet):
         unmet = {**told, "source": source, **asdict(made)}
         print_json(unmet, indent=2) if json else typer.echo("\n".join(filter(None, [made.explain(source), price])))
-        raise typer.Exit(2)
+        raise typer.Exit(ExitCode.NO)
     made.save(out)
     _warn_of_what_is_missing(made, rows)
     if json:
@@ -215,7 +216,7 @@ def _rows(
     if from_store is not None:
         from confide.serving.store.store import Store
 
-        store = Store.open(from_store)
+        store = Store.open(from_store, create=False)
         try:
             rows = store.calibration_records(unlabelled=None, identity=identity)
         finally:

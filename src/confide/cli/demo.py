@@ -18,13 +18,13 @@ MAX_RISK = 0.3
 SERVE = """\
 # A router in front of the demo's model: confide serve --config {config}
 # Every setting: docs/serving.md
-policy: {policy}
-small: {{model: {model}, max_tokens: 20}}
+policy: policy.json
+small: {{model: reader, max_tokens: 20}}
 experts:
   - {{name: gazetteer, tool: "confide.tasks.geography.gazetteer:look_up"}}
   # An imperfect one: the same small model with a passage of the gazetteer in its prompt.
   # - {{name: reread, self: {{passage: "confide.tasks.geography.gazetteer:passage"}}}}
-store: sqlite:///{store}
+store: sqlite:///decisions.db
 audit_share: 0.1
 """
 
@@ -66,8 +66,7 @@ def demo(
         code = run(f"validate {policy} {scored}")
         typer.echo(f"(exit code {code}: 0 holds, 1 does not hold, 3 cannot say)")
         config = out / "serve.yaml"
-        files = {"policy": out / "policy.json", "model": out / "reader", "store": out / "decisions.db"}
-        write_text(config, SERVE.format(config=config, **files))
+        write_text(config, SERVE.format(config=config))
         typer.echo(f"\nTo serve it: confide serve --config {config}")
     minutes = (time.monotonic() - began) / 60
     report = typer.style((out / "report.html").resolve(), bold=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from confide.arguments import shown
+from confide.cli.config_file import config_flag
 from confide.cli.outputs import check_out
 from confide.errors import ConfideError
 
@@ -24,10 +26,10 @@ def parse_mapping(text: str | None) -> dict[str, Any]:
     """A flag's JSON object as a dictionary ({} for none); raises `ConfideError` for anything else."""
     try:
         data = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise ConfideError(f'{text!r} is not a JSON object, such as {{"enable_thinking": false}}')
+        raise ConfideError(f'{shown(text)} is not a JSON object, such as {{"enable_thinking": false}}')
     return data
 
 
@@ -66,41 +68,8 @@ class Flags:
         return parameters
 
 
-def read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Make the keys of a YAML file the defaults of a verb's flags; flags on the command line win."""
-    if path is None:
-        return None
-    import yaml
-
-    from confide.files import read_text
-
-    try:
-        data = yaml.safe_load(read_text(path)) or {}
-    except yaml.YAMLError as error:
-        raise ConfideError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfideError(f"{path} must map flags to values")
-    flags = {
-        option.removeprefix("--").replace("-", "_"): parameter.name
-        for parameter in context.command.params
-        for option in parameter.opts
-    }
-    names = {str(key).replace("-", "_"): value for key, value in data.items()}
-    if unknown := sorted(set(names) - set(flags)):
-        raise ConfideError(f"{path}: no such flag: {', '.join(unknown)}")
-    context.default_map = {str(flags[name]): value for name, value in names.items()}
-    return path
-
-
-CONFIG = inspect.Parameter(
-    "config",
-    inspect.Parameter.KEYWORD_ONLY,
-    default=None,
-    annotation=Annotated[
-        Path | None,
-        typer.Option("--config", is_eager=True, callback=read_config, help="YAML file whose keys are the flags."),
-    ],
-)
+LARGEST = {"seed": (1 << 32) - 1}
+"""Whole numbers are at most this, and others at most what 64 bits hold."""
 
 
 def command(verb: Callable[..., None]) -> Callable[..., None]:
@@ -118,11 +87,12 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
         config = hints[name].__origin__
         groups[name] = (_only_given if flags.given else config, flags.parameters(flags.given or config))
         shown += groups[name][1].values()
-    shown.append(CONFIG)
+    shown.append(config_flag(shown))
 
     def run(**values: Any) -> None:
         check_out(values, hints, names | {"config": "--config"})
         values.pop("config")
+        _check_numbers(values)
         for name, (make, fields) in groups.items():
             values[name] = make(**{field: values.pop(parameter.name) for field, parameter in fields.items()})
         verb(**values)
@@ -137,6 +107,18 @@ def _shown_as(name: str, hint: Any) -> str:
     """What help calls a parameter: ``--flag``, or the name of an argument."""
     argument = any(isinstance(one, typer.models.ArgumentInfo) for one in getattr(hint, "__metadata__", ()))
     return name.upper() if argument else f"--{name.replace('_', '-')}"
+
+
+def _check_numbers(values: dict[str, Any]) -> None:
+    """Raise `ConfideError` for numbers that no verb takes: not finite ones, and whole ones beyond their range."""
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfideError(f"{flag} takes a finite number, not {value}")
+        if isinstance(value, int) and not isinstance(value, bool):
+            low, high = (0 if name in LARGEST else -(1 << 63)), LARGEST.get(name, (1 << 63) - 1)
+            if not low <= value <= high:
+                raise ConfideError(f"{flag} takes a whole number from {low} to {high}, not {value}")
 
 
 def _only_given(**values: Any) -> dict[str, Any]:

@@ -68,10 +68,8 @@ def _wording(engine: str, model: str | None, language: str, style: str, seed: in
         raise ConfideError("a server is asked for a model by its name: --engine URL and --model NAME go together")
     if model is None:
         return templates
-    try:
-        from confide.cli.rewriting_server import RewritingServer
-    except ImportError:
-        raise ConfideError("--engine URL needs aiohttp: pip install 'confide[serve]'") from None
+    from confide.cli.rewriting_server import RewritingServer
+
     return Rewriter(RewritingServer(engine, model), templates.language, style, seed)
 
 

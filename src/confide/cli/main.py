@@ -1,9 +1,14 @@
-"""The command line: one file per verb, heavy imports inside the verb, clear errors with exit code 2."""
+"""The command line: one file per verb, heavy imports inside the verb, and one table of exit codes for all."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import signal
 import sys
+import traceback
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
@@ -14,6 +19,7 @@ from confide.cli.ask import ask
 from confide.cli.calibrate import calibrate
 from confide.cli.demo import demo
 from confide.cli.evaluate import evaluate, signal_quality
+from confide.cli.exit_codes import ExitCode
 from confide.cli.export import export
 from confide.cli.flags import command
 from confide.cli.hedge import hedge
@@ -22,7 +28,7 @@ from confide.cli.score import score
 from confide.cli.serve import serve
 from confide.cli.split import split
 from confide.cli.tasks import tasks
-from confide.errors import ConfideError
+from confide.errors import ConfideError, missing_package
 
 app = typer.Typer(
     name="confide",
@@ -40,14 +46,69 @@ app.add_typer(policy_verbs.app, name="policy")
 
 
 def main() -> None:
-    """Entry point: bad input is one sentence on standard error and exit code 2."""
+    """Entry point: runs a verb and ends with a code of `ExitCode`."""
     if sys.argv[1:2] != ["serve"]:  # its server ends gracefully by itself
         signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # not every terminal can show every character
+    code = ended(app)
+    lost = ended(sys.stdout.flush) if sys.stdout is not None else ExitCode.DONE
+    if ExitCode.CLOSED_PIPE in (code, lost) or lost:
+        _drop_output()
+    sys.exit(lost or code)
+
+
+def ended(call: Callable[[], object]) -> int:
+    """Call, and give the exit code of what became of it; an error is told on standard error."""
     try:
-        app()
-    except (ConfideError, OSError) as error:
-        typer.secho(f"confide: {error}", fg="red", err=True)
-        sys.exit(2)
+        try:
+            call()
+        except SystemExit as stopped:
+            # Typer ends a run for these by itself, two of them with a code that means something else here.
+            reason = stopped.__context__ and (stopped.__context__.__cause__ or stopped.__context__)
+            if isinstance(reason, BrokenPipeError | EOFError | KeyboardInterrupt):
+                raise reason from None
+            return stopped.code if isinstance(stopped.code, int) else ExitCode.DONE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return ExitCode.CLOSED_PIPE
+    except ModuleNotFoundError as error:
+        name = error.name or getattr(error.__cause__, "name", None)  # transformers hides it
+        if name is None or name.partition(".")[0] == "confide":
+            return _fault()
+        return _bad(str(missing_package(name)))
+    except OSError as error:
+        return _bad(f"{error.filename or 'input or output'}: {error.strerror}" if error.strerror else str(error))
+    except ConfideError as error:
+        return _bad(str(error))
+    except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of an accelerator
+            return _bad(f"there is not enough memory for this; fewer rows at once take less. {error}".strip())
+        return _fault()
+    return ExitCode.DONE
+
+
+def _bad(sentence: str) -> int:
+    _tell(sentence)
+    return ExitCode.BAD_INPUT
+
+
+def _fault() -> int:
+    traceback.print_exc()
+    _tell("this is a fault of confide, not of your input: please report it with the lines above and your command")
+    return ExitCode.FAULT
+
+
+def _tell(sentence: str) -> None:
+    with contextlib.suppress(OSError):  # standard error may be a closed pipe too
+        typer.secho(f"confide: {sentence}", fg="red", err=True)
+
+
+def _drop_output() -> None:
+    """Let the interpreter's own flush at its end succeed, where nobody takes the output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stop(*_: object) -> NoReturn:

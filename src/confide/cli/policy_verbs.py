@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
+from confide.cli.exit_codes import ExitCode
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.files import write_text
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PolicyFile = Annotated[Path, Argument(help="Policy file from `confide calibrate`.")]
 DECISIONS = ("answer", "escalate", "abstain")
+VERDICTS = {"holds": ExitCode.DONE, "broken": ExitCode.NO, "undecided": ExitCode.CANNOT_SAY}
 
 app = typer.Typer(no_args_is_help=True, help="Read a policy file.")
 
@@ -65,13 +67,14 @@ def validate(
     promise = Policy.load(policy)
     answers = None if expert is None else read_records(expert)
     result = validate_policy(promise, in_split(read_records(fresh), "test"), answers, seed=seed)
+    code = VERDICTS[result.verdict]
     if json:
-        print_json({**asdict(result), "exit_code": result.exit_code}, indent=2)
+        print_json({**asdict(result), "exit_code": code}, indent=2)
     else:
         for warning in result.warnings:
             warn(warning)
         typer.echo(result.explain())
-    raise typer.Exit(result.exit_code)
+    raise typer.Exit(code)
 
 
 def decide(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import sys
@@ -42,15 +41,14 @@ def serve(
         return
     if serve_config is None:
         raise ConfideError("--config is missing: confide serve --config serve.yaml")
-    try:
-        import uvicorn
+    import uvicorn
 
-        from confide.serving.config import ServeConfig
-        from confide.serving.http.application import create_app
-    except ImportError as error:
-        raise ConfideError(f"{error.name} is missing; install confide[serve]") from None
+    from confide.serving.config import ServeConfig
+    from confide.serving.http.application import create_app
 
     config = ServeConfig.load(serve_config, host=host, port=port, mode=mode, stream_mode=stream_mode)
+    # A tool's module lies beside the configuration; the console script leaves out any folder of one's own.
+    sys.path.insert(0, str(serve_config.parent.absolute()))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(config)
     listening = _listen(config.host, config.port)
@@ -67,8 +65,7 @@ def serve(
             timeout_graceful_shutdown=int(config.deadline_s) + 5,
         )
     )
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listening])
+    server.run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
+from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import Flags, command
 from confide.cli.outputs import Folder
+from confide.cli.printing import warn
 from confide.errors import ConfideError
 from confide.methods.finetuning.supervised_config import option
 from confide.methods.reader.reader_config import ReaderOptions
@@ -167,8 +169,6 @@ def rlmf(
             progress=progress,
         )
     _print_result(result)
-    if result.stopped:
-        raise ConfideError(f"stopped early, the best step was kept: {result.stopped}")
 
 
 def _learning_rows(path: Path) -> tuple[list[Any], list[Any]]:
@@ -204,13 +204,16 @@ def _chosen_rows(rows: list[Any], model: str, choice: Choice, seed: int) -> list
 
 
 def _print_result(result: RLMFResult) -> None:
-    """Print which step was kept, and its numbers on validation rows beside those of the start."""
+    """Print which step was kept, and its numbers on validation rows beside those of the start; end as it ended."""
     typer.echo(
         f"{result.folder}: step {result.best_step} of {result.steps} is best "
         f"on {int(result.best['n'])} validation rows ({result.seconds:.0f} s)"
     )
     for key, label in SHOWN.items():
         typer.echo(f"  {label}: {result.start[key]:.3f} → {result.best[key]:.3f}")
+    if result.stopped:
+        warn(f"training stopped early, the best step was kept: {result.stopped}")
+        raise typer.Exit(ExitCode.LEFT_OUT)
 
 
 for name, verb in (("reader", reader), ("self-ref", self_ref), ("rlmf", rlmf)):

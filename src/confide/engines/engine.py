@@ -6,7 +6,7 @@ that cannot give something leaves it out of its ``capabilities``; nobody finds o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -110,6 +110,11 @@ class Engine(Protocol):
     @property
     def context(self) -> int:
         """The longest sequence that the model takes, in tokens."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows: ids go from 0 to one less."""
         ...
 
     @property
@@ -218,15 +223,30 @@ def check_context(lengths: Mapping[str, int], context: int, room: int = 0) -> No
         raise ConfideError(f"{len(too_long)} rows do not fit the model's context of {context} tokens: {shown}")
 
 
+def check_tokens(row: str, ids: Iterable[int], vocabulary: int) -> None:
+    """Raise `ConfideError` for the first of a row's token ids that is none of a model's ``vocabulary`` tokens."""
+    if (wrong := next((id for id in ids if not 0 <= id < vocabulary), None)) is not None:
+        raise ConfideError(
+            f"row {row}: {wrong} is no token of the model, which has {vocabulary}: its answer_ids or reasoning_ids are "
+            "another model's"
+        )
+
+
 def prompt_and_answer(engine: Engine, record: Record) -> tuple[list[int], list[int]]:
     """Token ids of what an answer follows (prompt and reasoning) and of the answer, as it was written if that is known.
 
     Another model's answer is encoded from its text where its ids mean something else here. An answer without known
     reasoning that this engine did not give is read as one that was given at once.
+
+    Raises:
+        ConfideError: no messages, or ids that are no tokens of this model.
     """
+    if not record.messages:
+        raise ConfideError(f"row {record.id} has no messages, so there is nothing that its answer follows")
     ids, reasoning, own = list(record.answer_ids), list(record.reasoning_ids), record.model == engine.name
     if not own and record.model and not _means_the_same(engine, record):
         ids, reasoning = [], []
+    check_tokens(record.id, [*ids, *reasoning], engine.vocabulary)
     if own or reasoning:
         prompt = engine.encode(record.messages, record.chat_template_kwargs)
     else:
@@ -241,6 +261,8 @@ def encode_at_once(engine: Engine, messages: Sequence[Any]) -> list[int]:
 
 def _means_the_same(engine: Engine, record: Record) -> bool:
     """Whether the token ids of another model's answer and reasoning are this engine's tokens, too."""
+    if not all(0 <= id < engine.vocabulary for id in (*record.answer_ids, *record.reasoning_ids)):
+        return False
     answer = engine.decode(record.answer_ids)
     return answer.strip() == record.answer.strip() and (record.reasoning or "") in engine.decode(record.reasoning_ids)
 

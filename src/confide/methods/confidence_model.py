@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import ValidationError
+
+from confide.arguments import shown, whole_number
 from confide.engines.engine import IDENTITY_DIGITS, Completion, encode_at_once
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
@@ -127,21 +130,26 @@ class ConfidenceModel(ABC):
             max_new_tokens: tokens after which an answer is cut.
 
         Raises:
-            ConfideError: prompt and answer do not fit the model's context.
+            ConfideError: prompt and answer do not fit the model's context, or the question is none.
         """
         return self.answers([question], max_new_tokens=max_new_tokens)[0]
 
     def answers(self, questions: Sequence[Conversation], *, max_new_tokens: int = 64) -> list[Answer]:
         """Answer a batch of questions greedily; see `answer`."""
+        if isinstance(questions, str | Mapping) or not isinstance(questions, Sequence):
+            raise ConfideError(f"answers takes a list of questions, not {shown(questions)}")
+        max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
         conversations = [self._conversation(question) for question in questions]
         prompts = [self.engine.encode(messages) for messages in conversations]
         for prompt in prompts:
             self._check(len(prompt) + max_new_tokens)
-        answers = self._answer(conversations, prompts, max_new_tokens)
+        answers = self._answer(conversations, prompts, max_new_tokens) if prompts else []
         return [replace(a, prompt_tokens=len(prompt)) for a, prompt in zip(answers, prompts, strict=True)]
 
     def samples(self, question: Conversation, count: int, *, max_new_tokens: int = 64, seed: int = 0) -> list[str]:
         """``count`` answers to one question, sampled at temperature 1; the same seed gives the same ones."""
+        count, seed = whole_number("count", count), whole_number("seed", seed, least=0)
+        max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
         prompt, room = self._sampling_prompt(self._conversation(question), max_new_tokens)
         self._check(len(prompt) + room)
         return [self._text(completion) for completion in self.engine.sample([prompt], room, count, seed=seed)[0]]
@@ -155,6 +163,8 @@ class ConfidenceModel(ABC):
         Raises:
             ConfideError: question and answer do not fit the model's context.
         """
+        if not isinstance(answer, str):
+            raise ConfideError(f"an answer is a text, not {shown(answer)}")
         conversation = self._conversation(messages)
         at_once, ids = encode_at_once(self.engine, conversation), self.engine.encode_answer(answer)
         (given,) = self.engine.without_reasoning([at_once], [Completion(answer, ids, [], [], None, "stop")])
@@ -191,7 +201,7 @@ class ConfidenceModel(ABC):
         Confidence is learned for answers to prompts of a kind; asked bare, a small model answers otherwise.
         """
         if not isinstance(question, str):
-            return [m if isinstance(m, Message) else Message.model_validate(m) for m in question]
+            return _as_messages(question)
         words = set(tokens(question.lower()))
 
         def likeness(prompt: list[dict[str, str]]) -> float:
@@ -213,3 +223,18 @@ class ConfidenceModel(ABC):
     def _check(self, length: int) -> None:
         if length > self.engine.context:
             raise ConfideError(f"{length} tokens do not fit the model's context of {self.engine.context}")
+
+
+def _as_messages(conversation: Any) -> list[Message]:
+    """The messages of a conversation; raises `ConfideError` for what is none."""
+    wanted = "a question is a text or a list of messages with role and content"
+    if isinstance(conversation, bytes | Mapping) or not isinstance(conversation, Sequence):
+        raise ConfideError(f"{wanted}, not {shown(conversation)}")
+    if not conversation:
+        raise ConfideError(f"{wanted}, and this list has none")
+    try:
+        return [m if isinstance(m, Message) else Message.model_validate(m) for m in conversation]
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = "".join(f"{part}: " for part in problem["loc"])
+        raise ConfideError(f"{wanted}; {where}{problem['msg']}, got {shown(problem['input'])}") from None

@@ -34,6 +34,7 @@ class TextPrior:
 
     def fit(self, records: Sequence[Record], correct: NDArray[np.bool_]) -> Self:
         """Fit on graded records; ``correct`` [n]."""
+        from sklearn.dummy import DummyClassifier
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline, make_union
@@ -45,7 +46,10 @@ class TextPrior:
             ),
             LogisticRegression(C=self.C, max_iter=500),
         )
-        self.model_.fit(self._texts(records), correct)
+        try:
+            self.model_.fit(self._texts(records), correct)
+        except ValueError:  # texts without a word, or none that share anything, tell nothing
+            self.model_ = DummyClassifier(strategy="prior").fit(self._texts(records), correct)
         return self
 
     def predict(self, records: Sequence[Record]) -> NDArray[np.float64]:

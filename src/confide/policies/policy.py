@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from confide.arguments import as_path, shown
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
 from confide.hashing import sha256_of_text
@@ -115,7 +117,13 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         return log_space(self.source) and self.scale is None
 
     def own_scale(self, confidence: float | None) -> float | None:
-        """A raw ``confidence`` on the scale of this policy's thresholds, calibrator and profile."""
+        """A raw ``confidence`` on the scale of this policy's thresholds, calibrator and profile.
+
+        Raises `ConfideError` for what is neither a number nor None.
+        """
+        given: Any = confidence
+        if given is not None and (isinstance(given, bool) or not isinstance(given, Real)):
+            raise ConfideError(f"a confidence is a number or None, not {shown(confidence)}")
         if confidence is None or not math.isfinite(confidence) or not self._of_probabilities:
             return confidence
         # Exactly the number that the source gave then: the limits are such numbers.
@@ -175,13 +183,13 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
 
     def save(self, path: Path) -> None:
         """Write the policy to ``path``, whole or not at all."""
-        write_text(path, self.to_json())
+        write_text(as_path(path), self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a policy; `ConfideError` names the file and its first problem."""
         try:
-            return cls.model_validate_json(read_text(path))
+            return cls.model_validate_json(read_text(as_path(path)))
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])

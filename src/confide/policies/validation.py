@@ -104,11 +104,6 @@ class Validation:
     per: Per | None = None
     most_rows: int | None = None
 
-    @property
-    def exit_code(self) -> int:
-        """0 the promise holds, 1 it does not, 3 these rows cannot say."""
-        return {"holds": 0, "broken": 1, "undecided": 3}[self.verdict]
-
     def explain(self) -> str:
         """The verdict, and what the rows of each domain show."""
         names = {"max_risk": "risk", "budget": "share escalated", "match_expert": "loss of accuracy"}

@@ -21,13 +21,16 @@ from pydantic import (
     model_validator,
 )
 
+from confide.arguments import as_path
 from confide.errors import ConfideError
-from confide.files import read_text
 from confide.policies.identities import identity_parts
 from confide.serving.api_keys import ApiKey
+from confide.yaml_files import beside, beside_or_name, read_yaml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 """What a model or expert is called; it goes into headers and metrics."""
+
+_SQLITE = "sqlite:///"
 
 Timeout = Annotated[float, Field(gt=0, le=3600)]
 """Seconds."""
@@ -237,20 +240,28 @@ class ServeConfig(_Part):
         """The share of requests that are audited: none without an expert to compare with or feedback to wait for."""
         return self.audit_share if self.experts or self.audit_label == "feedback" else 0.0
 
+    def _beside(self, path: Path) -> Self:
+        """This configuration with paths as they are seen from the working folder, where ``path`` is its file."""
+        changes: dict[str, Any] = {}
+        if self.policy is not None:
+            changes["policy"] = beside(path, str(self.policy))
+        file = self.store.removeprefix(_SQLITE)
+        if file != self.store and file not in ("", ":memory:"):
+            changes["store"] = f"{_SQLITE}{beside(path, file)}"
+        if isinstance(self.small, SmallLocal):
+            changes["small"] = self.small.model_copy(update={"model": beside_or_name(path, self.small.model)})
+        return self.model_copy(update=changes)
+
     @classmethod
     def load(cls, path: Path, **changes: Any) -> Self:
-        """Read a YAML file; ``changes`` that are not None replace its keys. `ConfideError` names the first problem."""
-        import yaml
+        """Read a YAML file; ``changes`` that are not None replace its keys. `ConfideError` names the first problem.
 
+        Relative paths in it (policy, SQLite store, folder of the small model) start at the folder of the file.
+        """
+        path = as_path(path)
+        data = read_yaml(path) | {key: value for key, value in changes.items() if value is not None}
         try:
-            data = yaml.safe_load(read_text(path)) or {}
-        except yaml.YAMLError as error:
-            raise ConfideError(f"{path} is not valid YAML: {error}") from None
-        if not isinstance(data, dict):
-            raise ConfideError(f"{path} must be a mapping of settings")
-        data |= {key: value for key, value in changes.items() if value is not None}
-        try:
-            return cls.model_validate(data)
+            return cls.model_validate(data)._beside(path)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in problem["loc"] if not str(part).endswith(("Expert", "Local")))

@@ -20,11 +20,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ImportString, TypeAdapter
 
 from confide.data_files import ENDINGS
-from confide.errors import ConfideError
-from confide.files import read_yaml_resource
+from confide.errors import ConfideError, missing_package
+from confide.hub_lookup import hub_or_cache
 from confide.tasks.questions import Kind, Question, read_questions
 from confide.tasks.selfaware import selfaware_task
 from confide.tasks.task import Task, plain_task
+from confide.yaml_files import read_yaml_resource
 
 Row = Mapping[str, Any]
 Fields = dict[str, Any]
@@ -113,12 +114,15 @@ def _from_hub(base: str, part: str) -> list[Question]:
         raise ConfideError(f"{base} has no part {part!r}: there is {', '.join(spec.parts)}")
     try:
         import datasets
-    except ImportError:
-        raise ConfideError("data sets of the hub need the package datasets: pip install 'confide[model]'") from None
+    except ModuleNotFoundError as error:
+        raise missing_package(error.name) from None
     try:
-        rows = datasets.load_dataset(spec.repository, spec.config, split=spec.parts[part])
+        with hub_or_cache(spec.repository, "dataset") as not_reached:
+            rows = datasets.load_dataset(spec.repository, spec.config, split=spec.parts[part])
+    except ConfideError:
+        raise
     except Exception as error:  # what it raises without a network differs from version to version
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = not_reached or (str(error).strip().splitlines() or [type(error).__name__])[0]
         arguments = ", ".join(repr(value) for value in (spec.repository, spec.config) if value)
         raise ConfideError(
             f"cannot load {base} from the hub ({reason}); without a network give --data-dir with a folder that has "

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from confide.arguments import as_path
 from confide.data_files import bar_list, check_unique, plain_number, read_table
 from confide.errors import ConfideError
 from confide.records import Record
@@ -93,6 +94,7 @@ def read_questions(path: Path) -> list[Question]:
 
     Raises `ConfideError` that names the file and the line of a bad row, such as one whose number has several readings.
     """
+    path = as_path(path)
     table = read_table(path)
     questions = []
     for row, (where, data) in enumerate(table.rows, 1):

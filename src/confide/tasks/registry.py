@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from confide.arguments import as_path, shown, whole_number
 from confide.data_files import ENDINGS
 from confide.errors import ConfideError
 from confide.tasks import hub
@@ -47,7 +48,9 @@ def available_tasks() -> list[TaskInfo]:
     ]
 
 
-def load_task(name_or_path: str, *, limit: int | None = None, seed: int = 0, data_dir: Path | None = None) -> Task:
+def load_task(
+    name_or_path: str | Path, *, limit: int | None = None, seed: int = 0, data_dir: Path | None = None
+) -> Task:
     """Load a task by name, or a question file.
 
     Args:
@@ -65,9 +68,13 @@ def load_task(name_or_path: str, *, limit: int | None = None, seed: int = 0, dat
     >>> load_task("arithmetic", limit=1).questions[0].kind
     'number'
     """
-    if limit is not None and limit < 1:
-        raise ConfideError(f"limit must be at least 1, not {limit}")
+    if not isinstance(name_or_path, str | Path):
+        raise ConfideError(f"a task is a name or the path of a question file, not {shown(name_or_path)}")
+    name_or_path = str(name_or_path)
+    if limit is not None:
+        limit = whole_number("limit", limit)
     if data_dir is not None:
+        data_dir = as_path(data_dir)
         if not data_dir.is_dir():
             raise ConfideError(f"{data_dir} is not a folder")
         loaded = hub.load_hub_task(name_or_path, data_dir)

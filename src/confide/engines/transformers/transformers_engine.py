@@ -105,6 +105,11 @@ class TransformersEngine:
         return int(self.model.config.get_text_config().hidden_size)
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
     def batch_size(self) -> int:
         """Prompts per batch where nobody says otherwise (see `rows_at_once`)."""
         return rows_at_once(self.model, self.device)

@@ -30,8 +30,8 @@ class SupervisedConfig:
 
     rank: int = option(8, "Rank of the low-rank weights on q, k and v.", min=1)
     alpha: int = option(16, "Scale of the low-rank weights (alpha / rank).")
-    learning_rate: float = option(1e-4, "Learning rate.")
-    row_learning_rate: float | None = option(1e-3, "Learning rate of the new rows; None: the same.")
+    learning_rate: float = option(1e-4, "Learning rate.", min=0)
+    row_learning_rate: float | None = option(1e-3, "Learning rate of the new rows; None: the same.", min=0)
     epochs: int = option(3, "Passes over the rows.", min=1)
     batch_size: int = option(8, "Rows per step.")
     warmup_steps: int = option(200, "Warm-up steps, at most a tenth of all steps.")

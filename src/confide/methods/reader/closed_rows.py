@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from confide.engines.engine import Engine, prompt_and_answer
+from confide.engines.engine import Engine, check_tokens, prompt_and_answer
 from confide.errors import ConfideError
 from confide.records import Record
 
@@ -63,6 +63,7 @@ def make_rows(
         groups = {(record.answered or record.answer, record.correct): [(prompt, answer)]}
         for sample in (record.samples or []) if samples else []:
             if sample.correct is not None and sample.answered is not None:
+                check_tokens(record.id, [*sample.answer_ids, *sample.reasoning_ids], engine.vocabulary)
                 ids = sample.answer_ids or engine.encode_answer(sample.answer)
                 groups.setdefault((sample.answered, sample.correct), []).append((asked + sample.reasoning_ids, ids))
         total = sum(map(len, groups.values()))

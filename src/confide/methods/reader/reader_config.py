@@ -19,7 +19,7 @@ class ReaderConfig:
     start: str = option("words", "What ask tokens start from.")
     rank: int = option(0, "Rank of the weights at the ask positions; 0 for none.")
     epochs: int = option(6, "At most this many passes.", min=1)
-    learning_rate: float = option(2e-3, "Peak learning rate.")
+    learning_rate: float = option(2e-3, "Peak learning rate.", min=0)
     batch_size: int = option(32, "Rows per step.")
     pairwise: float = option(0.0, "Weight of the pairwise term.", min=0)
     patience: int = option(2, "Stop after this many epochs without a better validation loss.")

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from confide.engines.engine import check_tokens
 from confide.engines.transformers.loading import load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.engines.transformers.vocabulary import add_graded
@@ -178,6 +179,7 @@ def statement_rows(environment: Environment, records: Sequence[Record], config: 
     for (record, sample, _), target in zip(drawn, targets, strict=True):
         messages = stating.messages(record.messages)
         prompt = stating.prompt(record)
+        check_tokens(record.id, sample.answer_ids, stating.engine.vocabulary)
         *answer, end = stating.completion(sample.answer, sample.answer_ids, target)
         rows.append(LabelledRow.of(record.id, prompt, answer, [end], context(messages)))
     return rows

@@ -12,6 +12,7 @@ turn is trained after the verdict in every row, so that the model stops there.
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 import time
@@ -22,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from confide.engines.engine import check_context
+from confide.engines.engine import check_context, check_tokens
 from confide.engines.transformers.encoding import encode_chat, encode_text
 from confide.engines.transformers.loading import freeze
 from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -82,6 +83,7 @@ def build_rows(
     for record in records:
         if record.correct is None or not record.messages:
             raise ConfideError(f"record {record.id}: Self-REF needs messages and a graded answer")
+        check_tokens(record.id, [*record.answer_ids, *record.reasoning_ids], len(tokenizer))
         messages = [message.model_dump() for message in record.messages]
         prompt = encode_chat(tokenizer, messages, record.chat_template_kwargs) + record.reasoning_ids
         answer = list(record.answer_ids) or encode_text(tokenizer, record.answer)
@@ -118,8 +120,8 @@ def largest(right: int, wrong: int, ratio: float) -> int:
     >>> largest(right=740, wrong=1260, ratio=1 / 5)
     888
     """
-    if ratio <= 0:
-        raise ConfideError(f"the ratio of unconfident to confident rows must be above 0, not {ratio}")
+    if not 0 < ratio < math.inf:
+        raise ConfideError(f"the ratio of unconfident to confident rows must be a number above 0, not {ratio}")
     return int(min(right * (1 + ratio), wrong * (1 + ratio) / ratio) + 1e-9)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -170,12 +168,13 @@ def majority(texts: Sequence[str]) -> str:
 def load_callable(spec: str) -> Callable[..., Any]:
     """Import ``module:function``; raises `ConfideError` when there is no such callable."""
     module, _, name = spec.partition(":")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # the console script leaves out the working folder, where one's own module lies
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfideError(f"cannot import {spec!r} (module:function is wanted): {error}") from None
+    except Exception as error:  # the module is somebody else's
+        raise ConfideError(
+            f"cannot import {spec!r} (module:function is wanted; modules are looked for beside the configuration file "
+            f"and in PYTHONPATH): {error}"
+        ) from None
     if not callable(function):
         raise ConfideError(f"{spec} is not callable")
     loaded: Callable[..., Any] = function

@@ -70,19 +70,20 @@ class Store:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="confide-store-write")
 
     @classmethod
-    def open(cls, url: str = "sqlite:///confide.db") -> Self:
+    def open(cls, url: str = "sqlite:///confide.db", *, create: bool = True) -> Self:
         """Open the database at ``url``, creating it or migrating its schema forward.
 
         Args:
             url: ``sqlite:///FILE`` or ``postgresql://user:password@host/database``.
+            create: whether a database that is not there, or holds nothing, is made a store.
 
         Raises:
             ConfideError: the URL is not understood; the database cannot be reached, was made by another program, or
                 has a newer schema version.
         """
-        writing, reading = _engines(url)
+        writing, reading = _engines(url, create)
         try:
-            _start(writing)
+            _start(writing, create)
         except BaseException:
             writing.dispose()
             reading.dispose()
@@ -260,7 +261,7 @@ def _first_line(error: exc.SQLAlchemyError) -> str:
     return str(error.orig if isinstance(error, exc.DBAPIError) else error).strip().split("\n")[0]
 
 
-def _engines(url: str) -> tuple[Engine, Engine]:
+def _engines(url: str, create: bool) -> tuple[Engine, Engine]:
     """The engine that writes (one connection) and the one that reads."""
     try:
         parsed = sa.make_url(url)
@@ -269,7 +270,7 @@ def _engines(url: str) -> tuple[Engine, Engine]:
     options: dict[str, Any] = {"max_overflow": 0, "pool_timeout": _TIMEOUT_S, "hide_parameters": True}
     kind = parsed.get_backend_name()
     if kind == "sqlite":
-        return _sqlite(parsed, options)
+        return _sqlite(parsed, options, create)
     if kind != "postgresql":
         raise ConfideError(f"the store can be SQLite or PostgreSQL, not {kind}")
     address = parsed.set(drivername="postgresql+psycopg")
@@ -280,12 +281,14 @@ def _engines(url: str) -> tuple[Engine, Engine]:
     return sa.create_engine(address, pool_size=1, **options), sa.create_engine(address, **reading, **options)
 
 
-def _sqlite(url: sa.URL, options: dict[str, Any]) -> tuple[Engine, Engine]:
+def _sqlite(url: sa.URL, options: dict[str, Any], create: bool) -> tuple[Engine, Engine]:
     if not url.database or url.database == ":memory:":
         raise ConfideError("the store needs a file: sqlite:///FILE")
     path = Path(url.database)
     if not path.parent.is_dir():
         raise ConfideError(f"the folder of the store, {path.parent}, does not exist")
+    if not create and not path.exists():
+        raise ConfideError(f"there is no store {path}")
     # Rows may hold what people asked: nobody else on the machine gets to read a new file. An old one is not touched,
     # because closing it would drop the locks of this process's other connections to it.
     with contextlib.suppress(OSError):  # SQLite will say it better
@@ -311,16 +314,18 @@ def _prepare(engine: Engine, begin: str, *pragmas: str) -> None:
         connection.exec_driver_sql(begin)
 
 
-def _start(engine: Engine) -> None:
+def _start(engine: Engine, create: bool) -> None:
     """Create or migrate the schema; `ConfideError` says what stands in the way."""
+    where = engine.url.render_as_string(hide_password=True)
     for attempt in range(1, _START_ATTEMPTS + 1):
         try:
             with engine.begin() as connection:
+                if not create and not sa.inspect(connection).has_table(decisions.name):
+                    raise ConfideError(f"{where} holds no decisions of a router")
                 migrate(connection)
             return
         except exc.SQLAlchemyError as error:
             # Switching a new file to WAL does not wait for another process that is doing the same.
             if "locked" not in str(error) or attempt == _START_ATTEMPTS:
-                where = engine.url.render_as_string(hide_password=True)
                 raise ConfideError(f"the store {where} cannot be opened: {_first_line(error)}") from None
             time.sleep(0.05 * attempt)

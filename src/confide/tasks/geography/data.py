@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from confide.files import read_yaml_resource
+from confide.yaml_files import read_yaml_resource
 
 Code = Annotated[str, Field(pattern="^[A-Z]{2}$")]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]

