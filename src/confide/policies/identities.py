@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from confide.errors import ConfideError
 from confide.records import Record
@@ -49,6 +50,18 @@ def same_model(identity: str, other: str) -> bool | None:
     ours, theirs = identity_parts(identity), identity_parts(other)
     common = ours.keys() & theirs.keys()
     return all(ours[name] == theirs[name] for name in common) if common else None
+
+
+def same_name(name: str, other: str) -> bool:
+    """Whether two names of a model are one: the same word, or one folder however its path is spelt.
+
+    >>> same_name("org/model", "org/model/") or same_name("/tmp", "/tmp/../tmp/")
+    True
+    """
+    if name == other:
+        return True
+    one, two = (Path(n).expanduser() for n in (name, other))
+    return bool(name and other) and one.is_dir() and two.is_dir() and one.samefile(two)
 
 
 def identity_of(record: Record, source: str) -> str:
