@@ -17,7 +17,7 @@ from confide.engines.engine import Completion, Engine, check_context, encode_at_
 from confide.engines.options import Choice, choose_options
 from confide.errors import ConfideError
 from confide.files import locked
-from confide.policies.identities import same_model, same_name
+from confide.policies.identities import identity_of, same_model, same_name
 from confide.policies.requests import request_options
 from confide.progress import Progress
 from confide.records import Cost, Message, Record, RecordWriter, RequestShape, Sample
@@ -262,7 +262,7 @@ def _check_same_run(
     """Raise `ConfideError` unless this run may continue ``done``; who new records say has answered."""
     for record in done:
         check_settings(str(out), {"task": record.task}, {"task": task.name})
-        same = same_model(record.identity, by["identity"])
+        same = same_model(identity_of(record, ""), by["identity"])
         if not (same_name(record.model, by["model"]) if same is None else same):
             held, ours = (f"{name!r} ({identity})" for name, identity in ((record.model, record.identity), by.values()))
             raise ConfideError(

@@ -92,9 +92,16 @@ class CheckpointInfo(BaseModel):
 
 
 def read_info(folder: Path) -> CheckpointInfo:
-    """Read ``confide.json``; a folder without one holds a plain model. A broken one raises `ConfideError`."""
+    """Read ``confide.json``; a folder without one holds a plain model.
+
+    Raises `ConfideError` for a broken one, and for a folder that training was killed in while it moved files there: it
+    holds trained weights, and nothing that says so.
+    """
+    folder = folder.expanduser()
     path = folder / FILE
     if not path.exists():
+        if (folder / ".saving").exists() or any(folder.glob(f".*.part/{FILE}")):
+            raise ConfideError(f"{folder} was not saved to its end: run its training again, which goes on from there")
         return CheckpointInfo()
     try:
         data = json.loads(read_text(path))
@@ -125,10 +132,10 @@ def save_checkpoint(
     save(half_done)
     for path in half_done.iterdir():
         os.replace(path, folder / path.name)
-    half_done.rmdir()
     versions = {name: version(name) for name in ("confide", "torch", "transformers", *packages)}
     data = {"schema": 1, **info.model_dump(by_alias=True, exclude_unset=True, mode="json")}
     write_text(folder / FILE, json.dumps({"versions": versions} | data, ensure_ascii=False, indent=1) + "\n")
+    half_done.rmdir()
 
 
 def leading_messages(records: Sequence[Record]) -> list[list[dict[str, str]]]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from confide.engines.engine import IDENTITY_DIGITS, Completion, encode_at_once
+from confide.engines.engine import Completion, encode_at_once
 from confide.engines.transformers.turns import in_turn
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
-from confide.policies.identities import identity_parts, identity_text
+from confide.policies.identities import IDENTITY_DIGITS, identity_parts, identity_text
 from confide.records import Message
 from confide.sources import Source
 from confide.tasks.text import tokens
@@ -96,6 +96,12 @@ class ConfidenceModel(ABC):
     def lock(self) -> Any:
         """What a thread holds while it uses the model: all of them may ask, and take turns."""
         return self.engine.lock
+
+    @property
+    @in_turn
+    def answerers(self) -> list[str]:
+        """The identities of those that its answers may be from ("": it is not known)."""
+        return [self.engine.identity]
 
     @property
     @in_turn

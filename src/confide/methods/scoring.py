@@ -77,7 +77,7 @@ def score(
     if model is None and (samples or controls or other_model):
         raise ConfideError("--samples, --controls and --other-model read answers with a model: name it with --model")
     if model is not None and not other_model:
-        check_answered_by(copies, model.names)
+        check_answered_by(copies, model.names, model.answerers)
     sheet = Sheet(scope)
     methods: list[Method] = []
     try:

@@ -18,6 +18,8 @@ from confide.records import Record
 
 _SEPARATOR = ", "
 _LONGEST = 128
+IDENTITY_DIGITS = 16
+"""Hexadecimal digits of a hash that are enough to tell models apart."""
 
 
 def identity_text(parts: Mapping[str, object]) -> str:
@@ -28,6 +30,11 @@ def identity_text(parts: Mapping[str, object]) -> str:
     """
     known = {name: value for name, value in parts.items() if isinstance(value, str) and value}
     return _SEPARATOR.join(f"{name}={re.sub(r'[^!-+.-~-]', '_', value)[:_LONGEST]}" for name, value in known.items())
+
+
+def weights_identity(sha256: str | None) -> str:
+    """The identity of weights with this hash ("" where it is not known)."""
+    return identity_text({"weights": sha256[:IDENTITY_DIGITS]}) if sha256 else ""
 
 
 def identity_parts(identity: str) -> dict[str, str]:

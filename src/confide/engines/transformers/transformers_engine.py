@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from confide.engines.engine import CAPABILITIES, IDENTITY_DIGITS, Completion, NextTokens
+from confide.engines.engine import CAPABILITIES, Completion, NextTokens
 from confide.engines.reasoning import left_open, reasoning_tokens, without_tags
 from confide.engines.transformers.batches import group_batches, rows_at_once
 from confide.engines.transformers.closed_answers import TransformersClosed, close
@@ -26,7 +26,7 @@ from confide.engines.transformers.token_scores import row_logits, score_given
 from confide.engines.transformers.turn_end import turn_end_id
 from confide.engines.transformers.turns import in_turn
 from confide.engines.transformers.vocabulary import add_to, write_verdict_rows
-from confide.policies.identities import identity_text
+from confide.policies.identities import weights_identity
 from confide.progress import Progress
 from confide.report_tokens import TokenIds, graded_ids, suppressed_ids, token_ids
 
@@ -137,7 +137,7 @@ class TransformersEngine:
     @property
     def identity(self) -> str:
         """The hash of the weights, as records and policies hold it."""
-        return identity_text({"weights": self.sha256[:IDENTITY_DIGITS]})
+        return weights_identity(self.sha256)
 
     def wait(self) -> None:
         """Return when the device has done what it was given, so that what is timed next pays for itself alone."""
