@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from confide.cli.flags import Identity
 from confide.cli.printing import names_in
 from confide.progress import progress_bar
 
@@ -34,6 +35,7 @@ def score(
     out: Annotated[Path, Option(help="Scored records (JSON lines or Parquet).")],
     model: Model = None,
     sources: Sources = "standard",
+    identity: Identity = None,
     verifier: Annotated[str | None, Option(help="Another model that judges the answers (`verifier`).")] = None,
     judge: Judge = None,
     other_model: OtherModel = False,
@@ -51,9 +53,10 @@ def score(
     from confide.methods.catalogue import available
     from confide.methods.method import Scope
     from confide.methods.sampled import ModelJudge
+    from confide.policies.identities import answered_by
     from confide.records import read_records, write_records
 
-    rows = read_records(records)
+    rows = answered_by(identity, read_records(records))
     loaded = confide.load(model) if model else None
     other = confide.load(verifier).engine if verifier else None
     if sources in ("all", "standard"):
