@@ -56,6 +56,12 @@ Coupling = Annotated[
     ),
 ]
 Sources = Annotated[str | None, Option(metavar="NAMES", help="Judge these sources only (comma-separated).")]
+LEFT_OUT = {
+    "other_splits": "of other splits",
+    "ungraded": "without a grade",
+    "without_answer": "that lost their right option, which only count for rejection",
+}
+"""What `results.json` counts as left out, in words."""
 COLUMNS = {"auroc": "AUROC", "brier": "Brier", "log_loss": "log loss", "ece": "ECE(10)"}
 """The metrics that a terminal has room for."""
 
@@ -222,6 +228,8 @@ def _print(results: dict[str, Any]) -> None:
         cells = [_cell(entry[name], 3, interval=name == "auroc") for name in COLUMNS]
         table.add_row(Text(source), *cells, str(entry["missing"] or ""))
     console.print(table)
+    if left := [f"{count:,} {LEFT_OUT[name]}" for name, count in results["left_out"].items() if count]:
+        console.print(f"Left out: {', '.join(left)}.", markup=False)
     if results["matrix"] is not None and results["matrix"]["source"] is not None:
         console.print(_matrix_table(results["matrix"]))
     for sentence in results["verdict"]["sentences"]:
