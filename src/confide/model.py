@@ -39,7 +39,8 @@ def load(
     >>> model.answer("In which country is Lyon?").confidence  # doctest: +SKIP
     0.94
     """
-    info = read_info(Path(path)) if Path(path).is_dir() else CheckpointInfo()
+    folder = Path(path).expanduser()
+    name, info = (str(folder), read_info(folder)) if folder.is_dir() else (str(path), CheckpointInfo())
     return model_kind(info.confidence.method).load(
-        str(path), info, dtype=dtype, device=device, chat_template_kwargs=chat_template_kwargs
+        name, info, dtype=dtype, device=device, chat_template_kwargs=chat_template_kwargs
     )

@@ -91,7 +91,7 @@ def test_answers_of_other_weights_are_refused(inputs, tmp_path, verb):
     write_records(inputs[1], rows)
     arguments = [verb, "--model", inputs[0], "--records", inputs[1], "--out", tmp_path / "out"]
     result = CliRunner().invoke(train_app, [str(a) for a in arguments])
-    assert f"24 of 24 records were answered by tiny (weights=ab), not by {inputs[0]} (weights=" in str(result.exception)
+    assert f"records were answered by tiny (weights=ab), not by {inputs[0]} (weights=" in str(result.exception)
     assert not (tmp_path / "out" / "confide.json").exists()
 
 

@@ -38,6 +38,13 @@ def test_every_spelling_of_a_path_is_one_model(tmp_path: Path, monkeypatch: pyte
     assert confide.load("~/m").identity == confide.load("m").identity
 
 
+def test_a_trained_folder_is_one_under_every_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(__file__).parents[1] / "methods" / "saved"
+    monkeypatch.setenv("HOME", str(folder))
+    assert confide.load("~/reader").identity == confide.load(folder / ".." / "saved" / "reader").identity
+    assert confide.load("~/reader").info.trained
+
+
 def test_shards_and_the_type_they_are_stored_in_change_nothing(tmp_path: Path) -> None:
     model = tiny_model()[0].to(torch.bfloat16)
     whole = stored(tmp_path / "whole", model)

@@ -113,7 +113,7 @@ def train_rlmf(
 
 def passed_format_stage(name: str) -> bool:
     """Whether a model states its confidence already."""
-    return Path(name).is_dir() and read_info(Path(name)).confidence.statement is not None
+    return read_info(Path(name)).confidence.statement is not None
 
 
 @dataclass(frozen=True)
