@@ -122,7 +122,11 @@ def asked_by(words: str, room: int = 9, count: int = 4) -> Task:
         (tiny_task(4), {"temperature": 0.5}, "temperature 1.0, now 0.5"),
         (tiny_task(4), {"seed": 8}, "seed 0, now 8"),
         (tiny_task(4), {"seed": 8, "temperature": 0.5}, "temperature 1.0, now 0.5; seed 0, now 8"),
-        (tiny_task(4), {"splits": {"q0": "test", "q1": "train"}}, "split 'train', now 'test'"),
+        (
+            tiny_task(4),
+            {"splits": {"q0": "test", "q1": "train"}},
+            r"split \(--seed, --by, --limit\) 'train', now 'test'",
+        ),
         (asked_by("", room=7), {}, "max-new-tokens 9, now 7"),
         (asked_by(" Tell me."), {}, "prompt .*, now .*Tell me"),
         (replace(tiny_task(4), name="other"), {}, "task 'tiny', now 'other'"),

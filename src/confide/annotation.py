@@ -91,6 +91,9 @@ def annotate(
     return new
 
 
+SPLIT = "split (--seed, --by, --limit)"
+"""What an error calls the split, which these flags decide."""
+
 SHARES = {"validation": 0.1, "calibration": 0.2, "test": 0.2}
 """How annotated questions are shared out; training gets the rest."""
 
@@ -167,7 +170,7 @@ class _Asking:
     def settings(self) -> dict[str, Any]:
         """What the answer depends on besides the model and how samples are drawn."""
         return {
-            "split": self.split,
+            SPLIT: self.split,
             "choices": self.question.choices or None,
             "answer-by": "options" if self.options else "generation",
             "prompt": _written(self.messages),
@@ -286,7 +289,7 @@ def _check_same_run(
 def _settings(record: Record) -> dict[str, Any]:
     """How a record was asked, in the words of `_Asking.settings`, as far as it says."""
     known: dict[str, Any] = {
-        "split": record.split,
+        SPLIT: record.split,
         "choices": record.choices,
         "answer-by": "generation" if record.option_logprobs is None else "options",
         "prompt": _written([message.model_dump() for message in record.messages]),

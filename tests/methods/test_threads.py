@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import confide
 from confide.engines.transformers.low_rank import LowRank
@@ -123,6 +124,16 @@ def test_an_error_leaves_the_model_free_and_as_it_was(model: ConfidenceModel, mo
     hooks = [hook for module in model.engine.model.modules() for hook in module._forward_hooks]
     assert not hooks
     assert alike(in_threads(lambda q: told([model.answer(q, max_new_tokens=6)]), [QUESTIONS[0]]), [before])
+
+
+def test_models_are_loaded_one_after_another() -> None:
+    def load(name: str) -> Any:
+        loaded = confide.load(SAVED / name)
+        return loaded.identity, loaded.engine.model.dtype
+
+    names = ["reader", "self_ref", "stated", "reader"]
+    assert in_threads(load, names) == [load(name) for name in names]
+    assert torch.get_default_dtype() is torch.float32
 
 
 def test_low_rank_weights_are_active_for_their_own_thread_alone() -> None:
