@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from confide.annotation import annotate, split_questions
+from confide.annotation import SHARES, annotate, split_questions
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
-from confide.records import read_records
+from confide.records import read_records, write_records
 from confide.tasks import Task, load_task
 from confide.tasks.questions import Question
 from confide.tasks.task import without_right_options
@@ -76,22 +79,80 @@ def test_a_killed_run_continues_to_the_same_file(tmp_path: Path) -> None:
     assert len(read_records(broken)) == 40
 
 
-def test_another_models_file_is_refused(tmp_path: Path) -> None:
+def test_a_model_is_its_weights_and_not_its_name(tmp_path: Path) -> None:
     out = tmp_path / "r.jsonl"
     annotate(tiny_engine(), tiny_task(4), out)
-    other = tiny_engine()
-    other.name = "other"
-    with pytest.raises(ConfideError, match="already holds records of model 'tiny'"):
-        annotate(other, tiny_task(4), out)
+    (tmp_path / "short.jsonl").write_text("".join(out.read_text().splitlines(keepends=True)[:2]))
+    spelt = tiny_engine()
+    spelt.name = "./tiny"
+    assert annotate(spelt, tiny_task(4), tmp_path / "short.jsonl") == 2
+    assert {record.model for record in read_records(tmp_path / "short.jsonl")} == {"tiny"}
+    spelt.model.model.layers[0].mlp.up_proj.weight.data *= 1.01  # trained further
+    with pytest.raises(ConfideError, match=rf"another model, 'tiny' .*, than './tiny' \({spelt.identity}\)"):
+        annotate(spelt, tiny_task(4), out)
 
 
-def test_other_questions_or_splits_are_refused(tmp_path: Path) -> None:
+def test_where_no_weights_are_known_the_names_decide(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    engine, out = tiny_engine(), tmp_path / "r.jsonl"
+    engine.name = str(folder)
+    annotate(engine, tiny_task(4), out)
+    write_records(out, [r.model_copy(update={"identity": ""}) for r in read_records(out)])
+    for name in (f"{folder}/", str(folder / ".." / "model"), str(tmp_path / "link")):
+        engine.name = name
+        assert annotate(engine, tiny_task(4), out) == 0
+    engine.name = str(tmp_path / "other")
+    with pytest.raises(ConfideError, match="another model"):
+        annotate(engine, tiny_task(4), out)
+
+
+def asked_by(words: str, room: int = 9, count: int = 4) -> Task:
+    return replace(
+        tiny_task(count), prompt=lambda q: [{"role": "user", "content": q.question + words}], max_new_tokens=room
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "how", "told"),
+    [
+        (tiny_task(4), {"samples": 3}, "samples 2, now 3"),
+        (tiny_task(4), {"samples": 0}, "samples 2, now 0"),
+        (tiny_task(4), {"temperature": 0.5}, "temperature 1.0, now 0.5"),
+        (tiny_task(4), {"seed": 8}, "seed 0, now 8"),
+        (tiny_task(4), {"seed": 8, "temperature": 0.5}, "temperature 1.0, now 0.5; seed 0, now 8"),
+        (
+            tiny_task(4),
+            {"splits": {"q0": "test", "q1": "train"}},
+            r"split \(--seed, --by, --limit\) 'train', now 'test'",
+        ),
+        (asked_by("", room=7), {}, "max-new-tokens 9, now 7"),
+        (asked_by(" Tell me."), {}, "prompt .*, now .*Tell me"),
+        (replace(tiny_task(4), name="other"), {}, "task 'tiny', now 'other'"),
+        (tiny_task(1), {"splits": {"q0": "train"}}, "holds the question q1, which is not asked now"),
+    ],
+)
+def test_a_run_with_other_settings_is_refused_by_what_differs(
+    tmp_path: Path, task: Task, how: dict[str, Any], told: str
+) -> None:
+    out, settings = tmp_path / "r.jsonl", {"samples": 2, "splits": {"q0": "train", "q1": "test"}}
+    annotate(tiny_engine(), tiny_task(4), out, **settings)
+    before = out.read_bytes()
+    with pytest.raises(ConfideError, match=told):
+        annotate(tiny_engine(), task, out, **settings | how)
+    assert out.read_bytes() == before
+    assert annotate(tiny_engine(), tiny_task(4), out, **settings, batch_size=3) == 0
+
+
+def test_a_file_that_does_not_say_how_its_samples_were_drawn_is_continued(tmp_path: Path) -> None:
     out = tmp_path / "r.jsonl"
-    annotate(tiny_engine(), tiny_task(4), out, splits={"q0": "train", "q1": "test"})
-    with pytest.raises(ConfideError, match="other questions or splits"):
-        annotate(tiny_engine(), tiny_task(4), out, splits={"q0": "test", "q1": "train"})
-    with pytest.raises(ConfideError, match="other questions or splits"):
-        annotate(tiny_engine(), tiny_task(1), out)
+    annotate(tiny_engine(), tiny_task(4), out, samples=2, seed=5)
+    older = [r.model_copy(update={"sampled_with": {}, "request_shape": None}) for r in read_records(out)[:2]]
+    write_records(out, older)
+    assert annotate(tiny_engine(), tiny_task(4), out, samples=2, seed=6) == 2
+    with pytest.raises(ConfideError, match="samples 2, now 4"):
+        annotate(tiny_engine(), tiny_task(4), out, samples=4, seed=6)
     with pytest.raises(ConfideError, match=r"\.jsonl"):
         annotate(tiny_engine(), tiny_task(1), tmp_path / "r.parquet")
 
@@ -190,24 +251,38 @@ def test_rejected_questions_are_wrong_whatever_is_answered(tmp_path: Path) -> No
         assert record.reference is None
         assert removed not in (record.choices or [])
         assert len(record.choices or []) == len(record.option_logprobs or []) == 3
-    with pytest.raises(ConfideError, match="already holds records of model"):
+    with pytest.raises(ConfideError, match="task 'choices-reject', now 'choices'"):
         annotate(tiny_engine(context=512), choice_task(), tmp_path / "r.jsonl")
 
 
-def test_questions_are_split_by_entity() -> None:
+@pytest.mark.parametrize("name", ["geography", "arithmetic"])
+@pytest.mark.parametrize("limit", [30, 1000])
+def test_every_question_gets_a_split(name: str, limit: int) -> None:
+    for seed in range(3):
+        questions = load_task(name, limit=limit, seed=seed).questions
+        splits = split_questions(questions, seed=seed)
+        assert set(splits) == {q.id for q in questions}
+        shares = Counter(splits.values())
+        assert all(abs(shares[split] - share * limit) < 12 for split, share in SHARES.items())
+
+
+@pytest.mark.parametrize("by", ["standard", "relation"])
+def test_questions_are_split_by_entity(by: str) -> None:
     questions = load_task("geography", limit=1500).questions
-    for by in ("standard", "relation"):
-        splits = split_questions(questions, by, seed=1)
-        sides: dict[str, set[str]] = {}
-        for question in questions:
-            if question.id in splits:
-                sides.setdefault(str(question.entity), set()).add(splits[question.id])
-        assert all(len(side) == 1 for side in sides.values())
-        assert set(splits.values()) == {"train", "validation", "calibration", "test"}
-        if by == "relation":
-            tested = {q.domain for q in questions if splits.get(q.id) == "test"}
-            assert len(tested) == 1
-            assert not any(q.domain in tested for q in questions if splits.get(q.id) == "train")
+    splits = split_questions(questions, by, seed=1)
+    sides: dict[str, set[str]] = {}
+    for question in questions:
+        if question.id in splits:
+            sides.setdefault(str(question.entity), set()).add(splits[question.id])
+    assert all(len(side) == 1 for side in sides.values())
+    assert set(splits.values()) == {"train", "validation", "calibration", "test"}
+    if by == "relation":
+        tested = {q.domain for q in questions if splits.get(q.id) == "test"}
+        assert len(tested) == 1
+        assert not any(q.domain in tested for q in questions if splits.get(q.id) not in ("test", None))
+        # What no split takes shares its entity with a row on the other side.
+        for q in (q for q in questions if q.id not in splits):
+            assert sides[str(q.entity)] != {"test"} if q.domain in tested else sides[str(q.entity)] == {"test"}
     with pytest.raises(ConfideError, match="annotate first"):
         split_questions(questions, "answered-country")
 
@@ -219,6 +294,3 @@ def test_records_say_which_weights_answered_and_how_they_were_asked(tmp_path: Pa
     assert {record.identity for record in records} == {engine.identity}
     assert records[0].request_shape is not None
     assert (records[0].request_shape.options, records[0].request_shape.max_tokens) == ({"temperature": "0"}, 9)
-    engine.model.model.layers[0].mlp.up_proj.weight.data *= 1.01  # trained further under the same name
-    with pytest.raises(ConfideError, match="answers of other weights under the name 'tiny'"):
-        annotate(engine, tiny_task(8), tmp_path / "r.jsonl")

@@ -234,7 +234,7 @@ def test_a_folder_whose_files_moved_only_in_part_has_no_mark(tmp_path: Path) -> 
     (tmp_path / "weights" / "in the way").mkdir(parents=True)
     with pytest.raises(ConfideError, match="cannot be written: "), written_folder(tmp_path, "mark") as part:
         _fill(part, "mark", "tokens", "weights")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["tokens", "weights"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".part", "tokens", "weights"]
 
 
 def _fill(folder: Path, *names: str) -> None:

@@ -17,10 +17,11 @@ from confide.engines.engine import Completion, Engine, check_context, encode_at_
 from confide.engines.options import Choice, choose_options
 from confide.errors import ConfideError
 from confide.files import locked_file
-from confide.policies.identities import same_model
+from confide.policies.identities import identity_of, same_model, same_name
 from confide.policies.requests import request_options
 from confide.progress import Progress
 from confide.records import Cost, Message, Record, RecordWriter, RequestShape, Sample, check_records_file
+from confide.settings import check_settings
 from confide.tasks.task import cloze_prompt
 
 if TYPE_CHECKING:
@@ -63,20 +64,22 @@ def annotate(
         How many records are new.
 
     Raises:
-        ConfideError: ``out`` holds another model's, other weights' or another task's records, is in use by another
-            run, prompts do not fit the model's context (they are counted and named), or the answers cannot be given so.
+        ConfideError: ``out`` holds another model's or another task's records or was made with other settings, is in use
+            by another run, prompts do not fit the model's context (they are counted and named), or the answers cannot
+            be given so.
     """
     named = [q for q in task.questions if splits is None or q.id in splits]
     asked = [_Asking.of(engine, task, q, splits, answer_by) for q in named]
     _check_wanted(task, asked, answer_by, samples, out)
     by = {"model": engine.name, "identity": engine.identity}  # hashed once, not for every record
     check_context({q.id: len(q.prompt) + q.room for q in asked}, engine.context)
+    sampling = _Sampling(samples, temperature, seed)
     with locked_file(out), RecordWriter(out) as writer:
-        _check_same_run(writer.done, by, task, {q.id: q for q in asked}, out)
+        by = _check_same_run(writer.done, by, task, {q.id: q for q in asked}, sampling, out)
         done = {record.id for record in writer.done}
         new = seen = 0
         began = time.monotonic()
-        for some, answer in _answers(engine, by, task, asked, batch_size, samples, temperature, seed):
+        for some, answer in _answers(engine, by, task, asked, batch_size, sampling):
             seen += len(some)
             if all(q.id in done for q in some):
                 continue
@@ -88,15 +91,19 @@ def annotate(
     return new
 
 
+SPLIT = "split (--seed, --by, --limit)"
+"""What an error calls the split, which these flags decide."""
+
 SHARES = {"validation": 0.1, "calibration": 0.2, "test": 0.2}
 """How annotated questions are shared out; training gets the rest."""
 
 
 def split_questions(questions: Sequence[Question], by: str = "standard", seed: int = 0) -> dict[str, str]:
-    """Question id → split, whole entities at a time, in the shares of `SHARES`.
+    """Question id → split, whole entities at a time, in the shares of `SHARES`; the last entity of a split exceeds it.
 
-    A question that asks about nothing named is an entity of its own. ``answered-country`` needs answers, so
-    it is made afterwards from records (``confide split``).
+    A question that asks about nothing named is an entity of its own. Only ``relation`` leaves questions out: those of
+    the tested domain whose entity other splits ask about, and those of other domains whose entity is tested.
+    ``answered-country`` needs answers, so it is made afterwards from records (``confide split``).
     """
     from confide.tasks.splits import assign_splits
 
@@ -104,11 +111,17 @@ def split_questions(questions: Sequence[Question], by: str = "standard", seed: i
         raise ConfideError("answered-country splits need answers: annotate first, then run confide split")
     sizes = {name: int(share * len(questions)) for name, share in SHARES.items()}
     splits: dict[str, str] = dict(assign_splits(questions, by, sizes, seed=seed))
-    entities = {q.entity for q in questions if q.id in splits and q.entity is not None}
+    sides = {q.entity: splits[q.id] for q in questions if q.id in splits and q.entity is not None}
     tested = {q.domain for q in questions if splits.get(q.id) == "test"} if by == "relation" else set()
     for q in questions:
-        if q.id not in splits and q.entity not in entities and q.domain not in tested:
-            splits[q.id] = "train"
+        if q.id in splits:
+            continue
+        held_out, side = q.domain in tested, sides.get(q.entity) if q.entity is not None else None
+        if tested and side is not None and held_out != (side == "test"):
+            continue
+        splits[q.id] = side or ("test" if held_out else "train")
+        if q.entity is not None:
+            sides[q.entity] = splits[q.id]
     return splits
 
 
@@ -153,15 +166,31 @@ class _Asking:
     def id(self) -> str:
         return self.question.id
 
-    def asked_in(self, record: Record) -> bool:
-        """Whether a record is of this question, asked in this way."""
-        return (
-            record.split == self.split
-            and record.choices == (self.question.choices or None)
-            and (record.option_logprobs is not None) == bool(self.options)
-            and [message.model_dump() for message in record.messages] == self.messages
-            and record.chat_template_kwargs == self.template
-        )
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the answer depends on besides the model and how samples are drawn."""
+        return {
+            SPLIT: self.split,
+            "choices": self.question.choices or None,
+            "answer-by": "options" if self.options else "generation",
+            "prompt": _written(self.messages),
+            "chat template": self.template,
+            "max-new-tokens": self.room,
+        }
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """How many answers are sampled beside the greedy one, and how they are drawn."""
+
+    count: int
+    temperature: float
+    seed: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        drawn = {"temperature": self.temperature, "seed": self.seed} if self.count else {}
+        return {"samples": self.count, **drawn}
 
 
 def _answers(
@@ -170,17 +199,14 @@ def _answers(
     task: Task,
     asked: Sequence[_Asking],
     batch_size: int,
-    samples: int,
-    temperature: float,
-    seed: int,
+    sampling: _Sampling,
 ) -> Iterator[tuple[list[_Asking], Callable[[], list[Record]]]]:
     """Batches of questions, each with a function that answers it.
 
     Batches are sorted by length and id, so that they are the same ones whenever the run is continued.
     """
     for number, some in enumerate(_batches(engine, [q for q in asked if not q.options], batch_size)):
-        drawn = seed * 1_000_003 + number
-        yield some, partial(_generate, engine, by, task, some, samples=samples, temperature=temperature, seed=drawn)
+        yield some, partial(_generate, engine, by, task, some, sampling, number)
     for some in _batches(engine, [q for q in asked if q.options], max(1, batch_size // OPTIONS_PER_QUESTION)):
         yield some, partial(_choose, engine, by, task, some)
 
@@ -192,18 +218,19 @@ def _batches(engine: Engine, asked: Sequence[_Asking], size: int) -> Iterator[li
 
 
 def _generate(
-    engine: Engine, by: _By, task: Task, some: Sequence[_Asking], *, samples: int, temperature: float, seed: int
+    engine: Engine, by: _By, task: Task, some: Sequence[_Asking], sampling: _Sampling, number: int
 ) -> list[Record]:
-    """Answer questions by generation, with ``samples`` more answers each."""
+    """Answer the questions of a batch by generation, with sampled answers besides."""
     prompts, room, began = [q.prompt for q in some], task.max_new_tokens, time.monotonic()
     sampled: list[list[Completion]] = [[] for _ in prompts]
-    if samples:
-        sampled = engine.sample(prompts, room, samples, temperature=temperature, seed=seed)
+    if sampling.count:
+        seed = sampling.seed * 1_000_003 + number
+        sampled = engine.sample(prompts, room, sampling.count, temperature=sampling.temperature, seed=seed)
     greedy = engine.answer(prompts, room)
     # A batch is one generation: each token written takes an equal share of its time.
     tokens = sum(c.tokens for c in greedy) + sum(c.tokens for row in sampled for c in row)
     second = (time.monotonic() - began) / max(1, tokens)
-    return [_generated(by, task, q, g, s, second) for q, g, s in zip(some, greedy, sampled, strict=True)]
+    return [_generated(by, task, q, g, s, second, sampling) for q, g, s in zip(some, greedy, sampled, strict=True)]
 
 
 def _choose(engine: Engine, by: _By, task: Task, some: Sequence[_Asking]) -> list[Record]:
@@ -226,24 +253,56 @@ def _check_wanted(
         )
 
 
-def _check_same_run(done: Sequence[Record], by: _By, task: Task, questions: Mapping[str, _Asking], out: Path) -> None:
+def _check_same_run(
+    done: Sequence[Record],
+    by: _By,
+    task: Task,
+    questions: Mapping[str, _Asking],
+    sampling: _Sampling,
+    out: Path,
+) -> _By:
+    """Raise `ConfideError` unless this run may continue ``done``; who new records say has answered."""
     for record in done:
-        if record.model != by["model"] or record.task != task.name:
+        check_settings(str(out), {"task": record.task}, {"task": task.name})
+        same = same_model(identity_of(record, ""), by["identity"])
+        if not (same_name(record.model, by["model"]) if same is None else same):
+            held, ours = (f"{name!r} ({identity})" for name, identity in ((record.model, record.identity), by.values()))
             raise ConfideError(
-                f"{out} already holds records of model {record.model!r} on task {record.task!r}; "
-                "choose another file or delete it"
+                f"{out} already holds answers of another model, {held}, than {ours}: choose another file"
             )
-        if same_model(record.identity, by["identity"]) is False:
+        if record.id not in questions:
             raise ConfideError(
-                f"{out} already holds answers of other weights under the name {record.model!r}; "
-                "choose another file or delete it"
+                f"{out} already holds the question {record.id}, which is not asked now: go on with the same task, "
+                "limit, seed and splits, or choose another file"
             )
-        # Another draw of questions or splits would put an entity on two sides.
-        if record.id not in questions or not questions[record.id].asked_in(record):
-            raise ConfideError(
-                f"{out} already holds a run with other questions or splits (limit, seed, by, reject, answer-by or "
-                "chat template); choose another file or delete it"
-            )
+        asking = questions[record.id]
+        check_settings(
+            f"{out}, row {record.id},",
+            _settings(record),
+            asking.settings | ({} if asking.options else sampling.settings),
+        )
+    # One model has one name in a file, however its path is spelt.
+    return by | {"model": done[0].model} if done else by
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    """How a record was asked, in the words of `_Asking.settings`, as far as it says."""
+    known: dict[str, Any] = {
+        SPLIT: record.split,
+        "choices": record.choices,
+        "answer-by": "generation" if record.option_logprobs is None else "options",
+        "prompt": _written([message.model_dump() for message in record.messages]),
+        "chat template": record.chat_template_kwargs,
+        "samples": len(record.samples or []),
+        **record.sampled_with,
+    }
+    if record.request_shape is not None and record.request_shape.max_tokens is not None:
+        known["max-new-tokens"] = record.request_shape.max_tokens
+    return known
+
+
+def _written(messages: Sequence[Mapping[str, str]]) -> str:
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def _chosen(by: _By, task: Task, asked: _Asking, choice: Choice) -> Record:
@@ -261,7 +320,13 @@ def _chosen(by: _By, task: Task, asked: _Asking, choice: Choice) -> Record:
 
 
 def _generated(
-    by: _By, task: Task, asked: _Asking, greedy: Completion, sampled: Sequence[Completion], second: float
+    by: _By,
+    task: Task,
+    asked: _Asking,
+    greedy: Completion,
+    sampled: Sequence[Completion],
+    second: float,
+    sampling: _Sampling,
 ) -> Record:
     """``second``: what one generated token took."""
     question = asked.question
@@ -277,6 +342,7 @@ def _generated(
         ]
         tokens = sum(completion.tokens for completion in sampled)
         data["consistency"] = sum(agreeing) / len(agreeing)
+        data["sampled_with"] = {"temperature": sampling.temperature, "seed": sampling.seed}
         data["cost"] = {"samples": Cost(tokens=tokens, seconds=round(second * tokens, 6))}
     return task.finish(Record.model_validate(data))
 

@@ -90,7 +90,7 @@ def written(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def written_folder(folder: Path, last: str) -> Iterator[Path]:
-    """Give a temporary folder to fill; what is in it moves to ``folder`` at the end, or nothing changes.
+    """Give a temporary folder to fill; what is in it moves to ``folder`` at the end.
 
     One run at a time may do so (`locked`).
 
@@ -99,21 +99,25 @@ def written_folder(folder: Path, last: str) -> Iterator[Path]:
         last: the file that moves last and whose older version is removed first, so that a folder with it is whole.
     """
     part = folder / ".part"
+    moving = False
     try:
         with _told(folder):
             shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
             part.mkdir(parents=True)
             mode = stat.S_IMODE(part.stat().st_mode) & 0o666
             yield part
+            moving = True
             (folder / last).unlink(missing_ok=True)
-            for path in sorted(part.iterdir(), key=lambda path: path.name == last):
+            for path in sorted(part.iterdir(), key=lambda path: (path.name == last, path.name)):
                 if path.is_dir():
                     shutil.rmtree(folder / path.name, ignore_errors=True)
                     path.replace(folder / path.name)
                 else:
                     _replace(path, folder / path.name, mode)
+            moving = False
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if not moving:  # what is left of a move that failed tells that the folder is not whole
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

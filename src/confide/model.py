@@ -45,7 +45,8 @@ def load(
         raise ConfideError(f"a model is given by the path of its folder or by its name, not {shown(path)}")
     if chat_template_kwargs is not None and not isinstance(chat_template_kwargs, Mapping):
         raise ConfideError(f"chat_template_kwargs is a mapping, not {shown(chat_template_kwargs)}")
-    info = read_info(Path(path)) if Path(path).is_dir() else CheckpointInfo()
+    folder = Path(path).expanduser()
+    name, info = (str(folder), read_info(folder)) if folder.is_dir() else (str(path), CheckpointInfo())
     return model_kind(info.confidence.method).load(
-        str(path), info, dtype=dtype, device=device, chat_template_kwargs=chat_template_kwargs
+        name, info, dtype=dtype, device=device, chat_template_kwargs=chat_template_kwargs
     )

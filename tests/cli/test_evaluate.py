@@ -10,7 +10,7 @@ from confide.cli.flags import command
 from confide.cli.score import score
 from confide.errors import ConfideError
 from confide.files import locked
-from confide.records import Record, Sample, write_records
+from confide.records import Record, Sample, read_records, write_records
 
 app = typer.Typer()
 app.command()(command(evaluate))
@@ -47,6 +47,28 @@ def test_writes_results_and_report_and_prints_a_table(scored, tmp_path):
     assert results["n"] == 150
     assert results["bootstrap"]["resamples"] == 50
     assert (out / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_what_is_not_judged_is_told(scored, tmp_path):
+    rows = [
+        *read_records(scored),
+        *(Record(id=f"t{i}", confidence={"stack": 0.5}, correct=True, split="train") for i in range(7)),
+        *(Record(id=f"u{i}", confidence={"stack": 0.5}, split="test") for i in range(3)),
+    ]
+    write_records(scored, rows)
+    result = run(scored, "--out", tmp_path / "out", "--resamples", 20)
+    assert "Left out: 7 of other splits, 3 without a grade." in " ".join(result.output.split())
+
+
+def test_a_name_of_one_model_that_is_spelt_otherwise_is_no_other_model(scored, tmp_path):
+    rows = [
+        r.model_copy(update={"model": ("m", "./m/")[i % 2], "identity": "weights=ab"})
+        for i, r in enumerate(read_records(scored))
+    ]
+    write_records(scored, rows)
+    result = run(scored, "--out", tmp_path / "out", "--resamples", 20, "--json")
+    control = json.loads(result.stdout)["controls"]["models"]
+    assert (control["verdict"], control["models"]) == ("ok", ["m"])
 
 
 def test_json_is_the_only_thing_on_standard_output(scored, tmp_path):

@@ -71,6 +71,31 @@ def test_tagged_text_is_a_way_to_state_too(inputs, tmp_path):
     assert model.answer("Which country is city 3 in?", max_new_tokens=6).source == "tagged"
 
 
+def test_rows_without_a_label_are_counted(tmp_path):
+    records = tmp_path / "r.jsonl"
+    rows = [
+        Record(id=f"r{i}", answer="a", split=split, correct=None if i < 3 else True)
+        for i, split in enumerate(["train", "validation", "test", "train"] * 2)
+    ]
+    write_records(records, rows)
+    result = CliRunner().invoke(
+        train_app, ["reader", "--records", str(records), "--out", str(tmp_path / "o"), "--model", saved(tmp_path / "m")]
+    )
+    assert "2 of the 6 train and validation rows have no label and are left out" in result.stderr
+    assert "training needs right and wrong answers" in str(result.exception)
+
+
+@pytest.mark.parametrize("verb", ["reader", "self-ref", "rlmf"])
+def test_answers_of_other_weights_are_refused(inputs, tmp_path, verb):
+    rows = [r.model_copy(update={"identity": "weights=ab", "correct": i % 3 > 0}) for i, r in enumerate(toy_records())]
+    rows = [r.model_copy(update={"task": str(tmp_path / "toy.jsonl")}) for r in rows]
+    write_records(inputs[1], rows)
+    arguments = [verb, "--model", inputs[0], "--records", inputs[1], "--out", tmp_path / "out"]
+    result = CliRunner().invoke(train_app, [str(a) for a in arguments])
+    assert f"records were answered by tiny (weights=ab), not by {inputs[0]} (weights=" in str(result.exception)
+    assert not (tmp_path / "out" / "confide.json").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

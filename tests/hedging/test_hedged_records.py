@@ -56,6 +56,7 @@ def test_records_keep_everything_and_gain_their_wording(tmp_path):
         "engine": "templates",
         "model": None,
         "seed": 0,
+        "phrases": EN.sha256("plain")[:12],
     }
 
 
@@ -142,8 +143,8 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"style": "formal"}, "was hedged with style 'plain'"),
-        ({"seed": 7}, "was hedged with seed 0"),
+        ({"style": "formal"}, "style 'plain', now 'formal'"),
+        ({"seed": 7}, "seed 0, now 7"),
         ({"records": rows(2)}, r"an answer that is not among the records \(row r2\)"),
     ],
 )
@@ -154,6 +155,66 @@ def test_a_file_holds_one_way_of_hedging_only(tmp_path, change, sentence):
     with pytest.raises(ConfideError, match=sentence):
         run(**{"records": rows(5), "out": out, **change})
     assert out.read_text() == before
+
+
+def test_a_wording_for_another_confidence_or_answer_is_made_anew(tmp_path):
+    out, whole = tmp_path / "H.jsonl", tmp_path / "whole.jsonl"
+    run(rows(6), out)
+    before = {row.id: row for row in read_records(out)}
+    changed = [
+        *rows(6)[:2],
+        Record.model_validate({"id": "r2", "answer": "Japan", "confidence": 0.93, "x": 2}),
+        Record.model_validate({"id": "r3", "answer": "Chile", "confidence": 0.3, "x": 3}),
+        Record.model_validate({"id": "r4", "answer": "Japan", "confidence": {"given": None}, "x": 4}),
+        Record.model_validate({"id": "r5", "answer": "Japan", "confidence": 0.5, "x": 9, "correct": True}),
+    ]
+    summary = run(changed, out)
+    run(changed, whole)
+    after, anew = ({row.id: row for row in read_records(path)} for path in (out, whole))
+    assert after == anew
+    assert summary.rows == 6
+    assert (after["r0"], after["r1"]) == (before["r0"], before["r1"])
+    assert after["r2"].model_extra["hedge_confidence"] > 0.8
+    assert "Chile" in after["r3"].model_extra["hedged"]
+    assert after["r4"].model_extra["hedge_status"] == "no_confidence"
+    assert (after["r5"].correct, after["r5"].model_extra["x"]) == (True, 9)
+
+
+def test_a_kept_wording_of_a_model_is_not_asked_for_again(tmp_path):
+    asked = []
+
+    class Chat:
+        url, name = "http://localhost/v1", "m"
+
+        async def ask(self, messages, seed):
+            asked.append(messages)
+            return "It is highly likely that the answer is Japan."
+
+        async def close(self):
+            pass
+
+    def reword(confidences):
+        records = [Record(id=f"r{i}", answer="Japan", confidence={"given": c}) for i, c in enumerate(confidences)]
+        hedge(records, tmp_path / "H.jsonl", Rewriter(Chat(), EN, "plain"), "given")
+
+    reword([0.9, 0.9, 0.9])
+    assert len(asked) == 3
+    reword([0.9, 0.91, 0.9])
+    assert len(asked) == 4
+
+
+def test_other_phrases_are_another_way_of_hedging_and_older_files_do_not_tell(tmp_path, monkeypatch):
+    out = tmp_path / "H.jsonl"
+    run(rows(3), out)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    style = EN.styles["plain"].model_copy(update={"hedges": EN.styles["plain"].hedges[:-1]})
+    other = EN.model_copy(update={"styles": {**EN.styles, "plain": style}})
+    with pytest.raises(ConfideError, match=r"phrases '\w{12}', now"):
+        hedge(rows(3), out, Templates(other, "plain"), "given")
+    for line in lines:
+        del line["hedge_with"]["phrases"]
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(rows(5), out).rows == 5
 
 
 def test_records_that_are_not_hedged_are_not_added_to(tmp_path):

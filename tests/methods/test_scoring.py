@@ -13,9 +13,10 @@ import confide
 from confide.errors import ConfideError
 from confide.methods import catalogue
 from confide.methods.catalogue import all_sources
+from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.floors import Floors
 from confide.methods.free import FREE, OPTION
-from confide.methods.frozen.frozen_model import StackMethod
+from confide.methods.frozen.frozen_model import FrozenModel, StackMethod
 from confide.methods.method import ClosedMethod, Column, Method, Scope
 from confide.methods.rlmf.stated_model import StatedMethod
 from confide.methods.scoring import score
@@ -154,6 +155,22 @@ def test_another_models_records_are_refused_or_named(world: Any) -> None:
     plain = score(own, ["reader"], model=model)
     other = score(foreign, ["reader"], model=model, other_model=True)
     np.testing.assert_allclose(column(plain, "reader"), column(other, "other_reader"), atol=1e-4)
+
+
+def test_what_another_checkpoint_gave_does_not_stay_beside_what_this_one_gives(everything: Any, tmp_path: Path) -> None:
+    _, scored, rows = everything
+    assert {"stack_swapped", "stack_calibrated", "reader_calibrated"} <= set(scored[0].confidence)
+    other = confide.load(trained(tmp_path / "other", rows[:200]), dtype="float32")
+    again = score(scored, ["stack", "p_true"], model=other)
+    before, kept = set(scored[0].confidence), set(again[0].confidence)
+    assert before - kept == {"stack_swapped", "stack_calibrated", "p_true_calibrated"}
+    assert {"reader", "reader_calibrated"} <= kept
+    assert {r.scored_by["stack"] for r in again} == {other.scored_by} != {r.scored_by["reader"] for r in again}
+    assert not any("stack" in s.confidence for r in again for s in r.samples or [])
+    assert any("reader" in s.confidence for r in again for s in r.samples or [])
+    # What no training gave is signed by none.
+    plain = score(again, ["p_true"], model=FrozenModel(engine(), CheckpointInfo()))
+    assert all("p_true" not in r.scored_by for r in plain)
 
 
 def test_a_model_trained_on_shuffled_labels_names_its_sources_so(world: Any, tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.policies import MaxRisk, Policy, calibrate_policy, validate_policy
-from confide.policies.identities import common_identity, identity_of, identity_parts, identity_text, same_model
+from confide.policies.identities import (
+    answered_by,
+    check_one_model,
+    common_identity,
+    identity_of,
+    identity_parts,
+    identity_text,
+    same_model,
+    same_name,
+)
 from confide.policies.validation import other_models
 from confide.records import Record
 
@@ -71,6 +80,41 @@ def test_a_mixture_has_no_policy() -> None:
         common_identity([*rows(1, "model=a, root=x"), *rows(1, "model=a"), *rows(1, "model=a, root=y")], "stack")
 
 
+def test_rows_of_one_model_are_picked_by_its_identity() -> None:
+    mixed = [*rows(3, scored_by={"stack": "1"}), *rows(2, "weights=cd", 10), *rows(1, "", 20), *rows(1, "ours, v2", 30)]
+    assert answered_by(None, mixed) == mixed
+    assert [r.id for r in answered_by("weights=cd", mixed)] == ["10", "11"]
+    assert [r.id for r in answered_by("weights=ab, confidence=1", mixed, "stack")] == ["0", "1", "2"]
+    assert [r.id for r in answered_by("name=ours__v2", mixed)] == ["30"]
+    with pytest.raises(ConfideError, match="no row is an answer of weights=ef; there are: name=ours__v2, weights=ab"):
+        answered_by("weights=ef", mixed)
+    with pytest.raises(ConfideError, match="--identity: an identity reads"):
+        answered_by("tiny", mixed)
+
+
+def test_one_confidence_of_two_checkpoints_is_a_mixture() -> None:
+    heads = [*rows(3, scored_by={"stack": "1"}), *rows(3, start=10, scored_by={"stack": "2"})]
+    with pytest.raises(ConfideError, match=r"weights=ab, confidence=1 \(3 rows\); weights=ab, confidence=2"):
+        check_one_model(heads)
+    for row in heads[3:]:
+        row.confidence["stack"] = None  # as on rows that it was trained on
+    check_one_model(heads)
+    check_one_model([*rows(3, scored_by={"stack": "1", "p_true": "2"}), *rows(2, "", 10)])
+
+
+def test_a_name_is_a_folder_however_its_path_is_spelt(tmp_path, monkeypatch) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to("m")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("m", "./m", "m/", "../" + tmp_path.name + "/m", str(tmp_path / "m"), "link", "~/m"):
+        assert same_name(name, "m")
+        assert same_name("m", name)
+    for name in ("other", "", "missing", "."):
+        assert not same_name(name, "m")
+
+
 def test_a_policy_knows_what_all_of_its_rows_say() -> None:
     made = calibrate_policy(rows(300), "stack", MaxRisk(0.2))
     assert isinstance(made, Policy)
@@ -94,5 +138,8 @@ def test_rows_of_other_weights_are_told() -> None:
     assert warning == (
         "the policy was made for other weights (weights=ab) than answered 40 of the 150 rows (weights=cd)"
     )
-    assert warning in validate_policy(made, fresh).warnings
+    with pytest.raises(ConfideError, match=r"different models.*weights=ab \(100 rows\); weights=cd \(40 rows\)$"):
+        validate_policy(made, fresh)
+    (all_other,) = other_models(made, rows(40, "weights=cd", 2000))
+    assert all_other in validate_policy(made, rows(40, "weights=cd", 2000)).warnings
     assert other_models(made, rows(10)) == other_models(made, rows(10, "")) == []

@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
 from typer import Option
 
+from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import ChatTemplateKwargs, parse_mapping
 from confide.cli.outputs import say
+from confide.cli.printing import warn
 from confide.files import is_stream
 from confide.progress import progress_bar
 
@@ -23,6 +26,7 @@ AnswerBy = Annotated[
     Literal["options", "generation"] | None,
     Option(help="Choices: the likeliest option's text (the default), or a letter that the model writes."),
 ]
+"""Exit code: done, but something was left out."""
 Reject = Annotated[float | None, Option(help="Remove the right option from this share of the choice questions.")]
 
 
@@ -44,7 +48,10 @@ def annotate(
     batch_size: Annotated[int, Option(min=1, help="Questions answered together.")] = 64,
     seed: Annotated[int, Option(help="Seed of the questions drawn, the splits and the samples.")] = 0,
 ) -> None:
-    """Answer a task's questions and grade the answers; a killed run continues where it stopped.
+    """Answer a task's questions and grade the answers; a killed run continues where it stopped, with the same settings.
+
+    Exit code 4 when questions were left out: `--by relation` finds no split for those whose entity is asked about both
+    in the tested domain and in others, and a data set may hold rows without a reference.
 
     Example: `confide annotate --model smollm2 --task geography --limit 4000 --out runs/records.jsonl`
     """
@@ -81,13 +88,29 @@ def annotate(
             progress=progress,
         )
     say(out, f"{out}: {f'{new} answers' if is_stream(out) else _summary(read_records(out))}")
+    _tell_left_out([q.id for q in loaded.questions if q.id not in splits], loaded.without_reference)
+
+
+def _tell_left_out(unsplit: Sequence[str], without_reference: int) -> None:
+    """Say on standard error what was not asked, and end with the exit code that means it."""
+    if unsplit:
+        shown = ", ".join(unsplit[:3]) + (", …" if len(unsplit) > 3 else "")
+        warn(
+            f"{len(unsplit)} questions were not asked, because any split would put what they are about on two sides "
+            f"({shown})"
+        )
+    if without_reference:
+        warn(f"{without_reference} rows of the data set have no reference and were not asked")
+    if unsplit or without_reference:
+        raise typer.Exit(ExitCode.LEFT_OUT)
 
 
 def _summary(records: Sequence[Record]) -> str:
     graded = [r for r in records if r.correct is not None]
     right = sum(bool(r.correct) for r in graded)
     cut = sum(r.finish == "length" for r in records)
+    ungraded = f", {len(records) - len(graded)} without a grade" if len(graded) < len(records) else ""
     return (
         f"{len(records)} answers, {right} of {len(graded)} right ({right / max(1, len(graded)):.1%}), "
-        f"{sum(r.answered is None for r in graded)} name no answer, {cut} cut ({cut / len(records):.1%})"
+        f"{sum(r.answered is None for r in graded)} name no answer, {cut} cut ({cut / len(records):.1%}){ungraded}"
     )

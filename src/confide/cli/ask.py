@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from confide.cli.flags import ChatTemplateKwargs, parse_mapping
-from confide.cli.printing import print_json
+from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
 
 
@@ -26,6 +26,7 @@ def ask(
     Example: `confide ask --model runs/reader --policy policy.json "In which country is Lyon?"`
     """
     from confide.model import load
+    from confide.policies.identities import same_model
     from confide.policies.policy import Policy
 
     if not question.strip():
@@ -38,6 +39,8 @@ def ask(
             f"the policy decides on {loaded_policy.source}, which this model does not give with an answer; "
             f"it gives {', '.join(answer.sources)}"
         )
+    if loaded_policy and same_model(loaded_policy.identity, loaded.identity) is False:
+        warn(f"the policy was made for {loaded_policy.identity}, this model is {loaded.identity}: nothing is promised")
     data: dict[str, object] = {
         "answer": answer.text,
         "confidence": answer.confidence,

@@ -13,6 +13,7 @@ import typer
 from typer import Argument, Option
 
 from confide.cli.exit_codes import ExitCode
+from confide.cli.flags import Identity
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
@@ -41,9 +42,6 @@ Expert = Annotated[
 ]
 PerDomain = Annotated[
     bool, Option("--per-domain", help="A threshold for every domain with enough rows, one for the others.")
-]
-Identity = Annotated[
-    str | None, Option(metavar="IDENTITY", help="Take only the rows that this model answered, as rows name it.")
 ]
 PerWhat = Annotated[
     Literal["question", "entity"],
@@ -209,6 +207,7 @@ def _rows(
     import asyncio
 
     from confide.policies.calibration_rows import in_split, pick_source, used_before
+    from confide.policies.identities import answered_by
     from confide.records import read_records
 
     if (records is None) == (from_store is None):
@@ -236,22 +235,8 @@ def _rows(
     sources = [pick_source(rows, name) for name in dict.fromkeys(name.strip() for name in source.split(","))]
     if identity is not None:
         for name in sources:
-            rows = _answered_by(identity, rows, name)
+            rows = answered_by(identity, rows, name)
     return rows, sources
-
-
-def _answered_by(identity: str, rows: list[Record], source: str) -> list[Record]:
-    """The rows whose identity agrees with ``identity``; raises `ConfideError` when there is none."""
-    from confide.policies.identities import identity_of, same_model
-
-    try:
-        found = [row for row in rows if same_model(identity, identity_of(row, source))]
-    except ValueError as error:
-        raise ConfideError(f"--identity: {error}") from None
-    if not found:
-        there = ", ".join(sorted({identity_of(row, source) for row in rows} - {""})[:3]) or "rows that do not say"
-        raise ConfideError(f"no row is an answer of {identity}; there are: {there}")
-    return found
 
 
 def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, out: Path, price: str) -> None:

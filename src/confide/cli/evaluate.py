@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
+from confide.cli.flags import Identity
 from confide.cli.outputs import Folder
 from confide.cli.printing import names_in, print_json
 from confide.errors import ConfideError
@@ -58,6 +59,12 @@ Coupling = Annotated[
     ),
 ]
 Sources = Annotated[str | None, Option(metavar="NAMES", help="Judge these sources only (comma-separated).")]
+LEFT_OUT = {
+    "other_splits": "of other splits",
+    "ungraded": "without a grade",
+    "without_answer": "that lost their right option, which only count for rejection",
+}
+"""What `results.json` counts as left out, in words."""
 COLUMNS = {"auroc": "AUROC", "brier": "Brier", "log_loss": "log loss", "ece": "ECE(10)"}
 """The metrics that a terminal has room for."""
 
@@ -74,6 +81,7 @@ def evaluate(
     matrix: Matrix = None,
     coupling: Coupling = None,
     sources: Sources = None,
+    identity: Identity = None,
     seed: Annotated[int, Option(help="Seed of the bootstrap.")] = 0,
     resamples: Annotated[int, Option(min=1, help="Bootstrap draws for the intervals.")] = 1000,
     json: Annotated[bool, Option("--json", help="Print results.json instead of a table.")] = False,
@@ -96,7 +104,7 @@ def evaluate(
     main = records if records is not None else next(iter(trained.values()), None)
     if main is None:
         raise ConfideError("no records: name a file of scored records, or --matrix TRAINED=FILE")
-    files = _read([main, *trained.values()], [p for p in (expert, coupling) if p is not None], sources)
+    files = _read([main, *trained.values()], [p for p in (expert, coupling) if p is not None], sources, identity)
     rows = files[main]
     total, numbers = len({source for row in rows for source in row.confidence}), count(1)
     with progress_bar("judging") as progress:
@@ -135,6 +143,7 @@ def signal_quality(
         ),
     ] = None,
     signal: Annotated[str | None, Option(metavar="NAMES", help="Judge these signals only (comma-separated).")] = None,
+    identity: Identity = None,
     seed: Annotated[int, Option(help="Seed of the bootstrap.")] = 0,
     resamples: Annotated[int, Option(min=1, help="Bootstrap draws for the intervals.")] = 1000,
     json: Annotated[bool, Option("--json", help="Print the result as JSON instead of a table.")] = False,
@@ -147,12 +156,14 @@ def signal_quality(
     Example: `confide signal-quality rollouts.jsonl --signal f_pred`
     """
     from confide.evaluation import signal_quality as module
+    from confide.policies.identities import answered_by, check_one_model
     from confide.records import read_records
 
     known = {name: name for name in get_args(module.Target)}
     if target is not None and target not in known:
         raise ConfideError(f"--target is f_gold, correct or consistency, not {target!r}")
-    rows = read_records(records)
+    rows = answered_by(identity, read_records(records))
+    check_one_model(rows)
     with progress_bar("judging") as progress:
         results = module.signal_quality(
             rows,
@@ -184,12 +195,16 @@ def _trained(pairs: list[str]) -> dict[str, Path]:
     return files
 
 
-def _read(judged: list[Path], others: list[Path], sources: str | None) -> dict[Path, list[Record]]:
-    """Every file's records; those that are ``judged`` keep only the named sources."""
+def _read(
+    judged: list[Path], others: list[Path], sources: str | None, identity: str | None
+) -> dict[Path, list[Record]]:
+    """Every file's records; those that are ``judged`` keep only the named sources and the rows of one model."""
     from confide.evaluation.record_columns import only
+    from confide.policies.identities import answered_by
     from confide.records import read_records
 
     files = {path: read_records(path) for path in dict.fromkeys([*judged, *others])}
+    files |= {path: answered_by(identity, files[path]) for path in dict.fromkeys(judged)}
     if sources is not None:
         files |= {path: only(files[path], names_in(sources)) for path in dict.fromkeys(judged)}
     return files
@@ -206,6 +221,8 @@ def _print(results: dict[str, Any]) -> None:
         cells = [_cell(entry[name], 3, interval=name == "auroc") for name in COLUMNS]
         table.add_row(Text(source), *cells, str(entry["missing"] or ""))
     console.print(table)
+    if left := [f"{count:,} {LEFT_OUT[name]}" for name, count in results["left_out"].items() if count]:
+        console.print(f"Left out: {', '.join(left)}.", markup=False)
     if results["matrix"] is not None and results["matrix"]["source"] is not None:
         console.print(_matrix_table(results["matrix"]))
     for sentence in results["verdict"]["sentences"]:

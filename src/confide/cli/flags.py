@@ -21,6 +21,11 @@ ChatTemplateKwargs = Annotated[
     typer.Option(metavar="JSON", help='What the chat template is given besides, such as {"enable_thinking": false}.'),
 ]
 
+Identity = Annotated[
+    str | None,
+    typer.Option(metavar="IDENTITY", help="Take only the rows that this model answered, as rows name it."),
+]
+
 
 def parse_mapping(text: str | None) -> dict[str, Any]:
     """A flag's JSON object as a dictionary ({} for none); raises `ConfideError` for anything else."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from confide.cli.flags import Identity
 from confide.cli.outputs import say
 from confide.cli.printing import print_json
 from confide.errors import ConfideError
@@ -27,6 +28,7 @@ def hedge(
         str, Option(help="`templates`, or the address of an OpenAI-compatible server, with its /v1.")
     ] = "templates",
     model: Annotated[str | None, Option(help="With a server: the model that rewrites the answers.")] = None,
+    identity: Identity = None,
     language: Annotated[str, Option(help="Language of the wording.")] = "en",
     seed: Annotated[int, Option(help="Chooses among phrases that stand for nearly the same.")] = 0,
     json: Annotated[bool, Option("--json", help="Print the summary as JSON.")] = False,
@@ -43,11 +45,14 @@ def hedge(
     from confide.hedging.hedged_records import hedge as run
     from confide.hedging.statements import is_tagged
     from confide.policies.calibration_rows import pick_source
+    from confide.policies.identities import answered_by, common_identity
     from confide.records import read_records
 
     wording = _wording(engine, model, language, style, seed)
     rows = read_records(records)
     picked = source if all(is_tagged(row.answer) for row in rows) else pick_source(rows, source)
+    rows = answered_by(identity, rows, picked)
+    common_identity(rows, picked)
     with progress_bar("hedging") as progress:
         summary = run(rows, out, wording, picked, progress=progress)
     if json:

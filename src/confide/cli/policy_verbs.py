@@ -12,6 +12,7 @@ import typer
 from typer import Argument, Option
 
 from confide.cli.exit_codes import ExitCode
+from confide.cli.flags import Identity
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.files import write_text
@@ -49,6 +50,7 @@ def validate(
         Path | None,
         Option(metavar="RECORDS", help="The expert's graded answers to them, for a policy that matches one."),
     ] = None,
+    identity: Identity = None,
     seed: Annotated[int, Option(help="Draws one row from each group of dependent rows.")] = 0,
     json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -60,13 +62,15 @@ def validate(
     Example: `confide validate policy.json fresh.jsonl`
     """
     from confide.policies.calibration_rows import in_split
+    from confide.policies.identities import answered_by
     from confide.policies.policy import Policy
     from confide.policies.validation import validate_policy
     from confide.records import read_records
 
     promise = Policy.load(policy)
     answers = None if expert is None else read_records(expert)
-    result = validate_policy(promise, in_split(read_records(fresh), "test"), answers, seed=seed)
+    rows = answered_by(identity, in_split(read_records(fresh), "test"), promise.source)
+    result = validate_policy(promise, rows, answers, seed=seed)
     code = VERDICTS[result.verdict]
     if json:
         print_json({**asdict(result), "exit_code": code}, indent=2)
@@ -81,6 +85,7 @@ def decide(
     policy: PolicyFile,
     records: Annotated[Path, Argument(help="Scored records; labels are not needed.")],
     out: Annotated[Path, Option(help="Decisions to write, as JSON lines.")],
+    identity: Identity = None,
     seed: Annotated[int, Option(help="Draws one row from each group of dependent rows, for the warning.")] = 0,
     json: Annotated[bool, Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -92,13 +97,15 @@ def decide(
     Example: `confide decide policy.json scored.jsonl --out decisions.jsonl`
     """
     from confide.policies.calibration_rows import missing_source
+    from confide.policies.identities import answered_by, common_identity
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
     from confide.policies.validation import other_models
     from confide.records import read_records
 
     rule = Policy.load(policy)
-    rows = read_records(records)
+    rows = answered_by(identity, read_records(records), rule.source)
+    common_identity(rows, rule.source)
     if all(rule.source not in record.confidence for record in rows):
         raise missing_source(rows, f"{rule.source}, the policy's source")
     decided = [_decision(rule, record) for record in rows]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from confide.cli.flags import Identity
 from confide.cli.outputs import say
-from confide.cli.printing import names_in
+from confide.cli.printing import names_in, warn
 from confide.progress import progress_bar
+
+if TYPE_CHECKING:
+    from confide.records import Record
 
 Model = Annotated[
     str | None, Option(help="Trained folder, or the model that answered; none for sources that need no model.")
@@ -34,6 +39,7 @@ def score(
     out: Annotated[Path, Option(help="Scored records (JSON lines or Parquet).")],
     model: Model = None,
     sources: Sources = "standard",
+    identity: Identity = None,
     verifier: Annotated[str | None, Option(help="Another model that judges the answers (`verifier`).")] = None,
     judge: Judge = None,
     other_model: OtherModel = False,
@@ -51,10 +57,11 @@ def score(
     from confide.methods.catalogue import available
     from confide.methods.method import Scope
     from confide.methods.sampled import ModelJudge
+    from confide.policies.identities import answered_by
     from confide.records import check_records_file, read_records, write_records
 
     check_records_file(out)
-    rows = read_records(records)
+    rows = answered_by(identity, read_records(records))
     loaded = confide.load(model) if model else None
     other = confide.load(verifier).engine if verifier else None
     if sources in ("all", "standard"):
@@ -77,3 +84,18 @@ def score(
         )
     write_records(out, scored)
     say(out, f"{out}: {len(scored)} records, {len(wanted)} sources: {', '.join(wanted)}")
+    _tell_missing(scored, wanted)
+
+
+def _tell_missing(scored: Sequence[Record], wanted: Sequence[str]) -> None:
+    """Say of how many rows that nothing was trained on a source could not say anything."""
+    new = [record for record in scored if record.split != "train"]
+    names = {name for record in new for name in record.confidence}
+    missing = {
+        name: count
+        for name in wanted
+        if name in names and (count := sum(record.confidence.get(name) is None for record in new))
+    }
+    if missing:
+        told = ", ".join(f"{name} {count}" for name, count in missing.items())
+        warn(f"of {len(new)} rows outside the train split some have no confidence: {told}")

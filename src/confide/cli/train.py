@@ -175,7 +175,10 @@ def _learning_rows(path: Path) -> tuple[list[Any], list[Any]]:
     """The graded records of the train split and of the validation split."""
     from confide.records import read_records
 
-    graded = [record for record in read_records(path) if record.correct is not None]
+    rows = [record for record in read_records(path) if record.split in ("train", "validation")]
+    graded = [record for record in rows if record.correct is not None]
+    if len(graded) < len(rows):
+        warn(f"{len(rows) - len(graded)} of the {len(rows)} train and validation rows have no label and are left out")
     train, validation = ([r for r in graded if r.split == split] for split in ("train", "validation"))
     if not train or not validation:
         raise ConfideError(f"{path}: {len(train)} graded train and {len(validation)} validation rows; both are needed")

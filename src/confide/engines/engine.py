@@ -86,10 +86,6 @@ POSITIONS = ("prompt_end", "answer_mean", "answer_last", "closing")
 """Where hidden states are taken: last token before the answer, mean over its tokens, last of them, closing token."""
 
 
-IDENTITY_DIGITS = 16
-"""Hexadecimal digits of a hash that are enough to tell models apart."""
-
-
 class Engine(Protocol):
     """What can be asked of a model. Prompts and answers are token ids, so that nothing is tokenised twice."""
 

@@ -129,7 +129,9 @@ def _repeated(rows: Rows) -> dict[str, dict[str, Any]]:
 
 def _models(rows: Rows) -> dict[str, Any]:
     """Between models a confidence may only tell who answered."""
-    counts = Counter(r.model for r in rows.records if r.model)
+    # One model has one identity, however its name is spelt.
+    names: dict[str, str] = {}
+    counts = Counter(names.setdefault(r.identity, r.model) if r.identity else r.model for r in rows.records if r.model)
     if not counts:
         return control("not checked", "the records do not name their model")
     models = sorted(counts)

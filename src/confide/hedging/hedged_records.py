@@ -19,12 +19,19 @@ from confide.hedging.language import Language
 from confide.hedging.rewording import Templates, Wording
 from confide.hedging.statements import is_tagged, read_tagged
 from confide.policies.calibration_rows import confidence_of
-from confide.records import Record, RecordWriter, check_records_file
+from confide.records import Record, RecordWriter, check_records_file, write_records
+from confide.settings import check_settings
 from confide.sources import as_probability
 from confide.tasks.questions import asked_of, question_of
 
 BATCH = 64
 """Rows that are worded together and then saved; a run that is killed loses the wordings of at most so many."""
+
+PHRASES_DIGITS = 12
+"""Digits of the hash by which a style's phrases are told apart."""
+
+GAINED = ("hedged", "hedges", "hedge_confidence", "hedge_status", "hedge_with")
+"""What a hedged row has beside its record."""
 
 STATUSES = {
     "hedged": "worded",
@@ -64,7 +71,10 @@ def hedge(
     *,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Summary:
-    """Word every record and append it to ``out``; rows that are there already are left as they are.
+    """Word every record and append it to ``out``; wordings that are there already are kept.
+
+    A row that is there takes what else its record holds now; where its answer or its confidence has changed it is
+    worded anew.
 
     A record keeps everything and gains ``hedged`` (the text; None where ``hedge_status`` is not ``hedged``),
     ``hedges`` (for each sentence its confidence, the phrase, the ``value`` read back, and ``by`` which means), their
@@ -86,14 +96,14 @@ def hedge(
         "engine": wording.engine,
         "model": wording.model,
         "seed": wording.seed,
+        "phrases": wording.language.sha256(wording.style)[:PHRASES_DIGITS],
     }
-    with locked_file(out), RecordWriter(out) as writer:
-        _check_same_run(writer.done, records, settings, out)
-        rows = list(writer.done)
+    with locked_file(out):
+        rows = _kept(out, records, settings)
         done = {record.id for record in rows}
         pending = [record for record in records if record.id not in done]
 
-        async def run() -> None:
+        async def run(writer: RecordWriter) -> None:
             try:
                 for start in range(0, len(pending), BATCH):
                     hedged = await _word_batch(pending[start : start + BATCH], wording, settings)
@@ -104,7 +114,8 @@ def hedge(
             finally:
                 await wording.close()
 
-        asyncio.run(run())
+        with RecordWriter(out) as writer:
+            asyncio.run(run(writer))
         return _summarise(rows, wording.language)
 
 
@@ -114,9 +125,12 @@ async def _word_batch(records: Sequence[Record], wording: Templates, settings: d
             tasks = [group.create_task(_word(record, wording, settings["source"])) for record in records]
     except* ConfideError as failures:
         raise failures.exceptions[0] from None
-    old = [record.model_dump(mode="json", include=record.model_fields_set) for record in records]
     gained = [{**task.result(), "hedge_with": settings} for task in tasks]
-    return [Record.model_validate({**a, **b}) for a, b in zip(old, gained, strict=True)]
+    return [_with(record, more) for record, more in zip(records, gained, strict=True)]
+
+
+def _with(record: Record, gained: dict[str, Any]) -> Record:
+    return Record.model_validate({**record.model_dump(mode="json", include=record.model_fields_set), **gained})
 
 
 async def _word(record: Record, wording: Templates, source: str) -> dict[str, Any]:
@@ -211,13 +225,33 @@ def _check_probabilities(records: Iterable[Record], source: str) -> None:
         )
 
 
-def _check_same_run(done: Sequence[Record], records: Sequence[Record], settings: dict[str, Any], out: Path) -> None:
-    answers = {record.id: record.answer for record in records}
-    for record in done:
-        before = (record.model_extra or {}).get("hedge_with")
-        if not isinstance(before, dict):
-            raise ConfideError(f"{out} holds records that are not hedged (row {record.id}); choose another file")
-        if differ := [f"{name} {before.get(name)!r}" for name in settings if before.get(name) != settings[name]]:
-            raise ConfideError(f"{out} was hedged with {', '.join(differ)}; choose another file or delete it")
-        if answers.get(record.id) != record.answer:
-            raise ConfideError(f"{out} holds an answer that is not among the records (row {record.id})")
+def _kept(out: Path, records: Sequence[Record], settings: dict[str, Any]) -> list[Record]:
+    """The rows of ``out`` with their wordings, as these records are now; those to be worded anew leave the file.
+
+    Raises `ConfideError` for a file that was hedged with other settings, or whose rows are none of the records.
+    """
+    with RecordWriter(out) as writer:
+        done = writer.done
+    now = {record.id: record for record in records}
+    kept = []
+    for row in done:
+        more = row.model_extra or {}
+        if not isinstance(before := more.get("hedge_with"), dict):
+            raise ConfideError(f"{out} holds records that are not hedged (row {row.id}); choose another file")
+        check_settings(f"{out}, row {row.id},", before, settings)
+        if row.id not in now:
+            raise ConfideError(
+                f"{out} holds an answer that is not among the records (row {row.id}); choose another file"
+            )
+        if _worded(row, settings["source"]) == _worded(now[row.id], settings["source"]):
+            kept.append(_with(now[row.id], {name: more[name] for name in GAINED if name in more}))
+    if [row.line() for row in kept] != [row.line() for row in done]:
+        write_records(out, kept)
+    return kept
+
+
+def _worded(record: Record, source: str) -> object:
+    """What a wording depends on: texts, confidences and what grading takes; or why there is none."""
+    claims = _claims(record, source)
+    texts = claims if isinstance(claims, str) else [(claim.text, claim.confidence, claim.asked) for claim in claims]
+    return texts, record.task, record.kind, record.choices, record.reference

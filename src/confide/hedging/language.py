@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from confide.errors import ConfideError
+from confide.hashing import sha256_of_rows
 
 TOLERANCE = 0.1
 """How far the number that a reader takes from the words may be from the confidence."""
@@ -150,6 +151,11 @@ class Language(_Part):
         if name not in self.styles:
             raise ConfideError(f"no style {name!r} in {self.name}: there are {', '.join(self.styles)}")
         return self.styles[name]
+
+    def sha256(self, style: str) -> str:
+        """A hash of all that a wording in this style is made from: phrases, sentences, prompt."""
+        used = self.model_dump(mode="json", include={"forms", "suffixes", "prompt", "phrases", "negation"})
+        return sha256_of_rows([used, self.style(style).model_dump(mode="json")])
 
     def scale(self, style: str | None = None) -> dict[str, float]:
         """Map each phrase to what it stands for, by the style's own scale where it brings one."""

@@ -90,9 +90,16 @@ class CheckpointInfo(BaseModel):
 
 
 def read_info(folder: Path) -> CheckpointInfo:
-    """Read ``confide.json``; a folder without one holds a plain model. A broken one raises `ConfideError`."""
+    """Read ``confide.json``; a folder without one holds a plain model.
+
+    Raises `ConfideError` for a broken one, and for a folder that training was killed in while it moved files there: it
+    holds trained weights, and nothing that says so.
+    """
+    folder = folder.expanduser()
     path = folder / FILE
     if not path.exists():
+        if (folder / ".saving").exists() or (folder / ".part" / FILE).exists():
+            raise ConfideError(f"{folder} was not saved to its end: run its training again, which goes on from there")
         return CheckpointInfo()
     try:
         data = json.loads(read_text(path))

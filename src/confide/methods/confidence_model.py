@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import ValidationError
 
 from confide.arguments import shown, whole_number
-from confide.engines.engine import IDENTITY_DIGITS, Completion, encode_at_once
+from confide.engines.engine import Completion, encode_at_once
+from confide.engines.transformers.turns import in_turn
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
-from confide.policies.identities import identity_parts, identity_text
+from confide.policies.identities import IDENTITY_DIGITS, identity_parts, identity_text
 from confide.records import Message
 from confide.sources import Source
 from confide.tasks.text import tokens
@@ -60,6 +61,8 @@ class Answer:
 class ConfidenceModel(ABC):
     """A model that answers and says how sure it is; make one with `confide.load`.
 
+    It may be asked from several threads, which take turns; `answers` is faster than as many of them.
+
     Attributes:
         engine: what runs the model.
         info: what ``confide.json`` says of it.
@@ -93,11 +96,24 @@ class ConfidenceModel(ABC):
         return cls(engine, info, path)
 
     @property
+    def lock(self) -> Any:
+        """What a thread holds while it uses the model: all of them may ask, and take turns."""
+        return self.engine.lock
+
+    @property
+    @in_turn
+    def answerers(self) -> list[str]:
+        """The identities of those that its answers may be from ("": it is not known)."""
+        return [self.engine.identity]
+
+    @property
+    @in_turn
     def identity(self) -> str:
         """Which weights answer, and what training left beside them (see `confide.policies.identities`)."""
         return identity_text({**identity_parts(self.engine.identity), "confidence": self.scored_by})
 
     @cached_property
+    @in_turn
     def scored_by(self) -> str:
         """A hash of what gives confidences besides the answering weights ("" for a model that was never trained)."""
         if not self.info.trained:
@@ -134,6 +150,7 @@ class ConfidenceModel(ABC):
         """
         return self.answers([question], max_new_tokens=max_new_tokens)[0]
 
+    @in_turn
     def answers(self, questions: Sequence[Conversation], *, max_new_tokens: int = 64) -> list[Answer]:
         """Answer a batch of questions greedily; see `answer`."""
         if isinstance(questions, str | Mapping) or not isinstance(questions, Sequence):
@@ -146,6 +163,7 @@ class ConfidenceModel(ABC):
         answers = self._answer(conversations, prompts, max_new_tokens) if prompts else []
         return [replace(a, prompt_tokens=len(prompt)) for a, prompt in zip(answers, prompts, strict=True)]
 
+    @in_turn
     def samples(self, question: Conversation, count: int, *, max_new_tokens: int = 64, seed: int = 0) -> list[str]:
         """``count`` answers to one question, sampled at temperature 1; the same seed gives the same ones."""
         count, seed = whole_number("count", count), whole_number("seed", seed, least=0)
@@ -154,6 +172,7 @@ class ConfidenceModel(ABC):
         self._check(len(prompt) + room)
         return [self._text(completion) for completion in self.engine.sample([prompt], room, count, seed=seed)[0]]
 
+    @in_turn
     def confidence(self, messages: Conversation, answer: str) -> Answer:
         """Say how sure the model is of an answer that already exists.
 

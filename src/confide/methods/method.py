@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from confide.errors import ConfideError
 from confide.numeric import Floats
+from confide.policies.identities import identity_of, same_model, same_name
 from confide.progress import Progress
 from confide.records import Cost, Record
 
@@ -151,14 +152,40 @@ def check_labels(records: Sequence[Record]) -> None:
         )
 
 
-def check_answered_by(records: Sequence[Record], names: Sequence[str]) -> None:
-    """Raise `ConfideError` when records say that another model than one of ``names`` answered them."""
-    others = [record.model for record in records if record.model and record.model not in names]
+NAME_IT = "name the model that answered with --model"
+"""What to do about answers of another model, where a method trains on the model's own."""
+
+
+def check_answered_by(
+    records: Sequence[Record], names: Sequence[str], identities: Sequence[str], instead: str | None = None
+) -> None:
+    """Raise `ConfideError` when records say that another model answered them.
+
+    Args:
+        names: what the model is called; names decide only where weights are not known.
+        identities: which weights may have answered ("": they are not known).
+        instead: what can be done about it where there is no ``--other-model``; names then decide nothing.
+    """
+    named = names if instead is None else ()
+    others = [record for record in records if not _may_be_of(record, named, identities)]
     if others:
+        who = sorted({_who(record.model, record.identity) for record in others})
         raise ConfideError(
-            f"{len(others)} of {len(records)} records were answered by {', '.join(sorted(set(others)))}, not by "
-            f"{names[0]}; --other-model reads them all the same and names the sources so"
+            f"{len(others)} of {len(records)} records were answered by {', '.join(who[:3])}, not by "
+            f"{_who(names[0], identities[0])}; "
+            + (instead or "--other-model reads them all the same and names the sources so")
         )
+
+
+def _may_be_of(record: Record, names: Sequence[str], identities: Sequence[str]) -> bool:
+    same = [same_model(identity_of(record, ""), identity) for identity in identities]
+    if None not in same or True in same:
+        return True in same
+    return not record.model or not names or any(same_name(record.model, name) for name in names)
+
+
+def _who(name: str, identity: str) -> str:
+    return f"{name} ({identity})" if identity else name
 
 
 def labels(records: Sequence[Record]) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -46,11 +47,22 @@ class Sheet:
                 self.written.append(name)
 
     def signed(self, method: Method) -> Method:
-        """``method``, with a note in the records of which checkpoint its confidences are from, if from one."""
+        """``method``, with a note in the records of which checkpoint its confidences are from, if from one.
+
+        What an earlier scoring left of a source that a model gives, and what it derived from it, goes: another model
+        may have given it.
+        """
         model = self.scope.model
-        if method.by_model and model is not None and model.scored_by:
-            names = [self.named(source) for source in method.wanted_]
-            for record in self.scope.records:
+        if not method.needs:
+            return method
+        names = {self.named(source) if method.by_model else source for source in method.wanted_}
+        for record in self.scope.records:
+            samples = [sample.confidence for sample in record.samples or []]
+            tables: list[dict[str, Any]] = [record.confidence, record.cost, record.scored_by, *samples]
+            for table in tables:
+                for name in [name for name in table if _plain(name) in names]:
+                    del table[name]
+            if method.by_model and model is not None and model.scored_by:
                 record.scored_by |= dict.fromkeys(names, model.scored_by)
         return method
 
@@ -62,3 +74,8 @@ class Sheet:
             record.confidence[name] = None if np.isnan(value) else value
             if costs:
                 record.cost[name] = column.cost if isinstance(column.cost, Cost) else column.cost[place]
+
+
+def _plain(name: str) -> str:
+    """The source that a name says something about."""
+    return str(replace(Source.parse(name), swapped=False, calibrated=False))

@@ -31,6 +31,7 @@ from confide.methods.method import (
 from confide.methods.score_sheet import Sheet
 from confide.methods.text_prior import TextPriors
 from confide.policies.calibrators import MIN_ROWS, fit_calibrator
+from confide.policies.identities import common_identity
 from confide.progress import Progress
 from confide.records import Cost, Record
 from confide.sources import Source
@@ -68,16 +69,18 @@ def score(
         seed: of the floor ``shuffled`` and of the questions that ``controls`` exchanges.
 
     Raises:
-        ConfideError: an unknown source, or one that the model or the records cannot give; records of another model,
-            unless ``other_model`` says so; answers to be read without a model.
+        ConfideError: an unknown source, or one that the model or the records cannot give; records of another model or
+            of several, unless ``other_model`` says so; answers to be read without a model.
     """
     copies = [record.model_copy(deep=True) for record in records]
     scope = Scope(copies, model, verifier, judge, other_model, seed, progress)
     catalogue.check_sources(sources, scope)
     if model is None and (samples or controls or other_model):
         raise ConfideError("--samples, --controls and --other-model read answers with a model: name it with --model")
+    if not other_model:
+        common_identity(copies, "")
     if model is not None and not other_model:
-        check_answered_by(copies, model.names)
+        check_answered_by(copies, model.names, model.answerers)
     sheet = Sheet(scope)
     methods: list[Method] = []
     try:

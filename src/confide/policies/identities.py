@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from confide.errors import ConfideError
 from confide.records import Record
 
 _SEPARATOR = ", "
 _LONGEST = 128
+IDENTITY_DIGITS = 16
+"""Hexadecimal digits of a hash that are enough to tell models apart."""
 
 
 def identity_text(parts: Mapping[str, object]) -> str:
@@ -27,6 +30,11 @@ def identity_text(parts: Mapping[str, object]) -> str:
     """
     known = {name: value for name, value in parts.items() if isinstance(value, str) and value}
     return _SEPARATOR.join(f"{name}={re.sub(r'[^!-+.-~-]', '_', value)[:_LONGEST]}" for name, value in known.items())
+
+
+def weights_identity(sha256: str | None) -> str:
+    """The identity of weights with this hash ("" where it is not known)."""
+    return identity_text({"weights": sha256[:IDENTITY_DIGITS]}) if sha256 else ""
 
 
 def identity_parts(identity: str) -> dict[str, str]:
@@ -51,6 +59,18 @@ def same_model(identity: str, other: str) -> bool | None:
     return all(ours[name] == theirs[name] for name in common) if common else None
 
 
+def same_name(name: str, other: str) -> bool:
+    """Whether two names of a model are one: the same word, or one folder however its path is spelt.
+
+    >>> same_name("org/model", "org/model/") or same_name("/tmp", "/tmp/../tmp/")
+    True
+    """
+    if name == other:
+        return True
+    one, two = (Path(n).expanduser() for n in (name, other))
+    return bool(name and other) and one.is_dir() and two.is_dir() and one.samefile(two)
+
+
 def identity_of(record: Record, source: str) -> str:
     """The identity of what answered ``record`` and gave it the confidence ``source`` ("" when it does not say)."""
     try:
@@ -67,13 +87,53 @@ def common_identity(records: Iterable[Record], source: str) -> str:
 
     Raises `ConfideError` when the records are answers of different models: a threshold for a mixture is one for none.
     """
-    identities = Counter(identity_of(record, source) for record in records)
+    identities = _identities(records, source)
     first, *others = [identity_parts(identity) for identity in identities] or [{}]
     common = dict(first)
     for parts in others:
         common = {name: value for name, value in common.items() if name in parts}
     known = [identity for identity in identities if identity]
     if any(same_model(one, other) is False for at, one in enumerate(known) for other in known[:at]):
-        shown = "; ".join(f"{identity} ({count} rows)" for identity, count in identities.most_common(3))
+        shown = "; ".join(f"{identity} ({count} rows)" for identity, count in identities.most_common() if identity)
         raise ConfideError(f"these rows are answers of different models; take those of one with --identity: {shown}")
     return identity_text(common)
+
+
+def check_one_model(records: Sequence[Record]) -> None:
+    """Raise `ConfideError` naming the models when several answered ``records``, or gave them one confidence.
+
+    Rows that do not say who answered are taken to be of the others' model.
+    """
+    common_identity(records, "")
+    for source in sorted({source for record in records for source in record.scored_by}):
+        common_identity((record for record in records if record.confidence.get(source) is not None), source)
+
+
+def answered_by(identity: str | None, records: list[Record], source: str = "") -> list[Record]:
+    """The records whose identity agrees with ``identity`` (None: all of them).
+
+    Raises `ConfideError` for a text that is no identity, and when no record agrees.
+    """
+    if identity is None:
+        return records
+    counts = _identities(records, source)
+    try:
+        wanted = {other for other in counts if same_model(identity, other)}
+    except ValueError as error:
+        raise ConfideError(f"--identity: {error}") from None
+    if not wanted:
+        there = ", ".join(sorted({*counts} - {""})[:3]) or "rows that do not say"
+        raise ConfideError(f"no row is an answer of {identity}; there are: {there}")
+    return [record for record in records if identity_of(record, source) in wanted]
+
+
+def _identities(records: Iterable[Record], source: str) -> Counter[str]:
+    """How many records have each identity, in the order in which they come."""
+    counts: Counter[str] = Counter()
+    known: dict[tuple[str, str], str] = {}
+    for record in records:
+        says = record.identity, record.scored_by.get(source, "")
+        if says not in known:
+            known[says] = identity_of(record, source)
+        counts[known[says]] += 1
+    return counts

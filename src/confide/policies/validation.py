@@ -29,7 +29,7 @@ from confide.policies.guarantees import (
     MatchGuarantee,
     explain_counting,
 )
-from confide.policies.identities import identity_of, same_model
+from confide.policies.identities import common_identity, identity_of, same_model
 from confide.policies.policy import NEVER, Policy
 from confide.policies.profiles import shift
 from confide.policies.thresholds.binomial_bound import BinomialCount
@@ -141,9 +141,10 @@ def validate_policy(
         seed: draws one row from each group of dependent rows when the rows are compared with the calibration rows.
 
     Raises:
-        ConfideError: when the policy promises nothing, or no row has what its promise needs.
+        ConfideError: when the policy promises nothing, no row has what its promise needs, or several models answered.
     """
     promise = policy.guarantee
+    common_identity(records, policy.source)  # a mixture is none of the models that it mixes
     if isinstance(promise, CostEstimate):
         raise ConfideError("this policy promises nothing that could be checked: its goal is least expected cost")
     usable = _usable(policy, promise, records, expert)

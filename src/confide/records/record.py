@@ -82,6 +82,7 @@ class Record(BaseModel):
     * ``logprobs``, ``entropies``: of the answer's tokens, in nats; ``end_logprob``: of the closing token.
     * ``option_logprobs``: log p of every choice (nats per token, in the order of ``choices``) where the answer is the
       likeliest of them.
+    * ``sampled_with``: the temperature and the seed of ``samples``.
     * ``identity``: which weights answered; ``scored_by``: source to what gave its confidence, where that was trained
       (`confide.policies.identities`).
     * ``request_shape``: how the question was asked, beyond what ``messages`` show.
@@ -120,6 +121,7 @@ class Record(BaseModel):
     answered: str | None = None
     consistency: float | None = None
     samples: list[Sample] | None = None
+    sampled_with: dict[str, Any] = Field(default_factory=dict)
     model: str = ""
     identity: str = ""
     scored_by: dict[str, str] = Field(default_factory=dict)

@@ -14,6 +14,7 @@ import functools
 import json
 import random
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,18 @@ def load_hub_task(name: str, data_dir: Path | None = None) -> Task | None:
     if (parsed := hub_name(name)) is None:
         return None
     base, part, subject = parsed
-    questions = _from_hub(base, part) if data_dir is None else questions_in_folder(data_dir, f"{base}/{part}")
+    left_out = 0
+    if data_dir is None:
+        questions, left_out = _from_hub(base, part)
+    else:
+        questions = questions_in_folder(data_dir, f"{base}/{part}")
     if subject is not None:
         subjects = sorted({str((q.model_extra or {}).get("subject")) for q in questions})
         questions = [q for q in questions if subject in ((q.model_extra or {}).get("subject"), q.domain)]
         if not questions:
             raise ConfideError(f"mmlu has no subject {subject!r}: there is law, medicine, {', '.join(subjects)}")
     make = selfaware_task if base == "selfaware" else plain_task
-    return make(name.removesuffix("/test"), questions)
+    return replace(make(name.removesuffix("/test"), questions), without_reference=left_out)
 
 
 def questions_in_folder(data_dir: Path, name: str) -> list[Question]:
@@ -108,7 +113,8 @@ def questions_from(rows: Iterable[Row], spec: HubTask, prefix: str) -> list[Ques
     return questions
 
 
-def _from_hub(base: str, part: str) -> list[Question]:
+def _from_hub(base: str, part: str) -> tuple[list[Question], int]:
+    """The questions of a part, and how many of its rows are none."""
     spec = hub_tasks()[base]
     if part not in spec.parts:
         raise ConfideError(f"{base} has no part {part!r}: there is {', '.join(spec.parts)}")
@@ -130,9 +136,10 @@ def _from_hub(base: str, part: str) -> list[Question]:
             f'python -c "import datasets; datasets.load_dataset({arguments})"'
         ) from None
     try:
-        return questions_from(rows, spec, f"{base}-{part}")
+        questions = questions_from(rows, spec, f"{base}-{part}")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ConfideError(f"the rows of {spec.repository} have changed on the hub: {error!r}") from None
+    return questions, len(rows) - len(questions)
 
 
 def labelled_choices(row: Row) -> Fields | None:

@@ -71,6 +71,7 @@ class Task:
         prompt: the messages that ask a question.
         max_new_tokens: how many tokens an answer may have.
         finish: adds to a finished record what only this task knows.
+        without_reference: rows of its data set that are no questions, because nobody says what is right.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Task:
     prompt: Callable[[Question], list[dict[str, str]]] = prompt
     max_new_tokens: int = 24
     finish: Callable[[Record], Record] = lambda record: record
+    without_reference: int = 0
 
 
 def plain_task(name: str, questions: list[Question]) -> Task:

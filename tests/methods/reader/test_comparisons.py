@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +83,33 @@ def test_a_checkpoint_says_that_its_labels_were_shuffled(tmp_path: Path) -> None
 
 def test_training_on_another_models_answers_is_asked_for() -> None:
     rows = [r.model_copy(update={"model": "big"}) for r in records(20)]
-    check_answered_by(rows, ["tiny", "big"])
-    check_answered_by([r.model_copy(update={"model": ""}) for r in rows], ["tiny"])
+    check_answered_by(rows, ["tiny", "big"], ["weights=ab"])
     with pytest.raises(ConfideError, match="20 of 20 records were answered by big, not by tiny"):
-        check_answered_by(rows, ["tiny"])
+        check_answered_by(rows, ["tiny"], ["weights=ab"])
+
+
+@pytest.mark.parametrize(
+    ("model", "identity", "fits"),
+    [
+        ("tiny", "weights=ab", True),
+        ("./tiny/", "weights=ab", True),  # another spelling of the same weights
+        ("tiny", "weights=cd", False),  # other weights under the name
+        ("tiny", "", True),  # does not say: the name decides
+        ("big", "", False),
+        ("", "", True),
+        ("big", "our model, v2", False),
+        ("tiny", "our model, v2", True),
+    ],
+)
+def test_weights_decide_before_names(model: str, identity: str, fits: bool) -> None:
+    rows = [r.model_copy(update={"model": model, "identity": identity}) for r in records(3)]
+    who = re.escape(f"answered by {model}{f' ({identity})' * bool(identity)}, not by tiny (weights=ab)")
+    with nullcontext() if fits else pytest.raises(ConfideError, match=who):
+        check_answered_by(rows, ["tiny"], ["weights=ab"])
+    # Where what the model was trained on is not known, the name decides about other weights, too.
+    check_answered_by(
+        [r.model_copy(update={"identity": "weights=cd"}) for r in records(3)], ["tiny"], ["weights=ab", ""]
+    )
 
 
 def test_another_models_answers_are_scored_by_this_model_before_training(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_the_format_stage_is_seen_on_validation_rows_and_not_trained_twice(forme
     model = confide.load(folder / "format")
     assert model.info.confidence.statement == "graded"
     assert set(model.engine.grades) <= set(model.engine.model.generation_config.eos_token_id)
-    with pytest.raises(ConfideError, match=r"other records or settings \(config.rank\)"):
+    with pytest.raises(ConfideError, match=r"config.rank 4, now 2"):
         train_format(
             str(folder / "base"),
             toy_task(),

@@ -38,7 +38,7 @@ def test_a_killed_run_continues_and_ends_like_an_unbroken_one(formed, tmp_path, 
         )  # fmt: skip
     assert not (tmp_path / "broken" / "confide.json").exists()
     monkeypatch.setattr(runs, "ProgressReport", report)
-    with pytest.raises(ConfideError, match=r"other records or settings \(config.feedback, config.offset\)"):
+    with pytest.raises(ConfideError, match=r"config.feedback 'constant', now 'self'; config.offset 1.*, now 2.0"):
         run_rlmf(formed, tmp_path / "broken", feedback="self", offset=2.0)
     continued = run_rlmf(formed, tmp_path / "broken", feedback="constant")
     assert (continued.steps, continued.best_step) == (whole.steps, whole.best_step)

@@ -188,8 +188,10 @@ def test_a_killed_run_continues_and_ends_like_an_unbroken_one(tmp_path, monkeypa
     assert last_checkpoint(checkpoints).name == "checkpoint-6"
     assert not (tmp_path / "broken" / "confide.json").exists()
     (checkpoints / "checkpoint-7").mkdir()  # half-written: no state file
-    with pytest.raises(ConfideError, match="other records or settings"):
+    with pytest.raises(ConfideError, match=r"config.seed 0, now 1"):
         run(tmp_path / "broken", seed=1)
+    with pytest.raises(ConfideError, match=r"weights 'weights=\w+', now"):
+        train_self_ref(*tiny_model(seed=1), toy(), config, tmp_path / "broken")
     continued = run(tmp_path / "broken")
     assert not checkpoints.exists()
     for name, tensor in unbroken.model.state_dict().items():
@@ -211,9 +213,11 @@ def test_the_ratio_is_chosen_on_validation_and_kept(tmp_path):
     assert [c["rows"] for c in choice.candidates] == [20, 20], "every ratio gets the same number of rows"
     assert all(0 <= c["auroc"] <= 1 for c in choice.candidates)
     assert choose_ratio(load, records, config, tmp_path, ratios=(1.0, 0.5)) == choice
-    assert len(loads) == 2, "kept candidates are not trained again"
-    with pytest.raises(ConfideError, match="other records or settings"):
+    assert len(loads) == 3, "kept candidates are not trained again: the model is loaded to be told apart"
+    with pytest.raises(ConfideError, match=r"config.rank 8, now 4"):
         choose_ratio(load, records, replace(config, rank=4), tmp_path, ratios=(1.0, 0.5))
+    with pytest.raises(ConfideError, match=r"weights '?weights=\w+'?, now"):
+        choose_ratio(lambda: tiny_model(seed=1), records, config, tmp_path, ratios=(1.0, 0.5))
 
 
 @pytest.mark.parametrize(("correct", "said"), [(True, "5 right and 0 wrong"), (False, "0 right and 5 wrong")])

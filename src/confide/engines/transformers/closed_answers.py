@@ -13,6 +13,7 @@ from torch import Tensor
 
 from confide.engines.engine import Completion
 from confide.engines.transformers.forward import Forward, crop
+from confide.engines.transformers.turns import in_turn
 
 FLOAT16_ROOM = 60_000.0
 """Some widths carry values past float16's range in a few dimensions; they carry no information there."""
@@ -37,6 +38,12 @@ class TransformersClosed:
     position: Tensor
     captured: dict[int, Tensor] = field(default_factory=dict)
 
+    @property
+    def lock(self) -> Any:
+        """The lock of the model that has read them."""
+        return self.forward.lock
+
+    @in_turn
     @torch.no_grad()
     def states(self) -> NDArray[np.float16]:
         """Close the answers; hidden states [batch, layer, position, width] of the layers that were captured."""
@@ -45,6 +52,7 @@ class TransformersClosed:
         values = torch.stack([torch.cat([self.captured[n], closing[n][0][:, :1].float()], 1) for n in layers], 1)
         return values.clamp(-FLOAT16_ROOM, FLOAT16_ROOM).cpu().numpy().astype(np.float16)
 
+    @in_turn
     def feed(self, rows: Tensor | None = None) -> Tensor:
         """Close the answers and feed ``rows`` [m, width] of input embeddings after them.
 

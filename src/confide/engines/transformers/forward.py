@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from confide.engines.transformers.batches import group_by_prefix
+from confide.engines.transformers.turns import in_turn, lock_of
 from confide.errors import ConfideError
 
 
@@ -37,6 +38,7 @@ class Forward:
     def __init__(self, model: Any, filler: int):
         self.model = model
         self.filler = filler
+        self.lock = lock_of(model)
         self._body = model.base_model
         self._prefixes: dict[tuple[int, ...], Any] = {}
         self._output: type[Any] | None = None
@@ -76,6 +78,7 @@ class Forward:
         self._output = type(out)
         return out
 
+    @in_turn
     def logit_slope(self) -> float:
         """By how much a logit rises when the output layer's value rises by one, near 0 (1 for most models)."""
         one = torch.full((1, 1), self.filler, device=self.device)
@@ -135,6 +138,7 @@ class Forward:
             raise ConfideError(f"{type(self.model).__name__} makes its logits in a way that cannot be followed")
         return logits
 
+    @in_turn
     @torch.no_grad()
     def share_prefixes(self, prompts: Sequence[list[int]]) -> list[int]:
         """Run what groups of ``prompts`` start with once; later passes reuse its keys and values.
@@ -152,6 +156,7 @@ class Forward:
             self._prefixes[prefix] = cache
         return groups
 
+    @in_turn
     def forget_prefixes(self) -> None:
         """Drop what `share_prefixes` keeps: the weights have moved since."""
         self._prefixes = {}
@@ -220,12 +225,11 @@ class Forward:
         def collect(layer: int, _module: Any, _inputs: Any, output: Any) -> None:
             captured[layer].append(output[0] if isinstance(output, tuple) else output)
 
-        handles = [self.blocks[layer - 1].register_forward_hook(partial(collect, layer)) for layer in layers]
-        try:
+        with ExitStack() as hooks:
+            for layer in layers:
+                hook = self.blocks[layer - 1].register_forward_hook(partial(collect, layer))
+                hooks.callback(hook.remove)
             yield captured
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def sliding_windows(config: Any) -> list[int | None]:

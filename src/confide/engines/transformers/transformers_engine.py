@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from confide.engines.engine import CAPABILITIES, IDENTITY_DIGITS, Completion, NextTokens
+from confide.engines.engine import CAPABILITIES, Completion, NextTokens
 from confide.engines.reasoning import left_open, reasoning_tokens, without_tags
 from confide.engines.transformers.batches import group_batches, rows_at_once
 from confide.engines.transformers.closed_answers import TransformersClosed, close
@@ -24,8 +24,9 @@ from confide.engines.transformers.sampling import Sampler
 from confide.engines.transformers.tensor_checksum import checksum
 from confide.engines.transformers.token_scores import row_logits, score_given
 from confide.engines.transformers.turn_end import turn_end_id
+from confide.engines.transformers.turns import in_turn
 from confide.engines.transformers.vocabulary import add_to, write_verdict_rows
-from confide.policies.identities import identity_text
+from confide.policies.identities import weights_identity
 from confide.progress import Progress
 from confide.report_tokens import TokenIds, graded_ids, suppressed_ids, token_ids
 
@@ -85,6 +86,11 @@ class TransformersEngine:
         return cls(freeze(model), tokenizer, name, chat_template_kwargs)
 
     @property
+    def lock(self) -> Any:
+        """Held while the model runs; whoever needs several passes to belong together holds it over all of them."""
+        return self.forward.lock
+
+    @property
     def device(self) -> torch.device:
         """Where the model lives."""
         return self.forward.device
@@ -115,6 +121,7 @@ class TransformersEngine:
         return rows_at_once(self.model, self.device)
 
     @property
+    @in_turn
     def sha256(self) -> str:
         """A hash that changes with any weight that answers, to tell which base a checkpoint belongs to.
 
@@ -135,23 +142,26 @@ class TransformersEngine:
     @property
     def identity(self) -> str:
         """The hash of the weights, as records and policies hold it."""
-        return identity_text({"weights": self.sha256[:IDENTITY_DIGITS]})
+        return weights_identity(self.sha256)
 
     def wait(self) -> None:
         """Return when the device has done what it was given, so that what is timed next pays for itself alone."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    @in_turn
     def encode(self, messages: Sequence[Any], chat_template_kwargs: Mapping[str, Any] | None = None) -> list[int]:
         """Token ids of a conversation, up to where the answer starts; user text never becomes a verdict."""
         plain = [m if isinstance(m, dict) else {"role": m.role, "content": m.content} for m in messages]
         given = self.chat_template_kwargs if chat_template_kwargs is None else chat_template_kwargs
         return encode_chat(self.tokenizer, plain, given)
 
+    @in_turn
     def encode_answer(self, text: str) -> list[int]:
         """Token ids of an answer that exists only as text."""
         return encode_text(self.tokenizer, text)
 
+    @in_turn
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer's token ids."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -182,12 +192,14 @@ class TransformersEngine:
         """Drop what earlier batches shared: the weights have moved since."""
         self.forward.forget_prefixes()
 
+    @in_turn
     @torch.no_grad()
     def answer(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Completion]:
         """The greedy answer to each prompt."""
         written = self._generator.in_stages(*self.forward.prefill(prompts, max_new_tokens), max_new_tokens)
         return self.without_reasoning(prompts, written)
 
+    @in_turn
     @torch.no_grad()
     def answer_and_close(
         self, prompts: Sequence[list[int]], max_new_tokens: int, layers: Sequence[int] = ()
@@ -199,6 +211,7 @@ class TransformersEngine:
         completions = self.without_reasoning(prompts, self._generator.completions(out, ids.shape[1]))
         return close(self.forward, out.past_key_values, mask, completions, captured)
 
+    @in_turn
     @torch.no_grad()
     def answer_and_report(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Completion]:
         """The greedy answer to each prompt by a model that writes its verdict, with the verdict's logit.
@@ -217,6 +230,7 @@ class TransformersEngine:
             written = generator.in_stages(*self.forward.prefill(prompts, max_new_tokens), max_new_tokens)
         return self.without_reasoning(prompts, written)
 
+    @in_turn
     @torch.no_grad()
     def sample(
         self,
@@ -240,6 +254,7 @@ class TransformersEngine:
         flat = self.without_reasoning([prompt for prompt in prompts for _ in range(count)], flat)
         return [flat[i * count : (i + 1) * count] for i in range(len(prompts))]
 
+    @in_turn
     @torch.no_grad()
     def next_tokens(
         self,
@@ -262,6 +277,7 @@ class TransformersEngine:
         rival = logits.amax(-1).double() - total
         return NextTokens(chosen.cpu().numpy(), rival.cpu().numpy())
 
+    @in_turn
     @torch.no_grad()
     def closed(
         self,
@@ -281,6 +297,7 @@ class TransformersEngine:
             completions = [Completion("", list(a), [], [], None, "stop") for a in answers]
         return close(self.forward, cache, mask, completions, captured)
 
+    @in_turn
     def without_reasoning(self, prompts: Sequence[list[int]], completions: Sequence[Completion]) -> list[Completion]:
         """Completions whose text, tokens and scores are the answer's; what came before it stands apart."""
         split = []
@@ -347,14 +364,17 @@ class TransformersEngine:
             )
         return out.last_hidden_state, mask, out.past_key_values, captured
 
+    @in_turn
     def input_rows(self, ids: Sequence[int] | None = None) -> Tensor:
         """Input embeddings of the tokens ``ids`` (None: of all), a float32 copy [n, width]."""
         return _copy_rows(self.model.get_input_embeddings(), ids)
 
+    @in_turn
     def output_rows(self, ids: Sequence[int] | None = None) -> Tensor:
         """Rows of the output layer for the tokens ``ids`` (None: for all), a float32 copy [n, width]."""
         return _copy_rows(self.model.get_output_embeddings(), ids)
 
+    @in_turn
     def add_reader_tokens(self, ask: Tensor | None, verdict: Tensor | None) -> TokenIds:
         """Add verdict and ask tokens to the model's vocabulary, and write a reader's rows into them if there is one."""
         ids = add_to(self.model, self.tokenizer, ask_tokens=0 if ask is None else len(ask))
@@ -363,6 +383,7 @@ class TransformersEngine:
             write_verdict_rows(self.model, ids, ask, verdict / self.forward.logit_slope())
         return ids
 
+    @in_turn
     def save(self, folder: Path, suppressed: Sequence[int] = ()) -> None:
         """Write model and tokenizer; servers that read ``suppressed`` (vLLM does not) never write these tokens."""
         if suppressed:

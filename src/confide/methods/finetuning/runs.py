@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from confide.errors import ConfideError
 from confide.files import read_text, write_text
 from confide.progress import Progress
+from confide.settings import check_settings
 
 
-def same_run(path: Path, run: dict[str, Any]) -> None:
-    """Note what a folder's checkpoints belong to; `ConfideError` naming the keys when they belong to another run."""
-    if path.exists() and (known := json.loads(read_text(path))) != json.loads(json.dumps(run)):
-        keys = ", ".join(different(known, run))
-        raise ConfideError(
-            f"{path.parent} holds a run with other records or settings ({keys}): remove it or choose another folder"
-        )
-    write_text(path, json.dumps(run))
+def same_run(path: Path, run: dict[str, Any], parts: Sequence[Path]) -> bool:
+    """Note in ``path`` what a folder's checkpoints belong to; whether it was noted before.
 
+    What is among ``parts`` (folders of checkpoints, files that mark an end) without such a note is of a run that nobody
+    knows, and is removed: a run that went on from it would end without having learned anything.
 
-def different(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
-    """The keys, dotted, whose values differ between two nested dictionaries.
-
-    >>> different({"config": {"rank": 8, "seed": 0}}, {"config": {"rank": 4, "seed": 0}, "base": "m"})
-    ['base', 'config.rank']
+    Raises:
+        ConfideError: the folder holds another run; the settings that differ are named, with both values.
     """
-    names: list[str] = []
-    for key in sorted({*a, *b}):
-        first, second = a.get(key), b.get(key)
-        if isinstance(first, dict) and isinstance(second, dict):
-            names += different(first, second, f"{prefix}{key}.")
-        elif first != second:
-            names.append(prefix + key)
-    return names
+    known = json.loads(read_text(path)) if path.exists() else None
+    if known is None:
+        for part in parts:
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+    else:
+        check_settings(f"{path.parent} holds a run that", known, json.loads(json.dumps(run)))
+    write_text(path, json.dumps(run))
+    return known is not None
 
 
 def last_checkpoint(folder: Path, also: Sequence[str] = ()) -> Path | None:

@@ -55,8 +55,9 @@ def train_confidence(
     """
     for rows in (train, validation):
         check_labels(rows)
+    sha256 = engine.sha256
     if not options.other_model:
-        check_answered_by([*train, *validation], [engine.name])
+        check_answered_by([*train, *validation], [engine.name], [engine.identity])
     asked = {"prompts": leading_messages(train), "chat_template_kwargs": common_chat_template_kwargs(train)}
     if options.shuffle_labels:
         train, validation = (shuffle_labels(rows, options.seed) for rows in (train, validation))
@@ -80,7 +81,7 @@ def train_confidence(
             more["p_true_trained"] = {"history": p_true.history}
         info = CheckpointInfo(
             base_model=engine.name,
-            base_sha256=engine.sha256,
+            base_sha256=sha256,
             training_data_sha256=sha256_of_rows([r.id, r.answer, r.correct] for r in train),
             training_rows=len(train),
             target=options.target,

@@ -38,11 +38,13 @@ from confide.methods.checkpoint import (
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
 from confide.methods.finetuning.runs import same_run
 from confide.methods.finetuning.supervised import fit
+from confide.methods.method import NAME_IT, check_answered_by
 from confide.methods.rlmf.intrinsic_agreement import SentenceJudge, check_resolution, support_within
 from confide.methods.rlmf.rlmf_config import FormatConfig
 from confide.methods.rlmf.rollouts import Environment, QuestionPrompt
 from confide.methods.rlmf.stated_model import stating_for
 from confide.methods.rlmf.stating import Graded, Stating, grade_of
+from confide.policies.identities import weights_identity
 from confide.progress import Progress
 from confide.records import Record, Sample
 from confide.report_tokens import CONFIDENCE
@@ -75,28 +77,35 @@ def train_format(
         What is written to ``format.json``: settings, rows, seconds, and the numbers on ``validation``.
 
     Raises:
-        ConfideError: K is too small for g to have the stated resolution, or ``out`` holds another run.
+        ConfideError: K is too small for g to have the stated resolution, another model gave the answers, or ``out``
+            holds another run.
     """
     _check_samples(train, validation, config)
-    same_run(out / "run.json", describe_run(asdict(config), task, judge, train, validation, base=model_name))
-    if (out / "format.json").exists():
+    base = TransformersEngine(*load_model(model_name), model_name)
+    sha256 = base.sha256
+    check_answered_by([*train, *validation], [model_name], [weights_identity(sha256)], NAME_IT)
+    run = describe_run(asdict(config), task, judge, train, validation, weights=weights_identity(sha256))
+    parts = [out / part for part in ("statements", "judgements", "format.json")]
+    if same_run(out / "run.json", run, parts) and (out / "format.json").exists():
         earlier: dict[str, Any] = json.loads(read_text(out / "format.json"))
         return earlier
     began = time.perf_counter()
-    environment, counts = _train(model_name, task, train, config, out, judge, progress)
+    environment, counts = _train(base, task, train, config, out, judge, progress)
     report = {"config": asdict(config), **counts, "seconds": time.perf_counter() - began}
     samples = max(2, min(len(record.samples or []) for record in validation))
     questions = environment.question_prompts(validation)
     evaluation = environment.evaluate(questions, samples=samples, tolerance=TOLERANCE, seed=config.seed)
     report["validation"] = evaluation.numbers()
-    save_stated(out, environment.stating, {"format": report}, train)
+    save_stated(out, environment.stating, {"format": report}, train, sha256)
     for part in ("statements", "judgements"):
         shutil.rmtree(out / part, ignore_errors=True)
     write_text(out / "format.json", json.dumps(report, indent=1) + "\n")
     return report
 
 
-def save_stated(out: Path, stating: Stating, training: dict[str, Any], records: Sequence[Record]) -> None:
+def save_stated(
+    out: Path, stating: Stating, training: dict[str, Any], records: Sequence[Record], base_sha256: str | None
+) -> None:
     """Save a model that states its confidence; ``records`` tell how it was asked."""
     grades = list(stating.engine.grades)
     signal = SignalInfo(
@@ -108,6 +117,7 @@ def save_stated(out: Path, stating: Stating, training: dict[str, Any], records: 
     info = CheckpointInfo(
         signals={CONFIDENCE.name: signal},
         base_model=stating.engine.name,
+        base_sha256=base_sha256,
         prompts=leading_messages(records),
         chat_template_kwargs=common_chat_template_kwargs(records),
         training=training,
@@ -129,6 +139,15 @@ def describe_run(
         "task": task.name,
         "judge": None if judge is None else judge.name,
         "data": {"train": _sha256(train), "validation": _sha256(validation)},
+        "asked": sha256_of_rows(
+            [
+                record.id,
+                record.cluster,
+                record.chat_template_kwargs,
+                [sample.answer_ids for sample in record.samples or []],
+            ]
+            for record in [*train, *validation]
+        ),
         **more,
     }
 
@@ -219,7 +238,7 @@ def _check_samples(train: Sequence[Record], validation: Sequence[Record], config
 
 
 def _train(
-    model_name: str,
+    base: TransformersEngine,
     task: Task,
     records: Sequence[Record],
     config: FormatConfig,
@@ -229,11 +248,11 @@ def _train(
 ) -> tuple[Environment, dict[str, Any]]:
     """Train on ``records``; the trained model in its environment, and how many rows it saw in the last part."""
     stated, judged = split_entities(records, config.judged_share, config.seed)
-    model, tokenizer = load_model(model_name)
+    model, tokenizer = base.model, base.tokenizer
     new_ids = add_graded(model, tokenizer) if config.statement == "graded" else []
 
     def environment() -> Environment:
-        return Environment(stating_for(config.statement, TransformersEngine(model, tokenizer, model_name)), task, judge)
+        return Environment(stating_for(config.statement, TransformersEngine(model, tokenizer, base.name)), task, judge)
 
     def train(rows: Sequence[LabelledRow], settings: FormatConfig, part: str) -> Any:
         return fit(model, tokenizer, rows, new_ids, settings, out / part, progress, title=part, whole=True)[0]

@@ -25,6 +25,7 @@ from confide.files import locked, read_text, written_folder
 from confide.methods.checkpoint import read_info
 from confide.methods.finetuning.runs import last_checkpoint, merge_adapter, report_progress, same_run
 from confide.methods.finetuning.supervised import add_adapter
+from confide.methods.method import NAME_IT, check_answered_by
 from confide.methods.rlmf.format_stage import describe_run, save_stated, train_format
 from confide.methods.rlmf.intrinsic_agreement import SentenceJudge, check_resolution
 from confide.methods.rlmf.rlmf_config import FormatConfig, RLMFSettings
@@ -32,6 +33,7 @@ from confide.methods.rlmf.rlmf_trainer import RLMFConfig, RLMFTrainer
 from confide.methods.rlmf.rollouts import Environment
 from confide.methods.rlmf.stated_model import stating_for
 from confide.methods.rlmf.training_guard import GUARD_FILES, Guard, StepLog
+from confide.policies.identities import weights_identity
 from confide.progress import Progress
 from confide.records import Record
 from confide.tasks import Task
@@ -94,19 +96,24 @@ def train_rlmf(
     run.check()
     if passed and (config.max_steps == 0 or statement is not None):
         raise ConfideError(f"{model_name} has passed its format stage: there is nothing left to say about that stage")
+    info = read_info(Path(model_name)) if passed else None
     with locked(out):
         if not passed:
             settings, folder = statement or FormatConfig(), Path(start)
             report = train_format(model_name, task, train, validation, settings, folder, judge=judge, progress=progress)
             if config.max_steps == 0:
                 return _format_stage_alone(Path(start), out, report)
-        same_run(out / "run.json", run.description())
-        return _finished(out) or run.train(progress)
+        weights = TransformersEngine.load(start).identity
+        if info is not None:
+            known = [weights, weights_identity(info.base_sha256)]
+            check_answered_by([*train, *validation], [model_name, info.base_model], known, NAME_IT)
+        known_before = same_run(out / "run.json", run.description(weights), [out / "checkpoints"])
+        return (_finished(out) if known_before else None) or run.train(progress)
 
 
 def passed_format_stage(name: str) -> bool:
     """Whether a model states its confidence already."""
-    return Path(name).is_dir() and read_info(Path(name)).confidence.statement is not None
+    return read_info(Path(name)).confidence.statement is not None
 
 
 @dataclass(frozen=True)
@@ -136,11 +143,11 @@ class _Run:
         if config.max_steps and len(train) < questions:
             raise ConfideError(f"{len(train)} train records are fewer than the {questions} questions of one step")
 
-    def description(self) -> dict[str, Any]:
-        """What a folder's checkpoints belong to."""
+    def description(self, weights: str) -> dict[str, Any]:
+        """What a folder's checkpoints belong to; ``weights`` are those that the run starts from."""
         # How long a completion may be follows from the task and the statement, and is not yet known here.
         config = {name: value for name, value in own_settings(self.config).items() if name != "max_completion_length"}
-        more = {"start": self.start, "rank": self.rank, "samples": self.samples}
+        more = {"weights": weights, "rank": self.rank, "samples": self.samples}
         return describe_run(config, self.task, self.judge, self.train_records, self.validation, **more)
 
     def train(self, progress: Progress | None) -> RLMFResult:
@@ -148,13 +155,13 @@ class _Run:
         trainer, guard = self.prepare()
         report_progress(trainer, progress, "rlmf")
         guard.begin()
-        if not guard.stopped:
+        if not guard.stopped and not guard.ended:
             trainer.train(resume_from_checkpoint=None if guard.resume_from is None else str(guard.resume_from))
         guard.restore(trainer.model)
         merge_adapter(trainer)
         result = RLMFResult(
             self.out,
-            int(guard.evaluations[-1]["step"] if guard.stopped else trainer.state.global_step),
+            int(guard.evaluations[-1]["step"] if guard.stopped or guard.ended else trainer.state.global_step),
             guard.best_step,
             guard.start,
             guard.best,
@@ -167,7 +174,8 @@ class _Run:
             "config": own_settings(self.config),
             "looks": guard.evaluations,
         }
-        save_stated(self.out, trainer.environment.stating, training, self.train_records)
+        base = read_info(Path(self.start)).base_sha256
+        save_stated(self.out, trainer.environment.stating, training, self.train_records, base)
         shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
         return result
 

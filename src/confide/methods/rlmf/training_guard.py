@@ -58,6 +58,11 @@ class Guard(TrainerCallback):
         """The numbers of the policy that was kept."""
         return dict(next(seen["numbers"] for seen in self.evaluations if seen["step"] == self.best_step))
 
+    @property
+    def ended(self) -> bool:
+        """Whether the run had taken all of its steps before: the trainer would take one more."""
+        return self.resume_from is not None and int(self.evaluations[-1]["step"]) >= int(self.trainer.args.max_steps)
+
     def begin(self) -> None:
         """Evaluate the start, or go on from the guard's state in a checkpoint."""
         if self.resume_from is None:

@@ -9,6 +9,7 @@ from confide.engines.engine import Completion
 from confide.methods.confidence_model import Answer, ConfidenceModel
 from confide.methods.method import Column, Method, Scope
 from confide.methods.self_ref.verdict_reading import emit, read_verdict, read_verdicts
+from confide.policies.identities import weights_identity
 from confide.records import Cost, Message, Record
 
 SOURCE = "self_ref"
@@ -16,6 +17,11 @@ SOURCE = "self_ref"
 
 class SelfRefModel(ConfidenceModel):
     """A model that writes its verdict after its answer, in the same generation."""
+
+    @property
+    def answerers(self) -> list[str]:
+        """Its own weights, and those whose answers it was trained on."""
+        return [*super().answerers, weights_identity(self.info.base_sha256)]
 
     def _answer(
         self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int

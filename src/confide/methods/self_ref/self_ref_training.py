@@ -36,13 +36,14 @@ from confide.methods.checkpoint import CheckpointInfo, SignalInfo, common_chat_t
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
 from confide.methods.finetuning.runs import same_run
 from confide.methods.finetuning.supervised import fit
-from confide.methods.method import labels
+from confide.methods.method import NAME_IT, check_answered_by, labels
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.methods.self_ref.verdict_reading import read_verdicts
 from confide.numeric import logit
 from confide.progress import Progress
 from confide.records import Record
 from confide.report_tokens import CONFIDENCE, TokenIds
+from confide.settings import check_settings
 
 RATIOS = (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5)  # unconfident : confident, as in the paper's appendix C
 
@@ -145,11 +146,16 @@ def train_self_ref(
         base_model: the name that goes into ``confide.json``.
 
     Raises:
-        ConfideError: answers of one kind only, rows longer than the context, a folder in use or of another run.
+        ConfideError: answers of one kind only or of another model, rows longer than the context, a folder in use or of
+            another run.
     """
+    name = base_model or str(getattr(model.config, "_name_or_path", ""))
+    base = TransformersEngine(model, tokenizer, name)
+    sha256, identity = base.sha256, base.identity
+    train = _graded(records, "train")
+    check_answered_by(train, [name], [identity], NAME_IT)
     with locked(out):
-        name = base_model or str(getattr(model.config, "_name_or_path", ""))
-        result, data = _fit(model, tokenizer, _graded(records, "train"), config, out, name, progress)
+        result, data = _fit(model, tokenizer, train, config, out, identity, progress)
         signal = SignalInfo(
             method="self_ref",
             ask_tokens=0,
@@ -159,6 +165,7 @@ def train_self_ref(
         info = CheckpointInfo(
             signals={CONFIDENCE.name: signal},
             base_model=name,
+            base_sha256=sha256,
             chat_template_kwargs=common_chat_template_kwargs(records),
             training=asdict(config),
             training_rows={"right": result.right, "wrong": result.wrong},
@@ -196,22 +203,25 @@ def choose_ratio(
     _counts(validation, "validation")
     total = min(largest(right, wrong, ratio) for ratio in ratios)
     total = total if config.max_rows is None else min(total, config.max_rows)
-    budget = {
+    budget: dict[str, Any] = {
         "rows": total,
         "config": asdict(replace(config, ratio=None)),
         "data": sha256_of_rows([r.id, r.question, r.answer, r.correct, r.split] for r in records),
     }
+    first = load()
+    engine = TransformersEngine(*first, str(getattr(first[0].config, "_name_or_path", "")))
+    identity = budget["weights"] = engine.identity
+    check_answered_by([*train, *validation], [engine.name], [identity], NAME_IT)
     with locked(out):
         file = out / "ratios.json"
         kept: dict[str, Any] = json.loads(read_text(file)) if file.exists() else {"budget": budget, "candidates": []}
-        if kept["budget"] != budget:
-            raise ConfideError(f"{file} holds a choice with other records or settings: remove it first")
+        check_settings(f"{file} holds a choice that", kept["budget"], budget)
         candidates: list[dict[str, float]] = kept["candidates"]
         done = {candidate["ratio"] for candidate in candidates}
-        for ratio in (ratio for ratio in ratios if ratio not in done):
+        for number, ratio in enumerate(ratio for ratio in ratios if ratio not in done):
             settings = replace(config, ratio=ratio, max_rows=total)
             folder = out / f"ratio-{ratio:.3f}"
-            numbers = _try_ratio(load, train, validation, settings, folder, progress)
+            numbers = _try_ratio(load() if number else first, train, validation, settings, folder, identity, progress)
             candidates.append({"ratio": ratio, **numbers})
             write_text(file, json.dumps(kept, indent=1))
             shutil.rmtree(folder, ignore_errors=True)
@@ -221,18 +231,19 @@ def choose_ratio(
 
 
 def _try_ratio(
-    load: Callable[[], tuple[Any, Any]],
+    loaded: tuple[Any, Any],
     train: Sequence[Record],
     validation: Sequence[Record],
     config: SelfRefConfig,
     folder: Path,
+    identity: str,
     progress: Progress | None,
 ) -> dict[str, float]:
     """Train at ``config.ratio``: rows, seconds, and how well the verdict ranks and predicts correctness."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss, roc_auc_score
 
-    result, _ = _fit(*load(), train, config, folder, "", progress)
+    result, _ = _fit(*loaded, train, config, folder, identity, progress)
     values = read_verdicts(TransformersEngine(freeze(result.model), result.tokenizer), validation)
     c, correct = np.clip(values, 1e-6, 1 - 1e-6), labels(validation)
     z = np.asarray(logit(c))[:, None]
@@ -254,7 +265,7 @@ def _fit(
     records: Sequence[Record],
     config: SelfRefConfig,
     out: Path,
-    name: str,
+    identity: str,
     progress: Progress | None,
 ) -> tuple[SelfRefResult, str]:
     """Train without saving; the result and a hash of the training rows."""
@@ -266,7 +277,8 @@ def _fit(
     check_context({row.id: len(row.input_ids) for row in rows}, room)
     data = sha256_of_rows([row.id, row.input_ids, row.labels] for row in rows)
     checkpoints = out / "checkpoints"
-    same_run(checkpoints / "run.json", {"data": data, "config": asdict(config), "base_model": name})
+    run = {"data": data, "config": asdict(config), "weights": identity}
+    same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))
     start = time.perf_counter()
     model, losses = fit(model, tokenizer, rows, ids.all, config, checkpoints, progress)
     seconds = time.perf_counter() - start
