@@ -88,8 +88,9 @@ class Upstream:
     Words: ok, hang, 500, 400, 401, 429 (Retry-After 0), 429-long, malformed, empty, redirect, break (a stream ends
     halfway), think, tools, refuse, slow (pauses between the pieces of a stream), wait (for ``resume`` after the first
     piece), function (a call of the legacy kind), one-cut (the last choice is), and the words of `FINISHES`. ``answers``
-    are the texts of several choices, ``answer`` that of one. ``reports`` are keys of every reply that say which model
-    it is from, ``card`` is what /v1/models lists of it.
+    are the texts of several choices, ``answer`` that of one. ``raw`` are the bytes of a stream in place of all this,
+    with ``pause_s`` behind each piece; at a None the connection breaks. ``reports`` are keys of every reply that say
+    which model it is from, ``card`` is what /v1/models lists of it.
     """
 
     answer: str = "Japan"
@@ -100,6 +101,8 @@ class Upstream:
     logprobs: bool = True
     reports: dict[str, str] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
+    raw: Sequence[bytes | None] = ()
+    pause_s: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     hung_up: threading.Event = field(default_factory=threading.Event)
@@ -172,6 +175,16 @@ class Upstream:
     async def stream(self, request: web.Request, body: dict[str, Any], word: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
+
+        for piece in self.raw:
+            if piece is None:
+                assert request.transport is not None
+                request.transport.abort()
+                return response
+            await response.write(piece)
+            await asyncio.sleep(self.pause_s)
+        if self.raw:
+            return response
 
         async def send(data: dict[str, Any]) -> None:
             await response.write(b"data: " + json.dumps({**self.reports, **data}).encode() + b"\n\n")
