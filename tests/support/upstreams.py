@@ -275,7 +275,10 @@ class FakeModel:
         self.seen: list[Any] = []
         self._confidence = confidence or (lambda question: 0.2 if question.endswith("unsure") else 0.9)
 
-    def answers(self, questions: Sequence[Any], *, max_new_tokens: int) -> list[FakeAnswer]:
+    def prompt_tokens(self, question: Any, *, max_new_tokens: int) -> int:
+        return len(str(question).split())
+
+    def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
         self.batches.append(len(questions))
         self.seen += questions
         time.sleep(0.002)
@@ -286,8 +289,8 @@ class FakeModel:
         turns = [{"role": "user", "content": question}] if isinstance(question, str) else question
         return [Message.model_validate(turn) for turn in turns]
 
-    def samples(self, question: Any, count: int, *, max_new_tokens: int) -> list[str]:
-        return ["Japan", "China", "japan."][:count] + ["Japan"] * (count - 3)
+    def sampled(self, question: Any, count: int, *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
+        return [FakeAnswer(text, None) for text in ["Japan", "China", "japan."][:count] + ["Japan"] * (count - 3)]
 
 
 @dataclass

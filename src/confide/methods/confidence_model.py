@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from confide.engines.engine import IDENTITY_DIGITS, Completion, encode_at_once
+from confide.engines.engine import IDENTITY_DIGITS, Completion, Gone, encode_at_once
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
 from confide.policies.identities import identity_parts, identity_text
@@ -131,20 +131,58 @@ class ConfidenceModel(ABC):
         """
         return self.answers([question], max_new_tokens=max_new_tokens)[0]
 
-    def answers(self, questions: Sequence[Conversation], *, max_new_tokens: int = 64) -> list[Answer]:
-        """Answer a batch of questions greedily; see `answer`."""
+    def answers(
+        self, questions: Sequence[Conversation], *, max_new_tokens: int = 64, gone: Gone | None = None
+    ) -> list[Answer]:
+        """Answer a batch of questions greedily; see `answer`.
+
+        Args:
+            gone: whether nobody waits for the answer to a question, by its place, any more; such an answer is given up.
+        """
         conversations = [self._conversation(question) for question in questions]
         prompts = [self.engine.encode(messages) for messages in conversations]
         for prompt in prompts:
             self._check(len(prompt) + max_new_tokens)
-        answers = self._answer(conversations, prompts, max_new_tokens)
+        answers = self._answer(conversations, prompts, max_new_tokens, gone)
         return [replace(a, prompt_tokens=len(prompt)) for a, prompt in zip(answers, prompts, strict=True)]
 
     def samples(self, question: Conversation, count: int, *, max_new_tokens: int = 64, seed: int = 0) -> list[str]:
         """``count`` answers to one question, sampled at temperature 1; the same seed gives the same ones."""
+        return [a.text for a in self.sampled(question, count, max_new_tokens=max_new_tokens, seed=seed)]
+
+    def sampled(
+        self,
+        question: Conversation,
+        count: int,
+        *,
+        max_new_tokens: int = 64,
+        seed: int = 0,
+        gone: Gone | None = None,
+    ) -> list[Answer]:
+        """The answers of `samples`, without confidences; see `answers` for ``gone``."""
+        prompt, room = self._prompt(question, max_new_tokens)
+        (found,) = self.engine.sample([prompt], room, count, seed=seed, gone=gone)
+        return [
+            Answer(
+                self._text(c), None, "", None, c.finish,
+                ids=c.ids, prompt_tokens=len(prompt), completion_tokens=c.tokens, reasoning=c.reasoning,
+            )
+            for c in found
+        ]  # fmt: skip
+
+    def prompt_tokens(self, question: Conversation, *, max_new_tokens: int = 64) -> int:
+        """How many tokens the model reads when it is asked ``question``.
+
+        Raises:
+            ConfideError: with the answer they do not fit the model's context.
+        """
+        return len(self._prompt(question, max_new_tokens)[0])
+
+    def _prompt(self, question: Conversation, max_new_tokens: int) -> tuple[list[int], int]:
+        """What the model reads when it is asked ``question``, and how many tokens its answer may take."""
         prompt, room = self._sampling_prompt(self._conversation(question), max_new_tokens)
         self._check(len(prompt) + room)
-        return [self._text(completion) for completion in self.engine.sample([prompt], room, count, seed=seed)[0]]
+        return prompt, room
 
     def confidence(self, messages: Conversation, answer: str) -> Answer:
         """Say how sure the model is of an answer that already exists.
@@ -169,7 +207,11 @@ class ConfidenceModel(ABC):
 
     @abstractmethod
     def _answer(
-        self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
+        self,
+        conversations: Sequence[list[Message]],
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        gone: Gone | None = None,
     ) -> list[Answer]:
         """Answer conversations that fit the context."""
 

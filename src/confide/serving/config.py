@@ -95,13 +95,15 @@ class SmallServer(ServerModel):
 class SmallLocal(_Part):
     """A small model in this process: a trained folder, any model folder, or the bundled ``smollm2``.
 
-    ``max_tokens`` is the longest answer when a request names no limit, ``batch`` the most requests answered at once.
+    ``max_tokens`` is the longest answer when a request names no limit, ``max_prompt_tokens`` the longest prompt that is
+    read, ``batch`` the most requests answered at once.
     ``chat_template_kwargs`` is what the chat template is given besides, such as ``enable_thinking: false``.
     """
 
     model: str = Field(min_length=1)
     name: Name = "small"
     max_tokens: int = Field(default=64, ge=1)
+    max_prompt_tokens: int = Field(default=2048, ge=1)
     batch: int = Field(default=32, ge=1)
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     price: Price = Price()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from confide.engines.engine import Completion
+from confide.engines.engine import Completion, Gone
 from confide.methods.confidence_model import Answer, ConfidenceModel
 from confide.methods.method import Column, Method, Scope
 from confide.methods.self_ref.verdict_reading import emit, read_verdict, read_verdicts
@@ -18,7 +18,11 @@ class SelfRefModel(ConfidenceModel):
     """A model that writes its verdict after its answer, in the same generation."""
 
     def _answer(
-        self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
+        self,
+        conversations: Sequence[list[Message]],
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        gone: Gone | None = None,
     ) -> list[Answer]:
         return [
             Answer(
@@ -32,7 +36,7 @@ class SelfRefModel(ConfidenceModel):
                 completion_tokens=e.tokens,
                 reasoning=e.reasoning,
             )
-            for e in emit(self.engine, conversations, max_new_tokens=max_new_tokens)
+            for e in emit(self.engine, conversations, max_new_tokens=max_new_tokens, gone=gone)
         ]
 
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:
