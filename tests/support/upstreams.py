@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import math
+import socket
 import sqlite3
 import threading
 import time
@@ -16,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from aiohttp import web
 
 from confide.policies.profiles import profile_of
 from confide.records import Message, Record, RequestShape
 from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
+from confide.serving.http.connections import make_server
 
 THRESHOLD = 0.5
 HANG_S = 600.0
@@ -349,16 +350,15 @@ def router(folder: Path, *, model: Any = None, **settings: Any) -> Iterator[Runn
     settings.setdefault("store", f"sqlite:///{database}")
     settings.setdefault("audit_share", 0)
     config = ServeConfig.model_validate({"port": 0, **settings})
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(config, model=model), host=config.host, port=0, log_level="warning", access_log=False)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = make_server(create_app(config, model=model), config)
+    listening = socket.create_server((config.host, 0), backlog=2048)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     until = time.monotonic() + 20
     while not server.started and time.monotonic() < until and thread.is_alive():
         time.sleep(0.01)
     assert server.started
-    port = server.servers[0].sockets[0].getsockname()[1]
+    port = listening.getsockname()[1]
     try:
         yield Running(f"http://127.0.0.1:{port}", database)
     finally:

@@ -176,6 +176,7 @@ class Limits(_Part):
 
     A request's body is at most ``body_bytes`` long; it may ask for ``max_tokens`` tokens and ``choices`` answers
     (``n``). ``concurrency`` requests are worked on at once, ``queue`` more may wait, others are turned away.
+    ``connections`` may be open, those of requests that wait or are worked on included.
     """
 
     body_bytes: int = Field(default=1_000_000, ge=1)
@@ -183,6 +184,7 @@ class Limits(_Part):
     choices: int = Field(default=8, ge=1)
     concurrency: int = Field(default=512, ge=1)
     queue: int = Field(default=1024, ge=0)
+    connections: int = Field(default=4096, ge=1)
 
 
 class ServeConfig(_Part):
