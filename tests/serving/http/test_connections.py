@@ -15,6 +15,7 @@ import pytest
 
 from confide.serving.api_keys import hash_key
 from confide.serving.http import connections
+from routers import serve
 from upstreams import Running, Upstream, router, small_server
 
 KEY = "sk-client-0123456789abcdef0123456789abcdef"
@@ -300,6 +301,42 @@ def test_http_1_0_is_answered_and_closed(tmp_path: Path, small: Upstream) -> Non
         told = read_all(connection)
         assert statuses(told) == [200]
         assert json.loads(told.partition(b"\r\n\r\n")[2])["choices"][0]["message"]["content"] == "Japan"
+
+
+def test_a_stream_over_http_1_0_comes_without_chunks(tmp_path: Path, small: Upstream) -> None:
+    question = QUESTION.removesuffix(b"}") + b', "stream": true}'
+    with keyed(tmp_path, small) as running, open_to(running) as connection:
+        connection.sendall(ask(KEY, question).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert b"transfer-encoding" not in head.lower()
+        assert all(line.startswith(b"data: ") for line in body.split(b"\n\n")[:-1])
+        assert body.endswith(b"data: [DONE]\n\n")
+
+
+def test_what_clients_without_a_key_send_is_not_kept(tmp_path: Path, small: Upstream) -> None:
+    keys = [{"name": "app", "hash": hash_key(KEY)}]
+    settings = {"small": small_server(small), "mode": "observe", "api_keys": keys}
+    with serve(tmp_path, "bounded", settings, set()) as process, ExitStack() as stack:
+        running = Running(f"http://127.0.0.1:{process.port}", tmp_path / "bounded.db")
+        before = process.rss_mb()
+        half = (GET + b"a: b\r\n" * 2_000, b"GET /" + b"a" * 20_000, ask("wrong", b"", b"Content-Length: 900000"))
+        for head in half * 30:
+            stack.enter_context(open_to(running)).sendall(head)
+        for data in (GET + b"a: b\r\n" * 10_000_000, GET + b"a: " + b"b" * 60_000_000):
+            assert send(stack.enter_context(open_to(running)), data) < 20_000_000
+        assert running.get("/healthz").status_code == 200
+        assert process.rss_mb() - before < 60
+
+
+@pytest.mark.parametrize(("files", "taken"), [(1024, 512), (65536, 4096), (1, 1), (-1, 4096)])
+def test_no_more_connections_are_taken_than_files_may_be_open(
+    files: int, taken: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert connections._most_connections(4096) == taken
+    assert ("ulimit -n" in caplog.text) == (taken < 4096)
 
 
 def test_whoever_does_not_read_an_answer_is_let_go(

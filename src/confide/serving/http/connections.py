@@ -182,12 +182,23 @@ class Connection(HttpToolsProtocol):
     # -- what uvicorn does with it -----------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Work on a request; a client that is still sending its body when it is answered has to connect anew."""
+        """Work on a request; a client that is still sending its body when it is answered has to connect anew.
+
+        HTTP/1.0 has no chunks: a stream ends there with its connection.
+        """
+        unchunked = False
 
         async def bounded(scope: Any, receive: Any, send: Any) -> None:
             async def send_bounded(message: Any) -> None:
-                if message["type"] == "http.response.start" and cycle.more_body:
-                    cycle.keep_alive = False
+                nonlocal unchunked
+                if message["type"] == "http.response.start":
+                    if cycle.more_body:
+                        cycle.keep_alive = False
+                    sized = any(name == b"content-length" for name, _ in message["headers"])
+                    if unchunked := scope["http_version"] == "1.0" and not sized:
+                        cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
+                elif unchunked and not message.get("more_body"):
+                    cycle.expected_content_length = len(message.get("body", b""))
                 await send(message)
 
             await app(scope, receive, send_bounded)
