@@ -17,11 +17,37 @@ from confide.engines.reasoning import ReasoningSplitter, split_reasoning
         ("  <think></think>Japan", "", "Japan"),
         ("<think>cut off", "cut off", ""),
         ("hm</think>Japan", "hm", "Japan"),
-        ("a <think> inside", None, "a <think> inside"),
+        ("hm\n</think>\n\nJapan", "hm", "Japan"),
+        ("hm </think>\nJapan", "hm", "Japan"),
+        ("`x` or y?\n[/THINK]Japan", "`x` or y?", "Japan"),
+        ("It is quoted: `</think>`. So...\n</think>\n\nThe tag `</think>`.",
+         "It is quoted: `</think>`. So...", "The tag `</think>`."),
+        ("hm\n</think>\n\nIt writes </think> last.", "hm", "It writes </think> last."),
+        ("hm</think>", "hm", ""),
     ],
-)
+)  # fmt: skip
 def test_reasoning_is_split_off(content: str, reasoning: str | None, answer: str) -> None:
     assert split_reasoning(content) == (reasoning, answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "a <think> inside",
+        "Models end what they think with </think> and then answer.",
+        "The tag is `</think>`.",
+        'text.split("</think>")[-1]',
+        "re.sub('</think>', '', text)",
+        "It (</think>) ends it",
+        "Write <think>\nso\n</think>\nin front.",
+        "```xml\n<think>hello</think>\n```\nis the form.",
+        "```\n</think>\n```",
+        'Magistral has [/THINK] instead, "</seed:think>" is Seed\'s.',
+    ],
+)
+def test_a_tag_that_is_only_mentioned_cuts_nothing(answer: str) -> None:
+    assert split_reasoning(answer) == (None, answer)
+    assert split_reasoning(f"<think>hm</think>\n{answer}") == ("hm", answer)
 
 
 @given(

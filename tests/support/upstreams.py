@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import math
+import socket
 import sqlite3
 import threading
 import time
@@ -16,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from aiohttp import web
 
 from confide.policies.profiles import profile_of
 from confide.records import Message, Record, RequestShape
 from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
+from confide.serving.http.connections import make_server
 
 THRESHOLD = 0.5
 HANG_S = 600.0
@@ -88,8 +89,9 @@ class Upstream:
     Words: ok, hang, 500, 400, 401, 429 (Retry-After 0), 429-long, malformed, empty, redirect, break (a stream ends
     halfway), think, tools, refuse, slow (pauses between the pieces of a stream), wait (for ``resume`` after the first
     piece), function (a call of the legacy kind), one-cut (the last choice is), and the words of `FINISHES`. ``answers``
-    are the texts of several choices, ``answer`` that of one. ``reports`` are keys of every reply that say which model
-    it is from, ``card`` is what /v1/models lists of it.
+    are the texts of several choices, ``answer`` that of one. ``raw`` are the bytes of a stream in place of all this,
+    with ``pause_s`` behind each piece; at a None the connection breaks. ``reports`` are keys of every reply that say
+    which model it is from, ``card`` is what /v1/models lists of it.
     """
 
     answer: str = "Japan"
@@ -100,6 +102,8 @@ class Upstream:
     logprobs: bool = True
     reports: dict[str, str] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
+    raw: Sequence[bytes | None] = ()
+    pause_s: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     hung_up: threading.Event = field(default_factory=threading.Event)
@@ -172,6 +176,16 @@ class Upstream:
     async def stream(self, request: web.Request, body: dict[str, Any], word: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
+
+        for piece in self.raw:
+            if piece is None:
+                assert request.transport is not None
+                request.transport.abort()
+                return response
+            await response.write(piece)
+            await asyncio.sleep(self.pause_s)
+        if self.raw:
+            return response
 
         async def send(data: dict[str, Any]) -> None:
             await response.write(b"data: " + json.dumps({**self.reports, **data}).encode() + b"\n\n")
@@ -262,7 +276,10 @@ class FakeModel:
         self.seen: list[Any] = []
         self._confidence = confidence or (lambda question: 0.2 if question.endswith("unsure") else 0.9)
 
-    def answers(self, questions: Sequence[Any], *, max_new_tokens: int) -> list[FakeAnswer]:
+    def prompt_tokens(self, question: Any, *, max_new_tokens: int) -> int:
+        return len(str(question).split())
+
+    def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
         self.batches.append(len(questions))
         self.seen += questions
         time.sleep(0.002)
@@ -273,8 +290,8 @@ class FakeModel:
         turns = [{"role": "user", "content": question}] if isinstance(question, str) else question
         return [Message.model_validate(turn) for turn in turns]
 
-    def samples(self, question: Any, count: int, *, max_new_tokens: int) -> list[str]:
-        return ["Japan", "China", "japan."][:count] + ["Japan"] * (count - 3)
+    def sampled(self, question: Any, count: int, *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
+        return [FakeAnswer(text, None) for text in ["Japan", "China", "japan."][:count] + ["Japan"] * (count - 3)]
 
 
 @dataclass
@@ -333,16 +350,15 @@ def router(folder: Path, *, model: Any = None, **settings: Any) -> Iterator[Runn
     settings.setdefault("store", f"sqlite:///{database}")
     settings.setdefault("audit_share", 0)
     config = ServeConfig.model_validate({"port": 0, **settings})
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(config, model=model), host=config.host, port=0, log_level="warning", access_log=False)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = make_server(create_app(config, model=model), config)
+    listening = socket.create_server((config.host, 0), backlog=2048)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     until = time.monotonic() + 20
     while not server.started and time.monotonic() < until and thread.is_alive():
         time.sleep(0.01)
     assert server.started
-    port = server.servers[0].sockets[0].getsockname()[1]
+    port = listening.getsockname()[1]
     try:
         yield Running(f"http://127.0.0.1:{port}", database)
     finally:

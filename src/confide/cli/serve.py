@@ -41,10 +41,9 @@ def serve(
         return
     if serve_config is None:
         raise ConfideError("--config is missing: confide serve --config serve.yaml")
-    import uvicorn
-
     from confide.serving.config import ServeConfig
     from confide.serving.http.application import create_app
+    from confide.serving.http.connections import make_server
 
     config = ServeConfig.load(serve_config, host=host, port=port, mode=mode, stream_mode=stream_mode)
     # A tool's module lies beside the configuration; the console script leaves out any folder of one's own.
@@ -54,18 +53,7 @@ def serve(
     listening = _listen(config.host, config.port)
     where = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{listening.getsockname()[1]}"
     typer.echo(f"confide serves {where}/v1 (mode {config.mode}); dashboard: {where}/")
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            access_log=False,
-            server_header=False,
-            log_level="warning",
-            # Longer than the usual idle time of a proxy's connection, so that it is the proxy that closes it.
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(config.deadline_s) + 5,
-        )
-    )
-    server.run(sockets=[listening])
+    make_server(app, config).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,7 +6,7 @@ that cannot give something leaves it out of its ``capabilities``; nobody finds o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -64,6 +64,9 @@ class NextTokens:
     logprobs: NDArray[np.float64]
     rival: NDArray[np.float64]
 
+
+Gone = Callable[[int], bool]
+"""Whether nobody waits for the answer to a prompt, by its place, any more."""
 
 CAPABILITIES = ("answers", "samples", "next_tokens", "given_answers", "states")
 """What an engine may be able to give, in the words in which a method says what it needs."""

@@ -21,6 +21,9 @@ TAGS = (
 _ENDS = dict(TAGS)
 _OPENED = re.compile(r"\s*(" + "|".join(re.escape(opening) for opening in _ENDS) + ")")
 _CLOSED = re.compile("|".join(re.escape(closing) for closing in _ENDS.values()))
+_OPENING = re.compile("|".join(re.escape(opening) for opening in _ENDS))
+_LINE_ENDS = re.compile(r"[^\S\n]*(?:\n|\Z)")
+_QUOTES = frozenset("`\"'“”‘’«‹„([{")
 _LEFT_OPEN = re.compile("(" + "|".join(re.escape(opening) for opening in _ENDS) + r")\s*\Z")
 
 
@@ -28,7 +31,8 @@ def split_reasoning(content: str) -> tuple[str | None, str]:
     """Split one message into its reasoning text and its answer.
 
     Reasoning stands between two of the `TAGS` at the start. Some chat templates open it in the prompt, so that the
-    message holds only what closes it.
+    message holds only what closes it. A text that only mentions such a tag is an answer: one that stands in quotes,
+    brackets or code, in the middle of a sentence, or behind one that opens.
 
     >>> split_reasoning("<think>Kyoto, so Japan.</think> Japan")
     ('Kyoto, so Japan.', 'Japan')
@@ -38,9 +42,26 @@ def split_reasoning(content: str) -> tuple[str | None, str]:
     if opened := _OPENED.match(content):
         reasoning, _, answer = content[opened.end() :].partition(_ENDS[opened[1]])
         return reasoning.strip(), answer.lstrip()
-    if closed := _CLOSED.search(content):
+    if closed := _end_of_unopened(content):
         return content[: closed.start()].strip(), content[closed.end() :].lstrip()
     return None, content
+
+
+def _end_of_unopened(content: str) -> re.Match[str] | None:
+    """The tag that ends reasoning which the prompt opened; None for a text that holds none, or only mentions one."""
+    fences = ticks = at = 0
+    for closed in _CLOSED.finditer(content):
+        before, at = content[at : closed.start()], closed.end()
+        if _OPENING.search(before):
+            return None
+        fences += before.count("```")
+        *earlier, line = before.split("\n")
+        ticks = line.count("`") + (0 if earlier else ticks)
+        last = content[closed.start() - 1 : closed.start()]
+        in_sentence = last in (" ", "\t") and not _LINE_ENDS.match(content, at)
+        if fences % 2 == 0 and ticks % 2 == 0 and last not in _QUOTES and not in_sentence:
+            return closed
+    return None
 
 
 def without_tags(reasoning: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import ValidationError
 
 from confide.arguments import shown, whole_number
-from confide.engines.engine import Completion, encode_at_once
+from confide.engines.engine import Completion, Gone, encode_at_once
 from confide.engines.transformers.turns import in_turn
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
@@ -151,8 +151,14 @@ class ConfidenceModel(ABC):
         return self.answers([question], max_new_tokens=max_new_tokens)[0]
 
     @in_turn
-    def answers(self, questions: Sequence[Conversation], *, max_new_tokens: int = 64) -> list[Answer]:
-        """Answer a batch of questions greedily; see `answer`."""
+    def answers(
+        self, questions: Sequence[Conversation], *, max_new_tokens: int = 64, gone: Gone | None = None
+    ) -> list[Answer]:
+        """Answer a batch of questions greedily; see `answer`.
+
+        Args:
+            gone: whether nobody waits for the answer to a question, by its place, any more; such an answer is given up.
+        """
         if isinstance(questions, str | Mapping) or not isinstance(questions, Sequence):
             raise ConfideError(f"answers takes a list of questions, not {shown(questions)}")
         max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
@@ -160,17 +166,48 @@ class ConfidenceModel(ABC):
         prompts = [self.engine.encode(messages) for messages in conversations]
         for prompt in prompts:
             self._check(len(prompt) + max_new_tokens)
-        answers = self._answer(conversations, prompts, max_new_tokens) if prompts else []
+        answers = self._answer(conversations, prompts, max_new_tokens, gone) if prompts else []
         return [replace(a, prompt_tokens=len(prompt)) for a, prompt in zip(answers, prompts, strict=True)]
 
-    @in_turn
     def samples(self, question: Conversation, count: int, *, max_new_tokens: int = 64, seed: int = 0) -> list[str]:
         """``count`` answers to one question, sampled at temperature 1; the same seed gives the same ones."""
+        return [a.text for a in self.sampled(question, count, max_new_tokens=max_new_tokens, seed=seed)]
+
+    @in_turn
+    def sampled(
+        self,
+        question: Conversation,
+        count: int,
+        *,
+        max_new_tokens: int = 64,
+        seed: int = 0,
+        gone: Gone | None = None,
+    ) -> list[Answer]:
+        """The answers of `samples`, without confidences; see `answers` for ``gone``."""
         count, seed = whole_number("count", count), whole_number("seed", seed, least=0)
-        max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
+        prompt, room = self._prompt(question, whole_number("max_new_tokens", max_new_tokens))
+        (found,) = self.engine.sample([prompt], room, count, seed=seed, gone=gone)
+        return [
+            Answer(
+                self._text(c), None, "", None, c.finish,
+                ids=c.ids, prompt_tokens=len(prompt), completion_tokens=c.tokens, reasoning=c.reasoning,
+            )
+            for c in found
+        ]  # fmt: skip
+
+    def prompt_tokens(self, question: Conversation, *, max_new_tokens: int = 64) -> int:
+        """How many tokens the model reads when it is asked ``question``.
+
+        Raises:
+            ConfideError: with the answer they do not fit the model's context.
+        """
+        return len(self._prompt(question, max_new_tokens)[0])
+
+    def _prompt(self, question: Conversation, max_new_tokens: int) -> tuple[list[int], int]:
+        """What the model reads when it is asked ``question``, and how many tokens its answer may take."""
         prompt, room = self._sampling_prompt(self._conversation(question), max_new_tokens)
         self._check(len(prompt) + room)
-        return [self._text(completion) for completion in self.engine.sample([prompt], room, count, seed=seed)[0]]
+        return prompt, room
 
     @in_turn
     def confidence(self, messages: Conversation, answer: str) -> Answer:
@@ -198,7 +235,11 @@ class ConfidenceModel(ABC):
 
     @abstractmethod
     def _answer(
-        self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
+        self,
+        conversations: Sequence[list[Message]],
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        gone: Gone | None = None,
     ) -> list[Answer]:
         """Answer conversations that fit the context."""
 

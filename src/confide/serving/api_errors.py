@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import to_json
 from starlette.responses import Response
 
-_TYPES = dict.fromkeys((400, 404, 405, 409, 413, 415, 421), "invalid_request_error") | {
+_TYPES = dict.fromkeys((400, 404, 405, 409, 413, 414, 415, 421, 431), "invalid_request_error") | {
     401: "authentication_error",
     403: "permission_error",
 }

@@ -98,13 +98,15 @@ class SmallServer(ServerModel):
 class SmallLocal(_Part):
     """A small model in this process: a trained folder, any model folder, or the bundled ``smollm2``.
 
-    ``max_tokens`` is the longest answer when a request names no limit, ``batch`` the most requests answered at once.
+    ``max_tokens`` is the longest answer when a request names no limit, ``max_prompt_tokens`` the longest prompt that is
+    read, ``batch`` the most requests answered at once.
     ``chat_template_kwargs`` is what the chat template is given besides, such as ``enable_thinking: false``.
     """
 
     model: str = Field(min_length=1)
     name: Name = "small"
     max_tokens: int = Field(default=64, ge=1)
+    max_prompt_tokens: int = Field(default=2048, ge=1)
     batch: int = Field(default=32, ge=1)
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     price: Price = Price()
@@ -177,6 +179,7 @@ class Limits(_Part):
 
     A request's body is at most ``body_bytes`` long; it may ask for ``max_tokens`` tokens and ``choices`` answers
     (``n``). ``concurrency`` requests are worked on at once, ``queue`` more may wait, others are turned away.
+    ``connections`` may be open, those of requests that wait or are worked on included.
     """
 
     body_bytes: int = Field(default=1_000_000, ge=1)
@@ -184,6 +187,7 @@ class Limits(_Part):
     choices: int = Field(default=8, ge=1)
     concurrency: int = Field(default=512, ge=1)
     queue: int = Field(default=1024, ge=0)
+    connections: int = Field(default=4096, ge=1)
 
 
 class ServeConfig(_Part):

@@ -230,9 +230,9 @@ def test_a_client_that_stops_reading_is_let_go(
 ) -> None:
     import socket
 
-    from confide.serving.http import streams
+    from confide.serving.http import connections
 
-    monkeypatch.setattr(streams, "STALL_S", 0.3)
+    monkeypatch.setattr(connections, "STALL_S", 0.3)
     small.answer, small.logprobs = "Japan " * 400_000, False
     with router(tmp_path, **settings(small), mode="observe") as running:
         host, port = running.url.removeprefix("http://").split(":")

@@ -6,12 +6,16 @@ import asyncio
 import math
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from confide.serving.routing import in_process
 from confide.serving.store.store import Store
 from confide.serving.store.tables import DecisionRow
 from upstreams import Running, Upstream, expert_server, router, small_server
@@ -88,3 +92,96 @@ def test_before_the_first_piece_nothing_is_read_on(tmp_path: Path, small: Upstre
         running.hang_up(lambda: small.requests, stream=True)
         assert small.hung_up.wait(60)
         assert running.rows() == []
+
+
+class Watched:
+    """A real model in this process whose answers never end by themselves, and what it writes of each.
+
+    It waits for ``resume`` before the pass of each number in ``stops``, and says so in ``reached``.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *stops: int):
+        from confide.engines.transformers.transformers_engine import TransformersEngine
+        from confide.methods.checkpoint import CheckpointInfo
+        from confide.methods.frozen.frozen_model import FrozenModel
+        from tiny_model import tiny_model
+
+        engine = TransformersEngine(*tiny_model(seed=1), "tiny")
+        engine._generator = replace(engine._generator, banned=engine.end_ids)
+        self.model = FrozenModel(engine, CheckpointInfo(), "tiny")
+        self.stops = stops
+        self.reached, self.resume = threading.Semaphore(0), threading.Semaphore(0)
+        self.passes = 0
+        self.written: Counter[int] = Counter()  # by row, of batches of two
+        self.jobs: list[Any] = []
+        job, filler = in_process._Job, engine.forward.filler
+
+        def noted(*given: Any) -> Any:
+            self.jobs.append(made := job(*given))
+            return made
+
+        def watch(_: Any, __: Any, given: dict[str, Any]) -> None:
+            if not self.jobs or (ids := given.get("input_ids")) is None or ids.shape[1] > 1:
+                return  # the start asks too
+            self.passes += 1
+            if len(ids) == 2:
+                self.written.update(row for row, (token,) in enumerate(ids.tolist()) if token != filler)
+            if self.passes in self.stops:
+                self.reached.release()
+                assert self.resume.acquire(timeout=60)
+
+        monkeypatch.setattr(in_process, "_Job", noted)
+        engine.model.base_model.register_forward_pre_hook(watch, with_kwargs=True)
+
+    def wait_for(self, holds: Any) -> None:
+        until = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_a_batch_ends_when_all_its_clients_have_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, 20)
+    with router(tmp_path, model=watched.model, small={"model": "x"}, mode="observe") as running:
+        running.hang_up(lambda: watched.reached.acquire(blocking=False), max_tokens=200)
+        watched.wait_for(lambda: watched.jobs[0].gone)
+        watched.resume.release()
+        assert running.ask(max_tokens=5).status_code == 200  # the worker is free again
+        assert 20 < watched.passes < 30
+        assert len(running.rows()) == 1
+
+
+def test_a_deadline_ends_an_answer_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, 20)
+    with router(tmp_path, model=watched.model, small={"model": "x"}, mode="observe", deadline_s=1.0) as running:
+        assert running.ask(max_tokens=200).status_code == 504
+        watched.resume.release()
+        assert running.ask(max_tokens=5).status_code == 200
+        assert 20 < watched.passes < 30
+
+
+def test_a_client_that_hangs_up_leaves_a_running_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, 1, 20)
+    with (
+        router(tmp_path, model=watched.model, small={"model": "x"}, mode="observe", deadline_s=300) as running,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        first = pool.submit(running.ask, "red", max_tokens=2)  # the others gather meanwhile
+        assert watched.reached.acquire(timeout=60)
+        stays = pool.submit(running.ask, "Where is Lyon?", max_tokens=90)
+        watched.wait_for(lambda: len(watched.jobs) == 2)
+
+        def halfway() -> bool:
+            if len(watched.jobs) == 3 and not first.done():
+                watched.resume.release()
+                assert first.result(60).status_code == 200
+            return watched.reached.acquire(blocking=False)
+
+        running.hang_up(halfway, max_tokens=90)
+        watched.wait_for(lambda: watched.jobs[2].gone)
+        watched.resume.release()
+        answer = stays.result(60).json()["choices"][0]["message"]["content"]
+        assert watched.written[0] > 80
+        assert 15 < watched.written[1] < 25
+    watched.stops = ()
+    assert answer == watched.model.answer("Where is Lyon?", max_new_tokens=90).text

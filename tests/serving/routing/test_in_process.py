@@ -103,7 +103,7 @@ def test_the_small_model_may_answer_again_with_samples_or_a_passage(tmp_path: Pa
 class Moody(FakeModel):
     """Fails for some questions, and for every batch that holds one."""
 
-    def answers(self, questions: Sequence[Any], *, max_new_tokens: int) -> list[FakeAnswer]:
+    def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
         if any("too long" in q for q in questions):
             raise ConfideError("900 tokens do not fit")
         if any("crash" in q for q in questions):
@@ -124,14 +124,14 @@ def test_work_of_clients_that_left_is_not_begun() -> None:
     began, leave = threading.Event(), threading.Event()
 
     class Slow(FakeModel):
-        def answers(self, questions: Sequence[Any], *, max_new_tokens: int) -> list[FakeAnswer]:
+        def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
             began.set()
             leave.wait(5)
             return super().answers(questions, max_new_tokens=max_new_tokens)
 
     async def work() -> list[Any]:
         model = Slow()
-        batcher = Batcher(model, 8)
+        batcher = Batcher(model, 8, 100)
         first = asyncio.create_task(batcher.submit("first", 8))
         await asyncio.to_thread(began.wait, 5)
         gone, last = asyncio.create_task(batcher.submit("gone", 8)), asyncio.create_task(batcher.submit("last", 8))
@@ -146,17 +146,84 @@ def test_work_of_clients_that_left_is_not_begun() -> None:
     assert asyncio.run(work()) == ["first", "last"]
 
 
-def test_requests_of_different_length_are_not_mixed() -> None:
-    async def work() -> list[int]:
-        model = FakeModel()
-        batcher = Batcher(model, 4)
-        await asyncio.gather(*(batcher.submit(f"{i}", 8 + i % 2) for i in range(12)))
-        await asyncio.to_thread(batcher.close)
-        return model.batches
+def batches_of(longest: int, *asked: tuple[str, int]) -> list[list[str]]:
+    """The batches of at most four in which questions are answered, each with its limit, that wait together."""
+    found: list[list[str]] = []
 
-    batches = asyncio.run(work())
-    assert sum(batches) == 12
-    assert max(batches) <= 4
+    class Noting(FakeModel):
+        def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
+            found.append(list(questions))
+            return super().answers(questions, max_new_tokens=max_new_tokens)
+
+    async def work() -> None:
+        batcher = Batcher(Noting(), 4, longest)
+        await asyncio.gather(*(batcher.submit(text, most) for text, most in asked))
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(work())
+    return found
+
+
+def test_requests_of_different_length_are_not_mixed() -> None:
+    found = batches_of(100, *((f"{i}", 8 + i % 2) for i in range(12)))
+    assert sum(map(len, found)) == 12
+    assert max(map(len, found)) <= 4
+    assert all(len({int(text) % 2 for text in batch}) == 1 for batch in found)
+
+
+def test_a_long_prompt_is_not_in_the_batch_of_short_ones() -> None:
+    long, longer = ["long " * 600] * 6, ["longer " * 1500] * 3
+    found = batches_of(4096, *((text, 8) for text in ["first", *long, *longer, *["short"] * 8]))
+    assert all(len(set(batch)) == 1 for batch in found if "first" not in batch)
+    sizes = {text: {len(batch) for batch in found if text in batch} for text in ("short", long[0], longer[0])}
+    assert max(sizes["short"]) == 4
+    assert sizes[long[0]] == {2}  # each is as much work as two of 512 tokens
+    assert sizes[longer[0]] == {1}
+
+
+def test_a_prompt_that_is_too_long_never_gets_into_a_batch() -> None:
+    counted: list[Any] = []
+
+    class Counting(FakeModel):
+        def prompt_tokens(self, question: Any, *, max_new_tokens: int) -> int:
+            counted.append(question)
+            return super().prompt_tokens(question, max_new_tokens=max_new_tokens)
+
+    async def work() -> tuple[list[Any], FakeModel]:
+        model = Counting()
+        batcher = Batcher(model, 4, 100)
+        asked = ["fine", "long " * 101, "x" * 3201, [{"role": "user", "content": "y" * 3201}], "long " * 100]
+        told = await asyncio.gather(*(batcher.submit(text, 8) for text in asked), return_exceptions=True)
+        await asyncio.to_thread(batcher.close)
+        return told, model
+
+    told, model = asyncio.run(work())
+    assert [str(one) for one in told[1:4]] == ["the prompt is longer than 100 tokens (max_prompt_tokens)"] * 3
+    assert (told[0].text, told[4].text) == ("fine!", "long " * 100 + "!")
+    assert model.seen == ["fine", "long " * 100]
+    assert len(counted) == 3  # what cannot fit by its characters is not even read
+
+
+def test_neighbours_of_a_crash_are_answered_twice_at_most() -> None:
+    runs: list[str] = []
+
+    class Crashing(FakeModel):
+        def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
+            runs.extend(questions)
+            if any("crash" in question for question in questions):
+                raise RuntimeError("out of memory")
+            return super().answers(questions, max_new_tokens=max_new_tokens)
+
+    async def work() -> list[Any]:
+        batcher = Batcher(Crashing(), 8, 100)
+        asked = [f"{i} crash" if i in (3, 5, 11) else f"{i} fine" for i in range(16)]
+        told = await asyncio.gather(*(batcher.submit(text, 8) for text in asked), return_exceptions=True)
+        await asyncio.to_thread(batcher.close)
+        return told
+
+    told = asyncio.run(work())
+    assert [i for i, one in enumerate(told) if isinstance(one, RuntimeError)] == [3, 5, 11]
+    assert max(runs.count(text) for text in runs) == 2
 
 
 def test_a_real_model_answers_with_its_confidence(tmp_path: Path) -> None:
@@ -179,6 +246,29 @@ def test_a_real_model_answers_with_its_confidence(tmp_path: Path) -> None:
         long = running.ask("word " * 2000)
         assert (long.status_code, long.json()["error"]["code"]) == (400, "rejected")
         assert running.rows()[-1]["error"] == "small: rejected"
+
+
+def test_samples_that_were_cut_are_no_answers(tmp_path: Path) -> None:
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.checkpoint import CheckpointInfo
+    from confide.methods.frozen.frozen_model import FrozenModel
+    from tiny_model import tiny_model
+
+    model = FrozenModel(TransformersEngine(*tiny_model(seed=1), "tiny"), CheckpointInfo(), "tiny")
+    drawn = model.sampled("Where is Kyoto?", 3, max_new_tokens=120)
+    assert [answer.text for answer in drawn] == model.samples("Where is Kyoto?", 3, max_new_tokens=120)
+    assert "stop" in {answer.finish for answer in drawn}
+    assert {a.finish for a in model.sampled("Where is Kyoto?", 3, max_new_tokens=1)} == {"length"}
+    small = {"model": "x", "price": {"input": 1e6, "output": 0}}
+    settings = {"small": small, "experts": [{"name": "more", "self": {"samples": 3}}]}
+    with router(tmp_path, model=model, **settings) as running:
+        assert running.ask("Where is Kyoto?", max_tokens=120).json()["confide"]["answered_by"] == "more"
+        row = running.rows()[-1]
+        tokens = model.prompt_tokens("Where is Kyoto?"), sum(answer.completion_tokens for answer in drawn)
+        assert row["expert_tokens"] == sum(tokens)
+        assert row["cost"] == 2 * tokens[0]  # the small answer's prompt, and the samples' in one pass
+        assert running.ask("Where is Kyoto?", max_tokens=1).status_code == 503
+        assert "more: no_answer" in running.rows()[-1]["error"]
 
 
 def test_a_question_of_the_calibration_rows_is_like_them(tmp_path: Path) -> None:

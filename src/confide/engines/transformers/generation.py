@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from confide.engines.engine import Completion
+from confide.engines.engine import Completion, Gone
 from confide.engines.transformers.forward import Forward
-from confide.engines.transformers.sampling import Closer, Sampler
+from confide.engines.transformers.sampling import Closer, Left, Sampler
 from confide.engines.transformers.token_scores import log_mass, token_scores
 from confide.engines.transformers.turn_end import cut_at_turn_end
 
@@ -40,7 +40,13 @@ class Generator:
     report: tuple[int, int] | None = None
 
     def generate(
-        self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, sampler: Sampler | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        cache: Any,
+        max_new_tokens: int,
+        sampler: Sampler | None = None,
+        left: Left | None = None,
     ) -> Any:
         """One call of the model's own ``generate`` behind a cache; see `Forward.prefill` for the first three.
 
@@ -67,24 +73,32 @@ class Generator:
                 past_key_values=cache,
                 generation_config=settings,
                 logits_processor=[chosen] if chosen else None,
+                stopping_criteria=[left] if left else None,
             )
         finally:
             model.generation_config = kept
 
     def in_stages(
-        self, ids: Tensor, mask: Tensor, cache: Any, max_new_tokens: int, sampler: Sampler | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        cache: Any,
+        max_new_tokens: int,
+        sampler: Sampler | None = None,
+        gone: Gone | None = None,
     ) -> list[Completion]:
-        """Generate in stages: the few rows that ramble go on without those that have finished."""
+        """Generate in stages: the few rows that ramble go on without those that have finished, or that are ``gone``."""
         answers: dict[int, Completion] = {}
         rows, done = list(range(len(ids))), 0
         while rows:
             size = min(max(FIRST_STAGE, done), max_new_tokens - done)
-            out = self.generate(ids, mask, cache, size, sampler)
+            out = self.generate(ids, mask, cache, size, sampler, Left(gone, rows) if gone else None)
             parts = self.completions(out, ids.shape[1])
             for row, part in zip(rows, parts, strict=True):
                 answers[row] = self._join(answers[row], part) if row in answers else part
             done += size
-            going = [place for place, part in enumerate(parts) if part.finish == "length" and done < max_new_tokens]
+            cut = [place for place, part in enumerate(parts) if part.finish == "length" and done < max_new_tokens]
+            going = [place for place in cut if gone is None or not gone(rows[place])]
             rows = [rows[place] for place in going]
             if rows:
                 ids, cache = out.sequences[going], out.past_key_values

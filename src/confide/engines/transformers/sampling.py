@@ -1,4 +1,4 @@
-"""Which token is written next: drawn, or where several close an answer, whether one of them does.
+"""Which token is written next: drawn, or where several close an answer, whether one of them does; and when to stop.
 
 On a CPU drawing is by inverse transform, several times faster than a multinomial draw over a whole vocabulary.
 """
@@ -6,9 +6,13 @@ On a CPU drawing is by inverse transform, several times faster than a multinomia
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import StoppingCriteria
+
+from confide.engines.engine import Gone
 
 
 class Sampler:
@@ -53,3 +57,19 @@ class Closer:
         scores[:, self.ids] = -torch.inf
         scores[:, self.ids[0]] = together
         return scores
+
+
+class Left(StoppingCriteria):
+    """Ends the answers that nobody waits for any more.
+
+    Args:
+        rows: what ``gone`` calls each row of the batch.
+    """
+
+    def __init__(self, gone: Gone, rows: Sequence[int]):
+        self._gone = gone
+        self._rows = list(rows)
+
+    def __call__(self, input_ids: Any, _: Any, **__: Any) -> Any:
+        """Whether each row of the batch has ended so."""
+        return torch.tensor([self._gone(row) for row in self._rows], device=input_ids.device)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from confide.engines.engine import CAPABILITIES, Completion, NextTokens
+from confide.engines.engine import CAPABILITIES, Completion, Gone, NextTokens
 from confide.engines.reasoning import left_open, reasoning_tokens, without_tags
 from confide.engines.transformers.batches import group_batches, rows_at_once
 from confide.engines.transformers.closed_answers import TransformersClosed, close
@@ -20,7 +20,7 @@ from confide.engines.transformers.encoding import encode_chat, encode_text
 from confide.engines.transformers.forward import Forward
 from confide.engines.transformers.generation import Generator
 from confide.engines.transformers.loading import freeze, load_model
-from confide.engines.transformers.sampling import Sampler
+from confide.engines.transformers.sampling import Left, Sampler
 from confide.engines.transformers.tensor_checksum import checksum
 from confide.engines.transformers.token_scores import row_logits, score_given
 from confide.engines.transformers.turn_end import turn_end_id
@@ -194,26 +194,37 @@ class TransformersEngine:
 
     @in_turn
     @torch.no_grad()
-    def answer(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Completion]:
-        """The greedy answer to each prompt."""
-        written = self._generator.in_stages(*self.forward.prefill(prompts, max_new_tokens), max_new_tokens)
+    def answer(
+        self, prompts: Sequence[list[int]], max_new_tokens: int, *, gone: Gone | None = None
+    ) -> list[Completion]:
+        """The greedy answer to each prompt; that of one which is ``gone`` meanwhile ends there."""
+        passed = self.forward.prefill(prompts, max_new_tokens)
+        written = self._generator.in_stages(*passed, max_new_tokens, gone=gone)
         return self.without_reasoning(prompts, written)
 
     @in_turn
     @torch.no_grad()
     def answer_and_close(
-        self, prompts: Sequence[list[int]], max_new_tokens: int, layers: Sequence[int] = ()
+        self,
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        layers: Sequence[int] = (),
+        *,
+        gone: Gone | None = None,
     ) -> TransformersClosed:
         """The greedy answer to each prompt, ready to be read further without another pass."""
         ids, mask, cache = self.forward.prefill(prompts, max_new_tokens)
         with self.forward.capture(layers) as captured:
-            out = self._generator.generate(ids, mask, cache, max_new_tokens)
+            left = Left(gone, range(len(prompts))) if gone else None
+            out = self._generator.generate(ids, mask, cache, max_new_tokens, left=left)
         completions = self.without_reasoning(prompts, self._generator.completions(out, ids.shape[1]))
         return close(self.forward, out.past_key_values, mask, completions, captured)
 
     @in_turn
     @torch.no_grad()
-    def answer_and_report(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Completion]:
+    def answer_and_report(
+        self, prompts: Sequence[list[int]], max_new_tokens: int, *, gone: Gone | None = None
+    ) -> list[Completion]:
         """The greedy answer to each prompt by a model that writes its verdict, with the verdict's logit.
 
         Raises `ConfideError` for a model without verdict tokens.
@@ -227,7 +238,8 @@ class TransformersEngine:
             report=pair,
         )
         with self._in_float32(pair):
-            written = generator.in_stages(*self.forward.prefill(prompts, max_new_tokens), max_new_tokens)
+            passed = self.forward.prefill(prompts, max_new_tokens)
+            written = generator.in_stages(*passed, max_new_tokens, gone=gone)
         return self.without_reasoning(prompts, written)
 
     @in_turn
@@ -240,6 +252,7 @@ class TransformersEngine:
         *,
         temperature: float = 1.0,
         seed: int = 0,
+        gone: Gone | None = None,
     ) -> list[list[Completion]]:
         """``count`` sampled answers to each prompt, all from one pass over it."""
         ids, mask, cache = self.forward.prefill(prompts, max_new_tokens)
@@ -250,6 +263,7 @@ class TransformersEngine:
             cache,
             max_new_tokens,
             Sampler(temperature, seed, self.device),
+            (lambda row: gone(row // count)) if gone else None,
         )
         flat = self.without_reasoning([prompt for prompt in prompts for _ in range(count)], flat)
         return [flat[i * count : (i + 1) * count] for i in range(len(prompts))]

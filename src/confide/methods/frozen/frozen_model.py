@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.engines.closed_records import with_token_scores
-from confide.engines.engine import ClosedAnswers, Completion
+from confide.engines.engine import ClosedAnswers, Completion, Gone
 from confide.errors import ConfideError
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo, save_checkpoint
 from confide.methods.confidence_model import Answer, ConfidenceModel
@@ -95,9 +95,13 @@ class FrozenModel(ConfidenceModel):
         ]
 
     def _answer(
-        self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
+        self,
+        conversations: Sequence[list[Message]],
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        gone: Gone | None = None,
     ) -> list[Answer]:
-        closed = self.engine.answer_and_close(prompts, max_new_tokens, layers=self.parts.layers)
+        closed = self.engine.answer_and_close(prompts, max_new_tokens, self.parts.layers, gone=gone)
         return self._read_closed(closed, conversations, closed.completions)
 
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from confide.engines.engine import Completion, check_context, prompt_and_answer
+from confide.engines.engine import Completion, Gone, check_context, prompt_and_answer
 from confide.errors import ConfideError
 from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.confidence_model import Answer, ConfidenceModel, Conversation
@@ -54,10 +54,14 @@ class StatedModel(ConfidenceModel):
         return self.stating.room
 
     def _answer(
-        self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
+        self,
+        conversations: Sequence[list[Message]],
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        gone: Gone | None = None,
     ) -> list[Answer]:
         asked = [self.engine.encode(self.stating.messages(messages)) for messages in conversations]
-        written = self.engine.answer(asked, max_new_tokens + self.stating.room)
+        written = self.engine.answer(asked, max_new_tokens + self.stating.room, gone=gone)
         return self._stated([p + c.reasoning_ids for p, c in zip(asked, written, strict=True)], written)
 
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from confide.engines.engine import Completion
+from confide.engines.engine import Completion, Gone
 from confide.methods.confidence_model import Answer, ConfidenceModel
 from confide.methods.method import Column, Method, Scope
 from confide.methods.self_ref.verdict_reading import emit, read_verdict, read_verdicts
@@ -24,7 +24,11 @@ class SelfRefModel(ConfidenceModel):
         return [*super().answerers, weights_identity(self.info.base_sha256)]
 
     def _answer(
-        self, conversations: Sequence[list[Message]], prompts: Sequence[list[int]], max_new_tokens: int
+        self,
+        conversations: Sequence[list[Message]],
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        gone: Gone | None = None,
     ) -> list[Answer]:
         return [
             Answer(
@@ -38,7 +42,7 @@ class SelfRefModel(ConfidenceModel):
                 completion_tokens=e.tokens,
                 reasoning=e.reasoning,
             )
-            for e in emit(self.engine, conversations, max_new_tokens=max_new_tokens)
+            for e in emit(self.engine, conversations, max_new_tokens=max_new_tokens, gone=gone)
         ]
 
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from confide.engines.engine import check_context, prompt_and_answer
+from confide.engines.engine import Gone, check_context, prompt_and_answer
 from confide.numeric import Floats, sigmoid
 from confide.progress import Progress
 from confide.records import Message, Record
@@ -44,6 +44,7 @@ def emit(
     *,
     max_new_tokens: int = 32,
     batch_size: int = 32,
+    gone: Gone | None = None,
 ) -> list[Emission]:
     """Answer conversations greedily, each answer with its verdict, in one generation.
 
@@ -54,7 +55,7 @@ def emit(
     prompts = [engine.encode(messages) for messages in conversations]
     emissions: dict[int, Emission] = {}
     for rows in engine.batches(prompts, size=batch_size):
-        completions = engine.answer_and_report([prompts[i] for i in rows], max_new_tokens)
+        completions = engine.answer_and_report([prompts[i] for i in rows], max_new_tokens, gone=_among(gone, rows))
         cut = [i for i, c in zip(rows, completions, strict=True) if c.report_logit is None]
         tails = [[*c.reasoning_ids, *c.ids] for c in completions if c.report_logit is None]
         late = dict(zip(cut, _verdict_logits(engine, [prompts[i] for i in cut], tails).tolist(), strict=True))
@@ -64,6 +65,11 @@ def emit(
             finish: Literal["stop", "length"] = "length" if i in late else "stop"
             emissions[i] = Emission(c.text, c.ids, verdict, confidence, finish, c.tokens, c.reasoning)
     return [emissions[i] for i in range(len(prompts))]
+
+
+def _among(gone: Gone | None, rows: Sequence[int]) -> Gone | None:
+    """``gone`` for a batch of ``rows``."""
+    return None if gone is None else lambda place: gone(rows[place])
 
 
 def read_verdicts(

@@ -9,13 +9,11 @@ from typing import Any, TypeVar
 
 from pydantic_core import to_json
 from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from confide.serving.api_errors import ApiError
 
 T = TypeVar("T")
-
-STALL_S = 30.0  # how long a client may leave a piece of a stream unread before it counts as gone
 
 
 class ClientGoneError(Exception):
@@ -57,18 +55,10 @@ class EventStream(StreamingResponse):
         super().__init__(self._events, headers={**headers, "X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events; a client that leaves one unread for `STALL_S` counts as gone."""
-
-        async def send_in_time(message: Message) -> None:
-            try:
-                async with asyncio.timeout(STALL_S):
-                    await send(message)
-            except TimeoutError:
-                raise ClientGoneError from None
-
+        """Send the events, as long as the client is there."""
         async with aclosing(self._events):
             with suppress(ClientGoneError):
-                await while_connected(receive, self.stream_response(send_in_time))
+                await while_connected(receive, self.stream_response(send))
 
 
 async def _events(chunks: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[bytes]:

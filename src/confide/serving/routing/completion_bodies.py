@@ -22,8 +22,13 @@ def completion_body(turn: Turn, reply: Reply) -> dict[str, Any]:
 
 
 def chunk_body(turn: Turn, piece: Delta, finish: str | None = None) -> dict[str, Any]:
-    """One chunk of a stream; each carries one choice, since many clients read no further than the first."""
-    output = {"delta": piece.delta} if turn.asked.chat else {"text": piece.delta.get("content") or ""}
+    """One chunk of a stream; each carries one choice, since many clients read no further than the first.
+
+    The first chunk of a choice says whose words they are.
+    """
+    role = {} if piece.index in turn.begun else {"role": "assistant"}
+    turn.begun.add(piece.index)
+    output = {"delta": role | piece.delta} if turn.asked.chat else {"text": piece.delta.get("content") or ""}
     return _body(turn, "chat.completion.chunk", [_choice(turn, piece.index, output, piece.logprobs, finish)])
 
 

@@ -105,7 +105,7 @@ class Models:
         if isinstance(config.small, SmallLocal):
             if model is None:
                 raise ValueError("the small model runs in this process and was not given")
-            self.batcher = Batcher(model, config.small.batch)
+            self.batcher = Batcher(model, config.small.batch, config.small.max_prompt_tokens)
             small = Local(config.small, self.batcher, model.identity)
             self.small = Guarded(config.small.name, small, price=config.small.price)
         else:

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from confide.serving.api_errors import ModelError
 from confide.serving.config import Price
 from confide.serving.routing.asked import Asked
-from confide.serving.routing.reply import Delta, Reply
+from confide.serving.routing.reply import ALIVE, Delta, Reply
 
 log = logging.getLogger("confide.serving")
 
@@ -142,6 +142,8 @@ class Guarded:
                 async with aclosing(answer(asked)) as items:
                     # A timeout surrounds one step only: around a yield it would strike whoever consumes this.
                     while (item := await self._next(items, asked)) is not None:
+                        if item is ALIVE:
+                            continue
                         started = True
                         if isinstance(item, Reply):
                             item.by = self.name

@@ -23,23 +23,41 @@ if TYPE_CHECKING:
 Question = str | list[dict[str, str]]
 
 
+FULL_BATCH, LONGEST = 512, 32
+"""Tokens of the prompts with which a batch may be full, and characters of a token in any text (far fewer in most)."""
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
     question: Question
     max_tokens: int
     samples: int
     result: Future[Any] = field(default_factory=Future)
+    width: int = 0  # tokens to which its prompt is rounded up
+    gone: bool = False  # nobody waits for it any more
+
+    @property
+    def kind(self) -> tuple[int, int, int]:
+        """What jobs of one batch have in common."""
+        return self.max_tokens, self.samples, self.width
 
 
 class Batcher:
     """One thread that owns the model and answers as many waiting requests at once as fit into a batch.
 
-    While a batch runs the next one gathers, so no request waits for others to arrive.
+    While a batch runs the next one gathers, so no request waits for others to arrive. A batch holds prompts of about
+    the same length, and the fewer the longer they are: a short one is neither padded to a long one nor waits for more
+    than one batch of them that came before it. An answer for which nobody waits any more is given up.
+
+    Args:
+        batch: the most requests in a batch.
+        longest: the most tokens of a prompt; a longer one is refused.
     """
 
-    def __init__(self, model: ConfidenceModel, batch: int):
+    def __init__(self, model: ConfidenceModel, batch: int, longest: int):
         self._model = model
         self._batch = batch
+        self._longest = longest
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="confide-small", daemon=True)
         self._thread.start()
@@ -50,10 +68,14 @@ class Batcher:
         return self._thread.is_alive()
 
     async def submit(self, question: Question, max_tokens: int, samples: int = 0) -> Any:
-        """An answer, or with ``samples`` that many sampled texts."""
+        """An answer, or with ``samples`` a list of that many sampled ones."""
         job = _Job(question, max_tokens, samples)
         self._jobs.put(job)
-        return await asyncio.wrap_future(job.result)
+        try:
+            return await asyncio.wrap_future(job.result)
+        except asyncio.CancelledError:
+            job.gone = True
+            raise
 
     def close(self) -> None:
         """Finish what is waiting and end the thread."""
@@ -68,36 +90,72 @@ class Batcher:
                 job = self._jobs.get()
                 if job is None:
                     closing = True
-                else:
+                elif self._fits(job):
                     waiting.append(job)
-            waiting = [job for job in waiting if not job.result.cancelled()]  # their clients have gone
+            waiting = [job for job in waiting if not job.gone]
             if not waiting:
                 continue
             first = waiting[0]
-            alike = [job for job in waiting if (job.max_tokens, job.samples) == (first.max_tokens, first.samples)]
-            batch = alike[: 1 if first.samples else self._batch]
+            most = 1 if first.samples else max(1, self._batch * FULL_BATCH // max(FULL_BATCH, first.width))
+            batch = [job for job in waiting if job.kind == first.kind][:most]
             waiting = [job for job in waiting if job not in batch]
-            if batch := [job for job in batch if job.result.set_running_or_notify_cancel()]:
-                self._work(batch)
+            self._work(batch)
+
+    def _fits(self, job: _Job) -> bool:
+        """Whether a job can be worked on; one that cannot has failed, and keeps no other from being worked on."""
+        if job.gone:
+            return False
+        told = f"the prompt is longer than {self._longest} tokens (max_prompt_tokens)"
+        try:
+            if len(_text(job.question)) > LONGEST * self._longest:  # to count its tokens would take long
+                raise ConfideError(told)
+            tokens = self._model.prompt_tokens(job.question, max_new_tokens=job.max_tokens)
+            if tokens > self._longest:
+                raise ConfideError(told)
+        except Exception as error:
+            _settle(job, error=error)
+            return False
+        job.width = max(FULL_BATCH // 2, 1 << (tokens - 1).bit_length())
+        return True
 
     def _work(self, batch: list[_Job]) -> None:
         first = batch[0]
         results: Sequence[Any]
         try:
             if first.samples:
-                results = [self._model.samples(first.question, first.samples, max_new_tokens=first.max_tokens)]
+                sampled = self._model.sampled(
+                    first.question, first.samples, max_new_tokens=first.max_tokens, gone=lambda _: first.gone
+                )
+                results = [sampled]
             else:
-                results = self._model.answers([job.question for job in batch], max_new_tokens=first.max_tokens)
+                results = self._model.answers(
+                    [job.question for job in batch], max_new_tokens=first.max_tokens, gone=lambda n: batch[n].gone
+                )
             answered = list(zip(batch, results, strict=True))
         except Exception as error:
             if len(batch) == 1:
-                first.result.set_exception(error)
+                _settle(first, error=error)
             else:  # one bad request must not take its neighbours with it
                 for job in batch:
-                    self._work([job])
+                    if not job.gone:
+                        self._work([job])
             return
         for job, result in answered:
-            job.result.set_result(result)
+            _settle(job, result)
+
+
+def _settle(job: _Job, result: Any = None, *, error: Exception | None = None) -> None:
+    """End a job, unless its client has gone meanwhile."""
+    if not job.result.set_running_or_notify_cancel():
+        return
+    if error is not None:
+        job.result.set_exception(error)
+    else:
+        job.result.set_result(result)
+
+
+def _text(question: Question) -> str:
+    return question if isinstance(question, str) else "".join(turn["content"] for turn in question)
 
 
 class Local(Model):
@@ -118,7 +176,10 @@ class Local(Model):
 
     async def sample(self, asked: Asked, count: int) -> Reply:
         """Sampled answers, one per choice; raises `ModelError`."""
-        return Reply([Choice(text) for text in await self._submit(asked, count)])
+        answers = await self._submit(asked, count)
+        choices = [Choice(answer.text, answer.reasoning, answer.finish) for answer in answers]
+        written = sum(answer.completion_tokens for answer in answers)
+        return Reply(choices, answers[0].prompt_tokens, written, identity=self.identity)
 
     async def _submit(self, asked: Asked, samples: int) -> Any:
         try:

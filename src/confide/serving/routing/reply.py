@@ -64,6 +64,10 @@ class Delta:
     logprobs: dict[str, Any] | None = None
 
 
+ALIVE = Delta({})
+"""A sign of life of a server that is not ready to say more: the wait for it begins anew."""
+
+
 @dataclass(slots=True)
 class Reply:
     """What one model, server or tool answered.

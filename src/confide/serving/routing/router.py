@@ -41,7 +41,7 @@ RETRY_S = 5.0
 _AUDITS_AT_ONCE = 16
 _CLOSE_S = 5.0
 _COMMIT_S = 5.0
-_ROLE = Delta({"role": "assistant", "content": ""})
+_OPENING = Delta({"content": ""})
 
 
 class Router:
@@ -95,7 +95,7 @@ class Router:
                         if not opened:
                             opened = True
                             yield {"X-Confide-Decision-Id": turn.id}
-                            yield chunk_body(turn, _ROLE)
+                            yield chunk_body(turn, _OPENING)
                         yield chunk_body(turn, piece)
             else:
                 turn.small = await self._ask([self.small], asked, turn)
@@ -108,7 +108,7 @@ class Router:
             reply = await self._settle(turn)
             if not opened:
                 yield dict(turn.headers())
-                yield chunk_body(turn, _ROLE)
+                yield chunk_body(turn, _OPENING)
                 for delta in reply.pieces():
                     yield chunk_body(turn, delta)
             elif turn.served == "abstained":
@@ -228,7 +228,7 @@ class Router:
                         yield correction_chunk(turn, f"\n\n[answer by {turn.by}]\n\n")
                     else:
                         yield dict(turn.headers())
-                        yield chunk_body(turn, _ROLE)
+                        yield chunk_body(turn, _OPENING)
                 yield chunk_body(turn, piece)
         if turn.served == "expert":
             turn.fail()

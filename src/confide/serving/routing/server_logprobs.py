@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import accumulate
 from typing import Any
 
@@ -10,7 +11,7 @@ from confide.methods.free import free_confidence
 from confide.records import Record
 from confide.serving.routing.reply import Choice, Reply
 
-_CLOSING = [closing.encode() for _, closing in TAGS]
+_CLOSING = re.compile(b"|".join(re.escape(closing.encode()) for _, closing in TAGS))
 
 
 def server_sources(reply: Reply) -> dict[str, float | None]:
@@ -63,8 +64,13 @@ def _start(output: bytes, without_last: bytes, answer: bytes, reasoned: bool) ->
     """
     if not reasoned and output.startswith(answer):
         return 0
-    if closed := max((output.rfind(tag) + len(tag) for tag in _CLOSING if tag in output), default=0):
-        return output.find(answer, closed)
+    closed = sorted(found.end() for found in _CLOSING.finditer(output))
+    for end in closed:  # the answer itself may mention what closes reasoning
+        start = len(output) - len(output[end:].lstrip())
+        if output.startswith(answer, start):
+            return start
+    if closed:
+        return output.find(answer, closed[-1])
     for written in (without_last, output):
         if written.rstrip().endswith(answer.rstrip()):
             return len(written.rstrip()) - len(answer.rstrip())

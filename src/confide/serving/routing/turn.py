@@ -50,7 +50,7 @@ class Turn:
     model that answered. ``shape`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
     answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request. ``reading`` is
     the task that reads a small answer of which the client was shown a part. ``committed`` is set once the row is on its
-    way to the store.
+    way to the store. ``begun`` are the choices of which a stream has held a chunk.
     """
 
     asked: Asked
@@ -76,6 +76,7 @@ class Turn:
     refusal: str | None = None
     reading: asyncio.Task[None] | None = None
     committed: bool = False
+    begun: set[int] = field(default_factory=set)
 
     @property
     def seconds(self) -> float:

@@ -17,7 +17,7 @@ from time import monotonic, time
 from typing import Any
 
 import aiohttp
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from confide.policies.identities import identity_parts, identity_text
 from confide.serving.api_errors import ModelError
@@ -25,9 +25,9 @@ from confide.serving.config import ServerModel
 from confide.serving.routing.asked import Asked
 from confide.serving.routing.guard import Model
 from confide.serving.routing.model_listing import listed_identity
-from confide.serving.routing.reply import Delta, Reply
+from confide.serving.routing.reply import ALIVE, Delta, Reply
 from confide.serving.routing.server_logprobs import server_sources
-from confide.serving.routing.server_replies import StreamReader, read_reply
+from confide.serving.routing.server_replies import ServerBody
 
 MOST_BYTES = 32_000_000
 """The longest answer that is read; a longer one counts as malformed."""
@@ -76,7 +76,10 @@ class Server(Model):
     async def ask(self, asked: Asked) -> Reply:
         """The whole answer; raises `ModelError`."""
         async with self._post(asked, stream=False) as response:
-            reply = read_reply(from_json(await _body(response)))
+            body = ServerBody()
+            async for data in _bytes(response):
+                body.feed(data)
+            _, reply = body.end()
         return self._with_sources(reply)
 
     async def sample(self, asked: Asked, count: int) -> Reply:
@@ -87,16 +90,16 @@ class Server(Model):
     async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
         """The answer as it comes, then the whole of it; raises `ModelError`."""
         async with self._post(asked, stream=True) as response:
-            if response.content_type == "application/json":  # a server that cannot stream
-                reply = read_reply(from_json(await _body(response)))
-                for delta in reply.pieces():
+            body = ServerBody()
+            async for data in _bytes(response):
+                for delta in body.feed(data):
                     yield delta
-            else:
-                reader = StreamReader()
-                async for event in _events(response):
-                    for delta in reader.add(from_json(event)):
-                        yield delta
-                reply = reader.reply()
+                if body.done:
+                    break
+                yield ALIVE
+            deltas, reply = body.end()
+            for delta in deltas:
+                yield delta
         yield self._with_sources(reply)
 
     def _with_sources(self, reply: Reply) -> Reply:
@@ -179,25 +182,3 @@ async def _bytes(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         if size > MOST_BYTES:
             raise ModelError("malformed")
         yield data
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    return b"".join([data async for data in _bytes(response)])
-
-
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The data of each server-sent event up to ``[DONE]``; some servers end without it, or without a line's end."""
-    rest = b""
-    async for data in _bytes(response):
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            if (event := _event(line)) == b"[DONE]":
-                return
-            if event:
-                yield event
-    if (event := _event(rest)) not in (b"", b"[DONE]"):
-        yield event
-
-
-def _event(line: bytes) -> bytes:
-    return line[5:].strip() if line.startswith(b"data:") else b""
