@@ -236,7 +236,12 @@ def test_text_that_is_none_is_told(tmp_path: Path) -> None:
 def test_a_folder_whose_files_moved_only_in_part_has_no_mark(tmp_path: Path) -> None:
     (tmp_path / "mark").write_text("1")
     (tmp_path / "weights" / "in the way").mkdir(parents=True)
-    with pytest.raises(ConfideError, match="cannot be written: "), written_folder(tmp_path, "mark") as part:
-        for name in ("mark", "tokens", "weights"):
-            (part / name).write_text("2")
+
+    def save() -> None:
+        with written_folder(tmp_path, "mark") as part:
+            for name in ("mark", "tokens", "weights"):
+                (part / name).write_text("2")
+
+    with pytest.raises(ConfideError, match="cannot be written: "):
+        save()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tokens", "weights"]

@@ -116,7 +116,7 @@ def written_folder(folder: Path, last: str) -> Iterator[Path]:
             mode = stat.S_IMODE(part.stat().st_mode) & 0o666
             yield part
             (folder / last).unlink(missing_ok=True)
-            for path in sorted(part.iterdir(), key=lambda path: path.name == last):
+            for path in sorted(part.iterdir(), key=lambda path: (path.name == last, path.name)):
                 if path.is_dir():
                     shutil.rmtree(folder / path.name, ignore_errors=True)
                     path.replace(folder / path.name)
