@@ -15,14 +15,13 @@ from confide.evaluation.contrasts import contrasts, coupling
 from confide.evaluation.controls import controls
 from confide.evaluation.judged import COMPARED, Judged, best
 from confide.evaluation.matrix import matrix
-from confide.evaluation.record_columns import Rows, extra, numbers, select, tested
+from confide.evaluation.record_columns import Rows, extra, numbers, select
 from confide.evaluation.samples import WITHIN_QUESTION, Samples
 from confide.evaluation.verdict import verdict
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import wilson
 from confide.metrics.routing import EXPERT_COST, MARGIN, POINTS, aiq
 from confide.numeric import Floats
-from confide.policies.identities import check_one_model
 from confide.records import Record
 from confide.sources import family
 
@@ -63,12 +62,9 @@ def evaluate(
         What results.json holds: numbers, text and None only.
 
     Raises:
-        ConfideError: There is nothing to judge (all answers right, say), several models answered, or the expert
-            answered none of the questions.
+        ConfideError: Nothing to judge (all answers right, say), several models, or an expert without these questions.
     """
     rows = select(records)
-    for one in (rows.records, *map(tested, (trained or {}).values())):
-        check_one_model(one)
     if expert_cost is not None and not 0 < expert_cost < np.inf:
         raise ConfideError(f"an expert's answer must cost more than 0, not {expert_cost:g}")
     bootstrap = rows.bootstrap(resamples, seed)

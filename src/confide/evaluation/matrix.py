@@ -15,6 +15,7 @@ from confide.evaluation.record_columns import Rows, extra, tested
 from confide.evaluation.wording import side, some
 from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
 from confide.metrics.ranking import auroc
+from confide.policies.identities import check_one_model
 from confide.records import Record
 from confide.sources import family
 
@@ -86,6 +87,7 @@ def _cells(
 
     cells: dict[tuple[str, str], Cell] = {}
     for name, rows in by_training.items():
+        check_one_model(tested(rows))
         usable = [r for r in rows if r.correct is not None and extra(r, "has_answer") is not False]
         columns: dict[str, list[Record]] = {}
         # Cells of a column draw the same entities only where their rows come in the same order.

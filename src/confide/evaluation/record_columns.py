@@ -13,6 +13,7 @@ from confide.errors import ConfideError
 from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
 from confide.metrics.ranking import auroc
 from confide.numeric import Bools, Floats, Ints
+from confide.policies.identities import check_one_model, common_identity
 from confide.records import Record
 from confide.sources import Source, as_probability, in_order
 
@@ -129,7 +130,8 @@ def select(records: list[Record]) -> Rows:
 
     Questions whose right option was removed (``has_answer`` is false) are for the rejection table alone.
 
-    Raises `ConfideError` when nothing is left, or when the rest is all right or all wrong.
+    Raises `ConfideError` when nothing is left, when the rest is all right or all wrong, or when several models answered
+    or gave one confidence (other than what a row says it was ``trained_on``).
     """
     if not records:
         raise ConfideError("there are no records to evaluate")
@@ -137,6 +139,7 @@ def select(records: list[Record]) -> Rows:
     held_out = tested(records)
     if not held_out:
         raise ConfideError(f"no record is in the split 'test'; the file holds {', '.join(sorted(splits))}")
+    _check_one_model(held_out)
     answerable = [record for record in held_out if extra(record, "has_answer") is not False]
     graded = [record for record in answerable if record.correct is not None]
     if not graded:
@@ -156,6 +159,19 @@ def select(records: list[Record]) -> Rows:
     if not any(np.isfinite(rows.confidence(source)).any() for source in rows.sources):
         raise ConfideError("no record holds a confidence: run `confide score` first")
     return rows
+
+
+def _check_one_model(records: list[Record]) -> None:
+    """Raise `ConfideError` for answers of several models, or one confidence of several checkpoints.
+
+    Rows that say what their confidences were ``trained_on`` have a checkpoint for each.
+    """
+    common_identity(records, "")
+    trained: dict[str, list[Record]] = {}
+    for record in records:
+        trained.setdefault(str(extra(record, "trained_on")), []).append(record)
+    for rows in trained.values():
+        check_one_model(rows)
 
 
 def only(records: list[Record], sources: Iterable[str]) -> list[Record]:

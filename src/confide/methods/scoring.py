@@ -78,9 +78,7 @@ def score(
     if model is None and (samples or controls or other_model):
         raise ConfideError("--samples, --controls and --other-model read answers with a model: name it with --model")
     if not other_model:
-        common_identity(copies, "")
-    if model is not None and not other_model:
-        check_answered_by(copies, model.names, model.answerers)
+        _check_one_model(copies, model)
     sheet = Sheet(scope)
     methods: list[Method] = []
     try:
@@ -103,6 +101,13 @@ def score(
     if calibrated:
         _calibrate(sheet)
     return copies
+
+
+def _check_one_model(records: Sequence[Record], model: ConfidenceModel | None) -> None:
+    """Raise `ConfideError` unless one model answered, and it is ``model`` where there is one."""
+    common_identity(records, "")
+    if model is not None:
+        check_answered_by(records, model.names, model.answerers)
 
 
 def _calibrate(sheet: Sheet) -> None:

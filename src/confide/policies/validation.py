@@ -144,7 +144,6 @@ def validate_policy(
         ConfideError: when the policy promises nothing, no row has what its promise needs, or several models answered.
     """
     promise = policy.guarantee
-    common_identity(records, policy.source)  # a mixture is none of the models that it mixes
     if isinstance(promise, CostEstimate):
         raise ConfideError("this policy promises nothing that could be checked: its goal is least expected cost")
     usable = _usable(policy, promise, records, expert)
@@ -189,6 +188,7 @@ def _usable(
     policy: Policy, promise: Bounded, records: Sequence[Record], expert: Sequence[Record] | None
 ) -> CalibrationRows:
     """The rows that have what ``promise`` needs; those without a confidence are among them."""
+    common_identity(records, policy.source)  # a mixture is none of the models that it mixes
     if isinstance(promise, MatchGuarantee) and expert is None:
         raise ConfideError("the expert's graded answers to the fresh questions are needed, too (--expert)")
     graded = expert if isinstance(promise, MatchGuarantee) else None
