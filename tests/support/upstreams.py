@@ -23,6 +23,7 @@ from confide.policies.profiles import profile_of
 from confide.records import Message, Record, RequestShape
 from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
+from confide.serving.routing.start_check import QUESTION
 
 THRESHOLD = 0.5
 HANG_S = 600.0
@@ -89,7 +90,8 @@ class Upstream:
     halfway), think, tools, refuse, slow (pauses between the pieces of a stream), wait (for ``resume`` after the first
     piece), function (a call of the legacy kind), one-cut (the last choice is), and the words of `FINISHES`. ``answers``
     are the texts of several choices, ``answer`` that of one. ``reports`` are keys of every reply that say which model
-    it is from, ``card`` is what /v1/models lists of it.
+    it is from, ``card`` is what /v1/models lists of it. ``refuses`` are fields of a request that it does not take. The
+    router's own question at its start is kept apart, in ``checks``, and answered by the words of ``checked``.
     """
 
     answer: str = "Japan"
@@ -100,6 +102,9 @@ class Upstream:
     logprobs: bool = True
     reports: dict[str, str] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
+    refuses: frozenset[str] = frozenset()
+    checked: list[str] = field(default_factory=lambda: ["ok"])
+    checks: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     hung_up: threading.Event = field(default_factory=threading.Event)
@@ -108,9 +113,15 @@ class Upstream:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.requests.append(body)
-        self.headers.append(dict(request.headers))
-        word = self.behaviour.pop(0) if len(self.behaviour) > 1 else self.behaviour[0]
+        check = body.get("messages") == QUESTION
+        (self.checks if check else self.requests).append(body)
+        if not check:
+            self.headers.append(dict(request.headers))
+        words = self.checked if check else self.behaviour
+        word = words.pop(0) if len(words) > 1 else words[0]
+        if odd := sorted(self.refuses & body.keys()):
+            problem = {"message": f"Unrecognized request argument supplied: {odd[0]}", "type": "invalid_request_error"}
+            return web.json_response({"error": problem}, status=400)
         told = {"error": {"message": f"you sent {request.headers.get('Authorization')}"}}  # as some servers do
         if word == "hang":
             try:

@@ -8,6 +8,7 @@ from confide.engines.reasoning import ReasoningSplitter, split_reasoning
 from confide.policies.identities import identity_text
 from confide.serving.api_errors import ModelError
 from confide.serving.routing.reply import Choice, Delta, Reply
+from confide.serving.routing.server_errors import failure_told
 
 # What a message may carry besides text; it is passed on to the client unchanged.
 _BESIDES_TEXT = ("tool_calls", "refusal", "annotations", "audio", "function_call")
@@ -105,6 +106,8 @@ class StreamReader:
 
 def _read_choices(data: Any) -> list[Any]:
     choices = data.get("choices") if isinstance(data, dict) else None
+    if isinstance(data, dict) and data.get("error"):
+        raise failure_told(data["error"])
     if not isinstance(choices, list):
         raise ValueError("no choices")
     return choices
