@@ -90,8 +90,9 @@ class Upstream:
     halfway), think, tools, refuse, slow (pauses between the pieces of a stream), wait (for ``resume`` after the first
     piece), function (a call of the legacy kind), one-cut (the last choice is), and the words of `FINISHES`. ``answers``
     are the texts of several choices, ``answer`` that of one. ``reports`` are keys of every reply that say which model
-    it is from, ``card`` is what /v1/models lists of it. ``refuses`` are fields of a request that it does not take. The
-    router's own question at its start is kept apart, in ``checks``, and answered by the words of ``checked``.
+    it is from, ``error`` is the body of an error, ``card`` is what /v1/models lists of it. ``refuses`` are fields of a
+    request that it does not take. The router's own question at its start is kept apart, in ``checks``, and answered by
+    the words of ``checked``.
     """
 
     answer: str = "Japan"
@@ -102,6 +103,7 @@ class Upstream:
     logprobs: bool = True
     reports: dict[str, str] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
+    error: Any = None
     refuses: frozenset[str] = frozenset()
     checked: list[str] = field(default_factory=lambda: ["ok"])
     checks: list[dict[str, Any]] = field(default_factory=list)
@@ -122,7 +124,8 @@ class Upstream:
         if odd := sorted(self.refuses & body.keys()):
             problem = {"message": f"Unrecognized request argument supplied: {odd[0]}", "type": "invalid_request_error"}
             return web.json_response({"error": problem}, status=400)
-        told = {"error": {"message": f"you sent {request.headers.get('Authorization')}"}}  # as some servers do
+        echo = {"error": {"message": f"you sent {request.headers.get('Authorization')}"}}  # as some servers do
+        told = self.error or echo
         if word == "hang":
             try:
                 await asyncio.sleep(HANG_S)
