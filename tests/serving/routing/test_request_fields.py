@@ -91,6 +91,18 @@ def test_every_path_has_its_own_fields(
         assert not small.requests[-1].keys() & {"echo", "suffix"}
 
 
+@pytest.mark.parametrize(
+    "more", [{"max_completion_tokens": 10**6}, {"response_format": "x"}, {"tools": 5}, {"messages": 1}]
+)
+def test_a_field_that_is_renamed_is_checked_as_before(tmp_path: Path, small: Upstream, more: dict[str, Any]) -> None:
+    """Else a text completion could carry what is checked in chats alone, past every limit."""
+    rename = {name: f"new_{name}" for name in more if name != "messages"}
+    with router(tmp_path, small=small_server(small, fields=["response_format"], rename=rename)) as running:
+        response = running.post("/v1/completions", {"prompt": "hi", **more})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, *more)
+        assert running.ask(**more).status_code == 400
+
+
 def test_every_field_of_the_api_reaches_a_server(tmp_path: Path, small: Upstream) -> None:
     said = {"verbosity": "low", "reasoning_effort": "low", "user": "u", "metadata": {"a": "b"}, "prediction": {"a": 1},
             "web_search_options": {}, "modalities": ["text"], "service_tier": "flex", "moderation": {}}  # fmt: skip

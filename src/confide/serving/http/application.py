@@ -24,7 +24,7 @@ from confide.serving.http.authentication import OPEN, SCOPES, SECURITY_HEADERS, 
 from confide.serving.http.routes import Service, routes
 from confide.serving.routing.experts import Models
 from confide.serving.routing.likeness import Likeness
-from confide.serving.routing.request_fields import CHAT_FIELDS, TEXT_FIELDS
+from confide.serving.routing.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel
@@ -148,7 +148,7 @@ def _describe(schema: dict[str, Any], config: ServeConfig) -> None:
         described = components["schemas"][name]
         described["additionalProperties"] = False
         properties = described["properties"]
-        for field in sorted(fields | config.fields):
+        for field in sorted(allowed(fields, config.fields)):
             properties.setdefault(field, {})
         for key in most.keys() & properties.keys():
             properties[key]["anyOf"][0]["maximum"] = most[key]

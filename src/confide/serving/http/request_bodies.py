@@ -13,7 +13,7 @@ from confide.serving.api_errors import ApiError
 from confide.serving.config import Limits
 from confide.serving.routing.asked import Asked
 from confide.serving.routing.question_hash import question_hash
-from confide.serving.routing.request_fields import CHAT_FIELDS, TEXT_FIELDS
+from confide.serving.routing.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
 from confide.serving.store.tables import About
 
 # JSON has one kind of number: 1.0 is an integer too.
@@ -114,9 +114,9 @@ def asked(
     Raises `ApiError` (400) for more than ``limits`` allow, and for a field that is neither OpenAI's nor in ``fields``.
     """
     data = body.model_dump(exclude_unset=True)
-    known = CHAT_FIELDS if isinstance(body, ChatRequest) else TEXT_FIELDS
+    known = allowed(CHAT_FIELDS if isinstance(body, ChatRequest) else TEXT_FIELDS, fields)
     for name in data:
-        if name not in known and name not in fields:
+        if name not in known:
             shown = name if _NAME.fullmatch(name) else None
             told = f"{shown} is" if shown else "a field of the request is"
             raise ApiError(400, f"{told} not known here; servers that take it name it in fields", param=shown)

@@ -17,7 +17,6 @@ from confide.serving.config import SmallLocal
 from confide.serving.routing.asked import Asked, text_of
 from confide.serving.routing.guard import Model
 from confide.serving.routing.reply import Choice, Reply
-from confide.serving.routing.request_fields import NO_EFFECT
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel
@@ -158,8 +157,9 @@ def check_local(asked: Asked) -> None:
     if asked.n > 1:
         raise ApiError(400, f"one answer is given {by}: n must be 1", param="n")
     # Greedy answers are the same whatever else is said of how to draw.
-    told = telling_options({name: value for name, value in options.items() if name not in NO_EFFECT} | _GREEDY)
-    if found := next((name for name in told if name not in ("temperature", "n")), None):
+    if found := next(
+        (name for name in telling_options({**options, **_GREEDY}) if name not in ("temperature", "n")), None
+    ):
         raise ApiError(400, f"{found} is not supported {by}", param=found)
     for key in ("tool_choice", "function_call"):
         if options.get(key) not in (None, "none", "auto"):

@@ -21,9 +21,11 @@ TEXT_FIELDS = frozenset(
     {"best_of", "echo", "frequency_penalty", "logit_bias", "logprobs", "max_tokens", "model", "n", "presence_penalty",
      "prompt", "seed", "stop", "stream", "stream_options", "suffix", "temperature", "top_p", "user"}
 )  # fmt: skip
-NO_EFFECT = frozenset({"prediction", "prompt_cache_options", "prompt_cache_retention"})
-"""Fields that change how fast an answer comes and what is kept of it, not what it says, besides those of
-`confide.policies.requests`."""
+
+
+def allowed(own: Collection[str], configured: Collection[str]) -> set[str]:
+    """The fields of a request whose path has ``own``; what is checked in chats comes in by no other path."""
+    return {*own, *(set(configured) - CHAT_FIELDS)}
 
 
 def beyond(options: Collection[str]) -> list[str]:
