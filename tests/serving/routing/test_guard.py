@@ -157,6 +157,27 @@ def test_failures_before_the_deadline_came_count() -> None:
     assert run(work) == "open"
 
 
+def test_a_trial_that_is_cancelled_lets_another_try() -> None:
+    async def work() -> list[str]:
+        model = Scripted(ModelError("refused"))
+        asked = guarded(model)
+        asked.breaker = Breaker("big", clock=lambda: now[0])
+        await asyncio.gather(*(asked.ask(later(60, str(n))) for n in range(5)), return_exceptions=True)
+        states = [asked.breaker.state]
+        now[0] += 3
+        model.script = [600.0, "ok"]
+        trial = asyncio.create_task(asked.ask(later(60, "gone")))
+        await asyncio.sleep(0.05)
+        trial.cancel()
+        await asyncio.wait([trial])
+        states.append(asked.breaker.state)
+        await asked.ask(later(60, "stays"))
+        return [*states, asked.breaker.state]
+
+    now = [100.0]
+    assert run(work) == ["open", "half_open", "closed"]
+
+
 def test_a_stream_that_tries_a_model_is_over_with_its_first_piece() -> None:
     class Streaming(Scripted):
         async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:

@@ -152,6 +152,7 @@ def test_observing_asks_the_small_model_alone_and_audits_need_an_expert(
     settings = {"mode": "observe", "experts": [expert_server(big, fields=["top_k"])]}
     with router(tmp_path, small=small_server(small), **settings) as running:
         assert running.ask(top_k=5).status_code == 400
+        assert not running.rows()
     with router(tmp_path, small=small_server(small, drop=["top_k"]), **settings) as running:
         assert running.ask(top_k=5).status_code == 200
         assert "top_k" not in small.requests[-1]
