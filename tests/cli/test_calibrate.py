@@ -185,6 +185,16 @@ def test_cost_end_to_end(tmp_path):
     assert "promises nothing" in str(run("validate", out, records).exception)
 
 
+def test_the_last_resort_may_be_to_abstain(tmp_path):
+    records, out = write(tmp_path / "r.jsonl", foreign(1200)), tmp_path / "p.json"
+    for word in ("abstain", "error"):
+        goal = ("--cost", "answer=1,escalate=20,wrong=100", "--out", out)
+        assert run("calibrate", records, *goal, "--last-resort", word).exit_code == 0
+        assert Policy.load(out).last_resort == word
+        assert ("nothing is claimed" in run("policy", "show", out).stdout) == (word == "abstain")
+    assert run("calibrate", records, *goal, "--last-resort", "shrug").exit_code == 2
+
+
 def test_per_domain_end_to_end(tmp_path):
     rows = [row | {"domain": "law" if i % 2 else "art"} for i, row in enumerate(foreign(1600))]
     out = tmp_path / "p.json"

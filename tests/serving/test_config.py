@@ -58,12 +58,20 @@ def test_the_documented_file_is_read(tmp_path: Path) -> None:
     assert small.name == "small"
 
 
+def test_the_fields_that_some_server_takes_are_known(tmp_path: Path) -> None:
+    more = "fields: [top_k], rename: {max_tokens: max_completion_tokens, best: best_of}, drop: [seed]}]"
+    config = load(tmp_path, SMALL + BIG + more)
+    assert config.fields == {"top_k", "max_tokens", "best"}
+    assert load(tmp_path, FULL).fields == set()
+
+
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     config = load(tmp_path, FULL, port=9, mode="observe", host=None)
     assert (config.port, config.mode, config.host) == (9, "observe", "127.0.0.1")
 
 
 SMALL = "policy: p.json\nsmall: {model: m}\n"
+BIG = "experts: [{name: x, model: m, base_url: 'http://x/v1', "
 
 
 @pytest.mark.parametrize(
@@ -95,6 +103,17 @@ SMALL = "policy: p.json\nsmall: {model: m}\n"
         (SMALL + "experts: [{name: x, model: m, base_url: 'ftp://x'}]", "an http or https address"),
         (SMALL + "experts: [{name: x, model: m, base_url: 'http://u:p@x/v1'}]", "keys go into api_key_env"),
         (SMALL + "experts: [{name: x, model: m, base_url: 'http://x:99999/v1'}]", "not a URL"),
+        (SMALL + BIG + "fields: ['']}]", "experts.0.fields.0: String should match"),
+        (SMALL + BIG + "fields: ['a b']}]", "experts.0.fields.0: String should match"),
+        (SMALL + BIG + "fields: top_k}]", "experts.0.fields: Input should be a valid tuple"),
+        (SMALL + BIG + "rename: {stop: 5}}]", "experts.0.rename.stop: Input should be a valid string"),
+        (SMALL + BIG + "rename: {messages: turns}}]", "every server is sent messages"),
+        (SMALL + BIG + "rename: {top_k: model}}]", "every server is sent model"),
+        (SMALL + BIG + "drop: [stream]}]", "every server is sent stream"),
+        (SMALL + BIG + "fields: [top_k], drop: [top_k]}]", "top_k is to be dropped and to be sent"),
+        (SMALL + BIG + "rename: {stop: stops}, drop: [stop]}]", "stop is to be dropped and to be sent"),
+        (SMALL + "experts: [{name: x, tool: 'a:b', fields: [top_k]}]", "experts.0.fields: Extra inputs"),
+        ("policy: p.json\nsmall: {model: m, base_url: 'http://x/v1', drop: [logprobs]}", "no confidence"),
     ],
 )
 def test_mistakes_are_named_in_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:

@@ -24,6 +24,7 @@ from confide.records import Message, Record, RequestShape
 from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
 from confide.serving.http.connections import make_server
+from confide.serving.routing.start_check import QUESTION
 
 THRESHOLD = 0.5
 HANG_S = 600.0
@@ -91,7 +92,9 @@ class Upstream:
     piece), function (a call of the legacy kind), one-cut (the last choice is), and the words of `FINISHES`. ``answers``
     are the texts of several choices, ``answer`` that of one. ``raw`` are the bytes of a stream in place of all this,
     with ``pause_s`` behind each piece; at a None the connection breaks. ``reports`` are keys of every reply that say
-    which model it is from, ``card`` is what /v1/models lists of it.
+    which model it is from, ``error`` is the body of an error, ``card`` is what /v1/models lists of it. ``refuses`` are
+    fields of a request that it does not take. The router's own question at its start is kept apart, in ``checks``, and
+    answered by the words of ``checked``.
     """
 
     answer: str = "Japan"
@@ -104,6 +107,10 @@ class Upstream:
     card: dict[str, str] = field(default_factory=dict)
     raw: Sequence[bytes | None] = ()
     pause_s: float = 0.0
+    error: Any = None
+    refuses: frozenset[str] = frozenset()
+    checked: list[str] = field(default_factory=lambda: ["ok"])
+    checks: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     hung_up: threading.Event = field(default_factory=threading.Event)
@@ -112,10 +119,17 @@ class Upstream:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.requests.append(body)
-        self.headers.append(dict(request.headers))
-        word = self.behaviour.pop(0) if len(self.behaviour) > 1 else self.behaviour[0]
-        told = {"error": {"message": f"you sent {request.headers.get('Authorization')}"}}  # as some servers do
+        check = body.get("messages") == QUESTION
+        (self.checks if check else self.requests).append(body)
+        if not check:
+            self.headers.append(dict(request.headers))
+        words = self.checked if check else self.behaviour
+        word = words.pop(0) if len(words) > 1 else words[0]
+        if odd := sorted(self.refuses & body.keys()):
+            problem = {"message": f"Unrecognized request argument supplied: {odd[0]}", "type": "invalid_request_error"}
+            return web.json_response({"error": problem}, status=400)
+        echo = {"error": {"message": f"you sent {request.headers.get('Authorization')}"}}  # as some servers do
+        told = self.error or echo
         if word == "hang":
             try:
                 await asyncio.sleep(HANG_S)

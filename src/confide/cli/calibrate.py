@@ -56,8 +56,8 @@ Calibrator = Annotated[
     Option(help="Calibrator; auto: lowest cross-validated log loss."),
 ]
 LastResort = Annotated[
-    Literal["error", "unverified"],
-    Option(help="When every expert fails: an error, or the small answer marked unverified."),
+    Literal["error", "unverified", "abstain"],
+    Option(help="When every expert fails: an error, the small answer marked unverified, or no answer as a refusal."),
 ]
 
 

@@ -33,7 +33,10 @@ _REASONS = {
     "rate_limited": "turns requests away (429)",
     "server_error": "fails (5xx)",
     "redirected": "redirects to another address, which is not followed",
+    "unpaid": "wants to be paid",
+    "misconfigured": "knows no such address or model: is the model's name right, and does the address end in /v1?",
     "rejected": "rejects the request: is the model's name right, and does the address end in /v1?",
+    "unsupported": "does not take the request's options",
 }
 
 
@@ -83,10 +86,11 @@ class RewritingServer:
                 else:
                     self._has_answered = True
                     return reply.text.strip()
-                if failure.kind == "rejected" and options and not self._has_answered:
+                rejected = failure.kind in ("rejected", "unsupported")
+                if rejected and options and not self._has_answered:
                     self._takes_options = False  # some servers and models take none of these
                     continue
-                if failure.kind in ("malformed", "empty") or (failure.kind == "rejected" and self._has_answered):
+                if failure.kind in ("malformed", "empty") or (rejected and self._has_answered):
                     return ""  # such as a request beyond the model's context
                 if not failure.again or attempt == ATTEMPTS - 1:
                     break

@@ -66,7 +66,7 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
     calibration rows, ``rows_seen`` holds fingerprints of them, ``profile`` says what they look like without labels, and
     ``model`` names the model that answered them, ``identity`` says what is known of its weights ("" for nothing).
     ``last_resort`` says what a router does with an escalated question when every expert failed: send the small
-    model's answer marked as unverified, or an error.
+    model's answer marked as unverified, abstain, or send an error.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -77,7 +77,7 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
     guarantee: AnyGuarantee
     data_sha256: str
     model: str = ""
-    last_resort: Literal["unverified", "error"] = "error"
+    last_resort: Literal["unverified", "abstain", "error"] = "error"
     profile: Profile | None = None
     rows_seen: str = ""
     identity: str = ""
@@ -210,6 +210,8 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         last = "the caller gets an error"
         if self.last_resort == "unverified":
             last = "the small model's answer is sent, marked as unverified"
+        elif self.last_resort == "abstain":
+            last = "nothing is claimed, as where the policy abstains"
         lines.append(f"When every expert fails, {last}.")
         return "\n".join(lines)
 

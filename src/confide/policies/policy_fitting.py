@@ -74,7 +74,7 @@ def calibrate_policy(
     calibrator: Kind | Literal["auto"] = "auto",
     expert: Sequence[Record] | None = None,
     per_domain: bool = False,
-    last_resort: Literal["unverified", "error"] = "error",
+    last_resort: Literal["unverified", "abstain", "error"] = "error",
     seed: int = 0,
 ) -> Policy | Unmet:
     """Fit the policy that meets ``goal`` with the confidence of ``source``.

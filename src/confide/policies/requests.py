@@ -52,10 +52,10 @@ _NAMES = {
          "json_schema"), "response_format",
     ),
 }  # fmt: skip
-# They say nothing of the answer (who asks, how it is sent), or stand in `RequestShape.max_tokens`.
+# They say nothing of the answer (who asks, how it is sent, how fast it comes), or stand in `RequestShape.max_tokens`.
 _INERT = frozenset(
     {"seed", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "max_tokens",
-     "max_completion_tokens", "priority", "cache_salt"}
+     "max_completion_tokens", "priority", "cache_salt", "prediction", "prompt_cache_options", "prompt_cache_retention"}
 )  # fmt: skip
 _NEVER_PLAIN = ("tools", "response_format", "logit_bias", "n")
 """Options with which no answer is like one to a plain question, whatever is known of the rows."""

@@ -46,7 +46,8 @@ class ModelError(Exception):
     ``kind`` is one word for logs, rows and metrics; nothing that the other side wrote is kept, since it may echo a
     key. ``again``: asking once more may help. ``counts``: a sign of a sick server, not of a bad request.
     ``retry_after`` is what the server asked for, in seconds. ``sentence`` is what the client is told of a request that
-    was refused; it is confide's own.
+    was refused, and ``param`` the field of it that is not taken; both are confide's own. ``abstains``: it did not fail,
+    it says that it has no answer.
     """
 
     kind: str
@@ -55,3 +56,5 @@ class ModelError(Exception):
     counts: bool = True
     retry_after: float | None = None
     sentence: str | None = None
+    param: str | None = None
+    abstains: bool = False

@@ -36,6 +36,10 @@ Timeout = Annotated[float, Field(gt=0, le=3600)]
 """Seconds."""
 
 
+FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
+"""A field of a request's body."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,7 +59,8 @@ class ServerModel(_Part):
     """An OpenAI-compatible server: its address up to ``/v1``, the model to ask for, and how to ask.
 
     An attempt is given up when nothing arrived for ``timeout_s`` seconds, and repeated up to ``retries`` times when
-    it was refused, broken off or met an overloaded server.
+    it was refused, broken off or met an overloaded server. ``fields`` are those of a request that this server takes
+    beyond OpenAI's, ``rename`` maps fields to the names that it has for them, ``drop`` are those that it is not sent.
     """
 
     name: Name
@@ -65,6 +70,18 @@ class ServerModel(_Part):
     price: Price = Price()
     timeout_s: Timeout = 30.0
     retries: int = Field(default=2, ge=0, le=10)
+    fields: tuple[FieldName, ...] = ()
+    rename: dict[FieldName, FieldName] = Field(default_factory=dict)
+    drop: tuple[FieldName, ...] = ()
+
+    @model_validator(mode="after")
+    def _sends_what_it_must(self) -> Self:
+        named = [*self.fields, *self.rename, *self.rename.values(), *self.drop]
+        if own := sorted({"model", "messages", "stream"}.intersection(named)):
+            raise ValueError(f"every server is sent {own[0]}; it belongs in none of fields, rename and drop")
+        if both := sorted(set(self.drop) & {*self.fields, *self.rename}):
+            raise ValueError(f"{both[0]} is to be dropped and to be sent")
+        return self
 
     @field_validator("base_url")
     @classmethod
@@ -94,6 +111,12 @@ class SmallServer(ServerModel):
 
     name: Name = "small"
 
+    @model_validator(mode="after")
+    def _keeps_log_probabilities(self) -> Self:
+        if "logprobs" in self.drop:
+            raise ValueError("without logprobs the small model has no confidence, so they cannot be dropped")
+        return self
+
 
 class SmallLocal(_Part):
     """A small model in this process: a trained folder, any model folder, or the bundled ``smollm2``.
@@ -113,12 +136,16 @@ class SmallLocal(_Part):
 
 
 class ToolExpert(_Part):
-    """A Python callable ``module:function`` from messages to an answer, or None when it has none."""
+    """A Python callable ``module:function`` from messages to an answer, or None when it has none.
+
+    Fields beyond OpenAI's that a request may have without being passed over are in ``drop``.
+    """
 
     name: Name
     tool: str
     price: Price = Price()
     timeout_s: Timeout = 30.0
+    drop: tuple[FieldName, ...] = ()
 
 
 class Again(_Part):
@@ -238,6 +265,12 @@ class ServeConfig(_Part):
     def first_price(self) -> Price | None:
         """The price of the first expert's tokens (None: there is no expert)."""
         return self.price_of(self.experts[0]) if self.experts else None
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields of a request, beyond OpenAI's, that some server takes."""
+        servers = [model for model in (self.small, *self.experts) if isinstance(model, ServerModel)]
+        return frozenset(name for server in servers for name in (*server.fields, *server.rename))
 
     @property
     def effective_audit_share(self) -> float:

@@ -111,7 +111,9 @@ def test_an_experts_key_appears_nowhere(
 def test_no_request_makes_the_router_call_another_address(tmp_path: Path, small: Upstream) -> None:
     with Upstream().running() as elsewhere, Upstream(behaviour=["redirect"]).running() as big:
         small.probability = 0.2
-        with router(tmp_path, small=small_server(small), experts=[expert_server(big)]) as running:
+        fields = ["base_url", "api_base", "url"]
+        servers = {"small": small_server(small, fields=fields), "experts": [expert_server(big, fields=fields)]}
+        with router(tmp_path, **servers) as running:
             tempting = {"base_url": elsewhere.url, "api_base": elsewhere.url, "url": elsewhere.url}
             message = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": elsewhere.url}}]}
             running.post("/v1/chat/completions", {"messages": [message], **tempting})

@@ -16,6 +16,7 @@ from upstreams import Upstream, expert_server, router, small_server
 # What a strict server of OpenAI's takes.
 OPTIONS = {"model", "messages", "temperature", "top_p", "stop", "max_tokens", "max_completion_tokens", "tools",
            "tool_choice", "parallel_tool_calls", "logit_bias", "n", "response_format"}  # fmt: skip
+EXTRA = ["cache_salt", "priority", "made_up", "other", "third", "repetition_penalty", "top_k", "min_p", "best_of"]
 
 
 @dataclass
@@ -60,7 +61,12 @@ class Strict(Upstream):
 def test_no_inert_option_leaves_an_audit_without_a_label(tmp_path: Path, small: Upstream, more: dict[str, Any]) -> None:
     with (
         Strict(answer="China").running() as big,
-        router(tmp_path, small=small_server(small), experts=[expert_server(big)], audit_share=1.0) as running,
+        router(
+            tmp_path,
+            small=small_server(small, fields=EXTRA),
+            experts=[expert_server(big, drop=EXTRA)],
+            audit_share=1.0,
+        ) as running,
     ):
         told = running.ask(**more).json()["confide"]
         assert (told["served"], told["unlike"]) == ("small", [])
@@ -71,7 +77,8 @@ def test_no_inert_option_leaves_an_audit_without_a_label(tmp_path: Path, small: 
 
 def test_what_bears_on_the_answer_is_asked_too(tmp_path: Path, small: Upstream, big: Upstream) -> None:
     telling = {"temperature": 0.3, "stop": ["x"], "max_tokens": 20, "logit_bias": {"5": 1.0}, "made_up": 7}
-    with router(tmp_path, small=small_server(small), experts=[expert_server(big)], audit_share=1.0) as running:
+    servers = {"small": small_server(small, fields=EXTRA), "experts": [expert_server(big, fields=EXTRA)]}
+    with router(tmp_path, **servers, audit_share=1.0) as running:
         running.ask(**telling, seed=1, priority=3)
         running.wait_for(lambda row: row["agreed"] is not None)
         sent = big.requests[0]

@@ -13,7 +13,8 @@ import uvloop
 from confide.serving.api_errors import ModelError
 from confide.serving.config import Price
 from confide.serving.routing.asked import Asked
-from confide.serving.routing.guard import Breaker, Guarded, Model
+from confide.serving.routing.breaker import Breaker
+from confide.serving.routing.guard import Guarded, Model
 from confide.serving.routing.reply import Choice, Delta, Reply
 
 ASKED = Asked(chat=True, messages=[{"role": "user", "content": "?"}], options={}, deadline=float("inf"))
@@ -44,8 +45,8 @@ def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(asyncio.wait_for(work(), 20))
 
 
-def later(seconds: float) -> Asked:
-    return replace(ASKED, deadline=asyncio.get_running_loop().time() + seconds)
+def later(seconds: float, question: str = "") -> Asked:
+    return replace(ASKED, deadline=asyncio.get_running_loop().time() + seconds, question_hash=question)
 
 
 def test_a_reply_says_who_gave_it_and_what_it_cost() -> None:
@@ -96,18 +97,113 @@ def test_no_attempt_begins_that_the_deadline_cuts_off() -> None:
     assert run(work) == 1
 
 
-def test_timeouts_end_an_attempt_and_only_fair_ones_count() -> None:
-    async def work() -> tuple[str, str]:
-        states = []
-        for timeout, deadline in ((0.02, 10.0), (10.0, 0.02)):
-            model = guarded(Scripted(600.0), timeout_s=timeout)
-            for _ in range(6):
-                with pytest.raises(ModelError):
-                    await model.ask(later(deadline))
-            states.append(model.breaker.state)
-        return states[0], states[1]
+@pytest.mark.parametrize(
+    ("timeout_s", "left", "whole", "state"),
+    [
+        (0.02, 10.0, 60.0, "open"),
+        (None, 0.02, 0.03, "open"),  # most of the deadline that any request has
+        (10.0, 0.02, 0.03, "open"),
+        (10.0, 0.02, 60.0, "closed"),  # the client came late with its request
+        (None, 0.02, 60.0, "closed"),
+    ],
+)
+def test_timeouts_end_an_attempt_and_only_fair_ones_count(
+    timeout_s: float | None, left: float, whole: float, state: str
+) -> None:
+    async def work() -> str:
+        model = guarded(Scripted(600.0), timeout_s=timeout_s, deadline_s=whole)
+        for number in range(6):
+            with pytest.raises(ModelError):
+                await model.ask(later(left, str(number)))
+        return model.breaker.state
 
-    assert run(work) == ("open", "closed")
+    assert run(work) == state
+
+
+def test_a_request_is_one_failure_however_often_it_is_tried() -> None:
+    async def work() -> tuple[int, list[str]]:
+        model = Scripted(ModelError("broken", again=True))
+        asked = guarded(model, retries=2)
+        states = []
+        for number in range(5):
+            with pytest.raises(ModelError, match="broken"):
+                await asked.ask(later(60, str(number)))
+            states.append(asked.breaker.state)
+        return model.calls, states
+
+    assert run(work) == (15, ["closed"] * 4 + ["open"])
+
+
+def test_no_attempt_follows_once_the_model_rests() -> None:
+    async def work() -> int:
+        model = Scripted(ModelError("broken", again=True))
+        asked = guarded(model, retries=3)
+        await asyncio.gather(*(asked.ask(later(60, str(n))) for n in range(30)), return_exceptions=True)
+        return model.calls
+
+    assert run(work) < 30 * 4
+
+
+def test_failures_before_the_deadline_came_count() -> None:
+    async def work() -> str:
+        for number in range(5):
+            model.script = [ModelError("broken", again=True), 600.0]
+            with pytest.raises(ModelError, match="timeout"):
+                await asked.ask(later(0.3, str(number)))
+        return asked.breaker.state
+
+    model = Scripted("ok")
+    asked = guarded(model, retries=1, deadline_s=60)
+    assert run(work) == "open"
+
+
+def test_a_trial_that_is_cancelled_lets_another_try() -> None:
+    async def work() -> list[str]:
+        model = Scripted(ModelError("refused"))
+        asked = guarded(model)
+        asked.breaker = Breaker("big", clock=lambda: now[0])
+        await asyncio.gather(*(asked.ask(later(60, str(n))) for n in range(5)), return_exceptions=True)
+        states = [asked.breaker.state]
+        now[0] += 3
+        model.script = [600.0, "ok"]
+        trial = asyncio.create_task(asked.ask(later(60, "gone")))
+        await asyncio.sleep(0.05)
+        trial.cancel()
+        await asyncio.wait([trial])
+        states.append(asked.breaker.state)
+        await asked.ask(later(60, "stays"))
+        return [*states, asked.breaker.state]
+
+    now = [100.0]
+    assert run(work) == ["open", "half_open", "closed"]
+
+
+def test_a_stream_that_tries_a_model_is_over_with_its_first_piece() -> None:
+    class Streaming(Scripted):
+        async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
+            self.calls += 1
+            if self.calls <= 5:
+                raise ModelError("refused")
+            yield Delta({"content": "Ja"})
+            yield await self.ask(asked)
+
+    async def work() -> list[str]:
+        asked = guarded(Streaming("ok"))
+        asked.breaker = Breaker("big", clock=lambda: now[0])
+        for number in range(5):
+            with pytest.raises(ModelError):
+                await anext(asked.stream(later(60, str(number))))
+        states = [asked.breaker.state]
+        now[0] += 3
+        slow, quick = asked.stream(later(60, "slow")), asked.stream(later(60, "quick"))
+        await anext(slow)
+        states.append(asked.breaker.state)
+        assert isinstance(await anext(quick), Delta)  # it need not wait for a client that reads slowly
+        await slow.aclose()
+        return [*states, asked.breaker.state]
+
+    now = [100.0]
+    assert run(work) == ["open", "closed", "closed"]
 
 
 def test_a_request_that_its_deadline_ended_is_late_also_where_timers_fire_early() -> None:
@@ -140,72 +236,3 @@ def test_a_stream_is_retried_until_its_first_piece_only() -> None:
         return model.calls, found
 
     assert run(work) == (2, [Delta({"content": "Ja"})])
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_the_breaker_opens_tries_one_and_closes() -> None:
-    clock = Clock()
-    breaker = Breaker("big", failures=3, rest_s=2, clock=clock)
-    for _ in range(3):
-        breaker.enter()
-        breaker.leave(ModelError("refused"))
-    assert breaker.state == "open"
-    with pytest.raises(ModelError, match="resting"):
-        breaker.enter()
-    clock.now = 2.5
-    assert breaker.state == "half_open"
-    breaker.enter()
-    with pytest.raises(ModelError, match="resting"):  # one trial at a time
-        breaker.enter()
-    breaker.leave(ModelError("refused"))
-    assert breaker.state == "open"
-    clock.now += 3.5  # twice as long
-    assert breaker.state == "open"
-    clock.now += 1
-    breaker.enter()
-    breaker.abandon()  # its client hung up: that says nothing, and another may try
-    breaker.enter()
-    breaker.leave(None)
-    assert breaker.state == "closed"
-    breaker.enter()
-
-
-def test_a_crowd_that_fails_at_once_does_not_make_it_rest_longer() -> None:
-    clock = Clock()
-    breaker = Breaker("big", failures=3, rest_s=2, clock=clock)
-    for _ in range(100):
-        breaker.enter()
-    for _ in range(100):
-        breaker.leave(ModelError("broken"))
-    clock.now = 2.5
-    assert breaker.state == "half_open"
-
-
-def test_refused_requests_do_not_open_it_and_a_long_retry_after_does() -> None:
-    clock = Clock()
-    breaker = Breaker("big", failures=2, clock=clock)
-    for _ in range(5):
-        breaker.leave(ModelError("rejected", counts=False))
-    assert breaker.state == "closed"
-    breaker.leave(ModelError("rate_limited", retry_after=1000))
-    assert breaker.state == "open"
-    clock.now = 61
-    assert breaker.state == "closed"
-
-
-def test_a_trial_that_is_answered_with_a_refusal_closes_the_breaker():
-    now = [0.0]
-    breaker = Breaker("big", failures=1, rest_s=2.0, clock=lambda: now[0])
-    breaker.enter()
-    breaker.leave(ModelError("refused"))
-    assert breaker.state == "open"
-    now[0] = 3.0
-    breaker.enter()
-    breaker.leave(ModelError("rejected", counts=False))
-    assert breaker.state == "closed"

@@ -79,7 +79,8 @@ def test_a_request_unlike_the_rows_is_marked_and_answered(
     tmp_path: Path, small: Upstream, big: Upstream, request_body: dict[str, Any], what: str, way: dict[str, Any]
 ) -> None:
     policy = policy_file(tmp_path, requests=PLAIN)
-    with router(tmp_path, small=small_server(small), experts=[expert_server(big)], policy=policy) as running:
+    servers = {"small": small_server(small, fields=["made_up"]), "experts": [expert_server(big, fields=["made_up"])]}
+    with router(tmp_path, **servers, policy=policy) as running:
         field = field_of(running.ask(**request_body, **way))
         assert (field["calibrated"], field["unlike"], field["verified"], field["served"]) == (
             False, [what], False, "small",
@@ -166,7 +167,9 @@ def test_requests_unlike_the_rows_are_no_evidence(tmp_path: Path, small: Upstrea
 def test_no_number_is_too_large_to_be_looked_at(
     tmp_path: Path, small: Upstream, big: Upstream, more: dict[str, object]
 ) -> None:
-    with router(tmp_path, small=small_server(small), experts=[expert_server(big)]) as running:
+    fields = ["options", "guided_json"]
+    servers = {"small": small_server(small, fields=fields), "experts": [expert_server(big, fields=fields)]}
+    with router(tmp_path, **servers) as running:
         response = running.ask(**more)
         assert response.status_code in (200, 400)
         if response.status_code == 200:
@@ -181,7 +184,9 @@ def test_numbers_of_many_digits_are_refused_or_answered(
     """More digits than Python writes; also beside an image, which is hashed as it is."""
     image = '[{"type": "image_url", "image_url": {"url": "x"}, "made_up": @}]' if in_parts else '"Where is Kyoto?"'
     body = ('{"messages": [{"role": "user", "content": ' + image + "}], " + place + "}").replace("@", "1" + "0" * 5000)
-    with router(tmp_path, small=small_server(small), experts=[expert_server(big)]) as running:
+    fields = ["options", "top_k"]
+    servers = {"small": small_server(small, fields=fields), "experts": [expert_server(big, fields=fields)]}
+    with router(tmp_path, **servers) as running:
         headers = {"Content-Type": "application/json"}
         url = f"{running.url}/v1/chat/completions"
         response = httpx.post(url, content=body, headers=headers, timeout=60, trust_env=False)

@@ -54,7 +54,8 @@ def test_a_sure_answer_is_served_with_its_decision(tmp_path: Path, small: Upstre
 
 def test_an_unsure_answer_goes_to_the_expert(tmp_path: Path, small: Upstream, big: Upstream) -> None:
     small.probability = 0.2
-    with router(tmp_path, small=small_server(small), experts=[expert_server(big)], store_text=True) as running:
+    servers = {"small": small_server(small, fields=["made_up"]), "experts": [expert_server(big, fields=["made_up"])]}
+    with router(tmp_path, **servers, store_text=True) as running:
         response = running.ask(temperature=0.3, seed=5, made_up={"a": 1})
         told = response.json()["confide"]
         assert response.json()["choices"][0]["message"]["content"] == "It is Japan"
@@ -144,8 +145,8 @@ def test_a_passing_failure_is_asked_again(tmp_path: Path, small: Upstream, big: 
 def test_a_sick_expert_is_left_alone_for_a_while(tmp_path: Path, small: Upstream, big: Upstream) -> None:
     small.probability, big.behaviour = 0.2, ["500"]
     with router(tmp_path, small=small_server(small), experts=[expert_server(big, retries=0)]) as running:
-        for _ in range(8):
-            assert running.ask().status_code == 503
+        for number in range(8):
+            assert running.ask(f"Where is town {number}?").status_code == 503
         assert len(big.requests) == 5
         assert running.rows()[-1]["error"] == "big: resting"
         assert 'confide_resting{model="big"} 1.0' in running.get("/metrics").text

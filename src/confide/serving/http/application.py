@@ -24,6 +24,7 @@ from confide.serving.http.authentication import OPEN, SCOPES, SECURITY_HEADERS, 
 from confide.serving.http.routes import Service, routes
 from confide.serving.routing.experts import Models
 from confide.serving.routing.likeness import Likeness
+from confide.serving.routing.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel
@@ -73,6 +74,7 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        models.start()
         yield
         await service.close()
 
@@ -142,8 +144,12 @@ def _describe(schema: dict[str, Any], config: ServeConfig) -> None:
     for name in ("HTTPValidationError", "ValidationError"):
         del components["schemas"][name]
     most = {"n": limits.choices, "max_tokens": limits.max_tokens, "max_completion_tokens": limits.max_tokens}
-    for name in ("ChatRequest", "CompletionRequest"):
-        properties = components["schemas"][name]["properties"]
+    for name, fields in (("ChatRequest", CHAT_FIELDS), ("CompletionRequest", TEXT_FIELDS)):
+        described = components["schemas"][name]
+        described["additionalProperties"] = False
+        properties = described["properties"]
+        for field in sorted(allowed(fields, config.fields)):
+            properties.setdefault(field, {})
         for key in most.keys() & properties.keys():
             properties[key]["anyOf"][0]["maximum"] = most[key]
     for operations in schema["paths"].values():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -10,6 +12,8 @@ from pydantic_core import to_json
 from confide.serving.api_errors import ApiError
 from confide.serving.config import Limits
 from confide.serving.routing.asked import Asked
+from confide.serving.routing.question_hash import question_hash
+from confide.serving.routing.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
 from confide.serving.store.tables import About
 
 # JSON has one kind of number: 1.0 is an integer too.
@@ -18,7 +22,7 @@ _Count = Annotated[int, Field(ge=1), _whole]
 
 
 class _Body(BaseModel):
-    # Unknown keys go to the servers as they are; types are not guessed ("5" is no number).
+    # What stands inside messages goes to the servers as it is; types are not guessed ("5" is no number).
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
@@ -36,10 +40,13 @@ class ChatMessage(_Body):
     content: str | list[ContentPart] | None = None
 
 
-class StreamOptions(_Body):
-    """What a stream ends with."""
+class StreamOptions(BaseModel):
+    """What a stream ends with; nothing is ever added to it to hide the length of pieces."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class _Sampling(_Body):
@@ -87,7 +94,8 @@ class FeedbackRequest(BaseModel):
     note: str | None = Field(default=None, max_length=1000)
 
 
-# Keys that the router answers for itself; every other one goes to servers as it came.
+_NAME = re.compile(r"[\x21-\x7e]{1,64}")
+# Fields that the router answers for itself; every other one goes to servers as it came.
 _OURS = ("model", "messages", "prompt", "stream", "stream_options", "logprobs", "top_logprobs")
 
 
@@ -96,12 +104,22 @@ def asked(
     limits: Limits,
     *,
     deadline: float,
+    fields: Collection[str] = (),
     domain: str | None = None,
     request_id: str | None = None,
     key: str | None = None,
 ) -> Asked:
-    """What a checked body asks for; raises `ApiError` (400) for more than ``limits`` allow."""
+    """What a checked body asks for.
+
+    Raises `ApiError` (400) for more than ``limits`` allow, and for a field that is neither OpenAI's nor in ``fields``.
+    """
     data = body.model_dump(exclude_unset=True)
+    known = allowed(CHAT_FIELDS if isinstance(body, ChatRequest) else TEXT_FIELDS, fields)
+    for name in data:
+        if name not in known:
+            shown = name if _NAME.fullmatch(name) else None
+            told = f"{shown} is" if shown else "a field of the request is"
+            raise ApiError(400, f"{told} not known here; servers that take it name it in fields", param=shown)
     sizes, logprobs, top_logprobs = [body.max_tokens], False, None
     if isinstance(body, ChatRequest):
         messages: list[dict[str, Any]] = [{"content": None, **message} for message in data["messages"]]
@@ -111,6 +129,7 @@ def asked(
         for option in ("suffix", "echo", "best_of", "logprobs"):
             if data.get(option):
                 raise ApiError(400, f"{option} is not supported on /v1/completions", param=option)
+            data.pop(option, None)
         messages = [{"role": "user", "content": body.prompt if isinstance(body.prompt, str) else body.prompt[0]}]
     if (n := body.n or 1) > limits.choices:
         raise ApiError(400, f"n is {n}, at most {limits.choices} choices are allowed here", param="n")
@@ -137,4 +156,5 @@ def asked(
         domain=domain,
         request_id=request_id,
         key=key,
+        question_hash=question_hash(messages),
     )

@@ -152,7 +152,8 @@ async def metrics(request: Request) -> Response:
     """Tell Prometheus how this process does."""
     service = _service(request)
     router = service.router
-    service.metrics.observe(router.slots.active, router.slots.waiting, [router.small, *router.experts])
+    asked_models = [router.small, *router.experts]
+    service.metrics.observe(router.slots.active, router.slots.waiting, asked_models, service.models.checks)
     try:
         service.metrics.watch(await service.snapshot(WINDOWS["hour"]))
     except ApiError:  # while the store is away, what this process counted is wanted most
@@ -180,7 +181,9 @@ async def _answer(request: Request, body: ChatRequest | CompletionRequest) -> Re
         "request_id": request_id if _ID.fullmatch(request_id) else None,
         "key": key.name if key else None,
     }
-    question = asked(body, service.config.limits, deadline=request.state.deadline, **known_by)
+    limits, fields = service.config.limits, service.config.fields
+    question = asked(body, limits, deadline=request.state.deadline, fields=fields, **known_by)
+    service.models.check_fields(question)
     if service.only_local:
         check_local(question)
     try:

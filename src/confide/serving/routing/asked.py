@@ -15,7 +15,8 @@ class Asked:
     """One request: its conversation, what else it asks of a server, and how it wants the answer.
 
     ``options`` are the remaining keys of its body. ``deadline`` is in seconds of the event loop's clock.
-    ``key`` names the client's key (None: there are no keys).
+    ``key`` names the client's key (None: there are no keys), ``question_hash`` is the same for all requests that ask
+    the same.
     """
 
     chat: bool
@@ -31,6 +32,7 @@ class Asked:
     domain: str | None = None
     request_id: str | None = None
     key: str | None = None
+    question_hash: str = ""
 
     @property
     def late(self) -> bool:

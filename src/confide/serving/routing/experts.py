@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from confide.errors import ConfideError
-from confide.serving.api_errors import ModelError
-from confide.serving.config import Expert, Price, ServeConfig, ServerModel, SmallLocal, ToolExpert
+from confide.serving.api_errors import ApiError, ModelError
+from confide.serving.config import Expert, Price, SelfExpert, ServeConfig, ServerModel, Small, SmallLocal, ToolExpert
 from confide.serving.routing.asked import Asked, text_of
 from confide.serving.routing.canonical_text import canonical
 from confide.serving.routing.guard import Guarded, Model
 from confide.serving.routing.in_process import Batcher, Local
 from confide.serving.routing.reply import Choice, Reply
+from confide.serving.routing.request_fields import beyond, not_taken
+from confide.serving.routing.start_check import StartCheck
 from confide.serving.routing.upstream import Http, Server
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ _THREADS = 8
 class Tool(Model):
     """A callable from messages to a text, run in threads of its own so that a slow one holds up nobody else."""
 
-    def __init__(self, spec: str):
+    def __init__(self, spec: str, drop: Collection[str] = ()):
         self._call = load_callable(spec)
+        self._drop = drop
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="confide-tool")
 
     async def text(self, asked: Asked) -> str:
@@ -42,13 +45,16 @@ class Tool(Model):
         except Exception:
             raise ModelError("tool_error") from None
         if text is None:
-            raise ModelError("no_answer", counts=False)
+            raise ModelError("no_answer", counts=False, abstains=True)
         if not isinstance(text, str) or not text.strip():
             raise ModelError("malformed")
         return text
 
     async def ask(self, asked: Asked) -> Reply:
-        """The text as an answer."""
+        """The text as an answer; a field of the request that it knows nothing of sends the request on."""
+        for name in beyond(asked.options):
+            if name not in self._drop:
+                raise ModelError("unsupported", counts=False, param=name)
         return Reply([Choice(await self.text(asked))])
 
     def close(self) -> None:
@@ -97,7 +103,10 @@ class Models:
     """
 
     def __init__(self, config: ServeConfig, model: ConfidenceModel | None = None):
+        self._config = config
         self._http = Http()
+        self._servers: list[Server] = []
+        self._checking: list[asyncio.Task[None]] = []
         self._tools: list[Tool] = []
         self.model = model
         self.batcher: Batcher | None = None
@@ -107,33 +116,77 @@ class Models:
                 raise ValueError("the small model runs in this process and was not given")
             self.batcher = Batcher(model, config.small.batch, config.small.max_prompt_tokens)
             small = Local(config.small, self.batcher, model.identity)
-            self.small = Guarded(config.small.name, small, price=config.small.price)
+            self.small = Guarded(config.small.name, small, price=config.small.price, deadline_s=config.deadline_s)
         else:
-            small = Server(config.small, self._http, read=True)
-            self.small = _guarded_server(config.small, small)
+            small = self._server(config.small, read=True)
+            self.small = self._guarded_server(config.small, small)
         self.identity = small.identity
         """What is known of the small model's weights before it has answered."""
         self.experts = [self._expert(expert, small, config.price_of(expert)) for expert in config.experts]
 
     def _expert(self, expert: Expert, small: Local | Server, price: Price) -> Guarded:
         if isinstance(expert, ServerModel):
-            return _guarded_server(expert, Server(expert, self._http))
+            return self._guarded_server(expert, self._server(expert))
         model: Model
         if isinstance(expert, ToolExpert):
-            model = self._tool(expert.tool)
+            model = self._tool(expert.tool, expert.drop)
         elif expert.again.passage is not None:
             model = WithPassage(small, self._tool(expert.again.passage))
         else:
             assert expert.again.samples is not None
             model = WithSamples(small, expert.again.samples)
-        return Guarded(expert.name, model, price=price, timeout_s=expert.timeout_s)
+        deadline_s = self._config.deadline_s
+        return Guarded(expert.name, model, price=price, timeout_s=expert.timeout_s, deadline_s=deadline_s)
 
-    def _tool(self, spec: str) -> Tool:
-        self._tools.append(tool := Tool(spec))
+    def _server(self, config: ServerModel, *, read: bool = False) -> Server:
+        self._servers.append(server := Server(config, self._http, read=read))
+        return server
+
+    def _guarded_server(self, config: ServerModel, server: Server) -> Guarded:
+        return Guarded(
+            config.name,
+            server,
+            price=config.price,
+            retries=config.retries,
+            timeout_s=config.timeout_s,
+            deadline_s=self._config.deadline_s,
+        )
+
+    def _tool(self, spec: str, drop: Collection[str] = ()) -> Tool:
+        self._tools.append(tool := Tool(spec, drop))
         return tool
+
+    @property
+    def checks(self) -> list[StartCheck]:
+        """What is known of the fields that each server does not take."""
+        return [server.check for server in self._servers]
+
+    def start(self) -> None:
+        """Begin to check the servers; nobody waits for that."""
+        self._checking = [asyncio.create_task(check.run()) for check in self.checks]
+
+    def check_fields(self, asked: Asked) -> None:
+        """Refuse a field beyond OpenAI's that no expert can be asked with; raises `ApiError` (400) that names it.
+
+        Whether a request is refused must not hang on whether the small answer is sure. Without experts, and in mode
+        observe, the small model's word counts too.
+        """
+        config, extra = self._config, beyond(asked.options)
+        if not extra:
+            return
+        wanted: list[tuple[Expert | Small, ...]] = [config.experts] if config.experts else []
+        if not config.experts or config.mode == "observe":
+            wanted.append((config.small,))
+        for models in wanted:
+            lacking = [_lacking(model, config.small, asked.options) for model in models]
+            if None not in lacking:
+                raise ApiError(400, f"no model behind this router can be asked with {lacking[0]}", param=lacking[0])
 
     async def close(self) -> None:
         """Close connections and threads."""
+        for checking in self._checking:
+            checking.cancel()
+        await asyncio.gather(*self._checking, return_exceptions=True)
         await self._http.close()
         for tool in self._tools:
             tool.close()
@@ -141,8 +194,14 @@ class Models:
             await asyncio.to_thread(self.batcher.close)
 
 
-def _guarded_server(config: ServerModel, server: Server) -> Guarded:
-    return Guarded(config.name, server, price=config.price, retries=config.retries, timeout_s=config.timeout_s)
+def _lacking(model: Expert | Small, small: Small, options: Collection[str]) -> str | None:
+    """The first of a request's fields with which a model cannot be asked."""
+    if isinstance(model, SelfExpert):
+        model = small
+    if isinstance(model, ServerModel):
+        return not_taken(model, options)
+    dropped = model.drop if isinstance(model, ToolExpert) else ()
+    return next((name for name in beyond(options) if name not in dropped), None)
 
 
 def with_passage(messages: list[dict[str, Any]], passage: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from confide.errors import ConfideError
+from confide.policies.requests import telling_options
 from confide.serving.api_errors import ApiError, ModelError
 from confide.serving.config import SmallLocal
 from confide.serving.routing.asked import Asked, text_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from confide.model import ConfidenceModel
 
 Question = str | list[dict[str, str]]
+
+_GREEDY = {"temperature": 0}
 
 
 FULL_BATCH, LONGEST = 512, 32
@@ -184,8 +187,8 @@ class Local(Model):
     async def _submit(self, asked: Asked, samples: int) -> Any:
         try:
             check_local(asked)
-        except ApiError:
-            raise ModelError("unsupported", counts=False) from None
+        except ApiError as error:
+            raise ModelError("unsupported", counts=False, sentence=error.message, param=error.param) from None
         max_tokens = asked.max_tokens or self._config.max_tokens
         try:
             return await self._batcher.submit(conversation(asked.messages), max_tokens, samples)
@@ -214,11 +217,16 @@ def check_local(asked: Asked) -> None:
         raise ApiError(400, f"answers are greedy {by}: leave temperature away or set it to 0", param="temperature")
     if asked.n > 1:
         raise ApiError(400, f"one answer is given {by}: n must be 1", param="n")
-    for key in ("tools", "functions", "stop", "logit_bias", "presence_penalty", "frequency_penalty"):
-        if options.get(key):
+    # Greedy answers are the same whatever else is said of how to draw.
+    if found := next(
+        (name for name in telling_options({**options, **_GREEDY}) if name not in ("temperature", "n")), None
+    ):
+        raise ApiError(400, f"{found} is not supported {by}", param=found)
+    for key in ("tool_choice", "function_call"):
+        if options.get(key) not in (None, "none", "auto"):
             raise ApiError(400, f"{key} is not supported {by}", param=key)
-    if not asked.plain:
-        raise ApiError(400, f"only plain text is written {by}", param="response_format")
+    if asked.top_logprobs:
+        raise ApiError(400, f"log-probabilities are not returned {by}", param="top_logprobs")
     if asked.logprobs:
         raise ApiError(400, f"log-probabilities are not returned {by}", param="logprobs")
     for message in asked.messages:

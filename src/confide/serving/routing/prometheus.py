@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 if TYPE_CHECKING:
     from confide.serving.routing.guard import Guarded
+    from confide.serving.routing.start_check import StartCheck
     from confide.serving.routing.turn import Turn
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -37,6 +38,9 @@ class Metrics:
         self.active = gauge("confide_active_requests", "Requests being worked on.")
         self.waiting = gauge("confide_waiting_requests", "Requests waiting for a place.")
         self.resting = gauge("confide_resting", "1 while a server is not asked.", ["model"])
+        self.checked = gauge("confide_start_check", "1 once a server has answered the check at the start.", ["model"])
+        text = "1 for each field that a server does not take and is not sent."
+        self.left_out = gauge("confide_left_out", text, ["model", "field"])
         # What follows is read from the store: the same numbers on every replica.
         text = "Share of wrong answers among audited kept ones, and what was promised."
         self.risk = gauge("confide_risk", text, ["what"])
@@ -61,12 +65,16 @@ class Metrics:
                 self.tokens.labels(reply.by).inc(reply.tokens)
                 self.cost.inc(reply.cost)
 
-    def observe(self, active: int, waiting: int, models: Sequence[Guarded]) -> None:
+    def observe(self, active: int, waiting: int, models: Sequence[Guarded], checks: Sequence[StartCheck]) -> None:
         """Note the state of the moment."""
         self.active.set(active)
         self.waiting.set(waiting)
         for model in models:
             self.resting.labels(model.name).set(model.breaker.state == "open")
+        for check in checks:
+            self.checked.labels(check.name).set(check.answered)
+            for name in check.left_out:
+                self.left_out.labels(check.name, name).set(1)
 
     def watch(self, snapshot: Mapping[str, Any] | None) -> None:
         """Note what the store shows (`confide.serving.monitor.snapshot.snapshot`; None: it cannot be read)."""

@@ -238,6 +238,8 @@ class Router:
     def _add_failure(self, turn: Turn, model: Guarded, failure: ModelError) -> None:
         turn.errors.append(f"{model.name}: {failure.kind}")
         turn.refusal = turn.refusal or failure.sentence
+        turn.param = turn.param or failure.param
+        turn.no_answer |= failure.abstains
         self._metrics.failed(model.name, failure.kind)
 
     # -- deciding ----------------------------------------------------------------------------------------
@@ -275,26 +277,31 @@ class Router:
     def _choose(self, turn: Turn) -> Reply | None:
         if turn.expert is not None:
             return turn.serve(turn.expert, "expert")
-        if turn.small is None:
-            return None
-        if turn.decision == "answer" or self._config.mode == "observe":
+        if turn.small is not None and (turn.decision == "answer" or self._config.mode == "observe"):
             return turn.serve(turn.small, "small")
-        if turn.decision == "abstain":
-            # Where JSON is wanted, the sentence stands in the field that clients do not parse as JSON.
-            refusal = Choice(None, more={"refusal": REFUSAL}) if turn.asked.formatted else Choice(REFUSAL)
-            return turn.serve(Reply([refusal] * len(turn.small.choices), by=turn.small.by), "abstained")
-        if self._policy is not None and self._policy.last_resort == "unverified":
+        last_resort = self._policy.last_resort if self._policy is not None and turn.expert_asked else "error"
+        if turn.small is not None and last_resort == "unverified":
             return turn.serve(turn.small, "unverified")
+        # An expert that has no answer has not failed: there is none, and asking again would not change that.
+        unknown = turn.no_answer or (last_resort == "abstain" and not turn.invalid)
+        if turn.decision == "abstain" or unknown:
+            return turn.serve(self._refusal(turn), "abstained")
         return None
 
+    def _refusal(self, turn: Turn) -> Reply:
+        # Where JSON is wanted, the sentence stands in the field that clients do not parse as JSON.
+        refusal = Choice(None, more={"refusal": REFUSAL}) if turn.asked.formatted else Choice(REFUSAL)
+        small = turn.small
+        return Reply([refusal] * (len(small.choices) if small else turn.asked.n), by=small.by if small else "")
+
     def _no_answer(self, turn: Turn) -> ApiError:
-        rejected = bool(turn.errors) and all(error.endswith(": rejected") for error in turn.errors)
         late = turn.asked.late
-        turn.fail("deadline" if late else None)
+        turn.fail("deadline" if late and not turn.invalid else None)
         headers = turn.headers()
-        if rejected:
-            message = turn.refusal or "every model refused this request as invalid"
-            return ApiError(400, message, code="rejected", headers=headers)
+        if turn.invalid:
+            named = f"no model behind this router can be asked with {turn.param}" if turn.param else None
+            message = turn.refusal or named or "every model refused this request as invalid"
+            return ApiError(400, message, code="rejected", param=turn.param, headers=headers)
         if late:
             return ApiError(504, "no answer within the deadline", code="deadline", headers=headers)
         message = "no expert could answer" if turn.small is not None else "no model could answer"

@@ -12,6 +12,7 @@ from confide.policies.identities import identity_text
 from confide.serving.api_errors import ModelError
 from confide.serving.routing.event_stream import BOM, EventReader
 from confide.serving.routing.reply import Choice, Delta, Reply
+from confide.serving.routing.server_errors import failure_told
 
 # What a message may carry besides text; it is passed on to the client unchanged.
 _BESIDES_TEXT = ("tool_calls", "refusal", "annotations", "audio", "function_call")
@@ -65,8 +66,6 @@ class StreamReader:
         """
         if chunk is None:
             return []
-        if isinstance(chunk, dict) and (chunk.get("error") or chunk.get("object") == "error"):
-            raise ModelError("server_error", again=True)
         choices = _read_choices(chunk, optional=True)
         usage = _read_usage(chunk.get("usage"))  # some servers count along, some tell the prompt's tokens first
         self._usage = max(self._usage[0], usage[0]), max(self._usage[1], usage[1])
@@ -185,6 +184,8 @@ class ServerBody:
 def _read_choices(data: Any, *, optional: bool = False) -> list[Any]:
     """The choices of a response, or of a chunk, which may have none (``optional``); raises ValueError."""
     choices = data.get("choices") if isinstance(data, dict) else None
+    if isinstance(data, dict) and (data.get("error") or data.get("object") == "error"):
+        raise failure_told(data.get("error") or data)
     if isinstance(data, dict) and choices is None and optional:
         return []
     if not isinstance(choices, list):

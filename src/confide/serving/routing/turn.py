@@ -13,7 +13,6 @@ from typing_extensions import TypedDict
 from confide.records import RequestShape
 from confide.serving.config import ServeConfig
 from confide.serving.routing.asked import Asked
-from confide.serving.routing.question_hash import question_hash
 from confide.serving.routing.reply import Reply
 from confide.serving.store.tables import DecisionRow, new_decision_id
 from confide.sources import as_probability
@@ -46,11 +45,12 @@ class Extension(TypedDict):
 class Turn:
     """One request: its replies, its confidence, the decision, and what was served.
 
-    ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
-    model that answered. ``shape`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
-    answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request. ``reading`` is
-    the task that reads a small answer of which the client was shown a part. ``committed`` is set once the row is on its
-    way to the store. ``begun`` are the choices of which a stream has held a chunk.
+        ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
+        model that answered. ``shape`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
+        answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request, ``param``
+    which field of it no model took, ``no_answer`` that an expert has no answer. ``reading`` is the task that reads a
+    small answer of which the client was shown a part. ``committed`` is set once the row is on its way to the store.
+    ``begun`` are the choices of which a stream has held a chunk.
     """
 
     asked: Asked
@@ -74,6 +74,8 @@ class Turn:
     unlike: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     refusal: str | None = None
+    param: str | None = None
+    no_answer: bool = False
     reading: asyncio.Task[None] | None = None
     committed: bool = False
     begun: set[int] = field(default_factory=set)
@@ -102,13 +104,28 @@ class Turn:
         return self.served == "small" and decided and not self.unlike
 
     @property
+    def failures(self) -> set[str]:
+        """The kinds of what went wrong so far."""
+        return {error.rpartition(": ")[2] for error in self.errors}
+
+    @property
+    def invalid(self) -> bool:
+        """Whether every model calls the request itself wrong, or cannot be asked with a field of it.
+
+        One that any model has answered is not wrong: what another does not take of it is not the client's fault.
+        """
+        kinds = self.failures
+        known = "rejected" in kinds or self.param is not None
+        return self.small is None and known and kinds <= {"rejected", "unsupported"}
+
+    @property
     def left(self) -> bool:
         """Whether the client hung up before it had an answer."""
         return GONE in self.errors
 
     def serve(self, reply: Reply, served: str) -> Reply:
         """Set what the client gets."""
-        self.served, self.by = served, reply.by
+        self.served, self.by = served, reply.by or None
         return reply
 
     def fail(self, why: str | None = None) -> None:
@@ -186,7 +203,7 @@ class Turn:
             identity=(small.identity or None) if small else None,
             unlike=", ".join(self.unlike) or None,
             request_shape=self.shape.model_dump_json(exclude_none=True) if self.shape else None,
-            question_hash=question_hash(self.asked.messages),
+            question_hash=self.asked.question_hash,
         )
 
     @property

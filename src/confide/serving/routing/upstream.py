@@ -1,7 +1,8 @@
 """OpenAI-compatible servers behind the router: one request, whole or streamed, on one shared connection pool.
 
 Only addresses in the configuration are called: redirects are not followed, proxies of the environment are not used,
-and nothing in a request names an address. What a server writes in an error is dropped, since it may repeat the key.
+and nothing in a request names an address. Of what a server writes in an error only its kind is kept, since it may
+repeat the key.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from confide.serving.routing.asked import Asked
 from confide.serving.routing.guard import Model
 from confide.serving.routing.model_listing import listed_identity
 from confide.serving.routing.reply import ALIVE, Delta, Reply
+from confide.serving.routing.request_fields import as_sent, not_taken
+from confide.serving.routing.server_errors import failure_of
 from confide.serving.routing.server_logprobs import server_sources
 from confide.serving.routing.server_replies import ServerBody
+from confide.serving.routing.start_check import StartCheck
 
 MOST_BYTES = 32_000_000
 """The longest answer that is read; a longer one counts as malformed."""
@@ -36,6 +40,8 @@ LOOK_S = 60.0
 """How long what a server lists of its model is believed."""
 
 _CONNECT_S = 5.0
+_CHECK_S = 30.0
+_ERROR_BYTES, _ERROR_S = 65_536, 2.0
 
 
 class Http:
@@ -58,13 +64,15 @@ class Server(Model):
     """A model on an OpenAI-compatible server.
 
     With ``read`` the server is asked for log-probabilities, and replies carry the free confidences that follow from
-    them. What it lists of the model is then looked at when this is made and again every minute: ``identity``.
+    them. What it lists of the model is then looked at when this is made and again every minute: ``identity``. Fields
+    that the ``check`` at the start found it not to take are left out.
     """
 
     def __init__(self, config: ServerModel, http: Http, *, read: bool = False):
         self._config = config
         self._http = http
         self._read = read
+        self.check = StartCheck(config.name, self._send)
         self.identity = listed_identity(config) if read else ""
         self._looked = monotonic()
         self._looking: asyncio.Task[None] | None = None
@@ -75,7 +83,7 @@ class Server(Model):
 
     async def ask(self, asked: Asked) -> Reply:
         """The whole answer; raises `ModelError`."""
-        async with self._post(asked, stream=False) as response:
+        async with self._post(self._body(asked, stream=False)) as response:
             body = ServerBody()
             async for data in _bytes(response):
                 body.feed(data)
@@ -89,7 +97,7 @@ class Server(Model):
 
     async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
         """The answer as it comes, then the whole of it; raises `ModelError`."""
-        async with self._post(asked, stream=True) as response:
+        async with self._post(self._body(asked, stream="stream" not in self.check.left_out)) as response:
             body = ServerBody()
             async for data in _bytes(response):
                 for delta in body.feed(data):
@@ -115,29 +123,48 @@ class Server(Model):
         """Look again at what is listed: another model may answer under the same name."""
         self.identity = await asyncio.to_thread(listed_identity, self._config) or self.identity
 
-    def _payload(self, asked: Asked, stream: bool) -> bytes:
+    async def _send(self, body: dict[str, Any]) -> None:
+        """Send the check's question, and see that it is answered; raises `ModelError`."""
+        try:
+            async with asyncio.timeout(min(_CHECK_S, self._config.timeout_s)):
+                async with self._post({"model": self._config.model, **body}) as response:
+                    async for _ in _bytes(response):
+                        pass
+        except TimeoutError:
+            raise ModelError("timeout") from None
+
+    def _body(self, asked: Asked, *, stream: bool) -> dict[str, Any]:
+        """What the server is sent; raises `ModelError` where the client wants what it does not take."""
+        left_out = self.check.left_out
+        unknown = not_taken(self._config, asked.options)
+        if unknown is None and asked.logprobs and "logprobs" in left_out:
+            unknown = "logprobs"
+        if unknown is not None:
+            raise ModelError("unsupported", counts=False, param=unknown)
         body: dict[str, Any] = {**asked.options, "model": self._config.model, "messages": asked.messages}
-        if self._read or asked.logprobs:
+        if (self._read or asked.logprobs) and "logprobs" not in left_out:
             body["logprobs"] = True
             if asked.top_logprobs is not None:
                 body["top_logprobs"] = asked.top_logprobs
         if stream:
             body["stream"] = True
-            body["stream_options"] = {"include_usage": True}
-        return to_json(body)
+            if "stream_options" not in left_out:
+                body["stream_options"] = {"include_usage": True}
+        return body
 
     @asynccontextmanager
-    async def _post(self, asked: Asked, *, stream: bool) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _post(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         """The server's response; what cannot be read inside the ``with`` (ValueError) counts as malformed."""
         # The guard around this model watches the rest of the time.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_S, self._config.timeout_s))
+        sent = as_sent(self._config, body)
         try:
-            payload = self._payload(asked, stream)
             async with self._http.session.post(
-                self._url, data=payload, headers=self._headers, allow_redirects=False, timeout=timeout
+                self._url, data=to_json(sent), headers=self._headers, allow_redirects=False, timeout=timeout
             ) as response:
                 if response.status != 200:
-                    raise _failure(response)
+                    wait = _retry_after(response.headers.get("Retry-After"))
+                    raise failure_of(response.status, await _error(response), sent, wait)
                 try:
                     yield response
                 except ValueError:
@@ -150,17 +177,16 @@ class Server(Model):
             raise ModelError("broken", again=True) from None
 
 
-def _failure(response: aiohttp.ClientResponse) -> ModelError:
-    status, retry_after = response.status, _retry_after(response.headers.get("Retry-After"))
-    if 300 <= status < 400:
-        return ModelError("redirected")
-    if status in (401, 403):
-        return ModelError("unauthorized")
-    if status == 429:
-        return ModelError("rate_limited", again=True, retry_after=retry_after)
-    if status in (408, 425) or status >= 500:
-        return ModelError("server_error", again=True, retry_after=retry_after)
-    return ModelError("rejected", counts=False)
+async def _error(response: aiohttp.ClientResponse) -> bytes:
+    """The beginning of an error's body, as far as it comes at once."""
+    body = b""
+    try:
+        async with asyncio.timeout(_ERROR_S):
+            while len(body) < _ERROR_BYTES and (data := await response.content.readany()):
+                body += data
+    except (TimeoutError, aiohttp.ClientError, ConnectionError):
+        pass
+    return body[:_ERROR_BYTES]
 
 
 def _retry_after(value: str | None) -> float | None:
