@@ -73,6 +73,7 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
         yield
         await service.close()
 
