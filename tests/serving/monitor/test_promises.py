@@ -18,7 +18,7 @@ from confide.serving.monitor.promises import (
     coverage_state,
     promise_state,
     requests_steps,
-    risk_in,
+    risks_in,
 )
 from confide.serving.store.audits import AuditRow
 
@@ -135,7 +135,7 @@ def test_a_domain_that_broke_its_promise_stays_broken_at_another_share() -> None
         ]
         (found,) = broken_domains(by_domain(bad + good, promise), promise)
         assert (found["domain"], found["n"]) == ("bad", 1_050)
-    shown = risk_in(audited_steps(bad + good[:50] + [replace(good[50], correct=None)]), 0.95)
+    shown = risks_in([audited_steps(bad + good[:50] + [replace(good[50], correct=None)])], 0.95)[0]
     assert (shown["audited"], shown["wrong"]) == (200, sum(not row.correct for row in bad))
     assert shown["lower"] < shown["wrong"] / 200 < shown["upper"]
 
@@ -186,7 +186,7 @@ def test_a_question_asked_again_and_again_counts_once_a_day() -> None:
     assert risk_of([replace(row, question_hash=None) for row in burst], PROMISE)["status"] == "broken"
     days = [replace(row, question_hash="q", created=NOW + 86_400 * i) for i, row in enumerate(audits([True] * 50))]
     assert risk_of(days, PROMISE)["status"] == "broken"
-    assert risk_in(audited_steps(burst + other), 0.95)["audited"] == 21
+    assert risks_in([audited_steps(burst + other)], 0.95)[0]["audited"] == 21
 
 
 def test_bursts_of_one_question_break_no_promise_that_is_kept() -> None:

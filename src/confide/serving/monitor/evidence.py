@@ -70,15 +70,15 @@ def steps_of(rows: Iterable[dict[str, Any]], names: Sequence[str] = _SUMS) -> St
     return Steps(times=times, n=n, least=least, most=most, share=share)
 
 
-def risk_by_domain(connection: Connection, promise: Promise | None, domains: Sequence[str | None]) -> dict[Any, Steps]:
+def risk_by_domain(connection: Connection, promise: Promise | None, domains: Sequence[str | None]) -> list[Steps]:
     """The kept audits of each of these domains since the policy began, in one step for each audit share."""
-    scopes = {scope_of(domain): domain for domain in domains}
+    scopes = [scope_of(domain) for domain in domains]
     sums = [func.sum(_C[name]).label(name) for name in _SUMS]
     columns = (_C.scope, _C.kept, _C.probability, func.max(_C.latest).label("latest"), *sums)
-    mine = (_C.policy_id == (promise.policy_id if promise else ""), _C.scope.in_(list(scopes)), _C.kept)
+    mine = (_C.policy_id == (promise.policy_id if promise else ""), _C.scope.in_(scopes), _C.kept)
     query = select(*columns).where(*mine).group_by(_C.scope, _C.kept, _C.probability)
     rows = [dict(row) for row in connection.execute(query).mappings()]
-    return {domain: steps_of(row for row in rows if row["scope"] == scope) for scope, domain in scopes.items()}
+    return [steps_of(row for row in rows if row["scope"] == scope) for scope in scopes]
 
 
 def _blocks(connection: Connection, promise: Promise, scope: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ one fixed start; a new policy starts new ones. Order is that of arrival in the s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from confide.metrics import confidence_sequences as sequences
 from confide.numeric import Floats
-from confide.serving.monitor.eras import Steps
+from confide.serving.monitor.eras import Steps, last_bounds
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
@@ -138,10 +138,13 @@ def broken_domains(audited: Mapping[str, Steps], promise: Promise) -> list[dict[
     return broken
 
 
-def risk_in(steps: Steps, level: float) -> dict[str, Any]:
-    """Audited and wrong answers among the kept ones, and bounds of the risk there, each at ``level``."""
-    counts, (lower, upper) = _counts(steps), _bounds(steps, 1 - level)
-    return {"audited": counts["n"], "wrong": counts["hits"], "lower": lower, "upper": upper}
+def risks_in(audited: Sequence[Steps], level: float) -> list[dict[str, Any]]:
+    """For each part: audited and wrong answers among the kept ones, and bounds of its risk, each at ``level``."""
+    bounds = last_bounds(audited, 1 - level)
+    return [
+        {"audited": counts["n"], "wrong": counts["hits"], "lower": lower, "upper": upper}
+        for counts, (lower, upper) in zip(map(_counts, audited), bounds, strict=True)
+    ]
 
 
 def coverage_state(steps: Steps, latest: Floats, promise: Promise) -> dict[str, Any]:
@@ -216,10 +219,7 @@ def _counts(steps: Steps) -> dict[str, int]:
 
 def _bounds(steps: Steps, alpha: float) -> tuple[float, float]:
     """The bounds after the last step."""
-    if not len(steps.n):
-        return 0.0, 1.0
-    lower, upper = steps.bounds(np.array([len(steps.n) - 1]), alpha)
-    return float(lower[0]), float(upper[0])
+    return last_bounds([steps], alpha)[0]
 
 
 def _has_risen(hits: Floats, limit: float, run_length: int) -> bool:

@@ -54,13 +54,12 @@ async def snapshot(store: Store, policy: Policy | None, *, window_s: float | Non
 def build(connection: Connection, promise: Promise | None, now: float, window_s: float | None) -> dict[str, Any]:
     """`snapshot` at unix time ``now`` on a connection."""
     start = 0.0 if window_s is None else now - window_s
-    rows = traffic.latest_rows(connection)
-    recent, inside = rows[: traffic.TIMED], [row for row in rows if row.created >= start]
+    recent = traffic.recent_rows(connection)
     audited, risk, coverage = None, None, None
     if promise is not None:
         audited = evidence_of(connection, promise, now)
         ends, n, answered, escalated = traffic.life_of(connection, promise, now)
-        latest = traffic.followed(rows, promise)
+        latest = traffic.followed(connection, promise)
         answers = promises.requests_steps(ends, n, answered)
         coverage = promises.coverage_state(answers, (latest == 1).astype(float), promise)
         if promise.goal == "budget":
@@ -72,7 +71,7 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
     state = {
         "generated": now,
         "window_s": window_s,
-        "rows_read": len(rows),
+        "latest_rows": traffic.READ,
         "mode": recent[0].mode if recent else None,
         "promise": None if promise is None else vars(promise) | {"domains": list(promise.domains)},
         "risk": risk,
@@ -81,8 +80,8 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
         "audits": audited.counts if audited else NO_AUDITS,
         "traffic": traffic.traffic(connection, start, now),
         "latency": traffic.latency(recent),
-        "domains": traffic.by_domain(connection, inside, promise),
-        "failures": traffic.failures(inside),
+        "domains": traffic.by_domain(connection, start, promise),
+        "failures": traffic.failures(connection, start),
         "feedback": traffic.feedback_counts(connection, start),
         "recent": traffic.recent_counts(recent, now),
         "latest": traffic.latest(connection),

@@ -7,16 +7,15 @@ ahead or behind: a row from the future counts as one of now.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, func, or_, select
 
 from confide.numeric import Floats
 from confide.serving.monitor.evidence import risk_by_domain
-from confide.serving.monitor.promises import LEVEL, Promise, risk_in
+from confide.serving.monitor.promises import LEVEL, Promise, risks_in
 from confide.serving.routing.turn import GONE
 from confide.serving.store.counters import WIDTHS, traffic_counts
 from confide.serving.store.tables import OTHER_MODEL, arrival, decisions, feedback
@@ -41,13 +40,17 @@ def quantiles(values: list[float]) -> dict[str, float] | None:
     return {"n": len(values), "p50": p50, "p95": p95, "p99": p99}
 
 
-def latest_rows(connection: Connection) -> list[Row[Any]]:
-    """The latest `READ` rows, newest first."""
+def recent_rows(connection: Connection) -> list[Row[Any]]:
+    """The latest `TIMED` rows, newest first, for `recent_counts` and `latency`."""
     d = decisions.c
-    counted = (d.created, d.mode, d.decision, d.served, d.raw, d.error, d.unlike, d.policy_id, d.domain)
-    columns = (*counted, d.small_ms, d.expert_ms, d.total_ms)
-    query: Select[Any] = select(*columns).order_by(arrival(connection).desc()).limit(READ)
+    columns = (d.created, d.mode, d.decision, d.served, d.raw, d.error, d.unlike, d.small_ms, d.expert_ms, d.total_ms)
+    query: Select[Any] = select(*columns).order_by(arrival(connection).desc()).limit(TIMED)
     return list(connection.execute(query).all())
+
+
+def _newest(connection: Connection, *columns: ColumnElement[Any]) -> Subquery:
+    """These columns of the latest `READ` rows, newest first."""
+    return select(*columns).order_by(arrival(connection).desc()).limit(READ).subquery()
 
 
 def recent_counts(rows: Sequence[Row[Any]], now: float) -> dict[str, int]:
@@ -58,7 +61,7 @@ def recent_counts(rows: Sequence[Row[Any]], now: float) -> dict[str, int]:
     clients that hang up hides no failure. ``gone`` are clients that hung up, ``gave_up`` those of them that waited for
     an expert, ``ahead`` rows whose clock is more than a minute ahead of ``now``, all three among ``rows`` latest ones.
     """
-    latest, stayed = rows[:RECENT], [row for row in rows[:TIMED] if _failed(row) or not left(row)][:RECENT]
+    latest, stayed = rows[:RECENT], [row for row in rows if _failed(row) or not left(row)][:RECENT]
     asked = [row for row in stayed if row.decision == "escalate" and not left(row)]
     return {
         "rows": len(latest),
@@ -96,20 +99,23 @@ def _gave_up(row: Row[Any]) -> bool:
     return left(row) and row.decision == "escalate" and row.mode == "act" and row.served == "error"
 
 
-def followed(rows: Sequence[Row[Any]], promise: Promise) -> Floats:
+def followed(connection: Connection, promise: Promise) -> Floats:
     """Whether the promise's policy answered (1), escalated (−1) or neither (0) each of its latest requests.
 
-    They are those like the calibration rows among ``rows``, oldest first.
+    They are those like the calibration rows among the latest `READ` rows of the store, oldest first.
     """
-    value = {"answer": 1.0, "escalate": -1.0}
-    mine = [row for row in rows if row.policy_id == promise.policy_id and row.unlike is None]
-    return np.array([value.get(row.decision, 0.0) for row in mine][::-1], dtype=np.float64)
+    d = decisions.c
+    mine = and_(d.policy_id == promise.policy_id, d.unlike.is_(None))
+    word = case((d.decision == "answer", 1), (d.decision == "escalate", -1), else_=0)
+    newest = _newest(connection, case((mine, word)).label("word"))
+    found = connection.execute(select(newest.c.word)).scalars().all()
+    return np.array([word for word in reversed(found) if word is not None], dtype=np.float64)
 
 
 def latency(rows: Sequence[Row[Any]]) -> dict[str, Any]:
     """Quantiles (milliseconds) of the small model's, the expert's and the whole request's time, of the latest ones."""
     return {
-        name: quantiles([value for row in rows[:TIMED] if (value := getattr(row, f"{name}_ms")) is not None])
+        name: quantiles([value for row in rows if (value := getattr(row, f"{name}_ms")) is not None])
         for name in ("small", "expert", "total")
     }
 
@@ -185,29 +191,29 @@ def _stretches(
     return dict(sorted(found.items()))
 
 
-def by_domain(connection: Connection, rows: Sequence[Row[Any]], promise: Promise | None) -> list[dict[str, Any]]:
-    """The busiest domains of ``rows``, with the risk seen in their audited answers since the policy began."""
-    counts = {
-        name: Counter(row.domain for row in rows if name in ("n", row.decision)) for name in ("n", "answer", "escalate")
-    }
-    busiest = [domain for domain, _ in counts["n"].most_common(_DOMAINS)]
-    audited = risk_by_domain(connection, promise, busiest)
+def by_domain(connection: Connection, start: float, promise: Promise | None) -> list[dict[str, Any]]:
+    """The busiest domains of the latest `READ` rows since unix time ``start``.
+
+    With the risk seen in their audited answers since the policy began.
+    """
+    d, n = _newest(connection, decisions.c.created, decisions.c.domain, decisions.c.decision).c, func.count().label("n")
+    decided = [func.count().filter(d.decision == word) for word in ("answer", "escalate")]
+    query = select(d.domain, n, *decided).where(d.created >= start).group_by(d.domain)
+    busiest = connection.execute(query.order_by(n.desc(), d.domain).limit(_DOMAINS)).all()
+    audited = risk_by_domain(connection, promise, [row[0] for row in busiest])
+    risks = risks_in(audited, promise.level if promise else LEVEL)
     return [
-        {
-            "domain": domain,
-            "n": counts["n"][domain],
-            "answered": counts["answer"][domain],
-            "escalated": counts["escalate"][domain],
-            **risk_in(audited[domain], promise.level if promise else LEVEL),
-        }
-        for domain in busiest
+        {"domain": domain, "n": count, "answered": answered, "escalated": escalated, **risk}
+        for (domain, count, answered, escalated), risk in zip(busiest, risks, strict=True)
     ]
 
 
-def failures(rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
-    """The most frequent classes of failure in ``rows``."""
-    counts = Counter(row.error for row in rows if row.error is not None and row.error != GONE)
-    return [{"error": error, "n": n} for error, n in counts.most_common(_ERRORS)]
+def failures(connection: Connection, start: float) -> list[dict[str, Any]]:
+    """The most frequent classes of failure in the latest `READ` rows since unix time ``start``."""
+    d, n = _newest(connection, decisions.c.created, decisions.c.error).c, func.count().label("n")
+    failed = select(d.error, n).where(d.created >= start, d.error.is_not(None), d.error != GONE)
+    rows = connection.execute(failed.group_by(d.error).order_by(n.desc(), d.error).limit(_ERRORS))
+    return [dict(row) for row in rows.mappings()]
 
 
 def feedback_counts(connection: Connection, start: float) -> dict[str, int]:
