@@ -80,6 +80,11 @@ class Database:
         self.writing.dispose()
         self.reading.dispose()
 
+    def reconnect(self) -> None:
+        """Let the next write open a new connection: PostgreSQL may answer from another server after a failure."""
+        if self.path is None:
+            self.writing.dispose()
+
     def read(self, query: Callable[[Connection], T], job: Job) -> T:
         """The result of ``query`` in a transaction that reads."""
         return self._run(self.reading, query, job)

@@ -324,6 +324,7 @@ class Store:
                 write.result = failure
             if failure.trouble != "failed" or any(write.work == self._probe for write in wanted):
                 self._troubles.note(failure)
+                self._database.reconnect()
             if job.committing:
                 self._withdraw([write.row_id for write in wanted if write.row_id is not None])
             return False
