@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -24,7 +22,7 @@ from confide.serving.store.store import WITHDRAWN, Store
 from confide.serving.store.tables import DecisionRow
 from confide.serving.store.troubles import StoreError
 from decision_rows import decision
-from postgres import Server
+from postgres import Server, stopped
 from stores import all_rows, using
 
 LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
@@ -366,21 +364,6 @@ def test_the_log_says_each_reason_once_a_minute(path: Path, caplog: pytest.LogCa
 
 
 # -- PostgreSQL ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """The server and all its processes stand still, as on a machine that hangs."""
-    first = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
-    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-    processes = [first, *map(int, children)]
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in reversed(processes):
-            os.kill(process, signal.SIGCONT)
 
 
 def test_a_postgresql_that_stands_still(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def traffic_statement(dialect: str, source: str, *, new: bool = True) -> str:
     """SQL that adds the rows of ``source`` to the counts of traffic; not ``new``: their money alone."""
     counted = "1" if new else "0"
     start = "CAST(created / w AS INTEGER) * w" if dialect == "sqlite" else "floor(created / w) * w"
-    slot = "0" if dialect == "sqlite" else "mod(pg_backend_pid(), 8)"
+    slot = "0" if dialect == "sqlite" else "mod(pg_backend_pid(), 16)"
     decided = ", ".join(
         f"sum(CASE WHEN decision = '{word}' THEN {counted} ELSE 0 END)" for word in ("answer", "escalate", "abstain")
     )

@@ -138,7 +138,8 @@ class Store:
         connection.execute(sa.insert(decisions), _TRIAL.values())
         trial.rollback()
         size = _PROBE_BYTES if self._troubles.now else 1
-        connection.execute(sa.delete(store_probe))
+        old = sa.select(store_probe.c.id).with_for_update(skip_locked=True)  # another router may be writing its own
+        connection.execute(sa.delete(store_probe).where(store_probe.c.id.in_(old)))
         connection.execute(sa.insert(store_probe), {"payload": secrets.token_bytes(size)})
 
     async def add(self, row: DecisionRow) -> None:
