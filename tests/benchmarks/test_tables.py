@@ -11,7 +11,7 @@ from benchmarks import common
 from benchmarks.policies import guarantee
 from benchmarks.quality import estimators_tables, quality_tables, sensitivity, travel_tables
 from benchmarks.rlmf import rlmf_step, rlmf_tables
-from benchmarks.serving import serving_tables
+from benchmarks.serving import serving_tables, store_reads
 
 PAGES = (
     "README.md",
@@ -42,6 +42,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     sensitivity.write(result("sensitivity"))
     guarantee.write(result("guarantee"))
     serving_tables.write()
+    store_reads.write(result("store_reads"))
     assert {page: (tmp_path / page).read_text(encoding="utf-8") for page in PAGES} == before
 
 

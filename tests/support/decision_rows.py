@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from confide.serving.store.tables import DecisionRow, new_decision_id
+
+LAST = 1_700_500_000.0
+"""When the latest of `mixed` rows came."""
 
 
 def decision(**changes: Any) -> DecisionRow:
@@ -32,3 +37,27 @@ def decision(**changes: Any) -> DecisionRow:
         "cost_saved": 0.002,
     }
     return DecisionRow(**(values | changes))
+
+
+def mixed(n: int, seed: int = 0) -> list[DecisionRow]:
+    """``n`` requests over five days, as the promise expects them."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        kept, audit = bool(rng.random() < 0.6), bool(rng.random() < 0.5)
+        rows.append(
+            decision(
+                created=LAST - 5 * 86_400 * (1 - (i + 1) / (n + 1)),
+                decision="answer" if kept else "escalate",
+                served="small" if kept else "expert",
+                domain=["a", "b", None][i % 3],
+                audit=audit,
+                audit_probability=0.5,
+                agreed=bool(rng.random() > (0.02 if kept else 0.5)) if audit else None,
+                cost=0.5,
+                cost_saved=1.5,
+                total_ms=float(i),
+                expert_ms=None if kept else 100.0,
+            )
+        )
+    return rows

@@ -3,9 +3,11 @@
 import getpass
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,21 @@ class Server:
         name = f"confide_{self._databases}"
         self._call("createdb", "-h", str(self.folder), "-U", "confide", name)
         return f"postgresql://confide@/{name}?host={self.folder}"
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """The server and all its processes stand still, as on a machine that hangs."""
+    first = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    processes = [first, *map(int, children)]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in reversed(processes):
+            os.kill(process, signal.SIGCONT)
 
 
 @pytest.fixture(scope="session")

@@ -217,6 +217,13 @@ class Limits(_Part):
     connections: int = Field(default=4096, ge=1)
 
 
+class Audit(_Part):
+    """How many audits run at once and how many more may wait; beyond that they stay without a label."""
+
+    concurrency: int = Field(default=16, ge=1)
+    queue: int = Field(default=1024, ge=0)
+
+
 class ServeConfig(_Part):
     """Everything ``confide serve`` needs to know; see docs/serving.md."""
 
@@ -233,6 +240,7 @@ class ServeConfig(_Part):
     store_text: bool = False
     audit_share: float = Field(default=0.02, ge=0, le=1)
     audit_label: Literal["expert", "feedback"] = "expert"
+    audit: Audit = Audit()
     api_keys: tuple[ApiKey, ...] = ()
     deadline_s: Timeout = 60.0
     limits: Limits = Limits()

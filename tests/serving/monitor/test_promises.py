@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audit_samples import audited_steps
 from confide.numeric import Floats
 from confide.serving.monitor.eras import Steps
 from confide.serving.monitor.promises import (
     CONSTANT_ROWS,
     LATE_REQUESTS,
     Promise,
-    audited_steps,
     broken_domains,
     constant_escalation,
     coverage_state,
     promise_state,
     requests_steps,
-    risk_in,
+    risks_in,
 )
 from confide.serving.store.audits import AuditRow
 
@@ -34,7 +34,15 @@ def audits(wrong: list[bool], kept: bool = True) -> list[AuditRow]:
 
 
 def risk_of(sample: list[AuditRow], promise: Promise) -> dict[str, Any]:
-    return promise_state(audited_steps(sample, promise.goal), promise)
+    steps = audited_steps(sample, promise.goal)
+    return promise_state(steps, promise, steps.least)
+
+
+def by_domain(sample: list[AuditRow], promise: Promise) -> dict[str, Steps]:
+    def named(row: AuditRow) -> str:
+        return row.domain if row.domain in promise.domains else "*"
+
+    return {name: audited_steps([row for row in sample if named(row) == name]) for name in promise.domains}
 
 
 def draws(share: float, n: int, seed: int) -> list[bool]:
@@ -110,8 +118,9 @@ def test_a_budget_is_followed_in_all_requests_one_by_one() -> None:
 def test_domains_with_promises_of_their_own() -> None:
     good, bad = audits(draws(0.02, 300, 0)), [replace(row, domain="bad") for row in audits(draws(0.3, 150, 1))]
     sample = sorted(good + bad, key=lambda row: row.created)
-    assert broken_domains(sample, PROMISE) == []  # one promise for all
-    found = broken_domains(sample, replace(PROMISE, domains=("*", "bad", "unseen")))
+    assert broken_domains({}, PROMISE) == []  # one promise for all
+    promise = replace(PROMISE, domains=("*", "bad", "unseen"))
+    found = broken_domains(by_domain(sample, promise), promise)
     assert [entry["domain"] for entry in found] == ["bad"]
     assert found[0]["n"] == 150
     assert found[0]["lower"] > 0.1
@@ -124,9 +133,9 @@ def test_a_domain_that_broke_its_promise_stays_broken_at_another_share() -> None
         good = [
             replace(row, id=f"g{i}", domain="bad", probability=share) for i, row in enumerate(audits([False] * 900))
         ]
-        (found,) = broken_domains(bad + good, promise)
+        (found,) = broken_domains(by_domain(bad + good, promise), promise)
         assert (found["domain"], found["n"]) == ("bad", 1_050)
-    shown = risk_in(bad + good[:50] + [replace(good[50], correct=None)], 0.95)
+    shown = risks_in([audited_steps(bad + good[:50] + [replace(good[50], correct=None)])], 0.95)[0]
     assert (shown["audited"], shown["wrong"]) == (200, sum(not row.correct for row in bad))
     assert shown["lower"] < shown["wrong"] / 200 < shown["upper"]
 
@@ -177,7 +186,7 @@ def test_a_question_asked_again_and_again_counts_once_a_day() -> None:
     assert risk_of([replace(row, question_hash=None) for row in burst], PROMISE)["status"] == "broken"
     days = [replace(row, question_hash="q", created=NOW + 86_400 * i) for i, row in enumerate(audits([True] * 50))]
     assert risk_of(days, PROMISE)["status"] == "broken"
-    assert risk_in(burst + other, 0.95)["audited"] == 21
+    assert risks_in([audited_steps(burst + other)], 0.95)[0]["audited"] == 21
 
 
 def test_bursts_of_one_question_break_no_promise_that_is_kept() -> None:

@@ -16,7 +16,7 @@ from confide.serving.monitor.snapshot import build, snapshot
 from confide.serving.monitor.traffic import quantiles
 from confide.serving.store.store import Store
 from confide.serving.store.tables import DecisionRow
-from decision_rows import decision
+from decision_rows import decision, mixed
 from monitored import NOW, PROMISE, names, state_of
 from postgres import postgres as postgres
 from postgres import url as url
@@ -41,30 +41,6 @@ def test_an_empty_store(url: str) -> None:
         assert state["verdict"] == {"status": "unknown", "sentences": ["No request has been routed yet."]}
         assert state["alarms"] == []
         assert json.loads(json.dumps(state)) == state
-
-
-def mixed(n: int, seed: int = 0) -> list[DecisionRow]:
-    """``n`` requests over five days, as the promise expects them."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for i in range(n):
-        kept, audit = bool(rng.random() < 0.6), bool(rng.random() < 0.5)
-        rows.append(
-            decision(
-                created=NOW - 5 * 86_400 * (1 - (i + 1) / (n + 1)),
-                decision="answer" if kept else "escalate",
-                served="small" if kept else "expert",
-                domain=["a", "b", None][i % 3],
-                audit=audit,
-                audit_probability=0.5,
-                agreed=bool(rng.random() > (0.02 if kept else 0.5)) if audit else None,
-                cost=0.5,
-                cost_saved=1.5,
-                total_ms=float(i),
-                expert_ms=None if kept else 100.0,
-            )
-        )
-    return rows
 
 
 def test_a_healthy_store(url: str) -> None:

@@ -327,10 +327,11 @@ def test_completions_are_conversations_of_one_turn(tmp_path: Path, small: Upstre
 def test_a_row_that_cannot_be_stored_is_no_answer(
     tmp_path: Path, small: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from confide.serving.store.store import Store, StoreError
+    from confide.serving.store.store import Store
+    from confide.serving.store.troubles import StoreError
 
     async def refuse(self: Store, row: object) -> None:
-        raise StoreError("disk full")
+        raise StoreError("disk_full", "disk full")
 
     with router(tmp_path, small=small_server(small)) as running:
         monkeypatch.setattr(Store, "add", refuse)
@@ -359,10 +360,11 @@ def test_a_store_that_hangs_does_not_hold_a_request_beyond_its_deadline(
 def test_metrics_tell_what_was_counted_while_the_store_is_away(
     tmp_path: Path, small: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from confide.serving.store.store import Store, StoreError
+    from confide.serving.store.store import Store
+    from confide.serving.store.troubles import StoreError
 
     async def away(self: Store, query: object) -> None:
-        raise StoreError("away")
+        raise StoreError("unreachable", "away")
 
     with router(tmp_path, small=small_server(small)) as running:
         running.ask()

@@ -12,7 +12,7 @@ from confide.errors import ConfideError
 from confide.policies.thresholds.fallback_testing import BoundedThreshold
 from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
 from confide.records import Record
-from confide.serving.store.audits import AuditRow, audit_rows, calibration_records, equal_chance, once_a_day
+from confide.serving.store.audits import AuditRow, audit_rows, calibration_records, equal_chance
 from confide.serving.store.store import Store
 from decision_rows import decision
 from stores import using
@@ -159,23 +159,6 @@ def test_what_is_left_is_whole_at_one_share_and_thinned_above_it(drawn: list[tup
         chance = min(row.probability for row in kept)
         assert [row for row in rows if row.probability == chance] == [r for r in kept if r.probability == chance]
     assert len(rows) == 0 or len(kept) > 0
-
-
-def test_a_question_counts_once_a_day() -> None:
-    def asked(number: int, question: str | None, created: float) -> AuditRow:
-        return replace(audit(number, 0.5), question_hash=question, created=created)
-
-    rows = [asked(0, "q", 1.0), asked(1, None, 1.0), asked(1, None, 1.0), asked(2, "q", 2.0), asked(3, "q", 86_400.0)]
-    assert once_a_day(rows) == [rows[0], rows[1], rows[2], rows[4]]
-    # The first one with a label counts, in its own place, and where none has one the first.
-    labels = [None, None, True, False, None]
-    late = [replace(row, correct=label) for row, label in zip(rows, labels, strict=True)]
-    late[2] = replace(late[2], question_hash="q")
-    late.insert(3, asked(7, "r", 3.0))
-    assert once_a_day(late) == [late[1], late[2], late[3], late[5]]
-    assert once_a_day([replace(row, correct=None) for row in late[3:]]) == [
-        replace(late[3], correct=None), replace(late[4], correct=None), replace(late[5], correct=None)
-    ]  # fmt: skip
 
 
 def store_with_missing_labels(seed: int) -> list[AuditRow]:

@@ -1,20 +1,24 @@
 """Schema versions of the store, on SQLite and on a real PostgreSQL."""
 
+import asyncio
 import dataclasses
 import math
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, inspect, text
 
 from confide.errors import ConfideError
+from confide.serving.monitor.snapshot import build
 from confide.serving.store.audits import audit_rows
 from confide.serving.store.migrations import LATEST
 from confide.serving.store.store import Store
 from confide.serving.store.tables import DecisionRow, decisions, metadata
-from decision_rows import decision
+from decision_rows import decision, mixed
+from monitored import NOW, PROMISE
 from stores import all_rows, using
 
 
@@ -144,6 +148,46 @@ def test_several_processes_may_start_at_once(url: str, raw: Connection) -> None:
     assert raw.execute(text("SELECT version FROM schema_version")).scalars().all() == [LATEST]
 
 
+COUNTERS = ("traffic_counts", "audit_queue", "audit_labels", "audit_questions", "audit_counts", "store_probe")
+
+
+def undo_version_8(raw: Connection) -> None:
+    """Make a store of today one of version 7."""
+    if raw.dialect.name == "sqlite":
+        for name in raw.execute(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).scalars().all():
+            raw.execute(text(f"DROP TRIGGER {name}"))
+    else:
+        for name in ("inserted", "money", "labelled", "judged", "unjudged"):
+            raw.execute(text(f"DROP FUNCTION confide_count_{name} CASCADE"))
+    for table in COUNTERS:
+        raw.execute(text(f"DROP TABLE {table}"))
+    raw.execute(text("DROP INDEX decisions_audit_due"))
+    for column in ("audit_due", "audit_request"):
+        raw.execute(text(f"ALTER TABLE decisions DROP COLUMN {column}"))
+    raw.execute(text("CREATE INDEX decisions_policy ON decisions (policy_id, created, decision)"))
+    raw.execute(text("UPDATE schema_version SET version = 7"))
+    raw.commit()
+
+
+def test_what_is_there_is_counted_once_when_the_totals_come(url: str, raw: Connection) -> None:
+    rows = mixed(900)
+
+    async def fill(store: Store) -> None:
+        await asyncio.gather(*[store.add(row) for row in rows])
+        for row in rows[:20]:
+            await store.feedback(row.id, False, "small")
+
+    async def read(store: Store) -> dict[str, Any]:
+        return await store.run(lambda connection: build(connection, PROMISE, NOW, None))
+
+    using(url, fill)
+    before = using(url, read)
+    undo_version_8(raw)
+    after = using(url, read)
+    assert after == before
+    assert (after["traffic"]["n"], after["coverage"]["n"], after["audits"]["uncounted"]) == (900, 900, 0)
+
+
 def test_probabilities_of_answers_become_log_probabilities(url: str, raw: Connection) -> None:
     stored = [
         ("logprob_sum", 0.5, 0.25), ("logprob_sum", 1.0, sys.float_info.max), ("logprob_sum", 0.0, 0.0),
@@ -162,6 +206,7 @@ def test_probabilities_of_answers_become_log_probabilities(url: str, raw: Connec
         return [(row.raw, row.threshold) for row in await store.run(all_rows)]
 
     using(url, fill)
+    undo_version_8(raw)
     raw.execute(text("ALTER TABLE feedback DROP COLUMN trusted"))  # of version 7
     raw.execute(text("ALTER TABLE decisions DROP COLUMN request_shape"))  # of version 5
     if not url.startswith("sqlite"):

@@ -75,6 +75,7 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         models.start()
+        service.start()
         yield
         await service.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 import time
@@ -27,13 +28,16 @@ from confide.serving.routing.experts import Models
 from confide.serving.routing.in_process import check_local
 from confide.serving.routing.prometheus import Metrics
 from confide.serving.routing.router import RETRY_S, Router
-from confide.serving.store.store import JudgedError, Store, StoreError
+from confide.serving.store.store import JudgedError, Store
+from confide.serving.store.troubles import StoreError
 
 routes = APIRouter()
 
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _DOMAIN = re.compile(r"[\x20-\x7e]{1,64}")
 _SNAPSHOT_S = 10.0
+_PAGE_S = 6.0  # what reads or writes the store for a page or for feedback takes no longer
+_SCRAPE_S = 2.0  # what /metrics waits for the store
 _BODY_ERRORS = (400, 401, 403, 408, 413, 415, 421, 503)
 _COMPLETION: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}},
@@ -58,17 +62,27 @@ class Service:
         self._snapshots: dict[float | None, tuple[float, dict[str, Any]]] = {}
         self._lock = asyncio.Lock()
 
-    async def snapshot(self, window_s: float | None) -> dict[str, Any]:
-        """What the store shows, read at most once in a few seconds however many ask."""
-        async with self._lock:
-            taken, state = self._snapshots.get(window_s, (-math.inf, {}))
-            if time.monotonic() - taken > _SNAPSHOT_S:
-                try:
+    def start(self) -> None:
+        """Begin to watch the store, and to take up audits that nobody finished."""
+        self.store.watch()
+        self.router.auditor.watch()
+
+    async def snapshot(self, window_s: float | None, seconds: float) -> dict[str, Any]:
+        """What the store shows, read at most once in a few seconds however many ask.
+
+        Raises `ApiError` where the store cannot be read within ``seconds``.
+        """
+        try:
+            async with asyncio.timeout(seconds), self._lock:
+                taken, state = self._snapshots.get(window_s, (-math.inf, {}))
+                if time.monotonic() - taken > _SNAPSHOT_S:
                     state = await snapshot(self.store, self.policy, window_s=window_s)
-                except StoreError:
-                    raise _no_store() from None
-                self._snapshots[window_s] = time.monotonic(), state
-            return state
+                    self._snapshots[window_s] = time.monotonic(), state
+                return state
+        except StoreError as error:
+            raise _no_store(error.trouble) from None
+        except TimeoutError:
+            raise _no_store("slow") from None
 
     async def close(self) -> None:
         """Let audits end, then close connections, threads and the store."""
@@ -99,11 +113,14 @@ async def feedback(request: Request, body: FeedbackRequest) -> FeedbackKept:
     trusted = any_decision or service.config.audit_label == "feedback"
     try:
         note = body.note if service.config.store_text else None
-        known = await service.store.feedback(
-            body.decision_id, body.correct, body.about, note, author=name, asked_by=asked_by, trusted=trusted
-        )
-    except StoreError:
-        raise _no_store() from None
+        async with asyncio.timeout(_PAGE_S):
+            known = await service.store.feedback(
+                body.decision_id, body.correct, body.about, note, author=name, asked_by=asked_by, trusted=trusted
+            )
+    except StoreError as error:
+        raise _no_store(error.trouble) from None
+    except TimeoutError:
+        raise _no_store("slow") from None
     except JudgedError:
         told = "another key has judged this decision; only one with the scope admin can overrule that"
         raise ApiError(409, told, code="judged", param="decision_id") from None
@@ -134,30 +151,36 @@ async def healthy() -> dict[Literal["status"], str]:
 
 @routes.get("/readyz", responses=errors(421, 503))
 async def ready(request: Request) -> dict[Literal["status"], str]:
-    """Say whether requests can be answered: the store can be read, and the small model's thread lives."""
+    """Say whether requests can be answered: a row can be stored and read, and the small model's thread lives."""
     service = _service(request)
     batcher = service.models.batcher
     if batcher is not None and not batcher.alive:
         raise ApiError(503, "the small model has stopped", code="not_ready", retry_after=RETRY_S)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(_PAGE_S):
+            trouble = await service.store.check()
             await service.store.run(lambda connection: connection.execute(select(literal(1))).scalar())
-    except (StoreError, TimeoutError):
-        raise _no_store() from None
+    except StoreError as error:
+        trouble = error.trouble
+    except TimeoutError:
+        trouble = "slow"
+    if trouble is not None:
+        raise _no_store(trouble)
     return {"status": "ready"}
 
 
 @routes.get("/metrics", response_class=PlainTextResponse, responses=errors(401, 403, 421))
 async def metrics(request: Request) -> Response:
-    """Tell Prometheus how this process does."""
+    """Tell Prometheus how this process does, also while the store is away."""
     service = _service(request)
     router = service.router
     asked_models = [router.small, *router.experts]
-    service.metrics.observe(router.slots.active, router.slots.waiting, asked_models, service.models.checks)
-    try:
-        service.metrics.watch(await service.snapshot(WINDOWS["hour"]))
-    except ApiError:  # while the store is away, what this process counted is wanted most
-        service.metrics.watch(None)
+    slots, backlog = router.slots, router.auditor.backlog
+    service.metrics.observe(slots.active, slots.waiting, backlog, asked_models, service.models.checks)
+    state = None
+    with contextlib.suppress(ApiError):  # while the store is away, what this process counted is wanted most
+        state = await service.snapshot(WINDOWS["hour"], _SCRAPE_S)
+    service.metrics.watch(state, service.store.trouble)
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -168,7 +191,7 @@ async def dashboard(
     refresh: Literal["on", "off"] = "on",
 ) -> Response:
     """Show whether the promise holds; with ``refresh=off`` the page does not load itself again."""
-    state = await _service(request).snapshot(WINDOWS[window])
+    state = await _service(request).snapshot(WINDOWS[window], _PAGE_S)
     page = dashboard_page(state, refresh_s=REFRESH_S if refresh == "on" else None)
     return HTMLResponse(page, headers={"Content-Security-Policy": content_security_policy()})
 
@@ -219,5 +242,5 @@ def _key(request: Request) -> ApiKey | None:
     return key
 
 
-def _no_store() -> ApiError:
-    return ApiError(503, "the store does not answer", code="store", retry_after=RETRY_S)
+def _no_store(trouble: str) -> ApiError:
+    return ApiError(503, f"the store cannot be used now: {trouble}", code="store", retry_after=RETRY_S)

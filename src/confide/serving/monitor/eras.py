@@ -19,6 +19,7 @@ A row whose label is missing is a hit in the upper bound and none in the lower o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -84,6 +85,23 @@ class Steps:
         with np.errstate(invalid="ignore"):
             seen = (weights * (least / np.maximum(labelled, 1))).sum(axis=1)
             return np.asarray(np.where(labelled.sum(axis=1) > 0, seen, np.nan))
+
+
+def last_bounds(parts: Sequence[Steps], alpha: float) -> list[tuple[float, float]]:
+    """Lower and upper bounds of each part after its last step, each at ``alpha``; parts of one era go together."""
+    found = [(0.0, 1.0)] * len(parts)
+    single = [number for number, steps in enumerate(parts) if len(steps.shares) == 1]
+    if single:
+        sums = [[parts[i].n.sum(), parts[i].least.sum(), parts[i].most.sum()] for i in single]
+        n, least, most = np.array(sums).T[..., None]
+        lower, upper = 1 - _upper(n, n - least, n, alpha), _upper(n, most, n, alpha)
+        for number, low, high in zip(single, lower.tolist(), upper.tolist(), strict=True):
+            found[number] = (low, high)
+    for number, steps in enumerate(parts):
+        if len(steps.shares) > 1:
+            lower, upper = steps.bounds(np.array([len(steps.n) - 1]), alpha)
+            found[number] = (float(lower[0]), float(upper[0]))
+    return found
 
 
 def _shares_of(sizes: Floats) -> Floats:

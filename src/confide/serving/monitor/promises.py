@@ -7,6 +7,7 @@ one fixed start; a new policy starts new ones. Order is that of arrival in the s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +15,7 @@ import numpy as np
 
 from confide.metrics import confidence_sequences as sequences
 from confide.numeric import Floats
-from confide.serving.monitor.eras import Steps
-from confide.serving.store.audits import AuditRow, once_a_day
+from confide.serving.monitor.eras import Steps, last_bounds
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
@@ -53,6 +53,11 @@ class Promise:
     domains: tuple[str, ...] = ()
     per: Literal["question", "entity"] = "question"
 
+    @property
+    def in_domains(self) -> bool:
+        """Whether a risk was promised in each of several domains, which can be watched."""
+        return self.goal == "max_risk" and len(self.domains) > 1 and self.per == "question"
+
 
 def promise_of(policy: Policy) -> Promise:
     """What ``policy`` promised."""
@@ -66,40 +71,12 @@ def promise_of(policy: Policy) -> Promise:
     return Promise(policy.id, policy.source, g.goal, g.limit, g.level, g.observed, coverage, g.n, domains, per)
 
 
-def audited_steps(sample: list[AuditRow], goal: str = "max_risk") -> Steps:
-    """A step for each audit row of ``sample``, in its order, that a promise of ``goal`` is about; see `Promise`.
-
-    A kept row without a label may be a hit. For match_expert the expert is taken to be right, so that what is counted
-    is at least what the policy loses against it.
-    """
-    return _steps_of(once_a_day(_spoken_of(sample, goal)))
-
-
-def repeats_state(sample: list[AuditRow], promise: Promise) -> dict[str, Any]:
+def repeats_state(steps: Steps, promise: Promise) -> dict[str, Any]:
     """Rows and hits when a question counts as often as it was asked, and the lower bound of their share.
 
     The audits are a random sample of the requests that came, whatever was asked, so the bound is one of those.
     """
-    steps = _steps_of(_spoken_of(sample, promise.goal))
     return {**_counts(steps), "lower": _bounds(steps, 1 - promise.level)[0]}
-
-
-def _spoken_of(sample: list[AuditRow], goal: str) -> list[AuditRow]:
-    """The rows that a promise of ``goal`` is about."""
-    return sample if goal == "match_expert" else [row for row in sample if row.decision == "answer"]
-
-
-def _steps_of(rows: list[AuditRow]) -> Steps:
-    kept = np.array([row.decision == "answer" for row in rows], dtype=bool)
-    wrong = np.array([row.correct is False for row in rows], dtype=bool)
-    right = np.array([row.correct is True for row in rows], dtype=bool)
-    return Steps(
-        times=np.array([row.created for row in rows], dtype=float),
-        n=np.ones(len(rows)),
-        least=(kept & wrong).astype(float),
-        most=(kept & ~right).astype(float),
-        share=np.array([row.probability for row in rows], dtype=float),
-    )
 
 
 def requests_steps(times: Floats, n: Floats, hits: Floats) -> Steps:
@@ -107,21 +84,20 @@ def requests_steps(times: Floats, n: Floats, hits: Floats) -> Steps:
     return Steps(times, n, hits, hits, np.ones(len(n)))
 
 
-def promise_state(steps: Steps, promise: Promise, latest: Floats | None = None) -> dict[str, Any]:
+def promise_state(steps: Steps, promise: Promise, latest: Floats) -> dict[str, Any]:
     """Whether the share of hits keeps the promise.
 
     The promise is *broken* when the evidence against it has ever reached its level, which later rows do not undo, or a
     late change was detected. It *holds* when the upper sequence is at or under its limit, and is *undecided* otherwise.
     Of a promise per entity nothing is known (*unknown*): rows do not say which entity they are about.
-    Late changes are sought in the steps one by one, or in ``latest``: the latest requests, 1 for a hit, oldest first.
+    Late changes are sought in ``latest``: the latest requests of a budget, or audits of another goal, 1 for a hit,
+    oldest first.
     """
     limit = 1.0 if promise.limit is None else promise.limit
     alpha = 1 - promise.level
     so_far = _sequence(steps, alpha)
-    late, length, recent = (steps.least, RUN_LENGTH, LATE)
-    if latest is not None:
-        late, length, recent = latest, RUN_LENGTH_REQUESTS, LATE_REQUESTS
-    changed = _has_risen(late, limit, length)
+    length, recent = (RUN_LENGTH_REQUESTS, LATE_REQUESTS) if promise.goal == "budget" else (RUN_LENGTH, LATE)
+    changed = _has_risen(latest, limit, length)
     first = steps.first_above(limit, alpha)
     status = "undecided"
     if promise.per == "entity":
@@ -139,33 +115,36 @@ def promise_state(steps: Steps, promise: Promise, latest: Floats | None = None) 
         "bound": limit,
         "changed_lately": changed,
         "shown_after": None if first is None else _counts(steps.until(first)),
-        "late_n": len(late[-recent:]),
-        "late_hits": int(late[-recent:].sum()),
+        "late_n": len(latest[-recent:]),
+        "late_hits": int(latest[-recent:].sum()),
         "rows_needed": needed,
     }
 
 
-def broken_domains(sample: list[AuditRow], promise: Promise) -> list[dict[str, Any]]:
-    """Domains with a promised risk of their own whose lower sequence was above it; the error is shared among them."""
-    if promise.goal != "max_risk" or promise.limit is None or len(promise.domains) < 2 or promise.per == "entity":
+def broken_domains(audited: Mapping[str, Steps], promise: Promise) -> list[dict[str, Any]]:
+    """Domains with a promised risk of their own whose lower sequence was above it; the error is shared among them.
+
+    ``audited`` has the steps of each domain of the promise; the name "*" stands for every one that is not named.
+    """
+    if promise.limit is None or not promise.in_domains:
         return []
     broken = []
     alpha = (1 - promise.level) / len(promise.domains)
     for domain in promise.domains:
-        # The name "*" stands for every domain that is not named.
-        mine = [row for row in sample if (row.domain if row.domain in promise.domains else "*") == domain]
-        steps = audited_steps(mine)
+        steps = audited[domain]
         if steps.first_above(promise.limit, alpha) is not None:
             name = "other domains" if domain == "*" else domain
             broken.append({"domain": name, **_counts(steps), "lower": _bounds(steps, alpha)[0]})
     return broken
 
 
-def risk_in(sample: list[AuditRow], level: float) -> dict[str, Any]:
-    """Audited and wrong answers among the kept rows of ``sample``, and bounds of the risk there, each at ``level``."""
-    steps = audited_steps(sample)
-    counts, (lower, upper) = _counts(steps), _bounds(steps, 1 - level)
-    return {"audited": counts["n"], "wrong": counts["hits"], "lower": lower, "upper": upper}
+def risks_in(audited: Sequence[Steps], level: float) -> list[dict[str, Any]]:
+    """For each part: audited and wrong answers among the kept ones, and bounds of its risk, each at ``level``."""
+    bounds = last_bounds(audited, 1 - level)
+    return [
+        {"audited": counts["n"], "wrong": counts["hits"], "lower": lower, "upper": upper}
+        for counts, (lower, upper) in zip(map(_counts, audited), bounds, strict=True)
+    ]
 
 
 def coverage_state(steps: Steps, latest: Floats, promise: Promise) -> dict[str, Any]:
@@ -240,10 +219,7 @@ def _counts(steps: Steps) -> dict[str, int]:
 
 def _bounds(steps: Steps, alpha: float) -> tuple[float, float]:
     """The bounds after the last step."""
-    if not len(steps.n):
-        return 0.0, 1.0
-    lower, upper = steps.bounds(np.array([len(steps.n) - 1]), alpha)
-    return float(lower[0]), float(upper[0])
+    return last_bounds([steps], alpha)[0]
 
 
 def _has_risen(hits: Floats, limit: float, run_length: int) -> bool:

@@ -1,7 +1,8 @@
 """What the stored decisions say now: does the promise hold, has the traffic changed, does anything fail.
 
 `snapshot` reads the store once and returns plain numbers and words; the dashboard draws them and ``/metrics`` exports
-some. The promise and the share answered are about the policy's whole life, everything else about a window.
+some. The promise and the share answered are about the policy's whole life, numbers of requests about a window, and
+everything else about the latest rows of the window.
 """
 
 from __future__ import annotations
@@ -13,12 +14,22 @@ from sqlalchemy import Connection
 
 from confide.serving.monitor import promises, traffic
 from confide.serving.monitor.alarms import alarms_in, verdict_of
+from confide.serving.monitor.evidence import evidence_of
 from confide.serving.monitor.promises import Promise
-from confide.serving.store.audits import audit_rows, once_a_day
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
     from confide.serving.store.store import Store
+
+NO_AUDITS = {
+    "drawn": 0,
+    "labelled": 0,
+    "used": 0,
+    "overdue": 0,
+    "probability": None,
+    "uncounted": 0,
+    "waiting": 0,
+}
 
 
 async def snapshot(store: Store, policy: Policy | None, *, window_s: float | None) -> dict[str, Any]:
@@ -44,9 +55,9 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
     """`snapshot` at unix time ``now`` on a connection."""
     start = 0.0 if window_s is None else now - window_s
     recent = traffic.recent_rows(connection)
-    audits = audit_rows(connection, policy_id=promise.policy_id) if promise else []
-    risk, coverage = None, None
+    audited, risk, coverage = None, None, None
     if promise is not None:
+        audited = evidence_of(connection, promise, now)
         ends, n, answered, escalated = traffic.life_of(connection, promise, now)
         latest = traffic.followed(connection, promise)
         answers = promises.requests_steps(ends, n, answered)
@@ -55,20 +66,21 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
             steps = promises.requests_steps(ends, n, escalated)
             risk = promises.promise_state(steps, promise, (latest == -1).astype(float))
         elif promise.goal != "cost":
-            risk = promises.promise_state(promises.audited_steps(audits, promise.goal), promise)
-            risk["repeats"] = promises.repeats_state(audits, promise)
+            risk = promises.promise_state(audited.steps, promise, audited.latest)
+            risk["repeats"] = promises.repeats_state(audited.repeats, promise)
     state = {
         "generated": now,
         "window_s": window_s,
+        "latest_rows": traffic.READ,
         "mode": recent[0].mode if recent else None,
         "promise": None if promise is None else vars(promise) | {"domains": list(promise.domains)},
         "risk": risk,
         "coverage": coverage,
-        "broken_domains": promises.broken_domains(audits, promise) if promise else [],
-        "audits": traffic.audit_counts(audits, len(once_a_day(audits)), now),
+        "broken_domains": promises.broken_domains(audited.domains, promise) if promise and audited else [],
+        "audits": audited.counts if audited else NO_AUDITS,
         "traffic": traffic.traffic(connection, start, now),
         "latency": traffic.latency(recent),
-        "domains": traffic.by_domain(connection, start, audits, promise),
+        "domains": traffic.by_domain(connection, start, promise),
         "failures": traffic.failures(connection, start),
         "feedback": traffic.feedback_counts(connection, start),
         "recent": traffic.recent_counts(recent, now),

@@ -1,33 +1,35 @@
-"""The queries behind the monitor: requests, failures, feedback and audits in numbers.
+"""The queries behind the monitor: requests, failures and feedback in numbers.
 
-The latest rows are those that came into the store last. A router's clock may run ahead or behind: a row from the future
-counts as one of now.
+Numbers of requests come from running totals, everything else from the latest `RECENT` rows and pieces of feedback: what
+is read does not grow with the store. The latest rows are those that came into the store last. A router's clock may run
+ahead or behind: a row from the future counts as one of now.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, and_, case, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, func, or_, select
 
 from confide.numeric import Floats
-from confide.serving.monitor.promises import LEVEL, Promise, risk_in
+from confide.serving.monitor.evidence import risk_by_domain
+from confide.serving.monitor.promises import LEVEL, Promise, risks_in
 from confide.serving.routing.turn import GONE
-from confide.serving.store.audits import AuditRow
+from confide.serving.store.counters import WIDTHS, traffic_counts
 from confide.serving.store.tables import OTHER_MODEL, arrival, decisions, feedback
 
+READ = 10_000  # the latest rows, which are read one by one: domains, failures, and a change of the share answered
 RECENT = 500  # the latest rows, whose failures and missing confidences are counted
 TIMED = 2_000  # the latest rows, whose latencies are summarised
-FOLLOWED = 50_000  # the latest rows, in which a change of the share answered is sought
 LATEST = 20  # decisions that are shown one by one
 _BUCKETS = 48
+_MOST_STRETCHES = 1_000  # of running totals; longer times are read in longer stretches
 _DOMAINS = 20
 _ERRORS = 8
-_LABEL_PATIENCE_S = 600
-_WIDTHS = (60, 300, 900, 3600, 4 * 3600, 86_400)  # seconds; each divides a day
-_DAY = 86_400
 _AHEAD_S = 60
+_SUMS = ("n", "answered", "escalated", "abstained", "cost", "saved")
 
 
 def quantiles(values: list[float]) -> dict[str, float] | None:
@@ -38,18 +40,6 @@ def quantiles(values: list[float]) -> dict[str, float] | None:
     return {"n": len(values), "p50": p50, "p95": p95, "p99": p99}
 
 
-def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.count().filter(condition)
-
-
-def _bucket(connection: Connection, start: float, width: float, now: float) -> ColumnElement[int]:
-    """The number of the bucket that a row's creation falls into, ``now`` at the latest."""
-    created = decisions.c.created
-    number = (case((created > now, now), else_=created) - start) / width
-    # SQLite's cast cuts off, PostgreSQL's rounds.
-    return cast(number if connection.dialect.name == "sqlite" else func.floor(number), Integer)
-
-
 def recent_rows(connection: Connection) -> list[Row[Any]]:
     """The latest `TIMED` rows, newest first, for `recent_counts` and `latency`."""
     d = decisions.c
@@ -58,7 +48,12 @@ def recent_rows(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(query).all())
 
 
-def recent_counts(rows: list[Row[Any]], now: float) -> dict[str, int]:
+def _newest(connection: Connection, *columns: ColumnElement[Any]) -> Subquery:
+    """These columns of the latest `READ` rows, newest first."""
+    return select(*columns).order_by(arrival(connection).desc()).limit(READ).subquery()
+
+
+def recent_counts(rows: Sequence[Row[Any]], now: float) -> dict[str, int]:
     """How many of the latest `RECENT` of ``rows`` are escalated, in trouble or unlike what the policy was made for.
 
     In trouble: no confidence, no expert's answer (``unserved``), or a failure before the answer (``errors``). They are
@@ -107,18 +102,18 @@ def _gave_up(row: Row[Any]) -> bool:
 def followed(connection: Connection, promise: Promise) -> Floats:
     """Whether the promise's policy answered (1), escalated (−1) or neither (0) each of its latest requests.
 
-    They are those like the calibration rows among the latest `FOLLOWED` rows of the store, oldest first.
+    They are those like the calibration rows among the latest `READ` rows of the store, oldest first.
     """
     d = decisions.c
-    latest = select(d.policy_id, d.decision, d.unlike).order_by(arrival(connection).desc()).limit(FOLLOWED)
-    value = {"answer": 1.0, "escalate": -1.0}
-    mine = [r for r in connection.execute(latest) if r.policy_id == promise.policy_id and r.unlike is None]
-    found = [value.get(row.decision, 0.0) for row in mine]
-    return np.array(found[::-1], dtype=np.float64)
+    mine = and_(d.policy_id == promise.policy_id, d.unlike.is_(None))
+    word = case((d.decision == "answer", 1), (d.decision == "escalate", -1), else_=0)
+    newest = _newest(connection, case((mine, word)).label("word"))
+    found = connection.execute(select(newest.c.word)).scalars().all()
+    return np.array([word for word in reversed(found) if word is not None], dtype=np.float64)
 
 
-def latency(rows: list[Row[Any]]) -> dict[str, Any]:
-    """Quantiles (milliseconds) of the small model's, the expert's and the whole request's time."""
+def latency(rows: Sequence[Row[Any]]) -> dict[str, Any]:
+    """Quantiles (milliseconds) of the small model's, the expert's and the whole request's time, of the latest ones."""
     return {
         name: quantiles([value for row in rows if (value := getattr(row, f"{name}_ms")) is not None])
         for name in ("small", "expert", "total")
@@ -126,98 +121,115 @@ def latency(rows: list[Row[Any]]) -> dict[str, Any]:
 
 
 def life_of(connection: Connection, promise: Promise, now: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """The requests that the promise's policy decided since its first one, in time buckets, oldest first.
+    """The requests that the promise's policy decided since its first one, in stretches of time, oldest first.
 
-    Requests unlike the calibration rows are left out: nothing is promised about them. Returns the buckets' ends (unix
+    Requests unlike the calibration rows are left out: nothing is promised about them. Returns the stretches' ends (unix
     time), and how many requests each holds, answered and escalated ones.
     """
-    d = decisions.c
-    mine = and_(d.policy_id == promise.policy_id, d.unlike.is_(None))
-    first = min(connection.execute(select(func.min(d.created)).where(mine)).scalar_one() or 0.0, now)
-    width = next((w for w in _WIDTHS if (now - first) / w <= 300), _WIDTHS[-1])
-    start = first // _DAY * _DAY
-    bucket = _bucket(connection, start, width, now).label("bucket")
-    columns = (bucket, func.count(), _count(d.decision == "answer"), _count(d.decision == "escalate"))
-    rows = connection.execute(select(*columns).where(mine).group_by(bucket).order_by(bucket)).all()
-    buckets, n, answered, escalated = np.asarray(rows, dtype=float).reshape(-1, 4).T
-    return start + (buckets + 1) * width, n, answered, escalated
+    t = traffic_counts.c
+    mine = and_(t.policy_id == promise.policy_id, t.alike)
+    first = connection.execute(select(func.min(t.start)).where(t.width == WIDTHS[-1], mine)).scalar_one()
+    width = _width(now - (first or 0.0))
+    found = _stretches(connection, 0.0, width, now, mine)
+    ends = np.array([start + width for start in found], dtype=float)
+    n, answered, escalated = (np.array([row[name] for row in found.values()], dtype=float) for name in _SUMS[:3])
+    return ends, n, answered, escalated
 
 
 def traffic(connection: Connection, start: float, now: float) -> dict[str, Any]:
-    """Decisions and money, in all and over time, from the window's first row on."""
-    d = decisions.c
-    inside = d.created >= start
-    first, last = connection.execute(select(func.min(d.created), func.max(d.created)).where(inside)).one()
-    sums = {
-        "n": func.count(),
-        "answered": _count(d.decision == "answer"),
-        "escalated": _count(d.decision == "escalate"),
-        "abstained": _count(d.decision == "abstain"),
-        "cost": func.coalesce(func.sum(d.cost), 0.0),
-        "saved": func.coalesce(func.sum(d.cost_saved), 0.0),
-    }
+    """Decisions and money, in all and over time, from the window's first minute on."""
+    created = decisions.c.created
+    begin = start // WIDTHS[0] * WIDTHS[0]
+    first = connection.execute(select(func.min(created)).where(created >= begin)).scalar_one()
     if first is None:
-        return {**dict.fromkeys(sums, 0), "first": None, "last": None, "series": []}
+        return {**dict.fromkeys(_SUMS, 0), "first": None, "last": None, "series": []}
+    last = connection.execute(select(func.max(created))).scalar_one()
     first, last = min(first, now), min(last, now)
+    unit = _width(now - first)
+    found = _stretches(connection, begin, unit, now)
     width = max((last - first) / _BUCKETS, 1.0) * (1 + 1e-9)  # the last row belongs to the last bucket
-    bucket = _bucket(connection, first, width, now).label("bucket")
-    columns = [expression.label(name) for name, expression in sums.items()]
-    query = select(bucket, *columns).where(inside).group_by(bucket).order_by(bucket)
-    series = [
-        {"time": first + (row["bucket"] + 0.5) * width, **{name: row[name] for name in sums}}
-        for row in connection.execute(query).mappings()
-    ]
-    totals = {name: sum(point[name] for point in series) for name in sums}
+    points: dict[int, dict[str, Any]] = {}
+    for at, row in found.items():
+        bucket = int((min(max(at + unit / 2, first), last) - first) / width)
+        point = points.setdefault(bucket, {"time": first + (bucket + 0.5) * width, **dict.fromkeys(_SUMS, 0)})
+        for name in _SUMS:
+            point[name] += row[name]
+    series = [points[bucket] for bucket in sorted(points)]
+    totals = {name: sum(point[name] for point in series) for name in _SUMS}
     return {**totals, "first": first, "last": last, "series": series}
 
 
-def by_domain(
-    connection: Connection, start: float, sample: list[AuditRow], promise: Promise | None
-) -> list[dict[str, Any]]:
-    """The busiest domains of the window, with the risk seen in their audited answers since the policy began."""
-    d = decisions.c
-    n = func.count().label("n")
-    columns = (d.domain, n, _count(d.decision == "answer"), _count(d.decision == "escalate"))
-    query = select(*columns).where(d.created >= start).group_by(d.domain).order_by(n.desc()).limit(_DOMAINS)
-    level = promise.level if promise else LEVEL
-    domains = []
-    for domain, rows, answered, escalated in connection.execute(query):
-        counts = {"n": rows, "answered": answered, "escalated": escalated}
-        domains.append({"domain": domain, **counts, **risk_in([r for r in sample if r.domain == domain], level)})
-    return domains
+def _width(seconds: float) -> int:
+    """The shortest stretch of which `_MOST_STRETCHES` cover this time."""
+    return next((width for width in WIDTHS if seconds / width <= _MOST_STRETCHES), WIDTHS[-1])
+
+
+def _stretches(
+    connection: Connection, begin: float, width: int, now: float, wanted: ColumnElement[bool] | None = None
+) -> dict[float, dict[str, Any]]:
+    """Totals of each stretch of ``width`` seconds by its start; ``begin`` is a whole minute.
+
+    Before the first whole stretch shorter ones are read. What came later than ``now`` counts in the last stretch.
+    """
+    t, parts, start = traffic_counts.c, [], begin
+    for shorter, longer in zip(WIDTHS, [*WIDTHS[1:], None], strict=True):
+        if shorter == width or longer is None:
+            parts.append(and_(t.width == width, t.start >= start))
+            break
+        end = -(-start // longer) * longer
+        parts.append(and_(t.width == shorter, t.start >= start, t.start < end))
+        start = end
+    query = select(t.start, *[func.sum(t[name]).label(name) for name in _SUMS]).where(or_(*parts))
+    if wanted is not None:
+        query = query.where(wanted)
+    found: dict[float, dict[str, Any]] = {}
+    for row in connection.execute(query.group_by(t.start).order_by(t.start)).mappings():
+        at = min(row["start"], now) // width * width
+        sums = found.setdefault(at, dict.fromkeys(_SUMS, 0))
+        for name in _SUMS:
+            sums[name] += float(row[name]) if name in ("cost", "saved") else int(row[name])
+    return dict(sorted(found.items()))
+
+
+def by_domain(connection: Connection, start: float, promise: Promise | None) -> list[dict[str, Any]]:
+    """The busiest domains of the latest `READ` rows since unix time ``start``.
+
+    With the risk seen in their audited answers since the policy began.
+    """
+    d, n = _newest(connection, decisions.c.created, decisions.c.domain, decisions.c.decision).c, func.count().label("n")
+    decided = [func.count().filter(d.decision == word) for word in ("answer", "escalate")]
+    query = select(d.domain, n, *decided).where(d.created >= start).group_by(d.domain)
+    busiest = connection.execute(query.order_by(n.desc(), d.domain).limit(_DOMAINS)).all()
+    audited = risk_by_domain(connection, promise, [row[0] for row in busiest])
+    risks = risks_in(audited, promise.level if promise else LEVEL)
+    return [
+        {"domain": domain, "n": count, "answered": answered, "escalated": escalated, **risk}
+        for (domain, count, answered, escalated), risk in zip(busiest, risks, strict=True)
+    ]
 
 
 def failures(connection: Connection, start: float) -> list[dict[str, Any]]:
-    """The most frequent classes of failure since unix time ``start``."""
-    error, n = decisions.c.error, func.count().label("n")
-    failed = select(error, n).where(decisions.c.created >= start, error.is_not(None), error != GONE)
-    rows = connection.execute(failed.group_by(error).order_by(n.desc()).limit(_ERRORS))
+    """The most frequent classes of failure in the latest `READ` rows since unix time ``start``."""
+    d, n = _newest(connection, decisions.c.created, decisions.c.error).c, func.count().label("n")
+    failed = select(d.error, n).where(d.created >= start, d.error.is_not(None), d.error != GONE)
+    rows = connection.execute(failed.group_by(d.error).order_by(n.desc(), d.error).limit(_ERRORS))
     return [dict(row) for row in rows.mappings()]
 
 
 def feedback_counts(connection: Connection, start: float) -> dict[str, int]:
-    """Pieces of feedback since unix time ``start``, and how many of them are complaints."""
-    n, wrong = func.count().label("n"), _count(feedback.c.correct.is_(False)).label("wrong")
-    return dict(connection.execute(select(n, wrong).where(feedback.c.created >= start)).mappings().one())
-
-
-def audit_counts(audits: list[AuditRow], used: int, now: float) -> dict[str, Any]:
-    """How many audits were drawn, have a label, are ``used`` in the statistics, and should have had a label by now."""
-    # A row from the future tells nothing of its age.
-    due = [row for row in audits if not now - _LABEL_PATIENCE_S <= row.created <= now]
-    return {
-        "drawn": len(audits),
-        "labelled": sum(row.correct is not None for row in audits),
-        "used": used,
-        "overdue": sum(row.correct is None for row in due),
-        "probability": min((row.probability for row in audits), default=None),
-    }
+    """Of the latest `READ` pieces of feedback, those since unix time ``start``, and how many of them are complaints."""
+    f = feedback.c
+    newest = select(f.created, f.correct).order_by(f.id.desc()).limit(READ).subquery()
+    wrong = func.count().filter(newest.c.correct.is_(False)).label("wrong")
+    query = select(func.count().label("n"), wrong).where(newest.c.created >= start)
+    return dict(connection.execute(query).mappings().one())
 
 
 def latest(connection: Connection) -> list[dict[str, Any]]:
     """The latest decisions with all that is stored of them, newest first."""
     f = feedback.c
-    query = select(decisions).order_by(arrival(connection).desc()).limit(LATEST)
+    columns = [column for column in decisions.columns if column is not decisions.c.audit_request]
+    query = select(*columns).order_by(arrival(connection).desc()).limit(LATEST)
     rows = [dict(row) for row in connection.execute(query).mappings()]
     shown = f.decision_id.in_([row["id"] for row in rows])
     judged = connection.execute(select(f.decision_id, f.correct, f.about).where(shown).order_by(f.id))

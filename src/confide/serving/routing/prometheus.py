@@ -37,6 +37,11 @@ class Metrics:
         self.turned_away = counter("confide_turned_away", "Requests refused because of load.")
         self.active = gauge("confide_active_requests", "Requests being worked on.")
         self.waiting = gauge("confide_waiting_requests", "Requests waiting for a place.")
+        text = "Audits that run or wait for an expert in this process."
+        self.audits = gauge("confide_waiting_audits", text)
+        self.store_up = gauge("confide_store_up", "1 while decisions can be stored and read.")
+        text = "1 for what is wrong with the store, where something is."
+        self.store_trouble = gauge("confide_store_trouble", text, ["reason"])
         self.resting = gauge("confide_resting", "1 while a server is not asked.", ["model"])
         self.checked = gauge("confide_start_check", "1 once a server has answered the check at the start.", ["model"])
         text = "1 for each field that a server does not take and is not sent."
@@ -65,10 +70,13 @@ class Metrics:
                 self.tokens.labels(reply.by).inc(reply.tokens)
                 self.cost.inc(reply.cost)
 
-    def observe(self, active: int, waiting: int, models: Sequence[Guarded], checks: Sequence[StartCheck]) -> None:
+    def observe(
+        self, active: int, waiting: int, audits: int, models: Sequence[Guarded], checks: Sequence[StartCheck]
+    ) -> None:
         """Note the state of the moment."""
         self.active.set(active)
         self.waiting.set(waiting)
+        self.audits.set(audits)
         for model in models:
             self.resting.labels(model.name).set(model.breaker.state == "open")
         for check in checks:
@@ -76,8 +84,17 @@ class Metrics:
             for name in check.left_out:
                 self.left_out.labels(check.name, name).set(1)
 
-    def watch(self, snapshot: Mapping[str, Any] | None) -> None:
-        """Note what the store shows (`confide.serving.monitor.snapshot.snapshot`; None: it cannot be read)."""
+    def watch(self, snapshot: Mapping[str, Any] | None, trouble: str | None) -> None:
+        """Note what the store shows, and what is wrong with it.
+
+        Args:
+            snapshot: of `confide.serving.monitor.snapshot.snapshot` (None: the store cannot be read).
+            trouble: why no row can be stored (None: nothing is known to be wrong).
+        """
+        self.store_trouble.clear()
+        if trouble is not None:
+            self.store_trouble.labels(trouble).set(1)
+        self.store_up.set(trouble is None and snapshot is not None)
         self.risk.clear()
         self.alarm.clear()
         self.coverage.set(math.nan)

@@ -12,14 +12,13 @@ import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from confide.policies.policy import Policy
 from confide.serving.api_errors import ApiError, ModelError
 from confide.serving.config import ServeConfig
 from confide.serving.routing.asked import Asked
-from confide.serving.routing.audit_request import audit_request
+from confide.serving.routing.auditor import Auditor
 from confide.serving.routing.completion_bodies import chunk_body, completion_body, correction_chunk, last_chunks
 from confide.serving.routing.experts import Models
 from confide.serving.routing.guard import Guarded
@@ -29,6 +28,7 @@ from confide.serving.routing.reply import Choice, Delta, Reply
 from confide.serving.routing.slots import Slots
 from confide.serving.routing.turn import GONE, Turn
 from confide.serving.store.store import Store
+from confide.serving.store.troubles import StoreError
 
 log = logging.getLogger("confide.serving")
 
@@ -38,7 +38,6 @@ REFUSAL = "I am not sure enough to answer this."
 RETRY_S = 5.0
 """When a client may try again after a 503."""
 
-_AUDITS_AT_ONCE = 16
 _CLOSE_S = 5.0
 _COMMIT_S = 5.0
 _OPENING = Delta({"content": ""})
@@ -65,8 +64,8 @@ class Router:
         self._store = store
         self._metrics = metrics
         self._likeness = Likeness(config, policy, models.model)
-        self._tasks: set[asyncio.Task[None]] = set()  # what goes on without its client: commits, audits
-        self._auditing = asyncio.Semaphore(_AUDITS_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()  # what goes on without its client
+        self.auditor = Auditor(config, models.experts, store, metrics)
 
     async def answer(self, asked: Asked) -> tuple[dict[str, Any], dict[str, str]]:
         """The whole answer to a request, as body and headers of the response; raises `ApiError`."""
@@ -122,6 +121,7 @@ class Router:
             _, late = await asyncio.wait(self._tasks, timeout=_CLOSE_S)
             for task in late:
                 task.cancel()
+        await self.auditor.close()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """``work`` as a task that ends whether its client stays or not."""
@@ -134,8 +134,10 @@ class Router:
 
     @asynccontextmanager
     async def _turn(self, asked: Asked) -> AsyncIterator[Turn]:
-        """A slot and a turn for a request; raises `ApiError` when no slot is free."""
+        """A slot and a turn for a request; raises `ApiError` when no slot is free, or its row could not be stored."""
+        self._check_store()
         async with self.slots.hold(asked.deadline):
+            self._check_store()
             audit = random.random() < self._config.effective_audit_share
             turn = Turn(asked, self._config, self._policy_id, audit=audit)
             turn.shape = self._likeness.shape(asked)
@@ -319,35 +321,31 @@ class Router:
         turn.committed = True  # before the wait: one that is interrupted must not write a second row
         await asyncio.shield(self._start(self._add_row(turn)))
 
+    def _check_store(self) -> None:
+        """Raise `ApiError` where a row could not be stored: no model is paid for then."""
+        if (trouble := self._store.trouble) is not None:
+            self._metrics.failed("store", trouble)
+            raise ApiError(503, f"no decision can be stored: {trouble}", code="store", retry_after=RETRY_S)
+
     async def _add_row(self, turn: Turn) -> None:
         compare = turn.audit and self._config.audit_label == "expert"
         agreed = turn.small.agrees(turn.expert) if compare and turn.small and turn.expert else None
+        # A client that hung up while an expert was asked took the label with it: it is asked again.
+        owed = turn.left or (not turn.expert_asked and turn.served != "error")
+        row = turn.row(agreed)
+        due = compare and turn.small is not None and turn.expert is None and owed and self.auditor.note(turn, row)
         # The row of a request whose deadline has passed gets a moment too.
         latest = max(turn.asked.deadline, asyncio.get_running_loop().time() + _COMMIT_S)
         try:
             async with asyncio.timeout_at(latest):
-                await self._store.add(turn.row(agreed))
+                await self._store.add(row)
         except Exception as error:
-            log.error("a decision could not be stored (%s)", type(error).__name__)
-            self._metrics.failed("store", "not_committed")
-            raise ApiError(503, "the decision could not be stored", code="store", retry_after=RETRY_S) from None
+            trouble = error.trouble if isinstance(error, StoreError) else "slow"
+            if not isinstance(error, StoreError | TimeoutError):
+                log.exception("a decision could not be stored")
+            self._metrics.failed("store", trouble)
+            told = f"the decision could not be stored: {trouble}"
+            raise ApiError(503, told, code="store", retry_after=RETRY_S) from None
         self._metrics.decided(turn)
-        # A client that hung up while an expert was asked took the label with it: it is asked again.
-        owed = turn.left or (not turn.expert_asked and turn.served != "error")
-        if compare and turn.small is not None and turn.expert is None and owed:
-            self._start(self._audit(turn, turn.small))
-
-    async def _audit(self, turn: Turn, small: Reply) -> None:
-        """Ask an expert about a request that was answered without one, for the statistics alone."""
-        async with self._auditing:
-            deadline = asyncio.get_running_loop().time() + self._config.deadline_s
-            aside = replace(turn, errors=[])
-            expert = await self._ask(self.experts, audit_request(turn.asked, deadline), aside)
-            try:
-                if expert is None:  # the row stays an audit without a label
-                    await self._store.audit_failed(turn.id, "; ".join(f"audit: {error}" for error in aside.errors))
-                    return
-                text = expert.text if self._config.store_text else None
-                await self._store.audited(turn.id, small.agrees(expert), text, expert.cost, expert.ms)
-            except Exception as error:
-                log.error("an audit could not be stored (%s)", type(error).__name__)
+        if due:
+            self.auditor.begin(turn, row)

@@ -8,6 +8,7 @@ on the hard questions leaves those unlabelled. Such rows are never left out; who
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,6 @@ from confide.hashing import sha256_of_text
 from confide.policies.identities import same_model
 from confide.records import Record, RequestShape
 from confide.serving.store.tables import arrival, decisions, feedback
-
-_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +43,14 @@ class AuditRow:
     identity: str | None = None
     request_shape: str | None = None
     question_hash: str | None = None
+    policy_id: str | None = None
+    unlike: str | None = None
 
 
-def audit_rows(connection: Connection, *, since: float | None = None, policy_id: str | None = None) -> list[AuditRow]:
-    """All audit rows in the order of their arrival, from unix time ``since`` on, of one policy where given."""
+def audit_rows(
+    connection: Connection, *, since: float | None = None, ids: Sequence[str] | None = None
+) -> list[AuditRow]:
+    """All audit rows in the order of their arrival, from unix time ``since`` on, of these ``ids`` where given."""
     d, f = decisions.c, feedback.c
     about_small = or_(f.about == "small", and_(f.about == "served", d.served.in_(("small", "unverified"))))
     # Else a client could make its own audits right, or wrong, whatever the expert says, or keep the expert from saying.
@@ -56,27 +59,11 @@ def audit_rows(connection: Connection, *, since: float | None = None, policy_id:
     judged = select(f.correct).where(f.decision_id == d.id, about_small, counts).order_by(f.id.desc()).limit(1)
     label = func.coalesce(judged.scalar_subquery(), d.agreed)
     decided = (d.id, d.created, d.model, d.source, d.raw, d.decision, d.domain, d.audit_probability)
-    columns = (*decided, label, d.identity, d.request_shape, d.question_hash)
+    columns = (*decided, label, d.identity, d.request_shape, d.question_hash, d.policy_id, d.unlike)
     query: Select[Any] = select(*columns).where(d.audit, d.audit_probability > 0, d.created >= (since or 0.0))
-    if policy_id is not None:
-        query = query.where(d.policy_id == policy_id, d.unlike.is_(None))  # a promise is about requests like its rows
+    if ids is not None:
+        query = query.where(d.id.in_(ids))
     return [AuditRow(*row) for row in connection.execute(query.order_by(arrival(connection)))]
-
-
-def once_a_day(rows: list[AuditRow]) -> list[AuditRow]:
-    """The first labelled row of each question and day (UTC), or the first where none has a label, in order.
-
-    Whoever asks one question a hundred times in a burst learns nothing new from the last ninety-nine answers, and a
-    sequence that counted them would be wrong more often than promised. A question that comes back on another day counts
-    again, so that a model that changes is noticed where few questions are asked.
-    """
-    chosen: dict[object, int] = {}
-    for number, row in enumerate(rows):
-        # A row without a hash is a question of its own.
-        key = number if row.question_hash is None else (row.question_hash, row.created // _DAY)
-        if key not in chosen or (rows[chosen[key]].correct is None and row.correct is not None):
-            chosen[key] = number
-    return [rows[number] for number in sorted(chosen.values())]
 
 
 def equal_chance(rows: list[AuditRow]) -> list[AuditRow]:

@@ -1,44 +1,57 @@
 """The decision store: rows that wait at the same time share one commit; reads have connections of their own.
 
 SQLite in WAL mode by default, PostgreSQL by URL; several processes may share either. A row that was acknowledged
-survives the death of this process.
+survives the death of this process. Nothing here waits for a database longer than seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
+import logging
+import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Engine, event, exc
+from sqlalchemy import Connection, exc
 
 from confide.errors import ConfideError
 from confide.records import Record
+from confide.serving.store.audit_counts import count_queued
+from confide.serving.store.audit_work import with_error
 from confide.serving.store.audits import audit_rows, calibration_records
-from confide.serving.store.migrations import migrate
-from confide.serving.store.tables import About, DecisionRow, decisions, feedback, storable
+from confide.serving.store.connections import READERS, Database, Job, failure_of
+from confide.serving.store.tables import About, DecisionRow, decisions, feedback, storable, store_probe
+from confide.serving.store.troubles import AWAY, StoreError, Troubles
 
 T = TypeVar("T")
 
+log = logging.getLogger("confide.serving")
+
 QUEUE = 4096  # rows that may wait for a commit; `Store.add` waits for room beyond that
 BATCH = 512  # rows that share one transaction at most
-READERS = 4  # reads that run at the same time; further ones wait
-_TIMEOUT_S = 10
-_START_ATTEMPTS = 20
+READ_S = 5.0  # how long a read may take
+WRITE_S = 5.0  # how long a commit may take
+CLOSE_S = 10.0  # how long closing waits for what is being written
+SLOW_S = 2.0  # a commit that takes longer is trouble
+IDLE_S = 5.0  # without a commit for so long, a probe is written
+PROBE_S = 1.0  # between two looks at the store
+_PROBE_BYTES = 65_536  # of a probe while there is trouble: as much as a batch of rows
+_MOST_WITHDRAWN = 10_000
 
-# The database itself is away: what was wrong is not one row, so trying the rows one by one would not help.
-_AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
+_DONE = {"audit_due": None, "audit_request": None}
 
+WITHDRAWN = "store: late"
+"""The entry among a row's errors that says that its client was told 503, since the row was not there in time."""
 
-class StoreError(Exception):
-    """The database failed: what was asked for is not committed (or, if the connection broke, may not be)."""
+_TRIAL = DecisionRow(
+    id="probe", created=0.0, model="", source=None, raw=None, probability=None, decision="escalate", served="error",
+    answered_by=None, domain=None, policy_id=None, threshold=None, mode="observe", small_ms=None, expert_ms=None,
+    total_ms=0.0, small_tokens=0, expert_tokens=0, cost=0.0, cost_saved=0.0,
+)  # fmt: skip
 
 
 class JudgedError(Exception):
@@ -59,13 +72,17 @@ class Store:
     0
     """
 
-    def __init__(self, writing: Engine, reading: Engine):
-        self._writing = writing
-        self._reading = reading
+    def __init__(self, database: Database):
+        self._database = database
         self._waiting: list[_Write] = []
         self._room = asyncio.Semaphore(QUEUE)
         self._task: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._closed = False
+        self._job: Job | None = None  # the commit under way
+        self._began = 0.0
+        self._troubles = Troubles()
+        self._withdrawn: list[str] = []  # rows that may be there though their clients were told otherwise
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="confide-store-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="confide-store-write")
 
@@ -81,14 +98,50 @@ class Store:
             ConfideError: the URL is not understood; the database cannot be reached, was made by another program, or
                 has a newer schema version.
         """
-        writing, reading = _engines(url, create)
-        try:
-            _start(writing, create)
-        except BaseException:
-            writing.dispose()
-            reading.dispose()
-            raise
-        return cls(writing, reading)
+        return cls(Database(url, create=create))
+
+    @property
+    def trouble(self) -> str | None:
+        """The class of reason why a row could not be stored now, as far as is known without asking (None: none)."""
+        if self._troubles.now is None and self._job is not None and time.monotonic() - self._began > SLOW_S:
+            return "slow"
+        return self._troubles.now
+
+    async def check(self) -> str | None:
+        """`trouble`, after a probe was written where nothing was in the last second."""
+        if time.monotonic() - self._troubles.good > PROBE_S or self._troubles.now:
+            try:
+                async with asyncio.timeout(WRITE_S):
+                    await self._submit(self._probe)
+            except StoreError as error:
+                return error.trouble
+            except TimeoutError:
+                return self.trouble or "slow"
+        return self.trouble
+
+    def watch(self) -> None:
+        """Look again and again whether a row could be stored, until the store is closed."""
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_S)
+            if self._troubles.now or time.monotonic() - self._troubles.good > IDLE_S:
+                await self.check()
+            elif self._job is None:
+                try:
+                    await asyncio.get_running_loop().run_in_executor(self._writer, self._database.check_files)
+                except StoreError as error:
+                    self._troubles.note(error)
+
+    def _probe(self, connection: Connection) -> None:
+        trial = connection.begin_nested()
+        connection.execute(sa.insert(decisions), _TRIAL.values())
+        trial.rollback()
+        size = _PROBE_BYTES if self._troubles.now else 1
+        old = sa.select(store_probe.c.id).with_for_update(skip_locked=True)  # another router may be writing its own
+        connection.execute(sa.delete(store_probe).where(store_probe.c.id.in_(old)))
+        connection.execute(sa.insert(store_probe), {"payload": secrets.token_bytes(size)})
 
     async def add(self, row: DecisionRow) -> None:
         """Add a row and return once it is committed; raises `StoreError` when the database refuses."""
@@ -103,7 +156,7 @@ class Store:
         is None where texts are not stored. Raises `StoreError` when the row is not there.
         """
         d = decisions.c
-        changes: dict[str, Any] = {"agreed": agreed, "cost": d.cost + cost, "cost_saved": d.cost_saved - cost}
+        changes: dict[str, Any] = {"agreed": agreed, "cost": d.cost + cost, "cost_saved": d.cost_saved - cost, **_DONE}
         if expert_answer is not None:
             changes["expert_answer"] = storable(expert_answer)
         if expert_ms is not None:
@@ -112,14 +165,17 @@ class Store:
 
     async def audit_failed(self, decision_id: str, error: str) -> None:
         """Add to the row's errors why no expert labelled an audit; raises `StoreError` when the row is not there."""
-        before = decisions.c.error
-        joined = sa.case((before.is_(None), error), else_=before + f"; {error}")
-        await self._change(decision_id, {"error": joined})
+        await self._change(decision_id, {"error": with_error(error), **_DONE})
+
+    async def change(self, work: Callable[[Connection], T]) -> T:
+        """The result of ``work``, called in the writing transaction, once it is committed; may raise `StoreError`."""
+        result: T = await self._submit(work)
+        return result
 
     async def _change(self, decision_id: str, changes: dict[str, Any]) -> None:
         statement = sa.update(decisions).where(decisions.c.id == decision_id).values(changes)
-        if not await self._submit(lambda connection: connection.execute(statement).rowcount > 0):
-            raise StoreError(f"there is no decision {decision_id}")
+        if not await self.change(lambda connection: connection.execute(statement).rowcount > 0):
+            raise StoreError("failed", f"there is no decision {decision_id}")
 
     async def feedback(
         self,
@@ -156,50 +212,75 @@ class Store:
             connection.execute(sa.insert(feedback), row | more)
             return True
 
-        added: bool | None = await self._submit(insert)
+        added = await self.change(insert)
         if added is None:
             raise JudgedError
         return added
 
     async def run(self, query: Callable[[Connection], T]) -> T:
-        """The result of ``query``, called in a thread with a read-only connection; may raise `StoreError`."""
+        """The result of ``query``, called in a thread with a read-only connection; may raise `StoreError`.
+
+        It is given up after `READ_S`, or when whoever waits for it is cancelled.
+        """
         if self._closed:
-            raise StoreError("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
+            raise StoreError("closed", "the store is closed")
+        job = Job(time.monotonic() + READ_S)
+        reading = asyncio.get_running_loop().run_in_executor(self._readers, self._read, query, job)
+        try:
+            await asyncio.wait([reading], timeout=READ_S)
+        finally:
+            if not reading.done():
+                job.stop()
+                reading.cancel()
+        if reading.cancelled():
+            raise StoreError("slow", f"the decision store did not answer within {READ_S:g} s")
+        return reading.result()
 
     def calibration_records(
         self, *, since: float | None = None, unlabelled: bool | None = False, identity: str | None = None
     ) -> list[Record]:
         """Audit rows from unix time ``since`` on as records (`confide.serving.store.audits.calibration_records`)."""
         try:
-            audits = self._read(lambda connection: audit_rows(connection, since=since))
+            audits = self._read(lambda connection: audit_rows(connection, since=since), Job())
             return calibration_records(audits, unlabelled=unlabelled, identity=identity)
         except StoreError as error:
             raise ConfideError(str(error)) from None
 
     async def close(self) -> None:
-        """Write what is waiting, then close every connection; later calls raise `StoreError`."""
+        """Write what is waiting, for `CLOSE_S` at most, then close every connection; later calls raise `StoreError`."""
         self._closed = True
-        if self._task is not None:
-            await self._task
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task], timeout=CLOSE_S)
+        if self._task is not None and not self._task.done():
+            lost = self._waiting
+            self._waiting = []
+            for write in lost:
+                write.settle(StoreError("closed", "the store was closed before this was committed"))
+            if self._job is not None:
+                self._job.stop()
+            await asyncio.wait([self._task], timeout=1)
+            log.error("the store did not take what was waiting: %d writes are lost, those under way may be", len(lost))
         for pool in (self._writer, self._readers):
-            await asyncio.to_thread(pool.shutdown)
-        self._writing.dispose()
-        self._reading.dispose()
+            pool.shutdown(wait=False, cancel_futures=True)
+        await asyncio.wait([asyncio.create_task(asyncio.to_thread(self._database.dispose))], timeout=CLOSE_S)
 
-    def _read(self, query: Callable[[Connection], T]) -> T:
+    def _read(self, query: Callable[[Connection], T], job: Job) -> T:
         try:
-            with self._reading.begin() as connection:
-                return query(connection)
+            return self._database.read(query, job)
         except exc.SQLAlchemyError as error:
-            raise StoreError(f"the decision store cannot be read ({_reason(error)})") from None
+            raise failure_of(error, "read") from None
 
     async def _submit(self, work: dict[str, Any] | Callable[[Connection], Any]) -> Any:
-        """Hand ``work`` to the writer and wait for its commit; row values are inserted as a decision."""
+        """Hand ``work`` to the writer and wait for its commit; row values are inserted as a decision.
+
+        Whoever stops waiting takes the work back. A row that was committed all the same is marked as not served.
+        """
         await self._room.acquire()
         if self._closed:
             self._room.release()
-            raise StoreError("the store is closed")
+            raise StoreError("closed", "the store is closed")
         write = _Write(work, asyncio.get_running_loop().create_future())
         self._waiting.append(write)
         if self._task is None or self._task.done():
@@ -208,36 +289,72 @@ class Store:
 
     async def _write(self) -> None:
         """Commit all that waits as one, wake whoever waits for it, and again until nothing waits."""
-        while self._waiting:
+        loop = asyncio.get_running_loop()
+        good = True
+        while self._waiting or (self._withdrawn and good):
             writes, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, writes)
+            self._job, self._began = Job(time.monotonic() + WRITE_S), time.monotonic()
+            committing = loop.run_in_executor(self._writer, self._commit, writes, self._job)
+            await asyncio.wait([committing], timeout=WRITE_S)
+            while not committing.done():
+                self._job.stop()
+                await asyncio.wait([committing], timeout=1)
+            good = committing.result()
+            self._job = None
             for write in writes:
                 self._room.release()
-                if write.future.done():  # whoever waited was cancelled
-                    continue
-                if isinstance(write.result, StoreError):
-                    write.future.set_exception(write.result)
-                else:
-                    write.future.set_result(write.result)
+                if write.future.cancelled() and write.row_id is not None:
+                    self._withdraw([write.row_id])
+                write.settle(write.result)
 
-    def _commit(self, writes: list[_Write]) -> None:
-        """Commit ``writes`` in one transaction and note each one's outcome."""
+    def _withdraw(self, ids: list[str]) -> None:
+        self._withdrawn = (self._withdrawn + ids)[-_MOST_WITHDRAWN:]
+
+    def _commit(self, writes: list[_Write], job: Job) -> bool:
+        """Commit ``writes`` in one transaction and note each one's outcome; returns whether all are committed."""
+        wanted = [write for write in writes if not write.future.cancelled()]
+        withdrawn = self._withdrawn
         try:
-            with self._writing.begin() as connection:
-                # Rows first: an update or feedback in this batch may be about one of them.
-                rows = [write.work for write in writes if isinstance(write.work, dict)]
-                if rows:
-                    connection.execute(sa.insert(decisions), rows)
-                for write in writes:
-                    if not isinstance(write.work, dict):
-                        write.result = write.work(connection)
+            self._database.write(lambda connection: self._apply(connection, wanted, withdrawn), job)
         except Exception as error:
-            if len(writes) > 1 and not isinstance(error, _AWAY):
-                for write in writes:  # one bad row must not cost the others theirs
-                    self._commit([write])
-            else:
-                for write in writes:
-                    write.result = StoreError(f"the decision store cannot be written ({_reason(error)})")
+            if len(wanted) > 1 and not isinstance(error, (*AWAY, StoreError)):
+                # One bad row must not cost the others theirs.
+                outcomes = [self._commit([write], job) for write in wanted]
+                return all(outcomes)
+            failure = failure_of(error, "written")
+            for write in wanted:
+                write.result = failure
+            if failure.trouble != "failed" or any(write.work == self._probe for write in wanted):
+                self._troubles.note(failure)
+                self._database.reconnect()
+            if job.committing:
+                self._withdraw([write.row_id for write in wanted if write.row_id is not None])
+            return False
+        self._withdrawn = self._withdrawn[len(withdrawn) :]
+        self._troubles.end()
+        return True
+
+    def _apply(self, connection: Connection, writes: list[_Write], withdrawn: list[str]) -> None:
+        # Rows first: an update or feedback in this batch may be about one of them.
+        rows = [write.work for write in writes if isinstance(write.work, dict)]
+        if rows:
+            statement: Any = sa.insert(decisions)
+            if connection.dialect.name == "postgresql":  # many rows in one statement, whose triggers then count them
+                statement = statement.returning(decisions.c.id)
+            connection.execute(statement, rows)
+        for write in writes:
+            if not isinstance(write.work, dict):
+                write.result = write.work(connection)
+        late = [write.row_id for write in writes if write.row_id is not None and write.future.cancelled()]
+        if withdrawn or late:
+            connection.execute(_withdrawing([*withdrawn, *late]))
+        try:
+            with connection.begin_nested():
+                count_queued(connection)
+        except exc.DBAPIError as error:  # the audits stay in the queue
+            if error.connection_invalidated:
+                raise
+            log.exception("audits could not be counted")
 
 
 @dataclass(slots=True)
@@ -246,86 +363,26 @@ class _Write:
 
     work: dict[str, Any] | Callable[[Connection], Any]
     future: asyncio.Future[Any]
-    result: Any = None  # a `StoreError` where the commit failed
+    result: Any = field(default=None)  # a `StoreError` where the commit failed
 
+    @property
+    def row_id(self) -> str | None:
+        """The id of the row that is inserted."""
+        return self.work["id"] if isinstance(self.work, dict) else None
 
-def _reason(error: Exception) -> str:
-    """What went wrong, in one line that holds no value of a row and no password."""
-    if isinstance(error, exc.DBAPIError):
-        # A message about the connection or the file is safe; one about a row would quote it.
-        return _first_line(error)[:200] if isinstance(error, _AWAY) else type(error.orig).__name__
-    return type(error).__name__
-
-
-def _first_line(error: exc.SQLAlchemyError) -> str:
-    return str(error.orig if isinstance(error, exc.DBAPIError) else error).strip().split("\n")[0]
-
-
-def _engines(url: str, create: bool) -> tuple[Engine, Engine]:
-    """The engine that writes (one connection) and the one that reads."""
-    try:
-        parsed = sa.make_url(url)
-    except exc.ArgumentError:
-        raise ConfideError("the store's URL is not understood; write sqlite:///FILE or postgresql://…") from None
-    options: dict[str, Any] = {"max_overflow": 0, "pool_timeout": _TIMEOUT_S, "hide_parameters": True}
-    kind = parsed.get_backend_name()
-    if kind == "sqlite":
-        return _sqlite(parsed, options, create)
-    if kind != "postgresql":
-        raise ConfideError(f"the store can be SQLite or PostgreSQL, not {kind}")
-    address = parsed.set(drivername="postgresql+psycopg")
-    # A server that vanished without a word is noticed within the timeout instead of the system's quarter of an hour.
-    options["connect_args"] = {"connect_timeout": _TIMEOUT_S, "tcp_user_timeout": _TIMEOUT_S * 1000}
-    options["pool_pre_ping"] = True
-    reading = {"pool_size": READERS, "execution_options": {"postgresql_readonly": True}}
-    return sa.create_engine(address, pool_size=1, **options), sa.create_engine(address, **reading, **options)
-
-
-def _sqlite(url: sa.URL, options: dict[str, Any], create: bool) -> tuple[Engine, Engine]:
-    if not url.database or url.database == ":memory:":
-        raise ConfideError("the store needs a file: sqlite:///FILE")
-    path = Path(url.database)
-    if not path.parent.is_dir():
-        raise ConfideError(f"the folder of the store, {path.parent}, does not exist")
-    if not create and not path.exists():
-        raise ConfideError(f"there is no store {path}")
-    # Rows may hold what people asked: nobody else on the machine gets to read a new file. An old one is not touched,
-    # because closing it would drop the locks of this process's other connections to it.
-    with contextlib.suppress(OSError):  # SQLite will say it better
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    address, options = f"sqlite:///{path}", options | {"connect_args": {"timeout": _TIMEOUT_S}}
-    writing, reading = (sa.create_engine(address, pool_size=size, **options) for size in (1, READERS))
-    _prepare(writing, "BEGIN IMMEDIATE", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
-    _prepare(reading, "BEGIN", "query_only=ON")
-    return writing, reading
-
-
-def _prepare(engine: Engine, begin: str, *pragmas: str) -> None:
-    """Let every connection of a SQLite ``engine`` start with ``pragmas``, and every transaction with ``begin``."""
-
-    @event.listens_for(engine, "connect")
-    def connected(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions start with `begin`, not where the driver guesses
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-
-def _start(engine: Engine, create: bool) -> None:
-    """Create or migrate the schema; `ConfideError` says what stands in the way."""
-    where = engine.url.render_as_string(hide_password=True)
-    for attempt in range(1, _START_ATTEMPTS + 1):
-        try:
-            with engine.begin() as connection:
-                if not create and not sa.inspect(connection).has_table(decisions.name):
-                    raise ConfideError(f"{where} holds no decisions of a router")
-                migrate(connection)
+    def settle(self, result: Any) -> None:
+        """Wake whoever waits, unless that one was cancelled."""
+        if self.future.done():
             return
-        except exc.SQLAlchemyError as error:
-            # Switching a new file to WAL does not wait for another process that is doing the same.
-            if "locked" not in str(error) or attempt == _START_ATTEMPTS:
-                raise ConfideError(f"the store {where} cannot be opened: {_first_line(error)}") from None
-            time.sleep(0.05 * attempt)
+        if isinstance(result, StoreError):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
+
+
+def _withdrawing(ids: list[str]) -> sa.Update:
+    """Marks rows as not served, once."""
+    d = decisions.c
+    unmarked = sa.or_(d.error.is_(None), d.error.not_like(f"%{WITHDRAWN}%"))
+    changes = {"served": "error", "answered_by": None, "error": with_error(WITHDRAWN), **_DONE}
+    return sa.update(decisions).where(d.id.in_(ids), unmarked).values(changes)

@@ -31,6 +31,8 @@ class DecisionRow:
     ``identity`` says which weights gave the small answer, ``key`` which client's key asked, ``question_hash`` which
     rows asked the same, and ``unlike`` in what the request differs from the calibration rows (None: in nothing).
     ``request_shape`` is what could be seen of how it was asked (`confide.records.RequestShape` as JSON).
+    ``audit_due`` is when another process may take up an audit that is not done (None: there is none to do), and
+    ``audit_request`` what it needs for that, where texts are stored.
 
     A new field also needs a step in `confide.serving.store.migrations`.
     """
@@ -68,6 +70,8 @@ class DecisionRow:
     question_hash: str | None = None
     unlike: str | None = None
     request_shape: str | None = None
+    audit_due: float | None = None
+    audit_request: str | None = None
 
     def values(self) -> dict[str, Any]:
         """The fields as a database takes them: no NaN, no half characters."""
@@ -113,6 +117,12 @@ feedback = Table(
     Column("author", sa.Text),
     Column("trusted", sa.Boolean),
 )
+store_probe = Table(
+    "store_probe",
+    metadata,
+    Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), sa.Identity(), primary_key=True),
+    Column("payload", sa.LargeBinary, nullable=False),
+)
 
 
 @sa.event.listens_for(decisions, "after_create")
@@ -131,6 +141,7 @@ def arrival(connection: sa.Connection) -> sa.ColumnElement[int]:
 
 Index("feedback_decision", feedback.c.decision_id)
 Index("decisions_created", decisions.c.created)
-Index("decisions_policy", decisions.c.policy_id, decisions.c.created, decisions.c.decision)
 _AUDITED = sa.text("audit")
 Index("decisions_audit", decisions.c.created, sqlite_where=_AUDITED, postgresql_where=_AUDITED)
+_DUE = sa.text("audit_due IS NOT NULL")
+Index("decisions_audit_due", decisions.c.audit_due, sqlite_where=_DUE, postgresql_where=_DUE)
