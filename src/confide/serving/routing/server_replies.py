@@ -106,8 +106,8 @@ class StreamReader:
 
 def _read_choices(data: Any) -> list[Any]:
     choices = data.get("choices") if isinstance(data, dict) else None
-    if isinstance(data, dict) and data.get("error"):
-        raise failure_told(data["error"])
+    if isinstance(data, dict) and (failure := failure_told(data.get("error"))):
+        raise failure
     if not isinstance(choices, list):
         raise ValueError("no choices")
     return choices
