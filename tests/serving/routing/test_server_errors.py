@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from confide.serving.api_errors import ModelError
 from confide.serving.routing.server_errors import failure_of, failure_told
+from confide.serving.routing.server_replies import StreamReader, read_reply
 from upstreams import KEY, Upstream, expert_server, router, small_server
 
 SENT = ("model", "messages", "logprobs", "top_k", "tools", "stream_options", "max_tokens", "n")
@@ -113,6 +115,9 @@ def test_some_codes_say_more_than_the_status(status: int, error: Any, kind: str)
 )
 def test_an_error_under_status_200_is_one(error: Any, kind: str) -> None:
     assert failure_told(error).kind == kind
+    for read in (read_reply, StreamReader().add):
+        with pytest.raises(ModelError, match=kind):
+            read({"error": error})
 
 
 # -- through the router ----------------------------------------------------------------------------------------------

@@ -54,12 +54,12 @@ def failure_of(status: int, body: bytes, sent: Collection[str], retry_after: flo
     return ModelError("misconfigured" if status >= 400 else "malformed")
 
 
-def failure_told(error: Any, sent: Collection[str] = ()) -> ModelError:
+def failure_told(error: Any) -> ModelError:
     """What an ``error`` in an answer of status 200 means; many servers give the status as its ``code``."""
     code = error.get("code") if isinstance(error, dict) else None
     if not isinstance(code, int) or isinstance(code, bool) or not 400 <= code < 600:
         return ModelError("server_error", again=True)
-    return _of_content(error, sent) if code in _OF_CONTENT else failure_of(code, b"", sent)
+    return _of_content(error, ()) if code in _OF_CONTENT else failure_of(code, b"", ())
 
 
 def read_error(body: bytes) -> Any:
