@@ -8,10 +8,10 @@ import typer
 from typer.testing import CliRunner
 
 import confide
+from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import command
 from confide.cli.train import app as train_app
 from confide.cli.train import rlmf
-from confide.cli.exit_codes import ExitCode
 from confide.errors import ConfideError
 from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.self_ref.self_ref_config import SelfRefConfig

@@ -287,7 +287,7 @@ def _sqlite(url: sa.URL, options: dict[str, Any], create: bool) -> tuple[Engine,
     path = Path(url.database)
     if not path.parent.is_dir():
         raise ConfideError(f"the folder of the store, {path.parent}, does not exist")
-    if not create and not path.exists():
+    if not create and not (path.exists() and path.stat().st_size):
         raise ConfideError(f"there is no store {path}")
     # Rows may hold what people asked: nobody else on the machine gets to read a new file. An old one is not touched,
     # because closing it would drop the locks of this process's other connections to it.
