@@ -14,6 +14,7 @@ import pytest
 
 from confide import errors
 from confide.cli.exit_codes import ExitCode
+from policy_runs import foreign, write
 
 SAVED = Path(__file__).parents[1] / "methods" / "saved"
 BLOCK = """
@@ -39,7 +40,7 @@ def rows(tmp_path) -> Path:
     made = [
         {
             "id": f"r{i}", "task": "arithmetic", "kind": "number", "reference": "2", "answer": "2", "answer_ids": [5],
-            "messages": [{"role": "user", "content": "1+1"}], "correct": i % 2 == 0, "logprobs": [-0.5],
+            "messages": [{"role": "user", "content": f"{i}+1"}], "correct": i % 2 == 0, "logprobs": [-0.5],
             "split": ["train", "validation"][i % 4 // 2], "samples": [{"answer": "2", "answer_ids": [5]}] * 6,
             "confidence": 0.5 + i / 100,
         }
@@ -58,7 +59,7 @@ VERBS = [
     ("datasets", "annotate --task arc_easy --out {out}/a.jsonl", "datasets", "model"),
     (MODEL, "score --model {saved}/reader --records {rows} --out {out}/s.jsonl", "torch", "model"),
     (MODEL, "score --verifier {saved}/reader --records {rows} --out {out}/s.jsonl", "torch", "model"),
-    (MODEL, "ask --model {saved}/reader hello", "torch", "model"),
+    ("torch", "ask --model {saved}/reader hello", "torch", "model"),
     (MODEL, "export --model {saved}/reader --out {out}/x", "torch", "model"),
     (MODEL, "train reader --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
     (MODEL, "train self-ref --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
@@ -72,15 +73,16 @@ VERBS = [
     ("sqlalchemy", "serve --config {out}/serve.yaml", "sqlalchemy", "serve"),
     ("sqlalchemy", "calibrate --from-store sqlite:///x.db --max-risk 0.1 --out {out}/p", "sqlalchemy", "serve"),
     ("psycopg", "calibrate --from-store postgresql://h/d --max-risk 0.1 --out {out}/p", "psycopg", "serve"),
-    (SERVE, "hedge --records {rows} --engine http://h/v1 --model m --out {out}/h.jsonl", "aiohttp", "serve"),
+    ("aiohttp", "hedge --records {rows} --engine http://h/v1 --model m --out {out}/h.jsonl", "aiohttp", "serve"),
     ("pyarrow", "evaluate {out}/x.parquet --out {out}/r", "pyarrow", None),
-    ("sklearn", "calibrate {rows} --max-risk 0.5 --out {out}/p", "sklearn", None),
+    ("sklearn", "calibrate {out}/plain.jsonl --max-risk 0.5 --out {out}/p", "sklearn", None),
     ("jinja2", "evaluate {rows} --out {out}/r", "jinja2", None),
 ]
 
 
 @pytest.mark.parametrize(("packages", "verb", "missing", "extra"), VERBS)
 def test_every_verb_names_the_package_and_its_extra(packages, verb, missing, extra, rows, tmp_path):
+    write(tmp_path / "plain.jsonl", foreign(400))
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     (tmp_path / "serve.yaml").write_text("mode: observe\nsmall: {base_url: 'http://127.0.0.1:1/v1', model: m}\n")
     arguments = verb.format(saved=SAVED, rows=rows, out=tmp_path).split()

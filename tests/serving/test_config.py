@@ -170,3 +170,76 @@ def test_a_policy_for_a_source_that_never_comes_is_refused(tmp_path: Path) -> No
         config = ServeConfig.model_validate({"small": small, "policy": policy})
         with pytest.raises(ConfideError, match="decides on stack, which the small model small does not give"):
             create_app(config, model=model)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder with a configuration, and another that is the working folder."""
+    for name in ("configured", "working"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "working")
+    return tmp_path / "configured"
+
+
+def test_relative_paths_start_at_the_folder_of_the_file(elsewhere):
+    (elsewhere / "model").mkdir()
+    path = elsewhere / "serve.yaml"
+    path.write_text("policy: a/p.json\nstore: sqlite:///s.db\nsmall: {model: model}\n")
+    found = ServeConfig.load(path)
+    assert found.policy == elsewhere / "a" / "p.json"
+    assert found.store == f"sqlite:///{elsewhere}/s.db"
+    assert found.small.model == str(elsewhere / "model")
+    path.write_text("mode: observe\nsmall: {model: model}\n")
+    assert ServeConfig.load(path).store == f"sqlite:///{elsewhere}/confide.db"
+
+
+def test_whole_paths_names_and_other_stores_stay(elsewhere):
+    (elsewhere / "smollm2").mkdir()
+    path = elsewhere / "serve.yaml"
+    for store in ("sqlite:////var/s.db", "postgresql://h/d", "sqlite:///:memory:"):
+        path.write_text(f"policy: /a/p.json\nstore: '{store}'\nsmall: {{model: smollm2}}\n")
+        found = ServeConfig.load(path)
+        assert (str(found.policy), found.store, found.small.model) == ("/a/p.json", store, "smollm2")
+    path.write_text("mode: observe\nsmall: {model: HuggingFaceTB/SmolLM2}\n")
+    assert ServeConfig.load(path).small.model == "HuggingFaceTB/SmolLM2"
+    (elsewhere / "served").mkdir()  # what a server calls its model is no folder
+    path.write_text("mode: observe\nsmall: {base_url: 'http://a/v1', model: served}\n")
+    assert ServeConfig.load(path).small.model == "served"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("policy: p.json\nsmall: {model: m}", "p.json"),
+        ("mode: observe\nsmall: {model: m}", "confide.db"),
+        ("mode: observe\nstore: sqlite:///old.db\nsmall: {model: m}", "old.db"),
+        ("mode: observe\nsmall: {model: trained}", "trained"),
+    ],
+)
+def test_a_path_from_the_working_folder_is_refused_with_both_places(elsewhere, text, name):
+    (Path.cwd() / name).write_text("x")
+    path = elsewhere / "serve.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfideError) as told:
+        ServeConfig.load(path)
+    assert str(elsewhere / name) in str(told.value)
+    assert str(Path.cwd() / name) in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("mode: act\nmode: observe", "line 1: mode is there twice"),
+        ("small:\n  model: m\n  model: n", "line 2: model is there twice"),
+        ("small:\t1\n\tx: 1", "not valid YAML"),
+        ("port: [1]\nmode: observe\nsmall: {model: m}", "port"),
+        ("deadline_s: .nan\nmode: observe\nsmall: {model: m}", "deadline_s"),
+        ("mode: 2024-13-45", "not valid YAML"),
+        ("[" * 3000, "not valid YAML"),
+    ],
+)
+def test_yaml_that_says_nothing_clear(elsewhere, text, sentence):
+    (elsewhere / "serve.yaml").write_text(text)
+    with pytest.raises(ConfideError) as told:
+        ServeConfig.load(elsewhere / "serve.yaml")
+    assert sentence in str(told.value)

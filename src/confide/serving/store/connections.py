@@ -234,7 +234,7 @@ def _sqlite_file(url: sa.URL, create: bool) -> Path:
     path = Path(url.database)
     if not path.parent.is_dir():
         raise ConfideError(f"the folder of the store, {path.parent}, does not exist")
-    if not create and not path.exists():
+    if not create and not (path.exists() and path.stat().st_size):
         raise ConfideError(f"there is no store {path}")
     # Rows may hold what people asked: nobody else on the machine gets to read a new file. An old one is not touched,
     # because closing it would drop the locks of this process's other connections to it.
