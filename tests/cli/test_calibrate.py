@@ -122,7 +122,7 @@ GOALS = ("--max-risk", "--budget", "--cost", "--match-expert")
         (foreign(50), ("--max-risk", "0.1", "--budget", "0.3"), "--cost and --match-expert, got 2"),
         (foreign(50), ("--cost", "answer=1"), "--cost lacks escalate, wrong"),
         (foreign(50), ("--match-expert", "0.2"), "needed (--expert)"),
-        ([row | {"confidence": -2.0} for row in foreign(50)], ("--calibrator", "beta"), "beta calibration needs"),
+        ([row | {"confidence": -2.0} for row in foreign(50)], (), "row r0: the confidence -2 from given is not in [0, 1]"),
     ],
 )
 def test_calibrate_bad_input(tmp_path, rows, flags, says):

@@ -100,6 +100,7 @@ def decide(
     rows = read_records(records)
     if all(rule.source not in record.confidence for record in rows):
         raise missing_source(rows, f"{rule.source}, the policy's source")
+    rows = rule.in_range(rows)
     decided = [_decision(rule, record) for record in rows]
     write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
 

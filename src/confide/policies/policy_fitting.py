@@ -27,7 +27,7 @@ from confide.policies.calibration_rows import (
     rows_for,
     sketch,
 )
-from confide.policies.calibrators import MIN_ROWS, Calibrator, Kind, fit_calibrator
+from confide.policies.calibrators import MIN_ROWS, Calibrator, Kind, base_rate, fit_calibrator
 from confide.policies.goals import BoundedGoal, Budget, Costs, Goal, MatchExpert, MaxRisk
 from confide.policies.guarantees import (
     ANY_DOMAIN,
@@ -41,6 +41,7 @@ from confide.policies.guarantees import (
 from confide.policies.identities import common_identity
 from confide.policies.policy import NEVER, Decision, Policy, Rule, decision_by
 from confide.policies.profiles import profile_of
+from confide.policies.ranges import range_of
 from confide.policies.thresholds.binomial_bound import counted_rows_that_decide, fewest_rows
 from confide.policies.thresholds.cluster_bound import BETTING, Drawn, draw
 from confide.policies.thresholds.escalation_thresholds import (
@@ -94,14 +95,19 @@ def calibrate_policy(
         The policy, or what stands in its way.
 
     Raises:
-        ConfideError: for a goal that makes no sense, and for rows of several models or too few to show the goal.
+        ConfideError: for a goal that makes no sense, a confidence outside the range of its source, and for rows of
+            several models or too few to show the goal.
     """
     _check_expert(goal, expert)
+    records = range_of(source).records(records, source)
     rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = partial(
         fit_calibrator, judged.confidence, judged.correct, calibrator, judged.clusters, seed, log_space=judged.log_space
     )  # fmt: skip
+    if not isinstance(goal, Costs) and 0 < len(judged.records) < MIN_ROWS:
+        # The thresholds are bounded on their own: few rows that show the goal are enough for a policy.
+        fit = partial(base_rate, judged.correct, log_space=judged.log_space)
     name = None if expert is None else models_of(expert)
     if isinstance(goal, Costs):
         found: _Fitted | Unmet = _cheapest(goal, parts, fit(), name, seed)

@@ -146,11 +146,13 @@ def validate_policy(
         seed: draws one row from each group of dependent rows when the rows are compared with the calibration rows.
 
     Raises:
-        ConfideError: when the policy promises nothing, or no row has what its promise needs.
+        ConfideError: when the policy promises nothing, no row has what its promise needs, or a confidence is outside
+            the range of its source.
     """
     promise = policy.guarantee
     if isinstance(promise, CostEstimate):
         raise ConfideError("this policy promises nothing that could be checked: its goal is least expected cost")
+    records = policy.in_range(records)
     usable = _usable(policy, promise, records, expert)
     evidence = promise.domains or {
         ANY_DOMAIN: Evidence(
