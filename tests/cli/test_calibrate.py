@@ -110,8 +110,7 @@ GOALS = ("--max-risk", "--budget", "--cost", "--match-expert")
     [
         ([], (), "has no records"),
         (foreign(28), (), "at least 29 rows, got 28"),
-        ([row | {"correct": True} for row in foreign(50)], (), "50 answers are right and 0 wrong"),
-        ([row | {"correct": False} for row in foreign(50)], (), "0 answers are right and 50 wrong"),
+        ([row | {"confidence": 100 * row["confidence"]} for row in foreign(50)], (), "divide a percentage by 100"),
         (foreign(50), ("--source", "reader"), "from reader; there are: given"),
         (foreign(50), ("--max-risk", "1.5"), "max-risk must lie"),
         (foreign(50), ("--level", "95"), "level must lie"),
@@ -122,7 +121,11 @@ GOALS = ("--max-risk", "--budget", "--cost", "--match-expert")
         (foreign(50), ("--max-risk", "0.1", "--budget", "0.3"), "--cost and --match-expert, got 2"),
         (foreign(50), ("--cost", "answer=1"), "--cost lacks escalate, wrong"),
         (foreign(50), ("--match-expert", "0.2"), "needed (--expert)"),
-        ([row | {"confidence": -2.0} for row in foreign(50)], (), "row r0: the confidence -2 from given is not in [0, 1]"),
+        (
+            [row | {"confidence": -2.0} for row in foreign(50)],
+            (),
+            "row r0: the confidence -2 from given is not in [0, 1]",
+        ),
     ],
 )
 def test_calibrate_bad_input(tmp_path, rows, flags, says):

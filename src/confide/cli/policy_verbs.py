@@ -89,6 +89,7 @@ def decide(
     Example: `confide decide policy.json scored.jsonl --out decisions.jsonl`
     """
     from confide.policies.calibration_rows import missing_source
+    from confide.policies.kept_answers import cautions, seen_of_kept
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
     from confide.policies.validation import other_models
@@ -105,12 +106,14 @@ def decide(
     write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
 
     unlike = shift(rule, rows, seed).warnings
-    for warning in unlike + other_models(rule, rows):
+    warnings = cautions(rule, rows) + unlike + other_models(rule, rows)
+    for warning in warnings:
         warn(warning)
     decisions = Counter(row["decision"] for row in decided)
     missing = sum(row["confidence"] is None for row in decided)
-    labels = [r.correct for r, row in zip(rows, decided, strict=True) if row["decision"] == "answer"]
-    labelled, wrong = len(labels) - labels.count(None), labels.count(False)
+    kept = [record for record, row in zip(rows, decided, strict=True) if row["decision"] == "answer"]
+    seen = seen_of_kept(kept)
+    labelled, wrong = (seen.labelled, seen.wrong) if seen else (0, 0)
     if json:
         summary = {
             "n": len(rows),
@@ -118,6 +121,7 @@ def decide(
             "without_confidence": missing,
             "kept_with_label": labelled,
             "kept_wrong": wrong,
+            "kept_risk": None if seen is None else {"value": seen.risk, "low": seen.low, "high": seen.high},
             "policy_id": rule.id,
             "shift": unlike,
         }
@@ -127,8 +131,8 @@ def decide(
         typer.echo(f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}")
     if missing:
         typer.echo(f"{missing} rows had no confidence from {rule.source} and escalate.")
-    if labelled:
-        typer.echo(f"Of {labelled} kept answers with a label, {wrong} are wrong ({wrong / labelled:.1%}).")
+    if seen:
+        typer.echo(seen.explain(rule))
     typer.echo(f"Written to {out}")
 
 

@@ -208,7 +208,7 @@ def _surprise(confidence: Floats, outcome: Floats, clip: float) -> Floats:
 
 
 def _between(masses: Weights, edges: Ints, values: Floats | None) -> Floats:
-    """Sums [resamples, bins] of ``masses`` [resamples, n], times ``values`` [n], from each of the ``edges`` to the next."""
+    """Sums [resamples, bins] of ``masses`` [resamples, n] times ``values`` [n] between neighbouring ``edges``."""
     out = np.zeros((len(masses), len(edges) - 1))
     for place, (start, end) in enumerate(pairwise(edges.tolist())):
         part = masses[:, start:end]

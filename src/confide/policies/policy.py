@@ -136,7 +136,7 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         return math.exp(confidence) if self._of_probabilities else confidence
 
     def in_range(self, records: Sequence[Record]) -> list[Record]:
-        """``records`` with confidences in the range of its source; raises `ConfideError` with the row of another one."""
+        """``records`` with confidences in the range of its source; raises `ConfideError` for the first one outside."""
         return self._range.records(records, self.source)
 
     def on_own_scale(self, records: Sequence[Record]) -> list[Record]:

@@ -42,8 +42,9 @@ from confide.policies.identities import common_identity
 from confide.policies.policy import NEVER, Decision, Policy, Rule, decision_by
 from confide.policies.profiles import profile_of
 from confide.policies.ranges import range_of
-from confide.policies.thresholds.binomial_bound import counted_rows_that_decide, fewest_rows
-from confide.policies.thresholds.cluster_bound import BETTING, Drawn, draw
+from confide.policies.row_estimate import rows_that_meet
+from confide.policies.thresholds.binomial_bound import fewest_rows
+from confide.policies.thresholds.cluster_bound import Drawn, draw
 from confide.policies.thresholds.escalation_thresholds import (
     budget_threshold,
     cheapest_thresholds,
@@ -51,7 +52,6 @@ from confide.policies.thresholds.escalation_thresholds import (
     match_expert_threshold,
 )
 from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
-from confide.policies.thresholds.paired_bound import rows_that_decide
 from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
 from confide.records import Record
 
@@ -114,7 +114,7 @@ def calibrate_policy(
     else:
         found = _bounded(goal, parts, fit, name, seed)
     if isinstance(found, Unmet):
-        return found
+        return _adoptable(goal, found, rows, per_domain, expert is not None, seed)
     fitted, rules, guarantee = found
     # A domain that no calibration row speaks for is not answered.
     rules.setdefault(ANY_DOMAIN, _NOTHING_KEPT)
@@ -186,18 +186,43 @@ def _bounded(
     level = 1 - (1 - goal.level) / len(parts)
     drawn = {name: draw(part.clusters, goal.per, seed) for name, part in parts.items()}
     _check_covered(drawn)
-    solved = {name: _solve(goal, part, level, expert is not None, seed) for name, part in parts.items()}
+    solve = partial(_solve, goal, level=level, has_expert=expert is not None)
+    solved = {name: solve(part, seed) for name, part in parts.items()}
     # A goal that these rows cannot show is an error before too few labels for a calibrator are.
     fitted = fit()
-    missed = {name: part for name, part in solved.items() if isinstance(part, Unmet)}
-    if len(missed) == len(parts) or (missed and isinstance(goal, Budget)):
-        name = max(missed, key=lambda name: len(parts[name].records))
-        return replace(missed[name], rows_needed=_rows_needed(goal, parts[name], fitted, level, seed))
+    if (name := _missed(goal, solved)) is not None:
+        unmet = solved[name]
+        assert isinstance(unmet, Unmet)
+        return replace(unmet, rows_needed=rows_that_meet(solve, parts[name], seed))
     rules = {
         name: _NOTHING_KEPT if isinstance(part, Unmet) else [Rule(below=part.threshold, decision="escalate")]
         for name, part in solved.items()
     }
     return fitted, rules, _guarantee(goal, parts, drawn, solved, expert)
+
+
+def _missed(goal: BoundedGoal, solved: dict[str, BoundedThreshold | Unmet]) -> str | None:
+    """The largest part that misses ``goal``, if the whole does: where all do, and for a budget where any does."""
+    missed = {name: part.n for name, part in solved.items() if isinstance(part, Unmet)}
+    whole = len(missed) == len(solved) or (missed and isinstance(goal, Budget))
+    return max(missed, key=missed.__getitem__) if whole else None
+
+
+def _adoptable(goal: Goal, unmet: Unmet, rows: CalibrationRows, per_domain: bool, has_expert: bool, seed: int) -> Unmet:
+    """``unmet`` with a limit that gives a policy: a looser one may part the rows, and the level, into other domains."""
+    hint = unmet.attainable
+    while hint is not None and not isinstance(goal, Costs):
+        looser = replace(goal, limit=hint.limit)
+        parts = _parts(rows, looser) if per_domain else {ANY_DOMAIN: rows}
+        level = 1 - (1 - goal.level) / len(parts)
+        solved = {name: _solve(looser, part, seed, level=level, has_expert=has_expert) for name, part in parts.items()}
+        name = _missed(looser, solved)
+        if name is None:
+            break
+        part = solved[name]
+        assert isinstance(part, Unmet)
+        hint = part.attainable
+    return replace(unmet, attainable=hint)
 
 
 def _check_covered(drawn: dict[str, Drawn]) -> None:
@@ -214,7 +239,7 @@ def _check_covered(drawn: dict[str, Drawn]) -> None:
 
 
 def _solve(
-    goal: BoundedGoal, part: CalibrationRows, level: float, has_expert: bool, seed: int
+    goal: BoundedGoal, part: CalibrationRows, seed: int, *, level: float, has_expert: bool
 ) -> BoundedThreshold | Unmet:
     """The threshold of one part at its own ``level``."""
     if isinstance(goal, MaxRisk):
@@ -290,39 +315,6 @@ def _counting(drawn: Collection[Drawn]) -> dict[str, Any]:
     uncovered = max(sample.uncovered for sample in several)
     most = max(sample.most or 1 for sample in several)
     return {"per": per, "entities": entities, "most_rows": most, "uncovered": uncovered or None}
-
-
-def _rows_needed(goal: BoundedGoal, part: CalibrationRows, fitted: Calibrator, level: float, seed: int) -> int | None:
-    """Rows with which one test in the sequence would pass with probability 0.8, the easiest of them.
-
-    The risk at each share kept is that of the calibrated probabilities, which is smoother than the observed one. One
-    row of each entity is looked at; where all rows count, as many more are needed as depend on each other.
-    """
-    groups = draw(part.clusters, goal.per, seed).clusters
-    dependence = 1.0 if groups is None else BETTING * len(groups.code) / groups.effective
-    part = part.independent(seed)
-    order = np.argsort(-part.confidence, kind="stable")
-    c = part.confidence[order]
-    c = c[np.isfinite(c)]
-    if len(c) < MIN_ROWS or isinstance(goal, Budget):
-        return None
-    kept = np.unique(np.linspace(MIN_ROWS, len(c), 50).astype(np.int64))
-    if isinstance(goal, MaxRisk):
-        risk = (np.cumsum(1 - fitted.predict(c)) / np.arange(1, len(c) + 1))[kept - 1]
-        options = [
-            math.ceil(needed * len(c) / k)
-            for k, r in zip(kept.tolist(), risk.tolist(), strict=True)
-            if r < goal.limit and (needed := counted_rows_that_decide(r, goal.limit, level)) is not None
-        ]
-    else:
-        losses = (np.cumsum((part.expert & ~part.correct)[order]) / len(order))[kept - 1]
-        gains = (np.cumsum((part.correct & ~part.expert)[order]) / len(order))[kept - 1]
-        options = [
-            needed
-            for loss, gain in zip(losses.tolist(), gains.tolist(), strict=True)
-            if loss - gain < goal.limit and (needed := rows_that_decide(loss, gain, goal.limit, level)) is not None
-        ]
-    return math.ceil(dependence * min(options)) if options else None
 
 
 def _cheapest(

@@ -35,6 +35,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import betaincinv
 from scipy.stats import binom, fisher_exact
 
 from confide.errors import ConfideError
@@ -99,7 +100,16 @@ def bounded_risk_threshold(
     order = np.argsort(-c, kind="stable")
     groups = None if groups is None else groups.sorted(order)
     find = partial(_loosest, c[order], ~y[order], level=level, groups=groups, simultaneous=simultaneous)
-    return fallback.threshold_or_hint(find, "max_risk", max_risk, level, len(c))
+    least = partial(_least_shown, ~y[order], 1 - level) if groups is None else lambda: max_risk
+    return fallback.threshold_or_hint(find, "max_risk", max_risk, level, len(c), least)
+
+
+def _least_shown(wrong: Bools, error: float) -> float:
+    """The smallest limit that any number of kept rows shows at ``error``; ``wrong`` (n,) is in order of confidence."""
+    kept, bad = np.arange(1, len(wrong) + 1), np.cumsum(wrong)
+    # Clopper and Pearson's upper bounds; all wrong shows nothing below 1.
+    bounds = np.where(bad < kept, betaincinv(bad + 1, np.maximum(kept - bad, 1), 1 - error), 1.0)
+    return float(bounds.min())
 
 
 def surest_are_worse(confidence: ArrayLike, correct: ArrayLike) -> bool:
