@@ -193,7 +193,10 @@ def _bounded(
     if (name := _missed(goal, solved)) is not None:
         unmet = solved[name]
         assert isinstance(unmet, Unmet)
-        return replace(unmet, rows_needed=rows_that_meet(solve, parts[name], seed))
+        if isinstance(goal, MaxRisk) and goal.simultaneous:
+            # In simulations estimates for many thresholds at once were too small.
+            return unmet
+        return replace(unmet, rows_needed=rows_that_meet(partial(solve, hint=False), parts[name], seed))
     rules = {
         name: _NOTHING_KEPT if isinstance(part, Unmet) else [Rule(below=part.threshold, decision="escalate")]
         for name, part in solved.items()
@@ -202,14 +205,22 @@ def _bounded(
 
 
 def _missed(goal: BoundedGoal, solved: dict[str, BoundedThreshold | Unmet]) -> str | None:
-    """The largest part that misses ``goal``, if the whole does: where all do, and for a budget where any does."""
-    missed = {name: part.n for name, part in solved.items() if isinstance(part, Unmet)}
-    whole = len(missed) == len(solved) or (missed and isinstance(goal, Budget))
-    return max(missed, key=missed.__getitem__) if whole else None
+    """The part to mend if the whole misses ``goal``: where all do the nearest one, for a budget the furthest of any."""
+    missed = {
+        name: part.attainable.limit if part.attainable else 1.0
+        for name, part in solved.items()
+        if isinstance(part, Unmet)
+    }
+    if isinstance(goal, Budget):
+        return max(missed, key=missed.__getitem__, default=None)
+    return min(missed, key=missed.__getitem__) if len(missed) == len(solved) else None
 
 
 def _adoptable(goal: Goal, unmet: Unmet, rows: CalibrationRows, per_domain: bool, has_expert: bool, seed: int) -> Unmet:
-    """``unmet`` with a limit that gives a policy: a looser one may part the rows, and the level, into other domains."""
+    """``unmet`` with a limit that gives a policy: a looser one may part the rows, and the level, into other domains.
+
+    With domains, a smaller one may do so, too.
+    """
     hint = unmet.attainable
     while hint is not None and not isinstance(goal, Costs):
         looser = replace(goal, limit=hint.limit)
@@ -239,19 +250,19 @@ def _check_covered(drawn: dict[str, Drawn]) -> None:
 
 
 def _solve(
-    goal: BoundedGoal, part: CalibrationRows, seed: int, *, level: float, has_expert: bool
+    goal: BoundedGoal, part: CalibrationRows, seed: int, *, level: float, has_expert: bool, hint: bool = True
 ) -> BoundedThreshold | Unmet:
     """The threshold of one part at its own ``level``."""
     if isinstance(goal, MaxRisk):
         return bounded_risk_threshold(
-            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous
+            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous, hint
         )
     drawn = draw(part.clusters, goal.per, seed)
     part, groups = part.take(drawn.rows), drawn.clusters
     if isinstance(goal, MatchExpert):
-        return match_expert_threshold(part.confidence, part.correct, part.expert, goal.limit, level, groups)
+        return match_expert_threshold(part.confidence, part.correct, part.expert, goal.limit, level, groups, hint)
     gain = np.where(part.labelled, part.expert.astype(float) - part.correct, 0.0) if has_expert else None
-    return budget_threshold(part.confidence, goal.limit, level, gain, groups)
+    return budget_threshold(part.confidence, goal.limit, level, gain, groups, hint)
 
 
 def _guarantee(

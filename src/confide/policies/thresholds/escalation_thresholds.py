@@ -49,13 +49,15 @@ def budget_threshold(
     level: float,
     gain: ArrayLike | None = None,
     groups: Clusters | None = None,
+    hint: bool = True,
 ) -> fallback.BoundedThreshold | fallback.Unmet:
     """Find the threshold with the largest accuracy among those that escalate at most ``budget`` of new questions.
 
     ``confidence`` [n] is −inf where there is none; ``gain`` [n] is what escalating a row adds to the accuracy: 1
     where only the expert is right, −1 where only the small model is, 0 elsewhere or unknown. Without it, escalating
     is taken to help, so that the whole budget is used. Spending less is within the promise whatever labels say. Rows
-    of different ``groups`` are independent. Raises `ConfideError` for shares outside (0, 1) or too few rows.
+    of different ``groups`` are independent.
+    Without ``hint`` no other limit is looked for. Raises `ConfideError` for shares outside (0, 1) or too few rows.
     """
     check_shares(budget, level, "budget")
     c = np.asarray(confidence, dtype=float)
@@ -73,7 +75,7 @@ def budget_threshold(
     find = partial(_most_accurate, c, None if gain is None else g, level=level, groups=groups)
     missing = int(np.isneginf(c).sum())
     return fallback.threshold_or_hint(
-        find, "budget", budget, level, n, lambda: _escalated(groups, n, missing).interval(level)[1]
+        find, "budget", budget, level, n, lambda: _escalated(groups, n, missing).interval(level)[1], hint
     )
 
 
@@ -127,6 +129,7 @@ def match_expert_threshold(
     margin: float,
     level: float,
     groups: Clusters | None = None,
+    hint: bool = True,
 ) -> fallback.BoundedThreshold | fallback.Unmet:
     """Find the loosest threshold whose pair of models loses at most ``margin`` of the expert's accuracy.
 
@@ -153,7 +156,7 @@ def match_expert_threshold(
     groups = None if groups is None else groups.sorted(order)
     find = partial(_loosest_within, c[order], loss, level=level, groups=groups)
     least = partial(_least_lost, c[order], loss, level=level, groups=groups)
-    return fallback.threshold_or_hint(find, "match_expert", margin, level, len(c), least)
+    return fallback.threshold_or_hint(find, "match_expert", margin, level, len(c), least, hint)
 
 
 def _least_lost(confidence: Floats, loss: Ints, *, level: float, groups: Clusters | None) -> float:

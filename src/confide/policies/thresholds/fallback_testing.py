@@ -189,20 +189,21 @@ def threshold_or_hint(
     level: float,
     n: int,
     least: Callable[[], float],
+    hint: bool,
 ) -> BoundedThreshold | Unmet:
-    """The threshold that ``find`` gives for ``limit``, else a hint at the smallest limit for which it gives one.
+    """The threshold that ``find`` gives for ``limit``, else with ``hint`` the smallest limit for which it gives one.
 
     Limits are tried in thousandths, from ``least`` up, below which there is none for certain: which tests there are may
     depend on the limit, so that a larger one is not always easier.
     """
     if (found := find(limit)) is not None:
         return found
-    hint = None
-    first, end = math.floor(max(limit, least()) * LIMITS + 1e-9), LIMITS // 2 if goal == "match_expert" else LIMITS
-    for limit_tried in range(max(first, 1), end):
-        if limit_tried > limit * LIMITS and (hint := find(limit_tried / LIMITS)) is not None:
-            break
-    if hint is None:
+    if not hint:
         return Unmet(goal, limit, level, n)
-    shown = Attainable(hint.limit, hint.coverage, hint.count.observed, hint.upper_bound)
+    first, end = math.floor(max(limit, least()) * LIMITS + 1e-9), LIMITS // 2 if goal == "match_expert" else LIMITS
+    tried = (k for k in range(max(first, 1), end) if k > limit * LIMITS)
+    met = next((found for k in tried if (found := find(k / LIMITS)) is not None), None)
+    if met is None:
+        return Unmet(goal, limit, level, n)
+    shown = Attainable(met.limit, met.coverage, met.count.observed, met.upper_bound)
     return Unmet(goal, limit, level, n, shown)
