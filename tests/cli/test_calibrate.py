@@ -90,7 +90,7 @@ def test_unattainable_goal_writes_nothing(tmp_path, flags):
     else:
         assert "cannot be met" in result.stdout
         assert "What could be met: a risk of 0." in result.stdout
-        assert "More rows like these would not help" in result.stdout
+        assert "cannot be told from these. Next: a source" in result.stdout
 
 
 def test_reversed_confidence_warns(tmp_path):
@@ -110,8 +110,7 @@ GOALS = ("--max-risk", "--budget", "--cost", "--match-expert")
     [
         ([], (), "has no records"),
         (foreign(28), (), "at least 29 rows, got 28"),
-        ([row | {"correct": True} for row in foreign(50)], (), "50 answers are right and 0 wrong"),
-        ([row | {"correct": False} for row in foreign(50)], (), "0 answers are right and 50 wrong"),
+        ([row | {"confidence": 100 * row["confidence"]} for row in foreign(50)], (), "divide a percentage by 100"),
         (foreign(50), ("--source", "reader"), "from reader; there are: given"),
         (foreign(50), ("--max-risk", "1.5"), "max-risk must lie"),
         (foreign(50), ("--level", "95"), "level must lie"),
@@ -122,7 +121,11 @@ GOALS = ("--max-risk", "--budget", "--cost", "--match-expert")
         (foreign(50), ("--max-risk", "0.1", "--budget", "0.3"), "--cost and --match-expert, got 2"),
         (foreign(50), ("--cost", "answer=1"), "--cost lacks escalate, wrong"),
         (foreign(50), ("--match-expert", "0.2"), "needed (--expert)"),
-        ([row | {"confidence": -2.0} for row in foreign(50)], ("--calibrator", "beta"), "beta calibration needs"),
+        (
+            [row | {"confidence": -2.0} for row in foreign(50)],
+            (),
+            "row r0: the confidence -2 from given is not in [0, 1]",
+        ),
     ],
 )
 def test_calibrate_bad_input(tmp_path, rows, flags, says):
@@ -293,3 +296,70 @@ def test_no_source_meets_the_goal(tmp_path):
     assert result.exit_code == 1
     assert "no threshold on telling shows" in result.output
     assert not (tmp_path / "p.json").exists()
+
+
+def test_the_limit_that_an_unmet_goal_proposes_can_be_adopted_and_none_below_it(tmp_path):
+    rng = np.random.default_rng(3)
+    hard = [row | {"correct": bool(rng.random() < 0.15)} for row in foreign(200)]
+    for rows, flag, limit in (
+        (foreign(400), "--max-risk", 0.05),
+        (hard, "--max-risk", 0.2),
+        ([row | {"domain": "ab"[i % 2]} for i, row in enumerate(foreign(1200))], "--max-risk", 0.02),
+        ([row | {"confidence": {"given": row["confidence"] if i % 3 else None}} for i, row in enumerate(foreign(300))],
+         "--budget", 0.2),
+    ):  # fmt: skip
+        records, out = write(tmp_path / "r.jsonl", rows), tmp_path / "p.json"
+        more = ("--per-domain",) if "domain" in rows[0] else ()
+        told = json.loads(run("calibrate", records, flag, limit, "--out", out, "--json", *more).stdout)
+        assert told["met"] is False
+        proposed = told["attainable"]["limit"]
+        assert proposed == round(proposed, 3) > limit
+        met = run("calibrate", records, flag, proposed, "--out", out, *more)
+        assert met.exit_code == 0, met.output
+        if not more:  # which domains have rows enough depends on the limit, so there may be a smaller one
+            below = run("calibrate", records, flag, round(proposed - 0.001, 3), "--out", out, "--json")
+            assert json.loads(below.stdout)["met"] is False
+        said = run("calibrate", records, flag, limit, "--out", out, *more).output
+        assert f"of {proposed:g}," in said
+        assert "a promise on fresh rows alone" in said
+        assert "Next: " in said or "These rows come close" in said
+
+
+@pytest.mark.parametrize("kind", ["auto", "platt", "isotonic", "temperature", "beta"])
+@pytest.mark.parametrize("flags", [(), ("--per", "entity"), ("--simultaneous",), ("--per-domain",)])
+def test_rows_that_are_all_right_keep_everything(tmp_path, flags, kind):
+    rows = [row | {"correct": True, "domain": "ab"[i % 2]} for i, row in enumerate(foreign(800))]
+    records, out = write(tmp_path / "r.jsonl", rows), tmp_path / "p.json"
+    result = run("calibrate", records, "--max-risk", 0.1, "--calibrator", kind, "--out", out, *flags)
+    assert result.exit_code == 0, result.output
+    policy = Policy.load(out)
+    assert policy.guarantee.coverage == 1
+    level, n = (0.975, 400) if "--per-domain" in flags else (0.95, 800)
+    assert policy.guarantee.upper_bound == pytest.approx(1 - (1 - level) ** (1 / n), abs=1e-6)
+    fresh = write(tmp_path / "f.jsonl", [row | {"id": f"f{row['id']}"} for row in rows])
+    assert run("validate", out, fresh).exit_code == 0
+    assert "Of 800 kept answers with a label, 0 are wrong" in run("decide", out, fresh, "--out", tmp_path / "d").output
+
+
+def test_rows_that_are_all_wrong_meet_no_risk_but_other_goals(tmp_path):
+    rows = [row | {"correct": False} for row in foreign(400)]
+    records, out = write(tmp_path / "r.jsonl", rows), tmp_path / "p.json"
+    assert "No looser limit could be shown" in run("calibrate", records, "--max-risk", 0.1, "--out", out).output
+    assert not out.exists()
+    expert = write(tmp_path / "e.jsonl", rows)
+    for goal in (
+        ("--budget", 0.3),
+        ("--cost", "answer=1,escalate=20,wrong=100,abstain=5"),
+        ("--match-expert", 0.05, "--expert", expert),
+    ):
+        result = run("calibrate", records, *goal, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert Policy.load(out).probability(0.9) < 0.01
+        out.unlink()
+
+
+def test_fewer_rows_than_a_curve_takes_are_enough_for_a_bound(tmp_path):
+    rows, out = [row | {"correct": True} for row in foreign(12)], tmp_path / "p.json"
+    result = run("calibrate", write(tmp_path / "r.jsonl", rows), "--max-risk", 0.3, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert Policy.load(out).probability(0.9) == pytest.approx(13 / 14)

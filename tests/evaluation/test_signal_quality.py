@@ -215,3 +215,23 @@ def test_the_work_grows_with_the_answers_to_a_question_and_not_with_questions(mo
 
     assert work(20, 8) == work(1250, 8)
     assert work(20, 8) < 12 * 4 * 8
+
+
+def test_the_work_of_one_long_list_of_answers_is_not_that_of_its_pairs(monkeypatch):
+    rows = []
+
+    def sums(values, *args):
+        rows.append(len(values))
+        return summed(values, *args)
+
+    summed = ranking._sums
+    monkeypatch.setattr(ranking, "_sums", sums)
+
+    def work(answers):
+        rng = np.random.default_rng(0)
+        rows.clear()
+        ranking.GroupCorrelations.of(rng.random(answers), rng.random(answers), np.zeros(answers, dtype=np.int64))
+        return sum(rows)
+
+    # n log n: every doubling of the answers adds a step.
+    assert work(8_000) / work(1_000) < 8 * 1.5

@@ -17,7 +17,7 @@ def test_rows_of_a_cluster_are_drawn_together():
     weights = np.concatenate(list(bootstrap.weights(np.arange(4))))
     assert weights.shape == (50, 4)
     assert np.array_equal(weights[:, 0], weights[:, 2])
-    assert np.all(bootstrap.counts.sum(axis=1) == 3)
+    assert np.all(np.concatenate(list(bootstrap.counts(50, 7))).sum(axis=1) == 3)
 
 
 def test_the_same_draws_whatever_the_rows_and_the_chunks():
@@ -25,8 +25,24 @@ def test_the_same_draws_whatever_the_rows_and_the_chunks():
     whole = np.concatenate(list(bootstrap.weights(np.arange(100))))
     some = np.concatenate(list(bootstrap.weights(np.array([5, 80]), chunk=1)))
     assert np.array_equal(whole[:, [5, 80]], some)
-    assert np.array_equal(bootstrap.counts, Bootstrap(range(100), resamples=20, seed=3).counts)
-    assert not np.array_equal(bootstrap.counts, Bootstrap(range(100), resamples=20, seed=4).counts)
+    again, other = (
+        np.concatenate(list(Bootstrap(range(100), resamples=20, seed=s).weights(np.arange(100)))) for s in (3, 4)
+    )
+    assert np.array_equal(whole, again)
+    assert not np.array_equal(whole, other)
+
+
+def test_draws_that_are_too_many_to_hold_are_the_same(monkeypatch):
+    held = np.concatenate(list(Bootstrap(range(100), resamples=20, seed=3).weights(np.arange(100))))
+    monkeypatch.setattr("confide.metrics.bootstrap.HELD", 500)
+    bootstrap = Bootstrap(range(100), resamples=20, seed=3)
+    parts = list(bootstrap.counts(20, 5))
+    assert max(part.size for part in parts) <= 500
+    for _ in range(2):
+        assert np.array_equal(held, np.concatenate(list(bootstrap.weights(np.arange(100)))))
+    few = list(bootstrap.weights(np.array([5, 80])))
+    assert [len(w) for w in few] == [5, 5, 5, 5]
+    assert np.array_equal(held[:, [5, 80]], np.concatenate(few))
 
 
 def test_weights_are_held_some_at_a_time():

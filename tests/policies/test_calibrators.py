@@ -17,6 +17,7 @@ from confide.policies.calibrators import (
     IsotonicCalibrator,
     PlattCalibrator,
     TemperatureCalibrator,
+    base_rate,
     cross_validated_log_loss,
     fit_calibrator,
 )
@@ -107,8 +108,6 @@ def test_state_survives_json():
 @pytest.mark.parametrize(
     ("confidence", "correct", "says"),
     [
-        ([0.5] * 30, [True] * 30, "30 answers are right and 0 wrong"),
-        ([0.5] * 30, [False] * 30, "0 answers are right and 30 wrong"),
         ([0.5] * 19, [True, *[False] * 18], "20 rows or more .* got 19"),
         ([float("nan"), *[0.5] * 29], [True, *[False] * 29], "1 of 30 confidences are not finite"),
         ([0.5] * 30, [True] * 29, "one length"),
@@ -118,6 +117,27 @@ def test_state_survives_json():
 def test_bad_input_is_named(kind, confidence, correct, says):
     with pytest.raises(ConfideError, match=says):
         fit_calibrator(confidence, correct, kind)
+
+
+@pytest.mark.parametrize("kind", ["auto", "platt", "beta", "isotonic"])
+@pytest.mark.parametrize("log_space", [False, True])
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("confidence", [[0.5] * 30, np.linspace(0, 1, 30).tolist(), [0.0, 1.0] * 15])
+def test_rows_that_are_all_right_or_all_wrong_get_their_smoothed_share(confidence, right, log_space, kind):
+    c = -np.asarray(confidence) if log_space else np.asarray(confidence)
+    found = fit_calibrator(c, [right] * 30, kind, log_space=log_space).predict(c)
+    assert found == pytest.approx(31 / 32 if right else 1 / 32, abs=1e-6)
+
+
+def test_one_temperature_moves_rows_that_are_all_right_towards_right():
+    found = fit_calibrator([0.6] * 30, [True] * 30, "temperature").predict([0.6])
+    assert found == pytest.approx([31 / 32], abs=1e-6)
+
+
+@pytest.mark.parametrize(("correct", "rate"), [([True], 2 / 3), ([False] * 3, 1 / 5), ([True] * 9 + [False], 10 / 12)])
+def test_too_few_rows_for_a_curve_give_one_probability(correct, rate):
+    for log_space, grid in ((False, [0.0, 0.3, 1.0]), (True, [-900.0, -1.0, 0.0])):
+        assert base_rate(correct, log_space=log_space).predict(grid) == pytest.approx(rate)
 
 
 # The other families

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
 from json import dumps
 from pathlib import Path
@@ -96,8 +96,6 @@ def evaluate(
     Example: `confide evaluate --matrix geography=G.jsonl --matrix law=L.jsonl --out runs/matrix`
     """
     from confide.evaluation import evaluate as judge
-    from confide.evaluation.controls import control
-    from confide.records import half_written
     from confide.report import render
 
     trained = _trained(matrix or [])
@@ -118,9 +116,7 @@ def evaluate(
             resamples=resamples,
             progress=lambda source: progress(next(numbers), total, source),
         )
-    if cut := [path.name for path in files if half_written(path)]:
-        detail = f"the half-written last line of {', '.join(cut)} left out"
-        results["controls"]["truncated"] = control("warning", detail, count=len(cut))
+    _note_cut(results, files)
     page = render(results, rows)
     with locked(out):
         write_text(out / "results.json", dumps(results, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
@@ -130,6 +126,16 @@ def evaluate(
     else:
         _print(results)
         typer.echo(f"{out / 'report.html'}")
+
+
+def _note_cut(results: dict[str, Any], files: Iterable[Path]) -> None:
+    """Say in the controls which files end in a line that was cut off in writing."""
+    from confide.evaluation.controls import control
+    from confide.records import half_written
+
+    if cut := [path.name for path in files if half_written(path)]:
+        detail = f"the half-written last line of {', '.join(cut)} left out"
+        results["controls"]["truncated"] = control("warning", detail, count=len(cut))
 
 
 def signal_quality(

@@ -98,6 +98,7 @@ def decide(
     """
     from confide.policies.calibration_rows import missing_source
     from confide.policies.identities import answered_by, common_identity
+    from confide.policies.kept_answers import cautions, seen_of_kept
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
     from confide.policies.validation import other_models
@@ -108,16 +109,18 @@ def decide(
     common_identity(rows, rule.source)
     if all(rule.source not in record.confidence for record in rows):
         raise missing_source(rows, f"{rule.source}, the policy's source")
+    rows = rule.in_range(rows)
     decided = [_decision(rule, record) for record in rows]
     write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
 
     unlike = shift(rule, rows, seed).warnings
-    for warning in unlike + other_models(rule, rows):
+    for warning in cautions(rule, rows) + unlike + other_models(rule, rows):
         warn(warning)
     decisions = Counter(row["decision"] for row in decided)
     missing = sum(row["confidence"] is None for row in decided)
-    labels = [r.correct for r, row in zip(rows, decided, strict=True) if row["decision"] == "answer"]
-    labelled, wrong = len(labels) - labels.count(None), labels.count(False)
+    kept = [record for record, row in zip(rows, decided, strict=True) if row["decision"] == "answer"]
+    seen = seen_of_kept(kept)
+    labelled, wrong = (seen.labelled, seen.wrong) if seen else (0, 0)
     if json:
         summary = {
             "n": len(rows),
@@ -125,6 +128,7 @@ def decide(
             "without_confidence": missing,
             "kept_with_label": labelled,
             "kept_wrong": wrong,
+            "kept_risk": None if seen is None else {"value": seen.risk, "low": seen.low, "high": seen.high},
             "policy_id": rule.id,
             "shift": unlike,
         }
@@ -134,8 +138,8 @@ def decide(
         say(out, f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}")
     if missing:
         say(out, f"{missing} rows had no confidence from {rule.source} and escalate.")
-    if labelled:
-        say(out, f"Of {labelled} kept answers with a label, {wrong} are wrong ({wrong / labelled:.1%}).")
+    if seen:
+        say(out, seen.explain(rule))
     say(out, f"Written to {out}")
 
 

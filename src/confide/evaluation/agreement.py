@@ -15,7 +15,7 @@ from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.faithfulness import BINS, MIN_SAMPLES, LatentRates, bounds, scores, skill
 from confide.metrics.metric import Weights
 from confide.metrics.ranking import spearman
-from confide.metrics.running_sums import ratio
+from confide.metrics.running_sums import ratio, weighted_mean
 from confide.numeric import Floats, Ints
 
 FAITHFUL = ("mfg", "cmfg", "cmfg_star")
@@ -107,12 +107,11 @@ class Agreement:
         member = np.eye(BINS)[np.minimum((g * BINS).astype(np.int64), BINS - 1)]
 
         def statistics(w: Weights) -> dict[str, Floats]:
-            total = w.sum(axis=1).astype(np.float64)
-            mean = ratio(w @ g, total)
-            filled = ratio(w @ member, total[:, None])
+            mean = weighted_mean(w, g)
+            filled = np.stack([weighted_mean(w, inside) for inside in member.T], axis=1)
             return {
                 "mean": mean,
-                "spread": np.sqrt(np.maximum(ratio(w @ (g * g), total) - mean**2, 0.0)),
+                "spread": np.sqrt(np.maximum(weighted_mean(w, g * g) - mean**2, 0.0)),
                 "entropy": entr(filled).sum(axis=1) / np.log(BINS),
             }
 

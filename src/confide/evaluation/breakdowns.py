@@ -141,9 +141,11 @@ def _rejected(values: Floats, answerable: Bools, bootstrap: Bootstrap) -> dict[s
     kept = kept[np.argsort(values[kept], kind="stable")]
     lost = (~answerable[kept]).astype(np.float64)
 
+    whole = Weighted(values[kept], np.zeros(len(kept)), np.ones((1, len(kept)), dtype=np.int32))
+
     def statistics(w: Weights) -> dict[str, Floats]:
         # Escalating to an expert who is right on the questions that lost their answer counts those caught.
-        curve = Escalated.of(Weighted(values[kept], np.zeros(len(kept)), w), lost)
+        curve = Escalated.of(whole.under(w), lost)
         return {"caught": curve.accuracy(), "needed": curve.share_reaching(CAUGHT * curve.expert)}
 
     sampled = bootstrap.sample(statistics, kept)

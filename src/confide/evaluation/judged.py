@@ -149,12 +149,20 @@ class Judged:
         given |= {"expert": {"expert": expert[routed]}} if len(routed) else {}
         figures = [f for f in FIGURES if f.name in names and f.metric is not None and f.needs in given]
 
-        def compute(w: Weights) -> dict[str, Floats]:
-            def some(outcome: Floats, places: Ints) -> Weighted:
-                return Weighted(x[places], outcome[places], w if len(places) == len(x) else columns(w, places))
+        once = np.ones((1, len(x)), dtype=np.int32)
 
-            whole, asked = Weighted(x, y, w), some(y, routed)
-            of = {"expert": asked, "probabilities": Weighted(p, y, w)}
+        def some(outcome: Floats, places: Ints) -> Weighted:
+            return Weighted(x[places], outcome[places], columns(once, places))
+
+        of_rows, of_probabilities, of_expert = Weighted(x, y, once), Weighted(p, y, once), some(y, routed)
+        of_agreement, of_ended = some(agreement, known), some(y, ended)
+
+        def compute(w: Weights) -> dict[str, Floats]:
+            def under(rows: Weighted, places: Ints) -> Weighted:
+                return rows.under(w if len(places) == len(x) else columns(w, places))
+
+            whole, asked = of_rows.under(w), under(of_expert, routed)
+            of = {"expert": asked, "probabilities": of_probabilities.under(w)}
             out = {
                 name: metric(of.get(needs, whole), **given[needs], **options)
                 for name, metric, needs, options, *_ in figures
@@ -164,9 +172,9 @@ class Judged:
                 curve = asked.shared(Escalated.of, given["expert"]["expert"])
                 out |= {"escalated": curve.accuracy(POINTS), "area": curve.area()}
             if len(known) and "spearman" in names:
-                out["spearman"] = spearman.on(some(agreement, known))
+                out["spearman"] = spearman.on(under(of_agreement, known))
             if len(ended) and "auroc_ended" in names:
-                out["auroc_ended"] = out["auroc"] if len(ended) == len(x) else auroc.on(some(y, ended))
+                out["auroc_ended"] = out["auroc"] if len(ended) == len(x) else auroc.on(under(of_ended, ended))
             return out
 
         return self.bootstrap.sample(compute, kept)

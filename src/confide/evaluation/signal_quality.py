@@ -9,6 +9,7 @@ hard to beat: sources that are asked for stand beside every signal.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -250,7 +251,8 @@ def _targets(record: Record, target: Target) -> list[tuple[Record | Sample, floa
         return [(answer, _gold(record, answer)) for answer in answers]
     # A sample is compared with the others only: with itself it always agrees.
     said = [f"= {s.answered}" if s.answered is not None else folded(s.answer) or s.answer.strip() for s in samples]
-    shares = [(said.count(own) - 1) / (len(said) - 1) if len(said) > 1 else None for own in said]
+    times = Counter(said)
+    shares = [(times[own] - 1) / (len(said) - 1) if len(said) > 1 else None for own in said]
     return list(zip(answers, [record.consistency, *shares], strict=True))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from confide.errors import ConfideError
 from confide.metrics.metric import Metric, Weighted, Weights
-from confide.metrics.running_sums import columns, ratio
+from confide.metrics.running_sums import columns, weighted_mean
 from confide.numeric import Bools, Floats, Ints
+
+Counts = NDArray[np.int16]
 
 Statistics = Callable[[Weights], Mapping[str, Floats]]
 """From weights [resamples, n] to named numbers, one per resample [resamples]."""
@@ -22,12 +25,15 @@ LEVEL = 0.95
 CHUNK = 300_000
 """Weights held at a time: what fits a processor's cache is quickest."""
 
+HELD = 100_000_000
+"""Multiplicities that are held at most, two bytes each; of more clusters they are drawn anew for every statistic."""
+
 
 class Bootstrap:
     """Draws of whole clusters with replacement, the same ones for every source: differences are paired.
 
     A resample draws as many clusters as there are; a row's weight is how often its cluster was drawn (cluster
-    bootstrap, Field & Welsh 2007). ``counts`` is [resamples, number of clusters].
+    bootstrap, Field & Welsh 2007).
 
     Args:
         clusters: What each row belongs to, such as the entity of its question, shape [n].
@@ -53,19 +59,37 @@ class Bootstrap:
         self.clusters = len(codes)
         self.resamples = resamples
         self.seed = seed
-        rng = np.random.default_rng(seed)
-        # Multiplicities hardly pass 20, so 16 bits hold them; row by row keeps the draw itself small.
-        self.counts = np.empty((resamples, self.clusters), dtype=np.int16)
-        for row in self.counts:
-            row[:] = np.bincount(rng.integers(self.clusters, size=self.clusters), minlength=self.clusters)
+        self._held: Counts | None = None
+
+    def counts(self, total: int, step: int) -> Iterator[Counts]:
+        """How often each cluster was drawn in the first ``total`` resamples, ``step`` at a time [some, clusters]."""
+        if self.resamples * self.clusters > HELD:
+            yield from self._drawn(total, step)
+            return
+        if self._held is None:
+            self._held = np.concatenate([np.empty((0, self.clusters), np.int16), *self._drawn(self.resamples, 1000)])
+        for start in range(0, total, step):
+            yield self._held[start : min(total, start + step)]
+
+    def _drawn(self, total: int, step: int) -> Iterator[Counts]:
+        rng = np.random.default_rng(self.seed)
+        for start in range(0, total, step):
+            # Multiplicities hardly pass 20, so 16 bits hold them; row by row keeps the draw itself small.
+            some = np.empty((min(step, total - start), self.clusters), dtype=np.int16)
+            for row in some:
+                row[:] = np.bincount(rng.integers(self.clusters, size=self.clusters), minlength=self.clusters)
+            yield some
 
     def weights(self, rows: Ints, resamples: int | None = None, chunk: int = CHUNK) -> Iterator[Weights]:
         """Weights of ``rows`` [k] in the first ``resamples`` draws, ``chunk`` numbers [some, k] at a time."""
         total = self.resamples if resamples is None else min(resamples, self.resamples)
         step = max(1, chunk // max(1, len(rows)))
+        if self.resamples * self.clusters > HELD:
+            # Few rows of very many clusters would draw all resamples of all of them at once.
+            step = min(step, max(1, HELD // self.clusters))
         clusters = self.index[rows]
-        for start in range(0, total, step):
-            yield columns(self.counts[start : min(total, start + step)], clusters).astype(np.int32)
+        for some in self.counts(total, step):
+            yield columns(some, clusters).astype(np.int32)
 
     def sample(
         self, statistics: Statistics, rows: Ints, *, resamples: int | None = None, chunk: int = CHUNK
@@ -84,7 +108,7 @@ class Bootstrap:
 
     def mean(self, values: Floats, rows: Ints) -> Floats:
         """Mean of ``values`` [k], which belong to ``rows`` [k], and its draws [1 + resamples]."""
-        return self.sample(lambda w: {"mean": ratio(w @ values, w.sum(axis=1))}, rows)["mean"]
+        return self.sample(lambda w: {"mean": weighted_mean(w, values)}, rows)["mean"]
 
     def metric(
         self,
@@ -99,8 +123,8 @@ class Bootstrap:
         """A metric of ``confidence`` and ``outcome`` [k], which belong to ``rows`` [k], as [1 + resamples]."""
         # What is sorted once need not be sorted by every resample.
         order = np.argsort(confidence, kind="stable")
-        x, y = confidence[order], outcome[order].astype(np.float64)
-        found = self.sample(lambda w: {"": metric.on(Weighted(x, y, w))}, rows[order], resamples=resamples, chunk=chunk)
+        whole = Weighted(confidence[order], outcome[order].astype(np.float64), np.ones((1, len(order)), dtype=np.int32))
+        found = self.sample(lambda w: {"": metric.on(whole.under(w))}, rows[order], resamples=resamples, chunk=chunk)
         return found[""]
 
 

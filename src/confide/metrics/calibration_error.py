@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,15 @@ from scipy.special import ndtri
 
 from confide.errors import ConfideError
 from confide.metrics.metric import ProbabilityMetric, Weighted, Weights
-from confide.metrics.running_sums import columns, cumulated, ordered, preceding, ratio
+from confide.metrics.running_sums import (
+    by_confidence,
+    columns,
+    cumulated,
+    preceding,
+    ratio,
+    weighted_mean,
+    weighted_sum,
+)
 from confide.numeric import Floats, Ints
 
 Binning = Literal["width", "mass"]
@@ -25,7 +34,7 @@ LOG_CLIP = 1e-6
 @ProbabilityMetric
 def brier(rows: Weighted) -> Floats:
     """Mean squared distance of the confidence from the outcome (Brier 1950), in [0, 1]; lower is better."""
-    return ratio(rows.real @ (rows.confidence - rows.outcome) ** 2, rows.real.sum(axis=1))
+    return weighted_mean(rows.weights, rows.lasting(_squared))
 
 
 @ProbabilityMetric
@@ -34,15 +43,14 @@ def brier_skill(rows: Weighted) -> Floats:
 
     1 - Brier / (p (1 - p)) with p the accuracy; 0 is that constant, NaN when all are right or all wrong.
     """
-    accuracy = ratio(rows.real @ rows.outcome, rows.real.sum(axis=1))
+    accuracy = weighted_mean(rows.weights, rows.outcome)
     return 1 - ratio(brier.on(rows), accuracy * (1 - accuracy))
 
 
 @ProbabilityMetric
 def log_loss(rows: Weighted, *, clip: float = LOG_CLIP) -> Floats:
     """Mean negative log-likelihood in nats, of confidences clipped to [``clip``, 1 - ``clip``]."""
-    p = np.clip(rows.confidence, clip, 1 - clip)
-    return ratio(rows.real @ -np.log(np.where(rows.outcome == 1, p, 1 - p)), rows.real.sum(axis=1))
+    return weighted_mean(rows.weights, rows.lasting(_surprise, clip))
 
 
 @dataclass(frozen=True)
@@ -58,24 +66,23 @@ class Binned:
         """Sums over ``bins`` of equal width or of equal mass; see `ece`."""
         if bins < 1:
             raise ConfideError(f"bins must be at least 1, not {bins}")
-        gap = rows.confidence - rows.outcome
-        if kind == "width":
-            member = np.eye(bins)[_width_bins(rows.confidence, bins)]
-            sums = rows.real @ np.hstack([member, member * gap[:, None], member * rows.outcome[:, None]])
-            return cls(*(np.ascontiguousarray(part) for part in np.split(sums, 3, axis=1)))
-        order, ends = ordered(rows.confidence)
+        order, ends = rows.lasting(by_confidence)
         masses = columns(rows.weights, order)
+        gap, outcome = (rows.confidence - rows.outcome)[order], rows.outcome[order]
+        if kind == "width":
+            edges = np.searchsorted(_width_bins(rows.confidence[order], bins), np.arange(bins + 1))
+            return cls(*(_between(masses, edges, values) for values in (None, gap, outcome)))
         after = cumulated(masses, ends)
         # A tie belongs to the bin that holds the middle of its mass.
-        middle = np.nan_to_num(ratio(preceding(after) + after, 2 * after[:, -1:]))
-        code = np.minimum((bins * middle * (1 + 1e-9)).astype(np.int64), bins - 1)
-        places = (code + bins * np.arange(len(code))[:, None]).ravel()
-
-        def summed(values: Weights) -> Floats:
-            by_tie = np.add.reduceat(values, np.append(0, ends[:-1] + 1), axis=1)
-            return np.bincount(places, by_tie.ravel(), bins * len(code)).reshape(-1, bins).astype(np.float64)
-
-        return cls(summed(masses), summed(masses * gap[order]), summed(masses * rows.outcome[order]))
+        twice = preceding(after) + after
+        upper = 2 * after[:, -1:] * np.arange(1, bins) / (bins * (1 + 1e-9))
+        first = np.append(0, ends + 1)
+        out = [np.empty((len(masses), bins)) for _ in range(3)]
+        for draw, limits in enumerate(upper):
+            edges = first[np.concatenate([[0], np.searchsorted(twice[draw], limits), [len(ends)]])]
+            for sums, values in zip(out, (None, gap, outcome), strict=True):
+                sums[draw] = _between(masses[draw : draw + 1], edges, values)
+        return cls(*out)
 
 
 @ProbabilityMetric
@@ -129,23 +136,22 @@ def smooth_ece(rows: Weighted) -> Floats:
     Błasiok & Nakkiran 2023 (2309.12236): smECE at the bandwidth that equals the error itself, found by ten
     halvings of [0, 1]. Grids follow the authors' package, so that values agree with it.
     """
-    confidence, weights = rows.confidence, rows.weights
-    residual = confidence - rows.outcome
-    low, high = np.zeros(len(weights)), np.ones(len(weights))
-    above = _smoothed(confidence, residual, weights, 1.0) > 1.0
+    low, high = np.zeros(len(rows.weights)), np.ones(len(rows.weights))
+    everyone = np.arange(len(low))
+    above = _smoothed(rows, everyone, 1.0) > 1.0
     for _ in range(10):
         middle = (low + high) / 2
         for width in np.unique(middle[~above]):
             draws = np.flatnonzero(~above & (middle == width))
             narrow = np.full(len(draws), True)
             if width >= 1e-3:
-                narrow = width < _smoothed(confidence, residual, weights[draws], float(width))
+                narrow = width < _smoothed(rows, draws, float(width))
             low[draws[narrow]] = width
             high[draws[~narrow]] = width
-    out = np.empty(len(weights))
+    out = np.empty(len(low))
     for width in np.unique(high):
         draws = np.flatnonzero(high == width)
-        out[draws] = _smoothed(confidence, residual, weights[draws], float(width))
+        out[draws] = _smoothed(rows, draws, float(width))
     return out
 
 
@@ -192,23 +198,53 @@ def _width_bins(confidence: Floats, bins: int) -> Ints:
     return np.minimum((confidence * bins).astype(np.int64), bins - 1)
 
 
-def _smoothed(confidence: Floats, residual: Floats, weights: Weights, width: float) -> Floats:
-    """smECE [resamples] at the bandwidth ``width``: |smoothed residual| summed over a mesh of [0, 1],
-    divided by the smoothed density summed over the same mesh.
-    """
-    points = max(2000, round(20 / width)) // 2 + 1
+def _squared(confidence: Floats, outcome: Floats) -> Floats:
+    return np.asarray((confidence - outcome) ** 2)
+
+
+def _surprise(confidence: Floats, outcome: Floats, clip: float) -> Floats:
+    p = np.clip(confidence, clip, 1 - clip)
+    return np.asarray(-np.log(np.where(outcome == 1, p, 1 - p)))
+
+
+def _between(masses: Weights, edges: Ints, values: Floats | None) -> Floats:
+    """Sums [resamples, bins] of ``masses`` [resamples, n] times ``values`` [n] between neighbouring ``edges``."""
+    out = np.zeros((len(masses), len(edges) - 1))
+    for place, (start, end) in enumerate(pairwise(edges.tolist())):
+        part = masses[:, start:end]
+        out[:, place] = part.sum(axis=1) if values is None else weighted_sum(part, values[start:end])
+    return out
+
+
+def _points(width: float) -> int:
+    """Points of the grid for the bandwidth ``width``, as in the authors' package."""
+    return max(2000, round(20 / width)) // 2 + 1
+
+
+def _grid(confidence: Floats, _: Floats, points: int) -> csr_array:
+    """Shares every row out between the two of so many grid points around it: [points, n]."""
     position = confidence * (points - 1)
     left = np.clip(position.astype(np.int64), 0, points - 2)
     share = position - left
     rows = np.arange(len(confidence))
-    # Every row is shared out between the two grid points around it.
-    grid = csr_array(
-        (
-            np.concatenate([1 - share, share]),
-            (np.concatenate([left, left + 1]), np.concatenate([rows, rows])),
-        ),
-        shape=(points, len(confidence)),
-    )
+    entries = np.concatenate([1 - share, share])
+    places = np.concatenate([left, left + 1]), np.concatenate([rows, rows])
+    return csr_array((entries, places), shape=(points, len(confidence)))
+
+
+def _on_grid(rows: Weighted, points: int) -> tuple[Floats, Floats]:
+    """Mass and residual mass at the points of the grid [resamples, points]: all that smoothing needs of the rows."""
+    grid = rows.lasting(_grid, points)
+    residual = rows.confidence - rows.outcome
+    return (grid @ rows.real.T).T, (grid @ (rows.real * residual).T).T
+
+
+def _smoothed(rows: Weighted, draws: Ints, width: float) -> Floats:
+    """smECE [draws] at the bandwidth ``width``: |smoothed residual| summed over a mesh of [0, 1],
+    divided by the smoothed density summed over the same mesh.
+    """
+    points = _points(width)
+    mass, values = (each[draws] for each in rows.shared(_on_grid, points))
     # Reflection at both ends makes the line periodic, so smoothing is a product of Fourier transforms.
     period = 2 * (points - 1)
     offsets = np.linspace(0, 1, points) - 0.5
@@ -219,7 +255,6 @@ def _smoothed(confidence: Floats, residual: Floats, weights: Weights, width: flo
     mesh = np.linspace(0, 1, max(round(10 / width), 200)) * (points - 1)
     below = np.clip(mesh.astype(np.int64), 0, points - 2)
     fraction = mesh - below
-    values = (grid @ (weights * residual).T).T
     periodic = np.concatenate([values, values[:, -2:0:-1]], axis=1)
     smooth = irfft(rfft(periodic, axis=1) * spectrum, n=period, axis=1)
     errors = smooth[:, below] * (1 - fraction) + smooth[:, below + 1] * fraction
@@ -228,4 +263,4 @@ def _smoothed(confidence: Floats, residual: Floats, weights: Weights, width: flo
     adjoint = irfft(rfft(reading) * np.conj(spectrum), n=period)
     density = adjoint[:points].copy()
     density[1:-1] += adjoint[: points - 1 : -1]
-    return ratio(np.abs(errors).sum(axis=1), weights @ (density @ grid))
+    return ratio(np.abs(errors).sum(axis=1), (mass * density).sum(axis=1))

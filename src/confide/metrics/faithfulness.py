@@ -169,7 +169,7 @@ class LatentRates:
         """
         where = np.searchsorted(values, self.values)
         masses = self.masses(weights)
-        at_value = masses @ np.eye(len(values))[where]
+        at_value = np.add.reduceat(masses, np.flatnonzero(np.diff(where, prepend=-1)), axis=1)
         within = np.nan_to_num(ratio(masses, at_value[:, where]))
         out = {name: np.empty(len(masses)) for name in by_value}
         step = max(1, BLOCK // self._likelihood.size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from functools import cached_property, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
 
 import numpy as np
@@ -26,12 +26,21 @@ Curve = TypeVar("Curve")
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """Confidences [n] and outcomes [n] under weights [resamples, n], and the curves that their metrics share."""
+    """Confidences [n] and outcomes [n] under weights [resamples, n], and the curves that their metrics share.
+
+    What does not depend on the weights, such as the order of the rows, is computed once for all weights that the same
+    rows are put `under`: a draw of a million rows must not sort them again.
+    """
 
     confidence: Floats
     outcome: Floats
     weights: Weights
     _curves: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+    _lasting: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+
+    def under(self, weights: Weights) -> Weighted:
+        """The same rows under other ``weights``; what was computed of the rows alone stays."""
+        return Weighted(self.confidence, self.outcome, weights, _lasting=self._lasting)
 
     @cached_property
     def real(self) -> Floats:
@@ -40,12 +49,25 @@ class Weighted:
 
     def shared(self, curve: Callable[Concatenate[Weighted, P], Curve], *args: P.args, **kwargs: P.kwargs) -> Curve:
         """``curve(self, …)``, computed once for all metrics that read it; arrays count as equal when identical."""
-        key = (curve, *(a if isinstance(a, Hashable) else id(a) for a in (*args, *kwargs.values())))
-        if key not in self._curves:
-            # The arguments are kept, so that no other array can take over the identity of one.
-            self._curves[key] = args, kwargs, curve(self, *args, **kwargs)
-        found: Curve = self._curves[key][-1]
-        return found
+        return _once(self._curves, partial(curve, self), curve, *args, **kwargs)
+
+    def lasting(
+        self, part: Callable[Concatenate[Floats, Floats, P], Curve], *args: P.args, **kwargs: P.kwargs
+    ) -> Curve:
+        """``part(confidence, outcome, …)``, computed once for all weights and metrics of these rows."""
+        return _once(self._lasting, partial(part, self.confidence, self.outcome), part, *args, **kwargs)
+
+
+def _once(
+    known: dict[tuple[Any, ...], Any], compute: Callable[..., Curve], name: object, *args: Any, **kwargs: Any
+) -> Curve:
+    """``compute(*args, **kwargs)``, or what is ``known`` of it by its ``name`` and arguments."""
+    key = (name, *(a if isinstance(a, Hashable) else id(a) for a in (*args, *kwargs.values())))
+    if key not in known:
+        # The arguments are kept, so that no other array can take over the identity of one.
+        known[key] = args, kwargs, compute(*args, **kwargs)
+    found: Curve = known[key][-1]
+    return found
 
 
 class Metric(Generic[P]):

@@ -8,7 +8,7 @@ import numpy as np
 
 from confide.metrics.bootstrap import Bootstrap
 from confide.metrics.metric import Correlation, Metric, Weighted, Weights
-from confide.metrics.running_sums import columns, cumulated, ordered, preceding, ratio
+from confide.metrics.running_sums import by_confidence, columns, cumulated, ordered, preceding, ratio, weighted_sum
 from confide.numeric import Floats, Ints
 
 
@@ -19,7 +19,7 @@ def auroc(rows: Weighted) -> Floats:
     The Mann-Whitney statistic over all pairs of a right and a wrong row (Hanley & McNeil 1982), in [0, 1];
     NaN without both kinds.
     """
-    order, ends = ordered(rows.confidence)
+    order, ends = rows.lasting(by_confidence)
     positives, negatives = _running(order, ends, rows)
     concordant = _concordant(positives, negatives).sum(axis=1)
     return ratio(concordant, positives[:, -1].astype(np.float64) * negatives[:, -1])
@@ -35,16 +35,11 @@ class GroupPairs:
     @classmethod
     def of(cls, rows: Weighted, groups: Ints) -> GroupPairs:
         """Count the pairs of rows with the same number in ``groups`` [n]; negative numbers are in no group."""
-        kept = np.flatnonzero(groups >= 0)
-        if not len(kept):
+        order, ends, starts = rows.lasting(_tied_within, groups)
+        if not len(order):
             return cls(np.zeros((len(rows.weights), 1)), np.zeros((len(rows.weights), 1)))
-        order = kept[np.lexsort((rows.confidence[kept], groups[kept]))]
-        values, codes = rows.confidence[order], groups[order]
-        tie_ends = (codes[1:] != codes[:-1]) | (values[1:] != values[:-1])
-        ends = np.flatnonzero(np.append(tie_ends, True))
         positives, negatives = _running(order, ends, rows)
         # Running sums cover all groups so far; what earlier groups brought is taken off again per group.
-        starts = np.flatnonzero(np.append(True, codes[ends][1:] != codes[ends][:-1]))
         lasts = np.append(starts[1:] - 1, len(ends) - 1)
         all_right = columns(positives, lasts).astype(np.float64)
         all_wrong = columns(negatives, lasts).astype(np.float64)
@@ -75,8 +70,8 @@ def spearman(rows: Weighted) -> Floats:
 
     Pearson's correlation of the two rankings (Spearman 1904); NaN when either side is constant.
     """
-    x, x_squares = _centred_ranks(rows.confidence, rows.weights)
-    y, y_squares = _centred_ranks(rows.outcome, rows.weights)
+    x, x_squares = _centred_ranks(*rows.lasting(_ranked), rows.weights)
+    y, y_squares = _centred_ranks(*rows.lasting(_ranked, of_outcome=True), rows.weights)
     x *= y
     return ratio(np.einsum("rn,rn->r", x, rows.weights), np.sqrt(x_squares * y_squares))
 
@@ -127,10 +122,10 @@ class GroupCorrelations:
         values: dict[str, Floats] = {name: getattr(self, name) for name in names}
 
         def statistics(w: Weights) -> dict[str, Floats]:
-            real = w.astype(np.float64)
-            drawn, drawn_pairs = real.sum(axis=1), real @ self.pairs
-            plain = {name: ratio(real @ x, drawn) for name, x in values.items()}
-            return plain | {f"{n}_by_pairs": ratio(real @ (self.pairs * x), drawn_pairs) for n, x in values.items()}
+            drawn, drawn_pairs = w.sum(axis=1), weighted_sum(w, self.pairs)
+            plain = {name: ratio(weighted_sum(w, x), drawn) for name, x in values.items()}
+            by_pairs = {name: ratio(weighted_sum(w, self.pairs * x), drawn_pairs) for name, x in values.items()}
+            return plain | {f"{name}_by_pairs": x for name, x in by_pairs.items()}
 
         return bootstrap.sample(statistics, self.groups)
 
@@ -150,15 +145,35 @@ def _concordant(positives: Weights, negatives: Weights) -> Floats:
     return np.asarray(np.multiply(right, twice, dtype=np.float64) * 0.5)
 
 
-def _centred_ranks(values: Floats, weights: Weights) -> tuple[Floats, Floats]:
-    """Mean ranks less their mean [resamples, n], as if rows were repeated, and the sum of their squares [resamples]."""
-    order, ends = ordered(values)
+def _tied_within(confidence: Floats, _: Floats, groups: Ints) -> tuple[Ints, Ints, Ints]:
+    """Rows in order of their group and confidence, the last place of every tie, and the first tie of every group."""
+    kept = np.flatnonzero(groups >= 0)
+    order = kept[np.lexsort((confidence[kept], groups[kept]))]
+    values, codes = confidence[order], groups[order]
+    if not len(order):
+        return order, order, order
+    ends = np.flatnonzero(np.append((codes[1:] != codes[:-1]) | (values[1:] != values[:-1]), True))
+    starts = np.flatnonzero(np.append(True, codes[ends][1:] != codes[ends][:-1]))
+    return order, ends, starts
+
+
+def _ranked(confidence: Floats, outcome: Floats, *, of_outcome: bool = False) -> tuple[Ints, Ints, Ints]:
+    """Rows in order of one of the two, the last place of every tie, and the tie [n] that each row belongs to."""
+    order, ends = ordered(outcome if of_outcome else confidence)
+    group = np.empty(len(order), dtype=np.int64)
+    group[order] = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=-1))
+    return order, ends, group
+
+
+def _centred_ranks(order: Ints, ends: Ints, group: Ints, weights: Weights) -> tuple[Floats, Floats]:
+    """Mean ranks less their mean [resamples, n], as if rows were repeated, and the sum of their squares [resamples].
+
+    ``order``, ``ends`` and ``group`` are as `_ranked` gives them.
+    """
     after = cumulated(columns(weights, order), ends)
     before = preceding(after)
     # Ranks that are shared keep the mean of all ranks, half of the mass.
     middle = (before + after - after[:, -1:]) / 2
-    group = np.empty(len(values), dtype=np.int64)
-    group[order] = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=-1))
     squares = np.einsum("rg,rg,rg->r", middle, middle, after - before)
     return columns(middle, group), np.asarray(squares, dtype=np.float64)
 
@@ -179,16 +194,54 @@ def _sums(values: Floats, codes: Ints, groups: int) -> Floats:
 
 
 def _compared(x: Floats, y: Floats, codes: Ints, sizes: Ints) -> tuple[Floats, Floats, Floats]:
-    """Concordant less discordant pairs, pairs that differ in x, and in y, by group [groups]."""
-    ends = np.cumsum(sizes)[codes]
-    balance, untied_x, untied_y = (np.zeros(len(sizes)) for _ in range(3))
-    first = np.arange(len(x))
-    # Every member with the one so many places further on: memory for one partner, whatever a group's size.
-    for distance in range(1, int(sizes.max(initial=0))):
-        first = first[first + distance < ends[first]]
-        code = codes[first]
-        dx, dy = (np.sign(v[first + distance] - v[first]) for v in (x, y))
-        balance += _sums(dx * dy, code, len(sizes))
-        untied_x += _sums(np.abs(dx), code, len(sizes))
-        untied_y += _sums(np.abs(dy), code, len(sizes))
-    return balance, untied_x, untied_y
+    """Concordant less discordant pairs, pairs that differ in x, and in y, by group [groups].
+
+    Of all pairs of a group those that tie in x, in y and in both are known from the sizes of the ties (Knight 1966, "A
+    computer method for calculating Kendall's tau"), and those in the wrong order are counted bit by bit.
+    """
+    pairs = _pairs(sizes)
+    by_x, by_y = (np.unique(codes * np.int64(len(x)) + _dense(v), return_inverse=True)[1] for v in (x, y))
+    tied_x, tied_y, tied_both = (
+        _tied_pairs(places, codes, len(sizes)) for places in (by_x, by_y, by_x * np.int64(len(x)) + by_y)
+    )
+    discordant = _inversions(by_y[np.lexsort((by_y, by_x))], codes, len(sizes))
+    balance = pairs - tied_x - tied_y + tied_both - 2 * discordant
+    return balance, pairs - tied_x, pairs - tied_y
+
+
+def _dense(values: Floats) -> Ints:
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def _pairs(counts: Ints) -> Floats:
+    return counts * (counts - 1.0) / 2
+
+
+def _tied_pairs(places: Ints, codes: Ints, groups: int) -> Floats:
+    """Pairs of rows with the same of ``places`` [n], which rows of two groups never have, by group [groups]."""
+    _, first, counts = np.unique(places, return_index=True, return_counts=True)
+    return _sums(_pairs(counts), codes[first], groups)
+
+
+def _inversions(ranks: Ints, codes: Ints, groups: int) -> Floats:
+    """Pairs of a rank and a lower one that follows it, by group [groups].
+
+    Groups are contiguous and their ranks rise from group to group. From the highest bit down, two ranks of a group that
+    agree in all higher bits are in the wrong order when the earlier one has the bit and the later one has not.
+    """
+    found = np.zeros(groups)
+    if not len(ranks):
+        return found
+    least = np.minimum.reduceat(ranks, np.flatnonzero(np.diff(codes, prepend=-1)))
+    ranks = ranks - np.repeat(least, np.diff(np.flatnonzero(np.diff(codes, prepend=-1)), append=len(codes)))
+    bits = int(ranks.max()).bit_length()
+    ranks = (codes << bits) | ranks
+    for bit in reversed(range(bits)):
+        has = (ranks >> bit) & 1
+        starts = np.flatnonzero(np.diff(ranks >> (bit + 1), prepend=-1))
+        before = np.cumsum(has) - has
+        before -= np.repeat(before[starts], np.diff(starts, append=len(ranks)))
+        found += _sums(np.where(has == 0, before, 0).astype(np.float64), codes, groups)
+        # Of those that agree in the higher bits the ones without this bit come first; otherwise the order stays.
+        ranks = ranks[np.argsort(ranks >> bit, kind="stable")]
+    return found

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from confide.errors import ConfideError
 from confide.metrics.metric import Metric, Weighted
-from confide.metrics.running_sums import columns, cumulated, ordered, ratio
+from confide.metrics.running_sums import by_confidence, columns, cumulated, ratio, weighted_sum
 from confide.numeric import Floats
 
 POINTS = 21
@@ -45,14 +45,14 @@ class Escalated:
         helper = np.asarray(expert, dtype=np.float64)
         if helper.shape != rows.outcome.shape:
             raise ConfideError(f"expert's outcomes of shape {helper.shape}, outcomes of shape {rows.outcome.shape}")
-        order, ends = ordered(rows.confidence)
+        order, ends = rows.lasting(by_confidence)
         masses = columns(rows.weights, order)
         sent = cumulated(masses, ends)
         won = (helper - rows.outcome)[order]
         gain = cumulated(masses * won.astype(masses.dtype), ends)
         total = sent[:, -1:].astype(np.float64)
         share, gained = (np.pad(ratio(running, total), ((0, 0), (1, 0))) for running in (sent, gain))
-        return cls(share, gained + ratio(masses @ rows.outcome[order], total[:, 0])[:, None])
+        return cls(share, gained + ratio(weighted_sum(masses, rows.outcome[order]), total[:, 0])[:, None])
 
     @property
     def own(self) -> Floats:

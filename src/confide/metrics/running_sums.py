@@ -16,6 +16,11 @@ def ordered(confidence: Floats, *, descending: bool = False) -> tuple[Ints, Ints
     return order.astype(np.int64), ends.astype(np.int64)
 
 
+def by_confidence(confidence: Floats, _: Floats, *, descending: bool = False) -> tuple[Ints, Ints]:
+    """`ordered`, of the rows of a metric: for `Weighted.lasting`."""
+    return ordered(confidence, descending=descending)
+
+
 def columns(weights: Weights, order: Ints) -> Weights:
     """``weights[:, order]`` laid out resample by resample, which makes running sums several times quicker."""
     return np.take(weights, order, axis=1, mode="clip")
@@ -39,3 +44,16 @@ def ratio(top: Weights, bottom: Weights) -> Floats:
     out = np.full(np.broadcast(top, bottom).shape, np.nan)
     np.divide(top, bottom, out=out, where=bottom != 0)
     return out
+
+
+def weighted_sum(weights: Weights, values: Floats) -> Floats:
+    """Sums [resamples] of ``values`` [n] under ``weights`` [resamples, n], on one core.
+
+    A product of matrices would take all cores for it, where reading the weights is what takes long.
+    """
+    return np.asarray(np.einsum("rn,n->r", weights, values), dtype=np.float64)
+
+
+def weighted_mean(weights: Weights, values: Floats) -> Floats:
+    """Means [resamples] of ``values`` [n] under ``weights`` [resamples, n], NaN where these add up to 0."""
+    return ratio(weighted_sum(weights, values), weights.sum(axis=1))

@@ -7,13 +7,13 @@ needs a point inside such a tie, it is the expected value over a random order of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.special import digamma
 
 from confide.metrics.metric import Metric, Weighted, Weights
-from confide.metrics.running_sums import columns, cumulated, ordered, preceding, ratio
+from confide.metrics.running_sums import by_confidence, columns, cumulated, preceding, ratio
 from confide.numeric import Floats
 
 
@@ -30,7 +30,7 @@ class Answered:
     @classmethod
     def of(cls, rows: Weighted) -> Answered:
         """Answer tie after tie of equal confidence."""
-        order, ends = ordered(rows.confidence, descending=True)
+        order, ends = rows.lasting(by_confidence, descending=True)
         masses = columns(rows.weights, order)
         return cls(cumulated(masses, ends), cumulated(masses * (1 - rows.outcome[order]).astype(masses.dtype), ends))
 
@@ -117,5 +117,12 @@ def risk_at_coverage(rows: Weighted, *, coverage: float = 0.8) -> Floats:
 def _harmonic(x: Weights) -> Floats:
     """Harmonic numbers of non-negative x; a table for whole numbers, the digamma function between them."""
     if x.dtype.kind == "i":
-        return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(x.max()) + 1))])[x]
+        # A size that grows by doubling, so that draws of about as much mass share one table.
+        return _harmonic_numbers(1 << int(x.max()).bit_length())[x]
     return np.asarray(digamma(x + 1) + np.euler_gamma, dtype=np.float64)
+
+
+@lru_cache(maxsize=1)
+def _harmonic_numbers(count: int) -> Floats:
+    """The harmonic numbers of 0, …, ``count`` − 1."""
+    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, count))])

@@ -28,7 +28,7 @@ class CalibrationRows:
 
     All arrays have shape [n] and belong to ``records``. ``confidence`` is −inf where there is none. ``correct`` and
     ``expert`` (is the expert right; true everywhere without one) count only where ``labelled``. In ``log_space`` the
-    confidences are log-probabilities.
+    confidences are log-probabilities. ``entities`` are what dependent rows share, where it is not what records say.
     """
 
     records: list[Record]
@@ -39,18 +39,20 @@ class CalibrationRows:
     without_confidence: int = 0
     without_label: int = 0
     log_space: bool = False
+    entities: list[str] | None = None
 
     @property
     def clusters(self) -> list[str]:
         """What dependent rows share, one entry per row."""
-        return [record.cluster for record in self.records]
+        return self.entities if self.entities is not None else [record.cluster for record in self.records]
 
     def take(self, chosen: Sequence[int] | NDArray[np.int64]) -> CalibrationRows:
         """The rows at these indices."""
         at = np.asarray(chosen, dtype=int)
         arrays = (self.confidence, self.correct, self.expert, self.labelled)
         some = CalibrationRows([self.records[i] for i in at], *(array[at] for array in arrays))
-        return replace(some, log_space=self.log_space)
+        entities = None if self.entities is None else [self.entities[i] for i in at]
+        return replace(some, log_space=self.log_space, entities=entities)
 
     def independent(self, seed: int) -> CalibrationRows:
         """One row per cluster, drawn with ``seed``."""

@@ -3,7 +3,8 @@
 Four kinds: Platt, temperature, beta and isotonic. Each holds its fitted parameters, as they stand in a policy file.
 `fit_calibrator` fits one by name, or the one with the lowest cross-validated log loss. All are monotone: a higher
 confidence never gets a lower probability. All learn from Platt's (1999) smoothed targets, (n₊ + 1)/(n₊ + 2) for right
-and 1/(n₋ + 2) for wrong answers, so that no probability is exactly 0 or 1 and the fit stays finite on separable rows.
+and 1/(n₋ + 2) for wrong answers, so that no probability is exactly 0 or 1 and the fit stays finite on separable rows,
+and on rows that are all right or all wrong.
 """
 
 from __future__ import annotations
@@ -174,8 +175,8 @@ def fit_calibrator(
         log_space: the confidences are log-probabilities (`confide.sources.log_space` of their source).
 
     Raises:
-        ConfideError: for fewer than `MIN_ROWS` rows, a confidence that is not finite, beta calibration of one outside
-            [0, 1], or labels that are all right or all wrong.
+        ConfideError: for fewer than `MIN_ROWS` rows, a confidence that is not finite, or beta calibration of one
+            outside [0, 1].
 
     >>> calibrator = fit_calibrator([0.2, 0.4, 0.6, 0.8] * 10, [False, False, True, True] * 10, "platt")
     >>> bool(calibrator.predict([0.9])[0] > calibrator.predict([0.1])[0])
@@ -187,6 +188,17 @@ def fit_calibrator(
         return _FITS[kind](c, target, transform)
     losses = cross_validated_log_loss(confidence, correct, clusters, seed, log_space=log_space)
     return _FITS[min(losses, key=losses.__getitem__) if losses else "platt"](c, target, transform)
+
+
+def base_rate(correct: ArrayLike, *, log_space: bool = False) -> Calibrator:
+    """The calibrator of too few rows to fit one: the same probability for every confidence, (n₊ + 1)/(n + 2) (Laplace).
+
+    ``correct`` has shape [n]; ``log_space`` is as in `fit_calibrator`.
+    """
+    y = np.asarray(correct, dtype=bool)
+    rate = (int(y.sum()) + 1) / (len(y) + 2)
+    transform: Transform = "logit_of_exp" if log_space else "logit"
+    return PlattCalibrator(parameters=PlattParameters(transform=transform, slope=0.0, intercept=float(logit(rate))))
 
 
 def cross_validated_log_loss(
@@ -292,8 +304,6 @@ def _checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]
         raise ConfideError(f"{int((~np.isfinite(c)).sum())} of {len(c)} confidences are not finite numbers")
     right = int(y.sum())
     wrong = len(y) - right
-    if right == 0 or wrong == 0:
-        raise ConfideError(f"labels must be of both kinds: {right} answers are right and {wrong} wrong")
     return c, np.where(y, (right + 1) / (right + 2), 1 / (wrong + 2))
 
 

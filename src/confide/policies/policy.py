@@ -25,10 +25,11 @@ from confide.arguments import as_path, shown
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
 from confide.hashing import sha256_of_text
-from confide.policies.calibrators import Calibrator
+from confide.policies.calibrators import Calibrator, IsotonicCalibrator
 from confide.policies.guarantees import ANY_DOMAIN, AnyGuarantee, explain_guarantee
 from confide.policies.identities import identity_parts
 from confide.policies.profiles import Profile
+from confide.policies.ranges import ANY_NUMBER, Range, range_of
 from confide.records import Record
 from confide.sources import log_space
 
@@ -116,18 +117,32 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         """Whether it was made on e to what its source gives today."""
         return log_space(self.source) and self.scale is None
 
+    @property
+    def _range(self) -> Range:
+        # Policies of before could be made on margins, which may be any number.
+        of_margins = isinstance(self.calibrator, IsotonicCalibrator) and not (
+            min(self.calibrator.parameters.confidence) >= 0 and max(self.calibrator.parameters.confidence) <= 1
+        )
+        of_margins = of_margins or getattr(self.calibrator.parameters, "transform", None) == "identity"
+        return ANY_NUMBER if of_margins and not log_space(self.source) else range_of(self.source)
+
     def own_scale(self, confidence: float | None) -> float | None:
         """A raw ``confidence`` on the scale of this policy's thresholds, calibrator and profile.
 
-        Raises `ConfideError` for what is neither a number nor None.
+        Raises `ConfideError` for what is neither a number nor None, and for a number outside the range of its source.
         """
         given: Any = confidence
         if given is not None and (isinstance(given, bool) or not isinstance(given, Real)):
             raise ConfideError(f"a confidence is a number or None, not {shown(confidence)}")
-        if confidence is None or not math.isfinite(confidence) or not self._of_probabilities:
+        if confidence is None or not math.isfinite(confidence):
             return confidence
+        confidence = self._range.within(confidence, self.source)
         # Exactly the number that the source gave then: the limits are such numbers.
-        return math.exp(min(confidence, 0.0))
+        return math.exp(confidence) if self._of_probabilities else confidence
+
+    def in_range(self, records: Sequence[Record]) -> list[Record]:
+        """``records`` with confidences in the range of its source; raises `ConfideError` for the first one outside."""
+        return self._range.records(records, self.source)
 
     def on_own_scale(self, records: Sequence[Record]) -> list[Record]:
         """``records`` with the confidence of its source on the scale of this policy (copies where that is another)."""
@@ -142,7 +157,8 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         """What to do with an answer of this raw ``confidence``.
 
         A confidence that is missing or not finite escalates: without it nothing is known, and a wrong answer
-        that passes costs more than a question asked twice.
+        that passes costs more than a question asked twice. One outside the range of its source, such as 87 in percent,
+        raises `ConfideError`.
         """
         return decision_by(self._rules(domain), self.own_scale(confidence))
 
@@ -160,7 +176,10 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         return "pol_" + sha256_of_text(canonical)[:12]
 
     def probability(self, confidence: float | None) -> float | None:
-        """Calibrated probability that an answer of this raw ``confidence`` is right (None: not available)."""
+        """Calibrated probability that an answer of this raw ``confidence`` is right (None: not available).
+
+        Raises `ConfideError` for a number outside the range of its source.
+        """
         own = self.own_scale(confidence)
         return None if own is None or not math.isfinite(own) else float(self.calibrator.predict(own))
 

@@ -27,7 +27,7 @@ from confide.policies.calibration_rows import (
     rows_for,
     sketch,
 )
-from confide.policies.calibrators import MIN_ROWS, Calibrator, Kind, fit_calibrator
+from confide.policies.calibrators import MIN_ROWS, Calibrator, Kind, base_rate, fit_calibrator
 from confide.policies.goals import BoundedGoal, Budget, Costs, Goal, MatchExpert, MaxRisk
 from confide.policies.guarantees import (
     ANY_DOMAIN,
@@ -41,8 +41,10 @@ from confide.policies.guarantees import (
 from confide.policies.identities import common_identity
 from confide.policies.policy import NEVER, Decision, Policy, Rule, decision_by
 from confide.policies.profiles import profile_of
-from confide.policies.thresholds.binomial_bound import counted_rows_that_decide, fewest_rows
-from confide.policies.thresholds.cluster_bound import BETTING, Drawn, draw
+from confide.policies.ranges import range_of
+from confide.policies.row_estimate import rows_that_meet
+from confide.policies.thresholds.binomial_bound import fewest_rows
+from confide.policies.thresholds.cluster_bound import Drawn, draw
 from confide.policies.thresholds.escalation_thresholds import (
     budget_threshold,
     cheapest_thresholds,
@@ -50,7 +52,6 @@ from confide.policies.thresholds.escalation_thresholds import (
     match_expert_threshold,
 )
 from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
-from confide.policies.thresholds.paired_bound import rows_that_decide
 from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
 from confide.records import Record
 
@@ -94,21 +95,21 @@ def calibrate_policy(
         The policy, or what stands in its way.
 
     Raises:
-        ConfideError: for a goal that makes no sense, and for rows of several models or too few to show the goal.
+        ConfideError: for a goal that makes no sense, a confidence outside the range of its source, and for rows of
+            several models or too few to show the goal.
     """
     _check_expert(goal, expert)
+    records = range_of(source).records(records, source)
     rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
-    fit = partial(
-        fit_calibrator, judged.confidence, judged.correct, calibrator, judged.clusters, seed, log_space=judged.log_space
-    )  # fmt: skip
+    fit = _fitter(judged, calibrator, goal, seed)
     name = None if expert is None else models_of(expert)
     if isinstance(goal, Costs):
         found: _Fitted | Unmet = _cheapest(goal, parts, fit(), name, seed)
     else:
         found = _bounded(goal, parts, fit, name, seed)
     if isinstance(found, Unmet):
-        return found
+        return _adoptable(goal, found, rows, per_domain, expert is not None, seed)
     fitted, rules, guarantee = found
     # A domain that no calibration row speaks for is not answered.
     rules.setdefault(ANY_DOMAIN, _NOTHING_KEPT)
@@ -126,6 +127,18 @@ def calibrate_policy(
         rows_seen=sketch(rows.records, source),
     )
     return _with_share_answered(policy, records)
+
+
+def _fitter(
+    judged: CalibrationRows, calibrator: Kind | Literal["auto"], goal: Goal, seed: int
+) -> Callable[[], Calibrator]:
+    """What fits the calibrator to the rows with a label."""
+    if not isinstance(goal, Costs) and 0 < len(judged.records) < MIN_ROWS:
+        # The thresholds are bounded on their own: few rows that show the goal are enough for a policy.
+        return partial(base_rate, judged.correct, log_space=judged.log_space)
+    return partial(
+        fit_calibrator, judged.confidence, judged.correct, calibrator, judged.clusters, seed, log_space=judged.log_space
+    )  # fmt: skip
 
 
 def _with_share_answered(policy: Policy, records: Sequence[Record]) -> Policy:
@@ -180,18 +193,54 @@ def _bounded(
     level = 1 - (1 - goal.level) / len(parts)
     drawn = {name: draw(part.clusters, goal.per, seed) for name, part in parts.items()}
     _check_covered(drawn)
-    solved = {name: _solve(goal, part, level, expert is not None, seed) for name, part in parts.items()}
+    solve = partial(_solve, goal, level=level, has_expert=expert is not None)
+    solved = {name: solve(part, seed) for name, part in parts.items()}
     # A goal that these rows cannot show is an error before too few labels for a calibrator are.
     fitted = fit()
-    missed = {name: part for name, part in solved.items() if isinstance(part, Unmet)}
-    if len(missed) == len(parts) or (missed and isinstance(goal, Budget)):
-        name = max(missed, key=lambda name: len(parts[name].records))
-        return replace(missed[name], rows_needed=_rows_needed(goal, parts[name], fitted, level, seed))
+    if (name := _missed(goal, solved)) is not None:
+        unmet = solved[name]
+        assert isinstance(unmet, Unmet)
+        if isinstance(goal, MaxRisk) and goal.simultaneous:
+            # In simulations estimates for many thresholds at once were too small.
+            return unmet
+        return replace(unmet, rows_needed=rows_that_meet(partial(solve, hint=False), parts[name], seed))
     rules = {
         name: _NOTHING_KEPT if isinstance(part, Unmet) else [Rule(below=part.threshold, decision="escalate")]
         for name, part in solved.items()
     }
     return fitted, rules, _guarantee(goal, parts, drawn, solved, expert)
+
+
+def _missed(goal: BoundedGoal, solved: dict[str, BoundedThreshold | Unmet]) -> str | None:
+    """The part to mend if the whole misses ``goal``: where all do the nearest one, for a budget the furthest of any."""
+    missed = {
+        name: part.attainable.limit if part.attainable else 1.0
+        for name, part in solved.items()
+        if isinstance(part, Unmet)
+    }
+    if isinstance(goal, Budget):
+        return max(missed, key=missed.__getitem__, default=None)
+    return min(missed, key=missed.__getitem__) if len(missed) == len(solved) else None
+
+
+def _adoptable(goal: Goal, unmet: Unmet, rows: CalibrationRows, per_domain: bool, has_expert: bool, seed: int) -> Unmet:
+    """``unmet`` with a limit that gives a policy: a looser one may part the rows, and the level, into other domains.
+
+    With domains, a smaller one may do so, too.
+    """
+    hint = unmet.attainable
+    while hint is not None and not isinstance(goal, Costs):
+        looser = replace(goal, limit=hint.limit)
+        parts = _parts(rows, looser) if per_domain else {ANY_DOMAIN: rows}
+        level = 1 - (1 - goal.level) / len(parts)
+        solved = {name: _solve(looser, part, seed, level=level, has_expert=has_expert) for name, part in parts.items()}
+        name = _missed(looser, solved)
+        if name is None:
+            break
+        part = solved[name]
+        assert isinstance(part, Unmet)
+        hint = part.attainable
+    return replace(unmet, attainable=hint)
 
 
 def _check_covered(drawn: dict[str, Drawn]) -> None:
@@ -208,19 +257,19 @@ def _check_covered(drawn: dict[str, Drawn]) -> None:
 
 
 def _solve(
-    goal: BoundedGoal, part: CalibrationRows, level: float, has_expert: bool, seed: int
+    goal: BoundedGoal, part: CalibrationRows, seed: int, *, level: float, has_expert: bool, hint: bool = True
 ) -> BoundedThreshold | Unmet:
     """The threshold of one part at its own ``level``."""
     if isinstance(goal, MaxRisk):
         return bounded_risk_threshold(
-            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous
+            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous, hint
         )
     drawn = draw(part.clusters, goal.per, seed)
     part, groups = part.take(drawn.rows), drawn.clusters
     if isinstance(goal, MatchExpert):
-        return match_expert_threshold(part.confidence, part.correct, part.expert, goal.limit, level, groups)
+        return match_expert_threshold(part.confidence, part.correct, part.expert, goal.limit, level, groups, hint)
     gain = np.where(part.labelled, part.expert.astype(float) - part.correct, 0.0) if has_expert else None
-    return budget_threshold(part.confidence, goal.limit, level, gain, groups)
+    return budget_threshold(part.confidence, goal.limit, level, gain, groups, hint)
 
 
 def _guarantee(
@@ -284,39 +333,6 @@ def _counting(drawn: Collection[Drawn]) -> dict[str, Any]:
     uncovered = max(sample.uncovered for sample in several)
     most = max(sample.most or 1 for sample in several)
     return {"per": per, "entities": entities, "most_rows": most, "uncovered": uncovered or None}
-
-
-def _rows_needed(goal: BoundedGoal, part: CalibrationRows, fitted: Calibrator, level: float, seed: int) -> int | None:
-    """Rows with which one test in the sequence would pass with probability 0.8, the easiest of them.
-
-    The risk at each share kept is that of the calibrated probabilities, which is smoother than the observed one. One
-    row of each entity is looked at; where all rows count, as many more are needed as depend on each other.
-    """
-    groups = draw(part.clusters, goal.per, seed).clusters
-    dependence = 1.0 if groups is None else BETTING * len(groups.code) / groups.effective
-    part = part.independent(seed)
-    order = np.argsort(-part.confidence, kind="stable")
-    c = part.confidence[order]
-    c = c[np.isfinite(c)]
-    if len(c) < MIN_ROWS or isinstance(goal, Budget):
-        return None
-    kept = np.unique(np.linspace(MIN_ROWS, len(c), 50).astype(np.int64))
-    if isinstance(goal, MaxRisk):
-        risk = (np.cumsum(1 - fitted.predict(c)) / np.arange(1, len(c) + 1))[kept - 1]
-        options = [
-            math.ceil(needed * len(c) / k)
-            for k, r in zip(kept.tolist(), risk.tolist(), strict=True)
-            if r < goal.limit and (needed := counted_rows_that_decide(r, goal.limit, level)) is not None
-        ]
-    else:
-        losses = (np.cumsum((part.expert & ~part.correct)[order]) / len(order))[kept - 1]
-        gains = (np.cumsum((part.correct & ~part.expert)[order]) / len(order))[kept - 1]
-        options = [
-            needed
-            for loss, gain in zip(losses.tolist(), gains.tolist(), strict=True)
-            if loss - gain < goal.limit and (needed := rows_that_decide(loss, gain, goal.limit, level)) is not None
-        ]
-    return math.ceil(dependence * min(options)) if options else None
 
 
 def _cheapest(

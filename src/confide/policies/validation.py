@@ -141,11 +141,13 @@ def validate_policy(
         seed: draws one row from each group of dependent rows when the rows are compared with the calibration rows.
 
     Raises:
-        ConfideError: when the policy promises nothing, no row has what its promise needs, or several models answered.
+        ConfideError: when the policy promises nothing, no row has what its promise needs, a confidence is outside the
+            range of its source, or several models answered.
     """
     promise = policy.guarantee
     if isinstance(promise, CostEstimate):
         raise ConfideError("this policy promises nothing that could be checked: its goal is least expected cost")
+    records = policy.in_range(records)
     usable = _usable(policy, promise, records, expert)
     evidence = promise.domains or {
         ANY_DOMAIN: Evidence(
@@ -169,19 +171,22 @@ def validate_policy(
     if again:
         count = f"{again}" if complete else f"at least {again}"
         warnings.insert(0, f"{count} of the {len(usable.records)} rows were used in calibration: they are not fresh")
-    verdicts = {check.verdict for check in checks.values()}
-    verdict: Verdict = "broken" if "broken" in verdicts else "undecided" if "undecided" in verdicts else "holds"
     return Validation(
         goal=promise.goal,
         limit=promise.limit,
         level=promise.level,
-        verdict=verdict,
+        verdict=_verdict_of(checks.values()),
         checks=checks,
         left_out=usable.without_label,
         warnings=warnings,
         per=promise.per,
         most_rows=promise.most_rows,
     )
+
+
+def _verdict_of(checks: Iterable[Check]) -> Verdict:
+    verdicts = {check.verdict for check in checks}
+    return "broken" if "broken" in verdicts else "undecided" if "undecided" in verdicts else "holds"
 
 
 def _usable(

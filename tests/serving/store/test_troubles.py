@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from confide.serving.store import connections
 from confide.serving.store import store as store_module
 from confide.serving.store import troubles as troubles_module
-from confide.serving.store.connections import Database
+from confide.serving.store.database import Database
 from confide.serving.store.store import WITHDRAWN, Store
 from confide.serving.store.tables import DecisionRow
 from confide.serving.store.troubles import StoreError

@@ -1,6 +1,9 @@
-"""A checksum of a tensor that depends on all of its numbers and costs one pass over them."""
+"""Checksums of a tensor and of a model, which depend on all of their numbers and cost one pass over them."""
 
 from __future__ import annotations
+
+import hashlib
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,3 +22,15 @@ def checksum(tensor: Tensor) -> bytes:
     some = bits[:: max(1, bits.numel() // SAMPLED)]
     text = f"{tuple(tensor.shape)} {int(bits.sum(dtype=torch.int64))} "
     return text.encode() + some.cpu().numpy().tobytes()
+
+
+def weights_sha256(model: Any, words: int) -> str:
+    """A hash over all weights of a model, of the embeddings and the output layer only the first ``words`` rows."""
+    of_words = {layer.weight.data_ptr() for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
+    digest, seen = hashlib.sha256(), set()
+    for name, tensor in sorted(model.state_dict().items()):
+        if tensor.data_ptr() not in seen:  # tied weights are there twice
+            seen.add(tensor.data_ptr())
+            digest.update(f"{name} {tensor.dtype} ".encode())
+            digest.update(checksum(tensor[:words] if tensor.data_ptr() in of_words else tensor))
+    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -21,7 +20,7 @@ from confide.engines.transformers.forward import Forward
 from confide.engines.transformers.generation import Generator
 from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.sampling import Left, Sampler
-from confide.engines.transformers.tensor_checksum import checksum
+from confide.engines.transformers.tensor_checksum import weights_sha256
 from confide.engines.transformers.token_scores import row_logits, score_given
 from confide.engines.transformers.turn_end import turn_end_id
 from confide.engines.transformers.turns import in_turn
@@ -128,16 +127,7 @@ class TransformersEngine:
         Rows of confide's own tokens and spare rows behind the vocabulary are left out: they write no answer, so a
         frozen model keeps its hash when it gains them.
         """
-        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
-        rows = min([len(self.tokenizer), *self.grades, *suppressed_ids(self.tokenizer)])
-        words = {layer.weight.data_ptr() for layer in (embedding, head)}
-        digest, seen = hashlib.sha256(), set()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            if tensor.data_ptr() not in seen:  # tied weights are there twice
-                seen.add(tensor.data_ptr())
-                digest.update(f"{name} {tensor.dtype} ".encode())
-                digest.update(checksum(tensor[:rows] if tensor.data_ptr() in words else tensor))
-        return digest.hexdigest()
+        return weights_sha256(self.model, min([len(self.tokenizer), *self.grades, *suppressed_ids(self.tokenizer)]))
 
     @property
     def identity(self) -> str:
@@ -334,7 +324,6 @@ class TransformersEngine:
         return split
 
     def _spelled(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens' names included."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
     @contextmanager

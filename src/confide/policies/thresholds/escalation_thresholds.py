@@ -49,13 +49,15 @@ def budget_threshold(
     level: float,
     gain: ArrayLike | None = None,
     groups: Clusters | None = None,
+    hint: bool = True,
 ) -> fallback.BoundedThreshold | fallback.Unmet:
     """Find the threshold with the largest accuracy among those that escalate at most ``budget`` of new questions.
 
     ``confidence`` [n] is −inf where there is none; ``gain`` [n] is what escalating a row adds to the accuracy: 1
     where only the expert is right, −1 where only the small model is, 0 elsewhere or unknown. Without it, escalating
     is taken to help, so that the whole budget is used. Spending less is within the promise whatever labels say. Rows
-    of different ``groups`` are independent. Raises `ConfideError` for shares outside (0, 1) or too few rows.
+    of different ``groups`` are independent.
+    Without ``hint`` no other limit is looked for. Raises `ConfideError` for shares outside (0, 1) or too few rows.
     """
     check_shares(budget, level, "budget")
     c = np.asarray(confidence, dtype=float)
@@ -66,22 +68,38 @@ def budget_threshold(
     if groups is not None:
         groups.check_flawless(budget, 1 - level)
         groups = groups.sorted(order)
-        afford = _affordable_in_clusters(groups, n, budget, level)
-    elif (afford := int(affordable_bad(np.array([n]), budget, level)[0])) < 0:
-        needed = fewest_rows(budget, level)
+    elif n < (needed := fewest_rows(budget, level)):
         raise ConfideError(
             f"a budget of {budget:g} at level {level:g} needs at least {needed} independent rows, got {n}"
         )
+    find = partial(_most_accurate, c, None if gain is None else g, level=level, groups=groups)
+    missing = int(np.isneginf(c).sum())
+    return fallback.threshold_or_hint(
+        find, "budget", budget, level, n, lambda: _escalated(groups, n, missing).interval(level)[1], hint
+    )
+
+
+def _most_accurate(
+    confidence: Floats, gain: Floats | None, budget: float, *, level: float, groups: Clusters | None
+) -> fallback.BoundedThreshold | None:
+    """The threshold of the largest accuracy within ``budget`` (None: the rows without a confidence exceed it).
+
+    ``confidence`` and ``gain`` (n,) are sorted from low to high confidence.
+    """
+    c, n = confidence, len(confidence)
+    if groups is not None:
+        afford = _affordable_in_clusters(groups, n, budget, level)
+    else:
+        afford = int(affordable_bad(np.array([n]), budget, level)[0])
     missing = int(np.isneginf(c).sum())
     # Ties with a threshold are kept.
     candidates = np.unique(c[missing : afford + 1])
     if not len(candidates):
-        share, upper = missing / n, _escalated(groups, n, missing).interval(level)[1]
-        return fallback.Unmet("budget", budget, level, n, fallback.Attainable(upper, 1 - share, share, upper))
+        return None
     escalated = np.searchsorted(c, candidates, side="left")
     best = len(candidates) - 1
     if gain is not None:
-        best = int(np.argmax(np.concatenate([[0.0], np.cumsum(g)])[escalated]))
+        best = int(np.argmax(np.concatenate([[0.0], np.cumsum(gain)])[escalated]))
     below = int(escalated[best])
     return fallback.BoundedThreshold(float(candidates[best]), budget, level, _escalated(groups, n, below))
 
@@ -111,6 +129,7 @@ def match_expert_threshold(
     margin: float,
     level: float,
     groups: Clusters | None = None,
+    hint: bool = True,
 ) -> fallback.BoundedThreshold | fallback.Unmet:
     """Find the loosest threshold whose pair of models loses at most ``margin`` of the expert's accuracy.
 
@@ -136,7 +155,33 @@ def match_expert_threshold(
     loss = (e.astype(int) - y)[order]
     groups = None if groups is None else groups.sorted(order)
     find = partial(_loosest_within, c[order], loss, level=level, groups=groups)
-    return fallback.threshold_or_hint(find, "match_expert", margin, level, len(c))
+    least = partial(_least_lost, c[order], loss, level=level, groups=groups)
+    return fallback.threshold_or_hint(find, "match_expert", margin, level, len(c), least, hint)
+
+
+def _least_lost(confidence: Floats, loss: Ints, *, level: float, groups: Clusters | None) -> float:
+    """About the smallest margin that one of the two starts shows, where the tests do not depend on the margin."""
+    if not np.isfinite(confidence).any():
+        return 1.0
+    plan, kept = _plan_on(confidence)
+    starts = np.flatnonzero(plan.added)
+    count = partial(_counted, loss, groups=groups)
+    bounds = [count(int(kept[at])).interval(1 - plan.added[at] * (1 - level))[1] for at in starts]
+    return min(bounds) - 1 / fallback.LIMITS
+
+
+def _plan_on(confidence: Floats) -> tuple[fallback.Plan, Ints]:
+    """The tests on ``confidence`` (n,), sorted from high to low, and how many rows each keeps."""
+    plan = _tests(len(confidence)).at_ties(confidence)
+    return plan, np.minimum(plan.kept, int(np.isfinite(confidence).sum()))
+
+
+def _counted(loss: Ints, kept: int, *, groups: Clusters | None) -> PairedCount | ClusterCount:
+    """What keeping the first ``kept`` of the rows loses and gains; ``loss`` is as in `_loosest_within`."""
+    n = len(loss)
+    if groups is None:
+        return PairedCount(n, kept, losses=int((loss[:kept] > 0).sum()), gains=int((loss[:kept] < 0).sum()))
+    return groups.count(np.where(np.arange(n) < kept, loss, 0), np.ones(n), kept, signed=True)
 
 
 def _loosest_within(
@@ -147,19 +192,10 @@ def _loosest_within(
     ``confidence`` (n,) is sorted from high to low; ``loss`` (n,) is 1 where the expert alone is right, −1 where the
     small model alone is.
     """
-    n = len(confidence)
-    finite = int(np.isfinite(confidence).sum())
-    if finite == 0:
+    if not np.isfinite(confidence).any():
         return None
-    plan = _tests(n).at_ties(confidence)
-    kept = np.minimum(plan.kept, finite)
-    losses, gains = np.cumsum(loss > 0), np.cumsum(loss < 0)
-
-    def count(kept: int) -> PairedCount | ClusterCount:
-        if groups is None:
-            return PairedCount(n, kept, losses=int(losses[kept - 1]), gains=int(gains[kept - 1]))
-        return groups.count(np.where(np.arange(n) < kept, loss, 0), np.ones(n), kept, signed=True)
-
+    plan, kept = _plan_on(confidence)
+    count = partial(_counted, loss, groups=groups)
     last = fallback.loosest_rejected(
         # Rounded, so that equal sums of shares use one cached table.
         lambda position, share: count(int(kept[position])).shows(margin, round(share, 12) * (1 - level)),

@@ -33,6 +33,9 @@ Count = BinomialCount | PairedCount | ClusterCount
 RESTART_WEIGHT = 0.03
 RESTART_SHARE = 0.6
 
+LIMITS = 1000
+"""A limit that could be met is found to one part in so many."""
+
 
 @dataclass(frozen=True)
 class BoundedThreshold:
@@ -82,9 +85,9 @@ class Attainable:
 class Unmet:
     """The goal cannot be met on these ``n`` rows at any coverage.
 
-    ``attainable`` is what the same procedure grants for a larger limit, a hundredth above one for which it grants
-    nothing (None: it grants nothing at all). ``rows_needed`` is about the least number of independent rows like these
-    with which the goal could be met (None: no number would do, or it cannot be told).
+    ``attainable`` is what the same procedure grants for the next larger limit for which it grants anything, in
+    thousandths (None: it grants nothing at all). ``rows_needed`` is about the number of rows like these that meet the
+    goal with probability 0.8 (None: no number would do, or it cannot be told).
     """
 
     goal: BoundedName
@@ -105,18 +108,26 @@ class Unmet:
         why += f" on these {self.n} rows."
         met = "No looser limit could be shown either."
         if hint := self.attainable:
-            seen = f"{hint.observed:.1%}", f"upper bound {hint.upper_bound:.1%}"
+            kept = f"keeping {hint.coverage:.1%} of the answers (observed {hint.observed:.1%}, upper bound "
+            kept += f"{hint.upper_bound:.1%})"
             if self.goal == "budget":
-                return f"{why}\n{seen[0]} of them have no confidence and escalate ({seen[1]})."
-            what = "a risk" if self.goal == "max_risk" else "a loss"
-            met = f"What could be met: {what} of {hint.limit:g}, keeping {hint.coverage:.1%} of the answers "
-            met += f"(observed {seen[0]}, {seen[1]})."
-        rows = "These rows come close: a few more like them may show it."
+                kept = f"{hint.observed:.1%} of them have no confidence and escalate"
+            what = {"max_risk": "a risk", "budget": "a share escalated", "match_expert": "a loss"}[self.goal]
+            met = f"What could be met: {what} of {hint.limit:g}, {kept}. Chosen after this look, it is a promise on "
+            met += "fresh rows alone."
+        return "\n".join((why, met, self._next_step()))
+
+    def _next_step(self) -> str:
         if self.rows_needed is None:
-            rows = "More rows like these would not help: on none of them does the goal seem to be kept."
-        elif self.rows_needed > self.n:
-            rows = f"At least about {self.rows_needed:,} independent rows like these would be needed."
-        return "\n".join((why, met, rows))
+            others = {"max_risk": "--match-expert, --budget or --cost", "match_expert": "--max-risk or --cost"}
+            next_step = f"another goal: {others[self.goal]}" if self.goal in others else "confidences for more rows"
+            return (
+                "How many more rows would show it, if any number does, cannot be told from these. Next: a source that "
+                f"tells right from wrong better (`confide evaluate` compares them), or {next_step}."
+            )
+        if self.rows_needed <= self.n:
+            return "These rows come close: as many fresh ones would show it in four of five draws."
+        return f"Next: about {self.rows_needed:,} rows like these would show it in four of five draws."
 
 
 @dataclass(frozen=True)
@@ -172,23 +183,27 @@ def loosest_of_all(rejects: Callable[[int, float], bool], added: Floats) -> int 
 
 
 def threshold_or_hint(
-    find: Callable[[float], BoundedThreshold | None], goal: BoundedName, limit: float, level: float, n: int
+    find: Callable[[float], BoundedThreshold | None],
+    goal: BoundedName,
+    limit: float,
+    level: float,
+    n: int,
+    least: Callable[[], float],
+    hint: bool,
 ) -> BoundedThreshold | Unmet:
-    """The threshold that ``find`` gives for ``limit``, else a hint at the smallest limit for which it gives one.
+    """The threshold that ``find`` gives for ``limit``, else with ``hint`` the smallest limit for which it gives one.
 
-    Limits are searched in hundredths, by halving: up to 1, or up to 0.5 where accuracy is lost.
+    Limits are tried in thousandths, from ``least`` up, below which there is none for certain: which tests there are may
+    depend on the limit, so that a larger one is not always easier.
     """
     if (found := find(limit)) is not None:
         return found
-    hint = None
-    low, high = math.floor(limit * 100 + 1e-9), 50 if goal == "match_expert" else 100
-    while high - low > 1:
-        middle = (low + high) // 2
-        if (found := find(middle / 100)) is not None:
-            high, hint = middle, found
-        else:
-            low = middle
-    if hint is None:
+    if not hint:
         return Unmet(goal, limit, level, n)
-    shown = Attainable(hint.limit, hint.coverage, hint.count.observed, hint.upper_bound)
+    first, end = math.floor(max(limit, least()) * LIMITS + 1e-9), LIMITS // 2 if goal == "match_expert" else LIMITS
+    tried = (k for k in range(max(first, 1), end) if k > limit * LIMITS)
+    met = next((found for k in tried if (found := find(k / LIMITS)) is not None), None)
+    if met is None:
+        return Unmet(goal, limit, level, n)
+    shown = Attainable(met.limit, met.coverage, met.count.observed, met.upper_bound)
     return Unmet(goal, limit, level, n, shown)

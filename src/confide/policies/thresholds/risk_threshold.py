@@ -35,6 +35,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import betaincinv
 from scipy.stats import binom, fisher_exact
 
 from confide.errors import ConfideError
@@ -62,14 +63,16 @@ def bounded_risk_threshold(
     seed: int = 0,
     per: Per = "question",
     simultaneous: bool = False,
+    hint: bool = True,
 ) -> fallback.BoundedThreshold | fallback.Unmet:
     """Find the loosest threshold with P(wrong | kept) ≤ ``max_risk``, with probability at least ``level``.
 
     ``confidence`` (higher is surer, any scale) and ``correct`` have shape [n]. The probability is over the calibration
     rows; the risk is that of new rows exchangeable with them. Rows that share an entry of ``clusters`` depend on each
     other: ``per`` question all of them count, and per entity one of each, drawn with ``seed`` (`draw`).
-    ``simultaneous`` assumes no shape of the risk. Raises `ConfideError` when the goal is not a share in (0, 1), a
-    confidence is not finite, or there are so few rows that not even a flawless run would show the goal.
+    ``simultaneous`` assumes no shape of the risk; without ``hint`` no other limit is looked for. Raises
+    `ConfideError` when the goal is not a share in (0, 1), a confidence is not finite, or there are so few rows that not
+    even a flawless run would show the goal.
 
     >>> found = bounded_risk_threshold(np.arange(29), [True] * 29, 0.1, 0.95)
     >>> found.threshold, found.count.kept, round(found.upper_bound, 4)
@@ -99,7 +102,16 @@ def bounded_risk_threshold(
     order = np.argsort(-c, kind="stable")
     groups = None if groups is None else groups.sorted(order)
     find = partial(_loosest, c[order], ~y[order], level=level, groups=groups, simultaneous=simultaneous)
-    return fallback.threshold_or_hint(find, "max_risk", max_risk, level, len(c))
+    least = partial(_least_shown, ~y[order], 1 - level) if groups is None else lambda: max_risk
+    return fallback.threshold_or_hint(find, "max_risk", max_risk, level, len(c), least, hint)
+
+
+def _least_shown(wrong: Bools, error: float) -> float:
+    """The smallest limit that any number of kept rows shows at ``error``; ``wrong`` (n,) is in order of confidence."""
+    kept, bad = np.arange(1, len(wrong) + 1), np.cumsum(wrong)
+    # Clopper and Pearson's upper bounds; all wrong shows nothing below 1.
+    bounds = np.where(bad < kept, betaincinv(bad + 1, np.maximum(kept - bad, 1), 1 - error), 1.0)
+    return float(bounds.min())
 
 
 def surest_are_worse(confidence: ArrayLike, correct: ArrayLike) -> bool:

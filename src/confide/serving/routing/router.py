@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+from confide.errors import ConfideError
 from confide.policies.policy import Policy
 from confide.serving.api_errors import ApiError, ModelError
 from confide.serving.config import ServeConfig
@@ -255,6 +256,12 @@ class Router:
         if policy is None:
             turn.decision = "answer" if small else "escalate"
             return
+        try:
+            policy.own_scale(turn.raw)
+        except ConfideError as error:
+            # A number on another scale passes every threshold: nothing is known of this answer, and it escalates.
+            log.warning("%s, and counts as none: %s", turn.id, error)
+            turn.raw = None
         assert turn.shape is not None
         turn.unlike = self._likeness.unlike(turn.shape, turn.asked, small)
         turn.decision = policy.decide(turn.raw, domain)

@@ -23,7 +23,7 @@ from confide.records import Record
 from confide.serving.store.audit_counts import count_queued
 from confide.serving.store.audit_work import with_error
 from confide.serving.store.audits import audit_rows, calibration_records
-from confide.serving.store.connections import READERS, Database, Job, failure_of
+from confide.serving.store.database import READERS, Database, Job, failure_of
 from confide.serving.store.tables import About, DecisionRow, decisions, feedback, storable, store_probe
 from confide.serving.store.troubles import AWAY, StoreError, Troubles
 

@@ -1,0 +1,71 @@
+"""The kept answers among rows that a policy decided on: how many of those with a label are wrong, and what to mind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confide.metrics.calibration_error import wilson
+from confide.policies.calibration_rows import confidence_of, seen_again
+from confide.policies.guarantees import Guarantee
+from confide.policies.policy import Policy
+from confide.records import Record
+
+MOST_MISSING = 0.5
+"""Share of rows without a confidence from which on that is worth a warning."""
+
+
+@dataclass(frozen=True)
+class SeenRisk:
+    """Of ``labelled`` kept answers ``wrong`` are wrong; ``low`` and ``high`` are Wilson's 95 % interval of the risk."""
+
+    labelled: int
+    wrong: int
+    low: float
+    high: float
+
+    @property
+    def risk(self) -> float:
+        """The share of wrong ones."""
+        return self.wrong / self.labelled
+
+    def explain(self, policy: Policy) -> str:
+        """The risk beside what ``policy`` promises of it."""
+        said = f"Of {self.labelled} kept answers with a label, {self.wrong} are wrong ({self.risk:.1%}, 95% interval "
+        said += f"{self.low:.1%} to {self.high:.1%}, rows taken as independent)."
+        if not isinstance(policy.guarantee, Guarantee):
+            return said
+        limit = policy.guarantee.max_risk
+        place = "above" if self.low > limit else "within" if self.high <= limit else "not clearly on one side of"
+        return f"{said} That is {place} the promised {limit:.1%}; `confide validate` checks the promise on fresh rows."
+
+
+def seen_of_kept(kept: Sequence[Record]) -> SeenRisk | None:
+    """What the labels of the ``kept`` answers show; None where none has a label."""
+    labels = [record.correct for record in kept if record.correct is not None]
+    wrong = labels.count(False)
+    return SeenRisk(len(labels), wrong, *wilson(wrong, len(labels))) if labels else None
+
+
+def cautions(policy: Policy, records: Sequence[Record]) -> list[str]:
+    """Sentences on ``records`` that the promise of ``policy`` does not speak for, or about which little is decided."""
+    found = []
+    n = len(records)
+    missing = sum(confidence_of(record, policy.source) is None for record in records)
+    if missing > MOST_MISSING * n:
+        found.append(f"{missing} of the {n} rows have no confidence from {policy.source}: little is decided here")
+    known = policy.profile.domains if policy.profile else None
+    if known is not None and "" not in known:
+        new = sorted({record.domain for record in records} - set(known) - set(policy.thresholds))
+        count = sum(record.domain in new for record in records)
+        if count:
+            names = ", ".join(name or "none" for name in new[:3])
+            found.append(f"{count} of the {n} rows are of domains that no calibration row speaks for ({names})")
+    trained = sum(record.split in ("train", "validation") for record in records)
+    if trained:
+        found.append(f"{trained} of the {n} rows are of the training or validation split: the promise is void for them")
+    again, complete = seen_again(policy.rows_seen, policy.on_own_scale(records), policy.source)
+    if again:
+        count_said = f"{again}" if complete else f"at least {again}"
+        found.append(f"{count_said} of the {n} rows were used in calibration: they are not fresh")
+    return found

@@ -1,0 +1,68 @@
+"""The range that a source's confidences lie in: [0, 1], or at most 0 for log-probabilities.
+
+A confidence outside it is on another scale, such as 87 in percent, and lies above every threshold. It is refused, never
+taken for a sure answer. What rounding adds (1.0000001) is cut off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confide.errors import ConfideError
+from confide.records import Record
+from confide.sources import log_space
+
+ROUNDING = 1e-6
+"""How far outside its range a number may lie for its digits alone."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Confidences lie between ``low`` and ``high``; ``words`` says so."""
+
+    low: float
+    high: float
+    words: str
+
+    def within(self, value: float, source: str, row: str = "") -> float:
+        """``value`` of ``source``, cut to this range; raises `ConfideError` where it is further outside than rounding.
+
+        The error names the ``row``, where one is given.
+        """
+        if self.low - ROUNDING <= value <= self.high + ROUNDING:
+            return min(max(value, self.low), self.high)
+        where = f"row {row}: " if row else ""
+        raise ConfideError(f"{where}the confidence {value:g} from {source} is not {self.words}: {self._advice(value)}")
+
+    def records(self, records: Sequence[Record], source: str) -> list[Record]:
+        """``records`` with the confidences of ``source`` in this range (copies where rounding is cut off).
+
+        Raises `ConfideError`, as `within` does, for the first one outside.
+        """
+        out = []
+        for record in records:
+            value = record.confidence.get(source)
+            if value is not None and (cut := self.within(value, source, record.id)) != value:
+                record = record.model_copy(update={"confidence": record.confidence | {source: cut}})
+            out.append(record)
+        return out
+
+    def _advice(self, value: float) -> str:
+        if self == LOG_PROBABILITIES:
+            return "take the logarithm of a probability, or minus a negative log-likelihood"
+        if value > 1:
+            return "divide a percentage by 100, and bring ratings to a probability"
+        return "take e to the power of a log-probability, and 1 / (1 + e^−x) of a logit x"
+
+
+PROBABILITIES = Range(0.0, 1.0, "in [0, 1]")
+LOG_PROBABILITIES = Range(-math.inf, 0.0, "a log-probability (at most 0)")
+ANY_NUMBER = Range(-math.inf, math.inf, "a number")
+"""Of policies of before that were made on margins."""
+
+
+def range_of(source: str) -> Range:
+    """The range of the confidences of ``source``."""
+    return LOG_PROBABILITIES if log_space(source) else PROBABILITIES
