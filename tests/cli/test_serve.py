@@ -182,6 +182,24 @@ def test_a_trained_folder_serves_only_its_own_policy(tmp_path: Path) -> None:
         assert ("cannot listen" in str(error)) is not refused
 
 
+def test_a_tool_lies_beside_the_configuration(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "configured"
+    folder.mkdir()
+    (tmp_path / "here_only.py").write_text("def look_up(messages):\n    return 'Japan'\n")
+    (folder / "beside_it.py").write_text("def look_up(messages):\n    return 'Japan'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [part for part in sys.path if part not in ("", str(tmp_path))])
+    for module, sentence in (("here_only", "No module named 'here_only'"), ("beside_it", "cannot listen")):
+        tool = {"name": "tool", "tool": f"{module}:look_up"}
+        more = {"host": "192.0.2.1", "api_keys": ["sha256:" + "0" * 64]}  # nobody can listen there
+        path = config(folder, upstream, experts=[tool], **more)
+        error = CliRunner().invoke(app, ["--config", str(path)]).exception
+        assert isinstance(error, ConfideError)
+        assert sentence in str(error)
+
+
 def test_a_port_in_use_is_said(tmp_path: Path, upstream: Upstream) -> None:
     path = config(tmp_path, upstream)
     with socket.create_server(("127.0.0.1", 0)) as taken:

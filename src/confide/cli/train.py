@@ -132,6 +132,8 @@ def rlmf(
 ) -> None:
     """Train a model to state how often it would give the same answer, by RLMF; chosen on validation rows.
 
+    Exit code 4 when training was stopped early; the best step is kept.
+
     Example: `confide train rlmf --model smollm2 --records runs/records.jsonl --out runs/rlmf`
     """
     from confide.engines.transformers.transformers_engine import TransformersEngine
