@@ -102,12 +102,7 @@ def calibrate_policy(
     records = range_of(source).records(records, source)
     rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
-    fit = partial(
-        fit_calibrator, judged.confidence, judged.correct, calibrator, judged.clusters, seed, log_space=judged.log_space
-    )  # fmt: skip
-    if not isinstance(goal, Costs) and 0 < len(judged.records) < MIN_ROWS:
-        # The thresholds are bounded on their own: few rows that show the goal are enough for a policy.
-        fit = partial(base_rate, judged.correct, log_space=judged.log_space)
+    fit = _fit_of(judged, goal, calibrator, seed)
     name = None if expert is None else models_of(expert)
     if isinstance(goal, Costs):
         found: _Fitted | Unmet = _cheapest(goal, parts, fit(), name, seed)
@@ -132,6 +127,15 @@ def calibrate_policy(
         rows_seen=sketch(rows.records, source),
     )
     return _with_share_answered(policy, records)
+
+
+def _fit_of(judged: CalibrationRows, goal: Goal, kind: Kind | Literal["auto"], seed: int) -> Callable[[], Calibrator]:
+    """Fits the calibrator on the rows with a confidence and a label."""
+    if not isinstance(goal, Costs) and 0 < len(judged.records) < MIN_ROWS:
+        # The thresholds are bounded on their own: few rows that show the goal are enough for a policy.
+        return partial(base_rate, judged.correct, log_space=judged.log_space)
+    c, correct, clusters = judged.confidence, judged.correct, judged.clusters
+    return partial(fit_calibrator, c, correct, kind, clusters, seed, log_space=judged.log_space)
 
 
 def _with_share_answered(policy: Policy, records: Sequence[Record]) -> Policy:

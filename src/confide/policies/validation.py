@@ -146,14 +146,12 @@ def validate_policy(
         seed: draws one row from each group of dependent rows when the rows are compared with the calibration rows.
 
     Raises:
-        ConfideError: when the policy promises nothing, no row has what its promise needs, or a confidence is outside
-            the range of its source.
+        ConfideError: when the policy promises nothing, no row has what it needs, or a confidence is out of range.
     """
     promise = policy.guarantee
     if isinstance(promise, CostEstimate):
         raise ConfideError("this policy promises nothing that could be checked: its goal is least expected cost")
-    records = policy.in_range(records)
-    usable = _usable(policy, promise, records, expert)
+    usable = _usable(policy, promise, records := policy.in_range(records), expert)
     evidence = promise.domains or {
         ANY_DOMAIN: Evidence(
             met=True, n=promise.n, observed=promise.observed, upper_bound=promise.upper_bound, coverage=promise.coverage
