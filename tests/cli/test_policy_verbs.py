@@ -149,3 +149,30 @@ def test_long_answers_from_calibrate_to_validate(tmp_path):
     refused = run("calibrate", write(tmp_path / "b.jsonl", bare), *source, "--max-risk", 0.1, "--out", policy)
     assert "logprob_sum of row b" in str(refused.exception)
     assert "score the answers again" in str(refused.exception)
+
+
+def test_decide_says_how_many_kept_answers_are_wrong_and_what_they_are(tmp_path, made):
+    fresh = [row | {"id": f"f{i}", "correct": i % 5 > 0, "confidence": 0.9} for i, row in enumerate(foreign(50))]
+    out = tmp_path / "d.jsonl"
+
+    def decided(rows, *flags):
+        return run("decide", made, write(tmp_path / "f.jsonl", rows), "--out", out, *flags)
+
+    said = decided([row | {"correct": i % 2 > 0} for i, row in enumerate(fresh)]).output
+    assert "Of 50 kept answers with a label, 25 are wrong (50.0%, 95% interval 36.6% to 63.4%" in said
+    assert "above the promised 20.0%; `confide validate`" in said
+    assert "not clearly on one side of the promised 20.0%" in decided(fresh).output
+    assert "within the promised 20.0%" in decided([row | {"correct": True} for row in fresh]).output
+    risk = json.loads(decided(fresh, "--json").stdout)["kept_risk"]
+    assert risk["value"] == 0.2
+    assert risk["low"] < 0.2 < risk["high"]
+    escalated = json.loads(decided([row | {"confidence": 0.5} for row in fresh], "--json").stdout)
+    assert escalated["kept_risk"] is None
+    assert (
+        "25 of the 50 rows are of the training or validation split"
+        in decided([row | {"split": "train" if i % 2 else "test"} for i, row in enumerate(fresh)]).output
+    )
+    missing = [row | {"confidence": {"given": 0.9 if i < 10 else None}} for i, row in enumerate(fresh)]
+    assert "40 of the 50 rows have no confidence from given" in decided(missing).output
+    assert "were used in calibration" in decided(foreign(100)).output
+    assert "used in calibration" not in decided(fresh).output
