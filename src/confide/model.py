@@ -46,7 +46,9 @@ def load(
     if chat_template_kwargs is not None and not isinstance(chat_template_kwargs, Mapping):
         raise ConfideError(f"chat_template_kwargs is a mapping, not {shown(chat_template_kwargs)}")
     folder = Path(path).expanduser()
-    name, info = (str(folder), read_info(folder)) if folder.is_dir() else (str(path), CheckpointInfo())
+    name, info = (
+        (str(folder), read_info(folder)) if str(path).strip() and folder.is_dir() else (str(path), CheckpointInfo())
+    )
     return model_kind(info.confidence.method).load(
         name, info, dtype=dtype, device=device, chat_template_kwargs=chat_template_kwargs
     )

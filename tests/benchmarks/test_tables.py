@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import common
+from benchmarks import common, large_files
 from benchmarks.policies import guarantee
 from benchmarks.quality import estimators_tables, quality_tables, sensitivity, travel_tables
 from benchmarks.rlmf import rlmf_step, rlmf_tables
@@ -17,7 +17,7 @@ PAGES = (
     "README.md",
     *(
         f"docs/{n}.md"
-        for n in ("quality", "estimators", "sensitivity", "travel", "rlmf", "policies", "serving-benchmark")
+        for n in ("quality", "estimators", "sensitivity", "travel", "rlmf", "policies", "metrics", "serving-benchmark")
     ),
 )
 
@@ -41,6 +41,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     rlmf_step.write(result("rlmf_step"))
     sensitivity.write(result("sensitivity"))
     guarantee.write(result("guarantee"))
+    large_files.write(result("large_files"))
     serving_tables.write()
     store_reads.write(result("store_reads"))
     assert {page: (tmp_path / page).read_text(encoding="utf-8") for page in PAGES} == before

@@ -68,7 +68,7 @@ VERBS = [
     ("peft", "train self-ref --model {saved}/reader --records {rows} --out {out}/t", "peft", "model"),
     ("trl", "train rlmf --model {saved}/reader --records {rows} --out {out}/t", "trl", "model"),
     ("safetensors", "ask --model {saved}/reader hello", "safetensors", "model"),
-    (SERVE, "serve --config {out}/serve.yaml", "uvicorn", "serve"),
+    (SERVE, "serve --config {out}/serve.yaml", "fastapi", "serve"),
     ("aiohttp", "serve --config {out}/serve.yaml", "aiohttp", "serve"),
     ("sqlalchemy", "serve --config {out}/serve.yaml", "sqlalchemy", "serve"),
     ("sqlalchemy", "calibrate --from-store sqlite:///x.db --max-risk 0.1 --out {out}/p", "sqlalchemy", "serve"),

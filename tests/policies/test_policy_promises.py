@@ -182,10 +182,14 @@ def test_every_domain_keeps_the_promise_at_once():
             name: replace(part, confidence=rng.random(400), correct=rng.random(400) >= 0.102)
             for name, part in fixed.items()
         }
-        together += any(isinstance(_solve(goal, part, split, False, seed), BoundedThreshold) for part in parts.values())
+        together += any(
+            isinstance(_solve(goal, part, seed, level=split, has_expert=False), BoundedThreshold)
+            for part in parts.values()
+        )
         if seed % 2:
             apart += any(
-                isinstance(_solve(goal, part, LEVEL, False, seed), BoundedThreshold) for part in parts.values()
+                isinstance(_solve(goal, part, seed, level=LEVEL, has_expert=False), BoundedThreshold)
+                for part in parts.values()
             )
     assert together / SETS <= allowed(SETS)
     assert apart / (SETS // 2) > 0.08 > allowed(SETS // 2)

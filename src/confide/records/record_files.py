@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from confide.arguments import as_path
 from confide.data_files import Table, check_unique, json_lines, json_object, read_table
 from confide.errors import ConfideError
 from confide.files import check_output, is_stream, open_stream, read_bytes, write_text, written
@@ -49,6 +50,7 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         ConfideError: a missing or broken file, a file without rows, or an id that occurs twice.
     """
+    path = as_path(path)
     table = read_table(path, continued=True)
     records = _of_table(table, str(path))
     if table.cut is not None:
@@ -76,6 +78,7 @@ def check_records_file(path: Path, *, appended: bool = False) -> None:
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write all records at once, as JSON lines or Parquet by the file's ending."""
+    path = as_path(path)
     check_records_file(path)
     rows = list(records)
     if path.suffix.lower() not in (".parquet", ".pq"):

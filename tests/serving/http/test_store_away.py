@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from confide.serving.store import connections
+from confide.serving.store import database
 from confide.serving.store import store as store_module
 from postgres import Server, stopped
 from postgres import postgres as postgres
@@ -23,7 +23,7 @@ from upstreams import Running, Upstream, router, small_server
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "PROBE_S", 0.05)
     monkeypatch.setattr(store_module, "IDLE_S", 0.1)
-    monkeypatch.setattr(connections, "_LOCK_S", 0.3)
+    monkeypatch.setattr(database, "_LOCK_S", 0.3)
 
 
 def until(holds: Callable[[], Any]) -> None:
@@ -64,9 +64,9 @@ def newer(running: Running) -> Iterator[None]:
 
 @contextmanager
 def too_little_room(running: Running) -> Iterator[None]:
-    before, connections.FLOOR_BYTES = connections.FLOOR_BYTES, 10**18
+    before, database.FLOOR_BYTES = database.FLOOR_BYTES, 10**18
     yield
-    connections.FLOOR_BYTES = before
+    database.FLOOR_BYTES = before
 
 
 FAULTS = {"missing": moved, "locked": locked, "newer_schema": newer, "disk_full": too_little_room}

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Connection, select, text
 
 from confide.errors import ConfideError
-from confide.serving.store import connections
+from confide.serving.store import database
 from confide.serving.store import store as store_module
 from confide.serving.store.audits import audit_rows
 from confide.serving.store.store import JudgedError, Store
@@ -301,7 +301,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(url: str) -> None:
 
 
 def test_a_failing_sqlite_raises_to_every_waiter_and_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_LOCK_S", 0.2)
+    monkeypatch.setattr(database, "_LOCK_S", 0.2)
     path = tmp_path / "confide.db"
 
     async def body(store: Store) -> int:

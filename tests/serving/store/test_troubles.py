@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from confide.serving.store import connections
+from confide.serving.store import database
 from confide.serving.store import store as store_module
 from confide.serving.store import troubles as troubles_module
 from confide.serving.store.database import Database
@@ -32,7 +32,7 @@ LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT m
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes are written whenever asked for, and locks are not waited for long."""
     monkeypatch.setattr(store_module, "PROBE_S", -1.0)
-    monkeypatch.setattr(connections, "_LOCK_S", 0.3)
+    monkeypatch.setattr(database, "_LOCK_S", 0.3)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("floor", [4_000_000, 0])
 def test_a_disk_that_is_full(path: Path, monkeypatch: pytest.MonkeyPatch, floor: int) -> None:
-    monkeypatch.setattr(connections, "FLOOR_BYTES", floor)
+    monkeypatch.setattr(database, "FLOOR_BYTES", floor)
     filler = path.with_name("filler")
 
     def fill() -> None:
@@ -262,7 +262,7 @@ def test_reads_that_take_too_long_are_ended_and_hold_no_reader(url: str, monkeyp
 
     async def body(store: Store) -> int:
         await store.add(decision())
-        reads = [store.run(lambda c: c.execute(text(LONG)).scalar()) for _ in range(2 * connections.READERS)]
+        reads = [store.run(lambda c: c.execute(text(LONG)).scalar()) for _ in range(2 * database.READERS)]
         outcomes = await asyncio.gather(*reads, return_exceptions=True)
         assert [getattr(outcome, "trouble", outcome) for outcome in outcomes] == ["slow"] * len(reads)
         monkeypatch.setattr(store_module, "READ_S", 30.0)
@@ -277,7 +277,7 @@ def hold(url: str, raw: Connection) -> None:
 
 
 def test_a_row_whose_client_was_told_503_says_so(url: str, raw: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_LOCK_S", 60.0)
+    monkeypatch.setattr(database, "_LOCK_S", 60.0)
     monkeypatch.setattr(store_module, "WRITE_S", 60.0)
 
     async def body(store: Store) -> list[DecisionRow]:
@@ -321,7 +321,7 @@ def test_a_commit_whose_outcome_nobody_knows_is_marked_when_it_was_done(
 def test_closing_waits_for_no_database(
     url: str, raw: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connections, "_LOCK_S", 5.0)
+    monkeypatch.setattr(database, "_LOCK_S", 5.0)
     monkeypatch.setattr(store_module, "CLOSE_S", 0.2)
     monkeypatch.setattr(store_module, "BATCH", 1)
 
