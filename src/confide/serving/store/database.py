@@ -125,8 +125,10 @@ class Database:
         for path, was in self._files.items():
             try:
                 found = os.stat(path)
+            except PermissionError:
+                raise StoreError("permission", f"this user may not look at {path}") from None
             except OSError:
-                if not self.path.exists():
+                if not os.path.exists(self.path):  # unlike Path.exists, it raises nothing
                     raise StoreError("missing", f"there is no file {self.path}") from None
                 found = None
             if found is None or (found.st_dev, found.st_ino) != was:
