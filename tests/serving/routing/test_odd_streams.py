@@ -24,6 +24,8 @@ WHOLE = json.dumps({"choices": [{"message": {"content": "It is Japan"}, "finish_
 COMPLETE: dict[str, list[bytes | None]] = {
     "null choices and events": [b'data: {"choices": null}\n\ndata: null\n\ndata: {}\n\n', SAID, STOP, DONE],
     "pings and comments": [b": hello\n\nevent: ping\ndata: {}\n\n", SAID, b":\n\n", STOP, b": bye\n\n", DONE],
+    "pings in words": [b"data: ping\n\n", SAID, b"event: ping\ndata: {\ndata: }\n\n", STOP, DONE],
+    "reasoning as a part": [event(delta={"content": [{"type": "reasoning", "text": "Kyoto?"}]}), SAID, STOP, DONE],
     "usage first": [USAGE, SAID, STOP, DONE],
     "an empty finish reason": [event(delta={"content": "It is "}, finish_reason=""),
                                event(delta={"content": "Japan"}, finish_reason=""), STOP, DONE],

@@ -118,8 +118,10 @@ def asked(
     for name in data:
         if name not in known:
             shown = name if _NAME.fullmatch(name) else None
-            told = f"{shown} is" if shown else "a field of the request is"
-            raise ApiError(400, f"{told} not known here; servers that take it name it in fields", param=shown)
+            told = f"{shown} is" if shown else "the request has a field that is"
+            if name in CHAT_FIELDS | TEXT_FIELDS:
+                raise ApiError(400, f"{told} no field of this path", param=shown)
+            raise ApiError(400, f"{told} not known to any model behind this router", param=shown)
     sizes, logprobs, top_logprobs = [body.max_tokens], False, None
     if isinstance(body, ChatRequest):
         messages: list[dict[str, Any]] = [{"content": None, **message} for message in data["messages"]]
