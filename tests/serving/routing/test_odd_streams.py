@@ -42,6 +42,7 @@ COMPLETE: dict[str, list[bytes | None]] = {
               event(delta={"content": [{"type": "text", "text": "Japan"}]}), STOP, DONE],
     "an answer in one piece": [b"\n", WHOLE],
     "an answer as the only event": [b"data: " + WHOLE + b"\n\n" + DONE],
+    "a part of an event behind the end": [SAID, STOP, b'data: {"choices": [], "usa'],
     "a break behind the end": [SAID, STOP, DONE, None],
 }  # fmt: skip
 BROKEN: dict[str, list[bytes | None]] = {

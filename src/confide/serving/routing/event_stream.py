@@ -46,8 +46,14 @@ class EventReader:
         return self._read(lines)
 
     def end(self) -> list[Any]:
-        """The bytes have ended; returns what the last event holds, where no empty line stood behind it."""
-        return self._read([*b"".join(self._rest).splitlines(), b""])
+        """The bytes have ended; returns what the last event holds, where no empty line stood behind it.
+
+        A part of an event is nothing: whether the stream was whole before it, the other events tell.
+        """
+        try:
+            return self._read([*b"".join(self._rest).splitlines(), b""])
+        except ValueError:
+            return []
 
     def _read(self, lines: list[bytes]) -> list[Any]:
         found: list[Any] = []
