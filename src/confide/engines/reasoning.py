@@ -23,7 +23,8 @@ _OPENED = re.compile(r"\s*(" + "|".join(re.escape(opening) for opening in _ENDS)
 _CLOSED = re.compile("|".join(re.escape(closing) for closing in _ENDS.values()))
 _OPENING = re.compile("|".join(re.escape(opening) for opening in _ENDS))
 _LINE_ENDS = re.compile(r"[^\S\n]*(?:\n|\Z)")
-_QUOTES = frozenset("`\"'“”‘’«‹„([{")
+_OPENED_QUOTE = re.compile(r"(?:[(\[{]|(?<![\w.!?…%)\]}])[`\"'“”‘’«»‹›„])\Z")
+"""A bracket or a quote that opens: one behind a word, or what ends a sentence, closes."""
 _LEFT_OPEN = re.compile("(" + "|".join(re.escape(opening) for opening in _ENDS) + r")\s*\Z")
 
 
@@ -57,9 +58,9 @@ def _end_of_unopened(content: str) -> re.Match[str] | None:
         fences += before.count("```")
         *earlier, line = before.split("\n")
         ticks = line.count("`") + (0 if earlier else ticks)
-        last = content[closed.start() - 1 : closed.start()]
-        in_sentence = last in (" ", "\t") and not _LINE_ENDS.match(content, at)
-        if fences % 2 == 0 and ticks % 2 == 0 and last not in _QUOTES and not in_sentence:
+        in_sentence = before[-1:] in (" ", "\t") and not _LINE_ENDS.match(content, at)
+        in_quotes = _OPENED_QUOTE.search(before[-2:])
+        if fences % 2 == 0 and ticks % 2 == 0 and not in_quotes and not in_sentence:
             return closed
     return None
 

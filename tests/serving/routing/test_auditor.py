@@ -144,6 +144,20 @@ def test_an_audit_that_is_too_old_is_given_up(tmp_path: Path, small: Upstream, b
     assert not big.requests
 
 
+@pytest.mark.parametrize("written", ["{", "[]", "{}", '{"choices": [{"newer": 1}]}', '{"choices": [], "newer": 1}'])
+def test_one_that_another_version_wrote_keeps_no_other_back(
+    tmp_path: Path, small: Upstream, big: Upstream, written: str
+) -> None:
+    leave(tmp_path / "confide.db", 3, due=time.time() - 1, created=time.time() - 60)
+    with sqlite3.connect(tmp_path / "confide.db") as connection:
+        connection.execute("UPDATE decisions SET audit_request = ?, audit_due = 1 WHERE rowid = 1", (written,))
+    connection.close()
+    with router(tmp_path, **settings(small, big, store_text=True)) as running:
+        until(lambda: all(row["audit_due"] is None for row in running.rows()))
+        found = sorted((row["error"] or "", row["agreed"] is not None) for row in running.rows())
+        assert found == [("", True), ("", True), ("audit: lost", False)]
+
+
 def test_a_killed_process_leaves_its_audits_due(tmp_path: Path, small: Upstream, big: Upstream) -> None:
     """The row that is committed before the answer says so itself: nothing else has to be written in time."""
     big.behaviour = ["hang"]

@@ -34,6 +34,9 @@ def read(stream: bytes, size: int) -> tuple[list[Any], bool]:
         (b'id: 1\nevent: message\nretry: 5\ndata: {"a": 1}\n\ndata: {"b": "x: y"}\n\ndata: [DONE]\n\n', [A, B]),
         (b'event: ping\ndata: {}\n\nevent: ping\ndata: now\n\ndata: {"a": 1}\n\ndata: {"b": "x: y"}\n\ndata: [DONE]',
          [A, B]),
+        (b'data: ping\n\ndata: {"a": 1}\n\ndata: PING\n\ndata: {"b": "x: y"}\n\ndata: [DONE]', [A, B]),
+        (b'event: ping\ndata: {"type":\ndata: "ping"}\n\ndata: {"a": 1}\ndata: {"b": "x: y"}\ndata: [DONE]', [A, B]),
+        (b'event: ping\ndata: {}\ndata: {"choices": []}\nevent: ping\ndata: {}\ndata: [DONE]\n', [{"choices": []}]),
         (b'data: null\n\ndata:\n\ndata\n\ndata: {"a": 1}\n\ndata: {"b": "x: y"}\n\ndata: [DONE]\n\n', [None, A, B]),
         (b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n', [A]),
         (b'event: error\ndata: {"message": "no"}\n\ndata: [DONE]\n\n', [{"error": {"message": "no"}}]),
@@ -51,7 +54,7 @@ def test_an_event_is_read_as_soon_as_its_line_is_there() -> None:
     assert reader.end() == [B]
 
 
-@pytest.mark.parametrize("stream", [b'data: {"a": 1\n\n', b"data: ping\n\n", b'data: {"a":\ndata: [DONE]\n\n'])
+@pytest.mark.parametrize("stream", [b'data: {"a": 1\n\n', b"data: oops\n\n", b'data: {"a":\ndata: [DONE]\n\n'])
 def test_what_is_no_json_is_refused(stream: bytes) -> None:
     with pytest.raises(ValueError, match=r"JSON|EOF|expected"):
         read(stream, 1000)

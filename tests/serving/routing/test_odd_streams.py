@@ -24,6 +24,8 @@ WHOLE = json.dumps({"choices": [{"message": {"content": "It is Japan"}, "finish_
 COMPLETE: dict[str, list[bytes | None]] = {
     "null choices and events": [b'data: {"choices": null}\n\ndata: null\n\ndata: {}\n\n', SAID, STOP, DONE],
     "pings and comments": [b": hello\n\nevent: ping\ndata: {}\n\n", SAID, b":\n\n", STOP, b": bye\n\n", DONE],
+    "pings in words": [b"data: ping\n\n", SAID, b"event: ping\ndata: {\ndata: }\n\n", STOP, DONE],
+    "reasoning as a part": [event(delta={"content": [{"type": "reasoning", "text": "Kyoto?"}]}), SAID, STOP, DONE],
     "usage first": [USAGE, SAID, STOP, DONE],
     "an empty finish reason": [event(delta={"content": "It is "}, finish_reason=""),
                                event(delta={"content": "Japan"}, finish_reason=""), STOP, DONE],
@@ -40,6 +42,7 @@ COMPLETE: dict[str, list[bytes | None]] = {
               event(delta={"content": [{"type": "text", "text": "Japan"}]}), STOP, DONE],
     "an answer in one piece": [b"\n", WHOLE],
     "an answer as the only event": [b"data: " + WHOLE + b"\n\n" + DONE],
+    "a part of an event behind the end": [SAID, STOP, b'data: {"choices": [], "usa'],
     "a break behind the end": [SAID, STOP, DONE, None],
 }  # fmt: skip
 BROKEN: dict[str, list[bytes | None]] = {

@@ -178,10 +178,13 @@ def test_fields_are_renamed_and_dropped_for_each_server(tmp_path: Path, small: U
     bent = {"rename": {"max_tokens": "max_completion_tokens"}, "drop": ["seed", "stream_options", "logprobs"]}
     with router(tmp_path, small=small_server(small), experts=[expert_server(big, **bent)]) as running:
         for stream in (False, True):
-            assert running.ask(max_tokens=9, seed=5, logprobs=True, stream=stream).status_code == 200
+            wanted = {"max_tokens": 9, "seed": 5, "logprobs": True, "top_logprobs": 2}
+            assert running.ask(**wanted, stream=stream).status_code == 200
             assert (small.requests[-1]["max_tokens"], small.requests[-1]["seed"]) == (9, 5)
             assert big.requests[-1]["max_completion_tokens"] == 9
-            assert not big.requests[-1].keys() & {"max_tokens", "seed", "stream_options", "logprobs"}
+            assert not big.requests[-1].keys() & {
+                "max_tokens", "seed", "stream_options", "logprobs", "top_logprobs",
+            }  # fmt: skip
         assert big.checks[-1]["max_completion_tokens"] == 1
 
 
@@ -191,6 +194,18 @@ def test_two_names_of_one_limit_become_the_smaller() -> None:
     )
     for body in ({"max_tokens": 5, "max_completion_tokens": 9}, {"max_completion_tokens": 9, "max_tokens": 5}):
         assert as_sent(config, {**body, "user": "u", "n": 2}) == {"max_completion_tokens": 5, "n": 2}
+
+
+def test_a_field_of_another_path_is_told_as_such(tmp_path: Path, small: Upstream) -> None:
+    with router(tmp_path, small=small_server(small)) as running:
+        turns = [{"role": "user", "content": "hi"}]
+        for path, body, name in (
+            ("/v1/completions", {"prompt": "hi", "messages": turns}, "messages"),
+            ("/v1/chat/completions", {"messages": turns, "prompt": "hi"}, "prompt"),
+        ):
+            error = running.post(path, body).json()["error"]
+            assert (error["message"], error["param"]) == (f"{name} is no field of this path", name)
+        assert "made_up is not known to any model" in running.ask(made_up=1).json()["error"]["message"]
 
 
 # -- the small model in this process ---------------------------------------------------------------------------------

@@ -132,6 +132,18 @@ def test_a_small_server_without_log_probabilities_escalates(tmp_path: Path, smal
         assert running.rows()[-1]["error"] is None
 
 
+def test_the_answer_to_the_check_is_limited_also_where_max_tokens_is_dropped(
+    tmp_path: Path, small: Upstream, big: Upstream
+) -> None:
+    experts = [expert_server(big, drop=["max_tokens"])]
+    with router(tmp_path, small=small_server(small), experts=experts):
+        until = time.monotonic() + 20
+        while not big.checks and time.monotonic() < until:
+            time.sleep(0.01)
+    assert big.checks[0]["max_completion_tokens"] == 1
+    assert "max_tokens" not in big.checks[0]
+
+
 def test_a_server_that_hangs_delays_no_start_and_no_end(tmp_path: Path, small: Upstream, big: Upstream) -> None:
     big.checked = ["hang"]
     with router(tmp_path, small=small_server(small), experts=[expert_server(big)]) as running:

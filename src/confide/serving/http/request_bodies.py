@@ -95,8 +95,17 @@ class FeedbackRequest(BaseModel):
 
 
 _NAME = re.compile(r"[\x21-\x7e]{1,64}")
+_NOT_KNOWN = "not known to any model behind this router"
 # Fields that the router answers for itself; every other one goes to servers as it came.
 _OURS = ("model", "messages", "prompt", "stream", "stream_options", "logprobs", "top_logprobs")
+
+
+def _unknown(name: str) -> ApiError:
+    """A field that does not belong into a request."""
+    shown = name if _NAME.fullmatch(name) else None
+    told = f"{shown} is" if shown else "the request has a field that is"
+    elsewhere = name in CHAT_FIELDS | TEXT_FIELDS
+    return ApiError(400, f"{told} {'no field of this path' if elsewhere else _NOT_KNOWN}", param=shown)
 
 
 def asked(
@@ -115,11 +124,8 @@ def asked(
     """
     data = body.model_dump(exclude_unset=True)
     known = allowed(CHAT_FIELDS if isinstance(body, ChatRequest) else TEXT_FIELDS, fields)
-    for name in data:
-        if name not in known:
-            shown = name if _NAME.fullmatch(name) else None
-            told = f"{shown} is" if shown else "a field of the request is"
-            raise ApiError(400, f"{told} not known here; servers that take it name it in fields", param=shown)
+    if (unknown := next((name for name in data if name not in known), None)) is not None:
+        raise _unknown(unknown)
     sizes, logprobs, top_logprobs = [body.max_tokens], False, None
     if isinstance(body, ChatRequest):
         messages: list[dict[str, Any]] = [{"content": None, **message} for message in data["messages"]]

@@ -131,11 +131,12 @@ class Auditor:
         for row in await self._store.run(lambda connection: due_audits(connection, now, max(self.room, 0))):
             if row.id in self._mine.values():
                 continue  # it still waits here
-            if row.audit_request is None or row.created < now - AGE_S:
+            work = _read(row.audit_request) if row.audit_request and row.created >= now - AGE_S else None
+            if work is None:
                 if await self._store.change(give_up(row.id, row.audit_due, "audit: lost")):
                     self._metrics.failed("audit", "lost")
                 continue
-            self._start(row.id, row.audit_due, *_read(row.audit_request))
+            self._start(row.id, row.audit_due, *work)
 
     async def _audit(self, id: str, due: float, asked: Asked, small: Reply) -> None:
         async with self._slots:
@@ -172,7 +173,11 @@ def _written(asked: Asked, small: Reply) -> str:
     return to_json({**{key: getattr(asked, key) for key in keys}, "choices": choices}).decode()
 
 
-def _read(written: str) -> tuple[Asked, Reply]:
-    data: dict[str, Any] = from_json(written)
-    choices = [Choice(**choice) for choice in data.pop("choices")]
-    return Asked(**data, deadline=0.0), Reply(choices)
+def _read(written: str) -> tuple[Asked, Reply] | None:
+    """What `_written` wrote; None where another version wrote it otherwise."""
+    try:
+        data: dict[str, Any] = from_json(written)
+        choices = [Choice(**choice) for choice in data.pop("choices")]
+        return Asked(**data, deadline=0.0), Reply(choices)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

@@ -17,6 +17,8 @@ BOM = b"\xef\xbb\xbf"
 
 DONE = b"[DONE]"
 _PINGS = (b"ping", b"heartbeat", b"keepalive", b"keep-alive")
+_ANSWERS = re.compile(rb'"choices"|\[DONE\]')
+"""What a ping does not say: where servers end no event, it is the line of the next one."""
 _LINE_END = re.compile(rb"[\r\n]")
 
 
@@ -44,8 +46,14 @@ class EventReader:
         return self._read(lines)
 
     def end(self) -> list[Any]:
-        """The bytes have ended; returns what the last event holds, where no empty line stood behind it."""
-        return self._read([*b"".join(self._rest).splitlines(), b""])
+        """The bytes have ended; returns what the last event holds, where no empty line stood behind it.
+
+        A part of an event is nothing: whether the stream was whole before it, the other events tell.
+        """
+        try:
+            return self._read([*b"".join(self._rest).splitlines(), b""])
+        except ValueError:
+            return []
 
     def _read(self, lines: list[bytes]) -> list[Any]:
         found: list[Any] = []
@@ -65,13 +73,13 @@ class EventReader:
 
     def _add(self, value: bytes, found: list[Any]) -> None:
         """One line of data. It is read at once where it is JSON by itself, since some servers end no event."""
-        if self._event in _PINGS:
-            self._event = b""
-        elif self._data:
+        if self._event in _PINGS and not _ANSWERS.search(value):
+            return
+        if self._data:
             self._data.append(value)
         elif value == DONE:
             self.done = True
-        elif value:
+        elif value and value.lower() not in _PINGS:
             try:
                 found.append(self._named(from_json(value)))
             except ValueError:

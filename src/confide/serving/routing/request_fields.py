@@ -42,11 +42,12 @@ def not_taken(config: ServerModel, options: Collection[str]) -> str | None:
 def as_sent(config: ServerModel, body: Mapping[str, Any]) -> dict[str, Any]:
     """``body`` with the fields that this server gets, under the names it has for them.
 
-    Where a client gave a field under both names, the smaller number counts: both are limits on the answer.
+    Where a client gave a field under both names, the smaller number counts: both are limits on the answer. Servers
+    refuse ``top_logprobs`` without ``logprobs``.
     """
     sent: dict[str, Any] = {}
     for name, value in body.items():
-        if name in config.drop:
+        if name in config.drop or (name == "top_logprobs" and "logprobs" in config.drop):
             continue
         name = config.rename.get(name, name)
         other = sent.get(name)

@@ -236,7 +236,7 @@ def _read_part(part: Any) -> tuple[str, str]:
     """The kind of one part of a content, and its text; raises ValueError for what is neither text nor reasoning."""
     kind = part.get("type") if isinstance(part, dict) else None
     kind = {"output_text": "text", "reasoning": "thinking", None: "text"}.get(kind, kind)
-    text = part.get(kind) if isinstance(part, dict) and isinstance(kind, str) else None
+    text = part.get(kind, part.get("text")) if isinstance(part, dict) and isinstance(kind, str) else None
     if kind == "thinking" and isinstance(text, list):  # parts again
         text = _read_content(text)[0]
     if kind not in ("text", "thinking", "refusal") or not isinstance(text, str):

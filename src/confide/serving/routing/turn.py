@@ -45,12 +45,12 @@ class Extension(TypedDict):
 class Turn:
     """One request: its replies, its confidence, the decision, and what was served.
 
-        ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
-        model that answered. ``shape`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
-        answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request, ``param``
-    which field of it no model took, ``no_answer`` that an expert has no answer. ``reading`` is the task that reads a
-    small answer of which the client was shown a part. ``committed`` is set once the row is on its way to the store.
-    ``begun`` are the choices of which a stream has held a chunk.
+    ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
+    model that answered. ``shape`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
+    answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request, ``param``
+    which field of it no model took, ``no_answer`` that an expert has no answer. ``reading`` is the task that reads
+    a small answer of which the client was shown a part. ``committed`` is set once the row is on its way to the
+    store. ``begun`` are the choices of which a stream has held a chunk.
     """
 
     asked: Asked

@@ -125,6 +125,8 @@ class Server(Model):
 
     async def _send(self, body: dict[str, Any]) -> None:
         """Send the check's question, and see that it is answered; raises `ModelError`."""
+        if "max_tokens" in self._config.drop:  # else the answer had no limit
+            body = {**body, "max_completion_tokens": body["max_tokens"]}
         try:
             async with asyncio.timeout(min(_CHECK_S, self._config.timeout_s)):
                 async with self._post({"model": self._config.model, **body}) as response:

@@ -125,8 +125,10 @@ class Database:
         for path, was in self._files.items():
             try:
                 found = os.stat(path)
+            except PermissionError:
+                raise StoreError("permission", f"this user may not look at {path}") from None
             except OSError:
-                if not self.path.exists():
+                if not os.path.exists(self.path):  # unlike Path.exists, it raises nothing
                     raise StoreError("missing", f"there is no file {self.path}") from None
                 found = None
             if found is None or (found.st_dev, found.st_ino) != was:
@@ -244,8 +246,8 @@ def _sqlite_file(url: sa.URL, create: bool) -> Path:
 
 
 def _sqlite(path: Path) -> tuple[Engine, Engine]:
-    # A file that was deleted must not come back empty.
-    address = f"sqlite:///file:{quote(str(path))}?mode=rw&uri=true"
+    # A file that was deleted must not come back empty. In parts, since text is unquoted once more: another file's name.
+    address = sa.URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
     options: dict[str, Any] = {"max_overflow": 0, "pool_timeout": _CONNECT_S, "hide_parameters": True}
     options["connect_args"] = {"timeout": _LOCK_S}
     writing, reading = (sa.create_engine(address, pool_size=size, **options) for size in (1, READERS))

@@ -133,6 +133,8 @@ class Store:
                     await asyncio.get_running_loop().run_in_executor(self._writer, self._database.check_files)
                 except StoreError as error:
                     self._troubles.note(error)
+                except Exception:  # whatever it is, the looking must go on: else no trouble would ever pass
+                    log.exception("the store's files could not be looked at")
 
     def _probe(self, connection: Connection) -> None:
         trial = connection.begin_nested()
