@@ -15,12 +15,11 @@ An empty cell and NaN are not available.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confide.data_files import bar_list, plain_number
+from confide.data_files import bar_list, json_value, plain_number
 from confide.errors import ConfideError
 from confide.records.record import Record
 from confide.sources import FAMILIES, Source
@@ -138,9 +137,9 @@ def _source(column: str, scored: bool) -> str | None:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
-        raise ValueError("not valid JSON") from None
+        return json_value(text)
+    except ValueError as error:
+        raise ValueError(f"not valid JSON ({error})") from None
 
 
 def _read(reader: Callable[[Any], Any], value: Any, where: str) -> Any:

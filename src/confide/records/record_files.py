@@ -22,6 +22,8 @@ from confide.records.record_cells import RecordCells
 from confide.sources import LOG_SPACE, log_space
 
 _LOG = logging.getLogger(__name__)
+_FREE = ("chat_template_kwargs", "reference", "sampled_with")
+"""Fields that hold values of any kind."""
 
 
 def parse_lines(text: str, name: str) -> list[Record]:
@@ -144,7 +146,7 @@ def _continued(path: Path) -> tuple[list[Record], int]:
     """The records of a file that is appended to, and how many of its bytes are whole lines."""
     table = read_table(path, continued=True)
     records = _of_table(table, str(path))
-    if table.columns is not None or read_bytes(path).lstrip()[:1] == b"[":
+    if not table.lines:
         raise ConfideError(f"{path} holds no JSON lines, so nothing can be appended: choose another file")
     return records, path.stat().st_size if table.cut is None else table.cut
 
@@ -154,10 +156,16 @@ def _of_table(table: Table, name: str) -> list[Record]:
     if table.columns is None:
         return _records(table.rows, name)
     if table.columns == ["id", "record"]:  # a Parquet file of confide: each record is one JSON text
-        whole = ((where, json_object(row.get("record") or "", f"{name}, {where}")) for where, row in table.rows)
-        return _records(whole, name)
+        return _records(((where, _whole(row, f"{name}, {where}")) for where, row in table.rows), name)
     cells = RecordCells(table.columns, name, decimal_comma=table.decimal_comma)
     return _records(((where, cells.fields(row, f"{name}, {where}")) for where, row in table.rows), name)
+
+
+def _whole(row: dict[str, Any], where: str) -> dict[str, Any]:
+    text = row.get("record")
+    if not isinstance(text, str):
+        raise ConfideError(f"{where}: record: a record as JSON text is wanted")
+    return json_object(text, where)
 
 
 def _records(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Record]:
@@ -170,7 +178,8 @@ def _records(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Reco
             key = ".".join(str(part) for part in problem["loc"]) or "the row"
             message = problem["msg"].removeprefix("Value error, ")
             raise ConfideError(f"{name}, {where}: {key}: {message}") from None
-        for key, value in (record.model_extra or {}).items():
+        free = {key: getattr(record, key) for key in _FREE} | (record.model_extra or {})
+        for key, value in free.items():
             if any(math.isinf(number) for number in _numbers(value)):
                 raise ConfideError(f"{name}, {where}: {key}: an infinite number")
         scale.see(row, record)
