@@ -131,6 +131,11 @@ def plain_number(value: int | float) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
 
 
+def no_name(value: Any) -> bool:
+    """Whether a cell where a name is wanted only says that there is none, as other systems write it."""
+    return value in ("NaN", "nan", "null", "NULL")
+
+
 def _cut_line(data: bytes) -> int | None:
     """Where a half-written last line of a records file begins.
 
@@ -159,7 +164,7 @@ def json_value(text: str) -> Any:
     Raises `ValueError` that says what is wrong, also for keys that occur twice, infinity and halves of characters.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
+        value = _DECODER.decode(text)
         if "\\u" in text:
             _check_characters(text)
         return value
@@ -197,6 +202,9 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _constant(name: str) -> None:
     if name != "NaN":
         raise ValueError(f"{name} is no number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)  # json.loads makes one for every line
 
 
 _KINDS = {"int": "a number", "float": "a number", "str": "a string", "list": "a list", "NoneType": "null"}

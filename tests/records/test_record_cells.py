@@ -49,6 +49,12 @@ def test_a_column_per_source(tmp_path: Path) -> None:
     assert record.model_extra == {"score": "9", "note": "x"}
 
 
+def test_rows_without_a_name_share_no_entity(tmp_path: Path) -> None:
+    rows = read(tmp_path / "r.csv", "id,entity,domain,split,answer\n1,NaN,NULL,nan,null\n2,null,None,test,NaN\n")
+    assert [row.cluster for row in rows] == ["1", "2"]
+    assert [(row.domain, row.split, row.answer) for row in rows] == [("", None, "null"), ("None", "test", "NaN")]
+
+
 def test_fields_of_a_record_in_cells(tmp_path: Path) -> None:
     with open(tmp_path / "r.csv", "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)

@@ -178,8 +178,8 @@ def _records(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Reco
             key = ".".join(str(part) for part in problem["loc"]) or "the row"
             message = problem["msg"].removeprefix("Value error, ")
             raise ConfideError(f"{name}, {where}: {key}: {message}") from None
-        free = {key: getattr(record, key) for key in _FREE} | (record.model_extra or {})
-        for key, value in free.items():
+        free = [(key, row[key]) for key in _FREE if key in row]
+        for key, value in [*free, *(record.model_extra or {}).items()]:
             if any(math.isinf(number) for number in _numbers(value)):
                 raise ConfideError(f"{name}, {where}: {key}: an infinite number")
         scale.see(row, record)
