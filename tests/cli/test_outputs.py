@@ -122,6 +122,10 @@ def test_a_file_of_the_folder_that_is_read_only_is_told_before_work_starts(input
     page.unlink()
 
 
+def test_no_empty_file_is_written_that_no_verb_reads(inputs: Path) -> None:
+    assert refused("split", "r.jsonl", "--sizes", "test=0", "--out", "e.jsonl") == "--sizes test=0 leaves no row"
+
+
 def test_a_file_that_is_called_like_a_name_is_no_input(inputs: Path) -> None:
     hedged = inputs / "stack"
     hedged.touch()
