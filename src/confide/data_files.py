@@ -152,6 +152,11 @@ def _cut_line(data: bytes) -> int | None:
     except ValueError:
         pass
     try:
+        _DECODER.raw_decode(text)
+        return None  # a whole value, and more behind it
+    except (ValueError, RecursionError):
+        pass
+    try:
         from_json(text, allow_partial=True)
     except ValueError:
         return None

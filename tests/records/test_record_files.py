@@ -143,6 +143,29 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, sentence: str) -> None:
         RecordWriter(path)
 
 
+def test_null_is_not_available(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    names = ("confidence", "answer", "domain", "messages", "correct", "reference", "split", "mine", "cost")
+    null = ", ".join(f'"{name}": null' for name in names)
+    path.write_text(f'{{"id": "0", {null}}}\n{{"id": "1", "confidence": NaN}}\n{{"id": "2", "confidence": 0.5}}\n')
+    first, second, third = read_records(path)
+    assert (first.confidence, first.answer, first.domain, first.messages, first.correct) == ({}, "", "", [], None)
+    assert first.model_extra == {"mine": None}
+    assert (second.confidence, third.confidence) == ({}, {"given": 0.5})
+
+
+@pytest.mark.parametrize("line", ['{"id": "1"}{"id": "2"}', '{"id": "1"}x', '{"id": "1"},', '{"id": "1"}{"id": "2'])
+def test_whole_rows_without_a_line_end_between_them_are_never_erased(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"id": "0"}\n' + line)
+    assert not half_written(path)
+    with pytest.raises(ConfideError, match="line 2: not valid JSON"):
+        read_records(path)
+    with pytest.raises(ConfideError, match="line 2: not valid JSON"):
+        RecordWriter(path)
+    assert path.read_text() == '{"id": "0"}\n' + line
+
+
 def test_what_is_no_json_lines_is_not_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     for text in ('[{"id": "0"}]', '\ufeff[{"id": "0"}]', '\ufeff\n [{"id": "0"}]', "id,confidence\n0,0.5\n", "[]"):

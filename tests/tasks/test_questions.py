@@ -219,6 +219,8 @@ def test_accepted_numbers_are_texts(tmp_path: Path) -> None:
 def test_a_name_that_is_none(tmp_path: Path) -> None:
     text = "id,kind,question,answer,domain,entity\n1,short,Who?,null,NaN,null\n2,short,Who?,NaN,d,Nan\n"
     (tmp_path / "q.csv").write_text(text)
+    rows = [{"kind": "short", "question": "?", "answer": "x", "domain": None, "entity": None}]
+    assert read_questions(write(tmp_path / "q.jsonl", rows))[0].domain == ""
     first, second = read_questions(tmp_path / "q.csv")
     assert (first.domain, first.entity, first.accepted) == ("", None, ["null"])
     assert (second.domain, second.entity, second.accepted) == ("d", "Nan", ["NaN"])

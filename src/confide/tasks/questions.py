@@ -42,6 +42,8 @@ class Question(BaseModel):
         if not isinstance(data, dict):
             return data
         data = dict(data)
+        if data.get("domain", "") is None:
+            del data["domain"]
         if _is_number(identifier := data.get("id")):
             data["id"] = plain_number(identifier)
         answer, kind = data.get("answer"), data.get("kind")
