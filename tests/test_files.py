@@ -132,6 +132,13 @@ def test_standard_output_is_written_through_where_it_stands(tmp_path: Path) -> N
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "before\ntext\nafter\n"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "link").symlink_to("hop")
+    (tmp_path / "hop").symlink_to("/dev/stdout")
+    with open(tmp_path / "out", "a") as out:
+        subprocess.run(
+            [sys.executable, "-c", code.replace("/dev/stdout", "link")], stdout=out, check=True, cwd=tmp_path
+        )
+    assert (tmp_path / "out").read_text() == "before\ntext\nafter\n" * 2
 
 
 def test_what_cannot_be_written_is_refused_and_stays(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from confide.errors import ConfideError
-from confide.yaml_files import beside, beside_or_name, read_yaml, read_yaml_resource
+from confide.yaml_files import beside, beside_or_name, read_yaml, read_yaml_resource, store_beside
 
 
 def test_a_data_file_of_the_package_is_read() -> None:
@@ -37,3 +38,21 @@ def test_a_relative_path_starts_at_the_file_that_holds_it(tmp_path: Path, monkey
     assert beside_or_name(config, "geography") == "geography"
     with pytest.raises(ConfideError, match="write that whole path"):
         beside(config, "here.json")
+
+
+def test_a_store_is_a_path_where_it_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = Path("conf", "c.yaml")
+    assert store_beside(config, "sqlite:///d.db") == "sqlite:///conf/d.db"
+    for url in (f"sqlite:///{tmp_path}/d.db", "sqlite:///:memory:", "sqlite://", "postgresql://host/name"):
+        assert store_beside(config, url) == url
+
+
+def test_what_comes_through_a_pipe_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for config in (Path("pipe"), Path("/dev/null"), tmp_path / "pipe"):
+        assert beside(config, "here.json") == Path("here.json")
+        assert beside_or_name(config, "here.json") == "here.json"
+        assert store_beside(config, "sqlite:///d.db") == "sqlite:///d.db"

@@ -42,12 +42,14 @@ class Table:
         columns: the names of all columns; None for JSON, where every row has its own keys.
         cut: how many bytes come before a last line that was cut off in writing and is left out; None: there is none.
         decimal_comma: whether a comma between digits can only be a decimal one, as commas do not separate the cells.
+        lines: whether these are JSON lines, to which lines can be appended.
     """
 
     rows: Iterator[tuple[str, dict[str, Any]]]
     columns: list[str] | None = None
     cut: int | None = None
     decimal_comma: bool = False
+    lines: bool = False
 
 
 def read_table(path: Path, *, continued: bool = False) -> Table:
@@ -67,8 +69,9 @@ def read_table(path: Path, *, continued: bool = False) -> Table:
     text = decoded(data[:cut], path)
     start = text.lstrip()[:1]
     if start in ("", "{", "[") or ending in (".jsonl", ".ndjson", ".json"):
-        rows = _array_rows(text, str(path)) if start == "[" else json_lines(text, str(path))
-        return Table(rows, cut=cut)
+        if start == "[":
+            return Table(_array_rows(text, str(path)), cut=cut)
+        return Table(json_lines(text, str(path)), cut=cut, lines=True)
     return _csv(text, "\t" if ending == ".tsv" else None, path)
 
 
@@ -101,10 +104,10 @@ def cell_list(text: str) -> list[str] | None:
     if not (text.startswith("[") and text.endswith("]")):
         return None
     try:
-        values = json.loads(text)
+        values = json_value(text)
     except ValueError:
         values = None
-    if not isinstance(values, list) or any(isinstance(value, list | dict | None) for value in values):
+    if not isinstance(values, list) or any(isinstance(value, list | dict | bool | None) for value in values):
         raise ValueError(f'{text[:60]} is no JSON list of strings, such as ["a", "b"]')
     return [plain_number(value) if isinstance(value, float) else str(value) for value in values]
 
@@ -128,6 +131,11 @@ def plain_number(value: int | float) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
 
 
+def no_name(value: Any) -> bool:
+    """Whether a cell where a name is wanted only says that there is none, as other systems write it."""
+    return value in ("NaN", "nan", "null", "NULL")
+
+
 def _cut_line(data: bytes) -> int | None:
     """Where a half-written last line of a records file begins.
 
@@ -144,16 +152,24 @@ def _cut_line(data: bytes) -> int | None:
     except ValueError:
         pass
     try:
+        _DECODER.raw_decode(text)
+        return None  # a whole value, and more behind it
+    except (ValueError, RecursionError):
+        pass
+    try:
         from_json(text, allow_partial=True)
     except ValueError:
         return None
     return begin
 
 
-def _parsed(text: str, where: str) -> Any:
-    """The value of a JSON text, without keys that occur twice, numbers without end and halves of characters."""
+def json_value(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises `ValueError` that says what is wrong, also for keys that occur twice, infinity and halves of characters.
+    """
     try:
-        value = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
+        value = _DECODER.decode(text)
         if "\\u" in text:
             _check_characters(text)
         return value
@@ -163,7 +179,14 @@ def _parsed(text: str, where: str) -> Any:
         reason = "nested too deeply"
     except ValueError as error:
         reason = "a number has too many digits" if "digits" in str(error) else str(error)
-    raise ConfideError(f"{where}: not valid JSON ({reason})")
+    raise ValueError(reason)
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json_value(text)
+    except ValueError as error:
+        raise ConfideError(f"{where}: not valid JSON ({error})") from None
 
 
 def _check_characters(text: str) -> None:
@@ -184,6 +207,9 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _constant(name: str) -> None:
     if name != "NaN":
         raise ValueError(f"{name} is no number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)  # json.loads makes one for every line
 
 
 _KINDS = {"int": "a number", "float": "a number", "str": "a string", "list": "a list", "NoneType": "null"}

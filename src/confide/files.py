@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from confide.errors import ConfideError
 
+_MOST_LINKS = 40
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -178,11 +179,14 @@ def open_stream(path: Path) -> BinaryIO:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of the open file that a path such as ``/dev/stdout`` or ``/dev/fd/3`` names."""
-    match = re.fullmatch(r"/dev/(?P<name>stdout|stderr)|(/dev|/proc/self)/fd/(?P<number>\d+)", str(path))
-    if match is None:
-        return None
-    return {"stdout": 1, "stderr": 2}[match["name"]] if match["name"] else int(match["number"])
+    """The number of the open file that a path such as ``/dev/stdout`` or ``/dev/fd/3`` names, also by links."""
+    for _ in range(_MOST_LINKS):
+        if match := re.fullmatch(r"/dev/(?P<name>stdout|stderr)|(/dev|/proc/self)/fd/(?P<number>\d+)", str(path)):
+            return {"stdout": 1, "stderr": 2}[match["name"]] if match["name"] else int(match["number"])
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None
 
 
 def _replace(part: Path, target: Path, mode: int) -> None:

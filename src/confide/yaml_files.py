@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from confide.errors import ConfideError
-from confide.files import read_text
+from confide.files import is_stream, read_text
 
 NAMES = ("smollm2", "geography", "arithmetic")
 """What is bundled goes by these names, also where there is a folder or file called so."""
 
+_SQLITE = "sqlite:///"
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -52,11 +53,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def beside(config: Path, value: str) -> Path:
     """A path that stands in a configuration file: a relative one starts at the folder of that file.
 
+    A configuration that comes through a pipe has no folder: there it starts at the working folder.
+
     Raises:
         ConfideError: there is nothing, but something at the same path from the working folder.
     """
     path = Path(value).expanduser()
-    found = config.parent / path
+    found = _folder(config) / path
     if not found.exists() and path.exists():
         raise ConfideError(
             f"{config}: {value} is looked for beside this file, as {found}, and is not there; to mean "
@@ -67,6 +70,16 @@ def beside(config: Path, value: str) -> Path:
 
 def beside_or_name(config: Path, value: str) -> str:
     """What stands in a configuration file for a path or a name: a path, where there is such a file or folder."""
-    if value in NAMES or not ((config.parent / value).exists() or Path(value).expanduser().exists()):
+    if value in NAMES or not ((_folder(config) / value).exists() or Path(value).expanduser().exists()):
         return value
     return str(beside(config, value))
+
+
+def store_beside(config: Path, url: str) -> str:
+    """The address of a store that stands in a configuration file; a SQLite file is a path (`beside`)."""
+    file = url.removeprefix(_SQLITE)
+    return url if file == url or file in ("", ":memory:") else f"{_SQLITE}{beside(config, file)}"
+
+
+def _folder(config: Path) -> Path:
+    return Path() if is_stream(config) else config.parent

@@ -40,6 +40,9 @@ def test_calibrate_from_a_store(tmp_path):
     store_of(f"sqlite:///{tmp_path}/e.db", [])
     empty = run("calibrate", "--from-store", f"sqlite:///{tmp_path}/e.db", "--max-risk", 0.3, "--out", out)
     assert "no audit row" in str(empty.exception)
+    (tmp_path / "c.yaml").write_text("from-store: sqlite:///confide.db\nmax-risk: 0.3\nout: q.json\n")
+    assert run("calibrate", "--config", tmp_path / "c.yaml").exit_code == 0
+    assert Policy.load(tmp_path / "q.json").guarantee.n == 600
     for both in (("--from-store", url, tmp_path / "r.jsonl"), ()):
         wrong = run("calibrate", *both, "--max-risk", 0.3, "--out", out)
         assert "one of the two" in str(wrong.exception)

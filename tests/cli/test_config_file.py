@@ -75,6 +75,10 @@ def test_models_tasks_and_pairs_are_paths_where_there_is_one(told, elsewhere, tm
     (elsewhere / "m.yaml").write_text("matrix: ['one=rows.jsonl']\nout: report\nresamples: 10\n")
     code, error = told("evaluate", "--config", "elsewhere/m.yaml")
     assert code == ExitCode.DONE, error
+    (elsewhere / "a=b.jsonl").write_bytes((elsewhere / "rows.jsonl").read_bytes())
+    (elsewhere / "m.yaml").write_text("matrix: one=a=b.jsonl\nout: report\nresamples: 10\n")
+    code, error = told("evaluate", "--config", "elsewhere/m.yaml")
+    assert code == ExitCode.DONE, error
     (elsewhere / "arithmetic").mkdir()  # bundled names stay names
     (elsewhere / "a.yaml").write_text("model: model\ntask: arithmetic\nlimit: 1\nout: b.jsonl\nmax-new-tokens: 2\n")
     assert told("annotate", "--config", "elsewhere/a.yaml")[0] == ExitCode.DONE

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -161,6 +162,15 @@ def test_a_half_written_last_line_is_named(scored, tmp_path):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["n"] == 150
     assert results["controls"]["truncated"]["count"] == 1
+
+
+def test_a_cut_file_whose_name_is_no_text_is_named(scored, tmp_path):
+    other = tmp_path / os.fsdecode(b"cut\xff.jsonl")
+    other.write_text(scored.read_text() + '{"id": "x", "corr')
+    result = run(other, "--out", tmp_path / "out", "--resamples", 5)
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "cut\ufffd.jsonl left out" in results["controls"]["truncated"]["detail"]
 
 
 def test_a_last_line_without_its_end_is_read(scored, tmp_path):

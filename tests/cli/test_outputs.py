@@ -47,6 +47,9 @@ def inputs(tmp_path, monkeypatch):
     (tmp_path / "hard.jsonl").hardlink_to(tmp_path / "r.jsonl")
     (tmp_path / "soft.jsonl").symlink_to("r.jsonl")
     (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "soft.json").symlink_to("model/config.json")
+    (tmp_path / "questions").write_bytes((tmp_path / "q.jsonl").read_bytes())
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     yield tmp_path
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -68,6 +71,10 @@ def inputs(tmp_path, monkeypatch):
         ("decide p.json r.jsonl --out p.json", "POLICY"),
         ("decide p.json r.jsonl --out r.jsonl", "RECORDS"),
         ("annotate --task q.jsonl --out q.jsonl", "--task"),
+        ("annotate --task questions --out questions", "--task"),
+        ("annotate --task q.jsonl --model model --out model/config.json", "--model"),
+        ("score --records r.jsonl --model model --out model/config.json", "--model"),
+        ("score --records r.jsonl --verifier model --out soft.json", "--verifier"),
         ("evaluate run/results.json --out run", "RECORDS"),
         ("evaluate --matrix a=r.jsonl --matrix b=run/results.json --out run", "--matrix"),
         ("evaluate r.jsonl --expert run/results.json --out run", "--expert"),
@@ -113,6 +120,10 @@ def test_a_file_of_the_folder_that_is_read_only_is_told_before_work_starts(input
     page.touch(mode=0o444)
     assert "report.html is read-only" in refused("evaluate", "e.jsonl", "--out", "run")
     page.unlink()
+
+
+def test_no_empty_file_is_written_that_no_verb_reads(inputs: Path) -> None:
+    assert refused("split", "r.jsonl", "--sizes", "test=0", "--out", "e.jsonl") == "--sizes test=0 leaves no row"
 
 
 def test_a_file_that_is_called_like_a_name_is_no_input(inputs: Path) -> None:

@@ -49,6 +49,12 @@ def test_a_column_per_source(tmp_path: Path) -> None:
     assert record.model_extra == {"score": "9", "note": "x"}
 
 
+def test_rows_without_a_name_share_no_entity(tmp_path: Path) -> None:
+    rows = read(tmp_path / "r.csv", "id,entity,domain,split,answer\n1,NaN,NULL,nan,null\n2,null,None,test,NaN\n")
+    assert [row.cluster for row in rows] == ["1", "2"]
+    assert [(row.domain, row.split, row.answer) for row in rows] == [("", None, "null"), ("None", "test", "NaN")]
+
+
 def test_fields_of_a_record_in_cells(tmp_path: Path) -> None:
     with open(tmp_path / "r.csv", "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
@@ -83,6 +89,14 @@ def test_fields_of_a_record_in_cells(tmp_path: Path) -> None:
         ("score,label\n1,1\n", "no column `id`; there is score, label"),
         ("id,score\n,0.5\n", "line 2: id: Field required"),
         ("id,messages\n1,[{\n", "line 2: messages: not valid JSON"),
+        ("id,messages\n1," + "[" * 100_000 + "\n", "line 2: messages: not valid JSON .nested too deeply"),
+        ("id,choices\n1," + "[" * 100_000 + "]" * 100_000 + "\n", "line 2: choices: .* no JSON list of strings"),
+        ('id,samples\n1,"[{""answer"": ""\\ud83d""}]"\n', "line 2: samples: .*half of a character"),
+        ('id,choices\n1,"[""\\ud83d""]"\n', "line 2: choices: .* no JSON list of strings"),
+        ('id,cost\n1,"{""a"": {}, ""a"": {}}"\n', "line 2: cost: not valid JSON .the key a occurs twice"),
+        ('id,scored_by\n1,"{""a"": Infinity}"\n', "line 2: scored_by: not valid JSON .Infinity is no number"),
+        ("id,record\n1,x\n", "line 2: not valid JSON"),
+        ("id,record\n1,\n", "line 2: record: a record as JSON text is wanted"),
         ("id,split\n1,holdout\n", "line 2: split: "),
         ("id,score\n1,1\n1,1\n", r"1 duplicate ids \(1\)"),
         ("id,score\n", "has no records"),
@@ -145,6 +159,8 @@ def test_nested_columns_and_numbers_that_gaps_made_floats(tmp_path: Path) -> Non
         ({"id": ["a", "b"], "confidence": [0.5, float("inf")]}, "row 2: confidence: inf is no number"),
         ({"id": ["a", "b"], "correct": [1, 2]}, "row 2: correct: 2 is neither true nor false"),
         ({"id": ["a", None], "correct": [1, 0]}, "row 2: id: Field required"),
+        ({"id": ["a"], "record": [5]}, "row 1: record: a record as JSON text is wanted"),
+        ({"id": ["a"], "record": [{"id": "a"}]}, "row 1: record: a record as JSON text is wanted"),
         ({"id": ["a"], "stack": [True]}, "row 1: stack: True is no number"),
         ({"name": ["a"]}, "no column `id`; there is name"),
         ({"id": pa.array([], pa.string())}, "has no records"),

@@ -122,6 +122,9 @@ def test_a_last_line_that_is_bad_but_not_cut_is_refused_and_never_erased(tmp_pat
         ('{"id": "a", "confidence": 1e999}', "line 2: confidence.given: .*finite"),
         ('{"id": "a", "logprobs": [-1, 1e999]}', "line 2: logprobs.1: .*finite"),
         ('{"id": "a", "mine": [1e999]}', "line 2: mine: an infinite number"),
+        ('{"id": "a", "chat_template_kwargs": {"k": 1e999}}', "line 2: chat_template_kwargs: an infinite number"),
+        ('{"id": "a", "reference": [1e999]}', "line 2: reference: an infinite number"),
+        ('{"id": "a", "sampled_with": {"temperature": 1e999}}', "line 2: sampled_with: an infinite number"),
         ('{"id": "a", "answer": "\\ud800"}', "line 2: .*half of a character"),
         ('{"id": true}', "line 2: id: "),
         ('{"id": "a", "confidence": {"stack": true}}', "line 2: confidence: stack is true or false"),
@@ -140,13 +143,37 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, sentence: str) -> None:
         RecordWriter(path)
 
 
+def test_null_is_not_available(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    names = ("confidence", "answer", "domain", "messages", "correct", "reference", "split", "mine", "cost")
+    null = ", ".join(f'"{name}": null' for name in names)
+    path.write_text(f'{{"id": "0", {null}}}\n{{"id": "1", "confidence": NaN}}\n{{"id": "2", "confidence": 0.5}}\n')
+    first, second, third = read_records(path)
+    assert (first.confidence, first.answer, first.domain, first.messages, first.correct) == ({}, "", "", [], None)
+    assert first.model_extra == {"mine": None}
+    assert (second.confidence, third.confidence) == ({}, {"given": 0.5})
+
+
+@pytest.mark.parametrize("line", ['{"id": "1"}{"id": "2"}', '{"id": "1"}x', '{"id": "1"},', '{"id": "1"}{"id": "2'])
+def test_whole_rows_without_a_line_end_between_them_are_never_erased(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"id": "0"}\n' + line)
+    assert not half_written(path)
+    with pytest.raises(ConfideError, match="line 2: not valid JSON"):
+        read_records(path)
+    with pytest.raises(ConfideError, match="line 2: not valid JSON"):
+        RecordWriter(path)
+    assert path.read_text() == '{"id": "0"}\n' + line
+
+
 def test_what_is_no_json_lines_is_not_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
-    for text in ('[{"id": "0"}]', "id,confidence\n0,0.5\n"):
-        (path if text[0] == "[" else path.with_suffix(".txt")).write_text(text)
-    for one in (path, path.with_suffix(".txt")):
-        with pytest.raises(ConfideError, match="nothing can be appended"):
-            RecordWriter(one)
+    for text in ('[{"id": "0"}]', '\ufeff[{"id": "0"}]', '\ufeff\n [{"id": "0"}]', "id,confidence\n0,0.5\n", "[]"):
+        one = path if "[" in text else path.with_suffix(".txt")
+        one.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfideError, match="nothing can be appended"), RecordWriter(one) as writer:
+            writer.write([Record(id="1")])
+        assert one.read_text(encoding="utf-8") == text
     for name in ("r.parquet", "r.csv"):
         with pytest.raises(ConfideError, match=r"give --out a \.jsonl file"):
             RecordWriter(tmp_path / name)

@@ -100,6 +100,8 @@ def test_parquet(tmp_path: Path) -> None:
             "line 2: a choice needs at least 2",
         ),
         ('{"kind": "number", "question": "?", "answer": "many"}', "line 2: .*a number, not 'many'"),
+        ('{"kind": "short", "question": "?", "answer": ["x", true]}', "line 2: .*list of accepted strings"),
+        ('{"kind": "short", "question": "?", "answer": [null]}', "line 2: .*list of accepted strings"),
         ('{"kind": "short", "question": " ", "answer": "x"}', "line 2: the question is empty"),
     ],
 )
@@ -199,6 +201,29 @@ def test_the_right_choice_by_number_or_letter(tmp_path: Path) -> None:
     assert read(tmp_path / "q.csv", HEAD + text) == [(["red", "green"], 1)] * 4
     rows = [{"kind": "choice", "question": "?", "choices": ["x", "y"], "answer": a} for a in (1, 1.0, "1", "B")]
     assert [question.answer for question in read_questions(write(tmp_path / "q.jsonl", rows))] == [1, 1, 1, 1]
+    text = "1,choice,How many?,1|2|3,B\n2,choice,How many?,0|1|2,1\n3,choice,How many?,5|6,1\n"
+    assert [answer for _, answer in read(tmp_path / "q.csv", HEAD + text)] == [1, 1, 1]
+    rows = [{"kind": "choice", "question": "?", "choices": [1, 2.0, 3], "answer": 1}]  # a number is an index
+    (question,) = read_questions(write(tmp_path / "q.jsonl", rows))
+    assert (question.choices, question.answer) == (["1", "2", "3"], 1)
+
+
+def test_accepted_numbers_are_texts(tmp_path: Path) -> None:
+    rows = [{"kind": "short", "question": "?", "answer": answer} for answer in ([1990, "x"], [2.0, 0.5], 7)]
+    questions = read_questions(write(tmp_path / "q.jsonl", rows))
+    assert [question.accepted for question in questions] == [["1990", "x"], ["2", "0.5"], ["7"]]
+    pq.write_table(pa.table({"kind": ["short"], "question": ["?"], "answer": [[1990.0, 4.0]]}), tmp_path / "q.parquet")
+    assert read_questions(tmp_path / "q.parquet")[0].accepted == ["1990", "4"]
+
+
+def test_a_name_that_is_none(tmp_path: Path) -> None:
+    text = "id,kind,question,answer,domain,entity\n1,short,Who?,null,NaN,null\n2,short,Who?,NaN,d,Nan\n"
+    (tmp_path / "q.csv").write_text(text)
+    rows = [{"kind": "short", "question": "?", "answer": "x", "domain": None, "entity": None}]
+    assert read_questions(write(tmp_path / "q.jsonl", rows))[0].domain == ""
+    first, second = read_questions(tmp_path / "q.csv")
+    assert (first.domain, first.entity, first.accepted) == ("", None, ["null"])
+    assert (second.domain, second.entity, second.accepted) == ("d", "Nan", ["NaN"])
 
 
 def test_a_column_with_gaps_makes_no_other_answers(tmp_path: Path) -> None:
@@ -229,6 +254,12 @@ def test_semicolons_and_arrays(tmp_path: Path) -> None:
         ("1,choice,Which?,red|green,C", "line 2: answer 2 is out of range"),
         ("1,choice,Which?,B|A,B", "line 2: the answer B may be a letter or the text of a choice"),
         ("1,choice,Which?,b|a,B", "line 2: the answer B may be a letter or the text of a choice"),
+        ("1,choice,How many?,1|2|3,2", "line 2: the answer 2 may be an index or the text of a choice: give its letter"),
+        ("1,choice,How many?,1|0,1.0", "line 2: the answer 1.0 may be an index or the text of a choice"),
+        ("1,short,Who?,,|", "line 2: answer: all of its accepted texts are empty"),
+        ('1,short,Who?,,"[true]"', "line 2: .*no JSON list of strings"),
+        ("1,short,Who?,," + "[" * 100_000 + "]" * 100_000, "line 2: .*no JSON list of strings"),
+        ('1,short,Who?,,"[""\\ud83d""]"', "line 2: .*no JSON list of strings"),
         ("1,choice,Which?,red||green,1", "line 2: choices: one of them is empty"),
         ("1,choice,Which?,red|green,green", "line 2: .*an index from 0 or a letter from A, not 'green'"),
         ("1,short,Who?,,\"['Ann', 'Anna']\"", "line 2: .*no JSON list of strings"),

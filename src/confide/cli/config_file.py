@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from confide.errors import ConfideError
-from confide.yaml_files import beside, beside_or_name, read_yaml
+from confide.yaml_files import beside, beside_or_name, read_yaml, store_beside
 
 PATHS_OR_NAMES = ("model", "verifier", "judge", "task", "matrix")
 """Flags that are text, and may be a path."""
@@ -78,5 +78,9 @@ def _as_given(config: Path, name: str, kinds: set[Any], value: Any) -> Any:
         raise ConfideError(f"{config}: {name} takes a text or a number (put it in quotes), not {value!r}")
     if Path in kinds:
         return str(beside(config, str(value)))
-    label, sign, file = str(value).rpartition("=") if name == "matrix" else ("", "", str(value))
-    return f"{label}{sign}{beside_or_name(config, file)}" if name in PATHS_OR_NAMES else file
+    if name == "from_store":
+        return store_beside(config, str(value))
+    if name not in PATHS_OR_NAMES:
+        return str(value)
+    label, sign, file = str(value).partition("=") if name == "matrix" else ("", "", str(value))
+    return f"{label}{sign}{beside_or_name(config, file)}"

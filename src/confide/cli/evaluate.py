@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from itertools import count
 from json import dumps
@@ -134,7 +135,8 @@ def _note_cut(results: dict[str, Any], files: Iterable[Path]) -> None:
     from confide.records import half_written
 
     if cut := [path.name for path in files if half_written(path)]:
-        detail = f"the half-written last line of {', '.join(cut)} left out"
+        names = os.fsencode(", ".join(cut)).decode(errors="replace")  # a name may be no text
+        detail = f"the half-written last line of {names} left out"
         results["controls"]["truncated"] = control("warning", detail, count=len(cut))
 
 

@@ -11,9 +11,13 @@ import typer
 
 from confide.errors import ConfideError
 from confide.files import check_folder, check_output, is_stream
+from confide.yaml_files import NAMES
 
 _NAMING = ("from_store", "judge", "matrix", "model", "task", "verifier")
 """Parameters that are text and may name files."""
+
+_MODELS = ("judge", "model", "verifier")
+"""Those of them that may name a folder, whose files are read."""
 
 
 class Folder:
@@ -68,9 +72,11 @@ def _paths(name: str, value: Any) -> Iterator[Path]:
     elif isinstance(value, list):
         for one in value:
             yield from _paths(name, one)
-    # A task's name without an ending is no file, though one may be called like it.
-    elif isinstance(value, str) and name in _NAMING and (name != "task" or Path(value).suffix):
-        yield Path(value.removeprefix("sqlite:///") if name == "from_store" else value.partition("=")[2] or value)
+    elif isinstance(value, str) and value.strip() and name in _NAMING and value not in NAMES:
+        path = Path(value.removeprefix("sqlite:///") if name == "from_store" else value.partition("=")[2] or value)
+        yield path
+        if name in _MODELS and path.is_dir():
+            yield from (file for file in path.iterdir() if file.suffix not in (".jsonl", ".parquet"))
 
 
 def _same(one: Path, other: Path) -> bool:

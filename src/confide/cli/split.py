@@ -41,6 +41,8 @@ def split(
         domains=names_in(domains) if domains else None,
     )
     kept = [row.model_copy(update={"split": assigned[row.id]}) for row in rows if row.id in assigned]
+    if not kept:
+        raise ConfideError(f"--sizes {sizes} leaves no row")
     if problems := check_splits(kept):
         raise ConfideError(f"{records}: {'; '.join(problems)}")
     write_records(out, kept)

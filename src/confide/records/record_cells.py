@@ -15,12 +15,11 @@ An empty cell and NaN are not available.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confide.data_files import bar_list, plain_number
+from confide.data_files import bar_list, json_value, no_name, plain_number
 from confide.errors import ConfideError
 from confide.records.record import Record
 from confide.sources import FAMILIES, Source
@@ -63,7 +62,8 @@ class RecordCells:
 
     def fields(self, row: dict[str, Any], where: str) -> dict[str, Any]:
         """The fields of a record from a row of the table; ``where`` is what errors call the row."""
-        data = {key: value for key, value in row.items() if key not in self.sources and key != self.label}
+        other = {*self.sources, self.label}
+        data = {k: v for k, v in row.items() if k not in other and not (k in _NAMES[1:] and no_name(v))}
         for key in [key for key in data if key in Record.model_fields]:
             data[key] = self._cell(key, data[key], data, where)
         if self.label in row and (correct := _read(truth, row[self.label], f"{where}: {self.label}")) is not None:
@@ -138,9 +138,9 @@ def _source(column: str, scored: bool) -> str | None:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
-        raise ValueError("not valid JSON") from None
+        return json_value(text)
+    except ValueError as error:
+        raise ValueError(f"not valid JSON ({error})") from None
 
 
 def _read(reader: Callable[[Any], Any], value: Any, where: str) -> Any:

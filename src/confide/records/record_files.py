@@ -23,6 +23,12 @@ from confide.records.record_cells import RecordCells
 from confide.sources import LOG_SPACE, log_space
 
 _LOG = logging.getLogger(__name__)
+_FREE = ("chat_template_kwargs", "reference", "sampled_with")
+"""Fields that hold values of any kind."""
+_NEVER_NULL = {
+    name for name, field in Record.model_fields.items() if field.get_default(call_default_factory=True) is not None
+}
+"""Fields where null, as other systems write what is not available, means the default."""
 
 
 def parse_lines(text: str, name: str) -> list[Record]:
@@ -147,7 +153,7 @@ def _continued(path: Path) -> tuple[list[Record], int]:
     """The records of a file that is appended to, and how many of its bytes are whole lines."""
     table = read_table(path, continued=True)
     records = _of_table(table, str(path))
-    if table.columns is not None or read_bytes(path).lstrip()[:1] == b"[":
+    if not table.lines:
         raise ConfideError(f"{path} holds no JSON lines, so nothing can be appended: choose another file")
     return records, path.stat().st_size if table.cut is None else table.cut
 
@@ -157,15 +163,23 @@ def _of_table(table: Table, name: str) -> list[Record]:
     if table.columns is None:
         return _records(table.rows, name)
     if table.columns == ["id", "record"]:  # a Parquet file of confide: each record is one JSON text
-        whole = ((where, json_object(row.get("record") or "", f"{name}, {where}")) for where, row in table.rows)
-        return _records(whole, name)
+        return _records(((where, _whole(row, f"{name}, {where}")) for where, row in table.rows), name)
     cells = RecordCells(table.columns, name, decimal_comma=table.decimal_comma)
     return _records(((where, cells.fields(row, f"{name}, {where}")) for where, row in table.rows), name)
+
+
+def _whole(row: dict[str, Any], where: str) -> dict[str, Any]:
+    text = row.get("record")
+    if not isinstance(text, str):
+        raise ConfideError(f"{where}: record: a record as JSON text is wanted")
+    return json_object(text, where)
 
 
 def _records(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Record]:
     records, scale = [], _Scale(name)
     for where, row in rows:
+        if None in row.values():
+            row = {key: value for key, value in row.items() if value is not None or key not in _NEVER_NULL}
         try:
             record = Record.model_validate(row)
         except ValidationError as error:
@@ -173,7 +187,8 @@ def _records(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Reco
             key = ".".join(str(part) for part in problem["loc"]) or "the row"
             message = problem["msg"].removeprefix("Value error, ")
             raise ConfideError(f"{name}, {where}: {key}: {message}") from None
-        for key, value in (record.model_extra or {}).items():
+        free = [(key, row[key]) for key in _FREE if key in row]
+        for key, value in [*free, *(record.model_extra or {}).items()]:
             if any(math.isinf(number) for number in _numbers(value)):
                 raise ConfideError(f"{name}, {where}: {key}: an infinite number")
         scale.see(row, record)

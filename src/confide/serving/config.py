@@ -25,12 +25,11 @@ from confide.arguments import as_path
 from confide.errors import ConfideError
 from confide.policies.identities import identity_parts
 from confide.serving.api_keys import ApiKey
-from confide.yaml_files import beside, beside_or_name, read_yaml
+from confide.yaml_files import beside, beside_or_name, read_yaml, store_beside
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 """What a model or expert is called; it goes into headers and metrics."""
 
-_SQLITE = "sqlite:///"
 
 Timeout = Annotated[float, Field(gt=0, le=3600)]
 """Seconds."""
@@ -287,12 +286,9 @@ class ServeConfig(_Part):
 
     def _beside(self, path: Path) -> Self:
         """This configuration with paths as they are seen from the working folder, where ``path`` is its file."""
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {"store": store_beside(path, self.store)}
         if self.policy is not None:
             changes["policy"] = beside(path, str(self.policy))
-        file = self.store.removeprefix(_SQLITE)
-        if file != self.store and file not in ("", ":memory:"):
-            changes["store"] = f"{_SQLITE}{beside(path, file)}"
         if isinstance(self.small, SmallLocal):
             changes["small"] = self.small.model_copy(update={"model": beside_or_name(path, self.small.model)})
         return self.model_copy(update=changes)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeGuard
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from confide.arguments import as_path
-from confide.data_files import bar_list, check_unique, plain_number, read_table
+from confide.data_files import bar_list, check_unique, no_name, plain_number, read_table
 from confide.errors import ConfideError
 from confide.records import Record
 from confide.tasks.numbers import number_text, parse_number, read_numbers
@@ -42,11 +42,18 @@ class Question(BaseModel):
         if not isinstance(data, dict):
             return data
         data = dict(data)
+        if data.get("domain", "") is None:
+            del data["domain"]
         if _is_number(identifier := data.get("id")):
             data["id"] = plain_number(identifier)
         answer, kind = data.get("answer"), data.get("kind")
-        if kind == "short" and (isinstance(answer, str) or _is_number(answer)):
-            data["answer"] = [answer if isinstance(answer, str) else plain_number(answer)]
+        if isinstance(choices := data.get("choices"), list):
+            data["choices"] = [plain_number(choice) if _is_number(choice) else choice for choice in choices]
+        if kind == "short" and (isinstance(answer, str | list) or _is_number(answer)):
+            several = answer if isinstance(answer, list) else [answer]
+            data["answer"] = [plain_number(text) if _is_number(text) else text for text in several]
+            if not all(isinstance(text, str) for text in data["answer"]):
+                raise ValueError("the answer of a short question is a list of accepted strings")
         elif kind == "number" and _is_number(answer):
             data["answer"] = str(answer)
         elif kind == "choice" and answer is not None:
@@ -137,6 +144,7 @@ def _of_cells(row: dict[str, Any]) -> dict[str, Any]:
     An empty cell of a short question's answer is a question that nobody can answer.
     """
     data = {key: value.strip() if isinstance(value, str) else value for key, value in row.items()}
+    data = {key: value for key, value in data.items() if not (key in ("domain", "entity") and no_name(value))}
     lists = ("choices", "answer") if data.get("kind") == "short" else ("choices",)
     for key in lists:
         if isinstance(data.get(key), str):
@@ -145,7 +153,12 @@ def _of_cells(row: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("choices: one of them is empty")
     if data.get("kind") == "short":
         answer = data.setdefault("answer", [])
-        data["answer"] = [text for text in answer if text] if isinstance(answer, list) else answer
+        if isinstance(answer, list):
+            data["answer"] = [text for text in answer if text]
+            if answer and not data["answer"]:
+                raise ValueError(
+                    "answer: all of its accepted texts are empty; leave the cell empty if nobody can answer"
+                )
     for key in ("domain", "entity", "label"):
         if _is_number(value := data.get(key)):
             data[key] = plain_number(value)
@@ -163,12 +176,15 @@ def _index(answer: Any, choices: Any) -> int:
     (1, 1)
     """
     text = str(answer).strip()
+    texts = [str(choice).strip().upper() for choice in choices] if isinstance(choices, list) else []
     if re.fullmatch(r"-?\d+(\.0*)?", text):
-        return int(text.partition(".")[0])
+        index = int(text.partition(".")[0])
+        if isinstance(answer, str) and str(index) in texts and texts.index(str(index)) != index:
+            raise ValueError(f"the answer {answer} may be an index or the text of a choice: give its letter from A")
+        return index
     if not re.fullmatch("[A-Za-z]", text):
         raise ValueError(f"the answer of a choice is an index from 0 or a letter from A, not {answer!r}")
     index = ord(text.upper()) - ord("A")
-    texts = [str(choice).strip().upper() for choice in choices] if isinstance(choices, list) else []
     if text.upper() in texts and texts.index(text.upper()) != index:
         raise ValueError(f"the answer {text} may be a letter or the text of a choice: give its index from 0")
     return index
