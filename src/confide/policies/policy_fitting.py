@@ -101,6 +101,7 @@ def calibrate_policy(
     _check_expert(goal, expert)
     records = range_of(source).records(records, source)
     rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
+    identity = common_identity(rows.records, source)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = _fitter(judged, calibrator, goal, seed)
     name = None if expert is None else models_of(expert)
@@ -122,7 +123,7 @@ def calibrate_policy(
         data_sha256=data_sha256(judged),
         model=models_of(rows.records),
         last_resort=last_resort,
-        identity=common_identity(rows.records, source),
+        identity=identity,
         profile=profile_of(records, source, seed),
         rows_seen=sketch(rows.records, source),
     )
