@@ -168,7 +168,7 @@ class _Asking:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the answer depends on besides the model and how samples are drawn."""
+        """What an answer and its grade depend on besides the model and how samples are drawn."""
         return {
             SPLIT: self.split,
             "choices": self.question.choices or None,
@@ -176,6 +176,10 @@ class _Asking:
             "prompt": _written(self.messages),
             "chat template": self.template,
             "max-new-tokens": self.room,
+            "reference": self.question.answer,
+            "kind": self.question.kind,
+            "domain": self.question.domain,
+            "entity": self.question.entity,
         }
 
 
@@ -293,6 +297,10 @@ def _settings(record: Record) -> dict[str, Any]:
         "answer-by": "generation" if record.option_logprobs is None else "options",
         "prompt": _written([message.model_dump() for message in record.messages]),
         "chat template": record.chat_template_kwargs,
+        "reference": record.reference,
+        "kind": record.kind,
+        "domain": record.domain,
+        "entity": record.entity,
         "samples": len(record.samples or []),
         **record.sampled_with,
     }

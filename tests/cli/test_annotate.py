@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from confide.cli.main import app
+from confide.errors import ConfideError
 from confide.records import read_records
 from confide.tasks import hub
 from stating_model import saved
@@ -82,3 +83,26 @@ def test_another_temperature_is_refused_on_the_command_line(model: str, tmp_path
     assert "temperature 1.0, now 0.7" in str(run(*given, "--temperature", 0.7).exception)
     assert "max-new-tokens 24, now 5" in str(run(*given, "--max-new-tokens", 5).exception)
     assert run(*given, "--batch-size", 3).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"answer": ["Chile"]}, "reference ['France'], now ['Chile']"),
+        ({"answer": ["France", "French Republic"]}, "now ['France', 'French Republic']"),
+        ({"domain": "other"}, "domain 'd', now 'other'"),
+    ],
+)
+def test_the_answer_to_a_question_that_was_corrected_does_not_keep_its_old_grade(
+    model: str, tmp_path: Path, changed: dict[str, Any], told: str
+) -> None:
+    rows = [row(i, f"e{i}", "d") for i in range(10)]
+    asked, out = questions(tmp_path / "q.jsonl", rows), tmp_path / "r.jsonl"
+    assert run("--model", model, "--task", asked, "--out", out).exit_code == 0
+    before = out.read_bytes()
+    questions(asked, [{**r, **changed} if r["id"] == "q1" else r for r in rows])
+    result = run("--model", model, "--task", asked, "--out", out)
+    assert isinstance(result.exception, ConfideError)
+    assert "row q1" in str(result.exception)
+    assert told in str(result.exception)
+    assert out.read_bytes() == before

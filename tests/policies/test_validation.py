@@ -69,6 +69,20 @@ def test_no_kept_row_falls_back_on_calibration():
     found = validate_policy(policy(), rows(0, 0, low=30))
     assert (found.verdict, only(found).kept, only(found).observed) == ("undecided", 0, None)
     assert only(found).rows_needed == 2 * counted_rows_needed(0.05, 0.1, 0.95)
+    assert "so nothing was observed" in found.explain()
+    assert "would decide, if all is as in calibration." in found.explain()
+
+
+def test_nothing_kept_of_several_rows_an_entity_is_not_said_to_be_close_to_the_limit():
+    promise = policy()
+    promise = promise.model_copy(
+        update={"guarantee": promise.guarantee.model_copy(update={"per": "question", "most_rows": 2})}
+    )
+    records = [record for i in range(40) for record in rows(0, 0, low=2, start=2 * i, entity=f"e{i}")]
+    found = validate_policy(promise, records)
+    assert (found.verdict, only(found).kept, only(found).rows_needed) == ("undecided", 0, None)
+    assert "so close to the limit" not in found.explain()
+    assert "How many rows would decide cannot be told where none is kept." in found.explain()
 
 
 def test_missing_confidence_escalates_and_missing_labels_are_left_out():

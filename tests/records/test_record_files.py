@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -220,3 +221,27 @@ def test_a_confidence_that_is_no_number_is_not_available() -> None:
     record = parse_lines('{"id": "a", "confidence": {"given": NaN, "stack": 0.5}}', "r.jsonl")[0]
     assert record.confidence == {"given": None, "stack": 0.5}
     assert "NaN" not in record.line()
+
+
+def test_null_is_not_available_in_any_key(tmp_path: Path) -> None:
+    keys = sorted(set(Record.model_fields) - {"id", "confidence", "correct"})
+    plain = {"id": "a", "confidence": 0.5, "correct": True}
+    for name, text in (
+        ("r.jsonl", json.dumps({**plain, **dict.fromkeys(keys)}) + "\n"),
+        ("r.json", json.dumps([{**plain, **dict.fromkeys(keys)}])),
+    ):
+        (tmp_path / name).write_text(text)
+        (record,) = read_records(tmp_path / name)
+        assert [getattr(record, key) for key in keys] == [getattr(Record(id="a"), key) for key in keys]
+    (none,) = parse_lines('{"id": "a", "confidence": null, "correct": null}\n', "f")
+    assert (none.confidence, none.correct) == ({"given": None}, None)
+    (tmp_path / "r.csv").write_text("id,confidence,correct\na,,\n")
+    assert read_records(tmp_path / "r.csv")[0].confidence == none.confidence
+    with pytest.raises(ConfideError, match="id"):
+        parse_lines('{"id": null}\n', "f")
+
+
+@pytest.mark.parametrize("value", ['"84"', "true", "[0.5]"])
+def test_a_confidence_that_is_no_number_is_told_in_plain_words(value: str) -> None:
+    with pytest.raises(ConfideError, match="f, line 1: confidence: a number is wanted, or one for each source, not "):
+        parse_lines(f'{{"id": "a", "confidence": {value}}}\n', "f")

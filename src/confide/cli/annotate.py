@@ -26,7 +26,6 @@ AnswerBy = Annotated[
     Literal["options", "generation"] | None,
     Option(help="Choices: the likeliest option's text (the default), or a letter that the model writes."),
 ]
-"""Exit code: done, but something was left out."""
 Reject = Annotated[float | None, Option(help="Remove the right option from this share of the choice questions.")]
 
 

@@ -31,7 +31,8 @@ class SeenRisk:
 
     def explain(self, policy: Policy) -> str:
         """The risk beside what ``policy`` promises of it."""
-        said = f"Of {self.labelled} kept answers with a label, {self.wrong} are wrong ({self.risk:.1%}, 95% interval "
+        said = f"Of {self.labelled} kept answer{'s' * (self.labelled != 1)} with a label, {self.wrong} "
+        said += f"{'is' if self.wrong == 1 else 'are'} wrong ({self.risk:.1%}, 95% interval "
         said += f"{self.low:.1%} to {self.high:.1%}, rows taken as independent)."
         if not isinstance(policy.guarantee, Guarantee):
             return said

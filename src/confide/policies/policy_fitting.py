@@ -101,9 +101,9 @@ def calibrate_policy(
     _check_expert(goal, expert)
     records = range_of(source).records(records, source)
     rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
+    identity, name = common_identity(rows.records, source), None if expert is None else models_of(expert)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = _fitter(judged, calibrator, goal, seed)
-    name = None if expert is None else models_of(expert)
     if isinstance(goal, Costs):
         found: _Fitted | Unmet = _cheapest(goal, parts, fit(), name, seed)
     else:
@@ -122,7 +122,7 @@ def calibrate_policy(
         data_sha256=data_sha256(judged),
         model=models_of(rows.records),
         last_resort=last_resort,
-        identity=common_identity(rows.records, source),
+        identity=identity,
         profile=profile_of(records, source, seed),
         rows_seen=sketch(rows.records, source),
     )

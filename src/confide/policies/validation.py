@@ -81,7 +81,10 @@ class Check:
                 f"Power: this many rows show the promise with probability {self.power:.2f} if all is as in calibration."
             )
         if self.rows_needed is not None:
-            lines.append(f"About {self.rows_needed:,} independent rows would decide, if all stays as seen.")
+            if_so = "is as in calibration" if self.observed is None else "stays as seen"
+            lines.append(f"About {self.rows_needed:,} independent rows would decide, if all {if_so}.")
+        elif self.verdict == "undecided" and self.observed is None:
+            lines.append("How many rows would decide cannot be told where none is kept.")
         elif self.verdict == "undecided":
             lines.append("What was observed is so close to the limit that no practical number of rows would decide.")
         return lines

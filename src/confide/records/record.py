@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from confide.sources import LOG_SPACE, log_space
 
@@ -130,6 +131,14 @@ class Record(BaseModel):
     confidence: dict[str, float | None] = Field(default_factory=dict)
     cost: dict[str, Cost] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_available(cls, data: Any) -> Any:
+        """Leave out keys that are null, as many systems write what they do not have, where a value is wanted."""
+        if not isinstance(data, dict) or None not in data.values():
+            return data
+        return {key: value for key, value in data.items() if value is not None or key not in _WANT_A_VALUE}
+
     @field_validator("id", mode="before")
     @classmethod
     def _id_is_text(cls, value: Any) -> Any:
@@ -143,7 +152,9 @@ class Record(BaseModel):
     @field_validator("confidence", mode="before")
     @classmethod
     def _bare_number(cls, value: Any) -> Any:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        if not number and not isinstance(value, dict):
+            raise ValueError(f"a number is wanted, or one for each source, not {reprlib.repr(value)}")
         return without_nan({"given": value} if number else value)
 
     @field_validator("confidence")
@@ -167,6 +178,14 @@ class Record(BaseModel):
         filled = {name for name in ("confidence", "cost", "scored_by") if getattr(self, name)}
         data = self.model_dump(mode="json", include=self.model_fields_set | filled)
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
+
+
+_WANT_A_VALUE = {
+    name
+    for name, field in Record.model_fields.items()
+    if not field.is_required() and name != "confidence" and field.get_default(call_default_factory=True) is not None
+}
+"""Keys that have a value even where nothing is known."""
 
 
 def without_nan(confidence: Any) -> Any:

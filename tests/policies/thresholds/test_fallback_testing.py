@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confide.policies import Budget, Unmet, calibrate_policy
 from confide.policies.thresholds.fallback_testing import Plan, loosest_rejected
+from confide.records import Record
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,13 @@ def test_ties_are_tested_together_and_their_shares_add_up():
     tied = plan.at_ties(np.array([0.9, 0.8, 0.8, 0.8, 0.7, 0.6, 0.6]))
     assert tied.kept.tolist() == [1, 4, 7]
     assert tied.added.tolist() == [0.03, 0.02, 0.0]
+
+
+def test_an_unmet_budget_is_not_blamed_on_how_well_a_confidence_ranks():
+    rows = [Record(id=str(i), confidence={"given": i / 200 if i % 3 else None}, correct=True) for i in range(200)]
+    unmet = calibrate_policy(rows, "given", Budget(0.2))
+    assert isinstance(unmet, Unmet)
+    told = unmet.explain("given")
+    assert "as 33.5% of the rows have no confidence and escalate" in told
+    assert "Next: confidences for the rows that have none, or a source that more of them have." in told
+    assert "tells right from wrong" not in told

@@ -111,7 +111,7 @@ class Unmet:
             kept = f"keeping {hint.coverage:.1%} of the answers (observed {hint.observed:.1%}, upper bound "
             kept += f"{hint.upper_bound:.1%})"
             if self.goal == "budget":
-                kept = f"{hint.observed:.1%} of them have no confidence and escalate"
+                kept = f"as {hint.observed:.1%} of the rows have no confidence and escalate"
             what = {"max_risk": "a risk", "budget": "a share escalated", "match_expert": "a loss"}[self.goal]
             met = f"What could be met: {what} of {hint.limit:g}, {kept}. Chosen after this look, it is a promise on "
             met += "fresh rows alone."
@@ -119,11 +119,14 @@ class Unmet:
 
     def _next_step(self) -> str:
         if self.rows_needed is None:
-            others = {"max_risk": "--match-expert, --budget or --cost", "match_expert": "--max-risk or --cost"}
-            next_step = f"another goal: {others[self.goal]}" if self.goal in others else "confidences for more rows"
+            better = "a source that tells right from wrong better (`confide evaluate` compares them), or another goal"
+            next_step = {
+                "max_risk": f"{better}: --match-expert, --budget or --cost",
+                "match_expert": f"{better}: --max-risk or --cost",
+                "budget": "confidences for the rows that have none, or a source that more of them have",
+            }[self.goal]
             return (
-                "How many more rows would show it, if any number does, cannot be told from these. Next: a source that "
-                f"tells right from wrong better (`confide evaluate` compares them), or {next_step}."
+                f"How many more rows would show it, if any number does, cannot be told from these. Next: {next_step}."
             )
         if self.rows_needed <= self.n:
             return "These rows come close: as many fresh ones would show it in four of five draws."
