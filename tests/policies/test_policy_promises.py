@@ -138,12 +138,14 @@ def test_budgets_and_losses_are_kept_in_uneven_entities(per, entities):
         )
         score = np.where(bad, 0.0, 0.5) + 0.5 * rng.random(len(names))
         with suppress(ConfideError):  # too few rows show nothing
-            found = budget_threshold(score[drawn.rows], 0.1, LEVEL, groups=drawn.clusters)
+            found = budget_threshold(score[drawn.rows], 0.1, LEVEL, groups=drawn.clusters, hint=False)
             over += isinstance(found, BoundedThreshold) and found.threshold >= 0.5
         with suppress(ConfideError):
             every = np.ones(len(drawn.rows), dtype=bool)
             level_score = rng.random(len(every)) + 1
-            matched = match_expert_threshold(level_score, ~bad[drawn.rows], every, 0.1, LEVEL, drawn.clusters)
+            matched = match_expert_threshold(
+                level_score, ~bad[drawn.rows], every, 0.1, LEVEL, drawn.clusters, hint=False
+            )
             lost += isinstance(matched, BoundedThreshold) and matched.threshold <= 1.01
     assert over / 400 <= allowed(400)
     assert lost / 400 <= allowed(400)
@@ -157,7 +159,7 @@ def test_a_budget_is_kept_where_a_quantile_is_not():
     over = quantile_over = 0
     for seed in range(SETS):
         score = np.random.default_rng(seed).random(300)  # the true share below a threshold is the threshold
-        found = budget_threshold(score, 0.3, LEVEL)
+        found = budget_threshold(score, 0.3, LEVEL, hint=False)
         assert isinstance(found, BoundedThreshold)
         over += found.threshold > 0.3
         quantile_over += np.quantile(score, 0.3) > 0.3

@@ -218,7 +218,14 @@ def ours(rows: Rows, per: Per = "question", simultaneous: bool = False) -> float
     with suppress(ConfideError):
         return _threshold(
             bounded_risk_threshold(
-                rows.confidence, rows.correct, RISK, LEVEL, rows.clusters, per=per, simultaneous=simultaneous
+                rows.confidence,
+                rows.correct,
+                RISK,
+                LEVEL,
+                rows.clusters,
+                per=per,
+                simultaneous=simultaneous,
+                hint=False,  # what else could be met is looked for at length
             )
         )
     return None
@@ -236,7 +243,7 @@ def simultaneous(rows: Rows) -> float | None:
 
 def matched(rows: Rows) -> float | None:
     """`confide calibrate --match-expert 0.02`."""
-    return _threshold(match_expert_threshold(rows.confidence, rows.correct, rows.expert, MARGIN, LEVEL))
+    return _threshold(match_expert_threshold(rows.confidence, rows.correct, rows.expert, MARGIN, LEVEL, hint=False))
 
 
 def _threshold(found: BoundedThreshold | Unmet) -> float | None:
