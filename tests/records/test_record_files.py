@@ -150,9 +150,9 @@ def test_null_is_not_available(tmp_path: Path) -> None:
     null = ", ".join(f'"{name}": null' for name in names)
     path.write_text(f'{{"id": "0", {null}}}\n{{"id": "1", "confidence": NaN}}\n{{"id": "2", "confidence": 0.5}}\n')
     first, second, third = read_records(path)
-    assert (first.confidence, first.answer, first.domain, first.messages, first.correct) == ({}, "", "", [], None)
+    assert (first.answer, first.domain, first.messages, first.correct) == ("", "", [], None)
     assert first.model_extra == {"mine": None}
-    assert (second.confidence, third.confidence) == ({}, {"given": 0.5})
+    assert [row.confidence for row in (first, second, third)] == [{"given": None}, {"given": None}, {"given": 0.5}]
 
 
 @pytest.mark.parametrize("line", ['{"id": "1"}{"id": "2"}', '{"id": "1"}x', '{"id": "1"},', '{"id": "1"}{"id": "2'])

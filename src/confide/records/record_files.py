@@ -25,10 +25,6 @@ from confide.sources import LOG_SPACE, log_space
 _LOG = logging.getLogger(__name__)
 _FREE = ("chat_template_kwargs", "reference", "sampled_with")
 """Fields that hold values of any kind."""
-_NEVER_NULL = {
-    name for name, field in Record.model_fields.items() if field.get_default(call_default_factory=True) is not None
-}
-"""Fields where null, as other systems write what is not available, means the default."""
 
 
 def parse_lines(text: str, name: str) -> list[Record]:
@@ -178,8 +174,6 @@ def _whole(row: dict[str, Any], where: str) -> dict[str, Any]:
 def _records(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Record]:
     records, scale = [], _Scale(name)
     for where, row in rows:
-        if None in row.values():
-            row = {key: value for key, value in row.items() if value is not None or key not in _NEVER_NULL}
         try:
             record = Record.model_validate(row)
         except ValidationError as error:
