@@ -73,21 +73,29 @@ _AUDITED = "{0}audit AND {0}audit_probability > 0 AND {0}policy_id IS NOT NULL A
 _FIELDS = ("created", "policy_id", "unlike", "decision", "cost", "cost_saved")
 
 
-def traffic_statement(dialect: str, source: str, *, new: bool = True) -> str:
-    """SQL that adds the rows of ``source`` to the counts of traffic; not ``new``: their money alone."""
-    counted = "1" if new else "0"
+def traffic_statement(dialect: str, source: str, *, new: bool = True, single: bool = False) -> str:
+    """SQL that adds the rows of ``source`` to the counts of traffic.
+
+    Args:
+        dialect: ``sqlite`` or ``postgresql``.
+        source: a table with the columns `_FIELDS`.
+        new: whether the rows are new, or only their money is.
+        single: whether ``source`` has one row, for which there is nothing to add up and to sort.
+    """
+    counted, add = "1" if new else "0", "" if single else "sum"
+    grouped = "" if single else "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 "
     start = "CAST(created / w AS INTEGER) * w" if dialect == "sqlite" else "floor(created / w) * w"
     slot = "0" if dialect == "sqlite" else "mod(pg_backend_pid(), 16)"
     decided = ", ".join(
-        f"sum(CASE WHEN decision = '{word}' THEN {counted} ELSE 0 END)" for word in ("answer", "escalate", "abstain")
+        f"{add}(CASE WHEN decision = '{word}' THEN {counted} ELSE 0 END)" for word in ("answer", "escalate", "abstain")
     )
     sums = ("n", "answered", "escalated", "abstained", "cost", "saved")
     widths = " UNION ALL ".join(f"SELECT {width} AS w" for width in WIDTHS)
     return (
         f"INSERT INTO traffic_counts (width, start, policy_id, alike, slot, {', '.join(sums)}) "
-        f"SELECT w, {start}, coalesce(policy_id, ''), unlike IS NULL, {slot}, sum({counted}), {decided}, "
-        f"sum(cost), sum(cost_saved) FROM {source}, ({widths}) AS widths WHERE true GROUP BY 1, 2, 3, 4 "
-        "ORDER BY 1, 2, 3, 4 ON CONFLICT (width, start, policy_id, alike, slot) DO UPDATE SET "
+        f"SELECT w, {start}, coalesce(policy_id, ''), unlike IS NULL, {slot}, {add}({counted}), {decided}, "
+        f"{add}(cost), {add}(cost_saved) FROM {source}, ({widths}) AS widths WHERE true {grouped}"
+        "ON CONFLICT (width, start, policy_id, alike, slot) DO UPDATE SET "
         + ", ".join(f"{name} = traffic_counts.{name} + excluded.{name}" for name in sums)
     )
 
@@ -113,9 +121,10 @@ _SPENT = {"cost": "NEW.cost - OLD.cost", "cost_saved": "NEW.cost_saved - OLD.cos
 
 def _sqlite_triggers() -> list[str]:
     made, queue = [], "INSERT INTO audit_queue (decision_id)"
+    spent = traffic_statement("sqlite", _row(**_SPENT), new=False, single=True)
     for name, event, body in (
-        ("traffic", "INSERT ON decisions", traffic_statement("sqlite", _row())),
-        ("money", "UPDATE OF cost, cost_saved ON decisions", traffic_statement("sqlite", _row(**_SPENT), new=False)),
+        ("traffic", "INSERT ON decisions", traffic_statement("sqlite", _row(), single=True)),
+        ("money", "UPDATE OF cost, cost_saved ON decisions", spent),
         ("drawn", f"INSERT ON decisions WHEN {_AUDITED.format('NEW.')}", f"{queue} VALUES (NEW.id)"),
         ("labelled", f"UPDATE OF agreed ON decisions WHEN {_AUDITED.format('NEW.')}", f"{queue} VALUES (NEW.id)"),
         ("judged", "INSERT ON feedback", _judged("NEW")),
