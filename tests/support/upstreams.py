@@ -125,6 +125,7 @@ class Upstream:
             self.headers.append(dict(request.headers))
         words = self.checked if check else self.behaviour
         word = words.pop(0) if len(words) > 1 else words[0]
+        answer = "Japan" if check else self.answer  # a test's long answer is not also written out for the check
         if odd := sorted(self.refuses & body.keys()):
             problem = {"message": f"Unrecognized request argument supplied: {odd[0]}", "type": "invalid_request_error"}
             return web.json_response({"error": problem}, status=400)
@@ -146,7 +147,7 @@ class Upstream:
         if word == "malformed":
             return web.Response(body=b'{"choices": [{"mess', content_type="application/json")
         if body.get("stream"):
-            return await self.stream(request, body, word)
+            return await self.stream(request, body, word, answer)
         return web.json_response(self.completion(body, word))
 
     async def models(self, request: web.Request) -> web.Response:
@@ -154,8 +155,8 @@ class Upstream:
             raise web.HTTPNotFound
         return web.json_response({"object": "list", "data": [{"id": "other"}, {"id": "tiny", **self.card}]})
 
-    def text(self, word: str) -> str:
-        return {"think": f"<think>Kyoto, so...</think>\n{self.answer}", "empty": ""}.get(word, self.answer)
+    def text(self, word: str, answer: str) -> str:
+        return {"think": f"<think>Kyoto, so...</think>\n{answer}", "empty": ""}.get(word, answer)
 
     def tokens(self, text: str) -> list[dict[str, Any]]:
         pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
@@ -164,7 +165,7 @@ class Upstream:
         return [{"token": p, "logprob": value, "bytes": list(p.encode()), "top_logprobs": []} for p in pieces]
 
     def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": self.text(word)}
+        message: dict[str, Any] = {"role": "assistant", "content": self.text(word, self.answer)}
         if word == "tools":
             call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
             message = {"role": "assistant", "content": None, "tool_calls": [call]}
@@ -173,7 +174,7 @@ class Upstream:
         if word == "function":
             message = {"role": "assistant", "content": None, "function_call": CALL}
         with_logprobs = self.logprobs and body.get("logprobs")
-        logprobs = {"content": self.tokens(self.text(word))} if with_logprobs else None
+        logprobs = {"content": self.tokens(self.text(word, self.answer))} if with_logprobs else None
         choice = {
             "message": message,
             "finish_reason": FINISHES.get(word, "stop"),
@@ -187,7 +188,7 @@ class Upstream:
             choices[-1]["finish_reason"] = "length"
         return {"id": "x", "object": "chat.completion", "choices": choices, "usage": USAGE, **self.reports}
 
-    async def stream(self, request: web.Request, body: dict[str, Any], word: str) -> web.StreamResponse:
+    async def stream(self, request: web.Request, body: dict[str, Any], word: str, answer: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
 
@@ -208,7 +209,7 @@ class Upstream:
         if word == "function":
             for piece in ({"name": CALL["name"], "arguments": ""}, {"arguments": '{"x":'}, {"arguments": " 1}"}):
                 await send({"choices": [{"index": 0, "delta": {"function_call": piece}}]})
-        for token in self.tokens("" if word == "function" else self.text(word)):
+        for token in self.tokens("" if word == "function" else self.text(word, answer)):
             logprobs = {"content": [token]} if self.logprobs and body.get("logprobs") else None
             await send({"choices": [{"index": 0, "delta": {"content": token["token"]}, "logprobs": logprobs}]})
             if word == "break":
@@ -255,7 +256,8 @@ class Upstream:
             yield self
         finally:
             loop.call_soon_threadsafe(stop.set)
-            thread.join(10)
+            thread.join(60)
+            assert not thread.is_alive(), "the stub server is still busy after a minute"
             loop.close()
 
 
