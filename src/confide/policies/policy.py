@@ -120,9 +120,10 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
     @property
     def _range(self) -> Range:
         # Policies of before could be made on margins, which may be any number.
-        of_margins = isinstance(self.calibrator, IsotonicCalibrator) and not (
-            min(self.calibrator.parameters.confidence) >= 0 and max(self.calibrator.parameters.confidence) <= 1
-        )
+        of_margins = False
+        if isinstance(self.calibrator, IsotonicCalibrator):
+            knots = self.calibrator.parameters.confidence  # they rise
+            of_margins = not (knots[0] >= 0 and knots[-1] <= 1)
         of_margins = of_margins or getattr(self.calibrator.parameters, "transform", None) == "identity"
         return ANY_NUMBER if of_margins and not log_space(self.source) else range_of(self.source)
 

@@ -6,10 +6,10 @@ import asyncio
 import base64
 import functools
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from confide.hashing import sha256_of_text
@@ -34,6 +34,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+SECURITY_FIELDS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
 class Keys:
@@ -81,12 +82,14 @@ class Gate:
             await self._app(scope, receive, send)
             return
 
-        async def send_secured(message: Message) -> None:
+        def send_secured(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
+                named = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(field for field in SECURITY_FIELDS if field[0] not in named),
+                ]
+            return send(message)
 
         try:
             headers = Headers(scope=scope)

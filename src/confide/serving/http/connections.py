@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Awaitable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from confide.serving.api_errors import ApiError
 from confide.serving.config import ServeConfig
-from confide.serving.http.authentication import SECURITY_HEADERS
+from confide.serving.http.authentication import SECURITY_FIELDS
 
 log = logging.getLogger("confide.serving")
 
@@ -86,7 +87,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, room: Room, **options: Any):
         super().__init__(**options)
         self._room = room
-        self._head = 0  # bytes of a request's address and header fields, trailers included
+        self._head = 0  # bytes of a request's address and header fields
         self._unread = 0  # bytes since a request began, or since the last piece of its body
         self._in_head = False
         self._ending = False  # what still comes is thrown away
@@ -150,18 +151,11 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._head, self._in_head = 0, True
 
-    def on_url(self, url: bytes) -> None:
-        """A part of its address."""
-        super().on_url(url)
-        self._count(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field, or behind the body a trailer."""
-        super().on_header(name, value)
-        self._count(len(name) + len(value))
-
     def on_headers_complete(self) -> None:
         """The head is there: the request is worked on, or waits behind the one before it."""
+        self._head = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if self._head > HEAD_BYTES:
+            raise TooLongError
         self._in_head, self._unread = False, 0
         self._stop("head")
         self._room.idle.pop(self, None)
@@ -188,8 +182,8 @@ class Connection(HttpToolsProtocol):
         """
         unchunked = False
 
-        async def bounded(scope: Any, receive: Any, send: Any) -> None:
-            async def send_bounded(message: Any) -> None:
+        def bounded(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+            def send_bounded(message: Any) -> Awaitable[None]:
                 nonlocal unchunked
                 if message["type"] == "http.response.start":
                     if cycle.more_body:
@@ -199,9 +193,11 @@ class Connection(HttpToolsProtocol):
                         cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
                 elif unchunked and not message.get("more_body"):
                     cycle.expected_content_length = len(message.get("body", b""))
-                await send(message)
+                sent: Awaitable[None] = send(message)
+                return sent
 
-            await app(scope, receive, send_bounded)
+            done: Awaitable[None] = app(scope, receive, send_bounded)
+            return done
 
         self._active = cycle
         cycle.transport = _Ending(self)  # type: ignore[assignment]
@@ -241,11 +237,6 @@ class Connection(HttpToolsProtocol):
     def _wait(self) -> None:
         self._room.idle.pop(self, None)
         self._room.idle[self] = None
-
-    def _count(self, size: int) -> None:
-        self._head += size
-        if self._head > HEAD_BYTES:
-            raise TooLongError
 
     def _too_long(self) -> ApiError:
         if self._in_head and len(self.url) > HEAD_BYTES // 2:
@@ -340,11 +331,8 @@ def _response(error: ApiError) -> bytes:
     """An error as the bytes of a response, behind which the connection ends."""
     response = error.response()
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
-    named = [
-        *response.raw_headers,
-        *((name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()),
-    ]
-    lines += [name + b": " + value for name, value in [*named, (b"connection", b"close")]]
+    named = [*response.raw_headers, *SECURITY_FIELDS, (b"connection", b"close")]
+    lines += [name + b": " + value for name, value in named]
     return b"\r\n".join([*lines, b"", bytes(response.body)])
 
 
@@ -358,6 +346,7 @@ def make_server(app: FastAPI, config: ServeConfig) -> Server:
             ws="none",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             log_level="warning",
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(config.deadline_s) + 5,

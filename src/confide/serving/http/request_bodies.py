@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -113,7 +112,7 @@ def asked(
     limits: Limits,
     *,
     deadline: float,
-    fields: Collection[str] = (),
+    fields: frozenset[str] = frozenset(),
     domain: str | None = None,
     request_id: str | None = None,
     key: str | None = None,

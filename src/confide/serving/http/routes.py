@@ -50,6 +50,7 @@ class Service:
 
     def __init__(self, config: ServeConfig, policy: Policy | None, models: Models):
         self.config = config
+        self.fields = config.fields  # put together once
         self.policy = policy
         self.metrics = Metrics()
         self.models = models
@@ -204,8 +205,8 @@ async def _answer(request: Request, body: ChatRequest | CompletionRequest) -> Re
         "request_id": request_id if _ID.fullmatch(request_id) else None,
         "key": key.name if key else None,
     }
-    limits, fields = service.config.limits, service.config.fields
-    question = asked(body, limits, deadline=request.state.deadline, fields=fields, **known_by)
+    limits = service.config.limits
+    question = asked(body, limits, deadline=request.state.deadline, fields=service.fields, **known_by)
     service.models.check_fields(question)
     if service.only_local:
         check_local(question)

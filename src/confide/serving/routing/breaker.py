@@ -173,7 +173,8 @@ class Visit:
 
     def abandon(self) -> None:
         """The request ended for another reason (its client hung up): that says nothing of the model."""
-        self.leave(ModelError("abandoned", counts=False))
+        if self.circuits:
+            self.leave(ModelError("abandoned", counts=False))
 
 
 class Breaker:

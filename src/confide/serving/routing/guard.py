@@ -7,14 +7,17 @@ import math
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
+from typing import TypeVar
 
 from confide.serving.api_errors import ModelError
 from confide.serving.config import Price
 from confide.serving.routing.asked import Asked
-from confide.serving.routing.breaker import Breaker, Visit
+from confide.serving.routing.breaker import Breaker
 from confide.serving.routing.reply import ALIVE, Delta, Reply
+
+T = TypeVar("T")
 
 PATIENCE_S = 2.0
 """A Retry-After up to this long is waited for; a longer one sends the request to the next expert."""
@@ -61,84 +64,92 @@ class Guarded:
         self.price = price
         self.breaker = Breaker(name)
         self._model = model
-        self._retries = retries
+        self.retries = retries
         self._timeout = timeout_s
         self._fair = min(timeout_s or math.inf, _FAIR_SHARE * deadline_s)
 
     async def ask(self, asked: Asked) -> Reply:
         """The answer, with who gave it, its cost and its time; raises `ModelError`."""
-        (reply,) = [item async for item in self._visit(asked, self._answer_whole)]
-        assert isinstance(reply, Reply)
-        return reply
-
-    def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
-        """The answer in pieces, then the whole of it; retried until the first piece, after that a failure is final."""
-        return self._visit(asked, self._model.stream)
-
-    async def _answer_whole(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
-        yield await self._model.ask(asked)
-
-    async def _visit(
-        self, asked: Asked, answer: Callable[[Asked], AsyncGenerator[Delta | Reply]]
-    ) -> AsyncGenerator[Delta | Reply]:
-        if asked.late:
-            raise ModelError("timeout", counts=False)
-        began = time.perf_counter()
-        visit = self.breaker.enter(asked)
+        attempts = _Attempts(self, asked)
         try:
-            async with aclosing(self._attempts(asked, answer, visit)) as items:
-                async for item in items:
-                    visit.heard()
-                    if isinstance(item, Reply):
-                        item.by = self.name
-                        item.ms = 1000 * (time.perf_counter() - began)
-                        item.cost = self.price.of(item.prompt_tokens, item.completion_tokens)
-                        visit.leave(None)
-                    yield item
-        except ModelError as failure:
-            visit.leave(failure)
-            raise
+            while True:
+                try:
+                    reply = await self._in_time(self._model.ask(asked), asked)
+                    return attempts.end(reply)
+                except ModelError as failure:
+                    wait = attempts.fail(failure)
+                await asyncio.sleep(wait)
         finally:
-            visit.abandon()
+            attempts.visit.abandon()
 
-    async def _attempts(
-        self, asked: Asked, answer: Callable[[Asked], AsyncGenerator[Delta | Reply]], visit: Visit
-    ) -> AsyncGenerator[Delta | Reply]:
-        counts = False
-        for attempt in range(self._retries + 1):
-            started = False
-            try:
-                async with aclosing(answer(asked)) as items:
-                    # A timeout surrounds one step only: around a yield it would strike whoever consumes this.
-                    while (item := await self._next(items, asked)) is not None:
-                        if item is ALIVE:
-                            continue
-                        started = True
-                        yield item
-                return
-            except ModelError as failure:
-                if failure.kind == "timeout":  # one that the deadline ends also failed as it did before
-                    failure.counts |= counts
-                counts |= failure.counts
-                wait = self._wait(attempt, failure, asked)
-                if started or wait is None or visit.barred:
-                    raise
-            await asyncio.sleep(wait)
+    async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
+        """The answer in pieces, then the whole of it; retried until the first piece, after that a failure is final."""
+        attempts, started = _Attempts(self, asked), False
+        try:
+            while True:
+                try:
+                    async with aclosing(self._model.stream(asked)) as items:
+                        # A time limit surrounds one step only: around a yield it would strike whoever consumes this.
+                        while (item := await self._in_time(anext(items, None), asked)) is not None:
+                            if item is ALIVE:
+                                continue
+                            started = True
+                            attempts.visit.heard()
+                            yield attempts.end(item) if isinstance(item, Reply) else item
+                    return
+                except ModelError as failure:
+                    wait = attempts.fail(failure, final=started)
+                await asyncio.sleep(wait)
+        finally:
+            attempts.visit.abandon()
 
-    async def _next(self, items: AsyncGenerator[Delta | Reply], asked: Asked) -> Delta | Reply | None:
+    async def _in_time(self, step: Awaitable[T], asked: Asked) -> T:
         now = asyncio.get_running_loop().time()
         seconds = asked.deadline - now if self._timeout is None else min(asked.deadline - now, self._timeout)
         try:
             async with asyncio.timeout_at(now + seconds):
-                return await anext(items, None)
+                return await step
         except TimeoutError:
             raise ModelError("timeout", counts=seconds >= self._fair) from None
 
-    def _wait(self, attempt: int, failure: ModelError, asked: Asked) -> float | None:
-        """Seconds until the next attempt (None: there is none)."""
+
+class _Attempts:
+    """The attempts to get one answer from a model; raises `ModelError` where it is not to be asked."""
+
+    def __init__(self, guarded: Guarded, asked: Asked):
+        if asked.late:
+            raise ModelError("timeout", counts=False)
+        self._guarded = guarded
+        self._asked = asked
+        self._began = time.perf_counter()
+        self._count = 0
+        self._sick = False  # whether an attempt failed in a way that counts against the model
+        self.visit = guarded.breaker.enter(asked)
+
+    def end(self, reply: Reply) -> Reply:
+        """``reply`` is the answer: note who gave it, its cost and its time."""
+        reply.by = self._guarded.name
+        reply.ms = 1000 * (time.perf_counter() - self._began)
+        reply.cost = self._guarded.price.of(reply.prompt_tokens, reply.completion_tokens)
+        self.visit.leave(None)
+        return reply
+
+    def fail(self, failure: ModelError, *, final: bool = False) -> float:
+        """An attempt failed: the seconds until the next one; raises the failure where there is none or it is final."""
+        if failure.kind == "timeout":  # one that the deadline ends also failed as it did before
+            failure.counts |= self._sick
+        self._sick |= failure.counts
+        wait = None if final or self.visit.barred else self._wait(failure)
+        if wait is None:
+            self.visit.leave(failure)
+            raise failure
+        self._count += 1
+        return wait
+
+    def _wait(self, failure: ModelError) -> float | None:
         asked_for = failure.retry_after or 0.0
-        if not failure.again or attempt == self._retries or asked_for > PATIENCE_S:
+        if not failure.again or self._count == self._guarded.retries or asked_for > PATIENCE_S:
             return None
         # A random part of the whole wait, so that clients that failed together do not come back together.
-        wait = max(asked_for, random.uniform(0, min(_BACKOFF_S * 2**attempt, _MOST_BACKOFF_S)))
-        return wait if asyncio.get_running_loop().time() + wait < asked.deadline else None
+        wait = max(asked_for, random.uniform(0, min(_BACKOFF_S * 2**self._count, _MOST_BACKOFF_S)))
+        return wait if asyncio.get_running_loop().time() + wait < self._asked.deadline else None

@@ -12,6 +12,7 @@ from confide.serving.routing.asked import text_of
 from confide.serving.routing.stream_safe import stream_safe
 
 _DIGITS = 32
+_JSON = json.JSONEncoder(sort_keys=True)
 _CALLS = ("tool_calls", "function_call", "tool_call_id", "name")
 
 
@@ -33,7 +34,7 @@ def question_hash(messages: Iterable[Mapping[str, Any]]) -> str:
         calls = [[key, message[key]] for key in _CALLS if message.get(key)]
         turns.append([message.get("role"), _plain(text_of(content)), parts, calls])
     # Escaped to ASCII, so that half characters, which JSON may carry and UTF-8 cannot, are hashed too.
-    return sha256_of_text(json.dumps(turns, sort_keys=True))[:_DIGITS]
+    return sha256_of_text(_JSON.encode(turns))[:_DIGITS]
 
 
 def _plain(text: str) -> str:

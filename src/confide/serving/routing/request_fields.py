@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -23,9 +24,10 @@ TEXT_FIELDS = frozenset(
 )  # fmt: skip
 
 
-def allowed(own: Collection[str], configured: Collection[str]) -> set[str]:
+@functools.cache
+def allowed(own: frozenset[str], configured: frozenset[str]) -> frozenset[str]:
     """The fields of a request whose path has ``own``; what is checked in chats comes in by no other path."""
-    return {*own, *(set(configured) - CHAT_FIELDS)}
+    return own | (configured - CHAT_FIELDS)
 
 
 def beyond(options: Collection[str]) -> list[str]:
@@ -35,8 +37,8 @@ def beyond(options: Collection[str]) -> list[str]:
 
 def not_taken(config: ServerModel, options: Collection[str]) -> str | None:
     """The first field among a request's that this server does not take, is not renamed for it nor dropped."""
-    known = {*config.fields, *config.rename, *config.drop}
-    return next((name for name in beyond(options) if name not in known), None)
+    known = (config.fields, config.rename, config.drop)
+    return next((name for name in beyond(options) if not any(name in names for names in known)), None)
 
 
 def as_sent(config: ServerModel, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,6 +47,8 @@ def as_sent(config: ServerModel, body: Mapping[str, Any]) -> dict[str, Any]:
     Where a client gave a field under both names, the smaller number counts: both are limits on the answer. Servers
     refuse ``top_logprobs`` without ``logprobs``.
     """
+    if not config.rename and not config.drop:
+        return dict(body)
     sent: dict[str, Any] = {}
     for name, value in body.items():
         if name in config.drop or (name == "top_logprobs" and "logprobs" in config.drop):

@@ -28,6 +28,19 @@ class Slots:
         if self._free.locked() and self.waiting >= self._queue:
             self._count_overload()
             raise ApiError(503, "too many requests are waiting", code="overloaded", retry_after=1)
+        if self._free.locked():
+            await self._wait(deadline)
+        else:
+            await self._free.acquire()
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
+            self._free.release()
+
+    async def _wait(self, deadline: float) -> None:
+        """Take a slot when one becomes free."""
         self.waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
@@ -38,9 +51,3 @@ class Slots:
             raise ApiError(504, message, code="deadline", retry_after=1) from None
         finally:
             self.waiting -= 1
-        self.active += 1
-        try:
-            yield
-        finally:
-            self.active -= 1
-            self._free.release()

@@ -76,6 +76,8 @@ class Server(Model):
         self.identity = listed_identity(config) if read else ""
         self._looked = monotonic()
         self._looking: asyncio.Task[None] | None = None
+        # The guard around this model watches the rest of the time.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_S, config.timeout_s))
         self._url = f"{config.base_url}/chat/completions"
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if (key := config.api_key()) is not None:
@@ -117,7 +119,8 @@ class Server(Model):
             self._looked = monotonic()
             self._looking = asyncio.create_task(self._look())
         identity = identity_text(identity_parts(reply.identity) | identity_parts(self.identity))
-        return replace(reply, sources=server_sources(reply), source="logprob_sum", identity=identity)
+        reply.sources, reply.source, reply.identity = server_sources(reply), "logprob_sum", identity
+        return reply
 
     async def _look(self) -> None:
         """Look again at what is listed: another model may answer under the same name."""
@@ -157,12 +160,10 @@ class Server(Model):
     @asynccontextmanager
     async def _post(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         """The server's response; what cannot be read inside the ``with`` (ValueError) counts as malformed."""
-        # The guard around this model watches the rest of the time.
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_S, self._config.timeout_s))
         sent = as_sent(self._config, body)
         try:
             async with self._http.session.post(
-                self._url, data=to_json(sent), headers=self._headers, allow_redirects=False, timeout=timeout
+                self._url, data=to_json(sent), headers=self._headers, allow_redirects=False, timeout=self._timeout
             ) as response:
                 if response.status != 200:
                     wait = _retry_after(response.headers.get("Retry-After"))

@@ -45,15 +45,15 @@ def block_of(number: int) -> int:
     return number if number < _SINGLE else _SINGLE + int(math.log(number / _SINGLE) / _GROWTH)
 
 
-def count_queued(connection: Connection, most: int = CHUNK) -> int:
-    """Count up to ``most`` queued changes and return how many there were; 0 also while another process counts."""
+def count_queued(connection: Connection, most: int = CHUNK) -> int | None:
+    """Count up to ``most`` queued changes and return how many there were (None: another process counts now)."""
     q = audit_queue.c
     queued = connection.execute(sa.select(q.id, q.decision_id).order_by(q.id).limit(most)).all()
     if not queued:
         return 0
     if connection.dialect.name == "postgresql":
         if not connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_POSTGRES_LOCK))):
-            return 0
+            return None
         queued = connection.execute(sa.select(q.id, q.decision_id).order_by(q.id).limit(most)).all()
     ids = list(dict.fromkeys(row.decision_id for row in queued))
     _Counting(connection, ids).run()

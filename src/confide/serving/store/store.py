@@ -20,7 +20,7 @@ from sqlalchemy import Connection, exc
 
 from confide.errors import ConfideError
 from confide.records import Record
-from confide.serving.store.audit_counts import count_queued
+from confide.serving.store.audit_counts import CHUNK, count_queued
 from confide.serving.store.audit_work import with_error
 from confide.serving.store.audits import audit_rows, calibration_records
 from confide.serving.store.database import READERS, Database, Job, failure_of
@@ -82,6 +82,7 @@ class Store:
         self._job: Job | None = None  # the commit under way
         self._began = 0.0
         self._troubles = Troubles()
+        self._to_count = True  # whether audits may be in the queue already
         self._withdrawn: list[str] = []  # rows that may be there though their clients were told otherwise
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="confide-store-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="confide-store-write")
@@ -296,18 +297,21 @@ class Store:
         while self._waiting or (self._withdrawn and good):
             writes, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
             self._job, self._began = Job(time.monotonic() + WRITE_S), time.monotonic()
-            committing = loop.run_in_executor(self._writer, self._commit, writes, self._job)
-            await asyncio.wait([committing], timeout=WRITE_S)
-            while not committing.done():
-                self._job.stop()
-                await asyncio.wait([committing], timeout=1)
-            good = committing.result()
+            limit = loop.call_later(WRITE_S, self._stop_commit, self._job)
+            good = await loop.run_in_executor(self._writer, self._commit, writes, self._job)
+            limit.cancel()
             self._job = None
             for write in writes:
                 self._room.release()
                 if write.future.cancelled() and write.row_id is not None:
                     self._withdraw([write.row_id])
                 write.settle(write.result)
+
+    def _stop_commit(self, job: Job) -> None:
+        """End a commit that takes too long, again each second: it may be between two connections."""
+        if job is self._job:
+            job.stop()
+            asyncio.get_running_loop().call_later(1, self._stop_commit, job)
 
     def _withdraw(self, ids: list[str]) -> None:
         self._withdrawn = (self._withdrawn + ids)[-_MOST_WITHDRAWN:]
@@ -319,6 +323,7 @@ class Store:
         try:
             self._database.write(lambda connection: self._apply(connection, wanted, withdrawn), job)
         except Exception as error:
+            self._to_count = True
             if len(wanted) > 1 and not isinstance(error, (*AWAY, StoreError)):
                 # One bad row must not cost the others theirs.
                 outcomes = [self._commit([write], job) for write in wanted]
@@ -350,9 +355,12 @@ class Store:
         late = [write.row_id for write in writes if write.row_id is not None and write.future.cancelled()]
         if withdrawn or late:
             connection.execute(_withdrawing([*withdrawn, *late]))
+        if not self._to_count and all(isinstance(write.work, dict) and not write.work["audit"] for write in writes):
+            return
+        self._to_count = True
         try:
             with connection.begin_nested():
-                count_queued(connection)
+                self._to_count = count_queued(connection) in (CHUNK, None)
         except exc.DBAPIError as error:  # the audits stay in the queue
             if error.connection_invalidated:
                 raise

@@ -75,13 +75,16 @@ class DecisionRow:
 
     def values(self) -> dict[str, Any]:
         """The fields as a database takes them: no NaN, no half characters."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {name: getattr(self, name) for name in _NAMES}
         for name, value in values.items():
             if isinstance(value, str):
                 values[name] = storable(value)
             elif isinstance(value, float) and not math.isfinite(value):
                 values[name] = None
         return values
+
+
+_NAMES = tuple(field.name for field in fields(DecisionRow))
 
 
 def new_decision_id() -> str:
