@@ -1,8 +1,15 @@
 """What all tests share."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from upstreams import Upstream
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the network
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -19,6 +26,30 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def small() -> Iterator[Upstream]:
+    from upstreams import Upstream
+
+    with Upstream(answer="Japan").running() as server:
+        yield server
+
+
+@pytest.fixture
+def big() -> Iterator[Upstream]:
+    from upstreams import Upstream
+
+    with Upstream(answer="It is Japan").running() as server:
+        yield server
+
+
+@pytest.fixture
+def spare() -> Iterator[Upstream]:
+    from upstreams import Upstream
+
+    with Upstream(answer="Spare").running() as server:
+        yield server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

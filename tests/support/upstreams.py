@@ -19,12 +19,12 @@ from typing import Any
 import httpx
 from aiohttp import web
 
+from confide.engines.openai.start_check import QUESTION
 from confide.policies.profiles import profile_of
 from confide.records import Message, Record, RequestShape
 from confide.serving.config import ServeConfig
 from confide.serving.http.application import create_app
 from confide.serving.http.connections import make_server
-from confide.serving.routing.start_check import QUESTION
 
 THRESHOLD = 0.5
 HANG_S = 600.0

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.server_config import ServerModel
+from confide.engines.openai.upstream import Http, Server
 from confide.errors import ConfideError
-from confide.serving.api_errors import ModelError
-from confide.serving.config import ServerModel
-from confide.serving.routing.asked import Asked
-from confide.serving.routing.upstream import Http, Server
 
 CONCURRENCY = 8
 """Requests that are under way together."""

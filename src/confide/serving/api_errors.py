@@ -1,4 +1,4 @@
-"""Errors as clients see them, in OpenAI's shape, and failures of the models behind the router."""
+"""Errors as clients see them, in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -37,24 +37,3 @@ class ApiError(Exception):
         """The error as a response."""
         wait = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
         return Response(to_json(self.body), self.status, {**self.headers, **wait}, "application/json")
-
-
-@dataclass(eq=False)
-class ModelError(Exception):
-    """A model, server or tool gave no usable answer.
-
-    ``kind`` is one word for logs, rows and metrics; nothing that the other side wrote is kept, since it may echo a
-    key. ``again``: asking once more may help. ``counts``: a sign of a sick server, not of a bad request.
-    ``retry_after`` is what the server asked for, in seconds. ``sentence`` is what the client is told of a request that
-    was refused, and ``param`` the field of it that is not taken; both are confide's own. ``abstains``: it did not fail,
-    it says that it has no answer.
-    """
-
-    kind: str
-    _: KW_ONLY
-    again: bool = False
-    counts: bool = True
-    retry_after: float | None = None
-    sentence: str | None = None
-    param: str | None = None
-    abstains: bool = False

@@ -3,106 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
-    SecretStr,
     Tag,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from confide.arguments import as_path
+from confide.engines.openai.server_config import FieldName, Name, Part, Price, ServerModel, Timeout
 from confide.errors import ConfideError
 from confide.policies.identities import identity_parts
 from confide.serving.api_keys import ApiKey
 from confide.yaml_files import beside, beside_or_name, read_yaml, store_beside
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
-"""What a model or expert is called; it goes into headers and metrics."""
-
-
-Timeout = Annotated[float, Field(gt=0, le=3600)]
-"""Seconds."""
-
-
-FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
-"""A field of a request's body."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Price(_Part):
-    """Price of a million tokens, in any one currency."""
-
-    input: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    output: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """The price of this many tokens."""
-        return (self.input * prompt_tokens + self.output * completion_tokens) / 1e6
-
-
-class ServerModel(_Part):
-    """An OpenAI-compatible server: its address up to ``/v1``, the model to ask for, and how to ask.
-
-    An attempt is given up when nothing arrived for ``timeout_s`` seconds, and repeated up to ``retries`` times when
-    it was refused, broken off or met an overloaded server. ``fields`` are those of a request that this server takes
-    beyond OpenAI's, ``rename`` maps fields to the names that it has for them, ``drop`` are those that it is not sent.
-    """
-
-    name: Name
-    base_url: str
-    model: str = Field(min_length=1)
-    api_key_env: str | None = None
-    price: Price = Price()
-    timeout_s: Timeout = 30.0
-    retries: int = Field(default=2, ge=0, le=10)
-    fields: tuple[FieldName, ...] = ()
-    rename: dict[FieldName, FieldName] = Field(default_factory=dict)
-    drop: tuple[FieldName, ...] = ()
-
-    @model_validator(mode="after")
-    def _sends_what_it_must(self) -> Self:
-        named = [*self.fields, *self.rename, *self.rename.values(), *self.drop]
-        if own := sorted({"model", "messages", "stream"}.intersection(named)):
-            raise ValueError(f"every server is sent {own[0]}; it belongs in none of fields, rename and drop")
-        if both := sorted(set(self.drop) & {*self.fields, *self.rename}):
-            raise ValueError(f"{both[0]} is to be dropped and to be sent")
-        return self
-
-    @field_validator("base_url")
-    @classmethod
-    def _check_address(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            parts.port  # noqa: B018 (raises for a bad port)
-        except ValueError:
-            raise ValueError("not a URL") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an http or https address with a host is wanted")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("no user, password, query or fragment belongs here; keys go into api_key_env")
-        return url.rstrip("/")
-
-    def api_key(self) -> SecretStr | None:
-        """The key, read from the environment; raises `ConfideError` when the variable is not set."""
-        if self.api_key_env is None:
-            return None
-        if not (key := os.environ.get(self.api_key_env, "").strip()):
-            raise ConfideError(f"{self.name}: the environment variable {self.api_key_env} (api_key_env) is not set")
-        return SecretStr(key)
 
 
 class SmallServer(ServerModel):
@@ -117,7 +36,7 @@ class SmallServer(ServerModel):
         return self
 
 
-class SmallLocal(_Part):
+class SmallLocal(Part):
     """A small model in this process: a trained folder, any model folder, or the bundled ``smollm2``.
 
     ``max_tokens`` is the longest answer when a request names no limit, ``max_prompt_tokens`` the longest prompt that is
@@ -134,7 +53,7 @@ class SmallLocal(_Part):
     price: Price = Price()
 
 
-class ToolExpert(_Part):
+class ToolExpert(Part):
     """A Python callable ``module:function`` from messages to an answer, or None when it has none.
 
     Fields beyond OpenAI's that a request may have without being passed over are in ``drop``.
@@ -147,7 +66,7 @@ class ToolExpert(_Part):
     drop: tuple[FieldName, ...] = ()
 
 
-class Again(_Part):
+class Again(Part):
     """How the small model is asked again: with the ``passage`` of a callable, or for the majority of ``samples``."""
 
     passage: str | None = None
@@ -160,7 +79,7 @@ class Again(_Part):
         return self
 
 
-class SelfExpert(_Part):
+class SelfExpert(Part):
     """The small model, asked again with a passage or for several answers; it costs what the small model costs."""
 
     name: Name
@@ -200,7 +119,7 @@ def _check_identity(identity: str) -> str:
     return identity
 
 
-class Limits(_Part):
+class Limits(Part):
     """What one request, and all of them together, may ask for.
 
     A request's body is at most ``body_bytes`` long; it may ask for ``max_tokens`` tokens and ``choices`` answers
@@ -216,14 +135,14 @@ class Limits(_Part):
     connections: int = Field(default=4096, ge=1)
 
 
-class Audit(_Part):
+class Audit(Part):
     """How many audits run at once and how many more may wait; beyond that they stay without a label."""
 
     concurrency: int = Field(default=16, ge=1)
     queue: int = Field(default=1024, ge=0)
 
 
-class ServeConfig(_Part):
+class ServeConfig(Part):
     """Everything ``confide serve`` needs to know; see docs/serving.md."""
 
     host: str = "127.0.0.1"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from confide.serving.routing.asked import Asked
+from confide.engines.openai.asked import Asked
 from confide.serving.routing.audit_request import audit_request
 from upstreams import Upstream, expert_server, router, small_server
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from confide.serving.api_errors import ModelError
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.model_error import ModelError
 from confide.serving.api_keys import hash_key
 from confide.serving.routing import breaker as module
-from confide.serving.routing.asked import Asked
 from confide.serving.routing.breaker import FIRST_REST_S, MOST_QUESTIONS, MOST_REST_S, WINDOW_S, Breaker, Visit
 from upstreams import FakeAnswer, FakeModel, Running, Upstream, expert_server, router, small_server
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import uvloop
 
-from confide.serving.api_errors import ModelError
-from confide.serving.config import Price
-from confide.serving.routing.asked import Asked
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reply import Choice, Delta, Model, Reply
+from confide.engines.openai.server_config import Price
 from confide.serving.routing.breaker import Breaker
-from confide.serving.routing.guard import Guarded, Model
-from confide.serving.routing.reply import Choice, Delta, Reply
+from confide.serving.routing.guard import Guarded
 
 ASKED = Asked(chat=True, messages=[{"role": "user", "content": "?"}], options={}, deadline=float("inf"))
 

@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from confide.engines.openai import upstream
 from confide.errors import ConfideError
 from confide.policies.requests import request_of
 from confide.records import RequestShape
 from confide.serving.monitor.snapshot import snapshot
-from confide.serving.routing import upstream
 from confide.serving.store.store import Store
 from stores import using
 from upstreams import FakeModel, Upstream, events, expert_server, policy_file, router, small_server

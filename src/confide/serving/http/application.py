@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from confide.engines.openai.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
 from confide.errors import ConfideError
 from confide.methods.free import FREE
 from confide.policies.policy import Policy
@@ -24,7 +25,6 @@ from confide.serving.http.authentication import OPEN, SCOPES, SECURITY_HEADERS, 
 from confide.serving.http.routes import Service, routes
 from confide.serving.routing.experts import Models
 from confide.serving.routing.likeness import Likeness
-from confide.serving.routing.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel

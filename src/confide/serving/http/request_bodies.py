@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import to_json
 
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
 from confide.serving.api_errors import ApiError
 from confide.serving.config import Limits
-from confide.serving.routing.asked import Asked
 from confide.serving.routing.question_hash import question_hash
-from confide.serving.routing.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
 from confide.serving.store.tables import About
 
 # JSON has one kind of number: 1.0 is an integer too.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from confide.engines.openai.asked import Asked
 from confide.policies.requests import telling_options
-from confide.serving.routing.asked import Asked
 
 # What a server needs of a message to read the conversation.
 _OF_MESSAGES = ("role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal")

@@ -17,13 +17,14 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from confide.serving.api_errors import ModelError
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reply import Choice, Reply
 from confide.serving.config import ServeConfig
-from confide.serving.routing.asked import Asked
+from confide.serving.routing.agreement_of_replies import agree
 from confide.serving.routing.audit_request import audit_request
 from confide.serving.routing.guard import Guarded
 from confide.serving.routing.prometheus import Metrics
-from confide.serving.routing.reply import Choice, Reply
 from confide.serving.routing.turn import Turn
 from confide.serving.store.audit_work import claim, due_audits, give_up, release
 from confide.serving.store.store import Store
@@ -148,7 +149,7 @@ class Auditor:
                     await self._store.audit_failed(id, "; ".join(errors))
                     return
                 text = expert.text if self._config.store_text else None
-                await self._store.audited(id, small.agrees(expert), text, expert.cost, expert.ms)
+                await self._store.audited(id, agree(small, expert), text, expert.cost, expert.ms)
             except StoreError as error:
                 self._metrics.failed("audit", error.trouble)
             except Exception:

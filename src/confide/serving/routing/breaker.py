@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from confide.serving.api_errors import ModelError
-from confide.serving.routing.asked import Asked
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.model_error import ModelError
 
 log = logging.getLogger("confide.serving")
 

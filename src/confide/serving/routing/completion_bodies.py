@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from confide.serving.routing.reply import Delta, Reply
+from confide.engines.openai.reply import Delta, Reply
 from confide.serving.routing.turn import Turn
 
 

@@ -10,17 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from confide.engines.openai.asked import Asked, text_of
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reply import Choice, Model, Reply
+from confide.engines.openai.request_fields import beyond, not_taken
+from confide.engines.openai.server_config import Price, ServerModel
+from confide.engines.openai.start_check import StartCheck
+from confide.engines.openai.upstream import Http, Server, Sources
 from confide.errors import ConfideError
-from confide.serving.api_errors import ApiError, ModelError
-from confide.serving.config import Expert, Price, SelfExpert, ServeConfig, ServerModel, Small, SmallLocal, ToolExpert
-from confide.serving.routing.asked import Asked, text_of
+from confide.serving.api_errors import ApiError
+from confide.serving.config import Expert, SelfExpert, ServeConfig, Small, SmallLocal, ToolExpert
 from confide.serving.routing.canonical_text import canonical
-from confide.serving.routing.guard import Guarded, Model
+from confide.serving.routing.guard import Guarded
 from confide.serving.routing.in_process import Batcher, Local
-from confide.serving.routing.reply import Choice, Reply
-from confide.serving.routing.request_fields import beyond, not_taken
-from confide.serving.routing.start_check import StartCheck
-from confide.serving.routing.upstream import Http, Server
+from confide.serving.routing.server_logprobs import server_sources
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel
@@ -118,7 +121,7 @@ class Models:
             small = Local(config.small, self.batcher, model.identity)
             self.small = Guarded(config.small.name, small, price=config.small.price, deadline_s=config.deadline_s)
         else:
-            small = self._server(config.small, read=True)
+            small = self._server(config.small, server_sources)
             self.small = self._guarded_server(config.small, small)
         self.identity = small.identity
         """What is known of the small model's weights before it has answered."""
@@ -138,8 +141,8 @@ class Models:
         deadline_s = self._config.deadline_s
         return Guarded(expert.name, model, price=price, timeout_s=expert.timeout_s, deadline_s=deadline_s)
 
-    def _server(self, config: ServerModel, *, read: bool = False) -> Server:
-        self._servers.append(server := Server(config, self._http, read=read))
+    def _server(self, config: ServerModel, sources: Sources | None = None) -> Server:
+        self._servers.append(server := Server(config, self._http, sources=sources))
         return server
 
     def _guarded_server(self, config: ServerModel, server: Server) -> Guarded:

@@ -6,16 +6,15 @@ import asyncio
 import math
 import random
 import time
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import TypeVar
 
-from confide.serving.api_errors import ModelError
-from confide.serving.config import Price
-from confide.serving.routing.asked import Asked
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reply import ALIVE, Delta, Model, Reply
+from confide.engines.openai.server_config import Price
 from confide.serving.routing.breaker import Breaker
-from confide.serving.routing.reply import ALIVE, Delta, Reply
 
 T = TypeVar("T")
 
@@ -25,21 +24,6 @@ _BACKOFF_S, _MOST_BACKOFF_S = 0.1, 2.0
 _FAIR_SHARE = 0.25
 """A time-out counts against a model that had its own time-out, or this share of the deadline that every request has.
 Less is left of it where the client was slow to send its request, or another model to answer."""
-
-
-class Model(ABC):
-    """Something that answers: a server, a tool, or the model in this process. Every failure is a `ModelError`."""
-
-    @abstractmethod
-    async def ask(self, asked: Asked) -> Reply:
-        """The whole answer."""
-
-    async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
-        """The answer in pieces, then the whole of it as the last item; all at once unless the model can stream."""
-        reply = await self.ask(asked)
-        for piece in reply.pieces():
-            yield piece
-        yield reply
 
 
 class Guarded:

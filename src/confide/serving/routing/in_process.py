@@ -10,13 +10,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from confide.engines.openai.asked import Asked, text_of
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reply import Choice, Model, Reply
 from confide.errors import ConfideError
 from confide.policies.requests import telling_options
-from confide.serving.api_errors import ApiError, ModelError
+from confide.serving.api_errors import ApiError
 from confide.serving.config import SmallLocal
-from confide.serving.routing.asked import Asked, text_of
-from confide.serving.routing.guard import Model
-from confide.serving.routing.reply import Choice, Reply
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.reply import Reply
 from confide.errors import ConfideError
 from confide.policies.identities import identity_parts, same_model
 from confide.policies.policy import Policy
 from confide.policies.requests import request_of, unlike
 from confide.records import RequestShape
 from confide.serving.config import ServeConfig, SmallLocal
-from confide.serving.routing.asked import Asked
 from confide.serving.routing.in_process import conversation
-from confide.serving.routing.reply import Reply
 from confide.serving.store.tables import OTHER_MODEL
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
+    from confide.engines.openai.start_check import StartCheck
     from confide.serving.routing.guard import Guarded
-    from confide.serving.routing.start_check import StartCheck
     from confide.serving.routing.turn import Turn
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

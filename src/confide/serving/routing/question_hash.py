@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from confide.engines.openai.asked import text_of
 from confide.hashing import sha256_of_text
-from confide.serving.routing.asked import text_of
 from confide.serving.routing.stream_safe import stream_safe
 
 _DIGITS = 32

@@ -14,18 +14,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reply import Choice, Delta, Reply
 from confide.errors import ConfideError
 from confide.policies.policy import Policy
-from confide.serving.api_errors import ApiError, ModelError
+from confide.serving.api_errors import ApiError
 from confide.serving.config import ServeConfig
-from confide.serving.routing.asked import Asked
+from confide.serving.routing.agreement_of_replies import agree
 from confide.serving.routing.auditor import Auditor
 from confide.serving.routing.completion_bodies import chunk_body, completion_body, correction_chunk, last_chunks
 from confide.serving.routing.experts import Models
 from confide.serving.routing.guard import Guarded
 from confide.serving.routing.likeness import Likeness
 from confide.serving.routing.prometheus import Metrics
-from confide.serving.routing.reply import Choice, Delta, Reply
 from confide.serving.routing.slots import Slots
 from confide.serving.routing.turn import GONE, Turn
 from confide.serving.store.store import Store
@@ -336,7 +338,7 @@ class Router:
 
     async def _add_row(self, turn: Turn) -> None:
         compare = turn.audit and self._config.audit_label == "expert"
-        agreed = turn.small.agrees(turn.expert) if compare and turn.small and turn.expert else None
+        agreed = agree(turn.small, turn.expert) if compare and turn.small and turn.expert else None
         # A client that hung up while an expert was asked took the label with it: it is asked again.
         owed = turn.left or (not turn.expert_asked and turn.served != "error")
         row = turn.row(agreed)

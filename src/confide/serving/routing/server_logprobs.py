@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from itertools import accumulate
-from typing import Any
-
-from confide.engines.reasoning import TAGS
+from confide.engines.openai.answer_logprobs import answer_logprobs
+from confide.engines.openai.reply import Reply
 from confide.methods.free import free_confidence
 from confide.records import Record
-from confide.serving.routing.reply import Choice, Reply
-
-_CLOSING = re.compile(b"|".join(re.escape(closing.encode()) for _, closing in TAGS))
 
 
 def server_sources(reply: Reply) -> dict[str, float | None]:
@@ -32,53 +26,3 @@ def server_sources(reply: Reply) -> dict[str, float | None]:
         values = [row[source] for row in rows]
         lowest[source] = min(v for v in values if v is not None) if None not in values else None
     return lowest
-
-
-def answer_logprobs(choice: Choice) -> list[float] | None:
-    """Log-probabilities (nats) of the tokens that make up the answer, without reasoning and closing tokens."""
-    content = (choice.logprobs or {}).get("content")
-    if not choice.readable or not isinstance(content, list) or not content:
-        return None
-    tokens: list[bytes] = []
-    values: list[float] = []
-    for token in content:
-        value = token.get("logprob") if isinstance(token, dict) else None
-        if not isinstance(value, int | float) or not -1e6 < value <= 1e-3:
-            return None
-        values.append(min(float(value), 0.0))
-        tokens.append(_bytes(token))
-    output, answer = b"".join(tokens), choice.text.encode()
-    start = _start(output, b"".join(tokens[:-1]), answer, choice.reasoning is not None)
-    if start < 0:
-        # The server spells its tokens in a way of its own; without reasoning they still are the whole answer.
-        return None if choice.reasoning else values
-    end = start + len(answer)
-    stops = zip(tokens, values, accumulate(map(len, tokens)), strict=True)
-    return [value for token, value, stop in stops if stop > start and stop - len(token) < end]
-
-
-def _start(output: bytes, without_last: bytes, answer: bytes, reasoned: bool) -> int:
-    """Where the answer starts in what was written (−1: it does not occur).
-
-    A short answer may also occur in the reasoning before it and in the name of the token that closes the turn.
-    """
-    if not reasoned and output.startswith(answer):
-        return 0
-    closed = sorted(found.end() for found in _CLOSING.finditer(output))
-    for end in closed:  # the answer itself may mention what closes reasoning
-        start = len(output) - len(output[end:].lstrip())
-        if output.startswith(answer, start):
-            return start
-    if closed:
-        return output.find(answer, closed[-1])
-    for written in (without_last, output):
-        if written.rstrip().endswith(answer.rstrip()):
-            return len(written.rstrip()) - len(answer.rstrip())
-    return output.rfind(answer)
-
-
-def _bytes(token: dict[str, Any]) -> bytes:
-    raw = token.get("bytes")
-    if isinstance(raw, list) and all(isinstance(b, int) and 0 <= b < 256 for b in raw):
-        return bytes(raw)
-    return str(token.get("token", "")).encode(errors="replace")

@@ -10,10 +10,10 @@ from typing import Annotated
 from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.reply import Reply
 from confide.records import RequestShape
 from confide.serving.config import ServeConfig
-from confide.serving.routing.asked import Asked
-from confide.serving.routing.reply import Reply
 from confide.serving.store.tables import DecisionRow, new_decision_id
 from confide.sources import as_probability
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from confide.serving.config import ServerModel
+from confide.engines.openai.server_config import ServerModel
 
 # https://platform.openai.com/docs/api-reference/chat/create
 CHAT_FIELDS = frozenset(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -20,18 +20,16 @@ from typing import Any
 import aiohttp
 from pydantic_core import to_json
 
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.model_listing import listed_identity
+from confide.engines.openai.reply import ALIVE, Delta, Model, Reply
+from confide.engines.openai.request_fields import as_sent, not_taken
+from confide.engines.openai.server_config import ServerModel
+from confide.engines.openai.server_errors import failure_of
+from confide.engines.openai.server_replies import ServerBody
+from confide.engines.openai.start_check import StartCheck
 from confide.policies.identities import identity_parts, identity_text
-from confide.serving.api_errors import ModelError
-from confide.serving.config import ServerModel
-from confide.serving.routing.asked import Asked
-from confide.serving.routing.guard import Model
-from confide.serving.routing.model_listing import listed_identity
-from confide.serving.routing.reply import ALIVE, Delta, Reply
-from confide.serving.routing.request_fields import as_sent, not_taken
-from confide.serving.routing.server_errors import failure_of
-from confide.serving.routing.server_logprobs import server_sources
-from confide.serving.routing.server_replies import ServerBody
-from confide.serving.routing.start_check import StartCheck
 
 MOST_BYTES = 32_000_000
 """The longest answer that is read; a longer one counts as malformed."""
@@ -42,6 +40,10 @@ LOOK_S = 60.0
 _CONNECT_S = 5.0
 _CHECK_S = 30.0
 _ERROR_BYTES, _ERROR_S = 65_536, 2.0
+
+
+Sources = Callable[[Reply], dict[str, float | None]]
+"""Raw confidences, by the name of their source, that follow from a reply alone."""
 
 
 class Http:
@@ -63,17 +65,17 @@ class Http:
 class Server(Model):
     """A model on an OpenAI-compatible server.
 
-    With ``read`` the server is asked for log-probabilities, and replies carry the free confidences that follow from
+    With ``sources`` the server is asked for log-probabilities, and replies carry the confidences that this makes of
     them. What it lists of the model is then looked at when this is made and again every minute: ``identity``. Fields
     that the ``check`` at the start found it not to take are left out.
     """
 
-    def __init__(self, config: ServerModel, http: Http, *, read: bool = False):
+    def __init__(self, config: ServerModel, http: Http, *, sources: Sources | None = None):
         self._config = config
         self._http = http
-        self._read = read
+        self._sources = sources
         self.check = StartCheck(config.name, self._send)
-        self.identity = listed_identity(config) if read else ""
+        self.identity = listed_identity(config) if sources else ""
         self._looked = monotonic()
         self._looking: asyncio.Task[None] | None = None
         # The guard around this model watches the rest of the time.
@@ -113,13 +115,13 @@ class Server(Model):
         yield self._with_sources(reply)
 
     def _with_sources(self, reply: Reply) -> Reply:
-        if not self._read:
+        if self._sources is None:
             return reply
         if monotonic() - self._looked > LOOK_S:
             self._looked = monotonic()
             self._looking = asyncio.create_task(self._look())
         identity = identity_text(identity_parts(reply.identity) | identity_parts(self.identity))
-        reply.sources, reply.source, reply.identity = server_sources(reply), "logprob_sum", identity
+        reply.sources, reply.source, reply.identity = self._sources(reply), "logprob_sum", identity
         return reply
 
     async def _look(self) -> None:
@@ -147,7 +149,7 @@ class Server(Model):
         if unknown is not None:
             raise ModelError("unsupported", counts=False, param=unknown)
         body: dict[str, Any] = {**asked.options, "model": self._config.model, "messages": asked.messages}
-        if (self._read or asked.logprobs) and "logprobs" not in left_out:
+        if (self._sources is not None or asked.logprobs) and "logprobs" not in left_out:
             body["logprobs"] = True
             if asked.top_logprobs is not None:
                 body["top_logprobs"] = asked.top_logprobs

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from confide.serving.api_errors import ModelError
-from confide.serving.routing.reply import Choice, Reply
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reply import Choice, Reply
+from confide.engines.openai.server_replies import StreamReader, read_reply
 from confide.serving.routing.server_logprobs import server_sources
-from confide.serving.routing.server_replies import StreamReader, read_reply
 
 ODD_CALLS: list[Any] = ["x", {"a": 1}, ["x"], [{"function": "x"}], [{"index": [0]}]]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from confide.serving.api_errors import ModelError
-from confide.serving.routing import start_check as module
-from confide.serving.routing.start_check import ADDED, QUESTION, StartCheck
+from confide.engines.openai import start_check as module
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.start_check import ADDED, QUESTION, StartCheck
 from upstreams import Running, Upstream, events, expert_server, router, said, small_server
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from confide.serving.routing.event_stream import BOM, EventReader
+from confide.engines.openai.event_stream import BOM, EventReader
 
 A, B = {"a": 1}, {"b": "x: y"}
 

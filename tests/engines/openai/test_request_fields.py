@@ -12,9 +12,9 @@ from openai.types import completion_create_params as text_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.chat.chat_completion_stream_options_param import ChatCompletionStreamOptionsParam
 
-from confide.serving.config import ServerModel
+from confide.engines.openai.request_fields import CHAT_FIELDS, TEXT_FIELDS, as_sent
+from confide.engines.openai.server_config import ServerModel
 from confide.serving.http.request_bodies import StreamOptions
-from confide.serving.routing.request_fields import CHAT_FIELDS, TEXT_FIELDS, as_sent
 from upstreams import FakeModel, Upstream, events, expert_server, router, small_server
 
 SMALL = {"model": "x"}

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from confide.serving.routing.reply import Choice, Reply
+from confide.engines.openai.reply import Choice, Reply
+from confide.serving.routing.agreement_of_replies import agree
 from upstreams import Running, Upstream, expert_server, router, small_server
 
 CALL = Choice(None, more={"tool_calls": [{}]})
@@ -44,7 +45,7 @@ NOTHING = Choice(None, reasoning="Let me think", finish="length")
     ],
 )
 def test_what_counts_as_agreement(small: Choice, expert: Choice, agreed: bool | None) -> None:
-    assert Reply([small]).agrees(Reply([expert])) is agreed
+    assert agree(Reply([small]), Reply([expert])) is agreed
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_what_counts_as_agreement(small: Choice, expert: Choice, agreed: bool | 
 )
 def test_every_choice_is_compared(small: list[str], expert: list[str], agreed: bool | None) -> None:
     mine, theirs = (Reply([Choice(text) for text in texts]) for texts in (small, expert))
-    assert mine.agrees(theirs) is agreed
+    assert agree(mine, theirs) is agreed
 
 
 def audited(running: Running, **more: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from confide.serving.api_errors import ModelError
+from confide.engines.openai.model_error import ModelError
 
 log = logging.getLogger("confide.serving")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from confide.serving.api_errors import ModelError
+from confide.engines.openai.model_error import ModelError
 
 _OF_CONTENT = frozenset({400, 413, 422})
 """Statuses about what a request holds; every other 4xx is about the server or how it is addressed."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from confide.serving.api_errors import ModelError
-from confide.serving.routing.server_errors import failure_of, failure_told
-from confide.serving.routing.server_replies import StreamReader, read_reply
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.server_errors import failure_of, failure_told
+from confide.engines.openai.server_replies import StreamReader, read_reply
 from upstreams import KEY, Upstream, expert_server, router, small_server
 
 SENT = ("model", "messages", "logprobs", "top_k", "tools", "stream_options", "max_tokens", "n")

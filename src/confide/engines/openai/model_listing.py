@@ -7,8 +7,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
+from confide.engines.openai.server_config import ServerModel
 from confide.policies.identities import identity_text
-from confide.serving.config import ServerModel
 
 _TIMEOUT_S = 3.0
 _MOST_BYTES = 1_000_000

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from confide.serving.routing.canonical_text import canonical
+from confide.engines.openai.asked import Asked
 
 _PIECE = 64
 _ENDS = frozenset({"stop", "stop_sequence", "end_turn", "eos", "eos_token"})
@@ -101,20 +102,6 @@ class Reply:
         """Whether every choice is whole."""
         return all(choice.whole for choice in self.choices)
 
-    def agrees(self, expert: Reply) -> bool | None:
-        """Whether every answer says the same as every answer of the ``expert`` (None: that cannot be known).
-
-        One that says something else than all of the expert's is a disagreement. docs/serving.md has the table of what
-        counts as the same.
-        """
-        given = [(choice, canonical(choice.text)) for choice in expert.choices]
-        verdicts = []
-        for choice in self.choices:
-            form = canonical(choice.text)
-            found = {_same(choice, form, *theirs) for theirs in given}
-            verdicts.append(found.pop() if len(found) == 1 else None)
-        return False if False in verdicts else None if None in verdicts else True
-
     def pieces(self) -> Iterator[Delta]:
         """The reply cut into the pieces of a stream."""
         for index, choice in enumerate(self.choices):
@@ -129,16 +116,16 @@ class Reply:
                 yield Delta(more, index)
 
 
-def _same(small: Choice, mine: str, expert: Choice, theirs: str) -> bool | None:
-    """Whether two answers, given with their canonical forms, say the same (None: that cannot be known)."""
-    if small.kind != expert.kind:
-        return None if "nothing" in (small.kind, expert.kind) else False
-    if small.kind != "text":
-        return None
-    if not expert.cut:
-        return mine == theirs
-    if mine == theirs:
-        return True if small.cut else None
-    # What the expert would have gone on to say may still be the same.
-    open_ended = mine.startswith(theirs) or (small.cut and theirs.startswith(mine))
-    return None if open_ended else False
+class Model(ABC):
+    """Something that answers: a server, a tool, or the model in this process. Every failure is a `ModelError`."""
+
+    @abstractmethod
+    async def ask(self, asked: Asked) -> Reply:
+        """The whole answer."""
+
+    async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
+        """The answer in pieces, then the whole of it as the last item; all at once unless the model can stream."""
+        reply = await self.ask(asked)
+        for piece in reply.pieces():
+            yield piece
+        yield reply

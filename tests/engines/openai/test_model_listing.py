@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from confide.engines.openai.model_listing import listed_identity
 from confide.serving.config import SmallServer
-from confide.serving.routing.model_listing import listed_identity
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from confide.engines.openai.event_stream import BOM, EventReader
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reply import Choice, Delta, Reply
+from confide.engines.openai.server_errors import failure_told
 from confide.engines.reasoning import ReasoningSplitter, split_reasoning
 from confide.policies.identities import identity_text
-from confide.serving.api_errors import ModelError
-from confide.serving.routing.event_stream import BOM, EventReader
-from confide.serving.routing.reply import Choice, Delta, Reply
-from confide.serving.routing.server_errors import failure_told
 
 # What a message may carry besides text; it is passed on to the client unchanged.
 _BESIDES_TEXT = ("tool_calls", "refusal", "annotations", "audio", "function_call")
