@@ -6,6 +6,7 @@ import pytest
 
 from confide.cli import rewriting_server
 from confide.cli.rewriting_server import ATTEMPTS, CONCURRENCY, RewritingServer
+from confide.engines.openai import patient_server
 from confide.errors import ConfideError
 from confide.hedging import load_language
 from confide.hedging.rewording import Rewriter, Wording
@@ -17,7 +18,7 @@ EN = load_language("en")
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(rewriting_server, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(patient_server, "_FIRST_WAIT_S", 0.01)
 
 
 def test_the_key_of_the_environment_is_sent(monkeypatch):
@@ -41,7 +42,7 @@ def test_passing_trouble_is_waited_out(trouble):
     [
         ("500", r"fails \(5xx\)", ATTEMPTS),
         ("429", r"turns requests away \(429\)", ATTEMPTS),
-        ("401", "refuses the key", 1),
+        ("401", "wants a key", 1),
         ("400", "model's name right, and does the address end in /v1", 2),
         ("redirect", "redirects to another address", 1),
     ],

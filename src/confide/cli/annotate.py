@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Option
 
+from confide.cli.engines import EngineName, load_engine
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import ChatTemplateKwargs, parse_mapping
+from confide.cli.flags import ChatTemplateKwargs, Flags, parse_mapping
 from confide.cli.outputs import say
 from confide.cli.printing import warn
+from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.files import is_stream
 from confide.progress import progress_bar
 
@@ -31,7 +33,11 @@ Reject = Annotated[float | None, Option(help="Remove the right option from this 
 
 def annotate(
     out: Annotated[Path, Option(help="Records file (JSON lines); an existing one is continued.")],
-    model: Annotated[str, Option(help="`smollm2`, a model folder or a hub name.")] = "smollm2",
+    endpoint: Annotated[EndpointConfig, Flags()],
+    model: Annotated[
+        str, Option(help="`smollm2`, a model folder, a hub name, or what the server calls it.")
+    ] = "smollm2",
+    engine: EngineName = "transformers",
     task: Task = "geography",
     data_dir: DataDir = None,
     limit: Annotated[int | None, Option(min=1, help="Ask at most this many questions.")] = None,
@@ -50,12 +56,14 @@ def annotate(
     """Answer a task's questions and grade the answers; a killed run continues where it stopped, with the same settings.
 
     Exit code 4 when questions were left out: `--by relation` finds no split for those whose entity is asked about both
-    in the tested domain and in others, and a data set may hold rows without a reference.
+    in the tested domain and in others, a data set may hold rows without a reference, and a server may have given no
+    answer; the same command again asks those alone.
 
     Example: `confide annotate --model smollm2 --task geography --limit 4000 --out runs/records.jsonl`
+
+    Example: `confide annotate --engine openai --base-url http://127.0.0.1:8000/v1 --model NAME --out records.jsonl`
     """
     from confide import annotation
-    from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.catalogue import ask_as
     from confide.methods.checkpoint import read_info
     from confide.records import check_records_file, read_records
@@ -72,10 +80,10 @@ def annotate(
     if max_new_tokens is not None:
         loaded = replace(loaded, max_new_tokens=max_new_tokens)
     given = info.chat_template_kwargs | parse_mapping(chat_template_kwargs)
-    engine = TransformersEngine.load(model, chat_template_kwargs=given)
+    runs = load_engine(engine, endpoint, model, chat_template_kwargs=given)
     with progress_bar("annotating") as progress:
         new = annotation.annotate(
-            engine,
+            runs,
             loaded,
             out,
             splits=splits,
@@ -86,11 +94,14 @@ def annotate(
             seed=seed,
             progress=progress,
         )
-    say(out, f"{out}: {f'{new} answers' if is_stream(out) else _summary(read_records(out))}")
-    _tell_left_out([q.id for q in loaded.questions if q.id not in splits], loaded.without_reference)
+    answered = [] if is_stream(out) else read_records(out)
+    say(out, f"{out}: {_summary(answered) if answered else f'{new} answers'}")
+    unsplit = [q.id for q in loaded.questions if q.id not in splits]
+    missing = 0 if is_stream(out) else len(splits) - len(answered)
+    _tell_left_out(unsplit, loaded.without_reference, missing)
 
 
-def _tell_left_out(unsplit: Sequence[str], without_reference: int) -> None:
+def _tell_left_out(unsplit: Sequence[str], without_reference: int, unanswered: int) -> None:
     """Say on standard error what was not asked, and end with the exit code that means it."""
     if unsplit:
         shown = ", ".join(unsplit[:3]) + (", …" if len(unsplit) > 3 else "")
@@ -100,7 +111,9 @@ def _tell_left_out(unsplit: Sequence[str], without_reference: int) -> None:
         )
     if without_reference:
         warn(f"{without_reference} rows of the data set have no reference and were not asked")
-    if unsplit or without_reference:
+    if unanswered:
+        warn(f"{unanswered} questions got no answer; the same command again asks those alone")
+    if unsplit or without_reference or unanswered:
         raise typer.Exit(ExitCode.LEFT_OUT)
 
 

@@ -8,14 +8,18 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from confide.cli.flags import ChatTemplateKwargs, parse_mapping
+from confide.cli.engines import EngineName, load_model
+from confide.cli.flags import ChatTemplateKwargs, Flags, parse_mapping
 from confide.cli.printing import print_json, warn
+from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.errors import ConfideError
 
 
 def ask(
     question: Annotated[str, Argument(help="What to ask.")],
-    model: Annotated[str, Option(help="Trained folder, or any model.")],
+    model: Annotated[str, Option(help="Trained folder, any model, or what the server calls it.")],
+    endpoint: Annotated[EndpointConfig, Flags()],
+    engine: EngineName = "transformers",
     policy: Annotated[Path | None, Option(help="Policy that turns the confidence into a decision.")] = None,
     max_new_tokens: Annotated[int, Option(min=1, help="Room for the answer and the reasoning before it.")] = 32,
     chat_template_kwargs: ChatTemplateKwargs = None,
@@ -25,14 +29,13 @@ def ask(
 
     Example: `confide ask --model runs/reader --policy policy.json "In which country is Lyon?"`
     """
-    from confide.model import load
     from confide.policies.identities import same_model
     from confide.policies.policy import Policy
 
     if not question.strip():
         raise ConfideError("the question is empty")
     loaded_policy = Policy.load(policy) if policy else None
-    loaded = load(model, chat_template_kwargs=parse_mapping(chat_template_kwargs))
+    loaded = load_model(engine, endpoint, model, chat_template_kwargs=parse_mapping(chat_template_kwargs))
     answer = loaded.answer(question, max_new_tokens=max_new_tokens)
     if loaded_policy and loaded_policy.source not in answer.sources:
         raise ConfideError(

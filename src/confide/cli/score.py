@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from confide.cli.flags import Identity
+from confide.cli.engines import EngineName, load_judge, load_model
+from confide.cli.flags import Flags, Identity
 from confide.cli.outputs import say
 from confide.cli.printing import names_in, warn
+from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -37,7 +39,9 @@ Calibrated = Annotated[bool, Option("--calibrated", help="Add `…_calibrated`, 
 def score(
     records: Annotated[Path, Option(help="Annotated records.")],
     out: Annotated[Path, Option(help="Scored records (JSON lines or Parquet).")],
+    endpoint: Annotated[EndpointConfig, Flags()],
     model: Model = None,
+    engine: EngineName = "transformers",
     sources: Sources = "standard",
     identity: Identity = None,
     verifier: Annotated[str | None, Option(help="Another model that judges the answers (`verifier`).")] = None,
@@ -52,7 +56,6 @@ def score(
 
     Example: `confide score --model runs/reader --records runs/records.jsonl --out runs/scored.jsonl`
     """
-    import confide
     from confide.methods import scoring
     from confide.methods.catalogue import available
     from confide.methods.method import Scope
@@ -62,8 +65,8 @@ def score(
 
     check_records_file(out)
     rows = answered_by(identity, read_records(records))
-    loaded = confide.load(model) if model else None
-    other = confide.load(verifier).engine if verifier else None
+    loaded = load_model(engine, endpoint, model) if model else None
+    other = load_judge(engine, endpoint, verifier, "--verifier") if verifier else None
     if sources in ("all", "standard"):
         wanted = available(Scope(rows, loaded, other), slow=sources == "all")
     else:
@@ -74,7 +77,7 @@ def score(
             wanted,
             model=loaded,
             verifier=other,
-            judge=ModelJudge(confide.load(judge).engine) if judge else None,
+            judge=ModelJudge(load_judge(engine, endpoint, judge, "--judge")) if judge else None,
             other_model=other_model,
             samples=samples,
             controls=controls,

@@ -33,6 +33,9 @@ class Completion:
         reasoning: what the model wrote before it answered, without its tags; None where it wrote none.
         reasoning_ids: the tokens before the answer, tags included: an answer is read behind prompt and reasoning.
         report_logit: z = z_confident − z_unconfident where the answer ends, for a model that writes its verdict.
+        written: how many tokens were generated, where ``ids`` are not known.
+        more: what came besides, as records keep it (tool calls, usage).
+        first: text of a token → its log-probability (nats) as the first of the answer, as far as that is told.
     """
 
     text: str
@@ -45,11 +48,50 @@ class Completion:
     report_logit: float | None = None
     reasoning: str | None = None
     reasoning_ids: list[int] = field(default_factory=list)
+    written: int | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+    first: dict[str, float] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
         """How many tokens were generated, reasoning and the closing one included."""
+        if self.written is not None:
+            return self.written
         return len(self.reasoning_ids) + len(self.ids) + (self.finish == "stop")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many answers are sampled beside the greedy one, and how they are drawn."""
+
+    count: int = 0
+    temperature: float = 1.0
+    seed: int = 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What samples depend on."""
+        drawn = {"temperature": self.temperature, "seed": self.seed} if self.count else {}
+        return {"samples": self.count, **drawn}
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What came of one prompt.
+
+    Attributes:
+        row: its place among the prompts.
+        greedy: the answer; None where there is none.
+        samples: the sampled answers.
+        seconds: what all of them took.
+        failed: why there is no answer.
+    """
+
+    row: int
+    greedy: Completion | None = None
+    samples: list[Completion] = field(default_factory=list)
+    seconds: float = 0.0
+    failed: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,8 +110,9 @@ class NextTokens:
 Gone = Callable[[int], bool]
 """Whether nobody waits for the answer to a prompt, by its place, any more."""
 
-CAPABILITIES = ("answers", "samples", "next_tokens", "given_answers", "states")
-"""What an engine may be able to give, in the words in which a method says what it needs."""
+CAPABILITIES = ("answers", "samples", "next_tokens", "given_answers", "states", "arrivals")
+"""What an engine may be able to give, in the words in which a method says what it needs; one with ``arrivals`` answers
+each prompt by itself (`Engine.arrivals`)."""
 
 
 class ClosedAnswers(Protocol):
@@ -156,8 +199,12 @@ class Engine(Protocol):
         """
         ...
 
-    def shared_tokens(self, prompts: Sequence[list[int]]) -> int:
-        """How many leading tokens of a batch's ``prompts`` run once for many batches and so cost nothing here."""
+    def tokens_read(self, prompts: Sequence[list[int]]) -> int:
+        """How many tokens the model read for a batch of ``prompts`` that it was asked, without what batches share."""
+        ...
+
+    def arrivals(self, prompts: Sequence[list[int]], max_new_tokens: int, sampling: Sampling) -> Iterator[Arrival]:
+        """The answers to all prompts with their samples, as they come, each once; only with the capability."""
         ...
 
     def answer(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Completion]:

@@ -53,9 +53,8 @@ def ask_about(
         check_context(lengths, engine.context, room)
         for rows in engine.batches(prompts):
             some = [prompts[i] for i in rows]
-            tokens += sum(map(len, some)) - len(some) * engine.shared_tokens(some)
             values[rows, number], generated = reply(number, some)
-            tokens, done = tokens + generated, done + len(rows)
+            tokens, done = tokens + generated + engine.tokens_read(some), done + len(rows)
             if progress:
                 progress(done, len(asked) * len(records), note)
     n = max(1, len(records))

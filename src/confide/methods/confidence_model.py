@@ -167,7 +167,9 @@ class ConfidenceModel(ABC):
         for prompt in prompts:
             self._check(len(prompt) + max_new_tokens)
         answers = self._answer(conversations, prompts, max_new_tokens, gone) if prompts else []
-        return [replace(a, prompt_tokens=len(prompt)) for a, prompt in zip(answers, prompts, strict=True)]
+        return [
+            replace(a, prompt_tokens=a.prompt_tokens or len(prompt)) for a, prompt in zip(answers, prompts, strict=True)
+        ]
 
     def samples(self, question: Conversation, count: int, *, max_new_tokens: int = 64, seed: int = 0) -> list[str]:
         """``count`` answers to one question, sampled at temperature 1; the same seed gives the same ones."""

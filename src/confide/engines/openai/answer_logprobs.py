@@ -13,9 +13,14 @@ _CLOSING = re.compile(b"|".join(re.escape(closing.encode()) for _, closing in TA
 
 
 def answer_logprobs(choice: Choice) -> list[float] | None:
-    """Log-probabilities (nats) of the tokens that make up the answer, without reasoning and closing tokens."""
+    """Log-probabilities (nats) of the tokens that make up a whole answer, without reasoning and closing tokens."""
+    return text_logprobs(choice) if choice.readable else None
+
+
+def text_logprobs(choice: Choice) -> list[float] | None:
+    """The same of any text, also of one that was cut."""
     content = (choice.logprobs or {}).get("content")
-    if not choice.readable or not isinstance(content, list) or not content:
+    if not choice.text.strip() or not isinstance(content, list) or not content:
         return None
     tokens: list[bytes] = []
     values: list[float] = []

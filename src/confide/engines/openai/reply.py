@@ -74,7 +74,8 @@ class Reply:
     """What one model, server or tool answered.
 
     ``sources`` maps the name of a confidence to its raw value; ``source`` names the one to use without a policy.
-    ``by`` is the name of the model that answered, ``identity`` what is known of its weights, ``ms`` the time it took.
+    ``by`` is the name of the model that answered, ``identity`` what is known of its weights, ``ms`` the time it took,
+    ``prompt_logprobs`` what a server tells of the prompt's tokens, in its own shape.
     """
 
     choices: list[Choice]
@@ -86,6 +87,7 @@ class Reply:
     identity: str = ""
     cost: float = 0.0
     ms: float = 0.0
+    prompt_logprobs: list[Any] | None = None
 
     @property
     def text(self) -> str:

@@ -32,7 +32,13 @@ def read_reply(data: Any) -> Reply:
     if not (choices := _read_choices(data)):
         raise ValueError("no choices")
     identity = _read_identity(data)
-    return Reply([_read_choice(choice) for choice in choices], *_read_usage(data.get("usage")), identity=identity)
+    told = data.get("prompt_logprobs")  # of vLLM, where they were asked for
+    return Reply(
+        [_read_choice(choice) for choice in choices],
+        *_read_usage(data.get("usage")),
+        identity=identity,
+        prompt_logprobs=told if isinstance(told, list) else None,
+    )
 
 
 def _read_choice(data: Any) -> Choice:

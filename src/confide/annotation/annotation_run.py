@@ -1,0 +1,210 @@
+"""A run of annotation: questions are answered, graded and appended to a file, and a killed run goes on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confide.annotation.answer_record import AnsweredBy, chosen_record, generated_record
+from confide.annotation.asked_question import AnswerBy, AskedQuestion, settings_of
+from confide.engines.engine import Completion, Engine, Sampling, check_context
+from confide.engines.options import choose_options
+from confide.errors import ConfideError
+from confide.files import locked_file
+from confide.policies.identities import identity_of, same_model, same_name
+from confide.progress import Progress
+from confide.records import Record, RecordWriter, check_records_file
+from confide.settings import check_settings
+
+if TYPE_CHECKING:
+    from confide.tasks import Task
+
+log = logging.getLogger("confide")
+
+OPTIONS_PER_QUESTION = 4
+"""A batch of choices holds this many times fewer questions: each runs all of its options."""
+
+
+def annotate(
+    engine: Engine,
+    task: Task,
+    out: Path,
+    *,
+    splits: Mapping[str, str] | None = None,
+    answer_by: AnswerBy | None = None,
+    samples: int = 0,
+    temperature: float = 1.0,
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> int:
+    """Answer every question of ``task`` and append the records to ``out``.
+
+    Args:
+        splits: question id → split; a question that is absent is not asked.
+        answer_by: how choices are answered, by default by ``options``: a small model that writes letters guesses, and
+            an option's own tokens are what every other source reads. Other questions are always generated.
+        samples: sampled answers beside the greedy one; only for answers that are generated.
+        temperature: of the samples.
+
+    Returns:
+        How many records are new.
+
+    Raises:
+        ConfideError: ``out`` holds another model's or another task's records or was made with other settings, is in use
+            by another run, prompts do not fit the model's context (they are counted and named), or the answers cannot
+            be given so.
+    """
+    named = [q for q in task.questions if splits is None or q.id in splits]
+    asked = [AskedQuestion.of(engine, task, q, splits, answer_by) for q in named]
+    _check_wanted(task, asked, answer_by, samples, out)
+    by = {"model": engine.name, "identity": engine.identity}  # hashed once, not for every record
+    check_context({q.id: len(q.prompt) + q.room for q in asked}, engine.context)
+    sampling = Sampling(samples, temperature, seed)
+    with locked_file(out), RecordWriter(out) as writer:
+        by = _check_same_run(writer.done, by, task, {q.id: q for q in asked}, sampling, out)
+        done = {record.id for record in writer.done}
+        new = seen = 0
+        unanswered: dict[str, str] = {}
+        began = time.monotonic()
+        for count, answers in _answers(engine, by, task, asked, batch_size, sampling, done, unanswered):
+            seen += count
+            fresh = [record for record in answers if record.id not in done]
+            writer.write(fresh)
+            new += len(fresh)
+            if progress:
+                progress(seen, len(asked), f"{new / (time.monotonic() - began):.1f} questions/s")
+    _tell_unanswered(unanswered)
+    return new
+
+
+def _answers(
+    engine: Engine,
+    by: AnsweredBy,
+    task: Task,
+    asked: Sequence[AskedQuestion],
+    batch_size: int,
+    sampling: Sampling,
+    done: Container[str],
+    unanswered: dict[str, str],
+) -> Iterator[tuple[int, list[Record]]]:
+    """How many further questions are dealt with, and the records of those that were answered now.
+
+    Batches are sorted by length and id, so that they are the same ones whenever the run is continued; one with nothing
+    left to answer is passed over. An engine that answers one by one is asked only what is left.
+
+    Args:
+        unanswered: gets the reason for each question that the engine could not answer.
+    """
+    generated = [q for q in asked if not q.options]
+    if "arrivals" in engine.capabilities:
+        left = [q for q in generated if q.id not in done]
+        yield len(generated) - len(left), []
+        for arrival in engine.arrivals([q.prompt for q in left], task.max_new_tokens, sampling):
+            q = left[arrival.row]
+            if arrival.greedy is None:
+                unanswered[q.id] = arrival.failed
+                yield 1, []
+                continue
+            tokens = arrival.greedy.tokens + sum(c.tokens for c in arrival.samples)
+            second = arrival.seconds / max(1, tokens)
+            yield 1, [generated_record(by, task, q, arrival.greedy, arrival.samples, second, sampling)]
+    else:
+        for number, some in enumerate(_batches(engine, generated, batch_size)):
+            left = [q for q in some if q.id not in done]
+            yield len(some), _generate(engine, by, task, some, sampling, number) if left else []
+    for some in _batches(engine, [q for q in asked if q.options], max(1, batch_size // OPTIONS_PER_QUESTION)):
+        left = [q for q in some if q.id not in done]
+        yield len(some), _choose(engine, by, task, some) if left else []
+
+
+def _tell_unanswered(unanswered: Mapping[str, str]) -> None:
+    """Say in the log why questions have no answer, each reason once."""
+    for reason, count in Counter(unanswered.values()).most_common():
+        names = [name for name, why in unanswered.items() if why == reason]
+        shown = ", ".join(names[:3]) + (", …" if count > 3 else "")
+        log.warning("%d questions have no answer, because %s (%s)", count, reason, shown)
+
+
+def _batches(engine: Engine, asked: Sequence[AskedQuestion], size: int) -> Iterator[list[AskedQuestion]]:
+    keys = [(len(q.prompt), q.id) for q in asked]
+    for rows in engine.batches([q.prompt for q in asked], keys=keys, size=size):
+        yield [asked[i] for i in rows]
+
+
+def _generate(
+    engine: Engine, by: AnsweredBy, task: Task, some: Sequence[AskedQuestion], sampling: Sampling, number: int
+) -> list[Record]:
+    """Answer the questions of a batch by generation, with sampled answers besides."""
+    prompts, room, began = [q.prompt for q in some], task.max_new_tokens, time.monotonic()
+    sampled: list[list[Completion]] = [[] for _ in prompts]
+    if sampling.count:
+        seed = sampling.seed * 1_000_003 + number
+        sampled = engine.sample(prompts, room, sampling.count, temperature=sampling.temperature, seed=seed)
+    greedy = engine.answer(prompts, room)
+    # A batch is one generation: each token written takes an equal share of its time.
+    tokens = sum(c.tokens for c in greedy) + sum(c.tokens for row in sampled for c in row)
+    second = (time.monotonic() - began) / max(1, tokens)
+    return [
+        generated_record(by, task, q, g, s, second, sampling) for q, g, s in zip(some, greedy, sampled, strict=True)
+    ]
+
+
+def _choose(engine: Engine, by: AnsweredBy, task: Task, some: Sequence[AskedQuestion]) -> list[Record]:
+    """Answer choice questions by the likeliest of their options."""
+    choices = choose_options(engine, [q.prompt for q in some], [q.options for q in some])
+    return [chosen_record(by, task, q, choice) for q, choice in zip(some, choices, strict=True)]
+
+
+def _check_wanted(
+    task: Task, questions: Sequence[AskedQuestion], answer_by: AnswerBy | None, samples: int, out: Path
+) -> None:
+    check_records_file(out, appended=True)
+    chosen = sum(bool(q.options) for q in questions)
+    if answer_by == "options" and not chosen and any(q.question.kind == "choice" for q in questions):
+        raise ConfideError(
+            "this engine cannot tell how likely a given option is: let it write the letter, with --answer-by generation"
+        )
+    if answer_by == "options" and not chosen:
+        raise ConfideError(f"{task.name} has no choice questions to answer by options")
+    if chosen and samples:
+        raise ConfideError(
+            f"{chosen} questions of {task.name} are answered by the likelihood of their options, which is not sampled: "
+            "sample letters with --answer-by generation, or leave --samples out"
+        )
+
+
+def _check_same_run(
+    done: Sequence[Record],
+    by: AnsweredBy,
+    task: Task,
+    questions: Mapping[str, AskedQuestion],
+    sampling: Sampling,
+    out: Path,
+) -> AnsweredBy:
+    """Raise `ConfideError` unless this run may continue ``done``; who new records say has answered."""
+    for record in done:
+        check_settings(str(out), {"task": record.task}, {"task": task.name})
+        same = same_model(identity_of(record, ""), by["identity"])
+        if not (same_name(record.model, by["model"]) if same is None else same):
+            held, ours = (f"{name!r} ({identity})" for name, identity in ((record.model, record.identity), by.values()))
+            raise ConfideError(
+                f"{out} already holds answers of another model, {held}, than {ours}: choose another file"
+            )
+        if record.id not in questions:
+            raise ConfideError(
+                f"{out} already holds the question {record.id}, which is not asked now: go on with the same task, "
+                "limit, seed and splits, or choose another file"
+            )
+        asking = questions[record.id]
+        check_settings(
+            f"{out}, row {record.id},",
+            settings_of(record),
+            asking.settings | ({} if asking.options else sampling.settings),
+        )
+    # One model has one name in a file, however its path is spelt.
+    return by | {"model": done[0].model} if done else by

@@ -1,0 +1,293 @@
+"""The engine of a model behind an OpenAI-compatible endpoint: vLLM, llama.cpp, Ollama, a hosted API.
+
+Such an endpoint takes messages and shows no token ids. So the ids of this engine are numbers of its own: a prompt is
+the number of a conversation, an answer the number of its text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import math
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from threading import RLock
+from typing import Any
+
+import numpy as np
+
+from confide.engines.engine import Arrival, Completion, Gone, NextTokens, Sampling
+from confide.engines.openai.abilities import Abilities, find_abilities
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.background_loop import BackgroundLoop
+from confide.engines.openai.completions import completion_of, letter_logprobs
+from confide.engines.openai.endpoint_config import EndpointConfig
+from confide.engines.openai.given_answers import GivenAnswers, given_answer
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.model_listing import listed_identity
+from confide.engines.openai.patient_server import PatientServer
+from confide.engines.openai.reply import Reply
+from confide.errors import ConfideError
+from confide.policies.identities import identity_parts, identity_text, same_model
+from confide.progress import Progress
+
+MOST_FAILURES = 20
+"""After so many questions in a row without an answer the server is taken for gone."""
+
+_UNKNOWN_CONTEXT = 1 << 40
+_BATCH = 256
+
+
+class OpenAIEngine:
+    """A model on an endpoint, as `confide.engines.engine.Engine` describes it.
+
+    Args:
+        config: the endpoint.
+        model: the model to ask for.
+        chat_template_kwargs: what the chat template is given besides the messages; only vLLM, SGLang and llama.cpp
+            take it, so that nothing is sent where nothing is given.
+
+    Raises:
+        ConfideError: the endpoint does not answer a first question of one token, in one sentence.
+    """
+
+    def __init__(self, config: EndpointConfig, model: str, *, chat_template_kwargs: Mapping[str, Any] | None = None):
+        self.name = model
+        self.chat_template_kwargs = dict(chat_template_kwargs or {})
+        self.lock = RLock()
+        self._config = config
+        server = config.server(model)
+        self._loop = BackgroundLoop()
+        atexit.register(self.close)
+        self._server = PatientServer(server, concurrency=config.concurrency, retries=config.retries)
+        self._conversations: list[tuple[list[dict[str, Any]], dict[str, Any]]] = []
+        self._texts: list[str] = []
+        self._read: dict[int, int] = {}  # tokens of each conversation, once it was asked
+        self._failures = 0
+        try:
+            self.abilities: Abilities = self._loop.run(find_abilities(self._server, self.chat_template_kwargs))
+        except ModelError as failure:
+            self.close()
+            raise ConfideError(f"the server at {server.base_url} {self._server.reason(failure)}") from None
+        self._identity = identity_parts(self.abilities.identity)
+        self.capabilities = frozenset(
+            {"answers", "samples", "arrivals"}
+            | ({"next_tokens"} if self.abilities.top_logprobs else set())
+            | ({"given_answers"} if self.abilities.prompt_logprobs else set())
+        )
+
+    def close(self) -> None:
+        """Close the connections and end the thread; the end of the process does so, too."""
+        atexit.unregister(self.close)
+        self._loop.close(self._server.close())
+
+    # -- what it is ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def identity(self) -> str:
+        """What the server reports of the model in its replies, and lists of it."""
+        return identity_text(self._identity | identity_parts(listed_identity(self._server.config)))
+
+    @property
+    def context(self) -> int:
+        """Unknown here: a prompt that is too long is refused by the server."""
+        return _UNKNOWN_CONTEXT
+
+    @property
+    def vocabulary(self) -> int:
+        """How many texts have a number."""
+        return max(1, len(self._texts))
+
+    @property
+    def batch_size(self) -> int:
+        """Prompts per batch."""
+        return _BATCH
+
+    # -- numbers for what it is asked ----------------------------------------------------------------------
+
+    def encode(self, messages: Sequence[Any], chat_template_kwargs: Mapping[str, Any] | None = None) -> list[int]:
+        """The number of a conversation."""
+        turns = [dict(m) if isinstance(m, Mapping) else m.model_dump() for m in messages]
+        given = dict(chat_template_kwargs or {}) if self.chat_template_kwargs else {}
+        self._conversations.append((turns, self.chat_template_kwargs | given))
+        return [len(self._conversations) - 1]
+
+    def encode_answer(self, text: str) -> list[int]:
+        """The number of an answer's text."""
+        self._texts.append(text)
+        return [len(self._texts) - 1]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer's numbers."""
+        return "".join(self._texts[id] for id in ids)
+
+    def batches(
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        keys: Sequence[Any] | None = None,
+        size: int | None = None,
+        progress: Progress | None = None,
+        note: str = "",
+    ) -> Iterator[list[int]]:
+        """Row numbers in batches, in their order: the server sorts its own."""
+        size = size or self.batch_size
+        for start in range(0, len(prompts), size):
+            rows = list(range(start, min(start + size, len(prompts))))
+            yield rows
+            if progress:
+                progress(rows[-1] + 1, len(prompts), note)
+
+    def tokens_read(self, prompts: Sequence[list[int]]) -> int:
+        """Tokens of prompts that were asked, as the server counted them."""
+        return sum(self._read.get(prompt[0], 0) for prompt in prompts)
+
+    # -- asking --------------------------------------------------------------------------------------------
+
+    def answer(
+        self, prompts: Sequence[list[int]], max_new_tokens: int, *, gone: Gone | None = None
+    ) -> list[Completion]:
+        """The greedy answer to each prompt; raises `ConfideError` where one cannot be had."""
+        return self._all([partial(self._greedy, prompt, max_new_tokens) for prompt in prompts])
+
+    def sample(
+        self,
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+        gone: Gone | None = None,
+    ) -> list[list[Completion]]:
+        """``count`` sampled answers to each prompt; the same seed gives the same ones where the server keeps seeds."""
+        drawn = Sampling(count, temperature, seed)
+        return self._all([partial(self._samples, prompt, max_new_tokens, drawn) for prompt in prompts])
+
+    def next_tokens(
+        self,
+        prompts: Sequence[list[int]],
+        ids: Sequence[int],
+        tails: Sequence[list[int]] | None = None,
+        *,
+        float32: bool = False,
+    ) -> NextTokens:
+        """Log-probabilities of the texts ``ids`` as the first token after each prompt.
+
+        One that is not among the likeliest that the server tells has at most the probability of the last of these,
+        which stands for it; NaN where none of ``ids`` is among them.
+        """
+        if tails is not None and any(tails):
+            raise ConfideError("this endpoint reads no tokens behind a given answer")
+        texts = [self._texts[id] for id in ids]
+
+        async def ask(prompt: list[int]) -> tuple[list[float], float]:
+            asked = self._asked(prompt, 1, temperature=0)
+            reply = await self._ask(prompt, replace(asked, logprobs=True, top_logprobs=self.abilities.top_logprobs))
+            return letter_logprobs(reply.choices[0], texts)
+
+        found = self._all([partial(ask, prompt) for prompt in prompts])
+        return NextTokens(
+            np.array([values for values, _ in found], dtype=np.float64).reshape(-1, len(texts)),
+            np.array([rival for _, rival in found], dtype=np.float64),
+        )
+
+    def closed(
+        self,
+        prompts: Sequence[list[int]],
+        answers: Sequence[list[int]],
+        *,
+        layers: Sequence[int] = (),
+        measure: bool = False,
+    ) -> GivenAnswers:
+        """Given ``answers`` with their tokens' log-probabilities; a server shows no states."""
+        if layers:
+            raise ConfideError("this endpoint gives no hidden states")
+
+        async def read(prompt: list[int], text: str) -> Completion:
+            asked = self._asked(prompt, 1, temperature=0, prompt_logprobs=0, **_CONTINUED)
+            asked = replace(asked, messages=[*asked.messages, {"role": "assistant", "content": text}])
+            return given_answer(await self._ask(None, asked), text)
+
+        pairs = zip(prompts, map(self.decode, answers), strict=True)
+        return GivenAnswers(self._all([partial(read, prompt, text) for prompt, text in pairs]))
+
+    def arrivals(self, prompts: Sequence[list[int]], max_new_tokens: int, sampling: Sampling) -> Iterator[Arrival]:
+        """The answers to all prompts with their samples, as they come, each once.
+
+        A question that gets no answer although it was asked again and again comes with the reason; raises
+        `ConfideError` when that happens to `MOST_FAILURES` in a row, or another model answers.
+        """
+
+        async def ask(row: int) -> Arrival:
+            began = time.monotonic()
+            try:
+                greedy = await self._greedy(prompts[row], max_new_tokens)
+                samples = await self._samples(prompts[row], max_new_tokens, sampling) if sampling.count else []
+            except ModelError as failure:
+                self._failures += 1
+                if failure.kind in ("unauthorized", "unpaid") or self._failures >= MOST_FAILURES:
+                    raise self._error(failure) from None
+                return Arrival(row, failed=f"the server {self._server.reason(failure)}")
+            self._failures = 0
+            return Arrival(row, greedy, samples, time.monotonic() - began)
+
+        yield from self._loop.each([partial(ask, row) for row in range(len(prompts))], self._config.concurrency)
+
+    # -- requests ------------------------------------------------------------------------------------------
+
+    async def _greedy(self, prompt: list[int], room: int) -> Completion:
+        asked = self._asked(prompt, room, temperature=0)
+        if self.abilities.logprobs:
+            asked = replace(asked, logprobs=True, top_logprobs=self.abilities.top_logprobs or None)
+        return completion_of(await self._ask(prompt, asked))[0]
+
+    async def _samples(self, prompt: list[int], room: int, sampling: Sampling) -> list[Completion]:
+        """Sampled answers: in one request where the server gives several, else one by one."""
+        found: list[Completion] = []
+        while (left := sampling.count - len(found)) > 0:
+            seed = sampling.seed * 1_000_003 + len(found)
+            n = left if self.abilities.several else 1
+            asked = self._asked(prompt, room, temperature=sampling.temperature, **({"n": n} if n > 1 else {}))
+            if self.abilities.seed:
+                asked.options["seed"] = seed
+            asked = replace(asked, n=n, logprobs=self.abilities.logprobs)
+            found += completion_of(await self._ask(prompt, asked))[:left]
+        return found
+
+    def _asked(self, prompt: list[int], room: int, **options: Any) -> Asked:
+        turns, template = self._conversations[prompt[0]]
+        more = {"chat_template_kwargs": template} if template else {}
+        limit = {self.abilities.limit: room}
+        return Asked(chat=True, messages=turns, options={**options, **limit, **more}, deadline=math.inf)
+
+    async def _ask(self, prompt: list[int] | None, asked: Asked) -> Reply:
+        reply = await self._server.ask(asked)
+        if same_model(identity_text(self._identity), reply.identity) is False:
+            raise ConfideError(
+                f"another model answers under {self.name} now ({reply.identity}) than at the start "
+                f"({identity_text(self._identity)})"
+            )
+        if prompt is not None:
+            self._read[prompt[0]] = reply.prompt_tokens
+        return reply
+
+    def _all(self, works: Sequence[partial[Coroutine[Any, Any, Any]]]) -> list[Any]:
+        """The results of all works; raises `ConfideError` for the first that fails."""
+
+        async def run() -> list[Any]:
+            return await asyncio.gather(*(work() for work in works))
+
+        try:
+            return self._loop.run(run())
+        except ModelError as failure:
+            raise self._error(failure) from None
+
+    def _error(self, failure: ModelError) -> ConfideError:
+        return ConfideError(f"the server at {self._server.config.base_url} {self._server.reason(failure)}")
+
+
+_CONTINUED = {"add_generation_prompt": False, "continue_final_message": True}
+"""With these a given answer is read as the assistant's own, unclosed turn (vLLM, SGLang)."""
