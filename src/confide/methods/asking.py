@@ -67,6 +67,12 @@ def question_about(record: Record, wording: str) -> list[Message]:
     return [Message(role="user", content=body)]
 
 
+def with_mean(values: Floats) -> Floats:
+    """``values`` [n] with their mean for NaN, or 0.5 where all are: so what is not known ranks nothing."""
+    known = ~np.isnan(values)
+    return np.where(known, values, values[known].mean() if known.any() else 0.5)
+
+
 def ask_each(
     engine: Engine,
     texts: Sequence[str],

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.engines.engine import first_difference
-from confide.methods.asking import ask_about
+from confide.methods.asking import ask_about, with_mean
 from confide.methods.method import Column, Method, Scope, check_labels, labels
 from confide.numeric import Floats, sigmoid
 from confide.progress import Progress
@@ -83,6 +83,6 @@ def choose_prompt(shares: Floats, correct: NDArray[np.bool_]) -> tuple[int, bool
     """The prompt (index into `PROMPTS`) that ranks validation rows best, and whether its share counts reversed."""
     from sklearn.metrics import roc_auc_score
 
-    scores = [float(roc_auc_score(correct, column)) for column in shares.T]
+    scores = [float(roc_auc_score(correct, with_mean(column))) for column in shares.T]
     prompt = int(np.argmax(np.abs(np.array(scores) - 0.5)))
     return prompt, scores[prompt] < 0.5

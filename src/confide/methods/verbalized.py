@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.hedging import find_hedges
-from confide.methods.asking import ask_about
+from confide.methods.asking import ask_about, with_mean
 from confide.methods.method import Column, Method, Scope, check_labels, labels, or_nan
 from confide.numeric import Floats
 from confide.progress import Progress
@@ -139,9 +139,7 @@ def choose_prompt(stated: Floats, correct: NDArray[np.bool_]) -> int:
 
     scores = []
     for column in stated.T:
-        known = ~np.isnan(column)
-        filled = np.where(known, column, column[known].mean() if known.any() else 0.5)
-        scores.append(float(roc_auc_score(correct, filled)))
+        scores.append(float(roc_auc_score(correct, with_mean(column))))
     return int(np.argmax(scores))
 
 

@@ -31,7 +31,7 @@ _REASONS = {
 
 
 def wait_s(attempt: int, asked_for: float | None) -> float:
-    """Seconds to wait after failed ``attempt`` (from 0 on): part of a doubling wait, or more where that is asked for."""
+    """Seconds to wait after ``attempt`` (from 0 on): part of a doubling wait, or more where that is asked for."""
     wait = _FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.0)
     return min(max(wait, asked_for or 0.0), MOST_WAIT_S)
 
