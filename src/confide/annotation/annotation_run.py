@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from confide.annotation.answer_record import AnsweredBy, chosen_record, generated_record
 from confide.annotation.asked_question import AnswerBy, AskedQuestion, settings_of
@@ -21,6 +21,7 @@ from confide.records import Record, RecordWriter, check_records_file
 from confide.settings import check_settings
 
 if TYPE_CHECKING:
+    from confide.engines.engine import ArrivingEngine
     from confide.tasks import Task
 
 log = logging.getLogger("confide")
@@ -104,7 +105,7 @@ def _answers(
     if "arrivals" in engine.capabilities:
         left = [q for q in generated if q.id not in done]
         yield len(generated) - len(left), []
-        for arrival in engine.arrivals([q.prompt for q in left], task.max_new_tokens, sampling):
+        for arrival in cast("ArrivingEngine", engine).arrivals([q.prompt for q in left], task.max_new_tokens, sampling):
             q = left[arrival.row]
             if arrival.greedy is None:
                 unanswered[q.id] = arrival.failed

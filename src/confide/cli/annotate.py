@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +21,7 @@ from confide.progress import progress_bar
 
 if TYPE_CHECKING:
     from confide.records import Record
+    from confide.tasks.task import Task as Asked
 
 Task = Annotated[str, Option(help="A name from `confide tasks` (`NAME/train`: another part), or a question file.")]
 DataDir = Annotated[Path | None, Option(help="Take the task from a folder of question files, named NAME-test.jsonl.")]
@@ -66,7 +67,7 @@ def annotate(
     from confide import annotation
     from confide.methods.catalogue import ask_as
     from confide.methods.checkpoint import read_info
-    from confide.records import check_records_file, read_records
+    from confide.records import check_records_file
     from confide.tasks import load_task
     from confide.tasks.task import without_right_options
 
@@ -94,11 +95,17 @@ def annotate(
             seed=seed,
             progress=progress,
         )
+    _tell(out, new, loaded, splits)
+
+
+def _tell(out: Path, new: int, task: Asked, splits: Mapping[str, str]) -> None:
+    """Say what was answered, and what was not."""
+    from confide.records import read_records
+
     answered = [] if is_stream(out) else read_records(out)
     say(out, f"{out}: {_summary(answered) if answered else f'{new} answers'}")
-    unsplit = [q.id for q in loaded.questions if q.id not in splits]
-    missing = 0 if is_stream(out) else len(splits) - len(answered)
-    _tell_left_out(unsplit, loaded.without_reference, missing)
+    unsplit = [q.id for q in task.questions if q.id not in splits]
+    _tell_left_out(unsplit, task.without_reference, 0 if is_stream(out) else len(splits) - len(answered))
 
 
 def _tell_left_out(unsplit: Sequence[str], without_reference: int, unanswered: int) -> None:

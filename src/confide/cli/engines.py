@@ -30,9 +30,9 @@ def load_model(
 
         return EndpointModel(OpenAIEngine(endpoint, model, chat_template_kwargs=chat_template_kwargs))
     _check_unused(endpoint)
-    from confide.model import load
+    import confide
 
-    return load(model, chat_template_kwargs=chat_template_kwargs)
+    return confide.load(model, chat_template_kwargs=chat_template_kwargs)
 
 
 def load_engine(

@@ -111,8 +111,8 @@ Gone = Callable[[int], bool]
 """Whether nobody waits for the answer to a prompt, by its place, any more."""
 
 CAPABILITIES = ("answers", "samples", "next_tokens", "given_answers", "states", "arrivals")
-"""What an engine may be able to give, in the words in which a method says what it needs; one with ``arrivals`` answers
-each prompt by itself (`Engine.arrivals`)."""
+"""What an engine may be able to give, in the words in which a method says what it needs; one with ``arrivals`` is an
+`ArrivingEngine`."""
 
 
 class ClosedAnswers(Protocol):
@@ -203,10 +203,6 @@ class Engine(Protocol):
         """How many tokens the model read for a batch of ``prompts`` that it was asked, without what batches share."""
         ...
 
-    def arrivals(self, prompts: Sequence[list[int]], max_new_tokens: int, sampling: Sampling) -> Iterator[Arrival]:
-        """The answers to all prompts with their samples, as they come, each once; only with the capability."""
-        ...
-
     def answer(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Completion]:
         """The greedy answer to each prompt."""
         ...
@@ -252,6 +248,14 @@ class Engine(Protocol):
             layers: decoder layers (1 = the first) whose states are kept.
             measure: also give the log-probabilities and entropies of the answers' tokens.
         """
+        ...
+
+
+class ArrivingEngine(Engine, Protocol):
+    """An engine with the capability ``arrivals``: each prompt is answered by itself."""
+
+    def arrivals(self, prompts: Sequence[list[int]], max_new_tokens: int, sampling: Sampling) -> Iterator[Arrival]:
+        """The answers to all prompts with their samples, as they come, each once."""
         ...
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from confide.engines.engine import CAPABILITIES, Arrival, Completion, Gone, NextTokens, Sampling
+from confide.engines.engine import CAPABILITIES, Completion, Gone, NextTokens
 from confide.engines.reasoning import left_open, reasoning_tokens, without_tags
 from confide.engines.transformers.batches import group_batches, rows_at_once
 from confide.engines.transformers.closed_answers import TransformersClosed, close
@@ -174,17 +174,9 @@ class TransformersEngine:
             if progress:
                 progress(done, len(prompts), note)
 
-    def shared_tokens(self, prompts: Sequence[list[int]]) -> int:
-        """How many leading tokens of a batch's ``prompts`` were run before, for all batches."""
-        return len(self.forward.shared_prefix(prompts)[0])
-
     def tokens_read(self, prompts: Sequence[list[int]]) -> int:
         """Tokens of a batch's prompts, without those that run once for many batches."""
-        return sum(map(len, prompts)) - len(prompts) * self.shared_tokens(prompts)
-
-    def arrivals(self, prompts: Sequence[list[int]], max_new_tokens: int, sampling: Sampling) -> Iterator[Arrival]:
-        """Prompts are answered in batches here."""
-        raise NotImplementedError
+        return sum(map(len, prompts)) - len(prompts) * len(self.forward.shared_prefix(prompts)[0])
 
     def forget_prefixes(self) -> None:
         """Drop what earlier batches shared: the weights have moved since."""
