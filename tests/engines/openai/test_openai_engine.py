@@ -138,6 +138,31 @@ def test_another_model_behind_the_name_ends_the_run() -> None:
             engine.answer([engine.encode(ASK)], 24)
 
 
+def test_fingerprints_that_differ_among_replies_are_no_part_of_the_identity() -> None:
+    class Many(Endpoint):
+        def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+            return super().completion(body, word) | {"system_fingerprint": f"fp_{len(self.requests) % 3}"}
+
+    with engine_on(Many()) as engine:
+        assert engine.identity == "model=tiny"
+        assert engine.answer([engine.encode(ASK)], 24)[0].text == "Japan"
+
+
+def test_a_server_that_closes_the_given_turn_reads_no_given_answers() -> None:
+    class Closing(Endpoint):
+        def read(self, turns: list[dict[str, Any]]) -> list[Any]:
+            return [*super().read(turns), {"7": {"logprob": -0.1, "decoded_token": "<|im_end|>"}}]
+
+    with engine_on(Closing(reads=True)) as engine:
+        assert "given_answers" not in engine.capabilities
+
+
+def test_nobody_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patient_server, "wait_s", lambda attempt, asked_for: pytest.fail("it waits"))
+    with pytest.raises(ConfideError, match="cannot be reached"):
+        OpenAIEngine(EndpointConfig(base_url="http://127.0.0.1:9/v1"), "tiny")
+
+
 @pytest.mark.parametrize(
     ("status", "told"), [("401", "wants a key"), ("404", "does the address end in /v1"), ("402", "wants to be paid")]
 )

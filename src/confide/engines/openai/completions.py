@@ -42,7 +42,7 @@ def _completion(choice: Choice, share: float, reply: Reply) -> Completion:
         reasoning=choice.reasoning,
         written=counted,
         more=more,
-        first=_first_tokens(choice),
+        first=_first_tokens(choice) if choice.reasoning is None else {},
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from confide.engines.engine import Arrival, Completion, Gone, NextTokens, Sampling
-from confide.engines.openai.abilities import Abilities, find_abilities
+from confide.engines.openai.abilities import CONTINUED, Abilities, find_abilities
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.background_loop import BackgroundLoop
 from confide.engines.openai.completions import completion_of, letter_logprobs
@@ -207,7 +207,7 @@ class OpenAIEngine:
             raise ConfideError("this endpoint gives no hidden states")
 
         async def read(prompt: list[int], text: str) -> Completion:
-            asked = self._asked(prompt, 1, temperature=0, prompt_logprobs=0, **_CONTINUED)
+            asked = self._asked(prompt, 1, temperature=0, prompt_logprobs=0, **CONTINUED)
             asked = replace(asked, messages=[*asked.messages, {"role": "assistant", "content": text}])
             return given_answer(await self._ask(None, asked), text)
 
@@ -287,7 +287,3 @@ class OpenAIEngine:
 
     def _error(self, failure: ModelError) -> ConfideError:
         return ConfideError(f"the server at {self._server.config.base_url} {self._server.reason(failure)}")
-
-
-_CONTINUED = {"add_generation_prompt": False, "continue_final_message": True}
-"""With these a given answer is read as the assistant's own, unclosed turn (vLLM, SGLang)."""

@@ -42,7 +42,8 @@ class PatientServer:
     Args:
         concurrency: requests that are under way together.
         retries: how often one is sent again that was refused, broken off, late, or met an overloaded server. Waits
-            double from half a second, and are at least what the server asks for in ``Retry-After``.
+            double from half a second, and are at least what the server asks for in ``Retry-After``. Where nobody has
+            answered yet, an address that refuses connections is not tried again.
     """
 
     def __init__(self, config: ServerModel, *, concurrency: int, retries: int):
@@ -51,6 +52,7 @@ class PatientServer:
         self._server = Server(config, self._http)
         self._slots = asyncio.Semaphore(concurrency)
         self._retries = retries
+        self._has_answered = False
 
     async def ask(self, asked: Asked) -> Reply:
         """The whole answer; raises `ModelError`, of the last attempt."""
@@ -64,9 +66,11 @@ class PatientServer:
                 except ModelError as error:
                     failure = error
                 else:
+                    self._has_answered = True
                     reply.cost = self.config.price.of(reply.prompt_tokens, reply.completion_tokens)
                     return reply
-                if not failure.again or attempt == self._retries:
+                never_there = failure.kind == "refused" and not self._has_answered
+                if not failure.again or attempt == self._retries or never_there:
                     break
                 await asyncio.sleep(wait_s(attempt, failure.retry_after))
         raise failure
