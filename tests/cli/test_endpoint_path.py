@@ -147,7 +147,8 @@ def test_options_are_compared_where_the_server_tells_of_given_text(endpoint: End
     endpoint.reads = True
     row = {"id": "c", "kind": "choice", "question": "Which?", "choices": ["red", "green", "blue"], "answer": 1}
     (tmp_path / "q.jsonl").write_text(json.dumps(row) + "\n")
-    done = run("annotate", *flags(endpoint), "--task", tmp_path / "q.jsonl", "--out", tmp_path / "r.jsonl")
+    safe = ["--safe-to-ask", "prompt_logprobs"]
+    done = run("annotate", *flags(endpoint), *safe, "--task", tmp_path / "q.jsonl", "--out", tmp_path / "r.jsonl")
     assert done.exit_code == 0, done.output
     (record,) = read_records(tmp_path / "r.jsonl")
     likelihoods = [-0.1 - share_of(text) for text in ("red", "green", "blue")]

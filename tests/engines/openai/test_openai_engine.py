@@ -56,10 +56,24 @@ def test_samples_come_in_one_request_or_one_by_one(several: bool) -> None:
         asked = len(endpoint.requests)
         ((*found,),) = engine.sample([engine.encode(ASK)], 24, 5, temperature=0.7, seed=3)
         assert len(endpoint.requests) - asked == (1 if several else 5)
+        assert not any("prompt_logprobs" in body for body in endpoint.requests)
         ((*again,),) = engine.sample([engine.encode(ASK)], 24, 5, temperature=0.7, seed=3)
     assert [c.text for c in found] == [c.text for c in again]
     assert len(found) == 5
     assert {body["temperature"] for body in endpoint.requests[asked:]} == {0.7}
+
+
+@pytest.mark.parametrize("refused", ["n", "seed"])
+def test_a_server_that_refuses_several_answers_or_seeds_is_asked_without(refused: str) -> None:
+    class Refusing(Endpoint):
+        def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+            if refused in body:
+                return {"error": {"message": f"{refused} is not supported", "code": 400}}
+            return super().completion(body, word)
+
+    with engine_on(Refusing()) as engine:
+        ((*found,),) = engine.sample([engine.encode(ASK)], 24, 4)
+    assert len(found) == 4
 
 
 def test_yes_and_no_are_read_from_the_likeliest_tokens() -> None:
@@ -71,7 +85,7 @@ def test_yes_and_no_are_read_from_the_likeliest_tokens() -> None:
 
 
 def test_a_given_answer_is_read_where_the_server_tells_of_its_prompt() -> None:
-    with engine_on(Endpoint(reads=True)) as engine:
+    with engine_on(Endpoint(reads=True), safe_to_ask="prompt_logprobs") as engine:
         assert "given_answers" in engine.capabilities
         closed = engine.closed([engine.encode(ASK)], [engine.encode_answer("New Zealand")], measure=True)
     (found,) = closed.completions
@@ -153,7 +167,7 @@ def test_a_server_that_closes_the_given_turn_reads_no_given_answers() -> None:
         def read(self, turns: list[dict[str, Any]]) -> list[Any]:
             return [*super().read(turns), {"7": {"logprob": -0.1, "decoded_token": "<|im_end|>"}}]
 
-    with engine_on(Closing(reads=True)) as engine:
+    with engine_on(Closing(reads=True), safe_to_ask="prompt_logprobs") as engine:
         assert "given_answers" not in engine.capabilities
 
 

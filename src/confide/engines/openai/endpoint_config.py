@@ -31,8 +31,20 @@ class EndpointConfig:
     concurrency: int = _option(16, "Requests under way at once.", min=1)
     retries: int = _option(8, "How often a request is sent again that the server could not take.", min=0)
     timeout_s: float = _option(60.0, "Seconds after which a request is given up and sent again.", min=0.1)
+    safe_to_ask: str = _option(
+        "",
+        "`prompt_logprobs`: this server bears it (no LoRA, no speculative decoding); options are then compared.",
+    )
     input_price: float = _option(0.0, "Price of a million tokens read.", min=0)
     output_price: float = _option(0.0, "Price of a million tokens written.", min=0)
+
+    @property
+    def safe(self) -> list[str]:
+        """The fields that this server bears being asked with, by its operator's word; raises `ConfideError`."""
+        names = [name.strip() for name in self.safe_to_ask.split(",") if name.strip()]
+        if unknown := [name for name in names if name != "prompt_logprobs"]:
+            raise ConfideError(f"--safe-to-ask takes prompt_logprobs, not {unknown[0]}")
+        return names
 
     def server(self, model: str) -> ServerModel:
         """The server, asked for ``model``.

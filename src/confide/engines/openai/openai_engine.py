@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from confide.engines.engine import Arrival, Completion, Gone, NextTokens, Sampling
-from confide.engines.openai.abilities import CONTINUED, Abilities, find_abilities
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.background_loop import BackgroundLoop
 from confide.engines.openai.completions import completion_of, letter_logprobs
 from confide.engines.openai.endpoint_config import EndpointConfig
+from confide.engines.openai.first_questions import CONTINUED, NOT_TAKEN, FirstAnswer, ask_first, reads_given_answers
 from confide.engines.openai.given_answers import GivenAnswers, given_answer
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.model_listing import listed_identity
@@ -66,16 +66,20 @@ class OpenAIEngine:
         self._texts: list[str] = []
         self._read: dict[int, int] = {}  # tokens of each conversation, once it was asked
         self._failures = 0
+        self._left_out: set[str] = set()  # of n and seed, what the server does not take or passes over
         try:
-            self.abilities: Abilities = self._loop.run(find_abilities(self._server, self.chat_template_kwargs))
+            self.first: FirstAnswer = self._loop.run(ask_first(self._server, self.chat_template_kwargs))
+            reads = "prompt_logprobs" in config.safe and self._loop.run(
+                reads_given_answers(self._server, self.first.limit, self.chat_template_kwargs)
+            )
         except ModelError as failure:
             self.close()
             raise ConfideError(f"the server at {server.base_url} {self._server.reason(failure)}") from None
-        self._identity = identity_parts(self.abilities.identity)
+        self._identity = identity_parts(self.first.identity)
         self.capabilities = frozenset(
             {"answers", "samples", "arrivals"}
-            | ({"next_tokens"} if self.abilities.top_logprobs else set())
-            | ({"given_answers"} if self.abilities.prompt_logprobs else set())
+            | ({"next_tokens"} if self.first.top_logprobs else set())
+            | ({"given_answers"} if reads else set())
         )
 
     def close(self) -> None:
@@ -185,7 +189,7 @@ class OpenAIEngine:
 
         async def ask(prompt: list[int]) -> tuple[list[float], float]:
             asked = self._asked(prompt, 1, temperature=0)
-            reply = await self._ask(prompt, replace(asked, logprobs=True, top_logprobs=self.abilities.top_logprobs))
+            reply = await self._ask(prompt, replace(asked, logprobs=True, top_logprobs=self.first.top_logprobs))
             return letter_logprobs(reply.choices[0], texts)
 
         found = self._all([partial(ask, prompt) for prompt in prompts])
@@ -240,27 +244,36 @@ class OpenAIEngine:
 
     async def _greedy(self, prompt: list[int], room: int) -> Completion:
         asked = self._asked(prompt, room, temperature=0)
-        if self.abilities.logprobs:
-            asked = replace(asked, logprobs=True, top_logprobs=self.abilities.top_logprobs or None)
+        if self.first.logprobs:
+            asked = replace(asked, logprobs=True, top_logprobs=self.first.top_logprobs or None)
         return completion_of(await self._ask(prompt, asked))[0]
 
     async def _samples(self, prompt: list[int], room: int, sampling: Sampling) -> list[Completion]:
         """Sampled answers: in one request where the server gives several, else one by one."""
         found: list[Completion] = []
         while (left := sampling.count - len(found)) > 0:
-            seed = sampling.seed * 1_000_003 + len(found)
-            n = left if self.abilities.several else 1
-            asked = self._asked(prompt, room, temperature=sampling.temperature, **({"n": n} if n > 1 else {}))
-            if self.abilities.seed:
-                asked.options["seed"] = seed
-            asked = replace(asked, n=n, logprobs=self.abilities.logprobs)
-            found += completion_of(await self._ask(prompt, asked))[:left]
+            wanted = {"n": left, "seed": sampling.seed * 1_000_003 + len(found)}
+            more = {name: value for name, value in wanted.items() if name not in self._left_out}
+            if more.get("n") == 1:
+                del more["n"]
+            asked = self._asked(prompt, room, temperature=sampling.temperature, **more)
+            asked = replace(asked, n=more.get("n", 1), logprobs=self.first.logprobs)
+            try:
+                given = completion_of(await self._ask(prompt, asked))[:left]
+            except ModelError as failure:
+                if failure.kind not in NOT_TAKEN or not more:
+                    raise
+                self._left_out.add("n" if "n" in more else "seed")
+                continue
+            if len(given) < more.get("n", 1):
+                self._left_out.add("n")
+            found += given
         return found
 
     def _asked(self, prompt: list[int], room: int, **options: Any) -> Asked:
         turns, template = self._conversations[prompt[0]]
         more = {"chat_template_kwargs": template} if template else {}
-        limit = {self.abilities.limit: room}
+        limit = {self.first.limit: room}
         return Asked(chat=True, messages=turns, options={**options, **limit, **more}, deadline=math.inf)
 
     async def _ask(self, prompt: list[int] | None, asked: Asked) -> Reply:
