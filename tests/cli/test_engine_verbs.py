@@ -132,7 +132,9 @@ def test_flags_may_stand_in_a_file(tmp_path: Path) -> None:
     server = vllm()
     with server.running():
         config = tmp_path / "c.yaml"
-        config.write_text(f"base-url: {server.url}/chat/completions\nmodel: tiny\nsafe-to-ask: prompt_logprobs\njson: true\n")
+        config.write_text(
+            f"base-url: {server.url}/chat/completions\nmodel: tiny\nsafe-to-ask: prompt_logprobs\njson: true\n"
+        )
         result = CliRunner().invoke(app, ["engine", "check", "--config", str(config)], catch_exceptions=False)
     data = json.loads(result.stdout)
     assert (data["base_url"], data["prompt_logprobs"], data["chosen_ids"]) == (server.url, "chat", None)
@@ -160,7 +162,10 @@ def test_it_runs_without_torch_and_without_the_key_in_its_output() -> None:
         (["--base-url", "", "--model", "tiny"], "--base-url: "),
         (["--base-url", "http://127.0.0.1:9/v1", "--model", " "], "--model: a name is wanted"),
         (["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--api-key-env", "NOT_SET"], "NOT_SET"),
-        (["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--safe-to-ask", "all"], "logprob_token_ids and prompt"),
+        (
+            ["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--safe-to-ask", "all"],
+            "logprob_token_ids and prompt",
+        ),
         (["--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--safe-to-ask", ","], "names separated by commas"),
     ],
 )

@@ -21,7 +21,6 @@ from confide.progress import progress_bar
 if TYPE_CHECKING:
     from confide.engines.openai.abilities import Abilities
     from confide.engines.openai.server_config import ServerModel
-    from confide.methods.endpoint_sources import Offer
 
 app = typer.Typer(no_args_is_help=True, help="Look at the engine that runs a model.")
 
@@ -40,7 +39,9 @@ def check(
     ] = None,
     safe_to_ask: Annotated[
         str | None,
-        Option(metavar="FIELDS", help="Fields that kill some servers and not yours: logprob_token_ids,prompt_logprobs."),
+        Option(
+            metavar="FIELDS", help="Fields that kill some servers and not yours: logprob_token_ids,prompt_logprobs."
+        ),
     ] = None,
     json: Annotated[bool, Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -94,7 +94,9 @@ def test_a_page_for_people_is_no_chat() -> None:
     assert "gives something else" in error(Pages())
 
 
-@pytest.mark.parametrize("data", [{}, {"choices": []}, {"choices": [{"text": "Hi"}]}, {"choices": 5}, {"error": {"message": "x"}}])
+@pytest.mark.parametrize(
+    "data", [{}, {"choices": []}, {"choices": [{"text": "Hi"}]}, {"choices": 5}, {"error": {"message": "x"}}]
+)
 def test_what_is_no_chat_completion_is_no_chat(data: Any) -> None:
     class Other(Endpoint):
         async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -114,7 +116,9 @@ def test_many_models_are_not_all_named() -> None:
     assert "model-7 and 292 more" in sentence
 
 
-@pytest.mark.parametrize("told", [{"code": "model_not_found"}, {"param": "model"}, {"message": 'model "tiny" not found'}])
+@pytest.mark.parametrize(
+    "told", [{"code": "model_not_found"}, {"param": "model"}, {"message": 'model "tiny" not found'}]
+)
 def test_a_model_that_is_not_served_where_nothing_is_listed(told: dict[str, str]) -> None:
     class Unlisted(Endpoint):
         async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -138,7 +142,9 @@ def test_a_model_that_is_not_served_where_nothing_is_listed(told: dict[str, str]
 def test_a_server_that_answers_no_plain_question(status: int, words: str) -> None:
     server = ollama(statuses={"messages": status})
     assert words in error(server)
-    assert len(server.requests) == (bare_requests.ATTEMPTS if status in (429, 503) else 2 if status in (400, 422) else 1)
+    assert len(server.requests) == (
+        bare_requests.ATTEMPTS if status in (429, 503) else 2 if status in (400, 422) else 1
+    )
 
 
 def test_a_server_that_hangs() -> None:

@@ -27,7 +27,7 @@ class Abilities:
         logprobs: whether the answer's tokens have log-probabilities.
         top_logprobs: how many of the likeliest tokens have them, of the 20, 5 or 1 that were asked for.
         chosen_ids: whether chosen token ids have them (``logprob_token_ids``).
-        prompt_logprobs: where the prompt's tokens have them: in ``chat``, in ``completions`` (echo) or nowhere (``no``).
+        prompt_logprobs: where the prompt's tokens have them: ``chat``, ``completions`` (echo) or nowhere (``no``).
         token_ids: the ways in which the ids of an answer's tokens are told; see `told_abilities.token_ids_in`.
         several: whether one request gives several answers (``n``).
         samples: whether answers are drawn at temperature 1.

@@ -55,7 +55,9 @@ async def refusal_of_all(
         return ConfideError(f"the server at {config.base_url} does not serve the model {config.model}: {there}")
     if told.status in (404, 405) or told.status == 200:
         if longer := await _with_v1(config, requests):
-            return ConfideError(f"there is no API at {config.base_url}, but there is one at {longer}: give that address")
+            return ConfideError(
+                f"there is no API at {config.base_url}, but there is one at {longer}: give that address"
+            )
         path = f"{config.base_url}/chat/completions"
         return ConfideError(f"the server at {config.base_url} answers no chat: {path} gives {_given(told)}")
     return no_answer(config, failure_of(told.status, told.body, ()).kind, told.status)

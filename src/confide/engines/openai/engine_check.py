@@ -100,7 +100,10 @@ class _Check:
         if progress is not None:
             progress(len(steps), len(steps), "")
         return Abilities(
-            base_url=self._config.base_url, model=self._config.model, notes=dict(sorted(self._notes.items())), **self._found
+            base_url=self._config.base_url,
+            model=self._config.model,
+            notes=dict(sorted(self._notes.items())),
+            **self._found,
         )
 
     # -- what every answer tells -------------------------------------------------------------------------------------
