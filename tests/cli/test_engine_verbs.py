@@ -90,7 +90,8 @@ def test_the_table_of_a_server_that_gives_little() -> None:
     text = run(ollama(), columns=160)
     told = rows(text)
     assert (told["log-probabilities"], told["likeliest tokens"], told["token ids in replies"]) == ("no", "no", "no")
-    assert told["learned reading"] == (
+    assert told["learned reading"] == "cannot be told without chosen token ids"
+    assert told["chosen token ids"] == (
         "not asked: kills a server that decodes speculatively; say --safe-to-ask logprob_token_ids if yours does not"
     )
     assert "logprob" not in "".join(offered(text))
@@ -113,7 +114,7 @@ def test_narrow_terminals_lose_nothing(server: Callable[[], Endpoint], columns: 
         assert label in said
     assert "…" not in text
     if columns == 60:
-        assert said.count("--safe-to-ask") == 3
+        assert said.count("--safe-to-ask") == 2
 
 
 def test_json_is_one_object_with_the_same_keys_for_every_server() -> None:

@@ -88,7 +88,8 @@ def test_nothing_that_kills_servers_is_sent_to_a_stranger() -> None:
     sentence = (
         "not asked: kills a server that decodes speculatively; say --safe-to-ask logprob_token_ids if yours does not"
     )
-    assert (told.notes["chosen_ids"], told.notes["learned"]) == (sentence, sentence)
+    assert told.notes["chosen_ids"] == sentence
+    assert told.notes["learned"] == "cannot be told without chosen token ids"
     assert "--safe-to-ask prompt_logprobs" in told.notes["prompt_logprobs"]
     assert "/metrics" not in " ".join(server.seen)
 

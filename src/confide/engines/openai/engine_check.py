@@ -113,10 +113,10 @@ class _Check:
         listing = await self._listing()
         names = told_of.names_listed(listing.data) if listing is not None else None
         try:
-            told = await self._ask(QUESTION)
+            told = await self._ask({})
             if told.status in (400, 422):  # models that reason first want their limit under this name
                 self._found["limit_field"] = "max_completion_tokens"
-                told = await self._ask(QUESTION)
+                told = await self._ask({})
         except ModelError as failure:
             raise no_answer(self._config, failure.kind) from None
         if not told.taken or not told_of.messages_in(told.data):
@@ -160,14 +160,15 @@ class _Check:
     # -- log-probabilities -------------------------------------------------------------------------------------------
 
     async def _logprobs(self) -> None:
-        self._found["logprobs"] = False
+        data: dict[str, Any] | None = {}
         for count in _MOST_TOP:
-            data = await self._try("logprobs", logprobs=True, **({"top_logprobs": count} if count else {}))
-            if data is None:
-                self._found["logprobs"] = None
-                return
-            if data:
+            data = await self._try("logprobs", {"logprobs": True} | ({"top_logprobs": count} if count else {}))
+            if data != {}:
                 break
+        if data is None:
+            self._found["logprobs"] = None
+            return
+        self._found["logprobs"] = False
         if token := told_of.first_token(data):
             self._found |= {"logprobs": True, "top_logprobs": min(told_of.top_logprobs_in(token), count)}
             self._id_ways |= told_of.token_ids_in(data)
@@ -177,11 +178,11 @@ class _Check:
     async def _token_ids(self) -> None:
         more = {"logprobs": True} if self._found["logprobs"] else {}
         fields = ["return_token_ids", *(["return_tokens_as_token_ids"] if more else [])]
-        data = await self._try("token_ids", **more, **dict.fromkeys(fields, True))
+        data = await self._try("token_ids", more | dict.fromkeys(fields, True))
         self._id_ways |= told_of.token_ids_in(data or {})
         if data == {} and len(fields) > 1:  # one of them may be refused because of the other
             for name in fields:
-                self._id_ways |= told_of.token_ids_in(await self._try("token_ids", **more, **{name: True}) or {})
+                self._id_ways |= told_of.token_ids_in(await self._try("token_ids", more | {name: True}) or {})
         if data is not None or self._id_ways:
             self._found["token_ids"] = tuple(sorted(self._id_ways))
 
@@ -189,13 +190,13 @@ class _Check:
         if not self._may_ask("prompt_logprobs", "prompt_logprobs"):
             return
         where: str | None = "no"
-        data = await self._try("prompt_logprobs", prompt_logprobs=1)
+        data = await self._try("prompt_logprobs", {"prompt_logprobs": 1})
         if data is not None and told_of.prompt_logprobs_in_chat(data):
             where = "chat"
         elif data is not None:
             # An answer of no tokens has killed vLLM (issue 6521), so one token is asked for.
             body = {"prompt": _PROMPT, "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0}
-            data = await self._try("prompt_logprobs", path="completions", **body)
+            data = await self._try("prompt_logprobs", body, path="completions")
             if data is not None and told_of.prompt_logprobs_in_echo(data, _PROMPT):
                 where = "completions"
         self._found["prompt_logprobs"] = None if data is None else where
@@ -209,14 +210,14 @@ class _Check:
         """Whether the ids past the model's own vocabulary hold a reading; the server itself names their place."""
         if not self._found.get("chosen_ids"):
             self._found["learned"] = self._found.get("chosen_ids")
-            if "chosen_ids" in self._notes:
-                self._notes["learned"] = self._notes["chosen_ids"]
+            if self._found["learned"] is None:
+                self._notes["learned"] = "cannot be told without chosen token ids"
             return
         if not told_of.at_least(self._found.get("version", ""), _REFUSES_IDS):
             least = ".".join(map(str, _REFUSES_IDS))
             self._notes["learned"] = f"not asked: only vLLM {least} and later are known to refuse an id that is none"
             return
-        told = await self._told("learned", **self._chosen_fields([_PAST_ALL]))
+        told = await self._told("learned", self._chosen_fields([_PAST_ALL]))
         if told is None:
             return
         size = told_of.vocabulary_in(told.body) if told.status in (400, 422) else None
@@ -230,7 +231,7 @@ class _Check:
                 self._found |= {"learned": True, "vocabulary": own}
 
     async def _chosen(self, ids: list[int], name: str = "chosen_ids") -> dict[str, Any] | None:
-        return await self._try(name, **self._chosen_fields(ids))
+        return await self._try(name, self._chosen_fields(ids))
 
     @staticmethod
     def _chosen_fields(ids: list[int]) -> dict[str, Any]:
@@ -239,7 +240,7 @@ class _Check:
     # -- samples and streams -----------------------------------------------------------------------------------------
 
     async def _several(self) -> None:
-        data = await self._try("several", n=2, temperature=1)
+        data = await self._try("several", {"n": 2, "temperature": 1})
         self._found["several"] = None if data is None else len(told_of.messages_in(data)) > 1
 
     async def _samples(self) -> None:
@@ -249,11 +250,11 @@ class _Check:
         for seed in _SEEDS:
             if "seeded" not in self._found:
                 fields["seed"] = seed
-            data = await self._try("seeded" if "seed" in fields else "samples", _NUMBER, **fields)
+            data = await self._try("seeded" if "seed" in fields else "samples", fields, _NUMBER)
             if data == {} and "seed" in fields:
                 self._found["seeded"] = False
                 del fields["seed"]
-                data = await self._try("samples", _NUMBER, **fields)
+                data = await self._try("samples", fields, _NUMBER)
             if not data:
                 self._found["samples"] = None if data is None else False
                 return
@@ -271,39 +272,36 @@ class _Check:
             self._found["seeded"] = texts[0] == texts[1] if self._found["samples"] else None
 
     async def _streaming(self) -> None:
-        attempts: tuple[dict[str, Any], ...] = ({"stream_options": {"include_usage": True}}, {})
-        for more in attempts:
-            told = await self._told("streaming", stream=True, **more)
-            if told is None:
-                return
-            if told.status == 200:
-                break
-        pieces, usage = told_of.streamed(told.body) if told.status == 200 else (False, False)
-        self._found |= {"streaming": pieces, "stream_usage": usage}
+        told = await self._told("streaming", {"stream": True, "stream_options": {"include_usage": True}})
+        if told is not None and told.status != 200:
+            told = await self._told("streaming", {"stream": True})
+        if told is not None:
+            pieces, usage = told_of.streamed(told.body) if told.status == 200 else (False, False)
+            self._found |= {"streaming": pieces, "stream_usage": usage}
 
     # -- how it is asked ---------------------------------------------------------------------------------------------
 
-    async def _ask(self, messages: list[dict[str, str]], **more: Any) -> Told:
+    async def _ask(self, fields: dict[str, Any], messages: list[dict[str, str]] = QUESTION) -> Told:
         limit = _NUMBER_TOKENS if messages is _NUMBER else 1
         body = {"model": self._config.model, "messages": messages, self._found["limit_field"]: limit}
-        return await self._requests.post("chat/completions", body | more)
+        return await self._requests.post("chat/completions", body | fields)
 
     async def _try(
-        self, name: str, messages: list[dict[str, str]] = QUESTION, *, path: str = "", **more: Any
+        self, name: str, fields: dict[str, Any], messages: list[dict[str, str]] = QUESTION, *, path: str = ""
     ) -> dict[str, Any] | None:
         """What a question about the ability ``name`` brings: {} where it is refused, None where that is not told."""
-        told = await self._told(name, messages, path=path, **more)
+        told = await self._told(name, fields, messages, path=path)
         return None if told is None else told.data if told.taken else {}
 
     async def _told(
-        self, name: str, messages: list[dict[str, str]] = QUESTION, *, path: str = "", **more: Any
+        self, name: str, fields: dict[str, Any], messages: list[dict[str, str]] = QUESTION, *, path: str = ""
     ) -> Told | None:
         """The answer to such a question, refusals included; None, and a note, where there is none."""
         try:
             if path:
-                told = await self._requests.post(path, {"model": self._config.model, **more})
+                told = await self._requests.post(path, {"model": self._config.model} | fields)
             else:
-                told = await self._ask(messages, **more)
+                told = await self._ask(fields, messages)
         except ModelError as failure:
             self._fail(name, failure)
             return None
