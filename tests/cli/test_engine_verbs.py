@@ -101,7 +101,7 @@ def test_the_table_of_a_server_that_gives_little() -> None:
 def test_another_model_is_told() -> None:
     assert rows(run(vllm(reports="big"), columns=160))["model"].startswith("big: another model than tiny")
     told = rows(run(llama_cpp(), columns=160))["model"]
-    assert told == "tiny: whether it is the one asked for cannot be told; it lists only /models/other-7b.gguf"
+    assert told == "tiny: whether it is the one that answers cannot be told; it lists only /models/other-7b.gguf"
 
 
 @pytest.mark.parametrize("server", [vllm, openai, ollama, llama_cpp, silent])

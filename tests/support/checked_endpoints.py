@@ -150,7 +150,7 @@ class Endpoint:
 
     def logprob(self, id: int, place: int) -> float:
         if self.plugin and id >= self.vocabulary - 64:
-            return -1000.5 + (id - self.vocabulary + 64) * 1.25
+            return -780.5 + (1.25 if id == self.vocabulary - 63 else 0.0)
         return 0.0 if self.zeros else math.log(0.5) * (place + 1)
 
     async def stream(self, request: web.Request, body: dict[str, Any], whole: dict[str, Any]) -> web.StreamResponse:

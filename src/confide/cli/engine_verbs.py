@@ -141,7 +141,10 @@ def _rows(found: Abilities) -> list[tuple[str, str]]:
         ("streaming", told("streaming", found.streaming)),
         ("reasoning", {"apart": "told apart from the answer", None: "none seen"}.get(found.reasoning, "in the answer")),
         ("log-probabilities", told("logprobs", found.logprobs)),
-        ("likeliest tokens", told("top_logprobs", found.top_logprobs if found.logprobs else found.logprobs)),
+        (
+            "likeliest tokens",
+            told("top_logprobs", (found.top_logprobs or "none") if found.logprobs else found.logprobs),
+        ),
         ("chosen token ids", told("chosen_ids", found.chosen_ids)),
         ("prompt log-probabilities", told("prompt_logprobs", prompt.get(found.prompt_logprobs))),
         ("token ids in replies", told("token_ids", ways)),
@@ -157,7 +160,7 @@ def _model(found: Abilities) -> str:
     called = {
         True: f"{found.reported}: another model than {found.model}, which was asked for",
         False: found.reported,
-        None: f"{found.reported or found.model}: whether it is the one asked for cannot be told",
+        None: f"{found.model}: whether it is the one that answers cannot be told",
     }[found.other_model]
     note = f"; {found.notes['other_model']}" if "other_model" in found.notes else ""
     return called + note + (f"; loaded from {found.root}" if found.root not in ("", found.reported) else "")

@@ -71,15 +71,18 @@ def test_chosen_ids_count_where_their_log_probabilities_come_back() -> None:
 @pytest.mark.parametrize(
     ("values", "there"),
     [
-        ({936: -1002.3, 937: -1001.0, 938: -1003.5}, True),
-        ({936: -1002.3, 937: -1001.0}, False),  # ids that are missing
-        ({936: -9999.0, 937: -9999.0, 938: -9999.0}, False),  # masked
-        ({936: -12.5, 937: -13.0, 938: -12.0}, False),  # rows of a plain model
-        ({936: -1002.3, 937: -1.0, 938: -1003.5}, False),
+        ({936: -780.25, 937: -781.5, 995: -780.25}, True),
+        ({936: -1012.5, 937: -1000.0, 995: -1012.5}, True),
+        ({936: -780.25, 937: -781.5}, False),  # ids that are missing
+        ({936: -780.25, 995: -780.25}, False),
+        ({936: -9999.0, 937: -9999.0, 995: -9999.0}, False),  # masked
+        ({936: -12.5, 937: -13.0, 995: -12.5}, False),  # rows of a plain model
+        ({936: -780.25, 937: -781.5, 995: -775.0}, False),
+        ({936: -780.25, 937: -1.0, 995: -780.25}, False),
         ({}, False),
     ],
 )
-def test_a_reading_is_three_ids_around_the_plug_ins_zero(values: dict[int, float], there: bool) -> None:
+def test_a_reading_is_a_share_beside_the_plug_ins_floor(values: dict[int, float], there: bool) -> None:
     assert told_of.is_reading(values, 936) == there
 
 

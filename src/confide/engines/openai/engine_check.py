@@ -224,7 +224,7 @@ class _Check:
         self._found |= {"learned": False, "vocabulary": size}
         if size is not None and size > EXTRA_IDS:
             own = size - EXTRA_IDS
-            data = await self._chosen([own, own + 1, own + 2], "learned")
+            data = await self._chosen(told_of.reading_ids(own), "learned")
             if data is None:
                 self._found["learned"] = None
             elif told_of.is_reading(told_of.chosen_in(data), own):

@@ -25,9 +25,9 @@ _VERSION = re.compile(r"v?\d[\w.+-]{0,63}")
 _VOCABULARY = re.compile(rb"out-of-vocab.{0,200}?[Vv]ocabulary size:? (?:is )?(\d{1,9})", re.DOTALL)
 _EDITION = re.compile(r"[-:@](?:\d{3,8}(?:-\d\d){0,2}|latest)")
 """What a server may add to the name of the model that it was asked for."""
-_ZERO = (-1200.0, -900.0)
-"""Where the log-probability of the plug-in's zero lies: its logit is −1000 (see the plug-in)."""
-_FARTHEST = 500.0
+_FLOOR = (-3000.0, -500.0)
+"""Where the log-probability of an id lies that nothing is ever answered with; a masked one has −9999 or none."""
+_FARTHEST, _SAME = 500.0, 0.01
 _UNDERFLOW = 1.02
 
 
@@ -109,13 +109,17 @@ def chosen_in(data: Data) -> dict[int, float]:
     return {int(name[1]): value for name, value in named if name}
 
 
+def reading_ids(vocabulary: int) -> list[int]:
+    """Of the 64 ids past a model's own ``vocabulary``: the plug-in's floor, its first share, and one more floor."""
+    return [vocabulary, vocabulary + 1, vocabulary + 59]
+
+
 def is_reading(logprobs: Mapping[int, float], vocabulary: int) -> bool:
-    """Whether the three ids past a model's own ``vocabulary`` hold what the plug-in puts there."""
-    values = [logprobs.get(vocabulary + place) for place in range(3)]
-    zero, *shares = values
-    if zero is None or not _ZERO[0] < zero < _ZERO[1]:
+    """Whether `reading_ids` hold what the plug-in puts there: twice the same floor, and a share not far from it."""
+    floor, share, again = (logprobs.get(id) for id in reading_ids(vocabulary))
+    if floor is None or share is None or again is None or not _FLOOR[0] < floor < _FLOOR[1]:
         return False
-    return all(share is not None and abs(share - zero) <= _FARTHEST for share in shares)
+    return abs(again - floor) <= _SAME and abs(share - floor) <= _FARTHEST
 
 
 def vocabulary_in(body: bytes) -> int | None:
