@@ -111,6 +111,13 @@ def test_a_model_that_is_not_served_names_those_that_are() -> None:
         assert "does not serve the model huge: it serves tiny, big" in error(server, model="huge")
 
 
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_a_refusal_in_no_words_is_about_a_model_that_is_not_listed(status: int) -> None:
+    server = openai(models=[{"id": "small"}], choosy=False, statuses={"messages": status})
+    assert "does not serve the model huge: it serves small" in error(server, model="huge")
+    assert "does not serve" not in error(server, model="small")
+
+
 def test_many_models_are_not_all_named() -> None:
     sentence = error(openai(models=[{"id": f"model-{n}"} for n in range(300)]), model="huge")
     assert "model-7 and 292 more" in sentence
