@@ -95,6 +95,7 @@ def test_help_is_there_for_every_verb_and_loads_no_torch() -> None:
         ["demo"],
         ["split"],
         ["hedge"],
+        ["engine", "check"],
     ):
         done = confide(*verb, "--help", without_torch=True)
         assert done.returncode == 0, done.stderr

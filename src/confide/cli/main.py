@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from confide.cli import policy_verbs, train
+from confide.cli import engine_verbs, policy_verbs, train
 from confide.cli.annotate import annotate
 from confide.cli.ask import ask
 from confide.cli.calibrate import calibrate
@@ -43,6 +43,7 @@ for verb in verbs:
 app.command()(serve)  # its --config is the router's own
 app.add_typer(train.app, name="train")
 app.add_typer(policy_verbs.app, name="policy")
+app.add_typer(engine_verbs.app, name="engine")
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -163,23 +163,30 @@ class Server(Model):
     async def _post(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         """The server's response; what cannot be read inside the ``with`` (ValueError) counts as malformed."""
         sent = as_sent(self._config, body)
-        try:
+        with connection_failures():
             async with self._http.session.post(
                 self._url, data=to_json(sent), headers=self._headers, allow_redirects=False, timeout=self._timeout
             ) as response:
                 if response.status != 200:
-                    wait = _retry_after(response.headers.get("Retry-After"))
+                    wait = retry_after(response.headers.get("Retry-After"))
                     raise failure_of(response.status, await _error(response), sent, wait)
                 try:
                     yield response
                 except ValueError:
                     raise ModelError("malformed", again=True) from None
-        except aiohttp.ServerTimeoutError:
-            raise ModelError("timeout") from None
-        except aiohttp.ClientConnectorError:
-            raise ModelError("refused", again=True) from None
-        except (aiohttp.ClientError, ConnectionError):
-            raise ModelError("broken", again=True) from None
+
+
+@contextmanager
+def connection_failures() -> Iterator[None]:
+    """What goes wrong with a connection, as a `ModelError`."""
+    try:
+        yield
+    except aiohttp.ServerTimeoutError:
+        raise ModelError("timeout") from None
+    except aiohttp.ClientConnectorError:
+        raise ModelError("refused", again=True) from None
+    except (aiohttp.ClientError, ConnectionError):
+        raise ModelError("broken", again=True) from None
 
 
 async def _error(response: aiohttp.ClientResponse) -> bytes:
@@ -194,7 +201,7 @@ async def _error(response: aiohttp.ClientResponse) -> bytes:
     return body[:_ERROR_BYTES]
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """Seconds to wait, from a number or a date."""
     if value is None:
         return None
