@@ -6,6 +6,7 @@ answered again as a whole, so that a continued run ends with the same answers as
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from confide.policies.requests import request_options
 from confide.progress import Progress
 from confide.records import Cost, Message, Record, RecordWriter, RequestShape, Sample, check_records_file
 from confide.settings import check_settings
+from confide.tasks.marking import OWN, check_marked, mark
 from confide.tasks.task import cloze_prompt
 
 if TYPE_CHECKING:
@@ -65,8 +67,8 @@ def annotate(
 
     Raises:
         ConfideError: ``out`` holds another model's or another task's records or was made with other settings, is in use
-            by another run, prompts do not fit the model's context (they are counted and named), or the answers cannot
-            be given so.
+            by another run, prompts do not fit the model's context (they are counted and named), the answers cannot be
+            given so, or the grader failed: what is answered is kept, and the next run grades it first.
     """
     named = [q for q in task.questions if splits is None or q.id in splits]
     asked = [_Asking.of(engine, task, q, splits, answer_by) for q in named]
@@ -75,7 +77,12 @@ def annotate(
     check_context({q.id: len(q.prompt) + q.room for q in asked}, engine.context)
     sampling = _Sampling(samples, temperature, seed)
     with locked_file(out), RecordWriter(out) as writer:
-        by = _check_same_run(writer.done, by, task, {q.id: q for q in asked}, sampling, out)
+        by_id = {q.id: q for q in asked}
+        by = _check_same_run(writer.done, by, task, by_id, sampling, out)
+        if any(r.grade_error for r in writer.done):
+            marked = [mark(task, by_id[r.id].question, r) if r.grade_error else r for r in writer.done]
+            writer.replace(marked)
+        failed = [record for record in writer.done if record.grade_error]
         done = {record.id for record in writer.done}
         new = seen = 0
         began = time.monotonic()
@@ -85,9 +92,11 @@ def annotate(
                 continue
             fresh = [record for record in answer() if record.id not in done]
             writer.write(fresh)
+            failed += [record for record in fresh if record.grade_error]
             new += len(fresh)
             if progress:
                 progress(seen, len(asked), f"{new / (time.monotonic() - began):.1f} questions/s")
+    check_marked(failed, out)
     return new
 
 
@@ -136,7 +145,7 @@ class _Asking:
 
     question: Question
     split: str | None
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     options: list[str]
     prompt: list[int]
     room: int
@@ -157,7 +166,10 @@ class _Asking:
         options = list(question.choices or []) if chosen else []
         longest = max((len(engine.encode_answer(text)) for text in options), default=0)
         room = longest + 1 if longest else task.max_new_tokens
-        template, prompt = engine.chat_template_kwargs, engine.encode(messages)
+        try:
+            template, prompt = engine.chat_template_kwargs, engine.encode(messages)
+        except ConfideError as error:
+            raise ConfideError(f"question {question.id}: {error}") from None
         if options and (at_once := encode_at_once(engine, messages)) != prompt:
             template, prompt = template | {"enable_thinking": False}, at_once
         return cls(question, split, messages, options, prompt, room, template)
@@ -267,7 +279,8 @@ def _check_same_run(
 ) -> _By:
     """Raise `ConfideError` unless this run may continue ``done``; who new records say has answered."""
     for record in done:
-        check_settings(str(out), {"task": record.task}, {"task": task.name})
+        known = {"task": record.task, "grader": record.graded_by or OWN}
+        check_settings(str(out), known, {"task": task.name, "grader": task.grader or OWN})
         same = same_model(identity_of(record, ""), by["identity"])
         if not (same_name(record.model, by["model"]) if same is None else same):
             held, ours = (f"{name!r} ({identity})" for name, identity in ((record.model, record.identity), by.values()))
@@ -309,22 +322,15 @@ def _settings(record: Record) -> dict[str, Any]:
     return known
 
 
-def _written(messages: Sequence[Mapping[str, str]]) -> str:
-    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+def _written(messages: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(json.dumps(message, ensure_ascii=False, sort_keys=True) for message in messages)
 
 
 def _chosen(by: _By, task: Task, asked: _Asking, choice: Choice) -> Record:
-    index, right = choice.index, asked.question.answer
-    if isinstance(right, int) and asked.options[right] == choice.completion.text:
-        index = right  # the same text is there twice
-    # The letter names the option beyond doubt; a text may occur in another.
-    correct = task.grade(asked.question, chr(ord("A") + index)).correct
-    more = {"correct": correct, "answered": choice.completion.text, "option_logprobs": choice.option_logprobs}
     # Nobody who asks a router gets an answer in this way.
     shape = RequestShape(options=request_options({"temperature": 0, "answer_by": "options"}))
-    return task.finish(
-        Record.model_validate(_data(by, task, asked, choice.completion) | more | {"request_shape": shape})
-    )
+    more = {"option_logprobs": choice.option_logprobs, "request_shape": shape}
+    return mark(task, asked.question, Record.model_validate(_data(by, task, asked, choice.completion) | more))
 
 
 def _generated(
@@ -337,22 +343,13 @@ def _generated(
     sampling: _Sampling,
 ) -> Record:
     """``second``: what one generated token took."""
-    question = asked.question
-    grade = task.grade(question, greedy.text)
-    data = _data(by, task, asked, greedy) | {"correct": grade.correct, "answered": grade.answered}
+    data = _data(by, task, asked, greedy)
     if sampled:
-        data["samples"] = [_sample(task, question, completion) for completion in sampled]
-        # What was cut before it said anything agrees with nothing.
-        silent = [c.finish == "length" and not c.text.strip() for c in (greedy, *sampled)]
-        agreeing = [
-            not (silent[0] or quiet) and task.agrees(question, greedy.text, completion.text)
-            for completion, quiet in zip(sampled, silent[1:], strict=True)
-        ]
+        data["samples"] = [_sample(completion) for completion in sampled]
         tokens = sum(completion.tokens for completion in sampled)
-        data["consistency"] = sum(agreeing) / len(agreeing)
         data["sampled_with"] = {"temperature": sampling.temperature, "seed": sampling.seed}
         data["cost"] = {"samples": Cost(tokens=tokens, seconds=round(second * tokens, 6))}
-    return task.finish(Record.model_validate(data))
+    return mark(task, asked.question, Record.model_validate(data))
 
 
 def _data(by: _By, task: Task, asked: _Asking, answer: Completion) -> dict[str, object]:
@@ -382,19 +379,18 @@ def _data(by: _By, task: Task, asked: _Asking, answer: Completion) -> dict[str, 
         data |= {"reasoning": answer.reasoning, "reasoning_ids": answer.reasoning_ids}
     if question.choices:
         data["choices"] = question.choices
+    if question.messages:
+        data["own_turns"] = len(question.messages)
     if asked.split is not None:
         data["split"] = asked.split
     return data
 
 
-def _sample(task: Task, question: Question, completion: Completion) -> Sample:
-    grade = task.grade(question, completion.text)
+def _sample(completion: Completion) -> Sample:
     return Sample(
         answer=completion.text,
         answer_ids=completion.ids,
         reasoning_ids=completion.reasoning_ids,
         finish=completion.finish,
-        correct=grade.correct,
-        answered=grade.answered,
         logprobs=completion.logprobs,
     )
