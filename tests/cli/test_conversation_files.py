@@ -119,7 +119,7 @@ def scored(count: int = 60) -> list[Record]:
             {
                 "id": f"c{i}", "task": "q", "split": splits[i % 4], "messages": shapes[i % 5], "answer": f"France {i}",
                 "own_turns": len(shapes[i % 5]), "correct": i % 3 > 0, "reference": ["France"], "model": "",
-                "answered": "france", "confidence": {"given": 0.3 + 0.6 * (i % 3 > 0) + 0.001 * i},
+                "answered": "france", "confidence": {"given": 0.3 + 0.6 * (i % 3 > 0) + 1e-6 * i},
             }
         )
         for i in range(count)
@@ -128,7 +128,7 @@ def scored(count: int = 60) -> list[Record]:
 
 def test_sources_that_ask_again_are_read(model: str, tmp_path: Path) -> None:
     write_records(tmp_path / "r.jsonl", scored())
-    sources = "p_true,verbalized,verifier,question_only,logprob_sum"
+    sources = "p_true,verbalized,verifier,question_only"
     result = run(
         "score", "--model", model, "--other-model", "--verifier", model, "--records", tmp_path / "r.jsonl",
         "--sources", sources, "--out", tmp_path / "s.jsonl",
@@ -167,7 +167,7 @@ def test_calibrate_knows_how_they_were_asked(tmp_path: Path) -> None:
         "calibrate", tmp_path / "s.jsonl", "--source", "given", "--max-risk", 0.3, "--out", tmp_path / "p.json"
     )
     assert result.exit_code == 0, (result.output, result.exception)
-    requests = Policy.load(tmp_path / "p.json").requests
+    requests = Policy.load(tmp_path / "p.json").profile.requests
     assert requests is not None
     assert requests.turns == [1, 2, 4, 5]
     assert requests.content == ["", "tool"]

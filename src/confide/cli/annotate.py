@@ -69,11 +69,8 @@ def annotate(
     from confide.tasks.task import without_right_options
 
     check_records_file(out, appended=True)
-    loaded = load_task(task, limit=limit, seed=seed, data_dir=data_dir)
-    if grader is not None:
-        loaded = graded_by(loaded, grader)
-    if reject is not None:
-        loaded = without_right_options(loaded, reject, seed)
+    loaded = graded_by(load_task(task, limit=limit, seed=seed, data_dir=data_dir), grader)
+    loaded = loaded if reject is None else without_right_options(loaded, reject, seed)
     splits = annotation.split_questions(loaded.questions, by, seed)
     info = read_info(Path(model))
     loaded = ask_as(info, loaded)

@@ -23,8 +23,8 @@ _KEPT = 1024
 WANTED = "wanted is True, False or None, or a mapping with correct (one of these) and answered (a text or None)"
 
 
-def graded_by(task: Task, spec: str) -> Task:
-    """``task`` with the grades of a function.
+def graded_by(task: Task, spec: str | None) -> Task:
+    """``task`` with the grades of a function, where one is named.
 
     The function is given the question as a dictionary, with everything that its file says of it, and the answer's text.
     It returns whether the answer is right (None: that cannot be said), or a `Grade`, or a mapping with ``correct`` and
@@ -37,6 +37,8 @@ def graded_by(task: Task, spec: str) -> Task:
     Raises:
         ConfideError: there is no such function.
     """
+    if spec is None:
+        return task
     folder, _, name = spec.rpartition("/")
     look_in(Path(folder))
     grader = _PythonGrader(load_function(name, f"in the folder {folder}" if folder else "in the working folder"))
