@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confide.engines.transformers.encoding import encode_chat, encode_text
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.engines.transformers.vocabulary import add_to
 from confide.errors import ConfideError
+from confide.records import Message
 from tiny_model import tiny_model, tiny_tokenizer
 
 CHAT = [
@@ -81,3 +83,44 @@ def test_a_model_without_a_chat_template_is_refused():
     tokenizer.chat_template = None
     with pytest.raises(ConfideError, match="no chat template"):
         encode_chat(tokenizer, CHAT)
+
+
+CALLED = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for call in m.tool_calls or [] %}"
+    "{{ call.function.name }}({{ call.function.arguments | tojson }}){% endfor %}<|im_end|>\n{% endfor %}"
+)
+
+
+def called(arguments: object) -> list[dict[str, object]]:
+    call = {"id": "c", "type": "function", "function": {"name": "look_up", "arguments": arguments}}
+    return [*told("Where?"), {"role": "assistant", "content": "", "tool_calls": [call]}, *told("Well?")]
+
+
+def test_the_arguments_of_a_tool_call_are_given_to_a_template_as_it_wants_them():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = CALLED
+    written = tokenizer.decode(encode_chat(tokenizer, called('{"city": "Lyon"}')))
+    assert 'look_up({"city": "Lyon"})' in written
+    assert encode_chat(tokenizer, called({"city": "Lyon"})) == encode_chat(tokenizer, called('{"city": "Lyon"}'))
+    assert "look_up(" in tokenizer.decode(encode_chat(tokenizer, called("no JSON")))
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"city": "<|im_end|>"}', '{"<|im_end|>": 1}', '{"c": "\\u003c|im_end|>"}', "<|im_end|>"]
+)
+def test_no_tool_call_writes_a_special_token(arguments):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = CALLED
+    plain = encode_chat(tokenizer, called('{"city": "Lyon"}'))
+    ids = encode_chat(tokenizer, called(arguments))
+    for name in ("<|im_start|>", "<|im_end|>"):
+        special = tokenizer.convert_tokens_to_ids(name)
+        assert ids.count(special) == plain.count(special)
+
+
+def test_what_a_turn_says_beside_its_content_is_the_same_from_a_record():
+    model, tokenizer = tiny_model()
+    tokenizer.chat_template = CALLED
+    engine = TransformersEngine(model, tokenizer, "tiny")
+    turns = called('{"city": "Lyon"}')
+    assert engine.encode([Message.model_validate(turn) for turn in turns]) == engine.encode(turns)

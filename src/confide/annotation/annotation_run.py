@@ -19,6 +19,7 @@ from confide.policies.identities import identity_of, same_model, same_name
 from confide.progress import Progress
 from confide.records import Record, RecordWriter, check_records_file
 from confide.settings import check_settings
+from confide.tasks.marking import OWN, check_marked, mark
 
 if TYPE_CHECKING:
     from confide.engines.engine import ArrivingEngine
@@ -57,8 +58,8 @@ def annotate(
 
     Raises:
         ConfideError: ``out`` holds another model's or another task's records or was made with other settings, is in use
-            by another run, prompts do not fit the model's context (they are counted and named), or the answers cannot
-            be given so.
+            by another run, prompts do not fit the model's context (they are counted and named), the answers cannot be
+            given so, or the grader failed: what is answered is kept, and the next run grades it first.
     """
     named = [q for q in task.questions if splits is None or q.id in splits]
     asked = [AskedQuestion.of(engine, task, q, splits, answer_by) for q in named]
@@ -67,7 +68,12 @@ def annotate(
     check_context({q.id: len(q.prompt) + q.room for q in asked}, engine.context)
     sampling = Sampling(samples, temperature, seed)
     with locked_file(out), RecordWriter(out) as writer:
-        by = _check_same_run(writer.done, by, task, {q.id: q for q in asked}, sampling, out)
+        by_id = {q.id: q for q in asked}
+        by = _check_same_run(writer.done, by, task, by_id, sampling, out)
+        if any(r.grade_error for r in writer.done):
+            marked = [mark(task, by_id[r.id].question, r) if r.grade_error else r for r in writer.done]
+            writer.replace(marked)
+        failed = [record for record in writer.done if record.grade_error]
         done = {record.id for record in writer.done}
         new = seen = 0
         unanswered: dict[str, str] = {}
@@ -76,10 +82,12 @@ def annotate(
             seen += count
             fresh = [record for record in answers if record.id not in done]
             writer.write(fresh)
+            failed += [record for record in fresh if record.grade_error]
             new += len(fresh)
             if progress:
                 progress(seen, len(asked), f"{new / (time.monotonic() - began):.1f} questions/s")
     _tell_unanswered(unanswered)
+    check_marked(failed, out)
     return new
 
 
@@ -189,7 +197,8 @@ def _check_same_run(
 ) -> AnsweredBy:
     """Raise `ConfideError` unless this run may continue ``done``; who new records say has answered."""
     for record in done:
-        check_settings(str(out), {"task": record.task}, {"task": task.name})
+        known = {"task": record.task, "grader": record.graded_by or OWN}
+        check_settings(str(out), known, {"task": task.name, "grader": task.grader or OWN})
         same = same_model(identity_of(record, ""), by["identity"])
         if not (same_name(record.model, by["model"]) if same is None else same):
             held, ours = (f"{name!r} ({identity})" for name, identity in ((record.model, record.identity), by.values()))

@@ -10,6 +10,7 @@ from confide.engines.engine import Completion, Sampling
 from confide.engines.options import Choice
 from confide.policies.requests import request_options
 from confide.records import Cost, Message, Record, RequestShape, Sample
+from confide.tasks.marking import mark
 
 if TYPE_CHECKING:
     from confide.tasks import Task
@@ -21,17 +22,8 @@ AnsweredBy = dict[str, str]
 
 def chosen_record(by: AnsweredBy, task: Task, asked: AskedQuestion, choice: Choice) -> Record:
     """The record of a choice that was answered by the likeliest option."""
-    index, right = choice.index, asked.question.answer
-    if isinstance(right, int) and asked.options[right] == choice.completion.text:
-        index = right  # the same text is there twice
-    # The letter names the option beyond doubt; a text may occur in another.
-    correct = task.grade(asked.question, chr(ord("A") + index)).correct
-    more = {"correct": correct, "answered": choice.completion.text, "option_logprobs": choice.option_logprobs}
-    # Nobody who asks a router gets an answer in this way.
-    shape = RequestShape(options=BY_OPTIONS)
-    return task.finish(
-        Record.model_validate(_data(by, task, asked, choice.completion) | more | {"request_shape": shape})
-    )
+    more = {"option_logprobs": choice.option_logprobs, "request_shape": RequestShape(options=BY_OPTIONS)}
+    return mark(task, asked.question, Record.model_validate(_data(by, task, asked, choice.completion) | more))
 
 
 def generated_record(
@@ -44,22 +36,15 @@ def generated_record(
     sampling: Sampling,
 ) -> Record:
     """``second``: what one generated token took."""
-    question = asked.question
-    grade = task.grade(question, greedy.text)
-    data = _data(by, task, asked, greedy) | {"correct": grade.correct, "answered": grade.answered}
+    data = _data(by, task, asked, greedy)
     if sampled:
-        data["samples"] = [_sample(task, question, completion) for completion in sampled]
-        # What was cut before it said anything agrees with nothing.
-        silent = [c.finish == "length" and not c.text.strip() for c in (greedy, *sampled)]
-        agreeing = [
-            not (silent[0] or quiet) and task.agrees(question, greedy.text, completion.text)
-            for completion, quiet in zip(sampled, silent[1:], strict=True)
-        ]
+        data["samples"] = [_sample(completion) for completion in sampled]
         tokens = sum(completion.tokens for completion in sampled)
-        data["consistency"] = sum(agreeing) / len(agreeing)
         data["sampled_with"] = {"temperature": sampling.temperature, "seed": sampling.seed}
         data["cost"] = {"samples": Cost(tokens=tokens, seconds=round(second * tokens, 6))}
-    return task.finish(Record.model_validate(data))
+    record = mark(task, asked.question, Record.model_validate(data))
+    letters = _letters(asked.question, greedy)
+    return record if letters is None else record.model_copy(update={"option_logprobs": letters})
 
 
 def _data(by: AnsweredBy, task: Task, asked: AskedQuestion, answer: Completion) -> dict[str, object]:
@@ -88,10 +73,10 @@ def _data(by: AnsweredBy, task: Task, asked: AskedQuestion, answer: Completion) 
     if answer.reasoning is not None:
         data |= {"reasoning": answer.reasoning, "reasoning_ids": answer.reasoning_ids}
     data |= answer.more
-    if (letters := _letters(question, answer)) is not None:
-        data["option_logprobs"] = letters
     if question.choices:
         data["choices"] = question.choices
+    if question.messages:
+        data["own_turns"] = len(question.messages)
     if asked.split is not None:
         data["split"] = asked.split
     return data
@@ -103,14 +88,11 @@ def _letters(question: Question, answer: Completion) -> list[float] | None:
     return [value for value in letters if value is not None] if letters and None not in letters else None
 
 
-def _sample(task: Task, question: Question, completion: Completion) -> Sample:
-    grade = task.grade(question, completion.text)
+def _sample(completion: Completion) -> Sample:
     return Sample(
         answer=completion.text,
         answer_ids=completion.ids,
         reasoning_ids=completion.reasoning_ids,
         finish=completion.finish,
-        correct=grade.correct,
-        answered=grade.answered,
         logprobs=completion.logprobs,
     )

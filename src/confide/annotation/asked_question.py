@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from confide.engines.engine import Engine, encode_at_once
+from confide.errors import ConfideError
 from confide.policies.requests import request_options
 from confide.records import Record
 from confide.tasks.task import cloze_prompt
@@ -37,7 +39,7 @@ class AskedQuestion:
 
     question: Question
     split: str | None
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     options: list[str]
     prompt: list[int]
     room: int
@@ -59,7 +61,10 @@ class AskedQuestion:
         options = list(question.choices or []) if chosen else []
         longest = max((len(engine.encode_answer(text)) for text in options), default=0)
         room = longest + 1 if longest else task.max_new_tokens
-        template, prompt = engine.chat_template_kwargs, engine.encode(messages)
+        try:
+            template, prompt = engine.chat_template_kwargs, engine.encode(messages)
+        except ConfideError as error:
+            raise ConfideError(f"question {question.id}: {error}") from None
         if options and (at_once := encode_at_once(engine, messages)) != prompt:
             template, prompt = template | {"enable_thinking": False}, at_once
         return cls(question, split, messages, options, prompt, room, template)
@@ -106,9 +111,9 @@ def settings_of(record: Record) -> dict[str, Any]:
     return known
 
 
-def written(messages: Sequence[Mapping[str, str]]) -> str:
+def written(messages: Sequence[Mapping[str, Any]]) -> str:
     """A conversation as one text, for comparisons."""
-    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+    return "\n".join(json.dumps(message, ensure_ascii=False, sort_keys=True) for message in messages)
 
 
 def _how_answered(record: Record) -> AnswerBy:

@@ -29,6 +29,10 @@ AnswerBy = Annotated[
     Literal["options", "generation"] | None,
     Option(help="Choices: the likeliest option's text (the default), or a letter that the model writes."),
 ]
+Grader = Annotated[
+    str | None,
+    Option(metavar="MODULE:FUNCTION", help="Grade by a function of the question (a dictionary) and the answer's text."),
+]
 Reject = Annotated[float | None, Option(help="Remove the right option from this share of the choice questions.")]
 
 
@@ -44,6 +48,7 @@ def annotate(
     limit: Annotated[int | None, Option(min=1, help="Ask at most this many questions.")] = None,
     answer_by: AnswerBy = None,
     reject: Reject = None,
+    grader: Grader = None,
     samples: Annotated[int, Option(min=0, help="Sampled answers beside the greedy one.")] = 0,
     temperature: Annotated[float, Option(min=0.01, help="Temperature of the samples.")] = 1.0,
     by: Annotated[str, Option(help="How rows are split: `standard` or `relation`.")] = "standard",
@@ -69,12 +74,9 @@ def annotate(
     from confide.methods.checkpoint import read_info
     from confide.records import check_records_file
     from confide.tasks import load_task
-    from confide.tasks.task import without_right_options
 
     check_records_file(out, appended=True)
-    loaded = load_task(task, limit=limit, seed=seed, data_dir=data_dir)
-    if reject is not None:
-        loaded = without_right_options(loaded, reject, seed)
+    loaded = _changed(load_task(task, limit=limit, seed=seed, data_dir=data_dir), grader, reject, seed)
     splits = annotation.split_questions(loaded.questions, by, seed)
     info = read_info(Path(model))
     loaded = ask_as(info, loaded)
@@ -96,6 +98,15 @@ def annotate(
             progress=progress,
         )
     _tell(out, new, loaded, splits)
+
+
+def _changed(task: Asked, grader: str | None, reject: float | None, seed: int) -> Asked:
+    """The task with another grader, and without some right options."""
+    from confide.tasks.python_grader import graded_by
+    from confide.tasks.task import without_right_options
+
+    task = graded_by(task, grader)
+    return task if reject is None else without_right_options(task, reject, seed)
 
 
 def _tell(out: Path, new: int, task: Asked, splits: Mapping[str, str]) -> None:

@@ -16,9 +16,12 @@ from confide.errors import ConfideError
 
 
 def ask(
-    question: Annotated[str, Argument(help="What to ask.")],
     model: Annotated[str, Option(help="Trained folder, any model, or what the server calls it.")],
     endpoint: Annotated[EndpointConfig, Flags()],
+    question: Annotated[str | None, Argument(help="What to ask.")] = None,
+    messages: Annotated[
+        Path | None, Option(help="Ask a conversation instead: a JSON file with its turns, the user's last.")
+    ] = None,
     engine: EngineName = "transformers",
     policy: Annotated[Path | None, Option(help="Policy that turns the confidence into a decision.")] = None,
     max_new_tokens: Annotated[int, Option(min=1, help="Room for the answer and the reasoning before it.")] = 32,
@@ -31,12 +34,16 @@ def ask(
     """
     from confide.policies.identities import same_model
     from confide.policies.policy import Policy
+    from confide.tasks.conversations import read_conversation
 
-    if not question.strip():
+    if (question is None) == (messages is None):
+        raise ConfideError("give a question, or a conversation with --messages")
+    asked = read_conversation(messages) if messages else str(question)
+    if isinstance(asked, str) and not asked.strip():
         raise ConfideError("the question is empty")
     loaded_policy = Policy.load(policy) if policy else None
     loaded = load_model(engine, endpoint, model, chat_template_kwargs=parse_mapping(chat_template_kwargs))
-    answer = loaded.answer(question, max_new_tokens=max_new_tokens)
+    answer = loaded.answer(asked, max_new_tokens=max_new_tokens)
     if loaded_policy and loaded_policy.source not in answer.sources:
         raise ConfideError(
             f"the policy decides on {loaded_policy.source}, which this model does not give with an answer; "

@@ -80,6 +80,9 @@ def _as_given(config: Path, name: str, kinds: set[Any], value: Any) -> Any:
         return str(beside(config, str(value)))
     if name == "from_store":
         return store_beside(config, str(value))
+    if name == "grader":  # its module lies beside the file
+        folder, _, function = str(value).rpartition("/")
+        return f"{beside(config, folder or '.')}/{function}"
     if name not in PATHS_OR_NAMES:
         return str(value)
     label, sign, file = str(value).partition("=") if name == "matrix" else ("", "", str(value))

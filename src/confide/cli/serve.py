@@ -42,13 +42,13 @@ def serve(
         return
     if serve_config is None:
         raise ConfideError("--config is missing: confide serve --config serve.yaml")
+    from confide.functions import look_in
     from confide.serving.config import ServeConfig
     from confide.serving.http.application import create_app
     from confide.serving.http.connections import make_server
 
     config = ServeConfig.load(serve_config, host=host, port=port, mode=mode, stream_mode=stream_mode)
-    # A tool's module lies beside the configuration; the console script leaves out any folder of one's own.
-    sys.path.insert(0, str(serve_config.parent.absolute()))
+    look_in(serve_config.parent)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(config)
     listening = _listen(config.host, config.port)

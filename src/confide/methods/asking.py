@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ def ask_about(
 
 def question_about(record: Record, wording: str) -> list[Message]:
     """Question and answer as one user turn: worked examples would teach a model to answer with a name."""
-    body = f"Question: {record.question}\nProposed answer: {record.answer}\n{wording}"
+    body = f"{question_shown(record)}\nProposed answer: {record.answer}\n{wording}"
     return [Message(role="user", content=body)]
 
 
@@ -71,6 +72,19 @@ def with_mean(values: Floats) -> Floats:
     """``values`` [n] with their mean for NaN, or 0.5 where all are: so what is not known ranks nothing."""
     known = ~np.isnan(values)
     return np.where(known, values, values[known].mean() if known.any() else 0.5)
+
+
+def question_shown(record: Record) -> str:
+    """The question as a text, behind what was said before it: a system prompt, passages, earlier turns."""
+    question = f"Question: {record.question}"
+    said = [f"{turn.role.capitalize()}: {_said(turn)}" for turn in record.earlier]
+    return "\n\n".join(["What was said before the question:", *said, question]) if said else question
+
+
+def _said(turn: Message) -> str:
+    """What a turn says; the calls of tools as JSON."""
+    calls = (turn.model_extra or {}).get("tool_calls")
+    return "\n".join(filter(None, (turn.content, json.dumps(calls, ensure_ascii=False) if calls else "")))
 
 
 def ask_each(

@@ -133,10 +133,10 @@ def save_checkpoint(
 
 
 def leading_messages(records: Sequence[Record]) -> list[list[dict[str, str]]]:
-    """The distinct messages before the last one, so that a bare question can be asked as training asked."""
+    """The distinct messages before the questions' own, so that a bare question can be asked as training asked."""
     seen: dict[str, list[dict[str, str]]] = {}
     for record in records:
-        leading = [message.model_dump() for message in record.messages[:-1]]
+        leading = [message.model_dump() for message in record.messages[: -(record.own_turns or 1)]]
         if leading:
             seen.setdefault(json.dumps(leading, sort_keys=True), leading)
     return list(seen.values())[:64]

@@ -44,7 +44,7 @@ def swapped(records: Sequence[Record], seed: int = 0) -> list[Record | None]:
             exchanged.append(None)
             continue
         update: dict[str, Any] = {"id": f"{record.id}#swapped", "samples": None, "messages": other.messages}
-        update |= {"chat_template_kwargs": other.chat_template_kwargs}
+        update |= {"own_turns": other.own_turns, "chat_template_kwargs": other.chat_template_kwargs}
         update |= {"choices": other.choices} if record.option_logprobs is None else {}
         exchanged.append(unmeasured(record).model_copy(update=update))
     return exchanged

@@ -19,10 +19,35 @@ _LEAST_WHOLE = 1e-300
 
 
 class Message(BaseModel):
-    """One turn of a conversation."""
+    """One turn of a conversation, in OpenAI's shape; what else it holds, such as ``tool_calls``, is kept.
+
+    Content in parts is their text, joined by line ends; a turn that only calls tools needs none.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     role: str
     content: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _content_is_text(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = {key: value for key, value in data.items() if value is not None}  # a table fills gaps with null
+        if isinstance(parts := data.get("content"), list):
+            data["content"] = "\n".join(map(_text, parts))
+        elif data.get("tool_calls") or data.get("function_call"):
+            data.setdefault("content", "")
+        return data
+
+
+def _text(part: Any) -> str:
+    """The text of one part of a turn's content."""
+    known = part if isinstance(part, dict) else {}
+    if known.get("type") != "text" or not isinstance(known.get("text"), str):
+        raise ValueError(f"content: only text can be asked, not {reprlib.repr(known.get('type', part))}")
+    return str(known["text"])
 
 
 class Sample(BaseModel):
@@ -77,6 +102,9 @@ class Record(BaseModel):
     """A question with its answer. Only ``id`` is required, so that rows of other systems are records too.
 
     * ``answered``: the candidate that the grader recognised in the answer (None: it named none).
+    * ``own_turns``: how many of the last ``messages`` are the question's own, where it is a conversation; those in
+      front are the task's.
+    * ``graded_by``: the function that graded, where it is not the task's own; ``grade_error``: why it could not.
     * ``chat_template_kwargs``: what the chat template was given besides the messages.
     * ``reasoning``: what the model thought before it answered; ``reasoning_ids``: its tokens, tags included. The answer
       is graded and read without it.
@@ -106,6 +134,7 @@ class Record(BaseModel):
     entity: str | None = None
     split: Split | None = None
     messages: list[Message] = Field(default_factory=list)
+    own_turns: int | None = Field(default=None, ge=1)
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     choices: list[str] | None = None
     option_logprobs: list[float] | None = None
@@ -120,6 +149,8 @@ class Record(BaseModel):
     reference: Any = None
     correct: bool | None = None
     answered: str | None = None
+    graded_by: str = ""
+    grade_error: str | None = None
     consistency: float | None = None
     samples: list[Sample] | None = None
     sampled_with: dict[str, Any] = Field(default_factory=dict)
@@ -166,6 +197,18 @@ class Record(BaseModel):
     def question(self) -> str:
         """The text of the last user turn ("" when the record carries no messages)."""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def earlier(self) -> list[Message]:
+        """What was said around the question: its own turns (all, for a record of no task) without the user's last one.
+
+        A task's system line and worked examples are none of these.
+        """
+        if self.own_turns is None and self.task:
+            return []
+        turns = self.messages[-(self.own_turns or len(self.messages)) :]
+        last = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=None)
+        return [turn for place, turn in enumerate(turns) if place != last]
 
     @property
     def cluster(self) -> str:

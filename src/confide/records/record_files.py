@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from pydantic import ValidationError
 
@@ -113,7 +113,17 @@ class RecordWriter:
         real.parent.mkdir(parents=True, exist_ok=True)
         if real.exists():
             self.done, self._whole = _continued(path)
-        self._handle = open(real, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
+        self._handle = self._opened()
+
+    def _opened(self) -> BinaryIO:
+        return open(os.path.realpath(self.path), "ab", buffering=0)
+
+    def replace(self, records: Sequence[Record]) -> None:
+        """Write the file anew with ``records`` in place of those that are ``done``; appending goes on behind them."""
+        self._handle.close()
+        write_records(self.path, records)
+        self.done, self._whole = list(records), None
+        self._handle = self._opened()
 
     def write(self, records: Iterable[Record]) -> None:
         """Append records and hand them to the operating system before returning."""

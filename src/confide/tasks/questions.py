@@ -9,9 +9,10 @@ from typing import Any, Literal, Self, TypeGuard
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from confide.arguments import as_path
-from confide.data_files import bar_list, check_unique, no_name, plain_number, read_table
+from confide.data_files import bar_list, check_unique, json_value, no_name, plain_number, read_table
 from confide.errors import ConfideError
-from confide.records import Record
+from confide.records import Message, Record
+from confide.tasks.conversations import check_conversation, problem_of
 from confide.tasks.numbers import number_text, parse_number, read_numbers
 
 Kind = Literal["choice", "short", "number", "prompt"]
@@ -22,13 +23,16 @@ class Question(BaseModel):
 
     ``answer`` is the index of the right choice (choice), the accepted strings (short; empty: unanswerable) or
     a number as text (number); a prompt has a ``label`` instead. Unknown keys are kept.
+
+    A conversation has ``messages`` in place of ``question``, which is then the text of its last turn, the user's.
     """
 
     model_config = ConfigDict(extra="allow")
 
     id: str
     kind: Kind
-    question: str
+    question: str = ""
+    messages: list[Message] | None = None
     choices: list[str] | None = None
     answer: int | list[str] | str | None = None
     domain: str = ""
@@ -41,7 +45,7 @@ class Question(BaseModel):
         """Accept what files really hold: numeric ids and numbers, one accepted string, a choice by letter."""
         if not isinstance(data, dict):
             return data
-        data = dict(data)
+        data = _asked_once(data)
         if data.get("domain", "") is None:
             del data["domain"]
         if _is_number(identifier := data.get("id")):
@@ -64,6 +68,9 @@ class Question(BaseModel):
     def _consistent(self) -> Self:
         if not self.id.strip():
             raise ValueError("the id is empty")
+        if self.messages is not None:
+            check_conversation(self.messages)
+            self.question = self.messages[-1].content
         if not self.question.strip():
             raise ValueError("the question is empty")
         if self.kind == "choice":
@@ -111,9 +118,7 @@ def read_questions(path: Path) -> list[Question]:
                 fields["id"] = f"{path.stem}-{row}"
             questions.append(Question.model_validate(fields))
         except ValidationError as error:
-            problem = error.errors()[0]
-            key = f"{problem['loc'][0]}: " if problem["loc"] else ""
-            raise ConfideError(f"{path}, {where}: {key}{problem['msg'].removeprefix('Value error, ')}") from None
+            raise ConfideError(f"{path}, {where}: {problem_of(error)}") from None
         except ValueError as error:
             raise ConfideError(f"{path}, {where}: {error}") from None
         if unclear := _unclear(questions[-1]):
@@ -149,6 +154,11 @@ def _of_cells(row: dict[str, Any]) -> dict[str, Any]:
     for key in lists:
         if isinstance(data.get(key), str):
             data[key] = bar_list(data[key])
+    if isinstance(messages := data.get("messages"), str):
+        try:
+            data["messages"] = json_value(messages)
+        except ValueError as error:
+            raise ValueError(f"messages: not valid JSON ({error})") from None
     if isinstance(data.get("choices"), list) and "" in data["choices"]:
         raise ValueError("choices: one of them is empty")
     if data.get("kind") == "short":
@@ -163,6 +173,17 @@ def _of_cells(row: dict[str, Any]) -> dict[str, Any]:
         if _is_number(value := data.get(key)):
             data[key] = plain_number(value)
     return data
+
+
+def _asked_once(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields with one of ``question`` and ``messages``; raises `ValueError` where there are both or neither."""
+    given = [name for name in ("question", "messages") if data.get(name) not in (None, "", [])]
+    if len(given) > 1:
+        raise ValueError("there are both question and messages: give one of them")
+    if not given and data.get("question") is None:
+        raise ValueError("messages: there are no turns" if "messages" in data else "question or messages is missing")
+    left_out = {"question", "messages"} - {given[0] if given else "question"}
+    return {key: value for key, value in data.items() if key not in left_out}
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:

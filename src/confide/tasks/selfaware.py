@@ -8,10 +8,11 @@ can be read and repeated.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from confide.tasks.graders import Grade, grade_short
 from confide.tasks.questions import Question
-from confide.tasks.task import Task, chat
+from confide.tasks.task import Task, ask
 from confide.tasks.text import fold, spelled
 
 SYSTEM = 'Answer with the name only, or with "unknown" where nobody can know the answer.'
@@ -61,6 +62,6 @@ def agrees(question: Question, a: str, b: str) -> bool:
     return grade(question, a).answered == grade(question, b).answered
 
 
-def prompt(question: Question) -> list[dict[str, str]]:
+def prompt(question: Question) -> list[dict[str, Any]]:
     """As other short questions, with leave to say that nobody knows."""
-    return chat(SYSTEM, [], question.question)
+    return ask(question, SYSTEM)

@@ -14,6 +14,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
+from confide.arguments import shown
 from confide.errors import ConfideError
 from confide.records import Record, Split
 from confide.tasks.questions import Question
@@ -80,14 +81,22 @@ def check_splits(rows: Sequence[Record]) -> list[str]:
     for what in ("entity", "question"):
         sides: dict[str, set[str]] = defaultdict(set)
         for row in rows:
-            name = row.entity if what == "entity" else " ".join(row.question.split()).casefold() or None
+            name = row.entity if what == "entity" else _asked(row)
             if row.split is not None and name is not None:
                 sides[name].add(row.split)
         if crossing := [name for name, splits in sides.items() if len(splits) > 1]:
             first = min(crossing)
             where = ", ".join(sorted(sides[first]))
-            problems.append(f"{len(crossing)} times the same {what} in several splits (first: {first!r} in {where})")
+            problems.append(
+                f"{len(crossing)} times the same {what} in several splits (first: {shown(first)} in {where})"
+            )
     return problems
+
+
+def _asked(row: Record) -> str | None:
+    """What a record asks, whatever its case and blanks; one short question may be asked in many conversations."""
+    turns = [turn.content for turn in row.earlier] if row.own_turns else []
+    return " ".join(" ".join([*turns, row.question]).split()).casefold() or None
 
 
 def _entity(row: Row) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from confide.errors import ConfideError
 from confide.records import Record
@@ -35,21 +36,36 @@ CLOZE_EXAMPLES = (
 """Answers are plain phrases; the form was chosen on ARC-Easy's training questions (``docs/tasks.md``)."""
 
 
-def prompt(question: Question) -> list[dict[str, str]]:
+def prompt(question: Question) -> list[dict[str, Any]]:
     """The messages that ask a question: a system line by its kind, then the question with its lettered options."""
     text = question.question
     if question.kind == "choice":
         text += "\n" + "\n".join(f"{chr(65 + i)}) {choice}" for i, choice in enumerate(question.choices or []))
-    return chat(SYSTEM[question.kind], [], text)
+    return ask(question, SYSTEM[question.kind], text)
 
 
-def cloze_prompt(question: Question) -> list[dict[str, str]]:
+def cloze_prompt(question: Question) -> list[dict[str, Any]]:
     """The messages after which each option's text is measured.
 
     The options are not listed: with a list the bundled model does no better than guessing.
     """
     examples = [(CLOZE.format(asked), answer) for asked, answer in CLOZE_EXAMPLES]
-    return chat(CLOZE_SYSTEM, examples, CLOZE.format(question.question))
+    return ask(question, CLOZE_SYSTEM, CLOZE.format(question.question), examples)
+
+
+def ask(
+    question: Question, system: str, text: str = "", examples: Sequence[tuple[str, str]] = ()
+) -> list[dict[str, Any]]:
+    """The messages that ask a question, which end in ``text`` (by default the question's own).
+
+    A conversation is asked as it is: without worked examples, and with the system line only where it has none.
+    """
+    if question.messages is None:
+        return chat(system, examples, text or question.question)
+    turns = [turn.model_dump() for turn in question.messages]
+    turns[-1]["content"] = text or question.question
+    own = not system or any(turn["role"] == "system" for turn in turns)
+    return turns if own else [{"role": "system", "content": system}, *turns]
 
 
 def chat(system: str, examples: Sequence[tuple[str, str]], text: str) -> list[dict[str, str]]:
@@ -68,9 +84,10 @@ class Task:
         questions: what is asked, with references.
         grade: whether an answer is right, and what it names.
         agrees: whether two answers to a question say the same.
-        prompt: the messages that ask a question.
+        prompt: the messages that ask a question; those of a conversation end in its own turns.
         max_new_tokens: how many tokens an answer may have.
         finish: adds to a finished record what only this task knows.
+        grader: the name of the function that grades in place of the task's own.
         without_reference: rows of its data set that are no questions, because nobody says what is right.
     """
 
@@ -78,9 +95,10 @@ class Task:
     questions: list[Question]
     grade: Grader = grade
     agrees: Callable[[Question, str, str], bool] = agrees
-    prompt: Callable[[Question], list[dict[str, str]]] = prompt
+    prompt: Callable[[Question], list[dict[str, Any]]] = prompt
     max_new_tokens: int = 24
     finish: Callable[[Record], Record] = lambda record: record
+    grader: str = ""
     without_reference: int = 0
 
 

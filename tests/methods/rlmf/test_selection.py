@@ -16,7 +16,8 @@ from tiny_model import tiny_model
 
 def record(i: int, c: float | None = None, g: float | None = None) -> Record:
     asked = [Message(role="system", content="Name only."), Message(role="user", content=f"What is {i}?")]
-    return Record(id=f"r{i}", messages=asked, answer=f"answer {i}", consistency=g, confidence={"graded": c})
+    said = {"answer": f"answer {i}", "consistency": g, "confidence": {"graded": c}}
+    return Record(id=f"r{i}", task="t", messages=asked, **said)  # the system line is the task's
 
 
 def rows(count: int) -> list[Record]:

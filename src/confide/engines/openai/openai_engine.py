@@ -113,7 +113,7 @@ class OpenAIEngine:
 
     def encode(self, messages: Sequence[Any], chat_template_kwargs: Mapping[str, Any] | None = None) -> list[int]:
         """The number of a conversation."""
-        turns = [dict(m) if isinstance(m, Mapping) else m.model_dump() for m in messages]
+        turns = [dict(m) if isinstance(m, Mapping) else m.model_dump(exclude_none=True) for m in messages]
         given = dict(chat_template_kwargs or {}) if self.chat_template_kwargs else {}
         self._conversations.append((turns, self.chat_template_kwargs | given))
         return [len(self._conversations) - 1]

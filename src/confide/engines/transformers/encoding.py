@@ -6,8 +6,10 @@ characters. Verdict and ask tokens are written by the model or appended by id; t
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from confide.engines.reasoning import unopened
@@ -22,7 +24,7 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
 
 
 def encode_chat(
-    tokenizer: Any, messages: Sequence[Mapping[str, str]], chat_template_kwargs: Mapping[str, Any] | None = None
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], chat_template_kwargs: Mapping[str, Any] | None = None
 ) -> list[int]:
     """Token ids of a conversation, up to where the answer starts.
 
@@ -35,12 +37,34 @@ def encode_chat(
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ConfideError("the model's tokenizer has no chat template: an instruction-tuned model is wanted")
-    cut = _Cut(tokenizer, (message["content"] for message in messages))
-    safe = [{**message, "content": cut(message["content"])} for message in messages]
-    return cut.encode(render_chat(tokenizer, safe, chat_template_kwargs or {}))
+    found: list[str] = []
+
+    def note(text: str) -> str:
+        found.append(text)
+        return text
+
+    turns = _each_text(messages, note)
+    cut = _Cut(tokenizer, found)
+    return cut.encode(render_chat(tokenizer, _each_text(turns, cut), chat_template_kwargs or {}))
 
 
-def render_chat(tokenizer: Any, messages: list[dict[str, str]], chat_template_kwargs: Mapping[str, Any]) -> str:
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """A value with every text in it changed; arguments of tool calls in JSON are parsed, as templates want them."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_each_text(key, change): _each_text(_parsed(key, inner), change) for key, inner in value.items()}
+    return [_each_text(inner, change) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _parsed(key: str, value: Any) -> Any:
+    if key == "arguments" and isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
+
+
+def render_chat(tokenizer: Any, messages: list[dict[str, Any]], chat_template_kwargs: Mapping[str, Any]) -> str:
     """A conversation in a model's chat template, as text; see `encode_chat`."""
     template = str(tokenizer.chat_template)
     # Templates that know no such switch may refuse it.
@@ -52,10 +76,10 @@ def render_chat(tokenizer: Any, messages: list[dict[str, str]], chat_template_kw
     return text
 
 
-def _fold_and_render(tokenizer: Any, messages: list[dict[str, str]], given: Mapping[str, Any]) -> str:
+def _fold_and_render(tokenizer: Any, messages: list[dict[str, Any]], given: Mapping[str, Any]) -> str:
     """The text of a conversation; turns that a template refuses or leaves out are folded into others."""
 
-    def render(turns: list[dict[str, str]]) -> str:
+    def render(turns: list[dict[str, Any]]) -> str:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **given))
 
     refusal = "it leaves turns out"
@@ -71,13 +95,13 @@ def _fold_and_render(tokenizer: Any, messages: list[dict[str, str]], given: Mapp
     raise ConfideError(f"the model's chat template refuses this conversation: {refusal}")
 
 
-def _fold(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def _fold(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A conversation as the strictest templates want it (Gemma, Mistral): no system turn, roles that alternate.
 
     System lines go to the start of the first user turn; neighbours of one role become one turn.
     """
     system = [m["content"] for m in messages if m["role"] == "system"]
-    turns: list[dict[str, str]] = []
+    turns: list[dict[str, Any]] = []
     for message in messages:
         if message["role"] == "system":
             continue

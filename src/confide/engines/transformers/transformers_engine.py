@@ -142,7 +142,7 @@ class TransformersEngine:
     @in_turn
     def encode(self, messages: Sequence[Any], chat_template_kwargs: Mapping[str, Any] | None = None) -> list[int]:
         """Token ids of a conversation, up to where the answer starts; user text never becomes a verdict."""
-        plain = [m if isinstance(m, dict) else {"role": m.role, "content": m.content} for m in messages]
+        plain = [m if isinstance(m, dict) else m.model_dump() for m in messages]
         given = self.chat_template_kwargs if chat_template_kwargs is None else chat_template_kwargs
         return encode_chat(self.tokenizer, plain, given)
 

@@ -196,7 +196,7 @@ def statement_rows(environment: Environment, records: Sequence[Record], config: 
         chance.shuffle(targets)
     rows = []
     for (record, sample, _), target in zip(drawn, targets, strict=True):
-        messages = stating.messages(record.messages)
+        messages = stating.messages(record.messages, record.own_turns)
         prompt = stating.prompt(record)
         check_tokens(record.id, sample.answer_ids, stating.engine.vocabulary)
         *answer, end = stating.completion(sample.answer, sample.answer_ids, target)

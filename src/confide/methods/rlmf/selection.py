@@ -15,7 +15,7 @@ from typing import get_args
 
 from confide.engines.engine import Engine
 from confide.errors import ConfideError
-from confide.methods.asking import ask_each
+from confide.methods.asking import ask_each, question_shown
 from confide.methods.rlmf.rlmf_config import How
 from confide.progress import Progress
 from confide.records import Record
@@ -23,7 +23,7 @@ from confide.sources import as_probability
 
 HEDGING_PROMPT = (
     "Below are a question and your own answer to it. Look at how the answer is worded: does it sound as sure, or as "
-    "unsure, as you really are inside?\n\nQuestion: {question}\nYour answer: {answer}\nHow well does the decisiveness "
+    "unsure, as you really are inside?\n\n{question}\nYour answer: {answer}\nHow well does the decisiveness "
     "of your wording fit your inner confidence in the answer, from 0 (not at all) to 100 (perfectly)? Reply with a "
     "whole number from 0 to 100 only."
 )
@@ -51,7 +51,7 @@ def rate(engine: Engine, records: Sequence[Record], *, progress: Progress | None
 
     The records' answers are the model's own. Raises `ConfideError` for rows that do not fit its context.
     """
-    texts = [HEDGING_PROMPT.format(question=record.question, answer=record.answer) for record in records]
+    texts = [HEDGING_PROMPT.format(question=question_shown(record), answer=record.answer) for record in records]
     names = [record.id for record in records]
     return [
         parse_rating(reply)

@@ -63,8 +63,8 @@ class Stating(ABC):
         """Token ids of a completion, with the token that closed it."""
         return [*completion.ids, *([] if completion.closed_by is None else [completion.closed_by])]
 
-    def messages(self, messages: Sequence[Message]) -> list[Message]:
-        """How a question is asked: as it is."""
+    def messages(self, messages: Sequence[Message], own: int | None = None) -> list[Message]:
+        """How a question is asked whose last ``own`` messages (by default one) are its own: as it is."""
         return list(messages)
 
     def prompt(self, record: Record) -> list[int]:
@@ -77,7 +77,7 @@ class Stating(ABC):
                 f"record {record.id} was answered behind reasoning, which this training cannot take: annotate with "
                 """--chat-template-kwargs '{"enable_thinking": false}'"""
             )
-        return self.engine.encode(self.messages(record.messages), record.chat_template_kwargs)
+        return self.engine.encode(self.messages(record.messages, record.own_turns), record.chat_template_kwargs)
 
     def answer(self, completion: Completion) -> str:
         """The text that the task's grader sees."""
@@ -188,9 +188,9 @@ class Tagged(Stating):
     def __init__(self, engine: TransformersEngine):
         super().__init__(engine, f"{JUDGE} Write a number from 0.00 to 1.00.")
 
-    def messages(self, messages: Sequence[Message]) -> list[Message]:
+    def messages(self, messages: Sequence[Message], own: int | None = None) -> list[Message]:
         """How a question is asked: the format is asked for in place of the system line and the worked examples."""
-        return [Message(role="system", content=TAGGED_PROMPT), messages[-1]]
+        return [Message(role="system", content=TAGGED_PROMPT), *messages[-(own or 1) :]]
 
     def completion(self, answer: str, ids: Sequence[int], confidence: float) -> list[int]:
         """Token ids of an answer each of whose sentences states ``confidence``, with the token that ends the turn."""
@@ -231,8 +231,9 @@ def untagged(text: str) -> str:
 def tagged_task(task: Task) -> Task:
     """A task as a model that states its confidence in tagged text is asked it; its grader sees no tags."""
 
-    def prompt(question: Question) -> list[dict[str, str]]:
-        return [{"role": "system", "content": TAGGED_PROMPT}, task.prompt(question)[-1]]
+    def prompt(question: Question) -> list[dict[str, Any]]:
+        own = len(question.messages or [question.question])
+        return [{"role": "system", "content": TAGGED_PROMPT}, *task.prompt(question)[-own:]]
 
     def grade(question: Question, answer: str) -> Grade:
         return task.grade(question, untagged(answer))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from confide.engines.openai.request_fields import beyond, not_taken
 from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.start_check import StartCheck
 from confide.engines.openai.upstream import Http, Server, Sources
-from confide.errors import ConfideError
+from confide.functions import load_function
 from confide.serving.api_errors import ApiError
 from confide.serving.config import Expert, SelfExpert, ServeConfig, Small, SmallLocal, ToolExpert
 from confide.serving.routing.canonical_text import canonical
@@ -35,7 +34,7 @@ class Tool(Model):
     """A callable from messages to a text, run in threads of its own so that a slow one holds up nobody else."""
 
     def __init__(self, spec: str, drop: Collection[str] = ()):
-        self._call = load_callable(spec)
+        self._call = load_function(spec, "beside the configuration file")
         self._drop = drop
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="confide-tool")
 
@@ -225,19 +224,3 @@ def majority(texts: Sequence[str]) -> str:
     forms = [canonical(text) for text in texts]
     counts = Counter(filter(None, forms))
     return texts[forms.index(max(counts, key=lambda form: counts[form]))].strip() if counts else ""
-
-
-def load_callable(spec: str) -> Callable[..., Any]:
-    """Import ``module:function``; raises `ConfideError` when there is no such callable."""
-    module, _, name = spec.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except Exception as error:  # the module is somebody else's
-        raise ConfideError(
-            f"cannot import {spec!r} (module:function is wanted; modules are looked for beside the configuration file "
-            f"and in PYTHONPATH): {error}"
-        ) from None
-    if not callable(function):
-        raise ConfideError(f"{spec} is not callable")
-    loaded: Callable[..., Any] = function
-    return loaded
