@@ -47,8 +47,8 @@ def check(
 ) -> None:
     """Ask an OpenAI-compatible server what it can give, and say which sources of confidence that allows.
 
-    About fifteen questions of one token, and four of sixteen. Nothing that is known to kill a server is sent, unless
-    you say that it does not kill yours; vLLM's metrics are looked at even then.
+    About a dozen questions of one token, and up to four of sixteen. Nothing that is known to kill a server is sent,
+    unless you say that it does not kill yours; vLLM's metrics are looked at even then.
 
     Example: `confide engine check --base-url http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B`
     """
