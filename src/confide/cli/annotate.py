@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from confide.records import Record
     from confide.tasks.task import Task as Asked
 
+Model = Annotated[str, Option(help="`smollm2`, a model folder, a hub name, or what the server calls it.")]
 Task = Annotated[str, Option(help="A name from `confide tasks` (`NAME/train`: another part), or a question file.")]
 DataDir = Annotated[Path | None, Option(help="Take the task from a folder of question files, named NAME-test.jsonl.")]
 AnswerBy = Annotated[
@@ -39,9 +40,7 @@ Reject = Annotated[float | None, Option(help="Remove the right option from this 
 def annotate(
     out: Annotated[Path, Option(help="Records file (JSON lines); an existing one is continued.")],
     endpoint: Annotated[EndpointConfig, Flags()],
-    model: Annotated[
-        str, Option(help="`smollm2`, a model folder, a hub name, or what the server calls it.")
-    ] = "smollm2",
+    model: Model = "smollm2",
     engine: EngineName = "transformers",
     task: Task = "geography",
     data_dir: DataDir = None,
@@ -80,10 +79,9 @@ def annotate(
     splits = annotation.split_questions(loaded.questions, by, seed)
     info = read_info(Path(model))
     loaded = ask_as(info, loaded)
-    if max_new_tokens is not None:
-        loaded = replace(loaded, max_new_tokens=max_new_tokens)
-    given = info.chat_template_kwargs | parse_mapping(chat_template_kwargs)
-    runs = load_engine(engine, endpoint, model, chat_template_kwargs=given)
+    loaded = replace(loaded, max_new_tokens=max_new_tokens or loaded.max_new_tokens)
+    template = info.chat_template_kwargs | parse_mapping(chat_template_kwargs)
+    runs = load_engine(engine, endpoint, model, chat_template_kwargs=template)
     with progress_bar("annotating") as progress:
         new = annotation.annotate(
             runs,
