@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.records import Record, read_records
+from question_turns import CALL, PARTS, TOOL
 
 
 def read(path: Path, text: str) -> list[Record]:
@@ -177,3 +179,40 @@ def test_a_column_that_occurs_twice_in_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_arrays(arrays, ["id", "score", "score"]), tmp_path / "r.parquet")
     with pytest.raises(ConfideError, match="the column score occurs twice"):
         read_records(tmp_path / "r.parquet")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_conversations_in_cells_keep_their_turns_and_who_graded(tmp_path: Path, ending: str) -> None:
+    row = {"id": "a", "messages": json.dumps(TOOL), "own_turns": 4.0, "graded_by": " mine:f ", "grade_error": "x"}
+    other = {"id": "b", "messages": json.dumps(PARTS), "own_turns": None, "graded_by": None, "grade_error": None}
+    path = tmp_path / f"r.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist([row, other]), path)
+    else:
+        with path.open("w", newline="") as file:
+            table = csv.DictWriter(file, list(row))
+            table.writeheader()
+            table.writerows([row, other])
+    one, two = read_records(path)
+    assert (one.own_turns, one.graded_by, one.grade_error) == (4, "mine:f", "x")
+    assert (one.messages[1].model_extra or {})["tool_calls"] == [CALL]
+    assert (two.own_turns, two.graded_by, two.grade_error) == (None, "", None)
+    assert two.question == "Passage: Lyon.\nWhere is it?"
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        ('[{"role": "user", "content": [{"type": "image_url"}]}]', "messages.0: content: only text can be asked"),
+        ('[{"role": "user", "content": null}]', "messages.0.content: Field required"),
+        ('[{"content": "x"}]', "messages.0.role: Field required"),
+    ],
+)
+def test_a_turn_that_is_no_text_is_refused_by_its_place(tmp_path: Path, messages: str, told: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(f'{{"id": "a", "messages": {messages}}}\n')
+    with pytest.raises(ConfideError, match=f"line 1: {told}"):
+        read_records(path)
+    path.write_text('{"id": "a", "own_turns": 0}\n')
+    with pytest.raises(ConfideError, match="line 1: own_turns: "):
+        read_records(path)

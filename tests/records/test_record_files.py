@@ -245,3 +245,19 @@ def test_null_is_not_available_in_any_key(tmp_path: Path) -> None:
 def test_a_confidence_that_is_no_number_is_told_in_plain_words(value: str) -> None:
     with pytest.raises(ConfideError, match="f, line 1: confidence: a number is wanted, or one for each source, not "):
         parse_lines(f'{{"id": "a", "confidence": {value}}}\n', "f")
+
+
+def test_rows_are_replaced_and_appending_goes_on(tmp_path: Path) -> None:
+    path, link = tmp_path / "r.jsonl", tmp_path / "link.jsonl"
+    write_records(path, [Record(id=name, answer="x") for name in "abc"])
+    path.write_bytes(path.read_bytes() + b'{"id": "d", "ans')
+    link.symlink_to(path)
+    with RecordWriter(link) as writer:
+        writer.write([])
+        writer.replace([record.model_copy(update={"correct": True}) for record in writer.done])
+        writer.write([Record(id="e", answer="y")])
+        assert [record.id for record in writer.done] == list("abc")
+    assert link.is_symlink()
+    assert [(record.id, record.correct) for record in read_records(path)] == [
+        ("a", True), ("b", True), ("c", True), ("e", None),
+    ]  # fmt: skip
