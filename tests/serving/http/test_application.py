@@ -170,6 +170,8 @@ def test_bodies_limits_and_keys_are_described(tmp_path: Path) -> None:
         "minimum": 1,
         "maximum": 3,
     }
+    assert schemas["ResponsesRequest"]["properties"]["max_output_tokens"]["anyOf"][0]["maximum"] == 77
+    assert schemas["MessagesRequest"]["properties"]["max_tokens"]["maximum"] == 77
     assert schema["security"] == [{"key": []}]
     assert schema["paths"]["/healthz"]["get"]["security"] == []
     assert schema["paths"]["/metrics"]["get"]["security"] == [{"key": ["read"]}]
@@ -179,7 +181,7 @@ def test_bodies_limits_and_keys_are_described(tmp_path: Path) -> None:
             assert ("403" in operation["responses"]) == bool(operation.get("security")), path
     assert set(schema["paths"]) == {
         "/", "/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{model_id}", "/v1/feedback",
-        "/v1/completions", "/v1/chat/completions",
+        "/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/embeddings",
     }  # fmt: skip
     for operations in schema["paths"].values():
         for operation in operations.values():
