@@ -61,7 +61,8 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"messages": [user("Hi"), {"role": "assistant", "content": "Hello"}, user("Where?")]},
     ),
     "tools": (
-        {"messages": [user("Where?")], "tools": [TOOL, {**TOOL, "type": "custom", "name": "see", "strict": True}],
+        {"messages": [user("Where?")], "tools": [
+            {**TOOL, "eager_input_streaming": True}, {**TOOL, "type": "custom", "name": "see", "strict": True}],
          "tool_choice": {"type": "any", "disable_parallel_tool_use": True}},
         {"messages": [user("Where?")], "tool_choice": "required", "parallel_tool_calls": False,
          "tools": [CHAT_TOOL, {"type": "function", "function": {**CHAT_TOOL["function"], "name": "see",  # type: ignore[dict-item]
@@ -163,6 +164,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": HI, "tool_choice": "auto"}, "tool_choice: Input should be an object|valid dictionary"),
     ({"messages": HI, "mcp_servers": [{"url": "http://127.0.0.1:9"}]}, "mcp_servers is not supported on /v1/messages"),
     ({"messages": HI, "output_config": {"effort": "low"}}, "output_config is not supported"),
+    ({"messages": HI, "speed": "fast"}, "speed is not supported on /v1/messages"),
     ({"messages": HI, "temperature": 1.5}, "temperature: Input should be less than or equal to 1"),
     ({"messages": HI, "metadata": {"user": "x"}}, r"metadata\.user: Extra"),
     ({"messages": HI, "top_k": 3}, "top_k is not known to any model behind this router"),

@@ -112,8 +112,10 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "numbers": (
         {"input": "Where?", "temperature": 0.5, "top_p": 0.9, "max_output_tokens": 9, "user": "u",
+         "prompt_cache_options": {"ttl": "30m"},
          "reasoning": {"effort": "low"}, "include": ["message.output_text.logprobs"], "top_logprobs": 2},
         {"messages": [user("Where?")], "temperature": 0.5, "top_p": 0.9, "max_tokens": 9, "user": "u",
+         "prompt_cache_options": {"ttl": "30m"},
          "reasoning_effort": "low", "logprobs": True, "top_logprobs": 2},
     ),
     "what says nothing": (

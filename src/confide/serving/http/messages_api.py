@@ -34,9 +34,10 @@ NAMES: Mapping[str, str] = {
 
 _SAME = ("model", "max_tokens", "stream", "temperature", "top_p")
 _REFUSED = dict.fromkeys(
-    ("container", "context_management", "inference_geo", "mcp_servers", "output_config", "output_format"),
+    ("container", "context_management", "diagnostics", "inference_geo", "mcp_servers", "output_config",
+     "output_format", "speed", "user_profile_id", "workspace_id"),
     "is not supported on /v1/messages",
-)
+)  # fmt: skip
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 TextOrBlocks = Annotated[
@@ -113,6 +114,7 @@ class _Tool(_Block):
     description: str | None = None
     input_schema: dict[str, Any]
     strict: bool | None = None
+    eager_input_streaming: Any = None  # about the pieces of the arguments, which come in one
 
 
 class _Choice(StrictPart):

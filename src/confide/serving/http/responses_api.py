@@ -40,7 +40,7 @@ _LOGPROBS = "message.output_text.logprobs"
 # Fields that mean in a chat request what they mean here.
 _SAME = (
     "model", "stream", "temperature", "top_p", "top_logprobs", "parallel_tool_calls", "user", "safety_identifier",
-    "prompt_cache_key", "prompt_cache_retention", "service_tier",
+    "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "service_tier",
 )  # fmt: skip
 _NOT_KEPT = "is not supported: no responses are kept here, so send the earlier turns in input"
 _NOT_HERE = "is not supported on /v1/responses"
@@ -50,8 +50,8 @@ _REFUSED = {
     "prompt": "is not supported: no prompts are kept here, so send its text in instructions and input",
     "background": "is not supported: no responses are kept here to be fetched later",
     **dict.fromkeys(
-        ("access_programs", "background_options", "context_management", "image", "max_tool_calls", "moderation",
-         "prompt_cache_options"), _NOT_HERE,
+        ("access_programs", "background_options", "context_management", "image", "max_tool_calls", "moderation"),
+        _NOT_HERE,
     ),
 }  # fmt: skip
 
@@ -104,6 +104,7 @@ class ResponsesRequest(Body):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
     prompt_cache_retention: str | None = None
     service_tier: str | None = None
 
