@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +124,26 @@ def test_the_deadline_holds(tmp_path: Path, small: Upstream, vectors: Upstream) 
         response = running.post("/v1/embeddings", {"model": MODEL, "input": "x"})
         assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline")
         assert vectors.hung_up.wait(10)
+
+
+def test_places_are_shared_with_questions(tmp_path: Path, small: Upstream, vectors: Upstream) -> None:
+    """And one that its client has left is free again."""
+    vectors.behaviour = ["hang"]
+    settings = {"embeddings": embeddings_server(vectors), "limits": {"concurrency": 1, "queue": 0}}
+    with router(tmp_path, small=small_server(small), **settings) as running:
+        connection = http.client.HTTPConnection(running.url.removeprefix("http://"), timeout=60)
+        body = json.dumps({"model": MODEL, "input": "x"})
+        connection.request("POST", "/v1/embeddings", body, {"Content-Type": "application/json"})
+        until = time.monotonic() + 60
+        while not vectors.requests and time.monotonic() < until:
+            time.sleep(0.02)
+        refused = running.ask()
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+        connection.close()
+        assert vectors.hung_up.wait(60)
+        while running.ask().status_code != 200:
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
 
 def test_a_server_of_its_own_is_needed(tmp_path: Path, small: Upstream) -> None:
