@@ -58,6 +58,19 @@ def test_the_documented_file_is_read(tmp_path: Path) -> None:
     assert small.name == "small"
 
 
+def test_the_server_of_embeddings_has_a_name_of_its_own(tmp_path: Path) -> None:
+    plain = "mode: observe\nsmall: {model: x}\n"
+    assert load(tmp_path, plain).embeddings is None
+    server = "base_url: 'http://x/v1/', model: bge"
+    config = load(tmp_path, f"{plain}embeddings: {{{server}}}")
+    assert config.embeddings is not None
+    assert (config.embeddings.name, config.embeddings.base_url) == ("embeddings", "http://x/v1")
+    with pytest.raises(ConfideError, match="names must differ: small, small"):
+        load(tmp_path, f"{plain}embeddings: {{{server}, name: small}}")
+    with pytest.raises(ConfideError, match=r"embeddings\.url"):
+        load(tmp_path, f"{plain}embeddings: {{{server}, url: x}}")
+
+
 def test_the_fields_that_some_server_takes_are_known(tmp_path: Path) -> None:
     more = "fields: [top_k], rename: {max_tokens: max_completion_tokens, best: best_of}, drop: [seed]}]"
     config = load(tmp_path, SMALL + BIG + more)

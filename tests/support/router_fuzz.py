@@ -132,7 +132,9 @@ def described(found: Findings, description: dict[str, Any], port: int, key: str,
 
 # Kinds of content: mostly the right one.
 KINDS = ["application/json"] * 12 + ["text/plain", "application/x-www-form-urlencoded", "", "application/json; x=\xff"]
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/feedback")
+PATHS = (
+    "/v1/chat/completions", "/v1/completions", "/v1/feedback", "/v1/responses", "/v1/messages", "/v1/embeddings",
+)  # fmt: skip
 _GOOD: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
         "model": "small",
@@ -150,6 +152,26 @@ _GOOD: dict[str, dict[str, Any]] = {
     },
     "/v1/completions": {"model": "small", "prompt": "Where is Lyon", "max_tokens": 8, "stream": False},
     "/v1/feedback": {"decision_id": "dec_" + "0" * 32, "correct": True, "about": "small", "note": "no"},
+    "/v1/responses": {
+        "model": "small",
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "Where is Lyon"}]}],
+        "instructions": "Be short.",
+        "max_output_tokens": 8,
+        "metadata": {"a": "b"},
+        "include": ["message.output_text.logprobs"],
+        "text": {"format": {"type": "text"}},
+        "stream": False,
+    },
+    "/v1/messages": {
+        "model": "small",
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Where is Lyon"}]}],
+        "system": "Be short.",
+        "max_tokens": 8,
+        "stop_sequences": ["\n"],
+        "metadata": {"user_id": "u"},
+        "stream": False,
+    },
+    "/v1/embeddings": {"model": "small", "input": ["Lyon", "Kyoto"], "encoding_format": "float"},
 }
 # Written as text, because some of it is no JSON that a library would write.
 _ODD = (
@@ -194,7 +216,7 @@ async def bent(
     """Whole HTTP requests whose JSON is bent."""
 
     async def one() -> None:
-        path = draw.choices(PATHS, weights=[6, 2, 2])[0]
+        path = draw.choices(PATHS, weights=[6, 2, 2, 4, 4, 1])[0]
         body = bend(draw, _GOOD[path])
         data = http(path, body, key, kind=draw.choice(KINDS))
         outcome, got = await exchange(port, data)

@@ -146,6 +146,10 @@ class Upstream:
             return web.Response(status=307, headers={"Location": "http://127.0.0.1:9/elsewhere"})
         if word == "malformed":
             return web.Response(body=b'{"choices": [{"mess', content_type="application/json")
+        if request.path.endswith("/embeddings"):
+            vector = {"object": "embedding", "index": 0, "embedding": [0.5, -1.25]}
+            read = {"prompt_tokens": 3, "total_tokens": 3}
+            return web.json_response({"object": "list", "data": [vector], "model": "e", "usage": read, "more": "x"})
         if body.get("stream"):
             return await self.stream(request, body, word, answer)
         return web.json_response(self.completion(body, word))
@@ -239,6 +243,7 @@ class Upstream:
         async def serve() -> None:
             app = web.Application()
             app.router.add_post("/v1/chat/completions", self.handle)
+            app.router.add_post("/v1/embeddings", self.handle)
             app.router.add_get("/v1/models", self.models)
             runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
             await runner.setup()
@@ -389,6 +394,10 @@ def small_server(upstream: Upstream, **more: Any) -> dict[str, Any]:
 
 def expert_server(upstream: Upstream, name: str = "big", **more: Any) -> dict[str, Any]:
     return {"name": name, "base_url": upstream.url, "model": "gpt-x", "price": {"input": 10, "output": 20}, **more}
+
+
+def embeddings_server(upstream: Upstream, **more: Any) -> dict[str, Any]:
+    return {"base_url": upstream.url, "model": "BAAI/bge-small", **more}
 
 
 def events(response: httpx.Response) -> list[Any]:

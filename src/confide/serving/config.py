@@ -91,6 +91,12 @@ class ServerExpert(ServerModel):
     """A stronger model on an OpenAI-compatible server."""
 
 
+class Embeddings(ServerModel):
+    """The server to which requests for embeddings pass."""
+
+    name: Name = "embeddings"
+
+
 def _kind(value: Any, **kinds: str) -> str | None:
     """The class of a small model or an expert, by the key that only this class has."""
     if isinstance(value, BaseModel):
@@ -154,6 +160,7 @@ class ServeConfig(Part):
     accept_model: Annotated[str, AfterValidator(_check_identity)] = ""
     small: Small
     experts: tuple[Expert, ...] = ()
+    embeddings: Embeddings | None = None
     store: str = "sqlite:///confide.db"
     store_text: bool = False
     audit_share: float = Field(default=0.02, ge=0, le=1)
@@ -165,7 +172,8 @@ class ServeConfig(Part):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        names = [self.small.name, *(expert.name for expert in self.experts)]
+        models = [self.small, *self.experts, *([self.embeddings] if self.embeddings else [])]
+        names = [model.name for model in models]
         if len(set(names)) < len(names):
             raise ValueError(f"names must differ: {', '.join(names)}")
         for what in ("name", "hash"):

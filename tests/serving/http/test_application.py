@@ -170,6 +170,8 @@ def test_bodies_limits_and_keys_are_described(tmp_path: Path) -> None:
         "minimum": 1,
         "maximum": 3,
     }
+    assert schemas["ResponsesRequest"]["properties"]["max_output_tokens"]["anyOf"][0]["maximum"] == 77
+    assert schemas["MessagesRequest"]["properties"]["max_tokens"]["maximum"] == 77
     assert schema["security"] == [{"key": []}]
     assert schema["paths"]["/healthz"]["get"]["security"] == []
     assert schema["paths"]["/metrics"]["get"]["security"] == [{"key": ["read"]}]
@@ -179,10 +181,30 @@ def test_bodies_limits_and_keys_are_described(tmp_path: Path) -> None:
             assert ("403" in operation["responses"]) == bool(operation.get("security")), path
     assert set(schema["paths"]) == {
         "/", "/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/{model_id}", "/v1/feedback",
-        "/v1/completions", "/v1/chat/completions",
+        "/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/embeddings",
     }  # fmt: skip
     for operations in schema["paths"].values():
         for operation in operations.values():
             assert {int(status) for status in operation["responses"]} <= {
                 200, 400, 401, 403, 404, 408, 409, 413, 415, 421, 502, 503, 504,
             }  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [b"false", b"true"])
+def test_what_is_nested_too_deep_is_refused_by_every_api(tmp_path: Path, small: Upstream, stream: bytes) -> None:
+    """Also where an answer, or an event, would hold it a level deeper than the request did."""
+    shapes = {
+        "/v1/chat/completions": b'"messages": [{"role": "user", "content": "x"}], "tools": '
+        b'[{"type": "function", "function": {"name": "f", "parameters": {"a": %s}}}]',
+        "/v1/responses": b'"input": "x", "text": {"format": {"type": "json_schema", "name": "f", "schema": {"a": %s}}}',
+        "/v1/messages": b'"messages": [{"role": "user", "content": "x"}], "max_tokens": 9, '
+        b'"tools": [{"name": "f", "input_schema": {"a": %s}}]',
+    }
+    with router(tmp_path, small=small_server(small), mode="observe") as running:
+        for path, shape in shapes.items():
+            for depth in (100, *range(244, 258), 900, 3000):
+                body = b'{"stream": ' + stream + b", " + shape % (b"[" * depth + b"]" * depth) + b"}"
+                headers = {"Content-Type": "application/json"}
+                response = httpx.post(f"{running.url}{path}", content=body, headers=headers, trust_env=False)
+                wanted = {100: (200,), 900: (400,), 3000: (400,)}.get(depth, (200, 400))
+                assert response.status_code in wanted, (path, depth)

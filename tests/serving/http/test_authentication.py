@@ -115,6 +115,9 @@ _JUDGE = {"decision_id": "dec_" + "0" * 32, "correct": True}
 _NEEDS = [
     ("POST", "/v1/chat/completions", _ASK, "ask", 200),
     ("POST", "/v1/completions", {"prompt": "hi"}, "ask", 200),
+    ("POST", "/v1/responses", {"input": "hi"}, "ask", 200),
+    ("POST", "/v1/messages", {**_ASK, "max_tokens": 9}, "ask", 200),
+    ("POST", "/v1/embeddings", {"input": "hi", "model": "m"}, "ask", 404),
     ("POST", "/v1/feedback", _JUDGE, "feedback", 404),
     ("GET", "/", None, "read", 200),
     ("GET", "/metrics", None, "read", 200),
@@ -136,7 +139,8 @@ def test_a_key_opens_what_its_scopes_say(tmp_path: Path, small: Upstream) -> Non
                 else:
                     assert got.status_code == 403, (path, scope)
                     error = got.json()["error"]
-                    assert (error["type"], error["code"]) == ("permission_error", "missing_scope")
+                    assert error["type"] == "permission_error"
+                    assert error.get("code", "missing_scope") == "missing_scope"
                     assert f"the key {name} lacks the scope {needed}" in error["message"]
         # Another method or spelling of a path is no way around.
         for method in ("HEAD", "OPTIONS", "PUT", "GET"):
@@ -144,7 +148,21 @@ def test_a_key_opens_what_its_scopes_say(tmp_path: Path, small: Upstream) -> Non
             assert got.status_code == 403, method
         for path in ("/metrics/", "//metrics", "/%6detrics", "/./metrics", "/METRICS", "/metrics%00", "/metrics;a"):
             assert raw(running, path, bearer("a")["Authorization"]) in (403, 404), path
-    assert len(running.rows()) == 4
+    assert len(running.rows()) == 8
+
+
+def test_anthropics_clients_send_their_key_in_a_field_of_its_own(tmp_path: Path, small: Upstream) -> None:
+    """On their path alone, and a key counts in one field only."""
+    asks = {**_ASK, "max_tokens": 9}
+    with router(tmp_path, small=small_server(small), api_keys=[entry("a", "ask")]) as running:
+        own = {"X-Api-Key": "a" * 30}
+        for headers, status in (
+            (own, 200), (bearer("a"), 200), ({"X-Api-Key": "b" * 30}, 401), ({**own, **bearer("a")}, 401),
+            ({"X-Api-Key": ""}, 401), ({"X-Api-Key": f"Bearer {'a' * 30}"}, 401),
+        ):  # fmt: skip
+            assert running.post("/v1/messages", asks, headers).status_code == status, headers
+        assert running.post("/v1/chat/completions", _ASK, own).status_code == 401
+        assert running.post("/v1/responses", {"input": "hi"}, own).status_code == 401
 
 
 def raw(running: Running, path: str, authorization: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, SecretStr
 
@@ -93,6 +93,23 @@ def test_langchain(running: Running) -> None:
     assert answer.content == "Japan"
     assert answer.response_metadata["model_name"] == "small"
     assert "".join(str(chunk.content) for chunk in chat.stream(messages)) == "Japan"
+
+
+def test_langchain_through_the_responses_api(running: Running, small: Upstream) -> None:
+    """It sends its own turns back as items, and their output by the call's id."""
+    chat = ChatOpenAI(
+        base_url=f"{running.url}/v1", api_key=SecretStr(KEY), model="any", max_retries=0, use_responses_api=True
+    )
+    turns = [SystemMessage("Answer with the name only."), HumanMessage("Where is Kyoto?")]
+    first = chat.invoke(turns)
+    assert first.text == "Japan"
+    assert "".join(chunk.text for chunk in chat.stream(turns)) == "Japan"
+    assert chat.invoke([*turns, first, HumanMessage("And Lyon?")]).text == "Japan"
+    assert [message["role"] for message in small.requests[-1]["messages"]] == ["system", "user", "assistant", "user"]
+    call = {"name": "look", "args": {"x": 1}, "id": "call_1", "type": "tool_call"}
+    called = [*turns, AIMessage("", tool_calls=[call]), ToolMessage("Japan", tool_call_id="call_1")]
+    assert chat.invoke(called).text == "Japan"
+    assert [message["role"] for message in small.requests[-1]["messages"]] == ["system", "user", "assistant", "tool"]
 
 
 def test_curl(running: Running) -> None:

@@ -15,6 +15,11 @@ _ENDS = frozenset({"stop", "stop_sequence", "end_turn", "eos", "eos_token"})
 _CALLS = frozenset({"tool_calls", "function_call"})
 
 
+def ended(finish: str) -> bool:
+    """Whether a finish reason says that the model ended the answer, or the call, itself."""
+    return finish.lower() in _ENDS | _CALLS
+
+
 @dataclass(slots=True)
 class Choice:
     """One answer: the text that is graded, the reasoning text beside it, and ``more`` (tool calls, a refusal)."""
@@ -39,7 +44,7 @@ class Choice:
     @property
     def whole(self) -> bool:
         """Whether the model ended this answer or call itself: it is not cut, not filtered, no refusal."""
-        return self.finish.lower() in _ENDS | _CALLS and not self.more.get("refusal")
+        return ended(self.finish) and not self.more.get("refusal")
 
     @property
     def kind(self) -> Literal["text", "call", "refusal", "nothing"]:

@@ -22,6 +22,8 @@ from confide.policies.policy import Policy
 from confide.serving.api_errors import ApiError
 from confide.serving.config import ServeConfig, SmallLocal
 from confide.serving.http.authentication import OPEN, SCOPES, SECURITY_HEADERS, Gate
+from confide.serving.http.error_responses import error_response
+from confide.serving.http.request_bodies import problem_of
 from confide.serving.http.routes import Service, routes
 from confide.serving.routing.experts import Models
 from confide.serving.routing.likeness import Likeness
@@ -35,12 +37,6 @@ _HTTP_ERRORS = {
     400: "the body is not valid JSON",
     404: "there is no such path",
     405: "this path does not take this method",
-}
-
-_JSON_TYPES = {
-    "list_type": "Input should be a valid array",
-    "dict_type": "Input should be an object",
-    "model_attributes_type": "Input should be an object",
 }
 
 
@@ -117,7 +113,10 @@ def check_source(config: ServeConfig, policy: Policy | None, model: ConfidenceMo
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    """Every error in OpenAI's shape; the traceback of a bug goes to the log, a client learns nothing from it."""
+    """Every error in the shape of the API that was asked.
+
+    The traceback of a bug goes to the log; a client learns nothing from it.
+    """
     if isinstance(error, RequestValidationError):
         error = _first_problem(error)
     elif isinstance(error, HTTPException):
@@ -125,7 +124,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
         error = ApiError(error.status_code, message, headers=error.headers or {})
     elif not isinstance(error, ApiError):
         error = ApiError(500, "internal error", headers=SECURITY_HEADERS)
-    return error.response()
+    return error_response(error, request.url.path)
 
 
 def _first_problem(error: RequestValidationError) -> ApiError:
@@ -134,9 +133,7 @@ def _first_problem(error: RequestValidationError) -> ApiError:
     place = problem["loc"][1:]  # without the word body or query
     if problem["type"] == "json_invalid" or (problem["type"] == "missing" and not place):
         return ApiError(400, _HTTP_ERRORS[400])
-    where = ".".join(str(part) for part in place if not isinstance(part, str) or part.isidentifier())
-    message = _JSON_TYPES.get(problem["type"], problem["msg"])
-    return ApiError(400, f"{where + ': ' if where else ''}{message}", param=where or None)
+    return problem_of({**problem, "loc": place})
 
 
 def _describe(schema: dict[str, Any], config: ServeConfig) -> None:
@@ -144,20 +141,27 @@ def _describe(schema: dict[str, Any], config: ServeConfig) -> None:
     components, limits = schema["components"], config.limits
     for name in ("HTTPValidationError", "ValidationError"):
         del components["schemas"][name]
-    most = {"n": limits.choices, "max_tokens": limits.max_tokens, "max_completion_tokens": limits.max_tokens}
-    for name, fields in (("ChatRequest", CHAT_FIELDS), ("CompletionRequest", TEXT_FIELDS)):
+    sizes = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    most = {"n": limits.choices, **dict.fromkeys(sizes, limits.max_tokens)}
+    own = {"ChatRequest": CHAT_FIELDS, "CompletionRequest": TEXT_FIELDS}
+    for name, fields in (own | dict.fromkeys(("ResponsesRequest", "MessagesRequest"), frozenset())).items():
         described = components["schemas"][name]
         described["additionalProperties"] = False
         properties = described["properties"]
         for field in sorted(allowed(fields, config.fields)):
             properties.setdefault(field, {})
         for key in most.keys() & properties.keys():
-            properties[key]["anyOf"][0]["maximum"] = most[key]
+            properties[key].get("anyOf", [properties[key]])[0]["maximum"] = most[key]
     for operations in schema["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
     if config.api_keys:
-        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        bearer = {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "on /v1/messages the bare key may stand in x-api-key",
+        }
+        components["securitySchemes"] = {"key": bearer}
         schema["security"] = [{"key": []}]
         for path in OPEN:
             schema["paths"][path]["get"]["security"] = []

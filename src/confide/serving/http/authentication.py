@@ -16,11 +16,15 @@ from confide.hashing import sha256_of_text
 from confide.serving.api_errors import ApiError
 from confide.serving.api_keys import ApiKey, KeyScope
 from confide.serving.config import ServeConfig, is_loopback
+from confide.serving.http.error_responses import MESSAGES, error_response, of_anthropic
 
 OPEN = frozenset({"/healthz", "/readyz"})  # paths for load balancers and service managers: they need no key
 SCOPES: Mapping[str, KeyScope] = {
     "/v1/chat/completions": "ask",
     "/v1/completions": "ask",
+    "/v1/responses": "ask",
+    "/v1/embeddings": "ask",
+    MESSAGES: "ask",
     "/v1/feedback": "feedback",
     "/": "read",
     "/metrics": "read",
@@ -102,7 +106,7 @@ class Gate:
                 state["deadline"] = deadline = asyncio.get_running_loop().time() + self._config.deadline_s
                 receive = await self._read_body(receive, headers.get("content-length", ""), deadline)
         except ApiError as error:
-            await error.response()(scope, receive, send_secured)
+            await error_response(error, scope["path"])(scope, receive, send_secured)
         else:
             await self._app(scope, receive, send_secured)
 
@@ -118,6 +122,8 @@ class Gate:
         if not self._config.api_keys:
             return None
         given = headers.getlist("authorization")
+        if of_anthropic(path):  # its clients send the bare key in a field of its own
+            given = given + [f"Bearer {key}" for key in headers.getlist("x-api-key")]
         key = self._keys.holder(given[0]) if len(given) == 1 else None
         if key is None:
             # A browser asks for the key of the dashboard as a password.

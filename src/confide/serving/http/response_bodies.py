@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from confide.serving.routing.turn import Extension
 
@@ -31,6 +31,35 @@ class Completion(BaseModel):
     confide: Extension
 
 
+class ResponseBody(BaseModel):
+    """The answer to a request, in the shape of OpenAI's Responses API, and the field ``confide``."""
+
+    model_config = ConfigDict(extra="allow")  # what is repeated of the request
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["completed", "incomplete"]
+    model: str
+    output: list[dict[str, Any]]
+    usage: dict[str, Any]
+    confide: Extension
+
+
+class MessageBody(BaseModel):
+    """The answer to a request, in the shape of Anthropic's Messages API, and the field ``confide``."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[dict[str, Any]]
+    stop_reason: Literal["end_turn", "max_tokens", "tool_use", "refusal"] | None
+    stop_sequence: None
+    usage: dict[Literal["input_tokens", "output_tokens"], int]
+    confide: Extension
+
+
 class ModelCard(BaseModel):
     """One model."""
 
@@ -41,7 +70,7 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models that can be asked for: the router alone."""
+    """The models that can be asked for: the router, and the one of the embeddings where there is one."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
@@ -60,6 +89,13 @@ class ErrorBody(BaseModel):
     error: dict[Literal["message", "type", "param", "code"], str | None]
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+class MessagesErrorBody(BaseModel):
+    """Every error on Anthropic's path."""
+
+    type: Literal["error"]
+    error: dict[Literal["type", "message"], str]
+
+
+def errors(*statuses: int, model: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route for these error statuses."""
-    return {status: {"model": ErrorBody} for status in statuses}
+    return {status: {"model": model} for status in statuses}

@@ -15,14 +15,32 @@ from sqlalchemy import literal, select
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from confide.engines.openai.model_error import ModelError
 from confide.policies.policy import Policy
 from confide.serving.api_errors import ApiError
 from confide.serving.api_keys import ApiKey
 from confide.serving.config import ServeConfig, ServerExpert, SmallLocal
+from confide.serving.http import messages_api, responses_api
+from confide.serving.http.answer_parts import Wording
 from confide.serving.http.dashboard import REFRESH_S, WINDOWS, content_security_policy, dashboard_page
+from confide.serving.http.embeddings_api import EmbeddingsRequest, asked_embeddings, error_of
+from confide.serving.http.error_responses import MESSAGES
+from confide.serving.http.message_events import MessageEvents
+from confide.serving.http.messages_api import MessagesRequest
 from confide.serving.http.request_bodies import ChatRequest, CompletionRequest, FeedbackRequest, asked
-from confide.serving.http.response_bodies import Completion, FeedbackKept, ModelCard, ModelList, errors
-from confide.serving.http.streams import ClientGoneError, EventStream, while_connected
+from confide.serving.http.response_bodies import (
+    Completion,
+    FeedbackKept,
+    MessageBody,
+    MessagesErrorBody,
+    ModelCard,
+    ModelList,
+    ResponseBody,
+    errors,
+)
+from confide.serving.http.response_events import ResponseEvents
+from confide.serving.http.responses_api import ResponsesRequest
+from confide.serving.http.streams import ClientGoneError, EventStream, chat_events, while_connected, worded_events
 from confide.serving.monitor.snapshot import snapshot
 from confide.serving.routing.experts import Models
 from confide.serving.routing.in_process import check_local
@@ -39,10 +57,9 @@ _SNAPSHOT_S = 10.0
 _PAGE_S = 6.0  # what reads or writes the store for a page or for feedback takes no longer
 _SCRAPE_S = 2.0  # what /metrics waits for the store
 _BODY_ERRORS = (400, 401, 403, 408, 413, 415, 421, 503)
-_COMPLETION: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {}}},
-    **errors(*_BODY_ERRORS, 502, 504),
-}
+_STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+_COMPLETION = _STREAM | errors(*_BODY_ERRORS, 502, 504)
+_MESSAGE = _STREAM | errors(*_BODY_ERRORS, 502, 504, model=MessagesErrorBody)
 
 
 class Service:
@@ -56,7 +73,10 @@ class Service:
         self.models = models
         self.store = Store.open(config.store)
         self.router = Router(config, self.models, policy, self.store, self.metrics)
-        self.card = ModelCard(id="confide", created=int(time.time()), owned_by="confide")
+        named = [("confide", "confide")]
+        if (embeddings := config.embeddings) is not None:
+            named.append((embeddings.model, embeddings.name))
+        self.cards = [ModelCard(id=id, created=int(time.time()), owned_by=owner) for id, owner in named]
         # Whether no server can answer what the small model in this process cannot (tools, formats, images).
         acts_on_servers = config.mode == "act" and any(isinstance(e, ServerExpert) for e in config.experts)
         self.only_local = isinstance(config.small, SmallLocal) and not acts_on_servers
@@ -104,6 +124,36 @@ async def complete_text(request: Request, body: CompletionRequest) -> Response:
     return await _answer(request, body)
 
 
+@routes.post("/v1/responses", response_model=ResponseBody, responses=_COMPLETION)
+async def respond(request: Request, body: ResponsesRequest) -> Response:
+    """Answer in OpenAI's Responses API, as the chat request that asks the same would be."""
+    return await _answer(request, responses_api.as_chat(body, _service(request).fields), ResponseEvents(body))
+
+
+@routes.post(MESSAGES, response_model=MessageBody, responses=_MESSAGE)
+async def answer_messages(request: Request, body: MessagesRequest) -> Response:
+    """Answer in Anthropic's Messages API, as the chat request that asks the same would be."""
+    return await _answer(request, messages_api.as_chat(body, _service(request).fields), MessageEvents())
+
+
+@routes.post("/v1/embeddings", responses=errors(*_BODY_ERRORS, 404, 504))
+async def embed(request: Request, body: EmbeddingsRequest) -> Response:
+    """Pass a request for embeddings to the server that is configured for them."""
+    service, key, deadline = _service(request), _key(request), request.state.deadline
+    model = service.models.embeddings
+    asks = asked_embeddings(body, service.config.embeddings, deadline=deadline, key=key.name if key else None)
+    assert model is not None
+    try:
+        async with service.router.slots.hold(deadline):
+            reply = await while_connected(request.receive, model.ask(asks))
+    except ModelError as failure:
+        service.metrics.failed(model.name, failure.kind)
+        raise error_of(failure, asks) from None
+    except ClientGoneError:
+        return Response(status_code=499)
+    return Response(reply.text, media_type="application/json")
+
+
 @routes.post("/v1/feedback", responses=errors(*_BODY_ERRORS, 404, 409))
 async def feedback(request: Request, body: FeedbackRequest) -> FeedbackKept:
     """Keep whether an answer was right; a key without the scope ``admin`` judges what it asked itself."""
@@ -132,16 +182,18 @@ async def feedback(request: Request, body: FeedbackRequest) -> FeedbackKept:
 
 @routes.get("/v1/models", responses=errors(401, 421))
 async def models(request: Request) -> ModelList:
-    """List the one model that clients see: the router."""
-    return ModelList(data=[_service(request).card])
+    """List what clients see: the router, and the model of the embeddings where there is one."""
+    return ModelList(data=_service(request).cards)
 
 
-@routes.get("/v1/models/{model_id}", responses=errors(401, 404, 421))
+@routes.get("/v1/models/{model_id:path}", responses=errors(401, 404, 421))
 async def model(request: Request, model_id: str) -> ModelCard:
-    """Describe the one model that clients see."""
-    if model_id != "confide":
-        raise ApiError(404, "there is one model here: confide", code="model_not_found", param="model")
-    return _service(request).card
+    """Describe a model that clients see."""
+    cards = {card.id: card for card in _service(request).cards}
+    if model_id not in cards:
+        told = f"the models here: {', '.join(cards)}"
+        raise ApiError(404, told, code="model_not_found", param="model")
+    return cards[model_id]
 
 
 @routes.get("/healthz", responses=errors(421))
@@ -175,7 +227,7 @@ async def metrics(request: Request) -> Response:
     """Tell Prometheus how this process does, also while the store is away."""
     service = _service(request)
     router = service.router
-    asked_models = [router.small, *router.experts]
+    asked_models = [router.small, *router.experts, *filter(None, [service.models.embeddings])]
     slots, backlog = router.slots, router.auditor.backlog
     service.metrics.observe(slots.active, slots.waiting, backlog, asked_models, service.models.checks)
     state = None
@@ -197,7 +249,8 @@ async def dashboard(
     return HTMLResponse(page, headers={"Content-Security-Policy": content_security_policy()})
 
 
-async def _answer(request: Request, body: ChatRequest | CompletionRequest) -> Response:
+async def _answer(request: Request, body: ChatRequest | CompletionRequest, wording: Wording | None = None) -> Response:
+    """The answer to a request, in another API's ``wording`` where one is given."""
     service, key, domain = _service(request), _key(request), _domain(request)
     request_id = request.headers.get("x-request-id", "")
     known_by = {
@@ -206,19 +259,22 @@ async def _answer(request: Request, body: ChatRequest | CompletionRequest) -> Re
         "key": key.name if key else None,
     }
     limits = service.config.limits
-    question = asked(body, limits, deadline=request.state.deadline, fields=service.fields, **known_by)
-    service.models.check_fields(question)
-    if service.only_local:
-        check_local(question)
     try:
+        question = asked(body, limits, deadline=request.state.deadline, fields=service.fields, **known_by)
+        service.models.check_fields(question)
+        if service.only_local:
+            check_local(question)
         if not question.stream:
             completion, headers = await while_connected(request.receive, service.router.answer(question))
-            return Response(to_json(completion), headers=headers, media_type="application/json")
+            told = completion if wording is None else wording.whole(completion)
+            return Response(to_json(told), headers=headers, media_type="application/json")
         chunks = service.router.stream(question)
         headers = await while_connected(request.receive, anext(chunks))
     except ClientGoneError:
         return Response(status_code=499)
-    return EventStream(chunks, headers)
+    except ApiError as error:
+        raise error.renamed(wording.names if wording else {}) from None
+    return EventStream(chat_events(chunks) if wording is None else worded_events(chunks, wording), headers)
 
 
 def _domain(request: Request) -> str | None:

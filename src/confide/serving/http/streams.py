@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from confide.serving.api_errors import ApiError
+from confide.serving.http.answer_parts import Wording
 
 T = TypeVar("T")
 
@@ -46,12 +47,12 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
 
 
 class EventStream(StreamingResponse):
-    """A response that sends chunks as they come, until they end or the client hangs up."""
+    """A response that sends events as they come, until they end or the client hangs up."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[dict[str, Any]], headers: dict[str, str]):
-        self._events = _events(chunks)
+    def __init__(self, events: AsyncGenerator[bytes], headers: dict[str, str]):
+        self._events = events
         super().__init__(self._events, headers={**headers, "X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +62,7 @@ class EventStream(StreamingResponse):
                 await while_connected(receive, self.stream_response(send))
 
 
-async def _events(chunks: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[bytes]:
+async def chat_events(chunks: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[bytes]:
     """Chunks as server-sent events; an error halfway is an event of its own, and no ``[DONE]`` follows."""
     try:
         async with aclosing(chunks):
@@ -70,3 +71,21 @@ async def _events(chunks: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[byte
         yield b"data: [DONE]\n\n"
     except ApiError as error:
         yield b"data: " + to_json(error.body) + b"\n\n"
+
+
+async def worded_events(chunks: AsyncGenerator[dict[str, Any]], wording: Wording) -> AsyncGenerator[bytes]:
+    """Chunks as the server-sent events of another API, each under the name of its type."""
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                for event in wording.feed(chunk):
+                    yield _named(event)
+        last = wording.end()
+    except ApiError as error:
+        last = wording.fail(error.renamed(wording.names))
+    for event in last:
+        yield _named(event)
+
+
+def _named(event: dict[str, Any]) -> bytes:
+    return f"event: {event['type']}\n".encode() + b"data: " + to_json(event) + b"\n\n"

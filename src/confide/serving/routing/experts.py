@@ -20,6 +20,7 @@ from confide.functions import load_function
 from confide.serving.api_errors import ApiError
 from confide.serving.config import Expert, SelfExpert, ServeConfig, Small, SmallLocal, ToolExpert
 from confide.serving.routing.canonical_text import canonical
+from confide.serving.routing.embeddings import EmbeddingsServer
 from confide.serving.routing.guard import Guarded
 from confide.serving.routing.in_process import Batcher, Local
 from confide.serving.routing.server_logprobs import server_sources
@@ -125,6 +126,8 @@ class Models:
         self.identity = small.identity
         """What is known of the small model's weights before it has answered."""
         self.experts = [self._expert(expert, small, config.price_of(expert)) for expert in config.experts]
+        wanted = config.embeddings
+        self.embeddings = self._guarded_server(wanted, EmbeddingsServer(wanted, self._http)) if wanted else None
 
     def _expert(self, expert: Expert, small: Local | Server, price: Price) -> Guarded:
         if isinstance(expert, ServerModel):
