@@ -20,6 +20,7 @@ from vllm_server import PYTHON, vllm_server
 
 pytestmark = [
     pytest.mark.vllm,
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(not PYTHON, reason="CONFIDE_VLLM_PYTHON is not set: run `make test-vllm`"),
 ]
 SIZES = {

@@ -95,4 +95,6 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         except OSError:
             time.sleep(0.5)
-    raise RuntimeError(f"vLLM did not start:\n{log.read_text(errors='replace')[-6000:]}")
+    lines = log.read_text(errors="replace").splitlines()
+    causes = [line for line in lines if "Error: " in line]  # the end of the log is only what came of them
+    raise RuntimeError("\n".join(["vLLM did not start:", *causes, *lines[-20:]]))
