@@ -36,6 +36,7 @@ SIZES = {
 def served(place: Path, name: str) -> tuple[Path, FrozenModel]:
     """The export of a tiny model with a stack, and the model in this process."""
     model, tokenizer = architecture(name, **SIZES)
+    model.resize_token_embeddings(384, mean_resizing=False)  # Qwen 2's tokenizer gains a token when it is loaded again
     model.save_pretrained(place / "base")
     tokenizer.save_pretrained(place / "base")
     engine = TransformersEngine.load(str(place / "base"), dtype="float32")
