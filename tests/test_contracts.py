@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import TypeGuard
@@ -11,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "confide").rglob("*.py"))
+PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 60
 
@@ -23,7 +26,7 @@ def nodes(path: Path) -> list[ast.AST]:
     return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=place)
+@pytest.mark.parametrize("path", [*SOURCES, *PLUGINS], ids=place)
 def test_functions_and_files_are_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
     functions = [node for node in nodes(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -65,9 +68,27 @@ def test_files_are_written_in_one_place() -> None:
         "records/record_files.py": ["open", "write_table"],  # appends
         "methods/rlmf/training_guard.py": ["open", "save_file"],  # appends to the log
         "methods/frozen/frozen_model.py": ["save_file"],
+        "methods/frozen/served_export.py": ["save_file"],
         "engines/transformers/transformers_engine.py": ["save_pretrained", "save_pretrained"],
         "engines/transformers/loading.py": ["save_pretrained", "save_pretrained"],
     }
+
+
+def test_plugin_and_library_are_of_one_version() -> None:
+    from confide_vllm import __version__
+
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == __version__
+
+
+def test_a_plugin_needs_what_its_engine_has() -> None:
+    found = {
+        name.partition(".")[0]
+        for path in PLUGINS
+        for node in nodes(path)
+        for name in _imported(node)
+        if name.partition(".")[0] not in sys.stdlib_module_names
+    }
+    assert found == {"confide_vllm", "safetensors", "torch", "vllm"}
 
 
 def test_progress_is_defined_once() -> None:
@@ -78,6 +99,12 @@ def test_progress_is_defined_once() -> None:
         if isinstance(node, ast.Assign) and any(_name(target) == "Progress" for target in node.targets)
     ]
     assert defining == ["src/confide/progress.py"]
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
 
 
 def _is_mode(node: ast.AST) -> TypeGuard[ast.Constant]:

@@ -218,7 +218,7 @@ def test_scored_records_survive_their_file(everything: Any, tmp_path: Path) -> N
 def test_a_read_source_is_none_without_its_part_of_the_checkpoint(tmp_path: Path) -> None:
     rows = records(120)
     plain = confide.load(trained(tmp_path / "plain", rows), dtype="float32")
-    assert set(available(rows, plain)) & set(READ) == {"stack", "probe", "probe_logprobs", "reader"}
+    assert set(available(rows, plain)) & set(READ) == {"stack", "stack_served", "probe", "probe_logprobs", "reader"}
     with pytest.raises(ConfideError, match="p_true_trained cannot be had"):
         score(rows, ["p_true_trained"], model=plain)
 

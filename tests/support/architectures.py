@@ -52,12 +52,12 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 """Name of an architecture, and what its tiny configuration has beside the sizes."""
 
 
-def architecture(name: str, seed: int = 0) -> tuple[Any, Any]:
-    """A tiny random model of one architecture in float32, and its tokenizer."""
+def architecture(name: str, seed: int = 0, **sizes: int) -> tuple[Any, Any]:
+    """A tiny random model of one architecture in float32, and its tokenizer; ``sizes`` take the place of the usual."""
     tokenizer = tiny_tokenizer()
     tokens = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     config = getattr(transformers, f"{name}Config")(
-        vocab_size=len(tokenizer), **_SIZES, **tokens, **ARCHITECTURES[name]
+        vocab_size=len(tokenizer), **_SIZES | sizes, **tokens, **ARCHITECTURES[name]
     )
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config)

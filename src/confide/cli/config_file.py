@@ -12,7 +12,7 @@ import typer
 from confide.errors import ConfideError
 from confide.yaml_files import beside, beside_or_name, read_yaml, store_beside
 
-PATHS_OR_NAMES = ("model", "verifier", "judge", "task", "matrix")
+PATHS_OR_NAMES = ("base", "model", "verifier", "judge", "task", "matrix")
 """Flags that are text, and may be a path."""
 
 

@@ -1,24 +1,43 @@
-"""``confide export``: an ordinary checkpoint, loadable without confide."""
+"""``confide export``: an ordinary checkpoint that loads without confide, or a folder for vLLM with the plug-in."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Option
 
 from confide.cli.outputs import Folder
+from confide.errors import ConfideError
+
+For = Annotated[
+    Literal["vllm"] | None,
+    Option("--for", help="`vllm`: a folder that vLLM serves with the plug-in confide-vllm; answers come with z."),
+]
+Base = Annotated[str | None, Option(help="For `--for vllm`: the base model, if it has moved since the training.")]
 
 
 def export(
     model: Annotated[Path, Option(help="Trained folder.")],
-    out: Annotated[Path, Option(help="Folder for the ordinary checkpoint."), Folder()],
+    out: Annotated[Path, Option(help="Folder for the checkpoint."), Folder()],
+    *,
+    engine: For = None,
+    base: Base = None,
 ) -> None:
     """Write the model with its new vocabulary rows as an ordinary checkpoint; `confide.json` names the rows.
 
+    With `--for vllm`: the base model, whose weights are linked, with the reading that vLLM gives beside its answers.
+
     Example: `confide export --model runs/reader --out runs/exported`
     """
+    if engine == "vllm":
+        from confide.methods.frozen.served_export import export_served
+
+        typer.echo(export_served(model, out, base))
+        return
+    if base is not None:
+        raise ConfideError("--base names the model that `--for vllm` links; an ordinary checkpoint needs none")
     from confide.methods.checkpoint import export_checkpoint
 
     ids = export_checkpoint(model, out)

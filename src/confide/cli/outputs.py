@@ -13,10 +13,10 @@ from confide.errors import ConfideError
 from confide.files import check_folder, check_output, is_stream
 from confide.yaml_files import NAMES
 
-_NAMING = ("from_store", "judge", "matrix", "model", "task", "verifier")
+_NAMING = ("base", "from_store", "judge", "matrix", "model", "task", "verifier")
 """Parameters that are text and may name files."""
 
-_MODELS = ("judge", "model", "verifier")
+_MODELS = ("base", "judge", "model", "verifier")
 """Those of them that may name a folder, whose files are read."""
 
 

@@ -54,6 +54,7 @@ class CheckpointInfo(BaseModel):
         signals: signal → how the model reports on it.
         stack: what is saved of the stack beside its arrays.
         probes: source → what is saved of a probe beside its arrays.
+        served: what is saved of the served stack beside its arrays.
         chat_template_kwargs: what the chat template was given besides the messages of training rows.
         prompts: the leading messages (system line, worked examples) that training rows carried.
         training_rows: how many rows trained, or how many of each label.
@@ -67,6 +68,7 @@ class CheckpointInfo(BaseModel):
     signals: dict[str, SignalInfo] = Field(default_factory=dict)
     stack: dict[str, Any] | None = None
     probes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    served: dict[str, Any] | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     base_model: str = ""
     base_sha256: str | None = None

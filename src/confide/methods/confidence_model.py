@@ -122,6 +122,7 @@ class ConfidenceModel(ABC):
         ours = [*signal.verdict_ids.values(), *signal.ask_ids, *signal.grade_ids]
         rows = [self.engine.input_rows(ours), self.engine.output_rows(ours)] if ours else []
         about = [self.engine.identity, signal.model_dump(), self.info.stack, self.info.probes]
+        about += [self.info.served] if self.info.served else []  # checkpoints without one keep the hash they had
         return sha256_of_rows([*about, *(row.tolist() for row in rows), *self._trained_arrays()])[:IDENTITY_DIGITS]
 
     def _trained_arrays(self) -> list[Any]:

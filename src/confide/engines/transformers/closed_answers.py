@@ -53,6 +53,13 @@ class TransformersClosed:
         return values.clamp(-FLOAT16_ROOM, FLOAT16_ROOM).cpu().numpy().astype(np.float16)
 
     @in_turn
+    @torch.no_grad()
+    def states_before_closing(self) -> NDArray[np.float32]:
+        """Hidden states [batch, layer, 3, width] at all positions but the closing token, in float32 and at no cost."""
+        values = torch.stack(list(self.captured.values()), 1)
+        return values.clamp(-FLOAT16_ROOM, FLOAT16_ROOM).cpu().numpy()
+
+    @in_turn
     def feed(self, rows: Tensor | None = None) -> Tensor:
         """Close the answers and feed ``rows`` [m, width] of input embeddings after them.
 

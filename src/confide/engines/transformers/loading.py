@@ -55,6 +55,8 @@ def resolve(name: str) -> str:
     if path.is_dir():
         if not (path / "config.json").exists():
             raise ConfideError(f"{name} is not a model folder: it has no config.json")
+        if (path / "confide" / "reading.json").exists():
+            raise ConfideError(f"{name} is an export for vLLM: name the trained folder that it came from")
         return str(path)
     if path.exists():
         raise ConfideError(f"{name} is a file, a model folder or name is wanted")

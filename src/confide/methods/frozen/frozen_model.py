@@ -19,6 +19,7 @@ from confide.methods.free import free_confidence
 from confide.methods.method import ClosedMethod, Scope
 from confide.methods.reader.reader import Reader, reader_in_vocabulary
 from confide.methods.stack.probe import Probe
+from confide.methods.stack.served_stack import SERVED, ServedStack
 from confide.methods.stack.stack import Stack
 from confide.methods.stack.states import States
 from confide.numeric import Floats, sigmoid
@@ -42,25 +43,31 @@ class FrozenParts:
         probes: the source ``probe`` and single positions (``probe@closing``) → what was chosen on validation.
         reader: the reader whose rows are in the vocabulary.
         compared: arrays of readers that are no vocabulary rows (``reader_random``, ``p_true_trained``).
+        served: the stack as an engine gives it that reads while it answers.
     """
 
     stack: Stack | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)
     reader: Reader | None = None
     compared: Mapping[str, Arrays] = field(default_factory=dict)
+    served: ServedStack | None = None
 
     @property
     def layers(self) -> tuple[int, ...]:
         """The layers that stack and probes read."""
         views = [layer for probe in self.probes.values() for layer in probe.view.layers]
-        return tuple(sorted({*views, *(self.stack.layers if self.stack else ())}))
+        stacks = [*(self.stack.layers if self.stack else ()), *(self.served.reading.layers if self.served else ())]
+        return tuple(sorted({*views, *stacks}))
 
-    def read(self, states: States, records: Sequence[Record]) -> dict[str, Floats]:
-        """Confidences [n] (NaN: not available) by source from the states of answered records.
+    def read(self, closed: TransformersClosed, records: Sequence[Record]) -> dict[str, Floats]:
+        """Confidences [n] (NaN: not available) by source of answered records, whose `layers` ``closed`` has.
 
         With a stack, ``familiarity`` [n] is among them.
         """
+        states = States(self.layers, closed.states())
         columns = self.stack.read(states, records) if self.stack else {}
+        if self.served:
+            columns[SERVED] = self.served.read(States(self.layers, closed.states_before_closing()), records)
         return columns | {name: sigmoid(probe.z(states)) for name, probe in self.probes.items()}
 
 
@@ -88,6 +95,7 @@ class FrozenModel(ConfidenceModel):
     def _trained_arrays(self) -> list[Any]:
         held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}
         held |= {name: probe.arrays() for name, probe in self.parts.probes.items()} | dict(self.parts.compared)
+        held |= {SERVED: self.parts.served.reading.arrays()} if self.parts.served else {}
         return [
             [name, key, np.asarray(array).dtype.str, np.asarray(array).tobytes().hex()]
             for name, arrays in sorted(held.items())
@@ -124,8 +132,8 @@ class FrozenModel(ConfidenceModel):
         columns: dict[str, Floats] = {}
         if self.parts.reader is not None:
             columns["reader"] = sigmoid(self.parts.reader.logits(closed))
-        if layers := self.parts.layers:
-            columns |= self.parts.read(States(layers, closed.states()), records)
+        if self.parts.layers:
+            columns |= self.parts.read(closed, records)
             familiarity = columns.pop("familiarity").tolist()
         for name, column in columns.items():
             for values, value in zip(sources, column.tolist(), strict=True):
@@ -153,12 +161,13 @@ class StackMethod(ClosedMethod):
     """``stack`` and what it is made of; trained by ``confide train reader``."""
 
     name = "stack"
-    sources = ("stack", "probe", "probe_logprobs", "probe@prompt_end", "probe@answer_last", "probe@closing")
+    sources = ("stack", SERVED, "probe", "probe_logprobs", "probe@prompt_end", "probe@answer_last", "probe@closing")
 
     def available(self, scope: Scope) -> Sequence[str]:
         """What the checkpoint holds."""
         parts = _parts(scope)
         held = {*parts.probes, *(("stack", "probe", "probe_logprobs") if parts.stack else ())}
+        held |= {SERVED} if parts.served else set()
         return [source for source in self.sources if source in held]
 
     def fit(self, scope: Scope) -> None:
@@ -168,7 +177,7 @@ class StackMethod(ClosedMethod):
 
     def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
         """Confidences [batch] by source, and ``familiarity``."""
-        return self.parts_.read(States(self.layers_, closed.states()), records)
+        return self.parts_.read(cast("TransformersClosed", closed), records)
 
 
 class ReaderMethod(ClosedMethod):
@@ -215,8 +224,13 @@ def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, 
     assert stack is not None
     ids = engine.add_reader_tokens(reader.ask if reader else None, reader.verdict if reader else None)
     about, arrays = stack.to_arrays()
-    named = {f"probes/{name}": probe.arrays() for name, probe in parts.probes.items()}
+    named: dict[str, Mapping[str, NDArray[Any]]] = {
+        f"probes/{name}": probe.arrays() for name, probe in parts.probes.items()
+    }
     named |= {f"readers/{name}": compared for name, compared in parts.compared.items()}
+    update: dict[str, Any] = {}
+    if parts.served is not None:
+        update["served"], named[f"served/{SERVED}"] = parts.served.to_arrays()
     arrays |= {f"{name}/{key}": value for name, part in named.items() for key, value in part.items()}
 
     def save(staged: Path) -> None:
@@ -233,7 +247,7 @@ def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, 
         reads_at="the last ask token after the closed answer",
     )
     probes = {name: probe.about() for name, probe in parts.probes.items()}
-    update = {"signals": {CONFIDENCE.name: signal}, "stack": about, "probes": probes}
+    update |= {"signals": {CONFIDENCE.name: signal}, "stack": about, "probes": probes}
     save_checkpoint(folder, save, info.model_copy(update=update), ("scikit-learn",))
 
 
@@ -251,9 +265,11 @@ def load_parts(folder: Path, info: CheckpointInfo) -> FrozenParts:
         stack = Stack.from_arrays(info.stack or {}, arrays) if arrays else None
         saved = _by_name(arrays, "probes/")
         probes = {name: Probe.from_arrays(info.probes[name], parts) for name, parts in saved.items()}
+        given = _by_name(arrays, "served/").get(SERVED)
+        served = ServedStack.from_arrays(info.served or {}, given) if given else None
     except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise ConfideError(f"{folder} is not a readable confide checkpoint: {error}") from None
-    return FrozenParts(stack, probes, None, _by_name(arrays, "readers/"))
+    return FrozenParts(stack, probes, None, _by_name(arrays, "readers/"), served)
 
 
 def _by_name(arrays: Arrays, prefix: str) -> dict[str, Arrays]:

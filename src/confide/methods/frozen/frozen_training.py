@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,17 @@ from confide.methods.reader.comparisons import fit_verdict, random_reader, train
 from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderOptions, parse_size
 from confide.methods.reader.reader_training import train_reader
-from confide.methods.stack.probe import Probe, best_probe, candidate_views, fit_position_probes, fit_probe
+from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING
+from confide.methods.stack.probe import (
+    PENALTIES,
+    Probe,
+    View,
+    best_probe,
+    candidate_views,
+    fit_position_probes,
+    fit_probe,
+)
+from confide.methods.stack.served_stack import ServedStack
 from confide.methods.stack.stack import Stack, question_layer
 from confide.methods.stack.states import collect_states
 from confide.numeric import Floats
@@ -65,7 +76,7 @@ def train_confidence(
         if options.other_model:
             train, validation = (measure_records(engine, rows) for rows in (train, validation))
         untrained = random_reader(engine, seed=options.seed) if options.comparisons else None
-        stack, probes, beside = fit_stack(engine, train, validation, options, beside=untrained, progress=progress)
+        parts, beside = fit_stack(engine, train, validation, options, beside=untrained, progress=progress)
         reader, p_true = train_readers(engine, train, validation, options, progress=progress)
         compared = {}
         if untrained is not None and p_true is not None and p_true.low_rank is not None:
@@ -87,10 +98,9 @@ def train_confidence(
             target=options.target,
             **(asked | more),
         )
-        save_frozen(out, engine, info, FrozenParts(stack, probes, reader, compared))
-    return f"{out}: {_in_words(stack, probes['probe'], reader)}" + (
-        "; trained on shuffled labels: a control" if options.shuffle_labels else ""
-    )
+        parts = replace(parts, reader=reader, compared=compared)
+        save_frozen(out, engine, info, parts)
+    return f"{out}: {_in_words(parts)}" + ("; trained on shuffled labels: a control" if options.shuffle_labels else "")
 
 
 def fit_stack(
@@ -101,8 +111,8 @@ def fit_stack(
     *,
     beside: Reader | None = None,
     progress: Progress | None = None,
-) -> tuple[Stack, dict[str, Probe], Floats]:
-    """Fit stack and probes on graded ``train`` records; views and penalties are chosen on ``validation``.
+) -> tuple[FrozenParts, Floats]:
+    """Fit stacks and probes on graded ``train`` records; views and penalties are chosen on ``validation``.
 
     Args:
         beside: a reader whose hidden states [n, width] are collected in the same pass, and returned.
@@ -120,7 +130,10 @@ def fit_stack(
     probes = {"probe": fit_probe(linear, fitting, train, held, validation, options.seed)}
     if options.positions:
         probes |= fit_position_probes(depth, fitting, train, held, validation)
-    return Stack.fit(view, question_layer(depth), fitting, train, options.seed), probes, more
+    stack = Stack.fit(view, question_layer(depth), fitting, train, options.seed)
+    read = [View(view.layers, POSITIONS_BEFORE_CLOSING, C) for C in PENALTIES]
+    chosen = best_probe([Probe.fit(one, fitting, labels(train)) for one in read], held, validation).view
+    return FrozenParts(stack, probes, served=ServedStack.fit(chosen, fitting, train, options.seed)), more
 
 
 def train_readers(
@@ -147,9 +160,11 @@ def train_readers(
     return min(trained, key=lambda reader: reader.validation_loss, default=None), p_true
 
 
-def _in_words(stack: Stack, probe: Probe, reader: Reader | None) -> str:
-    view = stack.probe.view
-    words = f"stack on layers {', '.join(map(str, view.layers))}, C {view.C:g}; probe: {probe.about()['kind']}"
+def _in_words(parts: FrozenParts) -> str:
+    assert parts.stack is not None
+    view, reader = parts.stack.probe.view, parts.reader
+    words = f"stack on layers {', '.join(map(str, view.layers))}, C {view.C:g}; "
+    words += f"probe: {parts.probes['probe'].about()['kind']}"
     if reader is not None and reader.config is not None:
         words += f"; reader with {reader.config.ask_tokens} ask tokens ({reader.config.start}), "
         words += f"validation log loss {reader.validation_loss:.3f}"

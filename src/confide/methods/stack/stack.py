@@ -62,33 +62,19 @@ class Stack:
     @classmethod
     def fit(cls, view: View, question_layer: int, states: States, records: Sequence[Record], seed: int = 0) -> Stack:
         """Fit on graded training records and their states; folds keep an entity's rows together."""
-        from sklearn.model_selection import GroupKFold
-
-        right = labels(records)
-        clusters = np.array([record.cluster for record in records])
-        for label, name in ((True, "right"), (False, "wrong")):
-            if (entities := len(set(clusters[right == label]))) < 2:
-                raise ConfideError(f"a stack needs {name} answers about at least 2 entities; there are {entities}")
-        features, keys = view.select(states), np.array([answer_key(record) for record in records])
-        folds = min(FOLDS, *(len(set(clusters[right == label])) for label in (True, False)))
-        z, seen = np.zeros(len(records)), np.zeros(len(records))
-        for inside, held in GroupKFold(folds, shuffle=True, random_state=seed).split(features, groups=clusters):
-            z[held] = view.fit(features[inside], right[inside]).z(features[held])
-            # Scaled up to what the whole training set will have counted.
-            seen[held] = AnswerFamiliarity.fit(keys[inside].tolist()).count(keys[held].tolist()) * folds / (folds - 1)
+        right, features = labels(records), view.select(states)
+        fold = out_of_fold(view, features, records, seed)
         options = any(record.option_logprobs for record in records)
         free, probability = free_matrix(records, options), probability_matrix(records)
-        # The share of answers that no other fold gave, squared: a mostly closed set of answers counts as closed.
-        answers = AnswerFamiliarity.fit(keys.tolist(), openness=float(np.mean(seen == 0)) ** 2)
         return cls(
             probe=Probe(view, view.fit(features, right)),
-            answers=answers,
+            answers=fold.answers,
             questions=QuestionFamiliarity.fit(
-                question_layer, prompt_states(states, question_layer), clusters.tolist(), seed
+                question_layer, prompt_states(states, question_layer), [r.cluster for r in records], seed
             ),
-            familiar=Logistic.fit(_familiar(z, seen, free), right, answers.predict(seen)),
-            unfamiliar=_rising(probability, right),
-            ungated=Logistic.fit(np.column_stack([z, free]), right),
+            familiar=Logistic.fit(on_ground(fold.z, fold.seen, free), right, fold.answers.predict(fold.seen)),
+            unfamiliar=rising(probability, right),
+            ungated=Logistic.fit(np.column_stack([fold.z, free]), right),
             options=options,
             written=not all(record.option_logprobs for record in records),
         )
@@ -103,11 +89,11 @@ class Stack:
         met = [self.options if record.option_logprobs else self.written for record in records]
         q = self.questions.predict(prompt_states(states, self.questions.layer)) * np.array(met, dtype=np.float64)
         f = q * self.answers.predict(seen)
-        on_ground = self.familiar.predict(_familiar(z, seen, free))
+        known_ground = self.familiar.predict(on_ground(z, seen, free))
         off_ground = self.unfamiliar.predict(probability_matrix(records))
         known = np.where([bool(record.logprobs or record.option_logprobs) for record in records], 1.0, np.nan)
         return {
-            "stack": known * (f * on_ground + (1 - f) * off_ground),
+            "stack": known * (f * known_ground + (1 - f) * off_ground),
             "probe": sigmoid(z),
             "probe_logprobs": known * self.ungated.predict(np.column_stack([z, free])),
             "familiarity": f,
@@ -151,6 +137,37 @@ class Stack:
 _MODELS = ("familiar", "unfamiliar", "ungated")
 
 
+@dataclass(frozen=True)
+class OutOfFold:
+    """What training rows look like to a probe and to counts that did not see them, [n] each, and all their answers."""
+
+    z: Floats
+    seen: Floats
+    answers: AnswerFamiliarity
+
+
+def out_of_fold(view: View, features: NDArray[np.float32], records: Sequence[Record], seed: int = 0) -> OutOfFold:
+    """Read every training row by what the other folds teach; folds keep an entity's rows together.
+
+    Raises `ConfideError` where right or wrong answers are about fewer than two entities.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    right = labels(records)
+    clusters, keys = (np.array(column) for column in zip(*((r.cluster, answer_key(r)) for r in records), strict=True))
+    for label, name in ((True, "right"), (False, "wrong")):
+        if (entities := len(set(clusters[right == label]))) < 2:
+            raise ConfideError(f"a stack needs {name} answers about at least 2 entities; there are {entities}")
+    folds = min(FOLDS, *(len(set(clusters[right == label])) for label in (True, False)))
+    z, seen = np.zeros(len(records)), np.zeros(len(records))
+    for inside, held in GroupKFold(folds, shuffle=True, random_state=seed).split(features, groups=clusters):
+        z[held] = view.fit(features[inside], right[inside]).z(features[held])
+        # Scaled up to what the whole training set will have counted.
+        seen[held] = AnswerFamiliarity.fit(keys[inside].tolist()).count(keys[held].tolist()) * folds / (folds - 1)
+    # The share of answers that no other fold gave, squared: a mostly closed set of answers counts as closed.
+    return OutOfFold(z, seen, AnswerFamiliarity.fit(keys.tolist(), openness=float(np.mean(seen == 0)) ** 2))
+
+
 def question_layer(depth: int) -> int:
     """Where questions are compared: 60 % of the way up, where kinds of questions lie farthest apart."""
     return max(1, round(0.6 * depth))
@@ -192,7 +209,7 @@ def _with_logit(probability: Sequence[float]) -> Floats:
     return np.column_stack([p, logit(p)])
 
 
-def _rising(probability: Floats, right: NDArray[np.bool_]) -> Logistic:
+def rising(probability: Floats, right: NDArray[np.bool_]) -> Logistic:
     """A model of the answer's probability that never falls: a column with a negative weight is left out."""
     columns = probability.copy()
     model = Logistic.fit(columns, right)
@@ -202,6 +219,7 @@ def _rising(probability: Floats, right: NDArray[np.bool_]) -> Logistic:
     return model
 
 
-def _familiar(z: Floats, seen: Floats, free: Floats) -> Floats:
+def on_ground(z: Floats, seen: Floats, free: Floats) -> Floats:
+    """What the model of familiar ground is fitted on: z, the free signals, how often training gave the answer."""
     # How often training gave this answer is itself a sign: default answers are given often and seldom right.
     return np.column_stack([z, free, np.log1p(seen)])

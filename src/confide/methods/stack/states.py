@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class States:
-    """Hidden states of n closed answers: ``values`` [n, layer, position, width] in float16, see `POSITIONS`."""
+    """Hidden states of n answers: ``values`` [n, layer, position, width], see `POSITIONS`; float16 where they are kept.
+
+    Those of answers that are not closed lack the last position.
+    """
 
     layers: tuple[int, ...]
-    values: NDArray[np.float16]
+    values: NDArray[np.float16] | NDArray[np.float32]
 
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> States:
         """The states of some rows."""

@@ -1,0 +1,153 @@
+"""The learned reading of a vLLM with confide's plug-in: asked for, and read back from log-probabilities.
+
+A model with V tokens is served with 64 ids more (``plugins/vllm/confide_vllm/extra_ids.py``). Their probability is 0;
+the difference of two of their log-probabilities is a number of the reading: id V is the zero, V + 1 + i the share of
+position i, the last four are the bytes of a fingerprint. At the first token of an answer stands what was read at the
+end of the prompt, at each later one what was read at the token before, so that the token which closes the answer comes
+with what was read at its last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+EXTRA = 64
+"""Ids that the plug-in adds."""
+
+_DIGITS, _MIDDLE = 4, 128
+_FLOOR = (-1100.0, -600.0)
+"""Between these lies the log-probability of id V."""
+
+_MASKED = -9000.0
+"""vLLM writes −9999 for a probability that it has masked."""
+
+
+@dataclass(frozen=True)
+class ReadAnswer:
+    """What came back with one answer.
+
+    Attributes:
+        z: logit that it is right; None where the reading is not there, or the answer was not closed.
+        ids: token ids, without the one that closes it.
+        logprobs: log-probability (nats) of each.
+        end_logprob: that of closing it; None for an answer that was cut.
+    """
+
+    z: float | None
+    ids: list[int]
+    logprobs: list[float]
+    end_logprob: float | None
+
+
+@dataclass(frozen=True)
+class LearnedReading:
+    """How the reading of one exported folder is asked for, and read back.
+
+    Attributes:
+        vocabulary: V.
+        positions: where it is read, of ``prompt_end``, ``answer_mean``, ``answer_last``.
+        offset: the share that a state of zeros has at each, which is the mean over the tokens of an empty answer.
+        end_ids: tokens that close an answer.
+        fingerprint: its bytes.
+    """
+
+    vocabulary: int
+    positions: tuple[str, ...]
+    offset: tuple[float, ...]
+    end_ids: frozenset[int]
+    fingerprint: tuple[int, ...]
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids that an answer's reading comes with."""
+        return [self.vocabulary + i for i in range(1 + len(self.positions))]
+
+    @property
+    def fingerprint_ids(self) -> list[int]:
+        """The ids that tell which export this is."""
+        start = self.vocabulary + EXTRA - _DIGITS
+        return [self.vocabulary, *range(start, start + _DIGITS)]
+
+    def fields(self, *, check: bool = False) -> dict[str, Any]:
+        """What a request for chat completions has besides: the reading, or with ``check`` the fingerprint."""
+        ids = self.fingerprint_ids if check else self.ids
+        return {"logprobs": True, "logprob_token_ids": ids, "return_tokens_as_token_ids": True}
+
+    def read(self, content: Sequence[Any], start: int = 0) -> ReadAnswer:
+        """The answer and its reading from the ``logprobs.content`` of a choice.
+
+        Args:
+            start: how many tokens of reasoning come before the answer.
+
+        Raises ValueError where tokens are not told by their ids.
+        """
+        ids = [_token_id(token) for token in content]
+        logprobs = [float(token["logprob"]) for token in content]
+        if not ids or ids[-1] not in self.end_ids:
+            return ReadAnswer(None, ids[start:], logprobs[start:], None)
+        end = len(ids) - 1
+        z = self._z(content[start:]) if start <= end else None
+        return ReadAnswer(z, ids[start:end], logprobs[start:end], logprobs[end])
+
+    def wrong(self, content: Sequence[Any]) -> str | None:
+        """Why a server is not the one that serves this export (None: it is), from one token asked with ``check``."""
+        values = _numbers(content[0], self.fingerprint_ids) if content else None
+        if values is None:
+            return "it does not return the ids that were asked for: no vLLM of 0.30 or later"
+        zero, *digits = values
+        if not _FLOOR[0] < zero < _FLOOR[1]:
+            return "it serves without confide's plug-in, or another vocabulary"
+        found = tuple(round(value - zero) + _MIDDLE for value in digits)
+        if found != self.fingerprint:
+            told, wanted = (bytes(part % 256 for part in digits).hex() for digits in (found, self.fingerprint))
+            return f"it serves another export: fingerprint {told}, not {wanted}"
+        return None
+
+    def _z(self, content: Sequence[Any]) -> float | None:
+        """The sum of the shares of an answer whose last token closes it."""
+        rows = [self._shares(token) for token in content]
+        first, last = rows[0], rows[-1]
+        inside = [row for row in rows[1:] if row is not None]
+        if first is None or last is None or len(inside) < len(rows) - 1:
+            return None
+        z = 0.0
+        for i, position in enumerate(self.positions):
+            if position == "prompt_end":
+                z += first[i]
+            elif position == "answer_last":
+                z += last[i]
+            else:
+                z += sum(row[i] for row in inside) / len(inside) if inside else self.offset[i]
+        return z
+
+    def _shares(self, token: Any) -> list[float] | None:
+        values = _numbers(token, self.ids)
+        return None if values is None else [value - values[0] for value in values[1:]]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LearnedReading:
+        """The reading that an exported folder describes."""
+        return cls(
+            data["vocabulary"],
+            tuple(data["positions"]),
+            tuple(data["offset"]),
+            frozenset(data["end_ids"]),
+            tuple(data["fingerprint"]),
+        )
+
+
+def _token_id(token: Any) -> int:
+    name = token.get("token") if isinstance(token, dict) else None
+    if not isinstance(name, str) or not name.startswith("token_id:"):
+        raise ValueError("the server tells its tokens by their text, not by their ids")
+    return int(name.removeprefix("token_id:"))
+
+
+def _numbers(token: Any, ids: Collection[int]) -> list[float] | None:
+    """The log-probabilities that one token came with for ``ids``; None unless all are there and none is masked."""
+    there = {one.get("token"): one.get("logprob") for one in token.get("top_logprobs") or () if isinstance(one, dict)}
+    values = [there.get(f"token_id:{id}") for id in ids]
+    known = [float(value) for value in values if isinstance(value, int | float) and value > _MASKED]
+    return known if len(known) == len(values) else None

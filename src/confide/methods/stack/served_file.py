@@ -1,0 +1,46 @@
+"""What an exported folder says for whoever asks the engine: how to read z back, and what to make of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confide.engines.openai.learned_reading import LearnedReading
+from confide.errors import ConfideError
+from confide.files import read_text
+from confide.methods.stack.served_stack import ServedMixture
+
+FOLDER = "confide"
+"""Where an exported folder keeps what is confide's: vLLM takes every weights file beside its configuration."""
+
+FILE = "reading.json"
+
+
+@dataclass(frozen=True)
+class ServedFile:
+    """A served stack without its directions, which are in the engine.
+
+    Attributes:
+        identity: which weights answer, and what gives the confidence (see `confide.policies.identities`).
+        model: what records of the answers name.
+    """
+
+    reading: LearnedReading
+    mixture: ServedMixture
+    identity: str
+    model: str
+
+    @classmethod
+    def load(cls, path: Path) -> ServedFile:
+        """Read an exported folder, or its ``reading.json`` alone; raises `ConfideError` for what is neither."""
+        file = path / FOLDER / FILE if path.is_dir() else path
+        try:
+            data: dict[str, Any] = json.loads(read_text(file))
+            if data["schema"] != 1:
+                raise ConfideError(f"{file} has schema {data['schema']!r}; this version reads schema 1")
+            reading, mixture = LearnedReading.from_json(data["reading"]), ServedMixture.from_json(data["mixture"])
+            return cls(reading, mixture, data["identity"], data["model"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfideError(f"{file} is not what `confide export --for vllm` writes: {error!r}") from None

@@ -1,0 +1,102 @@
+"""The served stack: what an engine can give of the stack, as a source of its own."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from confide.methods.free import free_confidence
+from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING
+from confide.methods.stack.probe import View
+from confide.methods.stack.served_stack import ServedMixture, ServedStack
+from confide.methods.stack.states import States
+from confide.metrics import auroc
+from confide.records import Message, Record
+
+WIDTH = 24
+NAMES = "abcdefuvwxyz"
+
+
+def world(n: int, seed: int, answers: str = "abcdef") -> tuple[list[Record], States]:
+    """Answers with a prior each; the states of their tokens know a part of what the log-probabilities do not."""
+    rng = np.random.default_rng(seed)
+    records, values = [], rng.normal(size=(n, 2, 4, WIDTH)).astype(np.float32)
+    for i in range(n):
+        name = answers[rng.integers(len(answers))]
+        hidden, known = rng.normal(size=2)
+        chance = 1 / (1 + np.exp(-(1.5 * hidden + known + (NAMES.index(name) % 6 - 2.5) / 2)))
+        records.append(
+            Record(
+                id=f"{seed}-{i}", entity=f"{seed}-{i // 2}", answer=name, answered=name, answer_ids=[1, 2],
+                correct=bool(rng.random() < chance), messages=[Message(role="user", content=f"{i}")],
+                logprobs=[min(-0.01, known - 2), -0.1], entropies=[0.3, 0.4], end_logprob=-0.1,
+            )
+        )  # fmt: skip
+        values[i, 0, 1, 0] = values[i, 1, 2, 1] = 2 * hidden
+    return records, States((1, 2), values)
+
+
+def right(records: list[Record]) -> NDArray[np.bool_]:
+    return np.array([bool(record.correct) for record in records])
+
+
+@pytest.fixture(scope="module")
+def served() -> ServedStack:
+    records, states = world(1500, 0)
+    return ServedStack.fit(View((1, 2), POSITIONS_BEFORE_CLOSING, 0.01), states, records)
+
+
+def test_it_takes_the_learned_gain(served: ServedStack) -> None:
+    records, states = world(1500, 1)
+    confidence = served.read(states, records)
+    free = auroc(np.array([sum(r.logprobs) for r in records]), right(records))
+    assert auroc(confidence, right(records)) > free + 0.05
+    assert abs(confidence.mean() - right(records).mean()) < 0.05
+
+
+def test_a_new_answer_ranks_as_its_probability(served: ServedStack) -> None:
+    records, states = world(300, 2, answers="uvwxyz")
+    free = np.array([free_confidence(record)["logprob_sum"] for record in records], dtype=float)
+    assert np.all(np.diff(served.read(states, records)[np.argsort(free, kind="stable")]) >= -1e-12)
+
+
+def test_nothing_that_no_server_tells_moves_it(served: ServedStack) -> None:
+    records, states = world(50, 3)
+    other = [record.model_copy(update={"entropies": [2.0, 3.0]}) for record in records]
+    np.testing.assert_array_equal(served.read(states, other), served.read(states, records))
+    closed = States(states.layers, states.values.copy())
+    closed.values[:, :, 3] += 5
+    np.testing.assert_array_equal(served.read(closed, records), served.read(states, records))
+
+
+def test_an_answer_that_is_not_whole_has_none(served: ServedStack) -> None:
+    records, states = world(4, 4)
+    z = served.reading.z(states)
+    z[2] = np.nan
+    records[0].finish = "length"
+    records[1].logprobs = []
+    assert np.isnan(served.mixture.read(z, records)).tolist() == [True, True, True, False]
+
+
+def test_answers_that_came_about_otherwise_are_no_known_ground(served: ServedStack) -> None:
+    """Training held answers that were written; one that was chosen among options ranks by its probability."""
+    records, states = world(4, 5)
+    chosen = [r.model_copy(update={"option_logprobs": [-0.5, -1.5], "choices": [r.answer, "?"]}) for r in records]
+    moved = States(states.layers, states.values + 3)
+    np.testing.assert_array_equal(served.read(moved, chosen), served.read(states, chosen))
+
+
+def test_the_mixture_goes_through_json(served: ServedStack) -> None:
+    records, states = world(20, 6)
+    again = ServedMixture.from_json(json.loads(json.dumps(served.mixture.to_json())))
+    np.testing.assert_array_equal(again.read(served.reading.z(states), records), served.read(states, records))
+    about, arrays = served.to_arrays()
+    saved = ServedStack.from_arrays(json.loads(json.dumps(about)), arrays)
+    np.testing.assert_array_equal(saved.read(states, records), served.read(states, records))
+
+
+def test_no_rows_have_no_confidence(served: ServedStack) -> None:
+    assert served.mixture.read(np.empty(0), []).shape == (0,)
