@@ -65,13 +65,14 @@ def test_z_is_that_of_this_process(tmp_path: Path, name: str, flags: tuple[str, 
     folder, model = served(tmp_path, name)
     assert model.parts.served is not None
     reading, layers = ServedFile.load(folder).reading, model.parts.served.reading.layers
-    end = str(model.engine.turn_end)
+    # Spare rows are other ones in the trained copy: a random model would write them.
+    bias = {str(id): -100 for id in range(300, 384)} | {str(model.engine.turn_end): 100}
     with vllm_server(folder, tmp_path / "log", "float32", "--max-model-len", "512", *flags) as server:
         off = []
         for number, least in enumerate((0, 1, 2, 5, 9)):
             told = server.chat(
                 [{"role": "user", "content": f"Which country is the city in? {number}"}],
-                temperature=1, seed=number, min_tokens=least, logit_bias={end: 100}, **reading.fields(),
+                temperature=1, seed=number, min_tokens=least, logit_bias=bias, **reading.fields(),
             )  # fmt: skip
             assert "status" not in told, told
             back = reading.read(told["choices"][0]["logprobs"]["content"])
