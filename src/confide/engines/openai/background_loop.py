@@ -34,13 +34,18 @@ class BackgroundLoop:
     def each(self, works: Iterable[Callable[[], Coroutine[Any, Any, T]]], at_once: int) -> Iterator[T]:
         """The results of ``works`` as they come, ``at_once`` of them under way; the first error ends the others.
 
-        So many are begun as are taken: whoever leaves the iteration cancels what is under way.
+        No more than twice as many wait to be taken or are under way: what a killed process has not taken is lost.
+        Whoever leaves the iteration cancels what is under way.
         """
-        waiting, found = iter(works), queue.Queue[Any]()
+        waiting, found, room = iter(works), queue.Queue[Any](), asyncio.Semaphore(2 * at_once)
 
         async def work() -> None:
-            for make in waiting:
+            while True:
+                await room.acquire()
+                if (make := next(waiting, None)) is None:
+                    break
                 found.put(await make())
+            room.release()
 
         async def all_of_them() -> None:
             async with asyncio.TaskGroup() as group:
@@ -52,6 +57,7 @@ class BackgroundLoop:
         try:
             while (item := found.get()) is not _END:
                 yield item
+                self._loop.call_soon_threadsafe(room.release)
             _result(running)
         finally:
             running.cancel()
