@@ -182,3 +182,11 @@ def test_the_key_is_in_no_record(
     assert done.exit_code == 0
     assert {headers["Authorization"] for headers in endpoint.headers} == {"Bearer sk-secret-1234567890"}
     assert "sk-secret" not in done.output + (tmp_path / "r.jsonl").read_text()
+
+
+def test_questions_without_an_answer_are_told_on_a_stream_too(endpoint: Endpoint, questions: Path) -> None:
+    endpoint.knows = lambda text: "" if "Where is 3?" in text else "Japan"
+    done = without(MODEL, MAIN, "annotate", *flags(endpoint), "--task", questions, "--out", "/dev/stdout")
+    assert done.returncode == ExitCode.LEFT_OUT, done.stderr
+    assert "1 questions got no answer" in done.stderr
+    assert len([line for line in done.stdout.splitlines() if line.startswith("{")]) == 399

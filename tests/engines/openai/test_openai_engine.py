@@ -210,3 +210,85 @@ def test_a_key_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("MISSING_KEY", raising=False)
     with pytest.raises(ConfideError, match="MISSING_KEY"):
         OpenAIEngine(EndpointConfig(base_url="http://127.0.0.1:9/v1", api_key_env="MISSING_KEY"), "tiny")
+
+
+class Rejecting(Endpoint):
+    """Rejects questions with the word "bad" in them."""
+
+    def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+        if "bad" in body["messages"][-1]["content"]:
+            return {"error": {"message": "too long", "code": 400}}
+        return super().completion(body, word)
+
+
+def asked(engine: OpenAIEngine, *texts: str) -> list[list[int]]:
+    return [engine.encode([{"role": "user", "content": text}]) for text in texts]
+
+
+def test_questions_that_are_rejected_do_not_end_the_run_however_many_they_are() -> None:
+    with engine_on(Rejecting(), concurrency=1) as engine:
+        prompts = asked(engine, *(f"bad {n}" for n in range(MOST_FAILURES + 5)), "good")
+        found = list(engine.arrivals(prompts, 24, Sampling()))
+    assert [arrival.row for arrival in found if arrival.greedy] == [MOST_FAILURES + 5]
+    assert "too long" in found[0].failed
+
+
+def test_a_prompt_that_is_rejected_has_no_likeliest_tokens_and_the_others_have() -> None:
+    with engine_on(Rejecting()) as engine:
+        found = engine.next_tokens(asked(engine, "good", "bad"), engine.encode_answer(" Yes"))
+    assert [math.isnan(value) for value in found.logprobs[:, 0]] == [False, True]
+
+
+def test_half_a_surrogate_pair_costs_its_question_alone() -> None:
+    with engine_on(Endpoint()) as engine:
+        found = {a.row: a for a in engine.arrivals(asked(engine, "\ud800", "good"), 24, Sampling())}
+    assert "no text" in found[0].failed
+    assert found[1].greedy is not None
+
+
+def test_a_sample_may_be_empty() -> None:
+    class Silent(Endpoint):
+        def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+            reply = super().completion(body, word)
+            if body["temperature"] and (body.get("n", 1) > 1 or body["seed"] == 1):
+                reply["choices"][-1]["message"]["content"] = ""
+            return reply
+
+    with engine_on(Silent()) as engine:
+        ((*found,),) = engine.sample([engine.encode(ASK)], 24, 4)
+    assert [not completion.text for completion in found] == [False, True, False, False]
+
+
+def test_a_conversation_has_one_number() -> None:
+    with engine_on(Endpoint()) as engine:
+        assert engine.encode(ASK) == engine.encode(ASK, {"enable_thinking": False})
+        assert engine.encode(ASK) != asked(engine, "Where?")[0]
+
+
+def test_long_answers_come_without_the_likeliest_tokens() -> None:
+    endpoint = Endpoint()
+    with engine_on(endpoint) as engine:
+        engine.answer([engine.encode(ASK)], 24)
+        engine.answer([engine.encode(ASK)], 20_000)
+    assert ["top_logprobs" in body for body in endpoint.requests[-2:]] == [True, False]
+
+
+def test_what_is_under_way_ends_with_the_first_that_fails() -> None:
+    endpoint = Rejecting(pause_s=0.05)
+    with engine_on(endpoint, concurrency=1) as engine:
+        before = len(endpoint.requests)
+        with pytest.raises(ConfideError):
+            engine.answer(asked(engine, "bad", *(f"good {n}" for n in range(20))), 24)
+        engine.answer(asked(engine, "last"), 24)
+    assert len(endpoint.requests) - before <= 3
+
+
+def test_likeliest_tokens_that_are_no_list_are_none() -> None:
+    class Odd(Endpoint):
+        def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+            reply = super().completion(body, word)
+            reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = 7
+            return reply
+
+    with engine_on(Odd()) as engine:
+        assert "next_tokens" not in engine.capabilities
