@@ -292,3 +292,18 @@ def test_likeliest_tokens_that_are_no_list_are_none() -> None:
 
     with engine_on(Odd()) as engine:
         assert "next_tokens" not in engine.capabilities
+
+
+def test_a_question_whose_samples_are_rejected_takes_neither_seed_nor_number_from_the_others() -> None:
+    class Strict(Endpoint):
+        def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+            if body["temperature"] and "bad" in body["messages"][-1]["content"]:
+                return {"error": {"message": "filtered", "code": 400}}
+            return super().completion(body, word)
+
+    endpoint = Strict()
+    with engine_on(endpoint, concurrency=1) as engine:
+        bad, good = engine.arrivals(asked(engine, "bad", "good"), 24, Sampling(4))
+    assert (bad.greedy, len(good.samples)) == (None, 4)
+    assert endpoint.requests[-1]["n"] == 4
+    assert "seed" in endpoint.requests[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -47,6 +48,7 @@ def _chosen(place: Any) -> tuple[str, float]:
     vLLM tells a mapping of token ids, of which the prompt's own comes first.
     """
     told = next(iter(place.values()), None) if isinstance(place, dict) else None
-    if not isinstance(told, dict) or not isinstance(told.get("logprob"), int | float):
+    value = told.get("logprob") if isinstance(told, dict) else None
+    if not isinstance(told, dict) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfideError("the server tells the log-probabilities of its prompt in a way that is not known")
-    return str(told.get("decoded_token", "")), float(told["logprob"])
+    return str(told.get("decoded_token", "")), float(value)

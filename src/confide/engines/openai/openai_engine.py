@@ -264,10 +264,10 @@ class OpenAIEngine:
     async def _samples(self, prompt: list[int], room: int, sampling: Sampling) -> list[Completion]:
         """Sampled answers: in one request where the server gives several, else one by one."""
         found: list[Completion] = []
-        at_once = sampling.count
+        at_once, without = sampling.count, set(self._left_out)
         while (left := sampling.count - len(found)) > 0:
             wanted = {"n": min(left, at_once), "seed": sampling.seed * 1_000_003 + len(found)}
-            more = {name: value for name, value in wanted.items() if name not in self._left_out}
+            more = {name: value for name, value in wanted.items() if name not in without}
             if more.get("n") == 1:
                 del more["n"]
             asked = self._asked(prompt, room, temperature=sampling.temperature, **more)
@@ -282,10 +282,12 @@ class OpenAIEngine:
                     continue
                 if failure.kind not in NOT_TAKEN or not more:
                     raise
-                self._left_out.add("n" if "n" in more else "seed")
+                without.add("n" if "n" in more else "seed")
                 continue
+            self._left_out |= without  # it was about the field, since without it there is an answer
             if len(given) < more.get("n", 1):
                 self._left_out.add("n")
+                without.add("n")
             found += given
         return found
 
