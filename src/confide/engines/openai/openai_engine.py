@@ -30,7 +30,7 @@ from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.model_listing import listed_identity
 from confide.engines.openai.patient_server import PatientServer
 from confide.engines.openai.reply import Reply
-from confide.errors import ConfideError
+from confide.errors import ConfideError, RefusedQuestionError
 from confide.policies.identities import identity_parts, identity_text, same_model
 from confide.progress import Progress
 
@@ -325,4 +325,5 @@ class OpenAIEngine:
             raise self._error(failure) from None
 
     def _error(self, failure: ModelError) -> ConfideError:
-        return ConfideError(f"the server at {self._server.config.base_url} {self._server.reason(failure)}")
+        kind = ConfideError if failure.counts else RefusedQuestionError
+        return kind(f"the server at {self._server.config.base_url} {self._server.reason(failure)}")
