@@ -97,3 +97,12 @@ def test_no_more_is_begun_than_twice_what_is_under_way_and_not_taken(loop: Backg
         loop.run(asyncio.sleep(0))
     assert begun <= 9
     assert len(list(found)) == 99
+
+
+def test_closing_twice_is_closing_once() -> None:
+    made = BackgroundLoop()
+    made.close(asyncio.sleep(0))
+    last = asyncio.sleep(0)
+    made.close(last)
+    with pytest.raises(RuntimeError, match="cannot reuse"):  # it is closed, and nobody waits for it
+        last.send(None)

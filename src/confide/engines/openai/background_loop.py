@@ -63,7 +63,10 @@ class BackgroundLoop:
             running.cancel()
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Run ``last``, then end the thread."""
+        """Run ``last``, then end the thread; once that is done, nothing."""
+        if not self._thread.is_alive():
+            last.close()
+            return
         with contextlib.suppress(Exception):
             asyncio.run_coroutine_threadsafe(last, self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)

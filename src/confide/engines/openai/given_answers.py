@@ -25,8 +25,10 @@ class GivenAnswers:
 def given_answer(reply: Reply, text: str) -> Completion:
     """The answer ``text``, which the prompt ended with, with its tokens' log-probabilities (nats).
 
-    The answer's tokens are the last ones whose texts together end with it. Raises `RefusedQuestionError` where that cannot
-    be told.
+    The answer's tokens are the last ones whose texts together end with it.
+
+    Raises:
+        RefusedQuestionError: that cannot be told.
     """
     found: list[float] = []
     read = ""
