@@ -307,3 +307,18 @@ def test_a_question_whose_samples_are_rejected_takes_neither_seed_nor_number_fro
     assert (bad.greedy, len(good.samples)) == (None, 4)
     assert endpoint.requests[-1]["n"] == 4
     assert "seed" in endpoint.requests[-1]
+
+
+def test_one_prompt_at_which_the_server_fails_costs_itself_alone_and_many_end_the_reading() -> None:
+    class Failing(Endpoint):
+        def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+            if "bad" in body["messages"][-1]["content"]:
+                return {"error": {"message": "oops", "code": 500}}
+            return super().completion(body, word)
+
+    with engine_on(Failing(), retries=0) as engine:
+        yes = engine.encode_answer(" Yes")
+        found = engine.next_tokens(asked(engine, "good", "bad", "good too"), yes).logprobs[:, 0]
+        assert [math.isnan(value) for value in found] == [False, True, False]
+        with pytest.raises(ConfideError, match="fails"):
+            engine.next_tokens(asked(engine, *(f"bad {n}" for n in range(MOST_FAILURES))), yes)

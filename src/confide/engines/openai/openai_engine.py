@@ -188,7 +188,8 @@ class OpenAIEngine:
         """Log-probabilities of the texts ``ids`` as the first token after each prompt.
 
         One that is not among the likeliest that the server tells has at most the probability of the last of these,
-        which stands for it; NaN where none of ``ids`` is among them, or the server does not take this prompt.
+        which stands for it; NaN where none of ``ids`` is among them, or the server does not
+        answer this prompt; raises `ConfideError` when it fails at `MOST_FAILURES` in a row.
         """
         if tails is not None and any(tails):
             raise ConfideError("this endpoint reads no tokens behind a given answer")
@@ -199,9 +200,10 @@ class OpenAIEngine:
             try:
                 reply = await self._ask(prompt, replace(asked, logprobs=True, top_logprobs=self.first.top_logprobs))
             except ModelError as failure:
-                if failure.counts:
+                if self._is_gone(failure):
                     raise
                 return [math.nan] * len(texts), math.nan
+            self._failures = 0
             return letter_logprobs(reply.choices[0], texts)
 
         found = self._all([partial(ask, prompt) for prompt in prompts])
@@ -243,8 +245,7 @@ class OpenAIEngine:
                 greedy = await self._greedy(prompts[row], max_new_tokens)
                 samples = await self._samples(prompts[row], max_new_tokens, sampling) if sampling.count else []
             except ModelError as failure:
-                self._failures += failure.counts
-                if failure.kind in ("unauthorized", "unpaid") or self._failures >= MOST_FAILURES:
+                if self._is_gone(failure):
                     raise self._error(failure) from None
                 return Arrival(row, failed=f"the server {self._server.reason(failure)}")
             self._failures = 0
@@ -323,6 +324,11 @@ class OpenAIEngine:
             return self._loop.run(run())
         except ModelError as failure:
             raise self._error(failure) from None
+
+    def _is_gone(self, failure: ModelError) -> bool:
+        """Whether there is no use in asking on, after one more failure."""
+        self._failures += failure.counts
+        return failure.kind in ("unauthorized", "unpaid") or self._failures >= MOST_FAILURES
 
     def _error(self, failure: ModelError) -> ConfideError:
         kind = ConfideError if failure.counts else RefusedQuestionError
