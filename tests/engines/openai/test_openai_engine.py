@@ -15,6 +15,7 @@ from confide.engines.openai import patient_server
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.engines.openai.openai_engine import MOST_FAILURES, OpenAIEngine
 from confide.errors import ConfideError
+from confide.methods.sampled import ModelJudge
 from endpoint_server import Endpoint
 
 ASK = [{"role": "user", "content": "Where is Kyoto?"}]
@@ -322,3 +323,8 @@ def test_one_prompt_at_which_the_server_fails_costs_itself_alone_and_many_end_th
         assert [math.isnan(value) for value in found] == [False, True, False]
         with pytest.raises(ConfideError, match="fails"):
             engine.next_tokens(asked(engine, *(f"bad {n}" for n in range(MOST_FAILURES))), yes)
+
+
+def test_a_judge_that_gave_no_answer_is_no_judge_that_said_no() -> None:
+    with engine_on(Rejecting()) as engine, pytest.raises(ConfideError, match="the judge tiny gave no answer to 2"):
+        ModelJudge(engine)([("good?", "Japan", "Nippon"), ("bad?", "Peru", "Chile")])
