@@ -23,3 +23,7 @@ def missing_package(name: str | None) -> ConfideError:
     package = (name or "").partition(".")[0]
     extra = next((f"[{extra}]" for extra, names in _EXTRAS.items() if package in names.split()), "")
     return ConfideError(f"the package {package} is not installed: pip install 'confide{extra}'")
+
+
+class RefusedQuestionError(ConfideError):
+    """One question that the model cannot be asked, or whose answer cannot be read; others can."""

@@ -182,3 +182,33 @@ def test_the_key_is_in_no_record(
     assert done.exit_code == 0
     assert {headers["Authorization"] for headers in endpoint.headers} == {"Bearer sk-secret-1234567890"}
     assert "sk-secret" not in done.output + (tmp_path / "r.jsonl").read_text()
+
+
+def test_questions_without_an_answer_are_told_on_a_stream_too(endpoint: Endpoint, questions: Path) -> None:
+    endpoint.knows = lambda text: "" if "Where is 3?" in text else "Japan"
+    done = without(MODEL, MAIN, "annotate", *flags(endpoint), "--task", questions, "--out", "/dev/stdout")
+    assert done.returncode == ExitCode.LEFT_OUT, done.stderr
+    assert "1 questions got no answer" in done.stderr
+    assert len([line for line in done.stdout.splitlines() if line.startswith("{")]) == 399
+
+
+def test_a_choice_that_cannot_be_asked_is_told_and_the_others_have_answers(endpoint: Endpoint, tmp_path: Path) -> None:
+    read = endpoint.read
+
+    def bytes_of(turns: list[dict[str, str]]) -> list[object]:
+        told = read(turns)
+        for place in told[1:]:
+            for token in place.values():
+                token["decoded_token"] = token["decoded_token"].encode("ascii", "replace").decode()
+        return told
+
+    endpoint.reads, endpoint.read = True, bytes_of  # type: ignore[method-assign]
+    rows = [
+        {"id": f"c{n}", "kind": "choice", "question": f"Which {n}?", "choices": ["red", other], "answer": 0}
+        for n, other in enumerate(["green", "東京", "blue"])
+    ]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    safe = ["--safe-to-ask", "prompt_logprobs"]
+    done = run("annotate", *flags(endpoint), *safe, "--task", tmp_path / "q.jsonl", "--out", tmp_path / "r.jsonl")
+    assert done.exit_code == ExitCode.LEFT_OUT, done.output
+    assert {record.id for record in read_records(tmp_path / "r.jsonl")} == {"c0", "c2"}

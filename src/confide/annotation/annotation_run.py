@@ -13,7 +13,7 @@ from confide.annotation.answer_record import AnsweredBy, chosen_record, generate
 from confide.annotation.asked_question import AnswerBy, AskedQuestion, settings_of
 from confide.engines.engine import Completion, Engine, Sampling, check_context
 from confide.engines.options import choose_options
-from confide.errors import ConfideError
+from confide.errors import ConfideError, RefusedQuestionError
 from confide.files import locked_file
 from confide.policies.identities import identity_of, same_model, same_name
 from confide.progress import Progress
@@ -128,7 +128,7 @@ def _answers(
             yield len(some), _generate(engine, by, task, some, sampling, number) if left else []
     for some in _batches(engine, [q for q in asked if q.options], max(1, batch_size // OPTIONS_PER_QUESTION)):
         left = [q for q in some if q.id not in done]
-        yield len(some), _choose(engine, by, task, some) if left else []
+        yield len(some), _choose(engine, by, task, some, unanswered) if left else []
 
 
 def _tell_unanswered(unanswered: Mapping[str, str]) -> None:
@@ -163,9 +163,20 @@ def _generate(
     ]
 
 
-def _choose(engine: Engine, by: AnsweredBy, task: Task, some: Sequence[AskedQuestion]) -> list[Record]:
-    """Answer choice questions by the likeliest of their options."""
-    choices = choose_options(engine, [q.prompt for q in some], [q.options for q in some])
+def _choose(
+    engine: Engine, by: AnsweredBy, task: Task, some: Sequence[AskedQuestion], unanswered: dict[str, str]
+) -> list[Record]:
+    """Answer choice questions by the likeliest of their options.
+
+    Where one of them cannot be asked they are asked one by one, so that the others have answers.
+    """
+    try:
+        choices = choose_options(engine, [q.prompt for q in some], [q.options for q in some])
+    except RefusedQuestionError as error:
+        if len(some) == 1:
+            unanswered[some[0].id] = str(error)
+            return []
+        return [record for q in some for record in _choose(engine, by, task, [q], unanswered)]
     return [chosen_record(by, task, q, choice) for q, choice in zip(some, choices, strict=True)]
 
 

@@ -114,7 +114,7 @@ def _tell(out: Path, new: int, task: Asked, splits: Mapping[str, str]) -> None:
     answered = [] if is_stream(out) else read_records(out)
     say(out, f"{out}: {_summary(answered) if answered else f'{new} answers'}")
     unsplit = [q.id for q in task.questions if q.id not in splits]
-    _tell_left_out(unsplit, task.without_reference, 0 if is_stream(out) else len(splits) - len(answered))
+    _tell_left_out(unsplit, task.without_reference, len(splits) - (new if is_stream(out) else len(answered)))
 
 
 def _tell_left_out(unsplit: Sequence[str], without_reference: int, unanswered: int) -> None:

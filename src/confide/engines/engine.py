@@ -100,7 +100,7 @@ class NextTokens:
 
     Attributes:
         logprobs: log-probability (nats) of each of k given tokens, shape [n, k].
-        rival: log-probability (nats) of the likeliest other token, shape [n].
+        rival: log-probability (nats) of the likeliest other token, shape [n]; NaN where nothing came of a prompt.
     """
 
     logprobs: NDArray[np.float64]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from confide.engines.engine import encode_at_once, first_difference
+from confide.errors import ConfideError
 from confide.methods.method import Column, Judge, Method, Scope, or_nan
 from confide.records import Cost, Message, Record, Sample
 from confide.tasks.text import spelled
@@ -38,8 +39,10 @@ class ModelJudge:
         prompts = [encode_at_once(engine, [Message(role="user", content=text)]) for text in texts]
         same = [False] * len(prompts)
         for rows in engine.batches(prompts):
-            logprobs = engine.next_tokens([prompts[i] for i in rows], ids).logprobs
-            for i, (yes, no) in zip(rows, logprobs.tolist(), strict=True):
+            found = engine.next_tokens([prompts[i] for i in rows], ids)
+            if silent := sum(map(math.isnan, found.rival.tolist())):
+                raise ConfideError(f"the judge {engine.name} gave no answer to {silent} of its questions; ask again")
+            for i, (yes, no) in zip(rows, found.logprobs.tolist(), strict=True):
                 same[i] = yes > no
         self.tokens += sum(map(len, prompts))
         self.seconds += time.monotonic() - began

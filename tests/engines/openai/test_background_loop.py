@@ -82,3 +82,27 @@ def test_an_error_of_one_piece_of_work_reaches_whoever_waits(loop: BackgroundLoo
 
     with pytest.raises(KeyError):
         loop.run(fail())
+
+
+def test_no_more_is_begun_than_twice_what_is_under_way_and_not_taken(loop: BackgroundLoop) -> None:
+    begun = 0
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+
+    found = loop.each([work] * 100, 4)
+    next(found)
+    for _ in range(20):
+        loop.run(asyncio.sleep(0))
+    assert begun <= 9
+    assert len(list(found)) == 99
+
+
+def test_closing_twice_is_closing_once() -> None:
+    made = BackgroundLoop()
+    made.close(asyncio.sleep(0))
+    last = asyncio.sleep(0)
+    made.close(last)
+    with pytest.raises(RuntimeError, match="cannot reuse"):  # it is closed, and nobody waits for it
+        last.send(None)

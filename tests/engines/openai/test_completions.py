@@ -65,3 +65,30 @@ def test_several_answers_share_what_they_cost() -> None:
     one, other = completion_of(Reply(choices, 4, 4, cost=2.0))
     assert (one.tokens, other.tokens) == (1, 3)
     assert one.more["usage"]["cost"] == 1.0
+
+
+def test_tokens_that_cannot_come_count_together() -> None:
+    found, _ = letter_logprobs(first(("Yes", -0.1), (" No", -9999.0), ("No", -9999.0)), ["Yes", "No"])
+    assert found == pytest.approx([-0.1, -9999.0 + math.log(2)])
+
+
+def test_the_first_token_of_reasoning_is_not_that_of_the_answer() -> None:
+    choice = first(("Yes", -0.1), ("No", -3.0))
+    choice.reasoning = "Yes"
+    assert all(map(math.isnan, letter_logprobs(choice, ["Yes", "No"])[0]))
+
+
+@pytest.mark.parametrize("finish", ["length", "max_tokens", "MAX_TOKENS", "model_length"])
+def test_an_answer_was_cut_however_its_server_says_so(finish: str) -> None:
+    choice = first(("Yes", -0.1))
+    choice.finish = finish
+    (found,) = completion_of(Reply([choice]))
+    assert (found.finish, found.logprobs) == ("length", [-0.1])
+
+
+@pytest.mark.parametrize("finish", ["content_filter", "unknown", "tool_calls"])
+def test_an_answer_that_did_not_end_by_itself_has_no_log_probabilities(finish: str) -> None:
+    choice = first(("Yes", -0.1))
+    choice.finish = finish
+    (found,) = completion_of(Reply([choice]))
+    assert (found.finish, found.logprobs) == ("stop", [])

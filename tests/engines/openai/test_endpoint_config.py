@@ -40,3 +40,10 @@ def test_addresses_are_taken_as_people_paste_them(url: str, monkeypatch: pytest.
 def test_what_cannot_be_is_named(config: EndpointConfig, told: str) -> None:
     with pytest.raises(ConfideError, match=told):
         config.server("m")
+
+
+def test_a_key_with_a_line_end_inside_is_refused_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-one\nsk-two")
+    with pytest.raises(ConfideError, match="MY_KEY holds a line end") as told:
+        EndpointConfig(base_url="http://127.0.0.1:8000/v1", api_key_env="MY_KEY").server("tiny")
+    assert "sk-" not in str(told.value)

@@ -42,6 +42,7 @@ def test_the_last_tokens_that_make_up_the_answer_count(
         prompt(),
         Reply([], prompt_logprobs=None),
         Reply([], prompt_logprobs=["x"]),
+        prompt(("Japan", float("nan"))),
         Reply([], prompt_logprobs=[{"1": {"logprob": "x"}}]),
     ],
 )

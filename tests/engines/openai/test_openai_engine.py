@@ -15,6 +15,7 @@ from confide.engines.openai import patient_server
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.engines.openai.openai_engine import MOST_FAILURES, OpenAIEngine
 from confide.errors import ConfideError
+from confide.methods.sampled import ModelJudge
 from endpoint_server import Endpoint
 
 ASK = [{"role": "user", "content": "Where is Kyoto?"}]
@@ -210,3 +211,120 @@ def test_a_key_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("MISSING_KEY", raising=False)
     with pytest.raises(ConfideError, match="MISSING_KEY"):
         OpenAIEngine(EndpointConfig(base_url="http://127.0.0.1:9/v1", api_key_env="MISSING_KEY"), "tiny")
+
+
+class Rejecting(Endpoint):
+    """Rejects questions with the word "bad" in them."""
+
+    def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+        if "bad" in body["messages"][-1]["content"]:
+            return {"error": {"message": "too long", "code": 400}}
+        return super().completion(body, word)
+
+
+def asked(engine: OpenAIEngine, *texts: str) -> list[list[int]]:
+    return [engine.encode([{"role": "user", "content": text}]) for text in texts]
+
+
+def test_questions_that_are_rejected_do_not_end_the_run_however_many_they_are() -> None:
+    with engine_on(Rejecting(), concurrency=1) as engine:
+        prompts = asked(engine, *(f"bad {n}" for n in range(MOST_FAILURES + 5)), "good")
+        found = list(engine.arrivals(prompts, 24, Sampling()))
+    assert [arrival.row for arrival in found if arrival.greedy] == [MOST_FAILURES + 5]
+    assert "too long" in found[0].failed
+
+
+def test_a_prompt_that_is_rejected_has_no_likeliest_tokens_and_the_others_have() -> None:
+    with engine_on(Rejecting()) as engine:
+        found = engine.next_tokens(asked(engine, "good", "bad"), engine.encode_answer(" Yes"))
+    assert [math.isnan(value) for value in found.logprobs[:, 0]] == [False, True]
+
+
+def test_half_a_surrogate_pair_costs_its_question_alone() -> None:
+    with engine_on(Endpoint()) as engine:
+        found = {a.row: a for a in engine.arrivals(asked(engine, "\ud800", "good"), 24, Sampling())}
+    assert "no text" in found[0].failed
+    assert found[1].greedy is not None
+
+
+def test_a_sample_may_be_empty() -> None:
+    class Silent(Endpoint):
+        def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+            reply = super().completion(body, word)
+            if body["temperature"] and (body.get("n", 1) > 1 or body["seed"] == 1):
+                reply["choices"][-1]["message"]["content"] = ""
+            return reply
+
+    with engine_on(Silent()) as engine:
+        ((*found,),) = engine.sample([engine.encode(ASK)], 24, 4)
+    assert [not completion.text for completion in found] == [False, True, False, False]
+
+
+def test_a_conversation_has_one_number() -> None:
+    with engine_on(Endpoint()) as engine:
+        assert engine.encode(ASK) == engine.encode(ASK, {"enable_thinking": False})
+        assert engine.encode(ASK) != asked(engine, "Where?")[0]
+
+
+def test_long_answers_come_without_the_likeliest_tokens() -> None:
+    endpoint = Endpoint()
+    with engine_on(endpoint) as engine:
+        engine.answer([engine.encode(ASK)], 24)
+        engine.answer([engine.encode(ASK)], 20_000)
+    assert ["top_logprobs" in body for body in endpoint.requests[-2:]] == [True, False]
+
+
+def test_what_is_under_way_ends_with_the_first_that_fails() -> None:
+    endpoint = Rejecting(pause_s=0.05)
+    with engine_on(endpoint, concurrency=1) as engine:
+        before = len(endpoint.requests)
+        with pytest.raises(ConfideError):
+            engine.answer(asked(engine, "bad", *(f"good {n}" for n in range(20))), 24)
+        engine.answer(asked(engine, "last"), 24)
+    assert len(endpoint.requests) - before <= 3
+
+
+def test_likeliest_tokens_that_are_no_list_are_none() -> None:
+    class Odd(Endpoint):
+        def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+            reply = super().completion(body, word)
+            reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = 7
+            return reply
+
+    with engine_on(Odd()) as engine:
+        assert "next_tokens" not in engine.capabilities
+
+
+def test_a_question_whose_samples_are_rejected_takes_neither_seed_nor_number_from_the_others() -> None:
+    class Strict(Endpoint):
+        def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+            if body["temperature"] and "bad" in body["messages"][-1]["content"]:
+                return {"error": {"message": "filtered", "code": 400}}
+            return super().completion(body, word)
+
+    endpoint = Strict()
+    with engine_on(endpoint, concurrency=1) as engine:
+        bad, good = engine.arrivals(asked(engine, "bad", "good"), 24, Sampling(4))
+    assert (bad.greedy, len(good.samples)) == (None, 4)
+    assert endpoint.requests[-1]["n"] == 4
+    assert "seed" in endpoint.requests[-1]
+
+
+def test_one_prompt_at_which_the_server_fails_costs_itself_alone_and_many_end_the_reading() -> None:
+    class Failing(Endpoint):
+        def completion(self, body: dict[str, Any], word: str) -> dict[str, Any]:
+            if "bad" in body["messages"][-1]["content"]:
+                return {"error": {"message": "oops", "code": 500}}
+            return super().completion(body, word)
+
+    with engine_on(Failing(), retries=0) as engine:
+        yes = engine.encode_answer(" Yes")
+        found = engine.next_tokens(asked(engine, "good", "bad", "good too"), yes).logprobs[:, 0]
+        assert [math.isnan(value) for value in found] == [False, True, False]
+        with pytest.raises(ConfideError, match="fails"):
+            engine.next_tokens(asked(engine, *(f"bad {n}" for n in range(MOST_FAILURES))), yes)
+
+
+def test_a_judge_that_gave_no_answer_is_no_judge_that_said_no() -> None:
+    with engine_on(Rejecting()) as engine, pytest.raises(ConfideError, match="the judge tiny gave no answer to 2"):
+        ModelJudge(engine)([("good?", "Japan", "Nippon"), ("bad?", "Peru", "Chile")])

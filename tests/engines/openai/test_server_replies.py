@@ -195,3 +195,10 @@ def test_an_answer_that_mentions_a_tag_behind_reasoning_keeps_its_confidence() -
     reply = read_reply({"choices": [said]})
     assert reply.text == "Write `</think>`."
     assert server_sources(reply)["logprob_sum"] == pytest.approx(-0.4 - 0.5 - 0.6)
+
+
+def test_counts_of_tokens_that_cannot_be_are_none() -> None:
+    message = {"role": "assistant", "content": "Japan"}
+    usage = {"prompt_tokens": 10**400, "completion_tokens": 2}
+    reply = read_reply({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
+    assert (reply.prompt_tokens, reply.completion_tokens) == (0, 2)

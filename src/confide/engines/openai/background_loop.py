@@ -34,13 +34,18 @@ class BackgroundLoop:
     def each(self, works: Iterable[Callable[[], Coroutine[Any, Any, T]]], at_once: int) -> Iterator[T]:
         """The results of ``works`` as they come, ``at_once`` of them under way; the first error ends the others.
 
-        So many are begun as are taken: whoever leaves the iteration cancels what is under way.
+        No more than twice as many wait to be taken or are under way: what a killed process has not taken is lost.
+        Whoever leaves the iteration cancels what is under way.
         """
-        waiting, found = iter(works), queue.Queue[Any]()
+        waiting, found, room = iter(works), queue.Queue[Any](), asyncio.Semaphore(2 * at_once)
 
         async def work() -> None:
-            for make in waiting:
+            while True:
+                await room.acquire()
+                if (make := next(waiting, None)) is None:
+                    break
                 found.put(await make())
+            room.release()
 
         async def all_of_them() -> None:
             async with asyncio.TaskGroup() as group:
@@ -52,12 +57,16 @@ class BackgroundLoop:
         try:
             while (item := found.get()) is not _END:
                 yield item
+                self._loop.call_soon_threadsafe(room.release)
             _result(running)
         finally:
             running.cancel()
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Run ``last``, then end the thread."""
+        """Run ``last``, then end the thread; once that is done, nothing."""
+        if not self._thread.is_alive():
+            last.close()
+            return
         with contextlib.suppress(Exception):
             asyncio.run_coroutine_threadsafe(last, self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from confide.engines.engine import Completion
-from confide.engines.openai.answer_logprobs import text_logprobs
+from confide.engines.openai.answer_logprobs import answer_logprobs, text_logprobs
 from confide.engines.openai.reply import Choice, Reply
 
 
@@ -35,14 +37,14 @@ def _completion(choice: Choice, share: float, reply: Reply) -> Completion:
     return Completion(
         text=choice.text.strip(),
         ids=[],
-        logprobs=text_logprobs(choice) or [],
+        logprobs=(text_logprobs(choice) if choice.cut else answer_logprobs(choice)) or [],
         entropies=[],
         end_logprob=None,
         finish="length" if choice.cut else "stop",
         reasoning=choice.reasoning,
         written=counted,
         more=more,
-        first=_first_tokens(choice) if choice.reasoning is None else {},
+        first=_first_tokens(choice),
     )
 
 
@@ -63,8 +65,11 @@ def letter_logprobs(choice: Choice, texts: Sequence[str]) -> tuple[list[float], 
 
 
 def _first_tokens(choice: Choice) -> dict[str, float]:
-    """Text of a token, without spaces around it → its log-probability as the first of what was written."""
-    content = (choice.logprobs or {}).get("content")
+    """Text of a token, without spaces around it → its log-probability as the first of the answer.
+
+    Behind reasoning nothing is told: the first token is the reasoning's.
+    """
+    content = (choice.logprobs or {}).get("content") if choice.reasoning is None else None
     first = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
     listed = first.get("top_logprobs")
     found: dict[str, float] = {}
@@ -73,5 +78,5 @@ def _first_tokens(choice: Choice) -> dict[str, float]:
         if isinstance(value, int | float) and math.isfinite(value) and value <= 1e-3:
             text = str(token.get("token", "")).strip()
             before = found.get(text)
-            found[text] = float(value) if before is None else float(math.log(math.exp(before) + math.exp(value)))
+            found[text] = float(value) if before is None else float(np.logaddexp(before, value))
     return found

@@ -64,11 +64,12 @@ async def ask_first(server: PatientServer, template: Mapping[str, Any]) -> First
         parts = dict(parts.items() & identity_parts((await _ask(server, template, *form)).identity).items())
     content = (reply.choices[0].logprobs or {}).get("content")
     first = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
+    listed = first.get("top_logprobs")
     return FirstAnswer(
         identity=identity_text(parts),
         limit=form[0],
         logprobs=isinstance(first.get("logprob"), int | float),
-        top_logprobs=min(form[1], len(first.get("top_logprobs") or [])),
+        top_logprobs=min(form[1], len(listed) if isinstance(listed, list) else 0),
     )
 
 

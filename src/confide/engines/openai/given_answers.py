@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from confide.engines.engine import Completion
 from confide.engines.openai.reply import Reply
-from confide.errors import ConfideError
+from confide.errors import ConfideError, RefusedQuestionError
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,10 @@ class GivenAnswers:
 def given_answer(reply: Reply, text: str) -> Completion:
     """The answer ``text``, which the prompt ended with, with its tokens' log-probabilities (nats).
 
-    The answer's tokens are the last ones whose texts together end with it. Raises `ConfideError` where that cannot be
-    told.
+    The answer's tokens are the last ones whose texts together end with it.
+
+    Raises:
+        RefusedQuestionError: that cannot be told.
     """
     found: list[float] = []
     read = ""
@@ -37,7 +40,7 @@ def given_answer(reply: Reply, text: str) -> Completion:
         if len(read.strip()) > len(text.strip()):
             break
     if read.strip() != text.strip():
-        raise ConfideError(f"the server's tokens of the prompt do not end with the answer {text!r}")
+        raise RefusedQuestionError(f"the server's tokens of the prompt do not end with the answer {text!r}")
     return Completion(text, [], found, [], None, "stop", written=len(found))
 
 
@@ -47,6 +50,7 @@ def _chosen(place: Any) -> tuple[str, float]:
     vLLM tells a mapping of token ids, of which the prompt's own comes first.
     """
     told = next(iter(place.values()), None) if isinstance(place, dict) else None
-    if not isinstance(told, dict) or not isinstance(told.get("logprob"), int | float):
-        raise ConfideError("the server tells the log-probabilities of its prompt in a way that is not known")
-    return str(told.get("decoded_token", "")), float(told["logprob"])
+    value = told.get("logprob") if isinstance(told, dict) else None
+    if not isinstance(told, dict) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RefusedQuestionError("the server tells the log-probabilities of its prompt in a way that is not known")
+    return str(told.get("decoded_token", "")), float(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import json
 import math
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -29,15 +30,17 @@ from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.model_listing import listed_identity
 from confide.engines.openai.patient_server import PatientServer
 from confide.engines.openai.reply import Reply
-from confide.errors import ConfideError
+from confide.errors import ConfideError, RefusedQuestionError
 from confide.policies.identities import identity_parts, identity_text, same_model
 from confide.progress import Progress
 
 MOST_FAILURES = 20
-"""After so many questions in a row without an answer the server is taken for gone."""
+"""After so many questions in a row at which it failed the server is taken for gone."""
 
 _UNKNOWN_CONTEXT = 1 << 40
 _BATCH = 256
+_TOP_ROOM = 4096
+"""Longer answers come without the likeliest tokens, which with each of them would exceed `upstream.MOST_BYTES`."""
 
 
 class OpenAIEngine:
@@ -63,6 +66,7 @@ class OpenAIEngine:
         atexit.register(self.close)
         self._server = PatientServer(server, concurrency=config.concurrency, retries=config.retries)
         self._conversations: list[tuple[list[dict[str, Any]], dict[str, Any]]] = []
+        self._numbers: dict[str, int] = {}  # of conversations: the same one has one number
         self._texts: list[str] = []
         self._read: dict[int, int] = {}  # tokens of each conversation, once it was asked
         self._failures = 0
@@ -115,8 +119,11 @@ class OpenAIEngine:
         """The number of a conversation."""
         turns = [dict(m) if isinstance(m, Mapping) else m.model_dump(exclude_none=True) for m in messages]
         given = dict(chat_template_kwargs or {}) if self.chat_template_kwargs else {}
-        self._conversations.append((turns, self.chat_template_kwargs | given))
-        return [len(self._conversations) - 1]
+        conversation = (turns, self.chat_template_kwargs | given)
+        number = self._numbers.setdefault(json.dumps(conversation), len(self._conversations))
+        if number == len(self._conversations):
+            self._conversations.append(conversation)
+        return [number]
 
     def encode_answer(self, text: str) -> list[int]:
         """The number of an answer's text."""
@@ -181,7 +188,8 @@ class OpenAIEngine:
         """Log-probabilities of the texts ``ids`` as the first token after each prompt.
 
         One that is not among the likeliest that the server tells has at most the probability of the last of these,
-        which stands for it; NaN where none of ``ids`` is among them.
+        which stands for it; NaN where none of ``ids`` is among them, or the server does not
+        answer this prompt; raises `ConfideError` when it fails at `MOST_FAILURES` in a row.
         """
         if tails is not None and any(tails):
             raise ConfideError("this endpoint reads no tokens behind a given answer")
@@ -189,7 +197,13 @@ class OpenAIEngine:
 
         async def ask(prompt: list[int]) -> tuple[list[float], float]:
             asked = self._asked(prompt, 1, temperature=0)
-            reply = await self._ask(prompt, replace(asked, logprobs=True, top_logprobs=self.first.top_logprobs))
+            try:
+                reply = await self._ask(prompt, replace(asked, logprobs=True, top_logprobs=self.first.top_logprobs))
+            except ModelError as failure:
+                if self._is_gone(failure):
+                    raise
+                return [math.nan] * len(texts), math.nan
+            self._failures = 0
             return letter_logprobs(reply.choices[0], texts)
 
         found = self._all([partial(ask, prompt) for prompt in prompts])
@@ -222,7 +236,7 @@ class OpenAIEngine:
         """The answers to all prompts with their samples, as they come, each once.
 
         A question that gets no answer although it was asked again and again comes with the reason; raises
-        `ConfideError` when that happens to `MOST_FAILURES` in a row, or another model answers.
+        `ConfideError` when the server fails at `MOST_FAILURES` in a row, or another model answers.
         """
 
         async def ask(row: int) -> Arrival:
@@ -231,8 +245,7 @@ class OpenAIEngine:
                 greedy = await self._greedy(prompts[row], max_new_tokens)
                 samples = await self._samples(prompts[row], max_new_tokens, sampling) if sampling.count else []
             except ModelError as failure:
-                self._failures += 1
-                if failure.kind in ("unauthorized", "unpaid") or self._failures >= MOST_FAILURES:
+                if self._is_gone(failure):
                     raise self._error(failure) from None
                 return Arrival(row, failed=f"the server {self._server.reason(failure)}")
             self._failures = 0
@@ -245,15 +258,17 @@ class OpenAIEngine:
     async def _greedy(self, prompt: list[int], room: int) -> Completion:
         asked = self._asked(prompt, room, temperature=0)
         if self.first.logprobs:
-            asked = replace(asked, logprobs=True, top_logprobs=self.first.top_logprobs or None)
+            top = self.first.top_logprobs if room <= _TOP_ROOM else 0
+            asked = replace(asked, logprobs=True, top_logprobs=top or None)
         return completion_of(await self._ask(prompt, asked))[0]
 
     async def _samples(self, prompt: list[int], room: int, sampling: Sampling) -> list[Completion]:
         """Sampled answers: in one request where the server gives several, else one by one."""
         found: list[Completion] = []
+        at_once, without = sampling.count, set(self._left_out)
         while (left := sampling.count - len(found)) > 0:
-            wanted = {"n": left, "seed": sampling.seed * 1_000_003 + len(found)}
-            more = {name: value for name, value in wanted.items() if name not in self._left_out}
+            wanted = {"n": min(left, at_once), "seed": sampling.seed * 1_000_003 + len(found)}
+            more = {name: value for name, value in wanted.items() if name not in without}
             if more.get("n") == 1:
                 del more["n"]
             asked = self._asked(prompt, room, temperature=sampling.temperature, **more)
@@ -261,12 +276,19 @@ class OpenAIEngine:
             try:
                 given = completion_of(await self._ask(prompt, asked))[:left]
             except ModelError as failure:
+                if failure.kind == "empty":  # one of them is: they come one by one, and it counts as a sample
+                    if asked.n == 1:
+                        found.append(Completion("", [], [], [], None, "stop", written=0))
+                    at_once = 1
+                    continue
                 if failure.kind not in NOT_TAKEN or not more:
                     raise
-                self._left_out.add("n" if "n" in more else "seed")
+                without.add("n" if "n" in more else "seed")
                 continue
+            self._left_out |= without  # it was about the field, since without it there is an answer
             if len(given) < more.get("n", 1):
                 self._left_out.add("n")
+                without.add("n")
             found += given
         return found
 
@@ -291,12 +313,23 @@ class OpenAIEngine:
         """The results of all works; raises `ConfideError` for the first that fails."""
 
         async def run() -> list[Any]:
-            return await asyncio.gather(*(work() for work in works))
+            tasks = [asyncio.ensure_future(work()) for work in works]
+            try:
+                return await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
 
         try:
             return self._loop.run(run())
         except ModelError as failure:
             raise self._error(failure) from None
 
+    def _is_gone(self, failure: ModelError) -> bool:
+        """Whether there is no use in asking on, after one more failure."""
+        self._failures += failure.counts
+        return failure.kind in ("unauthorized", "unpaid") or self._failures >= MOST_FAILURES
+
     def _error(self, failure: ModelError) -> ConfideError:
-        return ConfideError(f"the server at {self._server.config.base_url} {self._server.reason(failure)}")
+        kind = ConfideError if failure.counts else RefusedQuestionError
+        return kind(f"the server at {self._server.config.base_url} {self._server.reason(failure)}")

@@ -21,6 +21,7 @@ _REASONS = {
     "timeout": "gave no answer in time",
     "rate_limited": "turns requests away (429)",
     "server_error": "fails (5xx)",
+    "empty": "answers with nothing",
     "malformed": "answers with something that is no chat completion",
     "redirected": "redirects to another address, which is not followed",
     "unpaid": "wants to be paid",
@@ -83,4 +84,6 @@ class PatientServer:
         """Why this server gave no answer, as the end of a sentence that begins with the server."""
         if failure.kind == "unauthorized":
             return f"refuses the key ({self.config.api_key_env})" if self.config.api_key_env else "wants a key"
+        if failure.kind == "rejected" and self._has_answered:
+            return "rejects the request: it may be too long for the model, or hold what is no text"
         return _REASONS.get(failure.kind, f"failed ({failure.kind})")

@@ -13,6 +13,7 @@ _PIECE = 64
 _ENDS = frozenset({"stop", "stop_sequence", "end_turn", "eos", "eos_token"})
 """Finish reasons, as servers spell them, of an answer that ended by itself or at a stop sequence."""
 _CALLS = frozenset({"tool_calls", "function_call"})
+_CUTS = frozenset({"length", "max_tokens", "max_length", "model_length"})
 
 
 def ended(finish: str) -> bool:
@@ -58,7 +59,7 @@ class Choice:
     @property
     def cut(self) -> bool:
         """Whether the answer ended because no more tokens were allowed."""
-        return self.finish == "length"
+        return self.finish.lower() in _CUTS
 
 
 @dataclass(slots=True, frozen=True)

@@ -87,4 +87,8 @@ class ServerModel(Part):
             return None
         if not (key := os.environ.get(self.api_key_env, "").strip()):
             raise ConfideError(f"{self.name}: the environment variable {self.api_key_env} (api_key_env) is not set")
+        if not key.isprintable():
+            raise ConfideError(
+                f"{self.name}: the key in {self.api_key_env} holds a line end or another control character"
+            )
         return SecretStr(key)

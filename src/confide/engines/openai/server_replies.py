@@ -19,6 +19,7 @@ _BESIDES_TEXT = ("tool_calls", "refusal", "annotations", "audio", "function_call
 
 # Finish reasons with which servers say, under status 200, that they failed.
 _FAILED = frozenset({"error", "abort", "insufficient_system_resource"})
+_MOST_TOKENS = 1 << 40
 UNKNOWN = "unknown"
 """The finish reason of an answer whose server did not tell why it ended."""
 
@@ -253,7 +254,7 @@ def _read_part(part: Any) -> tuple[str, str]:
 def _read_usage(usage: Any) -> tuple[int, int]:
     """Prompt and completion tokens of a ``usage`` object; what is missing or odd counts as 0."""
     counts = [usage.get(key) if isinstance(usage, dict) else 0 for key in ("prompt_tokens", "completion_tokens")]
-    prompt, completion = (count if isinstance(count, int) and count > 0 else 0 for count in counts)
+    prompt, completion = (count if isinstance(count, int) and 0 < count < _MOST_TOKENS else 0 for count in counts)
     return prompt, completion
 
 
@@ -270,7 +271,7 @@ def _split_off_reasoning(choice: Choice) -> None:
 def _check_usable(choice: Choice) -> None:
     if choice.finish.lower() in _FAILED:
         raise ModelError("server_error", again=True)
-    if not choice.content and not choice.more and choice.finish != "length":
+    if not choice.content and not choice.more and not choice.cut:
         raise ModelError("empty", counts=False)
 
 

@@ -163,9 +163,13 @@ class Server(Model):
     async def _post(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         """The server's response; what cannot be read inside the ``with`` (ValueError) counts as malformed."""
         sent = as_sent(self._config, body)
+        try:
+            data = to_json(sent)
+        except ValueError:  # half of a surrogate pair is no text
+            raise ModelError("rejected", counts=False) from None
         with connection_failures():
             async with self._http.session.post(
-                self._url, data=to_json(sent), headers=self._headers, allow_redirects=False, timeout=self._timeout
+                self._url, data=data, headers=self._headers, allow_redirects=False, timeout=self._timeout
             ) as response:
                 if response.status != 200:
                     wait = retry_after(response.headers.get("Retry-After"))
