@@ -100,7 +100,7 @@ def test_a_server_rewrites(scored, tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence(scored, tmp_path, arguments, sentence, monkeypatch):
-    monkeypatch.setattr("confide.cli.rewriting_server._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("confide.engines.openai.patient_server._FIRST_WAIT_S", 0.01)
     result = run("--records", scored, "--out", tmp_path / "H.jsonl", *arguments)
     assert isinstance(result.exception, ConfideError)
     assert sentence in str(result.exception)

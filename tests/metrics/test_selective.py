@@ -46,7 +46,7 @@ def test_ties_are_answered_together():
     assert coverage_at_risk(x, y, risk=0.5) == pytest.approx(2 / 3)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(coarse, grades)
 def test_area_is_the_mean_over_random_orders_of_ties(x, y):
     rng = np.random.default_rng(0)

@@ -81,7 +81,7 @@ def test_constant_or_reversed_confidence_gives_the_base_rate(confidence):
     assert calibrator.predict([0.0, 0.3, 1.0]) == pytest.approx([0.5] * 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @pytest.mark.parametrize("kind", ["platt", "temperature", "isotonic"])
 @given(
     st.lists(

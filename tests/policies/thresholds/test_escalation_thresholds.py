@@ -63,7 +63,7 @@ def test_an_expert_that_harms_is_asked_less():
     assert budget_of(np.arange(100), 0.3, 0.95, -np.ones(100)).count.bad == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 1000), st.sampled_from([0.1, 0.3, 0.6]), st.integers(60, 200))
 def test_never_more_than_the_budget_on_its_own_rows(seed, budget, n):
     rng = np.random.default_rng(seed)
@@ -167,7 +167,7 @@ def test_never_and_always():
     assert cheapest_thresholds(GRID, GRID, np.ones(101), Costs(50, 20, 100, 1)).abstain_below == math.inf
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.booleans())
 def test_no_pair_of_thresholds_is_cheaper(seed, abstains):
     rng = np.random.default_rng(seed)

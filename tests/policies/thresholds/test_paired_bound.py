@@ -69,7 +69,7 @@ def test_a_finer_search_finds_no_larger_size(n, margin, error):
     assert finely(most, n, margin) <= error
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(20, 500), st.integers(0, 20), st.integers(0, 20), st.sampled_from([0.003, 0.02, 0.2, -0.05]))
 def test_a_finer_search_finds_no_larger_p_value(n, losses, gains, margin):
     losses = min(losses, n - gains)
@@ -122,7 +122,7 @@ def test_interval_without_gains_is_clopper_and_pearson():
     assert loss_interval(0, 0, 0, 0.95) == (-1.0, 1.0)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(50, 400), st.integers(0, 15), st.integers(0, 15))
 def test_interval_holds_the_difference_and_turns_with_the_roles(n, losses, gains):
     low, high = loss_interval(losses, gains, n, 0.95)

@@ -220,7 +220,7 @@ def test_a_confidence_too_sure_at_its_top_does_not_end_the_walk():
     assert found.upper_bound <= RISK
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from([0.05, 0.1, 0.3]), st.sampled_from([0.8, 0.95]))
 def test_result_agrees_with_its_own_rows(seed, max_risk, level):
     rng = np.random.default_rng(seed)
