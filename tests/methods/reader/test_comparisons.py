@@ -153,8 +153,10 @@ def test_a_checkpoint_needs_no_probes_but_a_stack_of_this_version(tmp_path: Path
     assert bare.stack is not None
     rows = records(20)
     states, _ = collect_states(engine(), rows, checkpoint.layers)
-    np.testing.assert_allclose(bare.read(states, rows)["stack"], checkpoint.read(states, rows)["stack"])
-    assert "probe" in bare.read(states, rows)
+    assert checkpoint.stack is not None
+    read = bare.stack.read(states, rows)
+    np.testing.assert_allclose(read["stack"], checkpoint.stack.read(states, rows)["stack"])
+    assert "probe" in read
     earlier = {name.replace("unfamiliar", "new_question"): value for name, value in arrays.items()}
     save_file(earlier, folder / ARRAYS)
     with pytest.raises(ConfideError, match="earlier version of confide: train it again"):
