@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import random
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from app_thread import app_in_thread
 from confide.engines.openai.abilities import Abilities
 from confide.engines.openai.engine_check import check_engine
 from confide.engines.openai.server_config import ServerModel
@@ -187,33 +187,14 @@ class Endpoint:
     @contextmanager
     def running(self) -> Iterator[Endpoint]:
         """Serve in a thread of its own, on a free port."""
-        loop, ready, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-
-        async def serve() -> None:
-            app = web.Application()
-            app.router.add_post(f"{self.prefix}/chat/completions", self.chat)
-            app.router.add_post(f"{self.prefix}/completions", self.completions)
-            app.router.add_get("/{path:.*}", self.page)
-            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-            await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
+        app = web.Application()
+        app.router.add_post(f"{self.prefix}/chat/completions", self.chat)
+        app.router.add_post(f"{self.prefix}/completions", self.completions)
+        app.router.add_get("/{path:.*}", self.page)
+        with app_in_thread(app) as (site, address):
             self.sites = [site]
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}{self.prefix}"
-            ready.set()
-            await stop.wait()
-            await runner.cleanup()
-
-        thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
-        thread.start()
-        assert ready.wait(10)
-        try:
+            self.url = f"{address}{self.prefix}"
             yield self
-        finally:
-            loop.call_soon_threadsafe(stop.set)
-            thread.join(60)
-            assert not thread.is_alive()
-            loop.close()
 
     def sent(self) -> set[str]:
         """Every field that any request had."""

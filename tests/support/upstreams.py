@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 from aiohttp import web
 
+from app_thread import app_in_thread
 from confide.engines.openai.start_check import QUESTION
 from confide.policies.profiles import profile_of
 from confide.records import Message, Record, RequestShape
@@ -236,34 +237,13 @@ class Upstream:
     @contextmanager
     def running(self) -> Iterator[Upstream]:
         """Serve in a thread of its own, on a free port."""
-        loop = asyncio.new_event_loop()
-        ready = threading.Event()
-        stop = asyncio.Event()
-
-        async def serve() -> None:
-            app = web.Application()
-            app.router.add_post("/v1/chat/completions", self.handle)
-            app.router.add_post("/v1/embeddings", self.handle)
-            app.router.add_get("/v1/models", self.models)
-            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-            await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-            ready.set()
-            await stop.wait()
-            await runner.cleanup()
-
-        thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
-        thread.start()
-        assert ready.wait(10)
-        try:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self.handle)
+        app.router.add_post("/v1/embeddings", self.handle)
+        app.router.add_get("/v1/models", self.models)
+        with app_in_thread(app) as (_, address):
+            self.url = f"{address}/v1"
             yield self
-        finally:
-            loop.call_soon_threadsafe(stop.set)
-            thread.join(60)
-            assert not thread.is_alive(), "the stub server is still busy after a minute"
-            loop.close()
 
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}

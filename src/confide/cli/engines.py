@@ -12,6 +12,7 @@ from confide.errors import ConfideError
 
 if TYPE_CHECKING:
     from confide.engines.engine import Engine
+    from confide.engines.openai.openai_engine import OpenAIEngine
     from confide.methods.confidence_model import ConfidenceModel
 
 EngineName = Annotated[
@@ -25,10 +26,9 @@ def load_model(
 ) -> ConfidenceModel:
     """The model that ``engine`` runs, as something that answers with a confidence."""
     if engine == "openai":
-        from confide.engines.openai.openai_engine import OpenAIEngine
         from confide.methods.endpoint_model import EndpointModel
 
-        return EndpointModel(OpenAIEngine(endpoint, model, chat_template_kwargs=chat_template_kwargs))
+        return EndpointModel(_on_endpoint(endpoint, model, chat_template_kwargs))
     _check_unused(endpoint)
     import confide
 
@@ -40,9 +40,7 @@ def load_engine(
 ) -> Engine:
     """The engine alone."""
     if engine == "openai":
-        from confide.engines.openai.openai_engine import OpenAIEngine
-
-        return OpenAIEngine(endpoint, model, chat_template_kwargs=chat_template_kwargs)
+        return _on_endpoint(endpoint, model, chat_template_kwargs)
     _check_unused(endpoint)
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
@@ -55,6 +53,12 @@ def load_judge(engine: str, endpoint: EndpointConfig, model: str, flag: str) -> 
     if "next_tokens" not in judge.capabilities:
         raise ConfideError(f"{flag} {model}: its server tells no top_logprobs, so a yes or no cannot be read")
     return judge
+
+
+def _on_endpoint(endpoint: EndpointConfig, model: str, template: Mapping[str, Any] | None) -> OpenAIEngine:
+    from confide.engines.openai.openai_engine import OpenAIEngine
+
+    return OpenAIEngine(endpoint, model, chat_template_kwargs=template)
 
 
 def _check_unused(endpoint: EndpointConfig) -> None:

@@ -12,6 +12,18 @@ from confide.engines.reasoning import TAGS
 _CLOSING = re.compile(b"|".join(re.escape(closing.encode()) for _, closing in TAGS))
 
 
+def first_token(choice: Choice) -> dict[str, Any]:
+    """What is told of the first token that was written ({}: nothing)."""
+    content = (choice.logprobs or {}).get("content")
+    return content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
+
+
+def likeliest(token: dict[str, Any]) -> list[Any]:
+    """The likeliest tokens at a token's place, as far as they are told."""
+    listed = token.get("top_logprobs")
+    return listed if isinstance(listed, list) else []
+
+
 def answer_logprobs(choice: Choice) -> list[float] | None:
     """Log-probabilities (nats) of the tokens that make up a whole answer, without reasoning and closing tokens."""
     return text_logprobs(choice) if choice.readable else None

@@ -14,7 +14,6 @@ from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.request_fields import as_sent
 from confide.engines.openai.server_config import ServerModel
 from confide.engines.openai.upstream import Http, connection_failures, retry_after
-from confide.errors import ConfideError
 
 ATTEMPTS = 3
 """How often a request that the server has no time for is sent."""
@@ -64,8 +63,6 @@ class BareRequests:
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         key = config.api_key()
         self._key = "" if key is None else key.get_secret_value()
-        if not self._key.isprintable():
-            raise ConfideError(f"the key in {config.api_key_env} holds a line end or another character that no key has")
 
     async def post(self, path: str, body: dict[str, Any]) -> Told:
         """Send ``body`` to a path below the base URL, again where the server has no time for it."""

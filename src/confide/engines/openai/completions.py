@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from confide.engines.engine import Completion
-from confide.engines.openai.answer_logprobs import answer_logprobs, text_logprobs
+from confide.engines.openai.answer_logprobs import answer_logprobs, first_token, likeliest, text_logprobs
 from confide.engines.openai.reply import Choice, Reply
 
 
@@ -69,11 +69,8 @@ def _first_tokens(choice: Choice) -> dict[str, float]:
 
     Behind reasoning nothing is told: the first token is the reasoning's.
     """
-    content = (choice.logprobs or {}).get("content") if choice.reasoning is None else None
-    first = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
-    listed = first.get("top_logprobs")
     found: dict[str, float] = {}
-    for token in listed if isinstance(listed, list) else []:
+    for token in likeliest(first_token(choice)) if choice.reasoning is None else ():
         value = token.get("logprob") if isinstance(token, dict) else None
         if isinstance(value, int | float) and math.isfinite(value) and value <= 1e-3:
             text = str(token.get("token", "")).strip()

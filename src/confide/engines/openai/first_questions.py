@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from confide.engines.openai.answer_logprobs import first_token, likeliest
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.given_answers import given_answer
 from confide.engines.openai.model_error import ModelError
@@ -59,17 +60,15 @@ async def ask_first(server: PatientServer, template: Mapping[str, Any]) -> First
         except ModelError as failure:
             if failure.kind not in NOT_TAKEN or form == forms[-1]:
                 raise
-    parts = dict(identity_parts(reply.identity).items())
+    parts = identity_parts(reply.identity)
     for _ in range(_TIMES - 1):
         parts = dict(parts.items() & identity_parts((await _ask(server, template, *form)).identity).items())
-    content = (reply.choices[0].logprobs or {}).get("content")
-    first = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
-    listed = first.get("top_logprobs")
+    first = first_token(reply.choices[0])
     return FirstAnswer(
         identity=identity_text(parts),
         limit=form[0],
         logprobs=isinstance(first.get("logprob"), int | float),
-        top_logprobs=min(form[1], len(listed) if isinstance(listed, list) else 0),
+        top_logprobs=min(form[1], len(likeliest(first))),
     )
 
 
@@ -80,7 +79,7 @@ async def reads_given_answers(server: PatientServer, limit: str, template: Mappi
     LoRA (issues 16668, 29955) and with speculative decoding (issue 7742).
     """
     turns = [*_HELLO, {"role": "assistant", "content": _GIVEN}]
-    options = {"temperature": 0, limit: 1, **_template(template), "prompt_logprobs": 0, **CONTINUED}
+    options = {"temperature": 0, limit: 1, **template_field(template), "prompt_logprobs": 0, **CONTINUED}
     try:
         reply = await server.ask(Asked(chat=True, messages=turns, options=options, deadline=math.inf))
         return bool(given_answer(reply, _GIVEN).logprobs)
@@ -93,12 +92,13 @@ async def reads_given_answers(server: PatientServer, limit: str, template: Mappi
 
 
 async def _ask(server: PatientServer, template: Mapping[str, Any], limit: str, top: int, logprobs: bool) -> Reply:
-    options = {"temperature": 0, limit: 1, **_template(template)}
+    options = {"temperature": 0, limit: 1, **template_field(template)}
     asked = Asked(
         chat=True, messages=_HELLO, options=options, deadline=math.inf, logprobs=logprobs, top_logprobs=top or None
     )
     return await server.ask(asked)
 
 
-def _template(template: Mapping[str, Any]) -> dict[str, Any]:
+def template_field(template: Mapping[str, Any]) -> dict[str, Any]:
+    """The field of a request that a chat template is given, where it is given something."""
     return {"chat_template_kwargs": dict(template)} if template else {}

@@ -24,7 +24,14 @@ from confide.engines.openai.asked import Asked
 from confide.engines.openai.background_loop import BackgroundLoop
 from confide.engines.openai.completions import completion_of, letter_logprobs
 from confide.engines.openai.endpoint_config import EndpointConfig
-from confide.engines.openai.first_questions import CONTINUED, NOT_TAKEN, FirstAnswer, ask_first, reads_given_answers
+from confide.engines.openai.first_questions import (
+    CONTINUED,
+    NOT_TAKEN,
+    FirstAnswer,
+    ask_first,
+    reads_given_answers,
+    template_field,
+)
 from confide.engines.openai.given_answers import GivenAnswers, given_answer
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.model_listing import listed_identity
@@ -294,9 +301,8 @@ class OpenAIEngine:
 
     def _asked(self, prompt: list[int], room: int, **options: Any) -> Asked:
         turns, template = self._conversations[prompt[0]]
-        more = {"chat_template_kwargs": template} if template else {}
-        limit = {self.first.limit: room}
-        return Asked(chat=True, messages=turns, options={**options, **limit, **more}, deadline=math.inf)
+        options |= {self.first.limit: room, **template_field(template)}
+        return Asked(chat=True, messages=turns, options=options, deadline=math.inf)
 
     async def _ask(self, prompt: list[int] | None, asked: Asked) -> Reply:
         reply = await self._server.ask(asked)
