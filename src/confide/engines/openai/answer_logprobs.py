@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -24,9 +25,24 @@ def likeliest(token: dict[str, Any]) -> list[Any]:
     return listed if isinstance(listed, list) else []
 
 
+def plain_tokens(content: Sequence[Any]) -> list[dict[str, Any]]:
+    """What a server tells of tokens where their ids were not asked for: their texts, and no likeliest ones."""
+    found = [token for token in content if isinstance(token, dict)]
+    return [token | {"token": _bytes(token).decode(errors="replace"), "top_logprobs": []} for token in found]
+
+
 def answer_logprobs(choice: Choice) -> list[float] | None:
     """Log-probabilities (nats) of the tokens that make up a whole answer, without reasoning and closing tokens."""
     return text_logprobs(choice) if choice.readable else None
+
+
+def tokens_before(choice: Choice) -> int | None:
+    """How many tokens were written before the answer: those of reasoning (None: that cannot be told)."""
+    if choice.reasoning is None:
+        return 0
+    tokens = [_bytes(token) for token in (choice.logprobs or {}).get("content") or ()]
+    start = _start(b"".join(tokens), b"".join(tokens[:-1]), choice.text.encode(), True)
+    return None if start < 0 else sum(stop <= start for stop in accumulate(map(len, tokens)))
 
 
 def text_logprobs(choice: Choice) -> list[float] | None:

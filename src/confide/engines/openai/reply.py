@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from confide.engines.openai.asked import Asked
+from confide.engines.openai.learned_reading import ReadAnswer
 
 _PIECE = 64
 _ENDS = frozenset({"stop", "stop_sequence", "end_turn", "eos", "eos_token"})
@@ -23,13 +24,17 @@ def ended(finish: str) -> bool:
 
 @dataclass(slots=True)
 class Choice:
-    """One answer: the text that is graded, the reasoning text beside it, and ``more`` (tool calls, a refusal)."""
+    """One answer: the text that is graded, the reasoning text beside it, and ``more`` (tool calls, a refusal).
+
+    ``read`` is what came with it where the engine's learned reading was asked for.
+    """
 
     content: str | None
     reasoning: str | None = None
     finish: str = "stop"
     more: dict[str, Any] = field(default_factory=dict)
     logprobs: dict[str, Any] | None = None
+    read: ReadAnswer | None = None
 
     @property
     def text(self) -> str:
