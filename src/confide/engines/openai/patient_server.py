@@ -68,7 +68,7 @@ class PatientServer:
                     failure = error
                 else:
                     self._has_answered = True
-                    reply.cost = self.config.price.of(reply.prompt_tokens, reply.completion_tokens)
+                    reply.cost = reply.price(self.config.price)
                     return reply
                 never_there = failure.kind == "refused" and not self._has_answered
                 if not failure.again or attempt == self._retries or never_there:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from confide.engines.openai.asked import Asked
+from confide.engines.openai.server_config import Price
 
 _PIECE = 64
 _ENDS = frozenset({"stop", "stop_sequence", "end_turn", "eos", "eos_token"})
@@ -23,13 +24,17 @@ def ended(finish: str) -> bool:
 
 @dataclass(slots=True)
 class Choice:
-    """One answer: the text that is graded, the reasoning text beside it, and ``more`` (tool calls, a refusal)."""
+    """One answer: the text that is graded, the reasoning text beside it, and ``more`` (tool calls, a refusal).
+
+    ``token_ids`` are those of all that was written, where the server tells them as vLLM does.
+    """
 
     content: str | None
     reasoning: str | None = None
     finish: str = "stop"
     more: dict[str, Any] = field(default_factory=dict)
     logprobs: dict[str, Any] | None = None
+    token_ids: list[int] | None = None
 
     @property
     def text(self) -> str:
@@ -81,7 +86,9 @@ class Reply:
 
     ``sources`` maps the name of a confidence to its raw value; ``source`` names the one to use without a policy.
     ``by`` is the name of the model that answered, ``identity`` what is known of its weights, ``ms`` the time it took,
-    ``prompt_logprobs`` what a server tells of the prompt's tokens, in its own shape.
+    ``prompt_logprobs`` what a server tells of the prompt's tokens, in its own shape, ``prompt_token_ids`` which they
+    are.
+    ``read_tokens`` and ``verdict_tokens`` count what further requests read and wrote to find how sure the model is.
     """
 
     choices: list[Choice]
@@ -94,6 +101,9 @@ class Reply:
     cost: float = 0.0
     ms: float = 0.0
     prompt_logprobs: list[Any] | None = None
+    prompt_token_ids: list[int] | None = None
+    read_tokens: int = 0
+    verdict_tokens: int = 0
 
     @property
     def text(self) -> str:
@@ -104,6 +114,15 @@ class Reply:
     def tokens(self) -> int:
         """Tokens of the prompt and of the answer together."""
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def spent_tokens(self) -> int:
+        """The same and those of further requests."""
+        return self.tokens + self.read_tokens + self.verdict_tokens
+
+    def price(self, price: Price) -> float:
+        """What all of them cost."""
+        return price.of(self.prompt_tokens + self.read_tokens, self.completion_tokens + self.verdict_tokens)
 
     @property
     def whole(self) -> bool:
