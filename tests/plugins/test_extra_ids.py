@@ -192,7 +192,7 @@ def test_the_fingerprint_comes_back_and_tells_what_is_wrong() -> None:
     assert "no vLLM of 0.30" in str(READING.wrong([]))
     plain = torch.randn(1, VOCABULARY + EXTRA).log_softmax(-1)  # a larger model without the plug-in
     assert "without confide's plug-in" in str(READING.wrong(content(plain, READING.fingerprint_ids, [END])))
-    assert READING.fields()["logprob_token_ids"] == [50, 51, 52, 53]
+    assert READING.fields()["logprob_token_ids"] == [50, 51, 52, 53, 113]
     assert READING.fields(check=True)["logprob_token_ids"] == [50, 110, 111, 112, 113]
     assert len(READING.fingerprint_ids) == 1 + DIGITS
 

@@ -93,7 +93,7 @@ class Upstream:
     piece), function (a call of the legacy kind), one-cut (the last choice is), and the words of `FINISHES`. ``answers``
     are the texts of several choices, ``answer`` that of one. ``raw`` are the bytes of a stream in place of all this,
     with ``pause_s`` behind each piece; at a None the connection breaks. ``reports`` are keys of every reply that say
-    which model it is from, ``error`` is the body of an error, ``card`` is what /v1/models lists of it. ``refuses`` are
+    which model it is from, ``error`` is the body of an error, ``card`` is what /v1/models lists of it, ``metrics`` its page of that name. ``refuses`` are
     fields of a request that it does not take. The router's own question at its start is kept apart, in ``checks``, and
     answered by the words of ``checked``.
     """
@@ -106,6 +106,7 @@ class Upstream:
     logprobs: bool = True
     reports: dict[str, str] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
+    metrics: str = ""
     raw: Sequence[bytes | None] = ()
     pause_s: float = 0.0
     error: Any = None
@@ -159,6 +160,11 @@ class Upstream:
         if not self.card:
             raise web.HTTPNotFound
         return web.json_response({"object": "list", "data": [{"id": "other"}, {"id": "tiny", **self.card}]})
+
+    async def tell_metrics(self, request: web.Request) -> web.Response:
+        if not self.metrics:
+            raise web.HTTPNotFound
+        return web.Response(text=self.metrics)
 
     def text(self, word: str, answer: str) -> str:
         return {"think": f"<think>Kyoto, so...</think>\n{answer}", "empty": ""}.get(word, answer)
@@ -241,6 +247,7 @@ class Upstream:
         app.router.add_post("/v1/chat/completions", self.handle)
         app.router.add_post("/v1/embeddings", self.handle)
         app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/metrics", self.tell_metrics)
         with app_in_thread(app) as (_, address):
             self.url = f"{address}/v1"
             yield self

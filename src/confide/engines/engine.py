@@ -110,9 +110,9 @@ class NextTokens:
 Gone = Callable[[int], bool]
 """Whether nobody waits for the answer to a prompt, by its place, any more."""
 
-CAPABILITIES = ("answers", "samples", "next_tokens", "given_answers", "states", "arrivals")
+CAPABILITIES = ("answers", "samples", "next_tokens", "given_answers", "states", "reading", "arrivals")
 """What an engine may be able to give, in the words in which a method says what it needs; one with ``arrivals`` is an
-`ArrivingEngine`."""
+`ArrivingEngine`, one with ``reading`` answers with the learned reading of its states (`Record.reading`)."""
 
 
 class ClosedAnswers(Protocol):
@@ -294,7 +294,8 @@ def prompt_and_answer(engine: Engine, record: Record) -> tuple[list[int], list[i
     if not record.messages:
         raise ConfideError(f"row {record.id} has no messages, so there is nothing that its answer follows")
     ids, reasoning, own = list(record.answer_ids), list(record.reasoning_ids), record.model == engine.name
-    if not own and record.model and not _means_the_same(engine, record):
+    of_its_own = "arrivals" in engine.capabilities  # an endpoint's ids are numbers, not tokens
+    if of_its_own or (not own and record.model and not _means_the_same(engine, record)):
         ids, reasoning = [], []
     check_tokens(record.id, [*ids, *reasoning], engine.vocabulary)
     if own or reasoning:

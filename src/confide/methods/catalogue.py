@@ -8,6 +8,7 @@ from confide.engines.engine import CAPABILITIES
 from confide.errors import ConfideError
 from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.confidence_model import ConfidenceModel
+from confide.methods.endpoint_model import ServedMethod
 from confide.methods.floors import Floors
 from confide.methods.free import Free
 from confide.methods.frozen.frozen_model import FrozenModel, ReaderMethod, StackMethod
@@ -22,6 +23,7 @@ from confide.tasks import Task
 
 METHODS: tuple[Method, ...] = (
     StackMethod(),
+    ServedMethod(),
     ReaderMethod("reader"),
     ReaderMethod("reader_random"),
     ReaderMethod("p_true_trained"),
@@ -43,7 +45,7 @@ MODELS: dict[str, type[ConfidenceModel]] = {"self_ref": SelfRefModel, "stated": 
 
 def all_sources() -> list[str]:
     """The name of every source, in the order of tables."""
-    return [source for method in METHODS for source in method.sources]
+    return list(dict.fromkeys(source for method in METHODS for source in method.sources))
 
 
 def model_kind(method: str) -> type[ConfidenceModel]:

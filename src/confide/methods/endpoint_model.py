@@ -1,31 +1,47 @@
-"""A model behind an endpoint: it answers with the confidences that its server's log-probabilities give."""
+"""A model behind an endpoint: it answers with the confidences that its server's log-probabilities give, and with the
+learned one where the server's engine reads its states.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from confide.engines.engine import Completion, Gone
 from confide.errors import ConfideError
 from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.confidence_model import Answer, ConfidenceModel, Conversation
 from confide.methods.free import free_confidence
+from confide.methods.method import Column, Method, Scope, or_nan
+from confide.methods.stack.served_stack import SERVED
+from confide.policies.identities import identity_parts
 from confide.records import Message, Record
 from confide.sources import as_probability
 
 if TYPE_CHECKING:
     from confide.engines.openai.openai_engine import OpenAIEngine
+    from confide.methods.stack.served_file import ServedFile
 
-SOURCE = "logprob_sum"
+FREE_SOURCE = "logprob_sum"
 
 
 class EndpointModel(ConfidenceModel):
-    """The model that an `OpenAIEngine` asks; nothing of it was trained here."""
+    """The model that an `OpenAIEngine` asks; what was trained of it is in the ``served`` file alone."""
 
     frozen = True
 
-    def __init__(self, engine: OpenAIEngine):
+    def __init__(self, engine: OpenAIEngine, served: ServedFile | None = None):
         super().__init__(cast(Any, engine), CheckpointInfo(), engine.name)
+        self.served = served
+        if served is not None:
+            self.names.append(served.model)
+
+    @property
+    def scored_by(self) -> str:
+        """A hash of what gives the learned confidence ("" where there is none)."""
+        return "" if self.served is None else identity_parts(self.served.identity).get("confidence", "")
 
     def confidence(self, messages: Conversation, answer: str) -> Answer:
         """Say how sure the model is of a given answer; `ConfideError` where its server tells nothing of given text."""
@@ -45,25 +61,64 @@ class EndpointModel(ConfidenceModel):
         gone: Gone | None = None,
     ) -> list[Answer]:
         found = self.engine.answer(prompts, max_new_tokens, gone=gone)
-        return [_told(completion) for completion in found]
+        return [self._told(completion) for completion in found]
 
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:
         (read,) = self.engine.closed([prompt], [completion.ids], measure=True).completions
-        return _told(read)
+        return self._told(read)
+
+    def _told(self, completion: Completion) -> Answer:
+        record = Record(
+            id="",
+            answer=completion.text,
+            answer_ids=completion.ids,
+            logprobs=completion.logprobs,
+            end_logprob=completion.end_logprob,
+            finish=completion.finish,
+            reading=completion.more.get("reading"),
+        )
+        sources, source = free_confidence(record), FREE_SOURCE
+        if self.served is not None:
+            (learned,) = served_confidence(self.served, [record])
+            sources = {SERVED: learned, **sources}
+            source = FREE_SOURCE if learned is None else SERVED
+        raw = sources[source]
+        return Answer(
+            completion.text,
+            None if raw is None else float(as_probability(source, raw)),
+            source,
+            None,
+            completion.finish,
+            sources=sources,
+            prompt_tokens=(completion.more.get("usage") or {}).get("prompt_tokens", 0),
+            completion_tokens=completion.tokens,
+            reasoning=completion.reasoning,
+        )
 
 
-def _told(completion: Completion) -> Answer:
-    record = Record(id="", answer=completion.text, logprobs=completion.logprobs, finish=completion.finish)
-    sources = free_confidence(record)
-    raw = sources[SOURCE]
-    return Answer(
-        completion.text,
-        None if raw is None else float(as_probability(SOURCE, raw)),
-        SOURCE,
-        None,
-        completion.finish,
-        sources=sources,
-        prompt_tokens=(completion.more.get("usage") or {}).get("prompt_tokens", 0),
-        completion_tokens=completion.tokens,
-        reasoning=completion.reasoning,
-    )
+def served_confidence(served: ServedFile, records: Sequence[Record]) -> list[float | None]:
+    """The confidence ``stack_served`` of records that an engine has read; None where it has not."""
+    z = or_nan([record.reading for record in records])
+    values = served.mixture.read(z, records).tolist() if len(records) else []
+    return [value if np.isfinite(value) else None for value in values]
+
+
+class ServedMethod(Method):
+    """``stack_served`` of what an engine read while it answered; it costs nothing."""
+
+    name = "served"
+    sources = (SERVED,)
+    needs = ("reading",)
+    by_model = True
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        """Where a served model is at hand, and at least one record has its reading."""
+        there = isinstance(scope.model, EndpointModel) and scope.model.served is not None
+        return self.sources if there and any(record.reading is not None for record in scope.records) else ()
+
+    def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
+        """One column [n]."""
+        model = self.scope_.model
+        assert isinstance(model, EndpointModel)
+        assert model.served is not None
+        return {SERVED: Column(or_nan(served_confidence(model.served, records)))}

@@ -22,7 +22,7 @@ def offers(abilities: Abilities) -> list[Offer]:
     given = abilities.capabilities
     several = "in one request" if abilities.several else "each in a request of its own"
     found = [
-        ("states" in given, Offer(("stack",), "free: a reading comes with each answer")),
+        ("states" in given, Offer(("stack_served",), "free: a reading comes with each answer")),
         (abilities.logprobs, Offer(("logprob_sum", "logprob_mean", "logprob_min"), "free: they come with each answer")),
         (
             abilities.top_logprobs > 1,

@@ -73,7 +73,7 @@ def free_features(records: Sequence[Record]) -> NDArray[np.float64]:
                 0.0 if r.end_logprob is None else r.end_logprob,
                 spread[0],
                 sum(spread) / len(spread),
-                math.log1p(len(r.answer_ids)),
+                math.log1p(len(r.answer_ids) or len(r.logprobs)),
                 float(r.finish == "length"),
             ]
         )

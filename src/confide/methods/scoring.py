@@ -83,7 +83,7 @@ def score(
     methods: list[Method] = []
     try:
         for method in catalogue.METHODS:
-            if wanted := [source for source in method.sources if source in sources]:
+            if wanted := [source for source in method.available(scope) if source in sources]:
                 methods.append(sheet.signed(method.fitted(scope, wanted)))
         closed = [method for method in methods if isinstance(method, ClosedMethod)]
         for method in methods:

@@ -111,6 +111,7 @@ class Record(BaseModel):
     * ``logprobs``, ``entropies``: of the answer's tokens, in nats; ``end_logprob``: of the closing token.
     * ``option_logprobs``: log p of every choice (nats per token, in the order of ``choices``) where the answer is the
       likeliest of them.
+    * ``reading``: z that the engine read of its own states while it answered, where it has a learned reading.
     * ``sampled_with``: the temperature and the seed of ``samples``.
     * ``identity``: which weights answered; ``scored_by``: source to what gave its confidence, where that was trained
       (`confide.policies.identities`).
@@ -145,6 +146,7 @@ class Record(BaseModel):
     logprobs: list[float] = Field(default_factory=list)
     entropies: list[float] = Field(default_factory=list)
     end_logprob: float | None = None
+    reading: float | None = None
     finish: Literal["stop", "length"] = "stop"
     reference: Any = None
     correct: bool | None = None

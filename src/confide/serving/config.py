@@ -25,14 +25,22 @@ from confide.yaml_files import beside, beside_or_name, read_yaml, store_beside
 
 
 class SmallServer(ServerModel):
-    """A small model on an OpenAI-compatible server; it must return log-probabilities of its tokens."""
+    """A small model on an OpenAI-compatible server; it must return log-probabilities of its tokens.
+
+    ``engine`` is what runs it, where more is asked of it than of any other: vLLM with confide's plug-in gives the
+    learned ``reading`` of a folder that ``confide export --for vllm`` wrote (the folder, or its ``reading.json``).
+    """
 
     name: Name = "small"
+    engine: Literal["openai", "vllm"] = "openai"
+    reading: Path | None = None
 
     @model_validator(mode="after")
     def _keeps_log_probabilities(self) -> Self:
         if "logprobs" in self.drop:
             raise ValueError("without logprobs the small model has no confidence, so they cannot be dropped")
+        if self.reading is not None and self.engine != "vllm":
+            raise ValueError("only vLLM with confide's plug-in gives a reading: write engine: vllm")
         return self
 
 
@@ -218,6 +226,8 @@ class ServeConfig(Part):
             changes["policy"] = beside(path, str(self.policy))
         if isinstance(self.small, SmallLocal):
             changes["small"] = self.small.model_copy(update={"model": beside_or_name(path, self.small.model)})
+        elif self.small.reading is not None:
+            changes["small"] = self.small.model_copy(update={"reading": beside(path, str(self.small.reading))})
         return self.model_copy(update=changes)
 
     @classmethod

@@ -35,7 +35,7 @@ def test_an_empty_answer_is_a_failure_that_is_not_the_servers() -> None:
 def test_an_answer_cut_before_it_began_is_a_reply_without_a_confidence() -> None:
     reply = read_reply({"choices": [{"message": {"content": "<think>so"}, "finish_reason": "length"}]})
     assert (reply.choices[0].content, reply.choices[0].finish) == ("", "length")
-    assert server_sources(reply) == {}
+    assert server_sources(reply)[0] == {}
 
 
 def test_a_reply_survives_being_cut_into_pieces() -> None:
@@ -194,7 +194,7 @@ def test_an_answer_that_mentions_a_tag_behind_reasoning_keeps_its_confidence() -
     said = {"message": {"content": "".join(tokens)}, "finish_reason": "stop", "logprobs": logprobs}
     reply = read_reply({"choices": [said]})
     assert reply.text == "Write `</think>`."
-    assert server_sources(reply)["logprob_sum"] == pytest.approx(-0.4 - 0.5 - 0.6)
+    assert server_sources(reply)[0]["logprob_sum"] == pytest.approx(-0.4 - 0.5 - 0.6)
 
 
 def test_counts_of_tokens_that_cannot_be_are_none() -> None:

@@ -8,35 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from answer_world import served_world, world
 from confide.methods.free import free_confidence
-from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING
-from confide.methods.stack.probe import View
 from confide.methods.stack.served_stack import ServedMixture, ServedStack
 from confide.methods.stack.states import States
 from confide.metrics import auroc
-from confide.records import Message, Record
-
-WIDTH = 24
-NAMES = "abcdefuvwxyz"
-
-
-def world(n: int, seed: int, answers: str = "abcdef") -> tuple[list[Record], States]:
-    """Answers with a prior each; the states of their tokens know a part of what the log-probabilities do not."""
-    rng = np.random.default_rng(seed)
-    records, values = [], rng.normal(size=(n, 2, 4, WIDTH)).astype(np.float32)
-    for i in range(n):
-        name = answers[rng.integers(len(answers))]
-        hidden, known = rng.normal(size=2)
-        chance = 1 / (1 + np.exp(-(1.5 * hidden + known + (NAMES.index(name) % 6 - 2.5) / 2)))
-        records.append(
-            Record(
-                id=f"{seed}-{i}", entity=f"{seed}-{i // 2}", answer=name, answered=name, answer_ids=[1, 2],
-                correct=bool(rng.random() < chance), messages=[Message(role="user", content=f"{i}")],
-                logprobs=[min(-0.01, known - 2), -0.1], entropies=[0.3, 0.4], end_logprob=-0.1,
-            )
-        )  # fmt: skip
-        values[i, 0, 1, 0] = values[i, 1, 2, 1] = 2 * hidden
-    return records, States((1, 2), values)
+from confide.records import Record
 
 
 def right(records: list[Record]) -> NDArray[np.bool_]:
@@ -45,8 +22,7 @@ def right(records: list[Record]) -> NDArray[np.bool_]:
 
 @pytest.fixture(scope="module")
 def served() -> ServedStack:
-    records, states = world(1500, 0)
-    return ServedStack.fit(View((1, 2), POSITIONS_BEFORE_CLOSING, 0.01), states, records)
+    return served_world()
 
 
 def test_it_takes_the_learned_gain(served: ServedStack) -> None:

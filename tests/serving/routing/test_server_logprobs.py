@@ -16,12 +16,12 @@ def tokens(*pairs: tuple[str, float]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("logprobs", [None, {"content": []}, tokens(("Japan", 2.0))])
 def test_odd_log_probabilities_give_none(logprobs: Any) -> None:
-    assert server_sources(Reply([Choice("Japan", logprobs=logprobs)])) == {}
+    assert server_sources(Reply([Choice("Japan", logprobs=logprobs)]))[0] == {}
 
 
 def test_sources_are_the_free_ones_and_the_weakest_choice_counts() -> None:
     sure, unsure = Choice("Japan", logprobs=tokens(("Japan", -0.1))), Choice("Chad", logprobs=tokens(("Chad", -1.0)))
-    found = server_sources(Reply([sure, unsure]))
+    found, _ = server_sources(Reply([sure, unsure]))
     assert found["logprob_sum"] == -1.0
     assert found["entropy"] is None
-    assert server_sources(Reply([sure, Choice("", more={"tool_calls": [{}]})])) == {}
+    assert server_sources(Reply([sure, Choice("", more={"tool_calls": [{}]})]))[0] == {}

@@ -29,6 +29,15 @@ def answer_logprobs(choice: Choice) -> list[float] | None:
     return text_logprobs(choice) if choice.readable else None
 
 
+def tokens_before(choice: Choice) -> int | None:
+    """How many tokens were written before the answer: those of reasoning (None: that cannot be told)."""
+    if choice.reasoning is None:
+        return 0
+    tokens = [_bytes(token) for token in (choice.logprobs or {}).get("content") or ()]
+    start = _start(b"".join(tokens), b"".join(tokens[:-1]), choice.text.encode(), True)
+    return None if start < 0 else sum(stop <= start for stop in accumulate(map(len, tokens)))
+
+
 def text_logprobs(choice: Choice) -> list[float] | None:
     """The same of any text, also of one that was cut."""
     content = (choice.logprobs or {}).get("content")

@@ -14,9 +14,9 @@ _TIMER_S = 0.002
 class Asked:
     """One request: its conversation, what else it asks of a server, and how it wants the answer.
 
-    ``options`` are the remaining keys of its body. ``deadline`` is in seconds of the event loop's clock.
-    ``key`` names the client's key (None: there are no keys), ``question_hash`` is the same for all requests that ask
-    the same.
+    ``options`` are the remaining keys of its body. ``deadline`` is in seconds of the event loop's clock. ``read`` says
+    whether the engine's learned reading is wanted, where it has one. ``key`` names the client's key (None: there are no
+    keys), ``question_hash`` is the same for all requests that ask the same.
     """
 
     chat: bool
@@ -29,6 +29,7 @@ class Asked:
     include_usage: bool = False
     logprobs: bool = False
     top_logprobs: int | None = None
+    read: bool = True
     domain: str | None = None
     request_id: str | None = None
     key: str | None = None

@@ -16,6 +16,8 @@ from confide.engines.openai.reply import Choice, Reply
 def completion_of(reply: Reply) -> list[Completion]:
     """The answers of a reply; what servers do not show (token ids, entropies, the closing token) is not there.
 
+    With the learned reading come ids and the closing token, too.
+
     A request with several answers tells their tokens in one number: each gets those whose log-probabilities are told,
     or an equal share.
     """
@@ -34,12 +36,15 @@ def _completion(choice: Choice, share: float, reply: Reply) -> Completion:
         "completion_tokens": counted,
         "cost": reply.cost / len(reply.choices),
     }
+    read = choice.read
+    if read is not None and read.z is not None:
+        more["reading"] = read.z
     return Completion(
         text=choice.text.strip(),
-        ids=[],
-        logprobs=(text_logprobs(choice) if choice.cut else answer_logprobs(choice)) or [],
+        ids=read.ids if read else [],
+        logprobs=read.logprobs if read else (text_logprobs(choice) if choice.cut else answer_logprobs(choice)) or [],
         entropies=[],
-        end_logprob=None,
+        end_logprob=read.end_logprob if read else None,
         finish="length" if choice.cut else "stop",
         reasoning=choice.reasoning,
         written=counted,

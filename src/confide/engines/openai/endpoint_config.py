@@ -35,6 +35,10 @@ class EndpointConfig:
         "",
         "`prompt_logprobs`: this server bears it (no LoRA, no speculative decoding); options are then compared.",
     )
+    reading: str | None = _option(
+        None,
+        "With --engine vllm: the folder that the server serves, or its reading.json (`confide export --for vllm`).",
+    )
     input_price: float = _option(0.0, "Price of a million tokens read.", min=0)
     output_price: float = _option(0.0, "Price of a million tokens written.", min=0)
 

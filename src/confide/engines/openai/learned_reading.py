@@ -33,12 +33,14 @@ class ReadAnswer:
         ids: token ids, without the one that closes it.
         logprobs: log-probability (nats) of each.
         end_logprob: that of closing it; None for an answer that was cut.
+        other: whether it did not come from this export: its ids are not among those told, or say something else.
     """
 
     z: float | None
     ids: list[int]
     logprobs: list[float]
     end_logprob: float | None
+    other: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class LearnedReading:
 
     @property
     def ids(self) -> list[int]:
-        """The ids that an answer's reading comes with."""
-        return [self.vocabulary + i for i in range(1 + len(self.positions))]
+        """The ids that an answer's reading comes with: the zero, the shares, and one byte of the fingerprint."""
+        return [*(self.vocabulary + i for i in range(1 + len(self.positions))), self.fingerprint_ids[-1]]
 
     @property
     def fingerprint_ids(self) -> list[int]:
@@ -85,11 +87,22 @@ class LearnedReading:
         """
         ids = [_token_id(token) for token in content]
         logprobs = [float(token["logprob"]) for token in content]
+        other = bool(content) and self._is_other(content[0])
         if not ids or ids[-1] not in self.end_ids:
-            return ReadAnswer(None, ids[start:], logprobs[start:], None)
+            return ReadAnswer(None, ids[start:], logprobs[start:], None, other)
         end = len(ids) - 1
-        z = self._z(content[start:]) if start <= end else None
-        return ReadAnswer(z, ids[start:end], logprobs[start:end], logprobs[end])
+        z = self._z(content[start:]) if start <= end and not other else None
+        return ReadAnswer(z, ids[start:end], logprobs[start:end], logprobs[end], other)
+
+    def _is_other(self, token: Any) -> bool:
+        """Whether what came with a token is not what this export sends; a mask hides whose it is."""
+        told = _told(token, self.ids)
+        if None in told:
+            return True
+        zero, *_, digit = (value for value in told if value is not None)
+        if zero <= _MASKED:
+            return False
+        return not _FLOOR[0] < zero < _FLOOR[1] or round(digit - zero) + _MIDDLE != self.fingerprint[-1]
 
     def wrong(self, content: Sequence[Any]) -> str | None:
         """Why a server is not the one that serves this export (None: it is), from one token asked with ``check``."""
@@ -124,7 +137,7 @@ class LearnedReading:
 
     def _shares(self, token: Any) -> list[float] | None:
         values = _numbers(token, self.ids)
-        return None if values is None else [value - values[0] for value in values[1:]]
+        return None if values is None else [value - values[0] for value in values[1:-1]]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LearnedReading:
@@ -145,9 +158,24 @@ def _token_id(token: Any) -> int:
     return int(name.removeprefix("token_id:"))
 
 
-def _numbers(token: Any, ids: Collection[int]) -> list[float] | None:
-    """The log-probabilities that one token came with for ``ids``; None unless all are there and none is masked."""
+def _told(token: Any, ids: Collection[int]) -> list[float | None]:
+    """The log-probabilities that one token came with for ``ids``; None for each that is not there."""
     there = {one.get("token"): one.get("logprob") for one in token.get("top_logprobs") or () if isinstance(one, dict)}
     values = [there.get(f"token_id:{id}") for id in ids]
-    known = [float(value) for value in values if isinstance(value, int | float) and value > _MASKED]
-    return known if len(known) == len(values) else None
+    return [float(value) if isinstance(value, int | float) else None for value in values]
+
+
+def _numbers(token: Any, ids: Collection[int]) -> list[float] | None:
+    """The log-probabilities that one token came with for ``ids``; None unless all are there and none is masked."""
+    known = [value for value in _told(token, ids) if value is not None and value > _MASKED]
+    return known if len(known) == len(ids) else None
+
+
+def plain_tokens(content: Sequence[Any]) -> list[dict[str, Any]]:
+    """What the server tells of tokens where the reading is not asked for: their texts, and no likeliest ones."""
+    return [token | {"token": _text(token), "top_logprobs": []} for token in content if isinstance(token, dict)]
+
+
+def _text(token: dict[str, Any]) -> str:
+    raw = token.get("bytes")
+    return bytes(raw).decode(errors="replace") if isinstance(raw, list) else str(token.get("token", ""))

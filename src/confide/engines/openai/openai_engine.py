@@ -33,6 +33,7 @@ from confide.engines.openai.first_questions import (
     template_field,
 )
 from confide.engines.openai.given_answers import GivenAnswers, given_answer
+from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.model_listing import listed_identity
 from confide.engines.openai.patient_server import PatientServer
@@ -58,12 +59,23 @@ class OpenAIEngine:
         model: the model to ask for.
         chat_template_kwargs: what the chat template is given besides the messages; only vLLM, SGLang and llama.cpp
             take it, so that nothing is sent where nothing is given.
+        reading: the learned reading that the server gives with each greedy answer.
+        export: the identity of what was exported for it.
 
     Raises:
-        ConfideError: the endpoint does not answer a first question of one token, in one sentence.
+        ConfideError: the endpoint does not answer a first question of one token, or does not give the reading, in one
+            sentence.
     """
 
-    def __init__(self, config: EndpointConfig, model: str, *, chat_template_kwargs: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        config: EndpointConfig,
+        model: str,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        reading: LearnedReading | None = None,
+        export: str = "",
+    ):
         self.name = model
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
         self.lock = RLock()
@@ -71,7 +83,8 @@ class OpenAIEngine:
         server = config.server(model)
         self._loop = BackgroundLoop()
         atexit.register(self.close)
-        self._server = PatientServer(server, concurrency=config.concurrency, retries=config.retries)
+        limits = {"concurrency": config.concurrency, "retries": config.retries}
+        self._server = PatientServer(server, **limits, reading=reading, export=export)
         self._conversations: list[tuple[list[dict[str, Any]], dict[str, Any]]] = []
         self._numbers: dict[str, int] = {}  # of conversations: the same one has one number
         self._texts: list[str] = []
@@ -86,9 +99,14 @@ class OpenAIEngine:
         except ModelError as failure:
             self.close()
             raise ConfideError(f"the server at {server.base_url} {self._server.reason(failure)}") from None
-        self._identity = identity_parts(self.first.identity)
+        if (problem := self._loop.run(self._server.find_reading())) is not None:
+            self.close()
+            raise ConfideError(f"the server at {server.base_url} {problem}")
+        weights = {name: part for name, part in identity_parts(export).items() if name != "confidence"}
+        self._identity = identity_parts(self.first.identity) | weights
         self.capabilities = frozenset(
             {"answers", "samples", "arrivals"}
+            | ({"reading"} if reading else set())
             | ({"next_tokens"} if self.first.top_logprobs else set())
             | ({"given_answers"} if reads else set())
         )
@@ -263,9 +281,9 @@ class OpenAIEngine:
     # -- requests ------------------------------------------------------------------------------------------
 
     async def _greedy(self, prompt: list[int], room: int) -> Completion:
-        asked = self._asked(prompt, room, temperature=0)
-        if self.first.logprobs:
-            top = self.first.top_logprobs if room <= _TOP_ROOM else 0
+        asked = replace(self._asked(prompt, room, temperature=0), read=True)
+        if self.first.logprobs:  # the ids of a reading come in the place of the likeliest tokens
+            top = self.first.top_logprobs if room <= _TOP_ROOM and "reading" not in self.capabilities else 0
             asked = replace(asked, logprobs=True, top_logprobs=top or None)
         return completion_of(await self._ask(prompt, asked))[0]
 
@@ -302,7 +320,7 @@ class OpenAIEngine:
     def _asked(self, prompt: list[int], room: int, **options: Any) -> Asked:
         turns, template = self._conversations[prompt[0]]
         options |= {self.first.limit: room, **template_field(template)}
-        return Asked(chat=True, messages=turns, options=options, deadline=math.inf)
+        return Asked(chat=True, messages=turns, options=options, deadline=math.inf, read=False)
 
     async def _ask(self, prompt: list[int] | None, asked: Asked) -> Reply:
         reply = await self._server.ask(asked)
@@ -311,6 +329,8 @@ class OpenAIEngine:
                 f"another model answers under {self.name} now ({reply.identity}) than at the start "
                 f"({identity_text(self._identity)})"
             )
+        if self._server.problem is not None:
+            raise ConfideError(f"the server at {self._server.config.base_url} {self._server.problem}")
         if prompt is not None:
             self._read[prompt[0]] = reply.prompt_tokens
         return reply

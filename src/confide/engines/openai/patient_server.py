@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from confide.engines.openai.asked import Asked
+from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reply import Reply
 from confide.engines.openai.server_config import ServerModel
@@ -45,12 +46,21 @@ class PatientServer:
         retries: how often one is sent again that was refused, broken off, late, or met an overloaded server. Waits
             double from half a second, and are at least what the server asks for in ``Retry-After``. Where nobody has
             answered yet, an address that refuses connections is not tried again.
+        reading: the learned reading that answers come with; ``export`` is the identity of what was exported.
     """
 
-    def __init__(self, config: ServerModel, *, concurrency: int, retries: int):
+    def __init__(
+        self,
+        config: ServerModel,
+        *,
+        concurrency: int,
+        retries: int,
+        reading: LearnedReading | None = None,
+        export: str = "",
+    ):
         self.config = config
         self._http = Http()
-        self._server = Server(config, self._http)
+        self._server = Server(config, self._http, reading=reading, export=export)
         self._slots = asyncio.Semaphore(concurrency)
         self._retries = retries
         self._has_answered = False
@@ -75,6 +85,23 @@ class PatientServer:
                     break
                 await asyncio.sleep(wait_s(attempt, failure.retry_after))
         raise failure
+
+    @property
+    def problem(self) -> str | None:
+        """Why answers come without the learned reading (None: they have it, or none is wanted)."""
+        return None if self._server.reading is None else self._server.reading.problem
+
+    async def find_reading(self) -> str | None:
+        """Look whether the server gives the learned reading, and return the `problem`."""
+        check = self._server.reading
+        if check is None:
+            return None
+        for attempt in range(self._retries + 1):
+            await check.look()
+            if check.failure is None or not check.failure.again or attempt == self._retries:
+                break
+            await asyncio.sleep(wait_s(attempt, check.failure.retry_after))
+        return check.problem
 
     async def close(self) -> None:
         """Close the connections."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from confide.engines.openai.asked import Asked
+from confide.engines.openai.learned_reading import ReadAnswer
 from confide.engines.openai.server_config import Price
 
 _PIECE = 64
@@ -26,7 +27,7 @@ def ended(finish: str) -> bool:
 class Choice:
     """One answer: the text that is graded, the reasoning text beside it, and ``more`` (tool calls, a refusal).
 
-    ``token_ids`` are those of all that was written, where the server tells them as vLLM does.
+    ``read`` is what came with it where the engine's learned reading was asked for, ``token_ids`` are those of all that was written, where the server tells them as vLLM does.
     """
 
     content: str | None
@@ -34,6 +35,7 @@ class Choice:
     finish: str = "stop"
     more: dict[str, Any] = field(default_factory=dict)
     logprobs: dict[str, Any] | None = None
+    read: ReadAnswer | None = None
     token_ids: list[int] | None = None
 
     @property

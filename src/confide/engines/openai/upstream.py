@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -18,12 +18,15 @@ from time import monotonic, time
 from typing import Any
 
 import aiohttp
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
+from confide.engines.openai.answer_logprobs import tokens_before
 from confide.engines.openai.asked import Asked
+from confide.engines.openai.learned_reading import LearnedReading, plain_tokens
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.model_listing import listed_identity
-from confide.engines.openai.reply import ALIVE, Delta, Model, Reply
+from confide.engines.openai.reading_check import ReadingCheck, speculates
+from confide.engines.openai.reply import ALIVE, Choice, Delta, Model, Reply
 from confide.engines.openai.request_fields import as_sent, not_taken
 from confide.engines.openai.server_config import ServerModel
 from confide.engines.openai.server_errors import failure_of
@@ -42,8 +45,9 @@ _CHECK_S = 30.0
 _ERROR_BYTES, _ERROR_S = 65_536, 2.0
 
 
-Sources = Callable[[Reply], dict[str, float | None]]
-"""Raw confidences, by the name of their source, that follow from a reply alone."""
+Sources = Callable[[Reply], tuple[dict[str, float | None], str]]
+"""Raw confidences, by the name of their source, that follow from a reply alone, and the source to use without a policy.
+"""
 
 
 class Http:
@@ -68,13 +72,28 @@ class Server(Model):
     With ``sources`` the server is asked for log-probabilities, and replies carry the confidences that this makes of
     them. What it lists of the model is then looked at when this is made and again every minute: ``identity``. Fields
     that the ``check`` at the start found it not to take are left out.
+
+    Args:
+        reading: the learned reading that this server gives, by its operator's word: answers are asked for with it for
+            as long as the ``reading`` check finds it there.
+        export: the identity of what was exported, which replies that carry the reading have.
     """
 
-    def __init__(self, config: ServerModel, http: Http, *, sources: Sources | None = None):
+    def __init__(
+        self,
+        config: ServerModel,
+        http: Http,
+        *,
+        sources: Sources | None = None,
+        reading: LearnedReading | None = None,
+        export: str = "",
+    ):
         self._config = config
         self._http = http
         self._sources = sources
+        self._export = identity_parts(export)
         self.check = StartCheck(config.name, self._send)
+        self.reading = ReadingCheck(config.name, reading, self._told, self._speculates) if reading else None
         self.identity = listed_identity(config) if sources else ""
         self._looked = monotonic()
         self._looking: asyncio.Task[None] | None = None
@@ -87,12 +106,21 @@ class Server(Model):
 
     async def ask(self, asked: Asked) -> Reply:
         """The whole answer; raises `ModelError`."""
-        async with self._post(self._body(asked, stream=False)) as response:
+        reading = self._reads(asked)
+        try:
+            return await self._ask(asked, reading)
+        except ModelError as failure:
+            if not (reading and await self._refused_for_it(failure)):
+                raise
+        return await self._ask(asked, False)
+
+    async def _ask(self, asked: Asked, reading: bool) -> Reply:
+        async with self._post(self._body(asked, stream=False, reading=reading)) as response:
             body = ServerBody()
             async for data in _bytes(response):
                 body.feed(data)
             _, reply = body.end()
-        return self._with_sources(reply)
+        return self._completed(reply, reading)
 
     async def sample(self, asked: Asked, count: int) -> Reply:
         """Sampled answers, one per choice; raises `ModelError`."""
@@ -101,27 +129,104 @@ class Server(Model):
 
     async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
         """The answer as it comes, then the whole of it; raises `ModelError`."""
-        async with self._post(self._body(asked, stream="stream" not in self.check.left_out)) as response:
+        reading, begun = self._reads(asked), False
+        try:
+            async with aclosing(self._stream(asked, reading)) as pieces:
+                async for piece in pieces:
+                    begun = True
+                    yield piece
+                return
+        except ModelError as failure:
+            if begun or not (reading and await self._refused_for_it(failure)):
+                raise
+        async with aclosing(self._stream(asked, False)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _stream(self, asked: Asked, reading: bool) -> AsyncGenerator[Delta | Reply]:
+        stream = "stream" not in self.check.left_out
+        async with self._post(self._body(asked, stream=stream, reading=reading)) as response:
             body = ServerBody()
             async for data in _bytes(response):
                 for delta in body.feed(data):
-                    yield delta
+                    yield _plain(delta) if reading else delta
                 if body.done:
                     break
                 yield ALIVE
             deltas, reply = body.end()
             for delta in deltas:
-                yield delta
-        yield self._with_sources(reply)
+                yield _plain(delta) if reading else delta
+        yield self._completed(reply, reading)
 
-    def _with_sources(self, reply: Reply) -> Reply:
+    # -- the learned reading -------------------------------------------------------------------------------
+
+    def _reads(self, asked: Asked) -> bool:
+        """Whether a request goes with the ids of the reading, which would take the place of its likeliest tokens."""
+        there = self.reading is not None and self.reading.problem is None and "logprobs" not in self.check.left_out
+        return there and asked.read and not asked.top_logprobs
+
+    async def _refused_for_it(self, failure: ModelError) -> bool:
+        """Whether a request failed because the server does not give the reading (any more)."""
+        assert self.reading is not None
+        return failure.kind in ("rejected", "unsupported") and await self.reading.look() is not None
+
+    async def _told(self, body: dict[str, Any]) -> list[Any]:
+        """What is told of each token of the answer to a check's question; raises `ModelError`."""
+        async with self._answering(body) as response:
+            data = from_json(b"".join([data async for data in _bytes(response)]))
+        try:
+            content = data["choices"][0]["logprobs"]["content"]
+        except (KeyError, IndexError, TypeError):
+            return []
+        return content if isinstance(content, list) else []
+
+    async def _speculates(self) -> bool:
+        """Whether the server's metrics show speculative decoding; what has none says nothing."""
+        url = self._config.base_url.removesuffix("/v1") + "/metrics"
+        try:
+            with connection_failures():
+                async with (
+                    asyncio.timeout(min(_CHECK_S, self._config.timeout_s)),
+                    self._http.session.get(url, allow_redirects=False, timeout=self._timeout) as response,
+                ):
+                    return response.status == 200 and speculates(await response.read())
+        except TimeoutError:
+            raise ModelError("timeout") from None
+
+    def _read(self, choice: Choice) -> None:
+        """Take what the engine read out of what is told of a choice's tokens, and leave that as it is without."""
+        assert self.reading is not None
+        content = (choice.logprobs or {}).get("content")
+        if not isinstance(content, list) or not content:
+            return
+        try:
+            before = tokens_before(choice)
+            choice.read = None if before is None else self.reading.reading.read(content, before)
+        except (ValueError, KeyError, TypeError):  # not told in the shape that was asked for
+            self.reading.doubt()
+        choice.logprobs = {"content": plain_tokens(content)}
+        if choice.read is not None and choice.read.other:
+            self.reading.doubt()
+
+    # -- what comes of a reply -----------------------------------------------------------------------------
+
+    def _completed(self, reply: Reply, reading: bool) -> Reply:
+        """A reply with what was read beside it, and with the confidences that follow from it."""
+        parts = identity_parts(reply.identity)
+        if self._sources is not None:
+            parts |= identity_parts(self.identity)
+        if reading:
+            for choice in reply.choices:
+                self._read(choice)
+            if all(choice.read is not None and not choice.read.other for choice in reply.choices):
+                parts |= self._export
+        reply.identity = identity_text(parts)
         if self._sources is None:
             return reply
         if monotonic() - self._looked > LOOK_S:
             self._looked = monotonic()
             self._looking = asyncio.create_task(self._look())
-        identity = identity_text(identity_parts(reply.identity) | identity_parts(self.identity))
-        reply.sources, reply.source, reply.identity = self._sources(reply), "logprob_sum", identity
+        reply.sources, reply.source = self._sources(reply)
         return reply
 
     async def _look(self) -> None:
@@ -130,17 +235,23 @@ class Server(Model):
 
     async def _send(self, body: dict[str, Any]) -> None:
         """Send the check's question, and see that it is answered; raises `ModelError`."""
+        async with self._answering(body) as response:
+            async for _ in _bytes(response):
+                pass
+
+    @asynccontextmanager
+    async def _answering(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response to a question of a check, which does not wait for long."""
         if "max_tokens" in self._config.drop:  # else the answer had no limit
             body = {**body, "max_completion_tokens": body["max_tokens"]}
         try:
             async with asyncio.timeout(min(_CHECK_S, self._config.timeout_s)):
                 async with self._post({"model": self._config.model, **body}) as response:
-                    async for _ in _bytes(response):
-                        pass
+                    yield response
         except TimeoutError:
             raise ModelError("timeout") from None
 
-    def _body(self, asked: Asked, *, stream: bool) -> dict[str, Any]:
+    def _body(self, asked: Asked, *, stream: bool, reading: bool) -> dict[str, Any]:
         """What the server is sent; raises `ModelError` where the client wants what it does not take."""
         left_out = self.check.left_out
         unknown = not_taken(self._config, asked.options)
@@ -153,6 +264,8 @@ class Server(Model):
             body["logprobs"] = True
             if asked.top_logprobs is not None:
                 body["top_logprobs"] = asked.top_logprobs
+        if reading and self.reading is not None:
+            body |= self.reading.reading.fields()
         if stream:
             body["stream"] = True
             if "stream_options" not in left_out:
@@ -191,6 +304,12 @@ def connection_failures() -> Iterator[None]:
         raise ModelError("refused", again=True) from None
     except (aiohttp.ClientError, ConnectionError):
         raise ModelError("broken", again=True) from None
+
+
+def _plain(delta: Delta) -> Delta:
+    """A piece with what is told of its tokens as it is without the reading."""
+    content = (delta.logprobs or {}).get("content")
+    return replace(delta, logprobs={"content": plain_tokens(content)}) if isinstance(content, list) else delta
 
 
 async def _error(response: aiohttp.ClientResponse) -> bytes:

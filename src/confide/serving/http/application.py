@@ -18,9 +18,10 @@ from starlette.responses import Response
 from confide.engines.openai.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
 from confide.errors import ConfideError
 from confide.methods.free import FREE
+from confide.methods.stack.served_stack import SERVED
 from confide.policies.policy import Policy
 from confide.serving.api_errors import ApiError
-from confide.serving.config import ServeConfig, SmallLocal
+from confide.serving.config import ServeConfig, SmallLocal, SmallServer
 from confide.serving.http.authentication import OPEN, SCOPES, SECURITY_HEADERS, Gate
 from confide.serving.http.error_responses import error_response
 from confide.serving.http.request_bodies import problem_of
@@ -102,6 +103,8 @@ def check_source(config: ServeConfig, policy: Policy | None, model: ConfidenceMo
         given = list(model.answers(["Hello"], max_new_tokens=2)[0].sources)
     else:
         given = [source for source in FREE if source != "entropy"]
+        if isinstance(config.small, SmallServer) and config.small.reading is not None:
+            given.insert(0, SERVED)
     if policy is not None and policy.source not in given:
         raise ConfideError(
             f"the policy decides on {policy.source}, which the small model {config.small.name} does not give; "

@@ -203,8 +203,12 @@ async def healthy() -> dict[Literal["status"], str]:
 
 
 @routes.get("/readyz", responses=errors(421, 503))
-async def ready(request: Request) -> dict[Literal["status"], str]:
-    """Say whether requests can be answered: a row can be stored and read, and the small model's thread lives."""
+async def ready(request: Request) -> dict[Literal["status", "reading"], str]:
+    """Say whether requests can be answered: a row can be stored and read, and the small model's thread lives.
+
+    Where a learned reading is wanted, ``reading`` says whether its server gives it; without it other confidences
+    decide.
+    """
     service = _service(request)
     batcher = service.models.batcher
     if batcher is not None and not batcher.alive:
@@ -219,7 +223,9 @@ async def ready(request: Request) -> dict[Literal["status"], str]:
         trouble = "slow"
     if trouble is not None:
         raise _no_store(trouble)
-    return {"status": "ready"}
+    if (reading := service.models.reading) is None:
+        return {"status": "ready"}
+    return {"status": "ready", "reading": reading.problem or "there"}
 
 
 @routes.get("/metrics", response_class=PlainTextResponse, responses=errors(401, 403, 421))
@@ -230,6 +236,8 @@ async def metrics(request: Request) -> Response:
     asked_models = [router.small, *router.experts, *filter(None, [service.models.embeddings])]
     slots, backlog = router.slots, router.auditor.backlog
     service.metrics.observe(slots.active, slots.waiting, backlog, asked_models, service.models.checks)
+    if (reading := service.models.reading) is not None:
+        service.metrics.reading.labels(reading.name).set(reading.problem is None)
     state = None
     with contextlib.suppress(ApiError):  # while the store is away, what this process counted is wanted most
         state = await service.snapshot(WINDOWS["hour"], _SCRAPE_S)

@@ -7,18 +7,21 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from confide.engines.openai.asked import Asked, text_of
 from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reading_check import ReadingCheck
 from confide.engines.openai.reply import Choice, Model, Reply
 from confide.engines.openai.request_fields import beyond, not_taken
 from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.start_check import StartCheck
 from confide.engines.openai.upstream import Http, Server, Sources
 from confide.functions import load_function
+from confide.methods.stack.served_file import ServedFile
 from confide.serving.api_errors import ApiError
-from confide.serving.config import Expert, SelfExpert, ServeConfig, Small, SmallLocal, ToolExpert
+from confide.serving.config import Expert, SelfExpert, ServeConfig, Small, SmallLocal, SmallServer, ToolExpert
 from confide.serving.routing.canonical_text import canonical
 from confide.serving.routing.embeddings import EmbeddingsServer
 from confide.serving.routing.guard import Guarded
@@ -113,6 +116,8 @@ class Models:
         self._tools: list[Tool] = []
         self.model = model
         self.batcher: Batcher | None = None
+        self.reading: ReadingCheck | None = None
+        """Whether the small model's server gives its learned reading, where it is to."""
         small: Local | Server
         if isinstance(config.small, SmallLocal):
             if model is None:
@@ -121,7 +126,7 @@ class Models:
             small = Local(config.small, self.batcher, model.identity)
             self.small = Guarded(config.small.name, small, price=config.small.price, deadline_s=config.deadline_s)
         else:
-            small = self._server(config.small, server_sources)
+            small = self._small_server(config.small)
             self.small = self._guarded_server(config.small, small)
         self.identity = small.identity
         """What is known of the small model's weights before it has answered."""
@@ -143,8 +148,18 @@ class Models:
         deadline_s = self._config.deadline_s
         return Guarded(expert.name, model, price=price, timeout_s=expert.timeout_s, deadline_s=deadline_s)
 
-    def _server(self, config: ServerModel, sources: Sources | None = None) -> Server:
-        self._servers.append(server := Server(config, self._http, sources=sources))
+    def _small_server(self, config: SmallServer) -> Server:
+        """The server of the small model, with the learned reading that it gives."""
+        if config.reading is None:
+            return self._server(config, server_sources)
+        served = ServedFile.load(config.reading)
+        sources = partial(server_sources, mixture=served.mixture)
+        server = self._server(config, sources, reading=served.reading, export=served.identity)
+        self.reading = server.reading
+        return server
+
+    def _server(self, config: ServerModel, sources: Sources | None = None, **learned: Any) -> Server:
+        self._servers.append(server := Server(config, self._http, sources=sources, **learned))
         return server
 
     def _guarded_server(self, config: ServerModel, server: Server) -> Guarded:
@@ -169,6 +184,8 @@ class Models:
     def start(self) -> None:
         """Begin to check the servers; nobody waits for that."""
         self._checking = [asyncio.create_task(check.run()) for check in self.checks]
+        if self.reading is not None:
+            self._checking.append(asyncio.create_task(self.reading.run()))
 
     def check_fields(self, asked: Asked) -> None:
         """Refuse a field beyond OpenAI's that no expert can be asked with; raises `ApiError` (400) that names it.

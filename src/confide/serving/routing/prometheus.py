@@ -44,6 +44,8 @@ class Metrics:
         self.store_trouble = gauge("confide_store_trouble", text, ["reason"])
         self.resting = gauge("confide_resting", "1 while a server is not asked.", ["model"])
         self.checked = gauge("confide_start_check", "1 once a server has answered the check at the start.", ["model"])
+        text = "1 while the small model's server gives its learned reading."
+        self.reading = gauge("confide_learned_reading", text, ["model"])
         text = "1 for each field that a server does not take and is not sent."
         self.left_out = gauge("confide_left_out", text, ["model", "field"])
         # What follows is read from the store: the same numbers on every replica.

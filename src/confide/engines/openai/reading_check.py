@@ -1,0 +1,120 @@
+"""Whether a server gives the learned reading of one export: asked at the start, every minute, and whenever it looks
+otherwise, since a server that is started again may have other weights, or no plug-in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any
+
+from confide.engines.openai.learned_reading import LearnedReading
+from confide.engines.openai.model_error import ModelError
+
+log = logging.getLogger("confide.serving")
+
+QUESTION = [{"role": "user", "content": "Hello"}]
+NOT_ASKED = "was not asked yet whether it gives its learned reading"
+
+_EVERY_S, _FIRST_WAIT_S, _LEAST_S = 60.0, 1.0, 1.0
+_REFUSED = frozenset({"rejected", "unsupported"})
+
+AskOne = Callable[[dict[str, Any]], Awaitable[list[Any]]]
+"""Sends a request's body, and returns what is told of each token of the answer; raises `ModelError`."""
+
+Look = Callable[[], Awaitable[bool]]
+"""Whether the server's metrics show speculative decoding, which a request for ids would end (vLLM issue 42592)."""
+
+
+class ReadingCheck:
+    """Asks one server whether it serves an export.
+
+    Args:
+        name: what logs call the server.
+        reading: the export's.
+        ask: asks the server one question.
+        speculates: looks at its metrics.
+
+    Attributes:
+        problem: why no reading is asked for, as the end of a sentence that begins with the server (None: it is).
+        failure: why the last look got no answer (None: it got one).
+    """
+
+    def __init__(self, name: str, reading: LearnedReading, ask: AskOne, speculates: Look):
+        self.name = name
+        self.reading = reading
+        self.problem: str | None = NOT_ASKED
+        self.failure: ModelError | None = None
+        self._ask = ask
+        self._speculates = speculates
+        self._looked = -_LEAST_S
+        self._looking: asyncio.Task[str | None] | None = None
+        self._odd = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look for as long as the router runs."""
+        wait = _FIRST_WAIT_S
+        while True:
+            before = self.problem
+            await self.look()
+            if self.problem != before:
+                _tell(self.name, self.problem)
+            wait = _EVERY_S if self.problem is None else min(2 * wait, _EVERY_S)
+            try:
+                async with asyncio.timeout(wait):
+                    await self._odd.wait()
+                wait = _FIRST_WAIT_S
+            except TimeoutError:
+                pass
+            self._odd.clear()
+
+    def doubt(self) -> None:
+        """A reply was another export's: nothing is asked for until it was looked at."""
+        if self.problem is None:
+            self.problem = "answered without the reading of its export"
+            _tell(self.name, self.problem)
+        self._odd.set()
+
+    async def look(self) -> str | None:
+        """Look at the server, and return the problem; many who ask in one second get one answer."""
+        fresh = self.failure is None and monotonic() - self._looked < _LEAST_S
+        if not fresh and self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        if self._looking is not None:
+            await asyncio.shield(self._looking)
+        return self.problem
+
+    async def _look(self) -> str | None:
+        try:
+            self.problem = await self._found()
+        finally:
+            self._looked, self._looking = monotonic(), None
+        return self.problem
+
+    async def _found(self) -> str | None:
+        self.failure = None
+        try:
+            if await self._speculates():
+                return "decodes speculatively, and asking such a vLLM for the reading would end it"
+            body = {"messages": QUESTION, "max_tokens": 1, "temperature": 0, **self.reading.fields(check=True)}
+            wrong = self.reading.wrong(await self._ask(body))
+        except ModelError as failure:
+            if failure.kind in _REFUSED:
+                return "refuses the ids of the reading: it serves without confide's plug-in, or another model"
+            self.failure = failure
+            return f"does not answer whether it gives its learned reading ({failure.kind})"
+        return None if wrong is None else f"gives no learned reading: {wrong}"
+
+
+def _tell(name: str, problem: str | None) -> None:
+    if problem is None:
+        log.warning("%s gives its learned reading", name)
+    else:
+        log.warning("%s %s: its free confidences are used", name, problem)
+
+
+def speculates(metrics: bytes) -> bool:
+    """Whether vLLM's metrics show that it decodes speculatively."""
+    return b"vllm:spec_decode" in metrics

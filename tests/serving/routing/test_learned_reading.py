@@ -1,0 +1,169 @@
+"""The router in front of an engine that reads its own states: who decides, and what happens when the reading goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from answer_world import IDENTITY, served_file, served_world
+from confide.engines.openai import reading_check
+from confide.errors import ConfideError
+from confide.methods.stack.served_file import ServedFile
+from confide.records import Record
+from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
+from upstreams import Running, Upstream, policy_file, router
+
+ASK = "Where is Kyoto?"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return served_file(tmp_path_factory.mktemp("served") / "reading.json", served_world(), VOCABULARY, END, FINGERPRINT)
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_check, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(reading_check, "_LEAST_S", 0.0)
+
+
+@contextmanager
+def routed(folder: Path, small: ReadingServer, served: Path, **more: Any) -> Iterator[Running]:
+    with small.running(), Upstream(answer="Japan, of course").running() as big:
+        config = {
+            "policy": str(policy_file(folder, source="stack_served")),
+            "small": {"engine": "vllm", "base_url": small.url, "model": "tiny", "reading": str(served)},
+            "experts": [{"name": "big", "base_url": big.url, "model": "big"}],
+            **more,
+        }
+        with router(folder, **config) as running:
+            yield running
+
+
+def until(what: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def says(running: Running, word: str) -> bool:
+    return word in running.get("/readyz").json()["reading"]
+
+
+def confidence(served: Path, small: ReadingServer, text: str, answer: str) -> float:
+    """What the mixture makes of an answer of two tokens or more."""
+    told = small.tokens_of(text, [answer[i : i + 3] for i in range(0, len(answer), 3)], {"logprob_token_ids": []})
+    values = [token["logprob"] for token in told]
+    record = Record(
+        id="", answer=answer, answer_ids=[1] * (len(told) - 1), logprobs=values[:-1], end_logprob=values[-1]
+    )
+    return float(ServedFile.load(served).mixture.read(np.array([small.z(text, answer)]), [record])[0])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_request_gives_answer_and_learned_confidence(tmp_path: Path, served: Path, stream: bool) -> None:
+    small = ReadingServer(knows=lambda text: "abc de f")
+    with routed(tmp_path, small, served) as running:
+        until(lambda: says(running, "there"))
+        before = len(small.requests)
+        response = running.ask(ASK, stream=stream)
+        assert len(small.requests) == before + 1
+        (row,) = running.rows()
+    assert row["source"] == "stack_served"
+    assert row["raw"] == pytest.approx(confidence(served, small, ASK, "abc de f"), abs=1e-6)
+    assert row["decision"] == ("answer" if row["raw"] >= 0.5 else "escalate")
+    assert IDENTITY in row["identity"]
+    assert "token_id" not in response.text
+    if not stream:
+        assert response.json()["confide"]["source"] == "stack_served"
+
+
+def test_log_probabilities_of_the_client_are_as_ever(tmp_path: Path, served: Path) -> None:
+    with routed(tmp_path, small := ReadingServer(), served, mode="observe") as running:
+        until(lambda: says(running, "there"))
+        told = running.ask(ASK, logprobs=True).json()["choices"][0]["logprobs"]["content"]
+        assert [(token["token"], token["top_logprobs"]) for token in told] == [
+            ("Jap", []), ("an", []), ("<|im_end|>", [])
+        ]  # fmt: skip
+        top = running.ask(ASK, logprobs=True, top_logprobs=3).json()["choices"][0]["logprobs"]["content"]
+        assert len(top[0]["top_logprobs"]) == 3
+        assert "logprob_token_ids" not in small.requests[-1]
+        assert [row["raw"] is None for row in running.rows()] == [False, True]
+
+
+@pytest.mark.parametrize(("plugin", "why"), [
+    ("none", "without confide's plug-in"), ("silent", "does not return the ids"), ("other", "another export"),
+])  # fmt: skip
+def test_the_wrong_server_is_known_at_the_start(tmp_path: Path, served: Path, plugin: Any, why: str) -> None:
+    with routed(tmp_path, small := ReadingServer(plugin=plugin), served) as running:
+        until(lambda: says(running, why))
+        assert running.ask(ASK).status_code == 200
+        assert "logprob_token_ids" not in small.requests[-1]
+        (row,) = running.rows()
+        assert (row["raw"], row["decision"]) == (None, "escalate")
+        assert "weights" not in (row["identity"] or "")
+        assert 'confide_learned_reading{model="small"} 0.0' in running.get("/metrics").text
+        small.plugin = "there"
+        until(lambda: says(running, "there"))
+        running.ask(ASK)
+        assert running.rows()[-1]["raw"] is not None
+
+
+@pytest.mark.parametrize(("plugin", "why"), [("none", "refuses the ids"), ("silent", "ids"), ("other", "export")])
+def test_a_server_that_is_swapped_is_seen_in_its_first_reply(
+    tmp_path: Path, served: Path, plugin: Any, why: str
+) -> None:
+    with routed(tmp_path, small := ReadingServer(), served) as running:
+        until(lambda: says(running, "there"))
+        running.ask(ASK)
+        small.plugin = plugin
+        assert running.ask(ASK).json()["choices"][0]["message"]["content"] == "Japan, of course"
+        until(lambda: says(running, why))
+        assert [row["raw"] is None for row in running.rows()] == [False, True]
+
+
+def test_a_masked_reading_is_none_and_no_doubt_about_the_server(tmp_path: Path, served: Path) -> None:
+    with routed(tmp_path, small := ReadingServer(), served) as running:
+        until(lambda: says(running, "there"))
+        small.plugin = "masked"
+        running.ask(ASK, response_format={"type": "json_object"})
+        assert running.rows()[0]["raw"] is None
+        assert says(running, "there")
+
+
+def test_the_least_sure_of_several_answers_counts(tmp_path: Path, served: Path) -> None:
+    with routed(tmp_path, small := ReadingServer(), served, mode="observe") as running:
+        until(lambda: says(running, "there"))
+        running.ask(ASK, n=2, temperature=0)
+        assert running.rows()[0]["raw"] == pytest.approx(confidence(served, small, ASK, "Japan"), abs=1e-6)
+
+
+def test_a_server_that_speculates_is_never_asked_for_the_ids(tmp_path: Path, served: Path) -> None:
+    small = ReadingServer(metrics='vllm:spec_decode_num_drafts_total{engine="0"} 3.0\n')
+    with routed(tmp_path, small, served) as running:
+        until(lambda: says(running, "speculatively"))
+        running.ask(ASK)
+        assert not any("logprob_token_ids" in body for body in [*small.requests, *small.checks])
+
+
+def test_a_reading_wants_vllm_and_a_file_that_is_one(tmp_path: Path, served: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    for small, why in (
+        ({"reading": str(served)}, "write engine: vllm"),
+        ({"engine": "vllm", "reading": str(tmp_path / "other.json")}, "is not what"),
+        ({"engine": "vllm", "reading": str(tmp_path / "none")}, "none"),
+        ({"engine": "vllm"}, "does not give"),
+    ):
+        config = {
+            "policy": str(policy_file(tmp_path, source="stack_served")),
+            "small": {"base_url": "http://127.0.0.1:9/v1", "model": "tiny", **small},
+        }
+        with pytest.raises(ConfideError, match=why), router(tmp_path, **config):
+            pass
