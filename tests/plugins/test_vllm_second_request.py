@@ -16,8 +16,8 @@ import confide
 from architectures import architecture
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.exported_reader import ExportedReader
-from confide.engines.openai.reading_server import ReadingServer
 from confide.engines.openai.reply import Reply
+from confide.engines.openai.second_reading import SecondReading
 from confide.engines.openai.second_request import READER, SecondRequest
 from confide.engines.openai.server_config import ServerModel
 from confide.engines.openai.upstream import Http
@@ -81,12 +81,14 @@ def z_in_process(model: FrozenModel, prompt: list[int], answer: list[int]) -> fl
 
 
 @asynccontextmanager
-async def reading(server: Server, place: Path, **more: Any) -> AsyncIterator[tuple[SecondRequest, ReadingServer]]:
+async def reading(server: Server, place: Path, **more: Any) -> AsyncIterator[tuple[SecondRequest, SecondReading]]:
     http = Http()
     config = ServerModel(name="m", base_url=f"{server.url}/v1", model="m", fields=("min_tokens", "return_token_ids"))
     second = SecondRequest(config, http, ExportedReader.load(place / "exported"), "vllm", **more)
     try:
-        yield second, ReadingServer(await asyncio.to_thread(UpstreamServer, config, http), second)
+        answers = SecondReading("m", await asyncio.to_thread(UpstreamServer, config, http), second)
+        assert await answers.check.look() is None
+        yield second, answers
     finally:
         await http.close()
 

@@ -9,8 +9,8 @@ import pytest
 
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.exported_reader import Example, ExportedReader
-from confide.engines.openai.reading_server import ReadingServer
 from confide.engines.openai.reply import Reply
+from confide.engines.openai.second_reading import SecondReading
 from confide.engines.openai.second_request import READER, SecondRequest
 from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.upstream import Http, Server
@@ -46,7 +46,7 @@ def asked(**options: Any) -> Asked:
 def read(
     stub: VerdictServer,
     kind: Any,
-    use: Callable[[SecondRequest, ReadingServer], Awaitable[Any]],
+    use: Callable[[SecondRequest, SecondReading], Awaitable[Any]],
     reader: ExportedReader | None = None,
     **more: Any,
 ) -> Any:
@@ -56,7 +56,9 @@ def read(
         config = ServerModel.model_validate(given)
         second = SecondRequest(config, http, reader or exported(), kind, **more)
         try:
-            return await use(second, ReadingServer(Server(config, http), second))
+            reading = SecondReading("m", Server(config, http), second)
+            reading.check.problem = None
+            return await use(second, reading)
         finally:
             await http.close()
 
@@ -65,7 +67,7 @@ def read(
 
 
 def answered(stub: VerdictServer, kind: str, given: Asked | None = None, **more: Any) -> Reply:
-    async def use(_: SecondRequest, server: ReadingServer) -> Reply:
+    async def use(_: SecondRequest, server: SecondReading) -> Reply:
         return await server.ask(given or asked(temperature=0))
 
     reply: Reply = read(stub, kind, use, **more)
@@ -87,7 +89,7 @@ def test_an_answer_is_read_after_its_own_tokens(kind: str) -> None:
 
 @BOTH
 def test_what_a_stream_says_is_read_after_its_last_token(kind: str) -> None:
-    async def use(_: SecondRequest, server: ReadingServer) -> list[Any]:
+    async def use(_: SecondRequest, server: SecondReading) -> list[Any]:
         return [piece async for piece in server.stream(asked(temperature=0))]
 
     *pieces, reply = read(KINDS[kind](), kind, use)

@@ -27,7 +27,8 @@ def ended(finish: str) -> bool:
 class Choice:
     """One answer: the text that is graded, the reasoning text beside it, and ``more`` (tool calls, a refusal).
 
-    ``read`` is what came with it where the engine's learned reading was asked for, ``token_ids`` are those of all that was written, where the server tells them as vLLM does.
+    ``read`` is what came with it where the engine's learned reading was asked for, ``token_ids`` are those of all that
+    was written, where the server tells them as vLLM does.
     """
 
     content: str | None

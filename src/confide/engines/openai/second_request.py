@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
+from confide.engines.engine import Completion
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.bare_requests import BareRequests
 from confide.engines.openai.exported_reader import ExportedReader, difference
@@ -27,7 +29,7 @@ from confide.errors import ConfideError
 
 log = logging.getLogger("confide")
 
-ReadingServer = Literal["vllm", "llama.cpp"]
+SecondEngine = Literal["vllm", "llama.cpp"]
 READER = "reader"
 """The source that this gives."""
 
@@ -61,7 +63,7 @@ class SecondRequest:
         config: ServerModel,
         http: Http,
         reader: ExportedReader,
-        engine: ReadingServer,
+        engine: SecondEngine,
         *,
         adapter: str | None = None,
         chosen_ids: bool = False,
@@ -96,6 +98,13 @@ class SecondRequest:
         reply.read_tokens += sum(verdict.read for verdict in found)
         reply.verdict_tokens += sum(verdict.written for verdict in found)
         return [self._z(verdict) for verdict in found]
+
+    async def measured(self, asked: Asked, reply: Reply) -> dict[str, Any]:
+        """z of the one answer of a reply, as records keep it: by which reader, and what that took."""
+        began = time.monotonic()
+        (z,) = await self.read(asked, reply)
+        seconds, tokens = round(time.monotonic() - began, 6), reply.read_tokens + reply.verdict_tokens
+        return {"z": z, "by": self.reader.scored_by, "tokens": tokens, "seconds": seconds}
 
     async def read_given(self, messages: Sequence[Any], options: Mapping[str, Any], answer: str) -> float | None:
         """z of an answer of which the text alone is known; raises `ModelError`."""
@@ -158,3 +167,13 @@ class SecondRequest:
 
     def _z(self, verdict: Verdict) -> float | None:
         return None if verdict.difference is None else verdict.difference + self.reader.bias
+
+
+MakeSecond = Callable[[ServerModel, Http], SecondRequest]
+"""Makes the second request for a server."""
+
+
+def with_verdict(completion: Completion, found: dict[str, Any]) -> Completion:
+    """``completion`` with what `SecondRequest.measured` found, where it found z."""
+    more = completion.more if found["z"] is None else completion.more | {"verdict": found}
+    return replace(completion, more=more)

@@ -50,7 +50,7 @@ def _read_choice(data: Any) -> Choice:
         raise ValueError("a choice that ended in no words")
     logprobs = logprobs if isinstance(logprobs, dict) else None
     ids = _read_ids(data.get("token_ids"))
-    choice = Choice(message.content, message.reasoning, finish, message.more, logprobs, ids)
+    choice = Choice(message.content, message.reasoning, finish, message.more, logprobs, token_ids=ids)
     _split_off_reasoning(choice)
     _check_usable(choice)
     return choice

@@ -6,21 +6,24 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from confide.engines.openai.asked import Asked
+from confide.engines.openai.reading_check import ReadingCheck
 from confide.engines.openai.reply import Delta, Model, Reply
 from confide.engines.openai.second_request import READER, SecondRequest
 from confide.numeric import sigmoid
 from confide.policies.identities import identity_parts, identity_text
 
 
-class ReadingServer(Model):
+class SecondReading(Model):
     """Answers as ``server`` does; its replies have the confidence ``reader``, the lowest of their choices.
 
-    Without a policy that is the one to use, where it is there.
+    Without a policy that is the one to use, where it is there. Nothing is asked for while the ``check`` does not find
+    that the server runs the exported reader.
     """
 
-    def __init__(self, server: Model, second: SecondRequest):
+    def __init__(self, name: str, server: Model, second: SecondRequest):
         self._server = server
         self._second = second
+        self.check = ReadingCheck(name, second.problem)
 
     async def ask(self, asked: Asked) -> Reply:
         """The whole answer, read; raises `ModelError`."""
@@ -33,7 +36,8 @@ class ReadingServer(Model):
                 yield await self._read(asked, piece) if isinstance(piece, Reply) else piece
 
     async def _read(self, asked: Asked, reply: Reply) -> Reply:
-        z = await self._second.read(asked, reply)
+        there = asked.read and self.check.problem is None
+        z = await self._second.read(asked, reply) if there else [None] * len(reply.choices)
         known = [value for value in z if value is not None]
         confidence = float(sigmoid(min(known))) if len(known) == len(z) else None
         reply.sources = {READER: confidence, **reply.sources}
