@@ -64,7 +64,8 @@ class VerdictServer:
     """``knows`` gives the answer to a last turn, ``written`` its tokens where they are not those of the text.
 
     ``z`` is what the model says, ``masked`` whether log-probabilities are told after the mask, ``silent`` whether token
-    ids are not told, ``fails`` how many second requests are answered with ``status`` before one succeeds.
+    ids are not told, ``fails`` how many second requests are answered with ``status`` before one succeeds, ``stalls``
+    how many seconds one takes.
     """
 
     knows: Callable[[str], str] = lambda text: "Japan"
@@ -74,6 +75,7 @@ class VerdictServer:
     silent: bool = False
     fails: int = 0
     status: int = 500
+    stalls: float = 0.0
     finish: str = "stop"
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -86,6 +88,8 @@ class VerdictServer:
         body = await request.json()
         self.asked.append((request.path, body))
         self.keys.append(request.headers.get("Authorization"))
+        if request.path in ("/v1/completions", "/completion"):
+            await asyncio.sleep(self.stalls)
         if request.path in ("/v1/completions", "/completion") and self.fails:
             self.fails -= 1
             return web.json_response({"error": {"message": "oops"}}, status=self.status)

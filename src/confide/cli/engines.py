@@ -37,7 +37,7 @@ def load_model(
     if engine != "transformers":
         from confide.methods.endpoint_model import EndpointModel
 
-        served, reader = _served(engine, endpoint), _reader(engine, endpoint)
+        reader, served = _reader(engine, endpoint), _served(engine, endpoint)
         asked = _on_endpoint(engine, endpoint, model, chat_template_kwargs, served, reader)
         return EndpointModel(asked, served, reader)
     _check_unused(endpoint)
@@ -51,7 +51,7 @@ def load_engine(
 ) -> Engine:
     """The engine alone."""
     if engine != "transformers":
-        served, reader = _served(engine, endpoint), _reader(engine, endpoint)
+        reader, served = _reader(engine, endpoint), _served(engine, endpoint)
         return _on_endpoint(engine, endpoint, model, chat_template_kwargs, served, reader)
     _check_unused(endpoint)
     from confide.engines.transformers.transformers_engine import TransformersEngine

@@ -88,13 +88,13 @@ class ExportedReader:
         return cls(
             confident,
             unconfident,
-            tuple(map(int, data["ask_ids"])),
+            _ids(data["ask_ids"]),
             closing,
-            frozenset(map(int, data["end_ids"])),
+            frozenset(_ids(data["end_ids"])),
             float(data["bias"]),
             str(data["identity"]),
             str(data["model"]),
-            tuple(Example(tuple(map(int, one["ids"])), float(one["z"])) for one in data["examples"]),
+            tuple(Example(_ids(one["ids"]), float(one["z"])) for one in data["examples"]),
         )
 
     @classmethod
@@ -116,6 +116,13 @@ class ExportedReader:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfideError(f"{file} is not what `confide export` writes: {error!r}") from None
         return reader
+
+
+def _ids(told: Any) -> tuple[int, ...]:
+    """Token ids; raises TypeError for what are none."""
+    if not isinstance(told, list) or not all(type(id) is int and id >= 0 for id in told):
+        raise TypeError("token ids are whole numbers in a list")
+    return tuple(told)
 
 
 def difference(reader: ExportedReader, found: Sequence[float | None]) -> str | None:
