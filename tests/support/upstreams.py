@@ -93,9 +93,9 @@ class Upstream:
     piece), function (a call of the legacy kind), one-cut (the last choice is), and the words of `FINISHES`. ``answers``
     are the texts of several choices, ``answer`` that of one. ``raw`` are the bytes of a stream in place of all this,
     with ``pause_s`` behind each piece; at a None the connection breaks. ``reports`` are keys of every reply that say
-    which model it is from, ``error`` is the body of an error, ``card`` is what /v1/models lists of it, ``metrics`` its page of that name. ``refuses`` are
-    fields of a request that it does not take. The router's own question at its start is kept apart, in ``checks``, and
-    answered by the words of ``checked``.
+    which model it is from, ``error`` is the body of an error, ``card`` is what /v1/models lists of it, ``metrics`` its
+    page of that name. ``refuses`` are fields of a request that it does not take. The router's own question at its start
+    is kept apart, in ``checks``, and answered by the words of ``checked``.
     """
 
     answer: str = "Japan"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from confide.engines.openai.answer_logprobs import answer_logprobs
+from confide.engines.openai.answer_logprobs import answer_logprobs, plain_tokens, tokens_before
 from confide.engines.openai.reply import Choice
 
 
@@ -57,3 +57,22 @@ def test_tokens_that_cannot_be_matched_count_only_without_reasoning() -> None:
 )  # fmt: skip
 def test_odd_log_probabilities_are_none(logprobs: Any) -> None:
     assert answer_logprobs(Choice("Japan", logprobs=logprobs)) is None
+
+
+def test_how_many_tokens_come_before_the_answer() -> None:
+    logprobs = tokens(
+        ("<think>", -3), ("hm", -2), ("</think>", -1), ("\n", -5), ("Ja", -0.1), ("pan", -0.2), ("<e>", -4)
+    )
+    assert tokens_before(Choice("Japan", "hm", logprobs=logprobs)) == 4
+    assert tokens_before(Choice("Japan", logprobs=tokens(("Japan", -0.1)))) == 0
+    assert tokens_before(Choice("Chad", "hm", logprobs=logprobs)) is None
+
+
+def test_tokens_that_were_told_by_id_get_their_texts_back() -> None:
+    told = [
+        {"token": "token_id:7", "bytes": list(b"Ja"), "logprob": -0.1, "top_logprobs": [{"token": "token_id:9"}]},
+        {"token": "token_id:8", "bytes": [300], "logprob": -0.2},
+        "odd",
+    ]
+    plain = [(token["token"], token["top_logprobs"]) for token in plain_tokens(told)]
+    assert plain == [("Ja", []), ("token_id:8", [])]

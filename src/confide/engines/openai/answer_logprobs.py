@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -22,6 +23,12 @@ def likeliest(token: dict[str, Any]) -> list[Any]:
     """The likeliest tokens at a token's place, as far as they are told."""
     listed = token.get("top_logprobs")
     return listed if isinstance(listed, list) else []
+
+
+def plain_tokens(content: Sequence[Any]) -> list[dict[str, Any]]:
+    """What a server tells of tokens where their ids were not asked for: their texts, and no likeliest ones."""
+    found = [token for token in content if isinstance(token, dict)]
+    return [token | {"token": _bytes(token).decode(errors="replace"), "top_logprobs": []} for token in found]
 
 
 def answer_logprobs(choice: Choice) -> list[float] | None:

@@ -160,7 +160,9 @@ def _token_id(token: Any) -> int:
 
 def _told(token: Any, ids: Collection[int]) -> list[float | None]:
     """The log-probabilities that one token came with for ``ids``; None for each that is not there."""
-    there = {one.get("token"): one.get("logprob") for one in token.get("top_logprobs") or () if isinstance(one, dict)}
+    listed = token.get("top_logprobs") if isinstance(token, dict) else None
+    told = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    there = {str(one.get("token")): one.get("logprob") for one in told}
     values = [there.get(f"token_id:{id}") for id in ids]
     return [float(value) if isinstance(value, int | float) else None for value in values]
 
@@ -169,13 +171,3 @@ def _numbers(token: Any, ids: Collection[int]) -> list[float] | None:
     """The log-probabilities that one token came with for ``ids``; None unless all are there and none is masked."""
     known = [value for value in _told(token, ids) if value is not None and value > _MASKED]
     return known if len(known) == len(ids) else None
-
-
-def plain_tokens(content: Sequence[Any]) -> list[dict[str, Any]]:
-    """What the server tells of tokens where the reading is not asked for: their texts, and no likeliest ones."""
-    return [token | {"token": _text(token), "top_logprobs": []} for token in content if isinstance(token, dict)]
-
-
-def _text(token: dict[str, Any]) -> str:
-    raw = token.get("bytes")
-    return bytes(raw).decode(errors="replace") if isinstance(raw, list) else str(token.get("token", ""))

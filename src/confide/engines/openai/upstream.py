@@ -20,9 +20,9 @@ from typing import Any
 import aiohttp
 from pydantic_core import from_json, to_json
 
-from confide.engines.openai.answer_logprobs import tokens_before
+from confide.engines.openai.answer_logprobs import plain_tokens, tokens_before
 from confide.engines.openai.asked import Asked
-from confide.engines.openai.learned_reading import LearnedReading, plain_tokens
+from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.model_listing import listed_identity
 from confide.engines.openai.reading_check import LearnedCheck, speculates

@@ -1,0 +1,125 @@
+"""Whether a server gives the reading of one export: what is looked at, how often, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from confide.engines.openai import reading_check as module
+from confide.engines.openai.learned_reading import LearnedReading
+from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reading_check import NOT_ASKED, ReadingCheck, speculates
+from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
+
+POSITIONS = ("prompt_end", "answer_mean", "answer_last")
+READING = LearnedReading(VOCABULARY, POSITIONS, (0.0, 0.0, 0.0), frozenset({END}), tuple(FINGERPRINT))
+
+
+class Asked:
+    """Answers as `ReadingServer` does, after as many failures as it is told."""
+
+    def __init__(self, plugin: Any = "there", *fails: str, speculates: bool = False):
+        self.server, self.fails, self.spec, self.count = ReadingServer(plugin=plugin), list(fails), speculates, 0
+
+    async def ask(self, body: dict[str, Any]) -> list[Any]:
+        self.count += 1
+        if self.fails:
+            raise ModelError(self.fails.pop(0), again=True)
+        if self.server.plugin == "none":
+            raise ModelError("rejected", counts=False)
+        return self.server.tokens_of("Hello", ["Hi"], body)
+
+    async def speculates(self) -> bool:
+        return self.spec
+
+    @property
+    def check(self) -> ReadingCheck:
+        return ReadingCheck("small", READING, self.ask, self.speculates)
+
+
+@pytest.mark.parametrize(("plugin", "why"), [
+    ("there", None), ("none", "without confide's plug-in"), ("silent", "does not return the ids"),
+    ("other", "another export: fingerprint 0601ff81, not 0700fe80"), ("masked", "does not return the ids"),
+])  # fmt: skip
+def test_what_is_found(plugin: Any, why: str | None) -> None:
+    check = Asked(plugin).check
+    assert check.problem == NOT_ASKED
+    problem = asyncio.run(check.look())
+    assert problem is None if why is None else why in str(problem)
+    assert check.problem == problem
+    assert check.failure is None
+
+
+def test_speculative_decoding_is_seen_before_anything_is_asked() -> None:
+    asked = Asked(speculates=True)
+    assert "would end it" in str(asyncio.run(asked.check.look()))
+    assert asked.count == 0
+    assert speculates(b'# TYPE\nvllm:spec_decode_num_drafts_total{engine="0"} 0.0\n')
+    assert not speculates(b"vllm:num_requests_running 0.0\n")
+
+
+def test_a_server_that_does_not_answer_is_no_wrong_server() -> None:
+    async def look_twice() -> tuple[str | None, bool, str | None]:
+        check = Asked("there", "rate_limited").check
+        first = await check.look()
+        failed = check.failure is not None
+        return first, failed, await check.look()  # at once again: a failure is no finding
+
+    first, failed, second = asyncio.run(look_twice())
+    assert "does not answer" in str(first)
+    assert failed
+    assert second is None
+
+
+def test_many_who_look_at_once_ask_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked()
+
+    async def look() -> None:
+        check = asked.check
+        await asyncio.gather(*(check.look() for _ in range(20)))
+        await check.look()
+
+    asyncio.run(look())
+    assert asked.count == 1
+
+
+def test_a_doubt_is_looked_into_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LEAST_S", 0.0)
+    asked = Asked()
+
+    async def run() -> list[str | None]:
+        check = asked.check
+        running = asyncio.create_task(check.run())
+        seen: list[str | None] = []
+        while check.problem is not None:
+            await asyncio.sleep(0)
+        asked.server.plugin = "other"
+        check.doubt()
+        seen.append(check.problem)
+        while check.problem == seen[0]:
+            await asyncio.sleep(0)
+        seen.append(check.problem)
+        running.cancel()
+        return seen
+
+    first, second = asyncio.run(run())
+    assert first == "answered without the reading of its export"
+    assert "another export" in str(second)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        ["Paris"],
+        [{"token": "token_id:5", "logprob": -1, "top_logprobs": "none"}],
+        [{"token": "token_id:5", "logprob": -1, "top_logprobs": [{"token": ["x"], "logprob": "y"}, 7]}],
+    ],
+)
+def test_odd_shapes_are_no_reading(content: list[Any]) -> None:
+    assert READING.wrong(content) is not None
+    if content and isinstance(content[0], dict):
+        read = READING.read(content)
+        assert (read.z, read.other) == (None, True)
