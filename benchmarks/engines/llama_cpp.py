@@ -56,8 +56,8 @@ def exported(work: Work, rows: Sequence[Record]) -> Path:
     trained, out = work.folder / "trained", work.folder / "exported"
     if not (trained / "confide.json").exists():
         options = ReaderOptions(ask_tokens="4", start="words", epochs=2, prefix_cache="1GB", seed=0)
-        parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
-        train_confidence(load_engine(MODEL), *parts, options, trained, progress=show_progress("reader"))
+        train, held = ([row for row in rows if row.split == split] for split in ("train", "validation"))
+        train_confidence(load_engine(MODEL), train, held, options, trained, progress=show_progress("reader"))
     if not (out / "confide.json").exists():
         export_checkpoint(trained, out)
     return out

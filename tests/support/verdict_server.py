@@ -225,7 +225,7 @@ class LlamaCppServer(VerdictServer):
         chunks: list[dict[str, Any]] = []
         choices = []
         for index, (text, ids) in enumerate(self.answers(body)):
-            for token in self.tokens(ids):
+            for token in self.tokens(ids[:-1] if ids[-1:] == [END] else ids):  # a stream does not tell the last one
                 delta = {"content": bytes(token["bytes"]).decode()}
                 logprobs = {"content": [token]} if body.get("logprobs") else None
                 chunks.append(head | {"object": "chat.completion.chunk", "choices": [{

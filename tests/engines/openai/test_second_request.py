@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,6 +99,28 @@ def test_what_a_stream_says_is_read_after_its_last_token(kind: str) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("answer", ["Åland – 日本", "né", "Japan"])
+@pytest.mark.parametrize("usage", [True, False])
+def test_a_stream_s_characters_of_several_tokens(kind: str, answer: str, usage: bool) -> None:
+    class Counted(KINDS[kind]):  # type: ignore[misc]
+        def usage(self, body: dict[str, Any]) -> dict[str, int]:
+            return super().usage(body) if usage else {}
+
+    async def use(_: SecondRequest, server: SecondReading) -> Reply:
+        return [piece async for piece in server.stream(asked(temperature=0))][-1]  # type: ignore[return-value]
+
+    reply = read(Counted(knows=lambda question: answer), kind, use)
+    assert reply.sources[READER] == confidence(z_after(encoded(answer)))
+
+
+@BOTH
+def test_an_answer_that_ended_with_another_end_token(kind: str) -> None:
+    reader = replace(exported(), end_ids=frozenset({END, 262}))
+    reply = answered(KINDS[kind](written=lambda text: [*encoded(text), 262]), kind, reader=reader)
+    assert reply.sources[READER] == confidence(z_after(encoded("Japan")))
+
+
+@BOTH
 def test_tokens_count_as_they_were_written_not_as_the_text_would_be_encoded(kind: str) -> None:
     # A model may spell a text with other tokens than its tokenizer: here an ask token that shows nothing.
     written = [*encoded("Jap"), 258, *encoded("an"), END]
@@ -167,7 +190,7 @@ def test_the_template_is_given_what_the_request_gives_it(kind: str) -> None:
 )
 def test_what_cannot_be_read_has_no_confidence(kind: str, more: dict[str, Any], why: str) -> None:
     stub = KINDS[kind](**more)
-    reply = answered(stub, kind)
+    reply = answered(stub, kind, asked(temperature=0, stop=["."]))
     assert reply.sources[READER] is None, why
     assert reply.source is None
     assert not stub.bodies("/v1/completions") + stub.bodies("/completion")

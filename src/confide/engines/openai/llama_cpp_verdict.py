@@ -7,7 +7,7 @@ there is one, temperature 1; a bias of 60 on both tokens lifts them above all ot
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from confide.engines.openai.bare_requests import BareRequests
@@ -20,13 +20,20 @@ _NOT_OF_THE_PROMPT = ("stream", "stream_options", "logprobs", "top_logprobs", "n
 
 
 class LlamaCppVerdict:
-    """Asks llama.cpp's server, on whose paths the model needs no name."""
+    """Asks llama.cpp's server, on whose paths the model needs no name.
+
+    Args:
+        requests: to the server.
+        closing_id: the token that closes an answer; ``end_ids`` are all at which the model stops.
+    """
 
     fields: Mapping[str, Any] = {"logprobs": True}
     """What a request for an answer has besides, so that its tokens are told."""
 
-    def __init__(self, requests: BareRequests):
+    def __init__(self, requests: BareRequests, closing_id: int, end_ids: Collection[int]):
         self._requests = requests
+        self._closing = closing_id
+        self._ends = end_ids
 
     async def prompt(self, messages: Sequence[Any], options: Mapping[str, Any], reply: Reply | None) -> list[int]:
         """The tokens of a conversation up to where its answer starts; raises `ModelError`."""
@@ -35,15 +42,17 @@ class LlamaCppVerdict:
         # As the server does with a conversation: what opens every text of the model comes first.
         return await self._tokens(str(told.get("prompt", "")), add_special=True)
 
-    async def written(self, choice: Choice, reply: Reply) -> list[int]:
+    async def written(self, choice: Choice, reply: Reply, options: Mapping[str, Any]) -> list[int]:
         """The tokens of all that was written for an answer ([]: they are not told).
 
-        The server passes over tokens that end within a character. Where some are missing, those of the text stand
-        for them.
+        A stream does not tell the token that closed the answer; without stop strings nothing else ends one. The server
+        passes over tokens that end within a character. Where some may be missing, those of the text stand for them.
         """
         content = (choice.logprobs or {}).get("content")
         ids = token_ids([one.get("id") for one in content or () if isinstance(one, dict)])
-        if len(ids) == reply.completion_tokens or len(reply.choices) > 1 or not ids:
+        if ids and ids[-1] not in self._ends and not options.get("stop"):
+            ids.append(self._closing)
+        if len(ids) == reply.completion_tokens or not ids:
             return ids
         return [*await self.answer(choice.text), ids[-1]] if choice.reasoning is None else []
 

@@ -40,7 +40,7 @@ class _Shapes(Protocol):
     @property
     def fields(self) -> Mapping[str, Any]: ...
     async def prompt(self, messages: Sequence[Any], options: Mapping[str, Any], reply: Reply | None) -> list[int]: ...
-    async def written(self, choice: Choice, reply: Reply) -> list[int]: ...
+    async def written(self, choice: Choice, reply: Reply, options: Mapping[str, Any]) -> list[int]: ...
     async def answer(self, text: str) -> list[int]: ...
     async def verdict(self, ids: Sequence[int], pair: tuple[int, int]) -> Verdict: ...
 
@@ -79,7 +79,7 @@ class SecondRequest:
         if engine == "llama.cpp":
             if adapter is not None:
                 raise ConfideError("an adapter that reads is for vLLM, which serves it under a name of its own")
-            self._shapes = LlamaCppVerdict(requests)
+            self._shapes = LlamaCppVerdict(requests, reader.closing_id, reader.end_ids)
         else:
             self._shapes = VllmVerdict(requests, adapter or config.model, config.model, chosen_ids=chosen_ids)
 
@@ -137,7 +137,7 @@ class SecondRequest:
             return Verdict()
 
         async def ask() -> Verdict:
-            answer = self.reader.closed(await self._shapes.written(choice, reply))
+            answer = self.reader.closed(await self._shapes.written(choice, reply, asked.options))
             if answer is None:
                 return Verdict()
             return await self._verdict(await self._shapes.prompt(asked.messages, asked.options, reply), answer)

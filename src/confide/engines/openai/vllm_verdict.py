@@ -48,7 +48,7 @@ class VllmVerdict:
         template = options.get("chat_template_kwargs")
         return await self._tokens(body | ({"chat_template_kwargs": template} if template else {}))
 
-    async def written(self, choice: Choice, reply: Reply) -> list[int]:
+    async def written(self, choice: Choice, reply: Reply, options: Mapping[str, Any]) -> list[int]:
         """The tokens of all that was written for an answer ([]: they are not told)."""
         return choice.token_ids or []
 
