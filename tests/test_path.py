@@ -16,7 +16,7 @@ from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
 from confide.evaluation import evaluate
 from confide.methods.catalogue import available
-from confide.methods.checkpoint import export_checkpoint
+from confide.methods.checkpoint_export import export_checkpoint
 from confide.methods.floors import Floors
 from confide.methods.free import FREE
 from confide.methods.frozen.frozen_training import train_confidence

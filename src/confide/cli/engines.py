@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from typer import Option
 
 from confide.engines.openai.endpoint_config import EndpointConfig
+from confide.engines.openai.exported_reader import ExportedReader
 from confide.errors import ConfideError
 
 if TYPE_CHECKING:
     from confide.engines.engine import Engine
     from confide.engines.openai.openai_engine import OpenAIEngine
+    from confide.engines.openai.second_request import SecondEngine
     from confide.methods.confidence_model import ConfidenceModel
     from confide.methods.stack.served_file import ServedFile
 
 EngineName = Annotated[
-    Literal["transformers", "openai", "vllm"],
+    Literal["transformers", "openai", "vllm", "llama.cpp"],
     Option(
-        help="What runs the model: this process, or an OpenAI-compatible server (`--base-url`); `vllm`: one with "
-        "confide's plug-in."
+        help="What runs the model: this process, or an OpenAI-compatible server (`--base-url`); `vllm` and `llama.cpp` "
+        "where more is asked of it (`--reading`, `--reader`)."
     ),
 ]
 
@@ -34,8 +37,9 @@ def load_model(
     if engine != "transformers":
         from confide.methods.endpoint_model import EndpointModel
 
-        served = _served(engine, endpoint)
-        return EndpointModel(_on_endpoint(endpoint, model, chat_template_kwargs, served), served)
+        reader, served = _reader(engine, endpoint), _served(engine, endpoint)
+        asked = _on_endpoint(engine, endpoint, model, chat_template_kwargs, served, reader)
+        return EndpointModel(asked, served, reader)
     _check_unused(endpoint)
     import confide
 
@@ -47,7 +51,8 @@ def load_engine(
 ) -> Engine:
     """The engine alone."""
     if engine != "transformers":
-        return _on_endpoint(endpoint, model, chat_template_kwargs, _served(engine, endpoint))
+        reader, served = _reader(engine, endpoint), _served(engine, endpoint)
+        return _on_endpoint(engine, endpoint, model, chat_template_kwargs, served, reader)
     _check_unused(endpoint)
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
@@ -56,20 +61,36 @@ def load_engine(
 
 def load_judge(engine: str, endpoint: EndpointConfig, model: str, flag: str) -> Engine:
     """The engine of a model that is asked yes or no; raises `ConfideError` where its server cannot say how likely."""
-    judge: Engine = load_model(engine, replace(endpoint, reading=None), model).engine
+    judge: Engine = load_model(engine, replace(endpoint, reading=None, reader=None, adapter=None), model).engine
     if "next_tokens" not in judge.capabilities:
         raise ConfideError(f"{flag} {model}: its server tells no top_logprobs, so a yes or no cannot be read")
     return judge
 
 
 def _on_endpoint(
-    endpoint: EndpointConfig, model: str, template: Mapping[str, Any] | None, served: ServedFile | None
+    engine: str,
+    endpoint: EndpointConfig,
+    model: str,
+    template: Mapping[str, Any] | None,
+    served: ServedFile | None,
+    reader: ExportedReader | None,
 ) -> OpenAIEngine:
     from confide.engines.openai.openai_engine import OpenAIEngine
 
-    if served is None:
-        return OpenAIEngine(endpoint, model, chat_template_kwargs=template)
-    return OpenAIEngine(endpoint, model, chat_template_kwargs=template, reading=served.reading, export=served.identity)
+    learned: dict[str, Any] = {} if served is None else {"reading": served.reading, "export": served.identity}
+    if reader is not None:
+        from confide.engines.openai.second_request import SecondRequest
+
+        learned["second"] = partial(
+            SecondRequest,
+            reader=reader,
+            engine=cast("SecondEngine", engine),
+            adapter=endpoint.adapter,
+            chosen_ids="logprob_token_ids" in endpoint.safe,
+            concurrency=endpoint.concurrency,
+            retries=endpoint.retries,
+        )
+    return OpenAIEngine(endpoint, model, chat_template_kwargs=template, **learned)
 
 
 def _served(engine: str, endpoint: EndpointConfig) -> ServedFile | None:
@@ -83,6 +104,19 @@ def _served(engine: str, endpoint: EndpointConfig) -> ServedFile | None:
     return ServedFile.load(Path(endpoint.reading))
 
 
+def _reader(engine: str, endpoint: EndpointConfig) -> ExportedReader | None:
+    """The exported reader that the server runs, where its confidence is wanted."""
+    if endpoint.reader is None:
+        if endpoint.adapter is not None:
+            raise ConfideError("--adapter names what reads, so it needs --reader")
+        return None
+    if engine not in ("vllm", "llama.cpp"):
+        raise ConfideError("--reader is for --engine vllm and --engine llama.cpp, whose second requests are known")
+    if endpoint.reading is not None:
+        raise ConfideError("a server runs the export of --reading (with the plug-in) or that of --reader: name one")
+    return ExportedReader.load(Path(endpoint.reader))
+
+
 def _check_unused(endpoint: EndpointConfig) -> None:
     if endpoint != EndpointConfig():
-        raise ConfideError("--base-url and what belongs to it are for --engine openai or vllm")
+        raise ConfideError("--base-url and what belongs to it are for --engine openai, vllm or llama.cpp")

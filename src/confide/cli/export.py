@@ -38,7 +38,7 @@ def export(
         return
     if base is not None:
         raise ConfideError("--base names the model that `--for vllm` links; an ordinary checkpoint needs none")
-    from confide.methods.checkpoint import export_checkpoint
+    from confide.methods.checkpoint_export import export_checkpoint
 
     ids = export_checkpoint(model, out)
     typer.echo(f"{out}: ordinary checkpoint; new tokens {', '.join(f'{k}={v}' for k, v in ids.items())}")

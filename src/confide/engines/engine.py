@@ -110,9 +110,10 @@ class NextTokens:
 Gone = Callable[[int], bool]
 """Whether nobody waits for the answer to a prompt, by its place, any more."""
 
-CAPABILITIES = ("answers", "samples", "next_tokens", "given_answers", "states", "reading", "arrivals")
+CAPABILITIES = ("answers", "samples", "next_tokens", "given_answers", "states", "reading", "second_request", "arrivals")
 """What an engine may be able to give, in the words in which a method says what it needs; one with ``arrivals`` is an
-`ArrivingEngine`, one with ``reading`` answers with the learned reading of its states (`Record.reading`)."""
+`ArrivingEngine`, one with ``reading`` answers with the learned reading of its states (`Record.reading`), one with
+``second_request`` runs an exported reader."""
 
 
 class ClosedAnswers(Protocol):

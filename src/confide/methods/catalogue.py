@@ -9,6 +9,7 @@ from confide.errors import ConfideError
 from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.confidence_model import ConfidenceModel
 from confide.methods.endpoint_model import ServedMethod
+from confide.methods.endpoint_reader import EndpointReader
 from confide.methods.floors import Floors
 from confide.methods.free import Free
 from confide.methods.frozen.frozen_model import FrozenModel, ReaderMethod, StackMethod
@@ -24,6 +25,7 @@ from confide.tasks import Task
 METHODS: tuple[Method, ...] = (
     StackMethod(),
     ServedMethod(),
+    EndpointReader(),
     ReaderMethod("reader"),
     ReaderMethod("reader_random"),
     ReaderMethod("p_true_trained"),

@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from confide.errors import ConfideError
-from confide.files import locked, read_text, write_text, written_folder
+from confide.files import read_text, write_text, written_folder
 from confide.records import Record
-from confide.report_tokens import CONFIDENCE, GRADED
+from confide.report_tokens import CONFIDENCE
 
 FILE = "confide.json"
 
@@ -151,30 +151,3 @@ def common_chat_template_kwargs(records: Sequence[Record]) -> dict[str, Any]:
     )
     most: dict[str, Any] = json.loads(max(counts, key=lambda key: counts[key])) if counts else {}
     return most
-
-
-def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
-    """Copy a trained folder as an ordinary checkpoint that loads without confide.
-
-    Returns:
-        The new tokens' names and ids.
-
-    Raises:
-        ConfideError: ``folder`` was not trained by confide, or ``out`` is not empty.
-    """
-    from confide.engines.transformers.transformers_engine import TransformersEngine
-
-    info = read_info(folder)
-    if not info.trained:
-        raise ConfideError(f"{folder} was not trained by confide: it has no {FILE}")
-    if out.exists() and any(out.iterdir()):
-        raise ConfideError(f"{out} is not empty")
-    engine = TransformersEngine.load(str(folder))
-    public = {"schema", "base_model", "versions", "signals"}
-    data = {key: value for key, value in json.loads(read_text(folder / FILE)).items() if key in public}
-    with locked(out), written_folder(out, FILE) as part:
-        engine.save(part)
-        write_text(part / FILE, json.dumps(data, indent=1) + "\n")
-    signal = info.confidence
-    names = [*signal.verdict_ids, *CONFIDENCE.ask_tokens(len(signal.ask_ids)), *GRADED[: len(signal.grade_ids)]]
-    return dict(zip(names, [*signal.verdict_ids.values(), *signal.ask_ids, *signal.grade_ids], strict=True))

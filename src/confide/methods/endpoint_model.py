@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from confide.engines.engine import Completion, Gone
+from confide.engines.openai.second_request import READER
 from confide.errors import ConfideError
 from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.confidence_model import Answer, ConfidenceModel, Conversation
 from confide.methods.free import free_confidence
 from confide.methods.method import Column, Method, Scope, or_nan
 from confide.methods.stack.served_stack import SERVED
+from confide.numeric import sigmoid
 from confide.policies.identities import identity_parts
 from confide.records import Message, Record
 from confide.sources import as_probability
 
 if TYPE_CHECKING:
+    from confide.engines.openai.exported_reader import ExportedReader
     from confide.engines.openai.openai_engine import OpenAIEngine
     from confide.methods.stack.served_file import ServedFile
 
@@ -28,19 +31,21 @@ FREE_SOURCE = "logprob_sum"
 
 
 class EndpointModel(ConfidenceModel):
-    """The model that an `OpenAIEngine` asks; what was trained of it is in the ``served`` file alone."""
+    """The model that an `OpenAIEngine` asks; what was trained of it is in the ``served`` file or the ``reader``."""
 
     frozen = True
 
-    def __init__(self, engine: OpenAIEngine, served: ServedFile | None = None):
+    def __init__(self, engine: OpenAIEngine, served: ServedFile | None = None, reader: ExportedReader | None = None):
         super().__init__(cast(Any, engine), CheckpointInfo(), engine.name)
         self.served = served
-        if served is not None:
-            self.names.append(served.model)
+        self.reader = reader
+        self.names += [exported.model for exported in (served, reader) if exported is not None]
 
     @property
     def scored_by(self) -> str:
         """A hash of what gives the learned confidence ("" where there is none)."""
+        if self.reader is not None:
+            return self.reader.scored_by
         return "" if self.served is None else identity_parts(self.served.identity).get("confidence", "")
 
     def confidence(self, messages: Conversation, answer: str) -> Answer:
@@ -82,6 +87,10 @@ class EndpointModel(ConfidenceModel):
             (learned,) = served_confidence(self.served, [record])
             sources = {SERVED: learned, **sources}
             source = FREE_SOURCE if learned is None else SERVED
+        if self.reader is not None:
+            z = completion.more.get("verdict", {}).get("z")
+            sources = {READER: None if z is None else float(sigmoid(z)), **sources}
+            source = FREE_SOURCE if z is None else READER
         raw = sources[source]
         return Answer(
             completion.text,

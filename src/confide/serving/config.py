@@ -29,11 +29,17 @@ class SmallServer(ServerModel):
 
     ``engine`` is what runs it, where more is asked of it than of any other: vLLM with confide's plug-in gives the
     learned ``reading`` of a folder that ``confide export --for vllm`` wrote (the folder, or its ``reading.json``).
+    Stock vLLM and llama.cpp's server run the ``reader`` of a folder that ``confide export`` wrote (the folder, or its
+    ``reader.json``), which reads each answer by a second request; ``adapter`` names the LoRA adapter that reads. Such
+    fields as have ended servers are sent only where they are ``safe_to_ask``.
     """
 
     name: Name = "small"
-    engine: Literal["openai", "vllm"] = "openai"
+    engine: Literal["openai", "vllm", "llama.cpp"] = "openai"
     reading: Path | None = None
+    reader: Path | None = None
+    adapter: str | None = Field(default=None, min_length=1)
+    safe_to_ask: tuple[Literal["logprob_token_ids"], ...] = ()
 
     @model_validator(mode="after")
     def _keeps_log_probabilities(self) -> Self:
@@ -41,6 +47,12 @@ class SmallServer(ServerModel):
             raise ValueError("without logprobs the small model has no confidence, so they cannot be dropped")
         if self.reading is not None and self.engine != "vllm":
             raise ValueError("only vLLM with confide's plug-in gives a reading: write engine: vllm")
+        if self.reader is not None and self.engine == "openai":
+            raise ValueError("a reader is asked in the shapes of one kind of server: write engine: vllm or llama.cpp")
+        if self.reader is not None and self.reading is not None:
+            raise ValueError("a server runs the export of reading (with the plug-in) or that of reader: name one")
+        if self.adapter is not None and (self.reader is None or self.engine != "vllm"):
+            raise ValueError("adapter names what reads on vLLM, so it needs reader and engine: vllm")
         return self
 
 
@@ -226,8 +238,10 @@ class ServeConfig(Part):
             changes["policy"] = beside(path, str(self.policy))
         if isinstance(self.small, SmallLocal):
             changes["small"] = self.small.model_copy(update={"model": beside_or_name(path, self.small.model)})
-        elif self.small.reading is not None:
-            changes["small"] = self.small.model_copy(update={"reading": beside(path, str(self.small.reading))})
+        else:
+            named = {"reading": self.small.reading, "reader": self.small.reader}
+            found = {key: beside(path, str(value)) for key, value in named.items() if value is not None}
+            changes["small"] = self.small.model_copy(update=found)
         return self.model_copy(update=changes)
 
     @classmethod

@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 
 import confide
 from confide.errors import ConfideError
-from confide.methods.checkpoint import export_checkpoint
+from confide.methods.checkpoint_export import export_checkpoint
 from confide.methods.finetuning import runs
 from confide.methods.finetuning.runs import last_checkpoint
 from confide.methods.rlmf import reinforcement as rlmf

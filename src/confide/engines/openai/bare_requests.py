@@ -53,8 +53,8 @@ class Told:
 class BareRequests:
     """Asks one server; raises `ModelError` for what gets no answer (``refused``, ``broken``, ``timeout``).
 
-    Redirects are not followed, and the key goes to nothing but the base URL. Raises `ConfideError` for a key that is
-    missing or cannot be sent.
+    Redirects are not followed, and the key goes to nothing but the server of the base URL. Raises `ConfideError` for a
+    key that is missing or cannot be sent.
     """
 
     def __init__(self, config: ServerModel, http: Http):
@@ -66,10 +66,16 @@ class BareRequests:
 
     async def post(self, path: str, body: dict[str, Any]) -> Told:
         """Send ``body`` to a path below the base URL, again where the server has no time for it."""
-        data = to_json(as_sent(self._config, body))
-        wait = _FIRST_WAIT_S
+        return await self._send(f"{self._config.base_url}/{path}", as_sent(self._config, body))
+
+    async def post_beside(self, path: str, body: dict[str, Any]) -> Told:
+        """The same with a path of the server's own, beside the API and not below ``/v1``."""
+        return await self._send(f"{self._config.base_url.removesuffix('/v1')}/{path}", body)
+
+    async def _send(self, url: str, body: dict[str, Any]) -> Told:
+        data, wait = to_json(body), _FIRST_WAIT_S
         for attempt in range(1, ATTEMPTS + 1):
-            told = await self._ask("POST", f"{self._config.base_url}/{path}", self._config.timeout_s, data)
+            told = await self._ask("POST", url, self._config.timeout_s, data)
             if told.status not in _LATER or attempt == ATTEMPTS:
                 break
             await asyncio.sleep(min(max(wait, told.retry_after or 0.0), _MOST_WAIT_S))
@@ -81,7 +87,7 @@ class BareRequests:
         return await self._ask("GET", url, min(_LOOK_S, self._config.timeout_s))
 
     async def _ask(self, method: str, url: str, timeout_s: float, data: bytes | None = None) -> Told:
-        ours = f"{url}/".startswith(f"{self._config.base_url}/")
+        ours = data is not None or f"{url}/".startswith(f"{self._config.base_url}/")
         headers = self._headers | ({"Authorization": f"Bearer {self._key}"} if self._key and ours else {})
         limits = aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_S, timeout_s))
         try:

@@ -14,8 +14,16 @@ from confide.errors import ConfideError
 KEY = "OPENAI_API_KEY"
 """Where the key is looked for when nothing else is said."""
 
-SENT = ("chat_template_kwargs", "prompt_logprobs", "add_generation_prompt", "continue_final_message")
+SENT = (
+    "chat_template_kwargs",
+    "prompt_logprobs",
+    "add_generation_prompt",
+    "continue_final_message",
+    "return_token_ids",
+)
 """Fields beyond OpenAI's that some servers take; each is sent only where its answer is wanted."""
+
+_MAY_BE_SAFE = ("prompt_logprobs", "logprob_token_ids")
 
 
 def _option(default: Any, help: str, **more: Any) -> Any:
@@ -33,12 +41,19 @@ class EndpointConfig:
     timeout_s: float = _option(60.0, "Seconds after which a request is given up and sent again.", min=0.1)
     safe_to_ask: str = _option(
         "",
-        "`prompt_logprobs`: this server bears it (no LoRA, no speculative decoding); options are then compared.",
+        "`prompt_logprobs`: this server bears it (no LoRA, no speculative decoding); options are then compared. "
+        "`logprob_token_ids`: this vLLM bears it (no speculative decoding); a reader then needs one request, not two.",
     )
     reading: str | None = _option(
         None,
         "With --engine vllm: the folder that the server serves, or its reading.json (`confide export --for vllm`).",
     )
+    reader: str | None = _option(
+        None,
+        "With --engine vllm or llama.cpp: the folder of the reader that the server runs, or its reader.json (`confide "
+        "export`); a second request reads each answer.",
+    )
+    adapter: str | None = _option(None, "With --reader and --engine vllm: the LoRA adapter that reads, by its name.")
     input_price: float = _option(0.0, "Price of a million tokens read.", min=0)
     output_price: float = _option(0.0, "Price of a million tokens written.", min=0)
 
@@ -46,8 +61,8 @@ class EndpointConfig:
     def safe(self) -> list[str]:
         """The fields that this server bears being asked with, by its operator's word; raises `ConfideError`."""
         names = [name.strip() for name in self.safe_to_ask.split(",") if name.strip()]
-        if unknown := [name for name in names if name != "prompt_logprobs"]:
-            raise ConfideError(f"--safe-to-ask takes prompt_logprobs, not {unknown[0]}")
+        if unknown := [name for name in names if name not in _MAY_BE_SAFE]:
+            raise ConfideError(f"--safe-to-ask takes {' and '.join(_MAY_BE_SAFE)}, not {unknown[0]}")
         return names
 
     def server(self, model: str) -> ServerModel:

@@ -15,9 +15,10 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from confide.engines.engine import Arrival, Completion, Gone, NextTokens, Sampling
 from confide.engines.openai.asked import Asked
@@ -38,6 +39,7 @@ from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.model_listing import listed_identity
 from confide.engines.openai.patient_server import PatientServer
 from confide.engines.openai.reply import Reply
+from confide.engines.openai.second_request import MakeSecond, with_verdict
 from confide.errors import ConfideError, RefusedQuestionError
 from confide.policies.identities import identity_parts, identity_text, same_model
 from confide.progress import Progress
@@ -45,6 +47,7 @@ from confide.progress import Progress
 MOST_FAILURES = 20
 """After so many questions in a row at which it failed the server is taken for gone."""
 
+T = TypeVar("T")
 _UNKNOWN_CONTEXT = 1 << 40
 _BATCH = 256
 _TOP_ROOM = 4096
@@ -61,6 +64,7 @@ class OpenAIEngine:
             take it, so that nothing is sent where nothing is given.
         reading: the learned reading that the server gives with each greedy answer.
         export: the identity of what was exported for it.
+        second: makes the second request by which each greedy answer is read.
 
     Raises:
         ConfideError: the endpoint does not answer a first question of one token, or does not give the reading, in one
@@ -75,6 +79,7 @@ class OpenAIEngine:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         reading: LearnedReading | None = None,
         export: str = "",
+        second: MakeSecond | None = None,
     ):
         self.name = model
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
@@ -85,6 +90,7 @@ class OpenAIEngine:
         atexit.register(self.close)
         limits = {"concurrency": config.concurrency, "retries": config.retries}
         self._server = PatientServer(server, **limits, reading=reading, export=export)
+        self._second = second(server, self._server.http) if second else None
         self._conversations: list[tuple[list[dict[str, Any]], dict[str, Any]]] = []
         self._numbers: dict[str, int] = {}  # of conversations: the same one has one number
         self._texts: list[str] = []
@@ -96,10 +102,11 @@ class OpenAIEngine:
             reads = "prompt_logprobs" in config.safe and self._loop.run(
                 reads_given_answers(self._server, self.first.limit, self.chat_template_kwargs)
             )
+            wrong = self._loop.run(self._second.problem()) if self._second else None
         except ModelError as failure:
             self.close()
             raise ConfideError(f"the server at {server.base_url} {self._server.reason(failure)}") from None
-        if (problem := self._loop.run(self._server.find_reading())) is not None:
+        if (problem := wrong or self._loop.run(self._server.find_reading())) is not None:
             self.close()
             raise ConfideError(f"the server at {server.base_url} {problem}")
         weights = {name: part for name, part in identity_parts(export).items() if name != "confidence"}
@@ -107,6 +114,7 @@ class OpenAIEngine:
         self.capabilities = frozenset(
             {"answers", "samples", "arrivals"}
             | ({"reading"} if reading else set())
+            | ({"second_request"} if second else set())
             | ({"next_tokens"} if self.first.top_logprobs else set())
             | ({"given_answers"} if reads else set())
         )
@@ -222,14 +230,9 @@ class OpenAIEngine:
 
         async def ask(prompt: list[int]) -> tuple[list[float], float]:
             asked = self._asked(prompt, 1, temperature=0)
-            try:
-                reply = await self._ask(prompt, replace(asked, logprobs=True, top_logprobs=self.first.top_logprobs))
-            except ModelError as failure:
-                if self._is_gone(failure):
-                    raise
-                return [math.nan] * len(texts), math.nan
-            self._failures = 0
-            return letter_logprobs(reply.choices[0], texts)
+            asked = replace(asked, logprobs=True, top_logprobs=self.first.top_logprobs)
+            reply = await self._or_none(self._ask(prompt, asked))
+            return letter_logprobs(reply.choices[0], texts) if reply else ([math.nan] * len(texts), math.nan)
 
         found = self._all([partial(ask, prompt) for prompt in prompts])
         return NextTokens(
@@ -256,6 +259,28 @@ class OpenAIEngine:
 
         pairs = zip(prompts, map(self.decode, answers), strict=True)
         return GivenAnswers(self._all([partial(read, prompt, text) for prompt, text in pairs]))
+
+    def verdicts(
+        self, prompts: Sequence[list[int]], answers: Sequence[list[int]], progress: Progress | None = None
+    ) -> NDArray[np.float64]:
+        """z [n] of given ``answers``, by the reader that the server runs.
+
+        NaN where it does not read one; raises `ConfideError` when it fails at `MOST_FAILURES` in a row.
+        """
+        if (second := self._second) is None:
+            raise ConfideError("this endpoint runs no reader")
+
+        async def ask(row: int) -> tuple[int, float | None]:
+            turns, template = self._conversations[prompts[row][0]]
+            given = turns, template_field(template), self.decode(answers[row])
+            return row, await self._or_none(second.read_given(*given))
+
+        values, works = np.full(len(prompts), np.nan), (partial(ask, row) for row in range(len(prompts)))
+        for done, (row, z) in enumerate(self._loop.each(works, self._config.concurrency), 1):
+            values[row] = np.nan if z is None else z
+            if progress:
+                progress(done, len(prompts), "reading answers")
+        return values
 
     def arrivals(self, prompts: Sequence[list[int]], max_new_tokens: int, sampling: Sampling) -> Iterator[Arrival]:
         """The answers to all prompts with their samples, as they come, each once.
@@ -285,7 +310,10 @@ class OpenAIEngine:
         if self.first.logprobs:  # the ids of a reading come in the place of the likeliest tokens
             top = self.first.top_logprobs if room <= _TOP_ROOM and "reading" not in self.capabilities else 0
             asked = replace(asked, logprobs=True, top_logprobs=top or None)
-        return completion_of(await self._ask(prompt, asked))[0]
+        asked = self._second.asked(asked) if self._second else asked
+        reply = await self._ask(prompt, asked)
+        (found,) = completion_of(reply)
+        return with_verdict(found, await self._second.measured(asked, reply)) if self._second else found
 
     async def _samples(self, prompt: list[int], room: int, sampling: Sampling) -> list[Completion]:
         """Sampled answers: in one request where the server gives several, else one by one."""
@@ -350,6 +378,17 @@ class OpenAIEngine:
             return self._loop.run(run())
         except ModelError as failure:
             raise self._error(failure) from None
+
+    async def _or_none(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What comes of ``work``, None where it fails; raises `ConfideError` where there is no use in asking on."""
+        try:
+            found = await work
+        except ModelError as failure:
+            if self._is_gone(failure):
+                raise self._error(failure) from None
+            return None
+        self._failures = 0
+        return found
 
     def _is_gone(self, failure: ModelError) -> bool:
         """Whether there is no use in asking on, after one more failure."""

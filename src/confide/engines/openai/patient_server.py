@@ -59,8 +59,8 @@ class PatientServer:
         export: str = "",
     ):
         self.config = config
-        self._http = Http()
-        self._server = Server(config, self._http, reading=reading, export=export)
+        self.http = Http()
+        self._server = Server(config, self.http, reading=reading, export=export)
         self._slots = asyncio.Semaphore(concurrency)
         self._retries = retries
         self._has_answered = False
@@ -78,7 +78,7 @@ class PatientServer:
                     failure = error
                 else:
                     self._has_answered = True
-                    reply.cost = self.config.price.of(reply.prompt_tokens, reply.completion_tokens)
+                    reply.cost = reply.price(self.config.price)
                     return reply
                 never_there = failure.kind == "refused" and not self._has_answered
                 if not failure.again or attempt == self._retries or never_there:
@@ -105,7 +105,7 @@ class PatientServer:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.close()
+        await self.http.close()
 
     def reason(self, failure: ModelError) -> str:
         """Why this server gave no answer, as the end of a sentence that begins with the server."""

@@ -24,6 +24,9 @@ _REFUSED = frozenset({"rejected", "unsupported"})
 AskOne = Callable[[dict[str, Any]], Awaitable[list[Any]]]
 """Sends a request's body, and returns what is told of each token of the answer; raises `ModelError`."""
 
+Find = Callable[[], Awaitable[str | None]]
+"""Why a server does not serve an export (None: it does); raises `ModelError` where there is no answer."""
+
 Look = Callable[[], Awaitable[bool]]
 """Whether the server's metrics show speculative decoding, which a request for ids would end (vLLM issue 42592)."""
 
@@ -33,22 +36,18 @@ class ReadingCheck:
 
     Args:
         name: what logs call the server.
-        reading: the export's.
-        ask: asks the server one question.
-        speculates: looks at its metrics.
+        find: asks it, and returns the problem; raises `ModelError` where there is no answer.
 
     Attributes:
         problem: why no reading is asked for, as the end of a sentence that begins with the server (None: it is).
         failure: why the last look got no answer (None: it got one).
     """
 
-    def __init__(self, name: str, reading: LearnedReading, ask: AskOne, speculates: Look):
+    def __init__(self, name: str, find: Find):
         self.name = name
-        self.reading = reading
         self.problem: str | None = NOT_ASKED
         self.failure: ModelError | None = None
-        self._ask = ask
-        self._speculates = speculates
+        self._find = find
         self._looked = -_LEAST_S
         self._looking: asyncio.Task[str | None] | None = None
         self._odd = asyncio.Event()
@@ -96,15 +95,37 @@ class ReadingCheck:
     async def _found(self) -> str | None:
         self.failure = None
         try:
-            if await self._speculates():
-                return "decodes speculatively, and asking such a vLLM for the reading would end it"
-            body = {"messages": QUESTION, "max_tokens": 1, "temperature": 0, **self.reading.fields(check=True)}
+            return await self._find()
+        except ModelError as failure:
+            self.failure = failure
+            return f"does not answer whether it gives its learned reading ({failure.kind})"
+
+
+class LearnedCheck(ReadingCheck):
+    """The check of a vLLM with the plug-in.
+
+    Args:
+        reading: the export's.
+        ask: asks the server one question.
+        speculates: looks at its metrics.
+    """
+
+    def __init__(self, name: str, reading: LearnedReading, ask: AskOne, speculates: Look):
+        super().__init__(name, self._problem)
+        self.reading = reading
+        self._ask = ask
+        self._speculates = speculates
+
+    async def _problem(self) -> str | None:
+        if await self._speculates():
+            return "decodes speculatively, and asking such a vLLM for the reading would end it"
+        body = {"messages": QUESTION, "max_tokens": 1, "temperature": 0, **self.reading.fields(check=True)}
+        try:
             wrong = self.reading.wrong(await self._ask(body))
         except ModelError as failure:
             if failure.kind in _REFUSED:
                 return "refuses the ids of the reading: it serves without confide's plug-in, or another model"
-            self.failure = failure
-            return f"does not answer whether it gives its learned reading ({failure.kind})"
+            raise
         return None if wrong is None else f"gives no learned reading: {wrong}"
 
 

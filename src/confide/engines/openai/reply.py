@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.learned_reading import ReadAnswer
+from confide.engines.openai.server_config import Price
 
 _PIECE = 64
 _ENDS = frozenset({"stop", "stop_sequence", "end_turn", "eos", "eos_token"})
@@ -26,7 +27,8 @@ def ended(finish: str) -> bool:
 class Choice:
     """One answer: the text that is graded, the reasoning text beside it, and ``more`` (tool calls, a refusal).
 
-    ``read`` is what came with it where the engine's learned reading was asked for.
+    ``read`` is what came with it where the engine's learned reading was asked for, ``token_ids`` are those of all that
+    was written, where the server tells them as vLLM does.
     """
 
     content: str | None
@@ -35,6 +37,7 @@ class Choice:
     more: dict[str, Any] = field(default_factory=dict)
     logprobs: dict[str, Any] | None = None
     read: ReadAnswer | None = None
+    token_ids: list[int] | None = None
 
     @property
     def text(self) -> str:
@@ -86,7 +89,9 @@ class Reply:
 
     ``sources`` maps the name of a confidence to its raw value; ``source`` names the one to use without a policy.
     ``by`` is the name of the model that answered, ``identity`` what is known of its weights, ``ms`` the time it took,
-    ``prompt_logprobs`` what a server tells of the prompt's tokens, in its own shape.
+    ``prompt_logprobs`` what a server tells of the prompt's tokens, in its own shape, ``prompt_token_ids`` which they
+    are.
+    ``read_tokens`` and ``verdict_tokens`` count what further requests read and wrote to find how sure the model is.
     """
 
     choices: list[Choice]
@@ -99,6 +104,9 @@ class Reply:
     cost: float = 0.0
     ms: float = 0.0
     prompt_logprobs: list[Any] | None = None
+    prompt_token_ids: list[int] | None = None
+    read_tokens: int = 0
+    verdict_tokens: int = 0
 
     @property
     def text(self) -> str:
@@ -109,6 +117,15 @@ class Reply:
     def tokens(self) -> int:
         """Tokens of the prompt and of the answer together."""
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def spent_tokens(self) -> int:
+        """The same and those of further requests."""
+        return self.tokens + self.read_tokens + self.verdict_tokens
+
+    def price(self, price: Price) -> float:
+        """What all of them cost."""
+        return price.of(self.prompt_tokens + self.read_tokens, self.completion_tokens + self.verdict_tokens)
 
     @property
     def whole(self) -> bool:

@@ -39,6 +39,7 @@ def read_reply(data: Any) -> Reply:
         *_read_usage(data.get("usage")),
         identity=identity,
         prompt_logprobs=told if isinstance(told, list) else None,
+        prompt_token_ids=_read_ids(data.get("prompt_token_ids")),
     )
 
 
@@ -48,7 +49,8 @@ def _read_choice(data: Any) -> Choice:
     if not isinstance(finish, str):
         raise ValueError("a choice that ended in no words")
     logprobs = logprobs if isinstance(logprobs, dict) else None
-    choice = Choice(message.content, message.reasoning, finish, message.more, logprobs)
+    ids = _read_ids(data.get("token_ids"))
+    choice = Choice(message.content, message.reasoning, finish, message.more, logprobs, token_ids=ids)
     _split_off_reasoning(choice)
     _check_usable(choice)
     return choice
@@ -63,6 +65,7 @@ class StreamReader:
         self._apart: set[int] = set()  # choices whose reasoning the server tells apart
         self._usage = (0, 0)
         self._identity = ""
+        self._prompt: list[int] | None = None
         self._finished: set[int] = set()
 
     def add(self, chunk: Any) -> list[Delta]:
@@ -77,6 +80,7 @@ class StreamReader:
         usage = _read_usage(chunk.get("usage"))  # some servers count along, some tell the prompt's tokens first
         self._usage = max(self._usage[0], usage[0]), max(self._usage[1], usage[1])
         self._identity = self._identity or _read_identity(chunk)
+        self._prompt = self._prompt or _read_ids(chunk.get("prompt_token_ids"))
         return [delta for choice in choices if choice is not None for delta in self._add_choice(choice)]
 
     def finish(self) -> list[Delta]:
@@ -104,6 +108,8 @@ class StreamReader:
             choice.logprobs["content"] += logprobs["content"]
         else:
             logprobs = None
+        if (ids := _read_ids(data.get("token_ids"))) is not None:
+            choice.token_ids = (choice.token_ids or []) + ids
         _append(choice.more, message.more)
         deltas = [*self._said(index, pieces), *([Delta(message.more, index)] if message.more else [])]
         if deltas:  # log-probabilities go with one piece only
@@ -140,7 +146,7 @@ class StreamReader:
             if "tool_calls" in choice.more:
                 choice.more["tool_calls"] = _join_calls(choice.more["tool_calls"])
         choices = [self._choices[index] for index in sorted(self._choices)]
-        return Reply(choices, *self._usage, identity=self._identity)
+        return Reply(choices, *self._usage, identity=self._identity, prompt_token_ids=self._prompt)
 
 
 class ServerBody:
@@ -256,6 +262,12 @@ def _read_usage(usage: Any) -> tuple[int, int]:
     counts = [usage.get(key) if isinstance(usage, dict) else 0 for key in ("prompt_tokens", "completion_tokens")]
     prompt, completion = (count if isinstance(count, int) and 0 < count < _MOST_TOKENS else 0 for count in counts)
     return prompt, completion
+
+
+def _read_ids(told: Any) -> list[int] | None:
+    """Token ids, where a server tells them as vLLM does (``return_token_ids``)."""
+    ids = [id for id in told if type(id) is int and id >= 0] if isinstance(told, list) else []
+    return ids if ids and len(ids) == len(told) else None
 
 
 def _read_identity(data: dict[str, Any]) -> str:

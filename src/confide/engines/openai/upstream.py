@@ -25,7 +25,7 @@ from confide.engines.openai.asked import Asked
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.model_listing import listed_identity
-from confide.engines.openai.reading_check import ReadingCheck, speculates
+from confide.engines.openai.reading_check import LearnedCheck, speculates
 from confide.engines.openai.reply import ALIVE, Choice, Delta, Model, Reply
 from confide.engines.openai.request_fields import as_sent, not_taken
 from confide.engines.openai.server_config import ServerModel
@@ -93,7 +93,7 @@ class Server(Model):
         self._sources = sources
         self._export = identity_parts(export)
         self.check = StartCheck(config.name, self._send)
-        self.reading = ReadingCheck(config.name, reading, self._told, self._speculates) if reading else None
+        self.reading = LearnedCheck(config.name, reading, self._told, self._speculates) if reading else None
         self.identity = listed_identity(config) if sources else ""
         self._looked = monotonic()
         self._looking: asyncio.Task[None] | None = None

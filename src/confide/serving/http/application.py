@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from confide.engines.openai.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
+from confide.engines.openai.second_request import READER
 from confide.errors import ConfideError
 from confide.methods.free import FREE
 from confide.methods.stack.served_stack import SERVED
@@ -105,6 +106,8 @@ def check_source(config: ServeConfig, policy: Policy | None, model: ConfidenceMo
         given = [source for source in FREE if source != "entropy"]
         if isinstance(config.small, SmallServer) and config.small.reading is not None:
             given.insert(0, SERVED)
+        if isinstance(config.small, SmallServer) and config.small.reader is not None:
+            given.insert(0, READER)
     if policy is not None and policy.source not in given:
         raise ConfideError(
             f"the policy decides on {policy.source}, which the small model {config.small.name} does not give; "

@@ -11,10 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from confide.engines.openai.asked import Asked, text_of
+from confide.engines.openai.exported_reader import ExportedReader
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reading_check import ReadingCheck
 from confide.engines.openai.reply import Choice, Model, Reply
 from confide.engines.openai.request_fields import beyond, not_taken
+from confide.engines.openai.second_reading import SecondReading
+from confide.engines.openai.second_request import SecondRequest
 from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.start_check import StartCheck
 from confide.engines.openai.upstream import Http, Server, Sources
@@ -127,7 +130,7 @@ class Models:
             self.small = Guarded(config.small.name, small, price=config.small.price, deadline_s=config.deadline_s)
         else:
             small = self._small_server(config.small)
-            self.small = self._guarded_server(config.small, small)
+            self.small = self._guarded_server(config.small, self._second_reading(config.small, small))
         self.identity = small.identity
         """What is known of the small model's weights before it has answered."""
         self.experts = [self._expert(expert, small, config.price_of(expert)) for expert in config.experts]
@@ -151,18 +154,34 @@ class Models:
     def _small_server(self, config: SmallServer) -> Server:
         """The server of the small model, with the learned reading that it gives."""
         if config.reading is None:
-            return self._server(config, server_sources)
+            return self._server(with_tokens_told(config), server_sources)
         served = ServedFile.load(config.reading)
         sources = partial(server_sources, mixture=served.mixture)
         server = self._server(config, sources, reading=served.reading, export=served.identity)
         self.reading = server.reading
         return server
 
+    def _second_reading(self, config: SmallServer, server: Server) -> Model:
+        """The server of the small model, whose answers are read by a second request where it runs a reader."""
+        if config.reader is None or config.engine == "openai":
+            return server
+        second = SecondRequest(
+            config,
+            self._http,
+            ExportedReader.load(config.reader),
+            config.engine,
+            adapter=config.adapter,
+            chosen_ids="logprob_token_ids" in config.safe_to_ask,
+        )
+        read = SecondReading(config.name, server, second)
+        self.reading = read.check
+        return read
+
     def _server(self, config: ServerModel, sources: Sources | None = None, **learned: Any) -> Server:
         self._servers.append(server := Server(config, self._http, sources=sources, **learned))
         return server
 
-    def _guarded_server(self, config: ServerModel, server: Server) -> Guarded:
+    def _guarded_server(self, config: ServerModel, server: Model) -> Guarded:
         return Guarded(
             config.name,
             server,
@@ -214,6 +233,12 @@ class Models:
             tool.close()
         if self.batcher is not None:
             await asyncio.to_thread(self.batcher.close)
+
+
+def with_tokens_told(config: SmallServer) -> SmallServer:
+    """The server with the field that has the tokens of its answers told, where a reader reads them."""
+    wanted = config.reader is not None and "return_token_ids" not in config.fields
+    return config.model_copy(update={"fields": (*config.fields, "return_token_ids")}) if wanted else config
 
 
 def _lacking(model: Expert | Small, small: Small, options: Collection[str]) -> str | None:

@@ -114,7 +114,7 @@ class _Attempts:
         """``reply`` is the answer: note who gave it, its cost and its time."""
         reply.by = self._guarded.name
         reply.ms = 1000 * (time.perf_counter() - self._began)
-        reply.cost = self._guarded.price.of(reply.prompt_tokens, reply.completion_tokens)
+        reply.cost = reply.price(self._guarded.price)
         self.visit.leave(None)
         return reply
 

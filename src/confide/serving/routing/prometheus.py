@@ -69,7 +69,7 @@ class Metrics:
         for reply in (turn.small, turn.expert):
             if reply is not None and reply.by:
                 self.model_seconds.labels(reply.by).observe(reply.ms / 1000)
-                self.tokens.labels(reply.by).inc(reply.tokens)
+                self.tokens.labels(reply.by).inc(reply.spent_tokens)
                 self.cost.inc(reply.cost)
 
     def observe(

@@ -192,7 +192,7 @@ class Turn:
             small_ms=small.ms if small else None,
             expert_ms=expert.ms if expert else None,
             total_ms=1000 * self.seconds,
-            small_tokens=small.tokens if small else 0,
+            small_tokens=small.spent_tokens if small else 0,
             expert_tokens=expert.tokens if expert else 0,
             cost=self.cost,
             cost_saved=self.cost_saved,

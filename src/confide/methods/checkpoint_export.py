@@ -1,0 +1,79 @@
+"""``confide export``: a trained folder as an ordinary checkpoint, and what a server's client must know to read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from confide.engines.openai.exported_reader import FILE as READER
+from confide.engines.openai.exported_reader import FOLDER, Example, ExportedReader
+from confide.errors import ConfideError
+from confide.files import locked, read_text, write_text, written_folder
+from confide.methods.catalogue import model_kind
+from confide.methods.checkpoint import FILE, read_info
+from confide.methods.confidence_model import ConfidenceModel
+from confide.methods.frozen.frozen_model import FrozenModel
+from confide.report_tokens import CONFIDENCE, GRADED
+
+_ANSWERS = ("France", "I do not know.", "Lyon is a large city, and it lies in the country of France.")
+_QUESTION = "In which country is Lyon?"
+
+
+def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
+    """Copy a trained folder as an ordinary checkpoint that loads without confide.
+
+    Where a reader's tokens are in its vocabulary, ``confide/reader.json`` says how a server that runs the checkpoint is
+    asked for the confidence (`ExportedReader`).
+
+    Returns:
+        The new tokens' names and ids.
+
+    Raises:
+        ConfideError: ``folder`` was not trained by confide, or ``out`` is not empty.
+    """
+    info = read_info(folder)
+    if not info.trained:
+        raise ConfideError(f"{folder} was not trained by confide: it has no {FILE}")
+    if out.exists() and any(out.iterdir()):
+        raise ConfideError(f"{out} is not empty")
+    config = json.loads(read_text(folder / "config.json"))
+    # The weights keep the type that they have: a reader is read from small differences.
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    model = model_kind(info.confidence.method).load(str(folder), info, dtype=dtype)
+    reader = exported_reader(model)
+    public = {"schema", "base_model", "versions", "signals"}
+    data = {key: value for key, value in json.loads(read_text(folder / FILE)).items() if key in public}
+    with locked(out), written_folder(out, FILE) as part:
+        model.engine.save(part)
+        if reader is not None:
+            (part / FOLDER).mkdir()
+            write_text(part / FOLDER / READER, json.dumps(reader.to_json(), indent=1) + "\n")
+        write_text(part / FILE, json.dumps(data, indent=1) + "\n")
+    signal = info.confidence
+    names = [*signal.verdict_ids, *CONFIDENCE.ask_tokens(len(signal.ask_ids)), *GRADED[: len(signal.grade_ids)]]
+    return dict(zip(names, [*signal.verdict_ids.values(), *signal.ask_ids, *signal.grade_ids], strict=True))
+
+
+def exported_reader(model: ConfidenceModel) -> ExportedReader | None:
+    """What a server's client must know of the reader in a model's vocabulary.
+
+    None where there is none, and for one that was trained on shuffled labels: a control is not served.
+    """
+    if not isinstance(model, FrozenModel) or model.parts.reader is None or model.info.shuffled_labels is not None:
+        return None
+    engine, signal = model.engine, model.info.confidence
+    confident, unconfident = (signal.verdict_ids[name] for name in CONFIDENCE.verdict)
+    prompt = engine.encode(model.as_asked(_QUESTION))
+    answers = [engine.encode_answer(answer) for answer in _ANSWERS]
+    logits = model.parts.reader.logits(engine.closed([prompt] * len(answers), answers)).tolist()
+    return ExportedReader(
+        confident,
+        unconfident,
+        tuple(signal.ask_ids),
+        engine.turn_end,
+        frozenset(engine.end_ids),
+        model.parts.reader.bias,
+        model.identity,
+        model.names[0],
+        tuple(Example((*prompt, *answer), z) for answer, z in zip(answers, logits, strict=True)),
+    )

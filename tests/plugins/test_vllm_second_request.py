@@ -1,0 +1,187 @@
+"""The second request to the real, stock vLLM: z is that of this process, whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from scipy.special import logit
+from transformers import AutoModelForCausalLM
+
+import confide
+from architectures import architecture
+from confide.engines.openai.asked import Asked
+from confide.engines.openai.exported_reader import ExportedReader
+from confide.engines.openai.reply import Reply
+from confide.engines.openai.second_reading import SecondReading
+from confide.engines.openai.second_request import READER, SecondRequest
+from confide.engines.openai.server_config import ServerModel
+from confide.engines.openai.upstream import Http
+from confide.engines.openai.upstream import Server as UpstreamServer
+from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.methods.checkpoint_export import export_checkpoint
+from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.frozen.frozen_training import train_confidence
+from confide.methods.reader.reader_config import ReaderOptions
+from scored_model import records
+from vllm_server import PYTHON, Server, vllm_server
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(not PYTHON, reason="CONFIDE_VLLM_PYTHON is not set: run `make test-vllm`"),
+]
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+}
+"""vLLM's attention on a CPU wants heads of 32 numbers."""
+QUESTIONS = [f"Which country is the city in? {number}" for number in range(5)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a trained reader, and its export."""
+    place = tmp_path_factory.mktemp("second")
+    model, tokenizer = architecture("Llama", **SIZES)
+    model.save_pretrained(place / "base")
+    tokenizer.save_pretrained(place / "base")
+    engine = TransformersEngine.load(str(place / "base"), dtype="float32")
+    rows = [row.model_copy(update={"model": engine.name}) for row in records(60)]
+    parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
+    options = ReaderOptions(ask_tokens="2", start="random", epochs=2, learning_rate=0.02, prefix_cache="1GB", seed=0)
+    train_confidence(engine, *parts, options, place / "trained")
+    export_checkpoint(place / "trained", place / "exported")
+    return place
+
+
+@pytest.fixture(scope="module")
+def model(place: Path) -> FrozenModel:
+    loaded = confide.load(place / "trained", dtype="float32")
+    assert isinstance(loaded, FrozenModel)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def server(place: Path) -> Iterator[Server]:
+    with vllm_server(place / "exported", place / "log", "float32", "--max-model-len", "512") as server:
+        yield server
+
+
+def z_in_process(model: FrozenModel, prompt: list[int], answer: list[int]) -> float:
+    assert model.parts.reader is not None
+    return float(model.parts.reader.logits(model.engine.closed([prompt], [answer]))[0])
+
+
+@asynccontextmanager
+async def reading(server: Server, place: Path, **more: Any) -> AsyncIterator[tuple[SecondRequest, SecondReading]]:
+    http = Http()
+    config = ServerModel(name="m", base_url=f"{server.url}/v1", model="m", fields=("min_tokens", "return_token_ids"))
+    second = SecondRequest(config, http, ExportedReader.load(place / "exported"), "vllm", **more)
+    try:
+        answers = SecondReading("m", await asyncio.to_thread(UpstreamServer, config, http), second)
+        assert await answers.check.look() is None
+        yield second, answers
+    finally:
+        await http.close()
+
+
+async def read_given(place: Path, model: FrozenModel, server: Server, chosen_ids: bool) -> None:
+    async with reading(server, place, chosen_ids=chosen_ids) as (second, _):
+        assert await second.problem() is None
+        for question in QUESTIONS:
+            turns = [{"role": "user", "content": question}]
+            for answer in ("Japan", "é", "a long answer, of several words"):
+                z = await second.read_given(turns, {}, answer)
+                ours = z_in_process(model, model.engine.encode(turns), model.engine.encode_answer(answer))
+                assert z == pytest.approx(ours, abs=3e-4)
+
+
+async def read_answers(place: Path, model: FrozenModel, server: Server, stream: bool) -> None:
+    bias = {str(id): -100 for id in range(300, model.engine.vocabulary)} | {str(model.engine.turn_end): 100}
+    async with reading(server, place) as (_, answers):
+        for number, question in enumerate(QUESTIONS):
+            turns = [{"role": "user", "content": question}]
+            options = {"temperature": 1, "seed": number, "min_tokens": 3 + number, "logit_bias": bias, "max_tokens": 24}
+            asked = Asked(chat=True, messages=turns, options=options, deadline=math.inf)
+            if stream:
+                reply = [piece async for piece in answers.stream(asked)][-1]
+            else:
+                reply = await answers.ask(asked)
+            assert isinstance(reply, Reply)
+            written = reply.choices[0].token_ids
+            assert written is not None
+            assert len(written) == 4 + number
+            assert reply.prompt_token_ids == model.engine.encode(turns)
+            ours = z_in_process(model, model.engine.encode(turns), written[:-1])
+            assert logit(reply.sources[READER]) == pytest.approx(ours, abs=3e-4)
+            assert reply.verdict_tokens == 2
+            assert reply.read_tokens == 2 * (reply.prompt_tokens + 3 + number + 3)
+
+
+@pytest.mark.parametrize("chosen_ids", [False, True])
+def test_z_of_a_given_answer_is_that_of_this_process(
+    place: Path, model: FrozenModel, server: Server, chosen_ids: bool
+) -> None:
+    asyncio.run(read_given(place, model, server, chosen_ids))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_z_of_an_answer_is_read_after_the_tokens_that_were_written(
+    place: Path, model: FrozenModel, server: Server, stream: bool
+) -> None:
+    asyncio.run(read_answers(place, model, server, stream))
+
+
+def with_adapter(place: Path) -> tuple[Path, Any]:
+    """A LoRA adapter of the base model with random weights, and the model that has it."""
+    model = AutoModelForCausalLM.from_pretrained(place / "base", dtype=torch.float32)
+    torch.manual_seed(0)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    adapted.save_pretrained(str(place / "adapter"))
+    return place / "adapter", adapted.eval()
+
+
+async def read_by_adapter(url: str, reader: ExportedReader, adapter: str | None) -> tuple[list[int], float | None]:
+    http = Http()
+    config = ServerModel(name="m", base_url=f"{url}/v1", model="m", fields=("min_tokens", "return_token_ids"))
+    second = SecondRequest(config, http, reader, "vllm", adapter=adapter)
+    server = await asyncio.to_thread(UpstreamServer, config, http)
+    bias = {str(id): 100 for id in reader.end_ids}
+    options = {"temperature": 0, "min_tokens": 4, "logit_bias": bias}
+    asked = second.asked(Asked(chat=True, messages=[{"role": "user", "content": "red"}], options=options, deadline=9e9))
+    try:
+        reply = await server.ask(asked)
+        (z,) = await second.read(asked, reply)
+        return [*(reply.prompt_token_ids or []), *(reply.choices[0].token_ids or [])], z
+    finally:
+        await http.close()
+
+
+def test_a_lora_adapter_reads_what_the_base_model_answered(place: Path, tmp_path: Path) -> None:
+    # Ask tokens and verdict are tokens that the vocabulary has: vLLM loads no new rows with an adapter.
+    folder, adapted = with_adapter(place)
+    exported = ExportedReader.load(place / "exported")
+    reader = replace(exported, confident_id=80, unconfident_id=90, ask_ids=(40, 41), examples=())
+    flags = ("--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"reads={folder}", "--max-model-len", "512")
+    with vllm_server(place / "base", tmp_path / "log", "float32", *flags) as server:
+        ids, z = asyncio.run(read_by_adapter(server.url, reader, "reads"))
+        _, z_of_base = asyncio.run(read_by_adapter(server.url, reader, None))
+    with torch.no_grad():
+        logits = adapted(torch.tensor([[*ids, *reader.ask_ids]])).logits[0, -1]
+        with adapted.disable_adapter():
+            plain = adapted(torch.tensor([[*ids, *reader.ask_ids]])).logits[0, -1]
+    assert z == pytest.approx(float(logits[80] - logits[90]), abs=3e-4)
+    assert z_of_base == pytest.approx(float(plain[80] - plain[90]), abs=3e-4)
+    assert abs(z - z_of_base) > 0.01
