@@ -20,7 +20,6 @@ import numpy as np
 from confide.errors import ConfideError
 from confide.policies.calibration_rows import (
     CalibrationRows,
-    confidence_of,
     data_sha256,
     labelled_rows,
     models_of,
@@ -39,7 +38,8 @@ from confide.policies.guarantees import (
     MatchGuarantee,
 )
 from confide.policies.identities import common_identity
-from confide.policies.policy import NEVER, Decision, Policy, Rule, decision_by
+from confide.policies.policy import Policy
+from confide.policies.policy_part import NEVER, Decision, Part, Rule, decision_by
 from confide.policies.profiles import profile_of
 from confide.policies.ranges import range_of
 from confide.policies.row_estimate import rows_that_meet
@@ -114,19 +114,42 @@ def calibrate_policy(
     # A domain that no calibration row speaks for is not answered.
     rules.setdefault(ANY_DOMAIN, _NOTHING_KEPT)
     policy = Policy(
-        source=source,
-        scale="log" if judged.log_space else None,
         calibrator=fitted,
         thresholds=rules,
         guarantee=guarantee,
-        data_sha256=data_sha256(judged),
         model=models_of(rows.records),
         last_resort=last_resort,
-        identity=identity,
-        profile=profile_of(records, source, seed),
-        rows_seen=sketch(rows.records, source),
+        **_of_rows(records, rows, judged, source, identity, seed),
     )
-    return _with_share_answered(policy, records)
+    return with_share_answered(policy, records)
+
+
+def part_that_keeps_nothing(
+    records: Sequence[Record], source: str, goal: Goal, *, calibrator: Kind | Literal["auto"] = "auto", seed: int = 0
+) -> Part:
+    """The part of ``source`` in a policy whose ``goal`` these ``records`` do not show with it."""
+    records = range_of(source).records(records, source)
+    judged = labelled_rows(records, source)
+    return Part(
+        calibrator=_fitter(judged, calibrator, goal, seed)(),
+        thresholds={ANY_DOMAIN: _NOTHING_KEPT},
+        guarantee=None,
+        **_of_rows(records, judged, judged, source, common_identity(judged.records, source), seed),
+    )
+
+
+def _of_rows(
+    records: Sequence[Record], rows: CalibrationRows, judged: CalibrationRows, source: str, identity: str, seed: int
+) -> dict[str, Any]:
+    """What a part of a policy knows of its calibration rows, whatever its thresholds."""
+    return {
+        "source": source,
+        "scale": "log" if judged.log_space else None,
+        "data_sha256": data_sha256(judged),
+        "identity": identity,
+        "profile": profile_of(records, source, seed),
+        "rows_seen": sketch(rows.records, source),
+    }
 
 
 def _fitter(
@@ -141,12 +164,13 @@ def _fitter(
     )  # fmt: skip
 
 
-def _with_share_answered(policy: Policy, records: Sequence[Record]) -> Policy:
+def with_share_answered(policy: Policy, records: Sequence[Record]) -> Policy:
     """``policy`` with the share of all ``records`` that it answers in its profile.
 
     A router does not know which of its requests the goal would leave out.
     """
-    decisions = [policy.decide(confidence_of(record, policy.source), record.domain) for record in records]
+    decided = [(policy.choose_for(record), record.domain) for record in records]
+    decisions = [part.decide(confidence, domain) for (part, confidence), domain in decided]
     assert policy.profile is not None
     profile = policy.profile.model_copy(update={"answered": decisions.count("answer") / len(decisions)})
     return policy.model_copy(update={"profile": profile})
