@@ -92,8 +92,7 @@ def calibrate(
     Rows of the calibration split are used when the records carry splits, all rows otherwise; they must have been
     used for nothing else. Rows without a label or a confidence are left out, except that --budget counts rows without
     a label and all goals but --max-risk count rows without a confidence as escalated. Audits of a store that have no
-    label count as wrong. Exit code 1, and no file, when the goal cannot be met. A --fallback that does not meet it
-    keeps nothing, and the policy is written.
+    label count as wrong. Exit code 1, and no file, when the goal cannot be met; a --fallback that misses keeps nothing.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
@@ -118,8 +117,8 @@ def calibrate(
     _warn_of_ranking(used, goal, seed)
     told = {"met": not isinstance(made, Unmet), **_left_out(used), "counted_as_wrong": len(missing)}
     if isinstance(made, Unmet):
-        unmet = {**told, "source": source, **asdict(made)}
-        print_json(unmet, indent=2) if json else typer.echo("\n".join(filter(None, [made.explain(source), price])))
+        said = "\n".join(filter(None, [made.explain(source), price]))
+        print_json({**told, "source": source, **asdict(made)}, indent=2) if json else typer.echo(said)
         raise typer.Exit(ExitCode.NO)
     made.save(out)
     _warn_of_what_is_missing(made, rows)

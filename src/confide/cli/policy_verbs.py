@@ -95,8 +95,6 @@ def decide(
 
     Example: `confide decide policy.json scored.jsonl --out decisions.jsonl`
     """
-    from confide.policies.calibration_rows import missing_source
-    from confide.policies.identities import common_identity
     from confide.policies.kept_answers import cautions, seen_of_kept
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
@@ -104,12 +102,7 @@ def decide(
     from confide.records import read_records
 
     rule = Policy.load(policy)
-    rows = _answered_by(identity, read_records(records), rule)
-    for source in rule.sources:
-        common_identity(rows, source)
-    if not any(source in record.confidence for record in rows for source in rule.sources):
-        raise missing_source(rows, f"{' or '.join(rule.sources)}, the policy's source")
-    rows = rule.in_range(rows)
+    rows = _to_decide(rule, _answered_by(identity, read_records(records), rule))
     decided = [_decision(rule, record) for record in rows]
     write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
 
@@ -153,6 +146,18 @@ def _answered_by(identity: str | None, rows: list[Record], policy: Policy) -> li
     for source in policy.sources:
         rows = answered_by(identity, rows, source)
     return rows
+
+
+def _to_decide(policy: Policy, rows: list[Record]) -> list[Record]:
+    """``rows`` in range; raises `ConfideError` where several models answered them, or none has a confidence."""
+    from confide.policies.calibration_rows import missing_source
+    from confide.policies.identities import common_identity
+
+    for source in policy.sources:
+        common_identity(rows, source)
+    if not any(source in record.confidence for record in rows for source in policy.sources):
+        raise missing_source(rows, f"{' or '.join(policy.sources)}, the policy's source{'s' * bool(policy.fallbacks)}")
+    return policy.in_range(rows)
 
 
 def _decision(policy: Policy, record: Record) -> dict[str, Any]:

@@ -37,7 +37,10 @@ class SeenRisk:
             return said
         limit = policy.guarantee.max_risk
         place = "above" if self.low > limit else "within" if self.high <= limit else "not clearly on one side of"
-        return f"{said} That is {place} the promised {limit:.1%}; `confide validate` checks the promise on fresh rows."
+        of = " of each source by itself" * bool(policy.fallbacks)
+        return (
+            f"{said} That is {place} the promised {limit:.1%}{of}; `confide validate` checks the promise on fresh rows."
+        )
 
 
 def seen_of_kept(kept: Sequence[Record]) -> SeenRisk | None:
