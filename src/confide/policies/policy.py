@@ -97,6 +97,17 @@ class Policy(Part):
         own = {name: getattr(part, name) for name in Part.model_fields}
         return self.model_copy(update={**own, "fallbacks": []})
 
+    def with_share_answered(self, records: Sequence[Record]) -> Policy:
+        """This policy with the share of all ``records`` that it answers in its profile.
+
+        A router does not know which of its requests the goal would leave out.
+        """
+        decided = [(self.choose_for(record), record.domain) for record in records]
+        decisions = [part.decide(confidence, domain) for (part, confidence), domain in decided]
+        assert self.profile is not None
+        profile = self.profile.model_copy(update={"answered": decisions.count("answer") / len(decisions)})
+        return self.model_copy(update={"profile": profile})
+
     def in_range(self, records: Sequence[Record]) -> list[Record]:
         """``records`` with confidences in the ranges of all sources; raises `ConfideError` for one outside."""
         found = super().in_range(records)

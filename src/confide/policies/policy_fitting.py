@@ -77,6 +77,7 @@ def calibrate_policy(
     per_domain: bool = False,
     last_resort: Literal["unverified", "abstain", "error"] = "error",
     seed: int = 0,
+    hints: bool = True,
 ) -> Policy | Unmet:
     """Fit the policy that meets ``goal`` with the confidence of ``source``.
 
@@ -90,6 +91,7 @@ def calibrate_policy(
         per_domain: whether domains with enough rows get a threshold of their own.
         last_resort: what a router does with an escalated question when every expert failed.
         seed: draws one row from each group of dependent rows, and the folds that choose the calibrator.
+        hints: whether an unmet goal comes with what would do, which takes a while.
 
     Returns:
         The policy, or what stands in its way.
@@ -107,7 +109,7 @@ def calibrate_policy(
     if isinstance(goal, Costs):
         found: _Fitted | Unmet = _cheapest(goal, parts, fit(), name, seed)
     else:
-        found = _bounded(goal, parts, fit, name, seed)
+        found = _bounded(goal, parts, fit, name, seed, hints)
     if isinstance(found, Unmet):
         return _adoptable(goal, found, rows, per_domain, expert is not None, seed)
     fitted, rules, guarantee = found
@@ -121,7 +123,7 @@ def calibrate_policy(
         last_resort=last_resort,
         **_of_rows(records, rows, judged, source, identity, seed),
     )
-    return with_share_answered(policy, records)
+    return policy.with_share_answered(records)
 
 
 def part_that_keeps_nothing(
@@ -164,18 +166,6 @@ def _fitter(
     )  # fmt: skip
 
 
-def with_share_answered(policy: Policy, records: Sequence[Record]) -> Policy:
-    """``policy`` with the share of all ``records`` that it answers in its profile.
-
-    A router does not know which of its requests the goal would leave out.
-    """
-    decided = [(policy.choose_for(record), record.domain) for record in records]
-    decisions = [part.decide(confidence, domain) for (part, confidence), domain in decided]
-    assert policy.profile is not None
-    profile = policy.profile.model_copy(update={"answered": decisions.count("answer") / len(decisions)})
-    return policy.model_copy(update={"profile": profile})
-
-
 def _check_expert(goal: Goal, expert: Sequence[Record] | None) -> None:
     if isinstance(goal, MatchExpert) and expert is None:
         raise ConfideError("to match an expert its own graded answers are needed (--expert)")
@@ -211,20 +201,25 @@ def _parts(rows: CalibrationRows, goal: Goal) -> dict[str, CalibrationRows]:
 
 
 def _bounded(
-    goal: BoundedGoal, parts: dict[str, CalibrationRows], fit: Callable[[], Calibrator], expert: str | None, seed: int
+    goal: BoundedGoal,
+    parts: dict[str, CalibrationRows],
+    fit: Callable[[], Calibrator],
+    expert: str | None,
+    seed: int,
+    hints: bool,
 ) -> _Fitted | Unmet:
     """Rules of a goal that bounds a quantity; ``expert`` names the one whose answers were given."""
     level = 1 - (1 - goal.level) / len(parts)
     drawn = {name: draw(part.clusters, goal.per, seed) for name, part in parts.items()}
     _check_covered(drawn)
-    solve = partial(_solve, goal, level=level, has_expert=expert is not None)
+    solve = partial(_solve, goal, level=level, has_expert=expert is not None, hint=hints)
     solved = {name: solve(part, seed) for name, part in parts.items()}
     # A goal that these rows cannot show is an error before too few labels for a calibrator are.
     fitted = fit()
     if (name := _missed(goal, solved)) is not None:
         unmet = solved[name]
         assert isinstance(unmet, Unmet)
-        if isinstance(goal, MaxRisk) and goal.simultaneous:
+        if not hints or (isinstance(goal, MaxRisk) and goal.simultaneous):
             # In simulations estimates for many thresholds at once were too small.
             return unmet
         return replace(unmet, rows_needed=rows_that_meet(partial(solve, hint=False), parts[name], seed))

@@ -20,7 +20,7 @@ from confide.policies.goals import BoundedGoal, Goal
 from confide.policies.guarantees import BudgetGuarantee, CostEstimate
 from confide.policies.identities import common_identity
 from confide.policies.policy import Policy
-from confide.policies.policy_fitting import calibrate_policy, part_that_keeps_nothing, with_share_answered
+from confide.policies.policy_fitting import calibrate_policy, part_that_keeps_nothing
 from confide.policies.policy_part import Part
 from confide.policies.profiles import Profile
 from confide.policies.thresholds.fallback_testing import Unmet
@@ -78,7 +78,7 @@ def _told(part: Part, level: float, how: str) -> dict[str, Any]:
 def _fallback(records: Sequence[Record], source: str, goal: Goal, options: dict[str, Any]) -> Part:
     """What ``source`` decides where those before it give no confidence."""
     try:
-        made = calibrate_policy(records, source, goal, **options)
+        made = calibrate_policy(records, source, goal, hints=False, **options)
         if isinstance(made, Unmet):
             how = {name: options[name] for name in ("calibrator", "seed") if name in options}
             return part_that_keeps_nothing(records, source, goal, **how)
@@ -98,7 +98,7 @@ def _in_order(first: Policy, parts: Sequence[Part], records: Sequence[Record]) -
     policy = first.model_copy(update={"fallbacks": bare})
     decided = [record for record in records if policy.choose_for(record)[1] is not None]
     common_identity(decided, "")  # raises for sources that different models gave
-    return with_share_answered(policy.model_copy(update={"model": models_of(decided)}), records)
+    return policy.model_copy(update={"model": models_of(decided)}).with_share_answered(records)
 
 
 def _worth(policy: Policy) -> tuple[float, float]:
