@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from confide.cli.exit_codes import ExitCode
+from confide.cli.main import app
 from confide.policies import Policy
 from confide.records import Record, write_records
+from endpoint_server import Endpoint
 from policy_runs import run
 from two_sources import two_sources
 
@@ -101,11 +104,14 @@ def test_decide_needs_one_of_the_sources(folder, tmp_path, left):
     )
 
 
-@pytest.mark.parametrize(("source", "value"), [("stack", 87.0), ("logprob_sum", 3.0)])
-def test_decide_refuses_a_number_on_another_scale_from_any_source(folder, tmp_path, source, value):
-    rows = saved(tmp_path / "s.jsonl", [Record(id="a", confidence={"stack": None, source: value})])
-    failed = run("decide", folder / "p.json", rows, "--out", tmp_path / "d.jsonl")
-    assert f"row a: the confidence {value:g} from {source}" in str(failed.exception)
+@pytest.mark.parametrize("order", [("stack", "logprob_sum"), ("logprob_sum", "stack")])
+@pytest.mark.parametrize("free", [None, -0.001])
+def test_decide_refuses_a_number_on_another_scale_from_any_source(folder, tmp_path, order, free):
+    first, second = order
+    run("calibrate", folder / "r.jsonl", "--source", first, "--fallback", second, *GOAL, "--out", tmp_path / "p.json")
+    rows = saved(tmp_path / "s.jsonl", [Record(id="a", confidence={"logprob_sum": free, "stack": 87.0})])
+    failed = run("decide", tmp_path / "p.json", rows, "--out", tmp_path / "d.jsonl")
+    assert "row a: the confidence 87 from stack is not in [0, 1]" in str(failed.exception)
 
 
 def test_validate_checks_the_promise_of_each_source(folder, tmp_path):
@@ -185,3 +191,37 @@ def test_a_store_is_read_source_by_source(tmp_path):
     # One source alone: the rows of the other are no rows of it.
     run("calibrate", *flags, "--source", "logprob_sum", "--out", tmp_path / "q.json")
     assert Policy.load(tmp_path / "q.json").guarantee.n == 300
+
+
+def test_ask_decides_by_the_first_source_that_the_server_gives(folder, tmp_path):
+    with Endpoint().running() as server:
+        told = main("ask", server.url, folder / "p.json")
+        assert told.exit_code == 0, told.output
+        data = json.loads(told.stdout)
+        free = Policy.load(folder / "p.json").fallbacks[0]
+        assert data["decided_by"] == "logprob_sum"  # this server gives no stack
+        raw = np.log(data["confidence"])
+        assert data["probability"] == pytest.approx(free.probability(float(raw)), abs=1e-6)
+        assert data["decision"] == free.decide(float(raw))
+        other = json.loads((folder / "p.json").read_text())
+        other["fallbacks"] = []
+        (tmp_path / "o.json").write_text(json.dumps(other))
+        refused = main("ask", server.url, tmp_path / "o.json")
+        assert "the policy decides on stack, which this model does not give" in str(refused.exception)
+
+
+def main(verb: str, url: str, policy: Path):
+    line = [
+        verb,
+        "--engine",
+        "openai",
+        "--base-url",
+        url,
+        "--model",
+        "tiny",
+        "--policy",
+        policy,
+        "--json",
+        "Where is 7?",
+    ]
+    return CliRunner().invoke(app, [str(word) for word in line])
