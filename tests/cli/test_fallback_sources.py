@@ -173,6 +173,7 @@ def test_a_store_is_read_source_by_source(tmp_path):
         source = "stack" if i % 3 else "logprob_sum"
         sure = float(rng.uniform(0.5, 1))
         told = {"source": source, "raw": sure if source == "stack" else float(np.log(sure)), "created": float(i)}
+        told |= {"raw": None} if i % 30 == 1 else {}  # nothing was given: the row names the first source
         agreed = bool(rng.random() < sure)
         rows.append(decision(audit=True, audit_probability=0.1, domain=None, policy_id="pol_1", agreed=agreed, **told))
 
@@ -186,11 +187,19 @@ def test_a_store_is_read_source_by_source(tmp_path):
     made = run("calibrate", *flags, "--fallback", "logprob_sum", "--out", tmp_path / "p.json")
     assert made.exit_code == 0, made.output
     policy = Policy.load(tmp_path / "p.json")
-    assert [(part.source, part.guarantee.n) for part in policy.parts] == [("stack", 600), ("logprob_sum", 300)]
+    assert [(part.source, part.guarantee.n) for part in policy.parts] == [("stack", 570), ("logprob_sum", 300)]
     assert "each row of the store has the confidence that decided, of logprob_sum or stack" in made.stderr
     # One source alone: the rows of the other are no rows of it.
     run("calibrate", *flags, "--source", "logprob_sum", "--out", tmp_path / "q.json")
     assert Policy.load(tmp_path / "q.json").guarantee.n == 300
+    # A row that another source decided is not one that this source would have escalated, as one without any is.
+    flags = ("--from-store", url, "--budget", 0.3, "--calibrator", "platt", "--fallback", "logprob_sum")
+    made = run("calibrate", *flags, "--out", tmp_path / "b.json")
+    assert made.exit_code == 0, made.output
+    budget = Policy.load(tmp_path / "b.json")
+    assert [part.guarantee.n for part in budget.parts] == [600, 300]
+    assert "Rows of stack: 570 used, 30 without" not in made.stdout
+    assert "Rows of stack: 570 used; 30 without a confidence" in made.stdout
 
 
 def test_ask_decides_by_the_first_source_that_the_server_gives(folder, tmp_path):

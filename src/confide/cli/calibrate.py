@@ -96,7 +96,6 @@ def calibrate(
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
-    from confide.policies.calibration_rows import labelled_rows
     from confide.policies.source_choice import calibrate_best_source
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
@@ -105,14 +104,14 @@ def calibrate(
     rows, sources, fallbacks = _rows(records, from_store, source, fallback, identity)
     best = partial(
         calibrate_best_source, sources=sources, goal=goal, expert=None if expert is None else read_records(expert),
-        fallbacks=fallbacks, calibrator=calibrator, per_domain=per_domain, last_resort=last_resort, seed=seed,
+        fallbacks=fallbacks, decided=from_store is not None, calibrator=calibrator, per_domain=per_domain,
+        last_resort=last_resort, seed=seed,
     )  # fmt: skip
     # Which audits of a store lack a label is not chance: the worst case of a promise is that they are wrong.
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
     worst = _told(rows, missing, False)
     source, made = best(worst)
-    order = [source] if isinstance(made, Unmet) else made.sources
-    used = {name: labelled_rows(worst, name) for name in order}
+    used = _used(worst, [source] if isinstance(made, Unmet) else made.sources, from_store is not None)
     price = _price(rows, missing, made, best)
     _warn_of_ranking(used, goal, seed)
     told = {"met": not isinstance(made, Unmet), **_left_out(used), "counted_as_wrong": len(missing)}
@@ -126,6 +125,13 @@ def calibrate(
         print_json({**told, "policy": loads(made.to_json())}, indent=2)
     else:
         _print(made, used, goal, per_domain, out, price)
+
+
+def _used(rows: list[Record], sources: list[str], decided: bool) -> dict[str, CalibrationRows]:
+    """The rows with a label and a confidence from each source; ``decided`` as in `calibrate_best_source`."""
+    from confide.policies.calibration_rows import labelled_rows, rows_decided_by
+
+    return {name: labelled_rows(rows_decided_by(name, rows) if decided else rows, name) for name in sources}
 
 
 def _left_out(used: dict[str, CalibrationRows]) -> dict[str, object]:

@@ -112,6 +112,11 @@ def missing_source(records: Sequence[Record], wanted: str, row: str = "row") -> 
     return ConfideError(f"no {row} has a confidence from {wanted}; there are: {there}")
 
 
+def rows_decided_by(source: str, records: Sequence[Record]) -> list[Record]:
+    """Those of ``records``, which hold the confidence that decided and no other, that ``source`` decided."""
+    return [record for record in records if source in record.confidence]
+
+
 def written_confidence(record: Record, source: str) -> float | None:
     """What the record says of ``source``; None when it is missing or not finite."""
     value = record.confidence.get(source)

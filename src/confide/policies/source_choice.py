@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from confide.errors import ConfideError
-from confide.policies.calibration_rows import models_of
+from confide.policies.calibration_rows import models_of, rows_decided_by
 from confide.policies.goals import BoundedGoal, Goal
 from confide.policies.guarantees import BudgetGuarantee, CostEstimate
 from confide.policies.identities import common_identity
@@ -28,7 +28,13 @@ from confide.records import Record
 
 
 def calibrate_best_source(
-    records: Sequence[Record], sources: Sequence[str], goal: Goal, *, fallbacks: Sequence[str] = (), **options: Any
+    records: Sequence[Record],
+    sources: Sequence[str],
+    goal: Goal,
+    *,
+    fallbacks: Sequence[str] = (),
+    decided: bool = False,
+    **options: Any,
 ) -> tuple[str, Policy | Unmet]:
     """The best policy among those of ``sources``, and its source; ``fallbacks`` decide where it gives no confidence.
 
@@ -41,6 +47,8 @@ def calibrate_best_source(
         goal: as in `calibrate_policy`.
         fallbacks: the sources after it, in their order. Each gets its share of the error rate and a part of its own;
             one with which the rows do not show the goal keeps nothing.
+        decided: whether a row holds the confidence that decided and no other. A source is then calibrated on its own
+            rows: that it is not on the others does not mean that it would have escalated them.
         **options: its other arguments.
 
     Raises:
@@ -51,13 +59,14 @@ def calibrate_best_source(
     share, tested = goal, [*sources, *fallbacks]
     if isinstance(goal, BoundedGoal):
         share = replace(goal, level=1 - (1 - goal.level) / len(tested))
-    made = {source: calibrate_policy(records, source, share, **options) for source in sources}
+    rows = {name: rows_decided_by(name, records) if decided else records for name in tested}
+    made = {source: calibrate_policy(rows[source], source, share, **options) for source in sources}
     met = {source: policy for source, policy in made.items() if isinstance(policy, Policy)}
     if not met:
         return min(made.items(), key=lambda item: _nearest(item[1]))
     source = max(met, key=lambda name: _worth(met[name]))
     best = met[source]
-    parts = [_fallback(records, name, share, options) for name in fallbacks]
+    parts = [_fallback(rows[name], name, share, options) for name in fallbacks]
     if len(tested) > 1 and isinstance(goal, BoundedGoal) and isinstance(share, BoundedGoal):
         chosen = f"the best of {', '.join(sources)}" if len(sources) > 1 else source
         how = f"{', then '.join([chosen, *fallbacks])}, each at level {share.level:.6g}"
