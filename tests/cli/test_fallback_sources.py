@@ -198,6 +198,8 @@ def test_a_store_is_read_source_by_source(tmp_path):
     assert made.exit_code == 0, made.output
     budget = Policy.load(tmp_path / "b.json")
     assert [part.guarantee.n for part in budget.parts] == [600, 300]
+    # What the requests look like is that of all of them: those that fall back are among them.
+    assert [(part.profile.n, part.profile.confidence.missing) for part in budget.parts] == [(900, 330), (300, 0)]
     assert "Rows of stack: 570 used, 30 without" not in made.stdout
     assert "Rows of stack: 570 used; 30 without a confidence" in made.stdout
 

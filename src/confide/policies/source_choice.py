@@ -22,7 +22,7 @@ from confide.policies.identities import common_identity
 from confide.policies.policy import Policy
 from confide.policies.policy_fitting import calibrate_policy, part_that_keeps_nothing
 from confide.policies.policy_part import Part
-from confide.policies.profiles import Profile
+from confide.policies.profiles import Profile, profile_of
 from confide.policies.thresholds.fallback_testing import Unmet
 from confide.records import Record
 
@@ -72,7 +72,7 @@ def calibrate_best_source(
         how = f"{', then '.join([chosen, *fallbacks])}, each at level {share.level:.6g}"
         best = best.model_copy(update=_told(best, goal.level, how))
         parts = [part.model_copy(update=_told(part, goal.level, how)) for part in parts]
-    return source, _in_order(best, parts, records) if parts else best
+    return source, _in_order(best, parts, records, options.get("seed", 0)) if parts else best
 
 
 def _told(part: Part, level: float, how: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _fallback(records: Sequence[Record], source: str, goal: Goal, options: dict[
     return Part(**{name: getattr(made, name) for name in Part.model_fields})
 
 
-def _in_order(first: Policy, parts: Sequence[Part], records: Sequence[Record]) -> Policy:
+def _in_order(first: Policy, parts: Sequence[Part], records: Sequence[Record], seed: int) -> Policy:
     """One policy of ``first`` and the ``parts`` after it, all made on ``records``."""
     bare = []
     for part in parts:
@@ -107,7 +107,8 @@ def _in_order(first: Policy, parts: Sequence[Part], records: Sequence[Record]) -
     policy = first.model_copy(update={"fallbacks": bare})
     decided = [record for record in records if policy.choose_for(record)[1] is not None]
     common_identity(decided, "")  # raises for sources that different models gave
-    return policy.model_copy(update={"model": models_of(decided)}).with_share_answered(records)
+    profile = profile_of(records, first.source, seed)  # requests that fall back are among those that it was made for
+    return policy.model_copy(update={"model": models_of(decided), "profile": profile}).with_share_answered(records)
 
 
 def _worth(policy: Policy) -> tuple[float, float]:
