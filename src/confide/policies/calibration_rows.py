@@ -112,6 +112,11 @@ def missing_source(records: Sequence[Record], wanted: str, row: str = "row") -> 
     return ConfideError(f"no {row} has a confidence from {wanted}; there are: {there}")
 
 
+def rows_decided_by(source: str, records: Sequence[Record]) -> list[Record]:
+    """Those of ``records``, which hold the confidence that decided and no other, that ``source`` decided."""
+    return [record for record in records if source in record.confidence]
+
+
 def written_confidence(record: Record, source: str) -> float | None:
     """What the record says of ``source``; None when it is missing or not finite."""
     value = record.confidence.get(source)
@@ -198,13 +203,13 @@ def sketch(records: Iterable[Record], source: str) -> str:
     return "".join(sorted({fingerprint(record, source) for record in records})[:_SKETCH])
 
 
-def seen_again(rows_seen: str, records: Iterable[Record], source: str) -> tuple[int, bool]:
-    """How many of ``records`` are in a policy's ``rows_seen``, and whether the count is complete.
+def seen_again(rows_seen: str, records: Iterable[Record], source: str) -> tuple[list[bool], bool]:
+    """Which of ``records`` are in a policy's ``rows_seen``, and whether all that should be are.
 
-    With more calibration rows than the sketch holds the count is a lower bound.
+    With more calibration rows than the sketch holds some are not.
     """
     known = {rows_seen[i : i + _DIGITS] for i in range(0, len(rows_seen), _DIGITS)}
-    return sum(fingerprint(record, source) in known for record in records), len(known) < _SKETCH
+    return [fingerprint(record, source) in known for record in records], len(known) < _SKETCH
 
 
 def used_before(records: Sequence[Record]) -> int:

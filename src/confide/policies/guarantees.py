@@ -157,6 +157,14 @@ AnyGuarantee = Annotated[
 ]
 
 
+_AIM = ("goal", "max_risk", "budget", "margin", "level", "answer", "escalate", "wrong", "abstain")
+
+
+def aim_of(g: Bounded | CostEstimate) -> dict[str, Any]:
+    """The goal, with its limit and level or its prices: what was asked for, whatever the rows said."""
+    return {name: value for name in _AIM if (value := getattr(g, name, None)) is not None}
+
+
 def explain_guarantee(g: Bounded | CostEstimate) -> list[str]:
     """Promise, evidence and limits of a guarantee, a sentence or two each."""
     if isinstance(g, CostEstimate):

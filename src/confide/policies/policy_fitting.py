@@ -20,7 +20,6 @@ import numpy as np
 from confide.errors import ConfideError
 from confide.policies.calibration_rows import (
     CalibrationRows,
-    confidence_of,
     data_sha256,
     labelled_rows,
     models_of,
@@ -39,7 +38,8 @@ from confide.policies.guarantees import (
     MatchGuarantee,
 )
 from confide.policies.identities import common_identity
-from confide.policies.policy import NEVER, Decision, Policy, Rule, decision_by
+from confide.policies.policy import Policy
+from confide.policies.policy_part import NEVER, Decision, Part, Rule, decision_by
 from confide.policies.profiles import profile_of
 from confide.policies.ranges import range_of
 from confide.policies.row_estimate import rows_that_meet
@@ -77,6 +77,7 @@ def calibrate_policy(
     per_domain: bool = False,
     last_resort: Literal["unverified", "abstain", "error"] = "error",
     seed: int = 0,
+    hints: bool = True,
 ) -> Policy | Unmet:
     """Fit the policy that meets ``goal`` with the confidence of ``source``.
 
@@ -90,6 +91,7 @@ def calibrate_policy(
         per_domain: whether domains with enough rows get a threshold of their own.
         last_resort: what a router does with an escalated question when every expert failed.
         seed: draws one row from each group of dependent rows, and the folds that choose the calibrator.
+        hints: whether an unmet goal comes with what would do, which takes a while.
 
     Returns:
         The policy, or what stands in its way.
@@ -107,26 +109,49 @@ def calibrate_policy(
     if isinstance(goal, Costs):
         found: _Fitted | Unmet = _cheapest(goal, parts, fit(), name, seed)
     else:
-        found = _bounded(goal, parts, fit, name, seed)
+        found = _bounded(goal, parts, fit, name, seed, hints)
     if isinstance(found, Unmet):
         return _adoptable(goal, found, rows, per_domain, expert is not None, seed)
     fitted, rules, guarantee = found
     # A domain that no calibration row speaks for is not answered.
     rules.setdefault(ANY_DOMAIN, _NOTHING_KEPT)
     policy = Policy(
-        source=source,
-        scale="log" if judged.log_space else None,
         calibrator=fitted,
         thresholds=rules,
         guarantee=guarantee,
-        data_sha256=data_sha256(judged),
         model=models_of(rows.records),
         last_resort=last_resort,
-        identity=identity,
-        profile=profile_of(records, source, seed),
-        rows_seen=sketch(rows.records, source),
+        **_of_rows(records, rows, judged, source, identity, seed),
     )
-    return _with_share_answered(policy, records)
+    return policy.with_share_answered(records)
+
+
+def part_that_keeps_nothing(
+    records: Sequence[Record], source: str, goal: Goal, *, calibrator: Kind | Literal["auto"] = "auto", seed: int = 0
+) -> Part:
+    """The part of ``source`` in a policy whose ``goal`` these ``records`` do not show with it."""
+    records = range_of(source).records(records, source)
+    judged = labelled_rows(records, source)
+    return Part(
+        calibrator=_fitter(judged, calibrator, goal, seed)(),
+        thresholds={ANY_DOMAIN: _NOTHING_KEPT},
+        guarantee=None,
+        **_of_rows(records, judged, judged, source, common_identity(judged.records, source), seed),
+    )
+
+
+def _of_rows(
+    records: Sequence[Record], rows: CalibrationRows, judged: CalibrationRows, source: str, identity: str, seed: int
+) -> dict[str, Any]:
+    """What a part of a policy knows of its calibration rows, whatever its thresholds."""
+    return {
+        "source": source,
+        "scale": "log" if judged.log_space else None,
+        "data_sha256": data_sha256(judged),
+        "identity": identity,
+        "profile": profile_of(records, source, seed),
+        "rows_seen": sketch(rows.records, source),
+    }
 
 
 def _fitter(
@@ -139,17 +164,6 @@ def _fitter(
     return partial(
         fit_calibrator, judged.confidence, judged.correct, calibrator, judged.clusters, seed, log_space=judged.log_space
     )  # fmt: skip
-
-
-def _with_share_answered(policy: Policy, records: Sequence[Record]) -> Policy:
-    """``policy`` with the share of all ``records`` that it answers in its profile.
-
-    A router does not know which of its requests the goal would leave out.
-    """
-    decisions = [policy.decide(confidence_of(record, policy.source), record.domain) for record in records]
-    assert policy.profile is not None
-    profile = policy.profile.model_copy(update={"answered": decisions.count("answer") / len(decisions)})
-    return policy.model_copy(update={"profile": profile})
 
 
 def _check_expert(goal: Goal, expert: Sequence[Record] | None) -> None:
@@ -187,20 +201,25 @@ def _parts(rows: CalibrationRows, goal: Goal) -> dict[str, CalibrationRows]:
 
 
 def _bounded(
-    goal: BoundedGoal, parts: dict[str, CalibrationRows], fit: Callable[[], Calibrator], expert: str | None, seed: int
+    goal: BoundedGoal,
+    parts: dict[str, CalibrationRows],
+    fit: Callable[[], Calibrator],
+    expert: str | None,
+    seed: int,
+    hints: bool,
 ) -> _Fitted | Unmet:
     """Rules of a goal that bounds a quantity; ``expert`` names the one whose answers were given."""
     level = 1 - (1 - goal.level) / len(parts)
     drawn = {name: draw(part.clusters, goal.per, seed) for name, part in parts.items()}
     _check_covered(drawn)
-    solve = partial(_solve, goal, level=level, has_expert=expert is not None)
+    solve = partial(_solve, goal, level=level, has_expert=expert is not None, hint=hints)
     solved = {name: solve(part, seed) for name, part in parts.items()}
     # A goal that these rows cannot show is an error before too few labels for a calibrator are.
     fitted = fit()
     if (name := _missed(goal, solved)) is not None:
         unmet = solved[name]
         assert isinstance(unmet, Unmet)
-        if isinstance(goal, MaxRisk) and goal.simultaneous:
+        if not hints or (isinstance(goal, MaxRisk) and goal.simultaneous):
             # In simulations estimates for many thresholds at once were too small.
             return unmet
         return replace(unmet, rows_needed=rows_that_meet(partial(solve, hint=False), parts[name], seed))
