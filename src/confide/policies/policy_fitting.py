@@ -39,6 +39,7 @@ from confide.policies.guarantees import (
     MatchGuarantee,
 )
 from confide.policies.identities import common_identity
+from confide.policies.judged_rows import METHOD, check_goal, error_of, judges_of
 from confide.policies.policy import NEVER, Decision, Policy, Rule, decision_by
 from confide.policies.profiles import profile_of
 from confide.policies.ranges import range_of
@@ -52,6 +53,7 @@ from confide.policies.thresholds.escalation_thresholds import (
     match_expert_threshold,
 )
 from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
+from confide.policies.thresholds.judged_bound import Verdicts
 from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
 from confide.records import Record
 
@@ -99,8 +101,10 @@ def calibrate_policy(
             several models or too few to show the goal.
     """
     _check_expert(goal, expert)
+    check_goal(goal, records)
     records = range_of(source).records(records, source)
-    rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
+    rows = rows_for(goal.name, records, source, expert, judged=isinstance(goal, MaxRisk))
+    judged = labelled_rows(records, source)
     identity, name = common_identity(rows.records, source), None if expert is None else models_of(expert)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = _fitter(judged, calibrator, goal, seed)
@@ -119,7 +123,7 @@ def calibrate_policy(
         calibrator=fitted,
         thresholds=rules,
         guarantee=guarantee,
-        data_sha256=data_sha256(judged),
+        data_sha256=data_sha256(rows if Verdicts.of(rows) else judged),
         model=models_of(rows.records),
         last_resort=last_resort,
         identity=identity,
@@ -174,7 +178,8 @@ def _parts(rows: CalibrationRows, goal: Goal) -> dict[str, CalibrationRows]:
         where[record.domain].append(i)
 
     def independent(indices: list[int]) -> int:
-        return len({rows.records[i].cluster for i in indices})
+        # A judge's verdicts alone show nothing.
+        return len({rows.records[i].cluster for i in indices if rows.labelled[i] or not isinstance(goal, MaxRisk)})
 
     large = {name: at for name, at in sorted(where.items()) if name and independent(at) >= least}
     rest = [i for name, at in where.items() if name not in large for i in at]
@@ -200,8 +205,8 @@ def _bounded(
     if (name := _missed(goal, solved)) is not None:
         unmet = solved[name]
         assert isinstance(unmet, Unmet)
-        if isinstance(goal, MaxRisk) and goal.simultaneous:
-            # In simulations estimates for many thresholds at once were too small.
+        if isinstance(goal, MaxRisk) and (goal.simultaneous or unmet.labels is not None):
+            # In simulations estimates for many thresholds at once were too small; rows and labels are two numbers.
             return unmet
         return replace(unmet, rows_needed=rows_that_meet(partial(solve, hint=False), parts[name], seed))
     rules = {
@@ -262,8 +267,9 @@ def _solve(
     """The threshold of one part at its own ``level``."""
     if isinstance(goal, MaxRisk):
         return bounded_risk_threshold(
-            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous, hint
-        )
+            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous, hint,
+            Verdicts.of(part),
+        )  # fmt: skip
     drawn = draw(part.clusters, goal.per, seed)
     part, groups = part.take(drawn.rows), drawn.clusters
     if isinstance(goal, MatchExpert):
@@ -304,6 +310,9 @@ def _guarantee(
         }
     if isinstance(goal, MaxRisk):
         wrong = sum(part.count.observed * part.count.kept for part in met.values())
+        by = judges_of(record for part in parts.values() for record in part.records)
+        if judge := error_of((part.count for part in met.values()), by):
+            shared |= {"judge": judge, "method": f"{goal.order}, {METHOD}"}
         return Guarantee(max_risk=goal.limit, observed_risk=wrong / kept, **shared)
     if isinstance(goal, MatchExpert):
         # Rows of a part that keeps nothing all escalate, and lose nothing.
