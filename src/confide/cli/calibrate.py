@@ -85,12 +85,13 @@ def calibrate(
 
     Rows of the calibration split are used when the records carry splits, all rows otherwise; they must have been
     used for nothing else. Rows without a label or a confidence are left out, except that --budget counts rows without
-    a label and all goals but --max-risk count rows without a confidence as escalated. Audits of a store that have no
+    a label, --max-risk takes a judge's verdict in place of one, with the judge's error in the bound, and all goals but
+    --max-risk count rows without a confidence as escalated. Audits of a store that have no
     label count as wrong. Exit code 1, and no file, when the goal cannot be met.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
-    from confide.policies.calibration_rows import labelled_rows
+    from confide.policies.calibration_rows import labelled_rows, rows_for
     from confide.policies.source_choice import calibrate_best_source
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
@@ -105,9 +106,9 @@ def calibrate(
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
     worst = _told(rows, missing, False)
     source, made = best(worst)
-    used = labelled_rows(worst, source)
+    used = rows_for("max_risk", worst, source, judged=max_risk is not None)
     price = _price(rows, missing, made, best)
-    _warn_of_ranking(used, source, goal, seed)
+    _warn_of_ranking(labelled_rows(worst, source), source, goal, seed)
     left_out = {"without_confidence": used.without_confidence, "without_label": used.without_label}
     told = {"met": not isinstance(made, Unmet), "left_out": left_out, "counted_as_wrong": len(missing)}
     if isinstance(made, Unmet):
@@ -254,7 +255,8 @@ def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, 
         + (f", {tested} of them tested" if tested < n else "")
         + _left_out_for(policy)
         + f"; {used.without_confidence} without a confidence, {used.without_label} without a label. "
-        + f"Calibrator: {policy.calibrator.kind}.",
+        + f"Calibrator: {policy.calibrator.kind}"
+        + ("." if used.labelled.all() else f", fitted on the {int(used.labelled.sum())} rows with a label."),
     )
     if price:
         say(out, price)

@@ -78,9 +78,9 @@ class Promise(Sparing):
 
 
 class JudgeError(BaseModel, extra="forbid"):
-    """How often the judge ``by`` was wrong on kept rows.
+    """How often the judge ``by`` was wrong; in a guarantee, on kept rows.
 
-    It judged ``judged`` of them, a grader decided on the others. Of those that are ``labelled`` it called ``missed``
+    It judged ``judged`` of them, a grader decided on any others. Of those that are ``labelled`` it called ``missed``
     wrong ones right and ``false_alarms`` right ones wrong.
     """
 
@@ -90,10 +90,10 @@ class JudgeError(BaseModel, extra="forbid"):
     missed: int = Field(ge=0)
     false_alarms: int = Field(ge=0)
 
-    def explain(self) -> str:
-        """Who graded, and how often that was wrong."""
+    def explain(self, of: str = "of the kept answers") -> str:
+        """Who graded so many answers ``of`` which, and how often that was wrong."""
         return (
-            f"{self.judged:,} of the kept answers were graded by {self.by or 'a judge'}, whose own error was measured "
+            f"{self.judged:,} {of} were graded by {self.by or 'a judge'}, whose own error was measured "
             f"on {self.labelled:,} labelled ones: missed {self.missed:,}, false alarms {self.false_alarms:,}."
         )
 

@@ -42,3 +42,13 @@ def error_of(counts: Iterable[Count], by: str) -> JudgeError | None:
         missed=sum(count.missed for count in judged),
         false_alarms=sum(count.false_alarms for count in judged),
     )
+
+
+def error_on(records: Iterable[Record]) -> JudgeError | None:
+    """The error of the judge of ``records`` on all that are labelled (None: nothing was judged)."""
+    judged = [record for record in records if record.judged is not None]
+    if not judged:
+        return None
+    pairs = [(record.judged, record.correct) for record in judged if record.correct is not None]
+    missed, alarms = pairs.count((True, False)), pairs.count((False, True))
+    return JudgeError(by=judges_of(judged), judged=len(judged), labelled=len(pairs), missed=missed, false_alarms=alarms)

@@ -101,10 +101,8 @@ def calibrate_policy(
             several models or too few to show the goal.
     """
     _check_expert(goal, expert)
-    check_goal(goal, records)
     records = range_of(source).records(records, source)
-    rows = rows_for(goal.name, records, source, expert, judged=isinstance(goal, MaxRisk))
-    judged = labelled_rows(records, source)
+    rows, judged = _rows(goal, records, source, expert)
     identity, name = common_identity(rows.records, source), None if expert is None else models_of(expert)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = _fitter(judged, calibrator, goal, seed)
@@ -123,7 +121,7 @@ def calibrate_policy(
         calibrator=fitted,
         thresholds=rules,
         guarantee=guarantee,
-        data_sha256=data_sha256(rows if Verdicts.of(rows) else judged),
+        data_sha256=data_sha256(rows if isinstance(goal, MaxRisk) else judged),
         model=models_of(rows.records),
         last_resort=last_resort,
         identity=identity,
@@ -131,6 +129,15 @@ def calibrate_policy(
         rows_seen=sketch(rows.records, source),
     )
     return _with_share_answered(policy, records)
+
+
+def _rows(
+    goal: Goal, records: Sequence[Record], source: str, expert: Sequence[Record] | None
+) -> tuple[CalibrationRows, CalibrationRows]:
+    """The rows that ``goal`` is about, and those with a label, which the calibrator is fitted on."""
+    check_goal(goal, records)
+    rows = rows_for(goal.name, records, source, expert, judged=isinstance(goal, MaxRisk))
+    return rows, labelled_rows(records, source)
 
 
 def _fitter(

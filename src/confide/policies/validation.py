@@ -178,10 +178,7 @@ def validate_policy(
     warnings = other_models(policy, usable.records) + shift(policy, records, seed).warnings
     if not_covered:
         warnings.append(f"{not_covered} rows are about larger entities than the promise covers: they were left out")
-    again, complete = seen_again(policy.rows_seen, policy.on_own_scale(usable.records), policy.source)
-    if again:
-        count = f"{again}" if complete else f"at least {again}"
-        warnings.insert(0, f"{count} of the {len(usable.records)} rows were used in calibration: they are not fresh")
+    warnings = _not_fresh(policy, usable.records) + warnings
     return Validation(
         goal=promise.goal,
         limit=promise.limit,
@@ -194,6 +191,13 @@ def validate_policy(
         most_rows=promise.most_rows,
         judge=error_of(counts, judges_of(usable.records)),
     )
+
+
+def _not_fresh(policy: Policy, records: Sequence[Record]) -> list[str]:
+    """A sentence when some of ``records`` are calibration rows of ``policy``."""
+    again, complete = seen_again(policy.rows_seen, policy.on_own_scale(records), policy.source)
+    count = f"{again}" if complete else f"at least {again}"
+    return [f"{count} of the {len(records)} rows were used in calibration: they are not fresh"] if again else []
 
 
 def _verdict_of(checks: Iterable[Check]) -> Verdict:

@@ -31,6 +31,7 @@ from confide.errors import ConfideError
 from confide.numeric import Bools, Ints
 from confide.policies.calibration_rows import CalibrationRows
 from confide.policies.thresholds.binomial_bound import clopper_pearson, fewest_rows
+from confide.policies.thresholds.cluster_bound import Drawn
 from confide.policies.thresholds.paired_bound import loss_interval, p_value
 
 # The labels alone get this part of the error rate, the judge's verdicts with them the rest.
@@ -163,6 +164,12 @@ class Verdicts:
     def take(self, rows: Ints | Bools) -> Verdicts:
         """Those on these rows."""
         return Verdicts(self.said_wrong[rows], self.wrong[rows], self.labelled[rows], self.judged[rows])
+
+    def take_drawn(self, drawn: Drawn) -> Verdicts:
+        """Those on the rows of a sample; raises `ConfideError` where a promise per question rests on dependent rows."""
+        if drawn.per == "question":
+            raise ConfideError("a judge's error is measured on independent rows: take --per entity, one row of each")
+        return self.take(drawn.rows)
 
     def count(self, keep: Bools) -> JudgedCount:
         """What they show of the rows to ``keep`` [n]."""

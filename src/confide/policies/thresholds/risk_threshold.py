@@ -100,7 +100,7 @@ def bounded_risk_threshold(
                     "a judge's error is measured on independent rows: take --per entity, one row of each"
                 )
         c, y, groups = c[drawn.rows], y[drawn.rows], drawn.clusters
-        verdicts = None if verdicts is None else verdicts.take(drawn.rows)
+        verdicts = verdicts and verdicts.take_drawn(drawn)
     first = (1 - level) / (_EVERYWHERE if simultaneous else 1)
     if groups is not None:
         groups.check_flawless(max_risk, first)
