@@ -115,8 +115,7 @@ def bounded_risk_threshold(
     find = partial(_loosest, sample, level=level, simultaneous=simultaneous)
     least = partial(sample.least, max_risk, level)
     found = fallback.threshold_or_hint(find, "max_risk", max_risk, level, len(c), least, hint)
-    labels = None if verdicts is None else verdicts.labels
-    return replace(found, labels=labels) if isinstance(found, fallback.Unmet) else found
+    return replace(found, labels=verdicts.labels) if verdicts and isinstance(found, fallback.Unmet) else found
 
 
 def surest_are_worse(confidence: ArrayLike, correct: ArrayLike) -> bool:
