@@ -146,7 +146,8 @@ def select(records: list[Record]) -> Rows:
     answerable = [record for record in held_out if extra(record, "has_answer") is not False]
     graded = [record for record in answerable if record.correct is not None]
     if not graded:
-        raise ConfideError(f"none of the {len(held_out)} records says whether its answer is correct")
+        more = "; a judge's verdict is no label (`confide label` takes labels in)" if error_on(answerable) else ""
+        raise ConfideError(f"none of the {len(held_out)} records says whether its answer is correct{more}")
     right = sum(bool(record.correct) for record in graded)
     if right in (0, len(graded)):
         raise ConfideError(
