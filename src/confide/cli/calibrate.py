@@ -91,8 +91,9 @@ def calibrate(
 
     Rows of the calibration split are used when the records carry splits, all rows otherwise; they must have been
     used for nothing else. Rows without a label or a confidence are left out, except that --budget counts rows without
-    a label and all goals but --max-risk count rows without a confidence as escalated. Audits of a store that have no
-    label count as wrong. Exit code 1, and no file, when the goal cannot be met; a --fallback that misses keeps nothing.
+    a label, --max-risk takes a judge's verdict in place of one, with the judge's error in the bound, and all goals but
+    --max-risk count rows without a confidence as escalated. Audits of a store that have no label count as wrong. Exit
+    code 1, and no file, when the goal cannot be met; a --fallback that misses keeps nothing.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
@@ -111,7 +112,9 @@ def calibrate(
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
     worst = _told(rows, missing, False)
     source, made = best(worst)
-    used = _used(worst, [source] if isinstance(made, Unmet) else made.sources, from_store is not None)
+    used = _used(
+        worst, [source] if isinstance(made, Unmet) else made.sources, from_store is not None, max_risk is not None
+    )
     price = _price(rows, missing, made, best)
     _warn_of_ranking(used, goal, seed)
     told = {"met": not isinstance(made, Unmet), **_left_out(used), "counted_as_wrong": len(missing)}
@@ -127,11 +130,15 @@ def calibrate(
         _print(made, used, goal, per_domain, out, price)
 
 
-def _used(rows: list[Record], sources: list[str], decided: bool) -> dict[str, CalibrationRows]:
-    """The rows with a label and a confidence from each source; ``decided`` as in `calibrate_best_source`."""
-    from confide.policies.calibration_rows import labelled_rows, rows_decided_by
+def _used(rows: list[Record], sources: list[str], decided: bool, judged: bool) -> dict[str, CalibrationRows]:
+    """The rows with a confidence from each source, and a label or where ``judged`` a judge's verdict.
 
-    return {name: labelled_rows(rows_decided_by(name, rows) if decided else rows, name) for name in sources}
+    ``decided`` as in `calibrate_best_source`.
+    """
+    from confide.policies.calibration_rows import rows_decided_by, rows_for
+
+    own = {name: rows_decided_by(name, rows) if decided else rows for name in sources}
+    return {name: rows_for("max_risk", those, name, judged=judged) for name, those in own.items()}
 
 
 def _left_out(used: dict[str, CalibrationRows]) -> dict[str, object]:
@@ -170,7 +177,8 @@ def _warn_of_ranking(used: dict[str, CalibrationRows], goal: Goal, seed: int) ->
     from confide.policies.goals import MaxRisk
     from confide.policies.thresholds.risk_threshold import surest_are_worse
 
-    for source, those in used.items():
+    for source, all_rows in used.items():
+        those = all_rows.take([i for i, labelled in enumerate(all_rows.labelled) if labelled])
         if auroc(those.confidence, those.correct) <= 0.5:
             warn(f"a higher {source} does not go with more right answers here")
         rows = those.independent(seed)
@@ -297,7 +305,8 @@ def _print(
             + (f", {tested} of them tested" if tested < n else "")
             + _left_out_for(part)
             + f"; {rows.without_confidence} without a confidence, {rows.without_label} without a label. "
-            + f"Calibrator: {part.calibrator.kind}.",
+            + f"Calibrator: {part.calibrator.kind}"
+            + ("." if rows.labelled.all() else f", fitted on the {int(rows.labelled.sum())} rows with a label."),
         )
     if price:
         say(out, price)

@@ -27,7 +27,8 @@ class CalibrationRows:
     """The rows of a file that a goal is about, and how many were left out for lacking what it needs.
 
     All arrays have shape [n] and belong to ``records``. ``confidence`` is −inf where there is none. ``correct`` and
-    ``expert`` (is the expert right; true everywhere without one) count only where ``labelled``. In ``log_space`` the
+    ``expert`` (is the expert right; true everywhere without one) count only where ``labelled``; where a judge has
+    judged and nobody labelled, ``correct`` is its verdict. In ``log_space`` the
     confidences are log-probabilities. ``entities`` are what dependent rows share, where it is not what records say.
     """
 
@@ -134,13 +135,18 @@ def labelled_rows(records: Sequence[Record], source: str) -> CalibrationRows:
 
 
 def rows_for(
-    goal: GoalName, records: Sequence[Record], source: str, expert: Sequence[Record] | None = None
+    goal: GoalName,
+    records: Sequence[Record],
+    source: str,
+    expert: Sequence[Record] | None = None,
+    *,
+    judged: bool = False,
 ) -> CalibrationRows:
     """The rows that ``goal`` is about.
 
     The risk of kept answers needs a label and a confidence, a share of escalations neither; all other goals need a
-    label, and the label of ``expert`` on the same question where its records are given. Raises `ConfideError` when the
-    expert has none.
+    label, and the label of ``expert`` on the same question where its records are given. Where ``judged``, a judge's
+    verdict will do in place of a label. Raises `ConfideError` when the expert has none.
     """
     right: dict[str, bool] | None = None
     if expert is not None:
@@ -153,7 +159,7 @@ def rows_for(
     for record in records:
         value = confidence_of(record, source)
         labelled = record.correct is not None and (right is None or record.id in right)
-        if not labelled and goal != "budget":
+        if not (labelled or goal == "budget" or (judged and record.judged is not None)):
             without_label += 1
         elif value is None and goal == "max_risk":
             without_confidence += 1
@@ -164,7 +170,7 @@ def rows_for(
     return CalibrationRows(
         records=chosen,
         confidence=np.array(confidence, dtype=float),
-        correct=np.array([bool(record.correct) for record in chosen], dtype=bool),
+        correct=np.array([bool(r.judged if r.correct is None else r.correct) for r in chosen], dtype=bool),
         expert=np.array([right is None or right.get(record.id, False) for record in chosen], dtype=bool),
         labelled=np.array(labels, dtype=bool),
         without_confidence=without_confidence,

@@ -38,6 +38,7 @@ from confide.policies.guarantees import (
     MatchGuarantee,
 )
 from confide.policies.identities import common_identity
+from confide.policies.judged_rows import METHOD, check_goal, error_of, judges_of
 from confide.policies.policy import Policy
 from confide.policies.policy_part import NEVER, Decision, Part, Rule, decision_by
 from confide.policies.profiles import profile_of
@@ -52,6 +53,7 @@ from confide.policies.thresholds.escalation_thresholds import (
     match_expert_threshold,
 )
 from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
+from confide.policies.thresholds.judged_bound import Verdicts
 from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
 from confide.records import Record
 
@@ -102,7 +104,7 @@ def calibrate_policy(
     """
     _check_expert(goal, expert)
     records = range_of(source).records(records, source)
-    rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
+    rows, judged = _rows(goal, records, source, expert)
     identity, name = common_identity(rows.records, source), None if expert is None else models_of(expert)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = _fitter(judged, calibrator, goal, seed)
@@ -121,7 +123,7 @@ def calibrate_policy(
         guarantee=guarantee,
         model=models_of(rows.records),
         last_resort=last_resort,
-        **_of_rows(records, rows, judged, source, identity, seed),
+        **_of_rows(records, rows, rows if isinstance(goal, MaxRisk) else judged, source, identity, seed),
     )
     return policy.with_share_answered(records)
 
@@ -141,17 +143,28 @@ def part_that_keeps_nothing(
 
 
 def _of_rows(
-    records: Sequence[Record], rows: CalibrationRows, judged: CalibrationRows, source: str, identity: str, seed: int
+    records: Sequence[Record], rows: CalibrationRows, told: CalibrationRows, source: str, identity: str, seed: int
 ) -> dict[str, Any]:
-    """What a part of a policy knows of its calibration rows, whatever its thresholds."""
+    """What a part of a policy knows of its calibration rows, whatever its thresholds; ``told`` are those by whose
+    labels and verdicts it is called.
+    """
     return {
         "source": source,
-        "scale": "log" if judged.log_space else None,
-        "data_sha256": data_sha256(judged),
+        "scale": "log" if told.log_space else None,
+        "data_sha256": data_sha256(told),
         "identity": identity,
         "profile": profile_of(records, source, seed),
         "rows_seen": sketch(rows.records, source),
     }
+
+
+def _rows(
+    goal: Goal, records: Sequence[Record], source: str, expert: Sequence[Record] | None
+) -> tuple[CalibrationRows, CalibrationRows]:
+    """The rows that ``goal`` is about, and those with a label, which the calibrator is fitted on."""
+    check_goal(goal, records)
+    rows = rows_for(goal.name, records, source, expert, judged=isinstance(goal, MaxRisk))
+    return rows, labelled_rows(records, source)
 
 
 def _fitter(
@@ -188,7 +201,8 @@ def _parts(rows: CalibrationRows, goal: Goal) -> dict[str, CalibrationRows]:
         where[record.domain].append(i)
 
     def independent(indices: list[int]) -> int:
-        return len({rows.records[i].cluster for i in indices})
+        # A judge's verdicts alone show nothing.
+        return len({rows.records[i].cluster for i in indices if rows.labelled[i] or not isinstance(goal, MaxRisk)})
 
     large = {name: at for name, at in sorted(where.items()) if name and independent(at) >= least}
     rest = [i for name, at in where.items() if name not in large for i in at]
@@ -219,8 +233,8 @@ def _bounded(
     if (name := _missed(goal, solved)) is not None:
         unmet = solved[name]
         assert isinstance(unmet, Unmet)
-        if not hints or (isinstance(goal, MaxRisk) and goal.simultaneous):
-            # In simulations estimates for many thresholds at once were too small.
+        if not hints or (isinstance(goal, MaxRisk) and (goal.simultaneous or unmet.labels is not None)):
+            # In simulations estimates for many thresholds at once were too small; rows and labels are two numbers.
             return unmet
         return replace(unmet, rows_needed=rows_that_meet(partial(solve, hint=False), parts[name], seed))
     rules = {
@@ -281,8 +295,9 @@ def _solve(
     """The threshold of one part at its own ``level``."""
     if isinstance(goal, MaxRisk):
         return bounded_risk_threshold(
-            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous, hint
-        )
+            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous, hint,
+            Verdicts.of(part),
+        )  # fmt: skip
     drawn = draw(part.clusters, goal.per, seed)
     part, groups = part.take(drawn.rows), drawn.clusters
     if isinstance(goal, MatchExpert):
@@ -323,6 +338,9 @@ def _guarantee(
         }
     if isinstance(goal, MaxRisk):
         wrong = sum(part.count.observed * part.count.kept for part in met.values())
+        by = judges_of(record for part in parts.values() for record in part.records)
+        if judge := error_of((part.count for part in met.values()), by):
+            shared |= {"judge": judge, "method": f"{goal.order}, {METHOD}"}
         return Guarantee(max_risk=goal.limit, observed_risk=wrong / kept, **shared)
     if isinstance(goal, MatchExpert):
         # Rows of a part that keeps nothing all escalate, and lose nothing.

@@ -19,23 +19,27 @@ from confide.policies.calibration_rows import (
     models_of,
     rows_for,
 )
-from confide.policies.goals import BoundedName, Per
+from confide.policies.goals import BoundedName, GoalName, Per
 from confide.policies.guarantees import (
     ANY_DOMAIN,
     Bounded,
     BudgetGuarantee,
     CostEstimate,
     Evidence,
+    Guarantee,
+    JudgeError,
     MatchGuarantee,
     explain_counting,
 )
 from confide.policies.identities import common_identity, identity_of, same_model
+from confide.policies.judged_rows import error_of, judges_of
 from confide.policies.policy import Policy
 from confide.policies.policy_part import NEVER
 from confide.policies.profiles import shift
 from confide.policies.thresholds.binomial_bound import BinomialCount
 from confide.policies.thresholds.cluster_bound import ClusterCount, Clusters, Drawn, within
 from confide.policies.thresholds.fallback_testing import Count
+from confide.policies.thresholds.judged_bound import Verdicts
 from confide.policies.thresholds.paired_bound import PairedCount
 from confide.records import Record
 
@@ -96,7 +100,8 @@ class Validation:
     """What fresh rows say about a promise, over all (``verdict``) and in each domain that has one (``checks``).
 
     ``left_out`` counts rows without the labels that the goal needs. Of a policy with an order of sources ``verdict`` is
-    about all their promises, ``checks`` are those of the first ``source``, and ``fallbacks`` has the others'.
+    about all their promises, ``checks`` are those of the first ``source``, and ``fallbacks`` has the others'. ``judge``
+    says how often a judge was wrong.
     """
 
     goal: BoundedName
@@ -110,6 +115,7 @@ class Validation:
     most_rows: int | None = None
     source: str = ""
     fallbacks: dict[str, Validation] = field(default_factory=dict)
+    judge: JudgeError | None = None
 
     def explain(self) -> str:
         """The verdict, and what the rows of each domain show."""
@@ -134,6 +140,8 @@ class Validation:
                 where = source + (other if domain == ANY_DOMAIN else domain)
                 lines.append(f"{where[0].upper() + where[1:] if domain == ANY_DOMAIN else where}: {check.verdict}.")
             lines += check.explain(self.goal)
+        if self.judge is not None:
+            lines.append(self.judge.explain())
         if self.left_out:
             lines.append(f"{self.left_out} rows without a label were left out.")
         return lines
@@ -208,13 +216,14 @@ def _validate(policy: Policy, records: Sequence[Record], expert: Sequence[Record
     assert not isinstance(promise, CostEstimate)
     usable = _usable(policy, promise, records, expert)
     where = [record.domain if record.domain in policy.thresholds else ANY_DOMAIN for record in usable.records]
-    checks = {}
+    checks, counts = {}, []
     not_covered = 0
     for name, before in _answered(policy).items():
         part = usable.take([i for i, domain in enumerate(where) if domain == name])
         drawn = _drawn(promise, before, part)
         not_covered += len(part.records) - len(drawn.rows) if promise.per == "question" else 0
         seen = _count(policy, promise, part.take(drawn.rows), drawn.clusters)
+        counts.append(seen)
         checks[name] = _check(promise, seen, before, domains)
     warnings = other_models(policy, usable.records)
     if not_covered:
@@ -230,6 +239,7 @@ def _validate(policy: Policy, records: Sequence[Record], expert: Sequence[Record
         per=promise.per,
         most_rows=promise.most_rows,
         source=policy.source,
+        judge=error_of(counts, judges_of(usable.records)),
     )
 
 
@@ -245,7 +255,8 @@ def _usable(
     if isinstance(promise, MatchGuarantee) and expert is None:
         raise ConfideError("the expert's graded answers to the fresh questions are needed, too (--expert)")
     graded = expert if isinstance(promise, MatchGuarantee) else None
-    usable = rows_for("budget" if promise.goal == "budget" else "match_expert", records, policy.source, graded)
+    goal: GoalName = "budget" if promise.goal == "budget" else "match_expert"
+    usable = rows_for(goal, records, policy.source, graded, judged=promise.goal == "max_risk")
     if not usable.records:
         raise ConfideError(f"none of the {len(records)} fresh rows says whether its answer is correct")
     if np.isneginf(usable.confidence).all():
@@ -292,6 +303,11 @@ def _count(policy: Policy, promise: Bounded, rows: CalibrationRows, clusters: Cl
     ]
     keep = np.array([decision == "answer" for decision in decisions], dtype=bool)
     n, kept = len(keep), int(keep.sum())
+    verdicts = Verdicts.of(rows) if isinstance(promise, Guarantee) else None
+    if verdicts is not None and clusters is None:
+        return verdicts.count(keep)
+    if verdicts is not None:
+        raise ConfideError("a judge's error is measured on independent rows: one row of each entity, or all labelled")
     if clusters is not None:
         if isinstance(promise, MatchGuarantee):
             loss = np.where(keep, rows.expert.astype(int) - rows.correct, 0)
