@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,8 +27,8 @@ from confide.tasks import Task, load_task
 from confide.tasks.marking import mark
 from vllm_server import Server, vllm_server
 
-FLAGS = ("--max-num-seqs", "64", "--max-num-batched-tokens", "4096", "--no-enable-log-requests")
-"""The same for every server. Prompts are shorter than 4096 tokens: a seed ends the CPU build while one is chunked."""
+FLAGS = ("--max-num-seqs", "64", "--max-num-batched-tokens", "4096", "--served-model-name", "m", "small")
+"""The same for every server. All prompts under way fit 4096 tokens: a seed ends the CPU build while one is chunked."""
 
 ROOM = 24
 """Tokens that an answer may have."""
@@ -104,15 +103,15 @@ class Prepared(Work):
         assert self.model.parts.served is not None
         return self.model.parts.served
 
-    def up(self, what: str, dtype: str = "float32", *flags: str) -> Any:
+    def up(self, what: str, dtype: str = "float32", *, threads: int = 1) -> AbstractContextManager[Server]:
         """A running vLLM: ``plain``, on the model's own folder, or ``served``, with the plug-in."""
         folder = self.served if what == "served" else bundled_path()
-        return vllm_server(folder, self.folder / f"vllm-{what}-{dtype}.log", dtype, *FLAGS, *flags)
+        return vllm_server(folder, self.folder / f"vllm-{what}-{dtype}.log", dtype, *FLAGS, threads=threads)
 
     @contextmanager
-    def both(self, dtype: str, *flags: str) -> Iterator[tuple[Server, Server]]:
+    def both(self, dtype: str) -> Iterator[tuple[Server, Server]]:
         """Plain vLLM and the one with the plug-in."""
-        with self.up("plain", dtype, *flags) as plain, self.up("served", dtype, *flags) as served:
+        with self.up("plain", dtype) as plain, self.up("served", dtype) as served:
             yield plain, served
 
     # -- answers that are read ---------------------------------------------------------------------------------------
