@@ -1,8 +1,8 @@
 """Whether a vLLM with the plug-in answers as plain vLLM does, and whether its reading is that of this process.
 
-Answers and log-probabilities are compared bit for bit, one question at a time: with others in the batch plain vLLM does
-not repeat its own last bits, which ``at_once`` counts. The reading is compared on the same tokens with this process in
-float32; decisions are those of a policy that promises a risk.
+Answers and log-probabilities are compared bit for bit with those of plain vLLM, which is asked one question at a time.
+So is the plug-in; then both are asked many at once, for what shares a batch can change a last bit. The reading is
+compared on the same tokens with this process in float32; decisions are those of a policy that promises a risk.
 
 In float32 the policy is calibrated on rows that this process read. In bfloat16 it is calibrated on rows that the engine
 answered and read; ``equal`` compares its decisions with those of the same policy on this process's reading of the same
@@ -56,9 +56,8 @@ def answers(prepared: Prepared, dtype: str) -> Json:
             made["bitwise"][way] = bitwise(*pair)
             made["read"][way] = reads(prepared.file.reading, pair[1])
             print(f"  {dtype} {way}: {made['bitwise'][way]}", flush=True)
-        asked = [partial(ask, fields(row, WAYS["greedy"], plain_fields())) for row in rows["test"]]
-        twice = [ask_all(plain.url, asked, AT_ONCE).replies for _ in range(2)]
-        made["bitwise"]["plain, twice, many at once"] = bitwise(*twice)
+            if way == "greedy":
+                made["bitwise"] |= batched(prepared, (plain, served), pair[0])
         if dtype != "float32":
             reading = prepared.file.reading
             asked = [partial(ask, fields(row, WAYS["greedy"], reading.fields())) for row in rows["calibration"]]
@@ -73,6 +72,17 @@ def together(prepared: Prepared, rows: Sequence[Record], servers: tuple[Server, 
     with ThreadPoolExecutor(2) as pool:
         rounds = [pool.submit(ask_all, server.url, some, 1) for server, some in zip(servers, asks, strict=True)]
         return [one.result().replies for one in rounds]
+
+
+def batched(prepared: Prepared, servers: tuple[Server, Server], alone: list[Json]) -> Json:
+    """Both servers' answers to many questions at once, against those that plain vLLM gave one by one."""
+    found: Json = {}
+    extra = (plain_fields(), prepared.file.reading.fields())
+    for name, server, more in zip(("plain", "plug-in"), servers, extra, strict=True):
+        asks = [partial(ask, fields(row, WAYS["greedy"], more)) for row in prepared.rows["test"]]
+        told = ask_all(server.url, asks, AT_ONCE).replies
+        found[f"greedy, {name}, {AT_ONCE} at once"] = bitwise(alone, told)
+    return found
 
 
 def plain_fields() -> Json:
@@ -131,7 +141,7 @@ def compared(prepared: Prepared, found: dict[str, Json]) -> Json:
     made: Json = {"z": {}, "decisions": {}}
     decided: dict[str, list[str]] = {}
     for dtype in DTYPES:
-        for way in WAYS:
+        for way in WAYS if dtype == "float32" else ("greedy",):
             told = found[dtype]["read"][way]
             ours = prepared.read_here([one["prompt"] for one in told], [one["ids"] for one in told])
             made["z"][f"{dtype}, {way}"] = apart(told, ours)
