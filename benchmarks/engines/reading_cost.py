@@ -28,6 +28,7 @@ READING = ("plain", BASE, "plug-in", "reading")
 BESIDE = ("p_true", "second request", "ten samples")
 SERVED = ("plug-in", "reading")
 SAMPLES = 10
+ASK_TOKENS = 4
 LONG: Json = {"max_tokens": 64, "min_tokens": 64}
 OWN: Json = {"max_tokens": ROOM}
 
@@ -144,9 +145,10 @@ async def with_p_true(prepared: Prepared, row: Record, options: Json, client: Cl
 
 
 async def with_second(prepared: Prepared, row: Record, options: Json, client: Client) -> Json:
-    """The answer, then one token behind its own tokens, as a reader's verdict is asked for."""
+    """The answer, then one token behind its own tokens and as many more as a reader's ask tokens: its cost."""
     told = await client.chat(body(row, options, logprobs=True, return_token_ids=True))
-    ids = told["prompt_token_ids"] + told["choices"][0]["token_ids"]
+    written = told["choices"][0]["token_ids"]
+    ids = told["prompt_token_ids"] + written + written[-1:] * ASK_TOKENS
     return await client.post(
         "/v1/completions", {"model": "m", "prompt": ids, "temperature": 0, "max_tokens": 1, "logprobs": 20}
     )

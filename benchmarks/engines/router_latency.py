@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -33,6 +34,9 @@ from vllm_server import Server
 RATE = 10.0
 STREAMS = 64
 ALONE, READ = "vLLM", "vLLM, reading"
+PROXY = Path("runs/router")
+"""Where `benchmarks.serving.router_load` keeps LiteLLM's environment; it is built there where it is missing."""
+
 KEPT = 0.9
 """The risk that the router's policy promises: it keeps every answer, so that no expert is waited for."""
 
@@ -46,11 +50,12 @@ def all_systems(prepared: Prepared) -> Json:
     """Start vLLM, both routers, and ask."""
     quick = prepared.quick
     rounds, seconds, questions = (2, 4.0, 64) if quick else (5, 20.0, 192)
+    PROXY.mkdir(parents=True, exist_ok=True)
     with ExitStack() as up:
         server = up.enter_context(prepared.up("served"))
         port = int(server.url.rpartition(":")[2])
         confide = up.enter_context(serve(prepared.folder.resolve(), "confide", serve_yaml(prepared, server), set()))
-        proxy = up.enter_context(litellm(prepared.folder.resolve(), port))
+        proxy = up.enter_context(litellm(PROXY.resolve(), port))
         systems = {
             ALONE: (server.url, {}),
             READ: (server.url, prepared.file.reading.fields()),
