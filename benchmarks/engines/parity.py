@@ -183,7 +183,7 @@ def scored(prepared: Prepared, rows: Sequence[Record], told: Sequence[Json]) -> 
 def policy(records: Sequence[Record]) -> Policy:
     """The policy with the least risk that these rows can promise."""
     for risk in RISKS:
-        made = calibrate_policy(records, SERVED, MaxRisk(risk))
+        made = calibrate_policy(records, SERVED, MaxRisk(risk, per="entity"))
         if isinstance(made, Policy):
             return made
     raise SystemExit(f"no risk of {RISKS} can be promised")

@@ -144,7 +144,7 @@ def serve_yaml(prepared: Prepared, server: Server) -> Json:
     """The router's configuration, beside a policy that it may use."""
     policy = prepared.folder / "keeps-all.json"
     rows = score(prepared.rows["calibration"], [SERVED], model=prepared.model)
-    made = calibrate_policy(rows, SERVED, MaxRisk(KEPT))
+    made = calibrate_policy(rows, SERVED, MaxRisk(KEPT, per="entity"))
     assert isinstance(made, Policy)
     made.save(policy)
     small = {"engine": "vllm", "base_url": f"{server.url}/v1", "model": "m", "reading": str(prepared.served.resolve())}
