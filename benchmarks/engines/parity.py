@@ -33,7 +33,7 @@ from vllm_server import Server
 DTYPES = ("float32", "bfloat16")
 WAYS: dict[str, Json] = {"greedy": {"temperature": 0}, "seeded": {"temperature": 1, "seed": 7}}
 AT_ONCE = 16
-RISKS = (0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7)
+RISKS = (0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
 def measure(prepared: Prepared) -> Json:
