@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Json
-from benchmarks.engines.asking import Ask, Client, ask_all
 from benchmarks.engines.prepared import ROOM, Prepared, Read, messages
+from benchmarks.engines.request_rounds import Ask, Client, ask_all
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.methods.stack.served_stack import SERVED
 from confide.policies.goals import MaxRisk

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.common import Json
-from benchmarks.engines.asking import Client, ask_all
 from benchmarks.engines.paired_rounds import in_turn, ratio
 from benchmarks.engines.prepared import ROOM, Prepared, messages
+from benchmarks.engines.request_rounds import Client, ask_all
 from confide.methods.asking import question_about
 from confide.methods.p_true import PROMPTS
 from confide.records import Record

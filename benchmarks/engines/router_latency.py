@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Json
-from benchmarks.engines.asking import Ask, Client, Round, ask_all, ask_at
 from benchmarks.engines.paired_rounds import added_p50, in_turn, ratio
 from benchmarks.engines.prepared import ROOM, Prepared, messages
 from benchmarks.engines.reading_cost import of_round, start_anew
+from benchmarks.engines.request_rounds import Ask, Client, Round, ask_all, ask_at
 from benchmarks.serving.litellm_proxy import LITELLM, litellm
 from confide.methods.scoring import score
 from confide.methods.stack.served_stack import SERVED

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks.engines import parity
-from benchmarks.engines.asking import ask_all, ask_at
 from benchmarks.engines.failing_endpoint import FAILURES, FailingProxy
 from benchmarks.engines.paired_rounds import added_p50, in_turn, ratio
+from benchmarks.engines.request_rounds import ask_all, ask_at
 from confide.annotation import annotate
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.engines.openai.openai_engine import OpenAIEngine

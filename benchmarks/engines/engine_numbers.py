@@ -1,9 +1,9 @@
 """Every number of docs/engines.md: vLLM's CPU build and the bundled model, with and without the plug-in.
 
     make test-vllm                                    # builds vLLM's environment, .venv-vllm
-    python -m benchmarks.engines.engines              # all stages; a killed run continues
-    python -m benchmarks.engines.engines --quick      # a rehearsal of a few minutes; writes no page
-    python -m benchmarks.engines.engines --stage parity,annotation
+    python -m benchmarks.engines.engine_numbers              # all stages; a killed run continues
+    python -m benchmarks.engines.engine_numbers --quick      # a rehearsal of a few minutes; writes no page
+    python -m benchmarks.engines.engine_numbers --stage parity,annotation
 
 Stages keep their results in the work folder. They start from the records and states of `benchmarks.quality`, which are
 made where they are missing (half an hour on two cores). The machine must be quiet.
@@ -65,7 +65,7 @@ def main() -> None:
         result[name] = STAGES[name](prepared)
         result[name] |= {"took_s": time.monotonic() - began, "load_before": load}
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
-        result = write_result(out, "engines/engines.py", result)
+        result = write_result(out, "engines/engine_numbers.py", result)
     if not given.quick and given.out is None:
         engines_tables.write()
 
