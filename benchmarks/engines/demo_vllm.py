@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks.common import Json
+from benchmarks.engines.prepared import messages
+from confide.methods.stack.served_stack import SERVED
+from confide.records import Record, read_records
 from routers import serve
 from vllm_server import PYTHON, vllm_server
 
 QUESTIONS = 800
 RISKS = (0.2, 0.3, 0.4, 0.5)
-ASKED = ("In which country is the city of Nagoya?", "In which country is the city of Mbuji-Mayi?")
-SOURCE = "stack_served"
 
 
 def say(text: str) -> None:
@@ -61,24 +62,32 @@ def prepare(out: Path) -> None:
         must("export", "--for", "vllm", "--model", trained, "--out", out / "served")
     if not scored.exists():
         say("The rows that were kept back for calibration get their confidence")
-        must("score", "--model", trained, "--records", records, "--sources", SOURCE, "--out", scored)
+        must("score", "--model", trained, "--records", records, "--sources", SERVED, "--out", scored)
     say("A policy: how sure must an answer be, so that few of those that are kept are wrong?")
     for risk in RISKS:
-        if policy.exists() or not confide("calibrate", scored, "--source", SOURCE, "--max-risk", risk, "--out", policy):
+        if policy.exists() or not confide("calibrate", scored, "--source", SERVED, "--max-risk", risk, "--out", policy):
             return
     raise SystemExit(f"no risk of {RISKS} can be promised with so few rows")
 
 
-def ask(port: int, question: str) -> None:
+def questions(scored: Path) -> list[Record]:
+    """Of the test rows, which took no part in training or calibration, the surest answer and the least sure one."""
+    rows = [row for row in read_records(scored) if row.split == "test" and row.confidence.get(SERVED) is not None]
+    rows.sort(key=lambda row: row.confidence[SERVED] or 0.0)
+    return [rows[-1], rows[0]]
+
+
+def ask(port: int, row: Record) -> None:
     """Ask the router, as any OpenAI client does, and show what it says."""
-    body = json.dumps({"model": "small", "messages": [{"role": "user", "content": question}], "max_tokens": 24})
+    asked = {"model": "small", "messages": messages(row), "max_tokens": 24, "temperature": 0}
+    body = json.dumps(asked)
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions", body.encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=60) as response:
         told: Json = json.loads(response.read())
     about = told["confide"]
-    print(f"\n  {question}\n  {told['choices'][0]['message']['content']}")
+    print(f"\n  {row.question}\n  {told['choices'][0]['message']['content']}")
     print(f"  {about['source']}: {shown(about['raw'])}, so right with probability {shown(about['probability'])}")
     print(f"  decision: {about['decision']}; answered by {about['served']}", flush=True)
 
@@ -112,9 +121,9 @@ def main() -> None:
             "experts": [{"name": "gazetteer", "tool": "confide.tasks.geography.gazetteer:look_up"}],
         }
         router = up.enter_context(serve(out, "router", config, set()))
-        say("Two questions, each one ordinary call")
-        for question in ASKED:
-            ask(router.port, question)
+        say("Two questions that nobody trained on, each one ordinary call")
+        for row in questions(out / "scored.jsonl"):
+            ask(router.port, row)
         say("Both servers are stopped")
     print(f"What was made is in {out}; docs/engines.md says what it costs, and what else can be had from which engine.")
 
