@@ -88,7 +88,7 @@ def ask(port: int, row: Record) -> None:
         told: Json = json.loads(response.read())
     about = told["confide"]
     print(f"\n  {row.question}\n  {told['choices'][0]['message']['content']}")
-    print(f"  {about['source']}: {shown(about['raw'])}, so right with probability {shown(about['probability'])}")
+    print(f"  {about['source']}: {shown(about['raw'])}, so right with probability {shown(about['confidence'])}")
     print(f"  decision: {about['decision']}; answered by {about['served']}", flush=True)
 
 
