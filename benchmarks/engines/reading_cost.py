@@ -54,10 +54,10 @@ class Load:
 
 
 LOADS = (
-    Load(32, "short", rounds=12, questions=96, beside=3),
-    Load(1, "short", rounds=12, questions=16, beside=3),
-    Load(32, "long", rounds=10, questions=32),
-    Load(1, "long", rounds=10, questions=3),
+    Load(32, "short", rounds=12, questions=64, beside=3),
+    Load(1, "short", rounds=12, questions=12, beside=3),
+    Load(32, "long", rounds=8, questions=32),
+    Load(1, "long", rounds=8, questions=2),
 )
 QUICK = (Load(32, "short", 2, 32, beside=1), Load(1, "short", 2, 4, beside=1), Load(32, "long", 2, 32))
 
