@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+import confide
 from benchmarks.common import Json
 from benchmarks.engines.paired_rounds import added_p50, in_turn, ratio
 from benchmarks.engines.prepared import ROOM, Prepared, messages
@@ -37,6 +38,7 @@ ALONE, READ = "vLLM", "vLLM, reading"
 PROXY = Path("runs/router")
 """Where `benchmarks.serving.router_load` keeps LiteLLM's environment; it is built there where it is missing."""
 
+POLICY_ROWS = 400
 KEPT = 0.9
 """The risk that the router's policy promises: it keeps every answer, so that no expert is waited for."""
 
@@ -54,12 +56,12 @@ def all_systems(prepared: Prepared) -> Json:
     with ExitStack() as up:
         server = up.enter_context(prepared.up("served"))
         port = int(server.url.rpartition(":")[2])
-        confide = up.enter_context(serve(prepared.folder.resolve(), "confide", serve_yaml(prepared, server), set()))
+        router = up.enter_context(serve(prepared.folder.resolve(), "confide", serve_yaml(prepared, server), set()))
         proxy = up.enter_context(litellm(PROXY.resolve(), port))
         systems = {
             ALONE: (server.url, {}),
             READ: (server.url, prepared.file.reading.fields()),
-            "confide": (f"http://127.0.0.1:{confide.port}", {"model": "small"}),
+            "confide": (f"http://127.0.0.1:{router.port}", {"model": "small"}),
             "litellm": (f"http://127.0.0.1:{proxy.port}", {"model": "small"}),
         }
         rows = prepared.rows["test"]
@@ -143,7 +145,7 @@ async def chat(asked: Json, client: Client) -> Json:
 def serve_yaml(prepared: Prepared, server: Server) -> Json:
     """The router's configuration, beside a policy that it may use."""
     policy = prepared.folder / "keeps-all.json"
-    rows = score(prepared.rows["calibration"], [SERVED], model=prepared.model)
+    rows = score(prepared.rows["calibration"][:POLICY_ROWS], [SERVED], model=confide.load(prepared.trained))
     made = calibrate_policy(rows, SERVED, MaxRisk(KEPT, per="entity"))
     assert isinstance(made, Policy)
     made.save(policy)
