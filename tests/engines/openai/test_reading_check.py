@@ -10,7 +10,7 @@ import pytest
 from confide.engines.openai import reading_check as module
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
-from confide.engines.openai.reading_check import NOT_ASKED, ReadingCheck, speculates
+from confide.engines.openai.reading_check import NOT_ASKED, LearnedCheck, speculates
 from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
 
 POSITIONS = ("prompt_end", "answer_mean", "answer_last")
@@ -35,8 +35,8 @@ class Asked:
         return self.spec
 
     @property
-    def check(self) -> ReadingCheck:
-        return ReadingCheck("small", READING, self.ask, self.speculates)
+    def check(self) -> LearnedCheck:
+        return LearnedCheck("small", READING, self.ask, self.speculates)
 
 
 @pytest.mark.parametrize(("plugin", "why"), [
