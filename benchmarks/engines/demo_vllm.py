@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
 
-from benchmarks.common import Json
+from benchmarks.common import Json, stop_when_told
 from benchmarks.engines.prepared import messages
 from confide.methods.stack.served_stack import SERVED
 from confide.records import Record, read_records
@@ -97,11 +95,6 @@ def shown(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
 
 
-def end(number: int, frame: Any) -> NoReturn:
-    """End as an exception does, so that everything is stopped."""
-    raise SystemExit(128 + number)
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path("confide-demo-vllm"), help="folder (default: %(default)s)")
@@ -109,7 +102,7 @@ def main() -> None:
     if not PYTHON:
         raise SystemExit("CONFIDE_VLLM_PYTHON names no Python of an environment with vLLM: `make demo-vllm` builds one")
     out.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, end)
+    stop_when_told()
     prepare(out)
     with ExitStack() as up:
         say(f"vLLM starts with the plug-in; its log is {out / 'vllm.log'}")

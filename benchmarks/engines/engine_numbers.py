@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.common import RESULTS, Json, machine, parser, read_json, write_result
+from benchmarks.common import RESULTS, Json, machine, parser, read_json, stop_when_told, write_result
 from benchmarks.engines import (
     annotation,
     capabilities,
@@ -56,6 +56,7 @@ def main() -> None:
         raise SystemExit(f"no stage {unknown[0]}: there is {', '.join(STAGES)}")
     if not PYTHON:
         raise SystemExit("CONFIDE_VLLM_PYTHON names no Python of an environment with vLLM: `make test-vllm` builds one")
+    stop_when_told()
     prepared = Prepared(given.work / ("quick" if given.quick else "full"), given.quality, quick=given.quick)
     result = read_json(out) if out.exists() else {}
     result |= {"quick": given.quick, "machine": about(), "sizes": prepared.sizes}

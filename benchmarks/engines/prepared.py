@@ -27,7 +27,17 @@ from confide.tasks import Task, load_task
 from confide.tasks.marking import mark
 from vllm_server import Server, vllm_server
 
-FLAGS = ("--max-num-seqs", "64", "--max-num-batched-tokens", "4096", "--served-model-name", "m", "small")
+FLAGS = (
+    "--max-num-seqs",
+    "64",
+    "--max-num-batched-tokens",
+    "4096",
+    "--served-model-name",
+    "m",
+    "small",
+    "--kv-cache-memory-bytes",
+    "1500000000",
+)
 """The same for every server. All prompts under way fit 4096 tokens: a seed ends the CPU build while one is chunked."""
 
 ROOM = 24

@@ -1,8 +1,9 @@
 """What the reading costs in vLLM, and what other confidences cost there: paired, interleaved rounds.
 
-Every arm answers the same questions of a round, one arm after the other, each round in another order; before each its
-server forgets its prefix cache and reads the worked examples once. Both servers are up, one is asked. The engine has
-one thread. Two lengths of answers: the questions' own (a few tokens), and 64 tokens, where decoding dominates.
+Every arm answers the same questions of a round, one arm after the other, each round in another order. Both servers are
+up, one is asked, and its engine has one thread. Worked examples are in the prefix cache, as in service; each question
+carries a number of its own, so that none is. Every answer has as many tokens as the others, whatever it says: 4, as
+answers to these questions have, or 64, where decoding dominates.
 
 The cost of the reading is that of ``reading`` (the plug-in, asked for its ids) against ``log-probabilities`` (plain
 vLLM, asked for them); what comes of a second request or of samples is measured on plain vLLM against the same.
@@ -10,13 +11,14 @@ vLLM, asked for them); what comes of a second request or of samples is measured 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 from benchmarks.common import Json
 from benchmarks.engines.paired_rounds import in_turn, ratio
-from benchmarks.engines.prepared import ROOM, Prepared, messages
+from benchmarks.engines.prepared import Prepared, messages
 from benchmarks.engines.request_rounds import Client, ask_all
 from confide.methods.asking import question_about
 from confide.methods.p_true import PROMPTS
@@ -29,16 +31,14 @@ BESIDE = ("p_true", "second request", "ten samples")
 SERVED = ("plug-in", "reading")
 SAMPLES = 10
 ASK_TOKENS = 4
-LONG: Json = {"max_tokens": 64, "min_tokens": 64}
-OWN: Json = {"max_tokens": ROOM}
 
 
 @dataclass(frozen=True)
 class Load:
-    """So many streams, what answers may be, and how long it is measured; ``beside`` rounds have all arms."""
+    """So many streams, tokens an answer, and how long it is measured; ``beside`` rounds have all arms."""
 
     streams: int
-    answers: str
+    tokens: int
     rounds: int
     questions: int
     beside: int = 0
@@ -46,7 +46,7 @@ class Load:
     @property
     def name(self) -> str:
         """The load in words."""
-        return f"{self.streams} stream{'s' * (self.streams > 1)}, {self.answers} answers"
+        return f"{self.streams} stream{'s' * (self.streams > 1)}, {self.tokens} tokens"
 
     def arms(self, number: int) -> list[str]:
         """The arms of a round, in its order."""
@@ -54,12 +54,12 @@ class Load:
 
 
 LOADS = (
-    Load(32, "short", rounds=12, questions=64, beside=3),
-    Load(1, "short", rounds=12, questions=12, beside=3),
-    Load(32, "long", rounds=8, questions=32),
-    Load(1, "long", rounds=8, questions=2),
+    Load(32, 4, rounds=12, questions=64, beside=3),
+    Load(1, 4, rounds=12, questions=12, beside=3),
+    Load(32, 64, rounds=8, questions=32),
+    Load(1, 64, rounds=8, questions=2),
 )
-QUICK = (Load(32, "short", 2, 32, beside=1), Load(1, "short", 2, 4, beside=1), Load(32, "long", 2, 32))
+QUICK = (Load(32, 4, 2, 32, beside=1), Load(1, 4, 2, 4, beside=1), Load(32, 64, 2, 32))
 
 
 def measure(prepared: Prepared) -> Json:
@@ -72,22 +72,26 @@ def measure(prepared: Prepared) -> Json:
 def under_loads(prepared: Prepared, loads: Sequence[Load]) -> Json:
     """All loads, on one pair of servers."""
     made: Json = {}
+    numbers = count(100)
     with prepared.both("float32") as (plain, served):
         for load in loads:
-            made[load.name] = costs(prepared, load, plain, served)
+            made[load.name] = costs(prepared, load, plain, served, numbers)
             print(f"  {load.name}: {made[load.name]}", flush=True)
     return {"loads": made}
 
 
-def costs(prepared: Prepared, load: Load, plain: Server, served: Server) -> Json:
-    """What each arm takes, as a multiple of what plain vLLM with log-probabilities does in the same rounds."""
+def costs(prepared: Prepared, load: Load, plain: Server, served: Server, numbers: Iterator[int]) -> Json:
+    """What each arm takes, as a multiple of what plain vLLM with log-probabilities does in the same rounds.
+
+    Args:
+        numbers: of three digits, none of which was used before.
+    """
     took: dict[str, list[float]] = {arm: [] for arm in (*READING, *BESIDE)}
     for number in range(-1, load.rounds):  # the first one warms up
-        rows = of_round(prepared.rows["test"], number + 1, load.questions)
         for arm in load.arms(max(number, 0)):
-            server = served if arm in SERVED else plain
-            start_anew(server, rows)
-            asks = [partial(ARMS[arm], prepared, row, LONG if load.answers == "long" else OWN) for row in rows]
+            mark, server = next(numbers), served if arm in SERVED else plain
+            rows = [marked(prepared.rows["test"][i], mark) for i in range(load.questions)]
+            asks = [partial(ARMS[arm], prepared, row, exactly(load.tokens)) for row in rows]
             seconds = ask_all(server.url, asks, load.streams).seconds
             if number >= 0:
                 took[arm].append(seconds)
@@ -97,17 +101,17 @@ def costs(prepared: Prepared, load: Load, plain: Server, served: Server) -> Json
     return {"ms_a_question": per_question, "times": times, "questions": load.questions, "rounds": load.rounds}
 
 
-def of_round(rows: Sequence[Record], number: int, count: int) -> list[Record]:
-    """``count`` rows, other ones than the round before had."""
-    return [rows[(number * count + i) % len(rows)] for i in range(count)]
+def marked(row: Record, mark: int) -> Record:
+    """The row with a number of three digits in front of its question."""
+    *before, question = row.messages
+    return row.model_copy(
+        update={"messages": [*before, question.model_copy(update={"content": f"({mark}) {question.content}"})]}
+    )
 
 
-def start_anew(server: Server, rows: Sequence[Record]) -> None:
-    """Forget the prefix cache, then read the worked examples of each relation again."""
-    server.post("/reset_prefix_cache")
-    for domain in sorted({row.domain for row in rows}):
-        examples = next(messages(row) for row in rows if row.domain == domain)
-        server.chat([*examples[:-1], {"role": "user", "content": "?"}], max_tokens=1)
+def exactly(tokens: int) -> Json:
+    """Fields of a request for so many tokens."""
+    return {"max_tokens": tokens, "ignore_eos": True}
 
 
 # Arms

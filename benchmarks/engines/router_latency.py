@@ -2,7 +2,8 @@
 
 vLLM runs the exported folder. It is asked directly, for the answer alone (``vLLM``) and for the reading too, as a
 client does that reads it itself (``vLLM, reading``); through confide, whose policy keeps every answer; and through
-LiteLLM's proxy, which passes the answer on. Rounds are interleaved and paired: the same questions at the same times.
+LiteLLM's proxy, which passes the answer on. Rounds are interleaved and paired: the same questions at the same times,
+all of which vLLM has read before: the less it has to do, the more a router's own work shows.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import confide
 from benchmarks.common import Json
 from benchmarks.engines.paired_rounds import added_p50, in_turn, ratio
 from benchmarks.engines.prepared import ROOM, Prepared, messages
-from benchmarks.engines.reading_cost import of_round, start_anew
 from benchmarks.engines.request_rounds import Ask, Client, Round, ask_all, ask_at
 from benchmarks.serving.litellm_proxy import LITELLM, litellm
 from confide.methods.scoring import score
@@ -64,21 +64,21 @@ def all_systems(prepared: Prepared) -> Json:
             "confide": (f"http://127.0.0.1:{router.port}", {"model": "small"}),
             "litellm": (f"http://127.0.0.1:{proxy.port}", {"model": "small"}),
         }
-        rows = prepared.rows["test"]
+        rows = prepared.rows["test"][:questions]
 
-        def asked(name: str, some: list[Record]) -> list[Ask]:
-            return [partial(chat, body(row, systems[name][1])) for row in some]
+        def asked(name: str, count: int) -> list[Ask]:
+            return [partial(chat, body(rows[i % len(rows)], systems[name][1])) for i in range(count)]
 
         def at_rate(name: str, number: int) -> Round:
             due = arrivals(number, seconds)
-            return ask_at(systems[name][0], asked(name, of_round(rows, number, len(due))), due, KEY)
+            return ask_at(systems[name][0], asked(name, len(due)), due, KEY)
 
         def at_once(name: str, number: int) -> Round:
-            return ask_all(systems[name][0], asked(name, of_round(rows, number, questions)), STREAMS, KEY)
+            return ask_all(systems[name][0], asked(name, 2 * questions), STREAMS, KEY)
 
-        slow = interleaved(server, rows, list(systems), rounds, at_rate)
-        fast = interleaved(server, rows, list(systems), rounds, at_once)
-    return told(slow, fast, questions) | {
+        slow = interleaved(list(systems), rounds, at_rate)
+        fast = interleaved(list(systems), rounds, at_once)
+    return told(slow, fast, 2 * questions) | {
         "rate": RATE,
         "seconds_a_round": seconds,
         "streams": STREAMS,
@@ -86,14 +86,11 @@ def all_systems(prepared: Prepared) -> Json:
     }
 
 
-def interleaved(
-    server: Server, rows: list[Record], names: list[str], rounds: int, run: Callable[[str, int], Round]
-) -> dict[str, list[Round]]:
+def interleaved(names: list[str], rounds: int, run: Callable[[str, int], Round]) -> dict[str, list[Round]]:
     """Every system's rounds; a first one warms up."""
     found: dict[str, list[Round]] = {name: [] for name in names}
     for number in range(rounds + 1):
         for name in in_turn(names, number):
-            start_anew(server, rows)
             one = run(name, number)
             if number:
                 found[name].append(one)
