@@ -7,10 +7,15 @@ BIN := $(VENV)/bin
 VLLM := .venv-vllm
 DEMO_OUT ?= confide-demo
 
-.PHONY: demo test test-vllm lint format audit benchmark clean
+.PHONY: demo demo-vllm test test-vllm lint format audit benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/confide demo --out $(DEMO_OUT)
+
+# A learned confidence from vLLM: trains small, exports, starts vLLM and the router, asks, stops both. Optional: the
+# environment of vLLM's CPU build has 3.4 GB.
+demo-vllm: $(VENV)/.installed $(VLLM)/.installed
+	CONFIDE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m benchmarks.engines.demo_vllm --out $(DEMO_OUT)-vllm
 
 # Ruff, strict mypy, the contracts between rooms, every test; two processes, since two cores are what we count on.
 test: lint
@@ -18,7 +23,7 @@ test: lint
 
 # The plug-in in the real engine: vLLM's CPU build in an environment of its own (3.4 GB).
 test-vllm: $(VENV)/.installed-dev $(VLLM)/.installed
-	CONFIDE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest -m vllm tests/plugins
+	CONFIDE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest -m vllm -n 2 --dist loadfile tests/plugins
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -63,4 +68,4 @@ $(VLLM)/.installed: plugins/vllm/pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(DEMO_OUT)
+	rm -rf $(VENV) $(VLLM) $(DEMO_OUT) $(DEMO_OUT)-vllm

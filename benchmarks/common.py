@@ -7,12 +7,13 @@ import json
 import os
 import platform
 import re
+import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from confide.files import write_text
 
@@ -102,6 +103,15 @@ def annotated(
         size = engine().batch_size // (2 if options.get("samples") else 1)
         annotate(engine(), task, path, batch_size=size, progress=show_progress(title), **options)
     return read_records(path)
+
+
+def stop_when_told() -> None:
+    """From now on SIGTERM ends this process as an exception does, so that the servers it started are stopped."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def parser(doc: str | None, name: str) -> argparse.ArgumentParser:

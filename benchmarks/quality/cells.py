@@ -19,6 +19,7 @@ from confide.methods.method import labels, or_nan
 from confide.methods.scoring import score
 from confide.methods.stack.familiarity import answer_key
 from confide.methods.stack.probe import Probe, best_probe, candidate_views
+from confide.methods.stack.served_stack import SERVED, fit_served
 from confide.methods.stack.stack import Stack, question_layer
 from confide.methods.stack.states import States
 from confide.methods.text_prior import TextPriors
@@ -89,8 +90,11 @@ def fit_stack(states: States, train: Sequence[Record], held: States, validation:
 def in_process_sources(records: Sequence[Record], states: States, parts: Parts, seed: int) -> dict[str, Floats]:
     """Sources that need no further pass, for all rows: [n] each (NaN where they cannot be had)."""
     train, validation = (picked(records, parts[part]) for part in ("train", "validation"))
-    stack = fit_stack(states.take(parts["train"]), train, states.take(parts["validation"]), validation, seed)
+    fitting, held = (states.take(parts[part]) for part in ("train", "validation"))
+    stack = fit_stack(fitting, train, held, validation, seed)
     sources = {name: column for name, column in stack.read(states, records).items() if name != "familiarity"}
+    served = fit_served(stack.probe.view.layers, fitting, train, held, validation, seed)
+    sources[SERVED] = served.read(states, records)
     split = {records[i].id: part for part, rows in parts.items() for i in rows}
     marked = [record.model_copy(update={"split": split.get(record.id, "test")}) for record in records]
     text = [*FREE, *TextPriors.sources, "constant"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import common, large_files
+from benchmarks.engines import engines_tables
 from benchmarks.policies import guarantee
 from benchmarks.quality import estimators_tables, quality_tables, sensitivity, travel_tables
 from benchmarks.rlmf import rlmf_step, rlmf_tables
@@ -17,7 +18,17 @@ PAGES = (
     "README.md",
     *(
         f"docs/{n}.md"
-        for n in ("quality", "estimators", "sensitivity", "travel", "rlmf", "policies", "metrics", "serving-benchmark")
+        for n in (
+            "quality",
+            "estimators",
+            "sensitivity",
+            "travel",
+            "rlmf",
+            "policies",
+            "metrics",
+            "serving-benchmark",
+            "engines",
+        )
     ),
 )
 
@@ -43,6 +54,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     guarantee.write(result("guarantee"))
     large_files.write(result("large_files"))
     serving_tables.write()
+    engines_tables.write()
     store_reads.write(result("store_reads"))
     assert {page: (tmp_path / page).read_text(encoding="utf-8") for page in PAGES} == before
 

@@ -84,6 +84,7 @@ def test_decide_writes_every_row(tmp_path, made):
     assert written[3] == {
         "id": "d",
         "confidence": None,
+        "source": None,
         "probability": None,
         "decision": "escalate",
         "answer": "",
@@ -91,6 +92,7 @@ def test_decide_writes_every_row(tmp_path, made):
     assert "1 rows had no confidence" in result.stdout
     summary = json.loads(run("decide", made, tmp_path / "s.jsonl", "--out", out, "--json").stdout)
     assert summary["decisions"] == {"answer": 2, "escalate": 2, "abstain": 0}
+    assert summary["decided_by"] == {"given": 3}
 
 
 def test_decide_bad_input(tmp_path, made):

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(not PYTHON, reason="CONFIDE_VLLM_PYTHON is not set: run `make test-vllm`"),
 ]
-QUESTIONS, ASKED = 260, 40
+QUESTIONS, ASKED = 260, 24
 CHUNKED = ("--max-num-batched-tokens", "64")
 """Fewer than a prompt has: it is read in several passes. (A seed then ends stock vLLM's CPU engine.)"""
 

@@ -9,7 +9,7 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.policies import Policy
-from confide.policies.policy import NEVER
+from confide.policies.policy_part import NEVER
 
 
 def policy_data() -> dict:

@@ -20,8 +20,8 @@ from confide.policies import (
     Unmet,
     calibrate_policy,
 )
-from confide.policies.policy import NEVER
 from confide.policies.policy_fitting import rows_for_a_domain
+from confide.policies.policy_part import NEVER
 from confide.records import Record
 
 

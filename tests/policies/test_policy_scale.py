@@ -12,8 +12,8 @@ import pytest
 from confide.errors import ConfideError
 from confide.policies import Policy
 from confide.policies.goals import Budget, Costs, Goal, MatchExpert, MaxRisk
-from confide.policies.policy import NEVER
 from confide.policies.policy_fitting import calibrate_policy
+from confide.policies.policy_part import NEVER
 from confide.policies.profiles import shift
 from confide.policies.validation import validate_policy
 from confide.records import Record, parse_lines

@@ -12,7 +12,7 @@ from confide.policies import Guarantee, Policy, Rule, validate_policy
 from confide.policies.anytime_bounds import counted_rows_needed
 from confide.policies.calibration_rows import sketch
 from confide.policies.calibrators import PlattCalibrator, PlattParameters
-from confide.policies.policy import NEVER
+from confide.policies.policy_part import NEVER
 from confide.policies.profiles import profile_of
 from confide.policies.thresholds.binomial_bound import affordable_bad
 from confide.policies.validation import Check, Validation

@@ -216,3 +216,14 @@ def test_a_turn_that_is_no_text_is_refused_by_its_place(tmp_path: Path, messages
     path.write_text('{"id": "a", "own_turns": 0}\n')
     with pytest.raises(ConfideError, match="line 1: own_turns: "):
         read_records(path)
+
+
+def test_verdicts_of_a_judge_in_cells(tmp_path: Path) -> None:
+    rows = read(tmp_path / "r.csv", "id,judged,judged_by,correct\na,yes, big ,\nb,0,big,1\nc,,,no\n")
+    assert [(r.judged, r.judged_by, r.correct) for r in rows] == [
+        (True, "big", None),
+        (False, "big", True),
+        (None, "", False),
+    ]
+    with pytest.raises(ConfideError, match="line 2: judged: 'perhaps' is neither true nor false"):
+        read(tmp_path / "r.csv", "id,judged\na,perhaps\n")

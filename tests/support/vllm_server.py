@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -59,8 +59,11 @@ class Server:
 
 
 @contextmanager
-def vllm_server(folder: Path, log: Path, dtype: str = "float32", *flags: str) -> Iterator[Server]:
-    """Serve a folder as the model ``m``; its output goes to ``log``. It is stopped at the end."""
+def vllm_server(folder: Path, log: Path, dtype: str = "float32", *flags: str, threads: int = 1) -> Iterator[Server]:
+    """Serve a folder as the model ``m``; its output goes to ``log``. It is stopped at the end.
+
+    ``threads`` compute.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -69,19 +72,27 @@ def vllm_server(folder: Path, log: Path, dtype: str = "float32", *flags: str) ->
         "--host", "127.0.0.1", "--port", str(port), "--dtype", dtype, "--enforce-eager", "--max-model-len", "1024",
         "--kv-cache-memory-bytes", "200000000", "--max-num-seqs", "16", *flags,
     ]  # fmt: skip
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | SETTINGS
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= SETTINGS | {"OMP_NUM_THREADS": str(threads)}
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
     try:
         wait_for(f"http://127.0.0.1:{port}/health", process, log)
         yield Server(port)
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, then insist; the processes that it started end with it."""
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

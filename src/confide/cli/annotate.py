@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Option
 
-from confide.cli.engines import EngineName, load_engine
+from confide.cli.engines import EngineName, load_engine, load_judge
 from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import ChatTemplateKwargs, Flags, parse_mapping
 from confide.cli.outputs import say
 from confide.cli.printing import warn
 from confide.engines.openai.endpoint_config import EndpointConfig
+from confide.errors import ConfideError
 from confide.files import is_stream
 from confide.progress import progress_bar
 
 if TYPE_CHECKING:
+    from confide.engines.engine import Engine
     from confide.records import Record
     from confide.tasks.task import Task as Asked
 
@@ -33,6 +35,12 @@ AnswerBy = Annotated[
 Grader = Annotated[
     str | None,
     Option(metavar="MODULE:FUNCTION", help="Grade by a function of the question (a dictionary) and the answer's text."),
+]
+Judge = Annotated[
+    str | None, Option(help="A model that says whether an answer is right where no grader can; its error is measured.")
+]
+MaxNewTokens = Annotated[
+    int | None, Option(min=1, help="Room for an answer and the reasoning before it; by default the task's.")
 ]
 Reject = Annotated[float | None, Option(help="Remove the right option from this share of the choice questions.")]
 
@@ -48,12 +56,11 @@ def annotate(
     answer_by: AnswerBy = None,
     reject: Reject = None,
     grader: Grader = None,
+    judge: Judge = None,
     samples: Annotated[int, Option(min=0, help="Sampled answers beside the greedy one.")] = 0,
     temperature: Annotated[float, Option(min=0.01, help="Temperature of the samples.")] = 1.0,
     by: Annotated[str, Option(help="How rows are split: `standard` or `relation`.")] = "standard",
-    max_new_tokens: Annotated[
-        int | None, Option(min=1, help="Room for an answer and the reasoning before it; by default the task's.")
-    ] = None,
+    max_new_tokens: MaxNewTokens = None,
     chat_template_kwargs: ChatTemplateKwargs = None,
     batch_size: Annotated[int, Option(min=1, help="Questions answered together.")] = 64,
     seed: Annotated[int, Option(help="Seed of the questions drawn, the splits and the samples.")] = 0,
@@ -82,6 +89,7 @@ def annotate(
     loaded = replace(loaded, max_new_tokens=max_new_tokens or loaded.max_new_tokens)
     template = info.chat_template_kwargs | parse_mapping(chat_template_kwargs)
     runs = load_engine(engine, endpoint, model, chat_template_kwargs=template)
+    judges = _load_judge(engine, endpoint, judge, out)
     with progress_bar("annotating") as progress:
         new = annotation.annotate(
             runs,
@@ -95,7 +103,26 @@ def annotate(
             seed=seed,
             progress=progress,
         )
-    _tell(out, new, loaded, splits)
+    _tell(out, new, loaded, splits, _judged(judges, out))
+
+
+def _load_judge(engine: str, endpoint: EndpointConfig, judge: str | None, out: Path) -> Engine | None:
+    """The judge that is asked once the answers are there."""
+    if judge is None:
+        return None
+    if is_stream(out):
+        raise ConfideError(f"--judge {judge} adds verdicts to the records once they are there: --out must be a file")
+    return load_judge(engine, endpoint, judge, "--judge")
+
+
+def _judged(judge: Engine | None, out: Path) -> int:
+    """Add the verdicts of a judge to the records; how many answers got none."""
+    from confide.methods.answer_judge import judge_file
+
+    if judge is None:
+        return 0
+    with progress_bar("judging") as progress:
+        return judge_file(judge, out, progress)
 
 
 def _changed(task: Asked, grader: str | None, reject: float | None, seed: int) -> Asked:
@@ -107,17 +134,17 @@ def _changed(task: Asked, grader: str | None, reject: float | None, seed: int) -
     return task if reject is None else without_right_options(task, reject, seed)
 
 
-def _tell(out: Path, new: int, task: Asked, splits: Mapping[str, str]) -> None:
+def _tell(out: Path, new: int, task: Asked, splits: Mapping[str, str], silent: int) -> None:
     """Say what was answered, and what was not."""
     from confide.records import read_records
 
     answered = [] if is_stream(out) else read_records(out)
     say(out, f"{out}: {_summary(answered) if answered else f'{new} answers'}")
     unsplit = [q.id for q in task.questions if q.id not in splits]
-    _tell_left_out(unsplit, task.without_reference, len(splits) - (new if is_stream(out) else len(answered)))
+    _tell_left_out(unsplit, task.without_reference, len(splits) - (new if is_stream(out) else len(answered)), silent)
 
 
-def _tell_left_out(unsplit: Sequence[str], without_reference: int, unanswered: int) -> None:
+def _tell_left_out(unsplit: Sequence[str], without_reference: int, unanswered: int, silent: int) -> None:
     """Say on standard error what was not asked, and end with the exit code that means it."""
     if unsplit:
         shown = ", ".join(unsplit[:3]) + (", …" if len(unsplit) > 3 else "")
@@ -129,7 +156,9 @@ def _tell_left_out(unsplit: Sequence[str], without_reference: int, unanswered: i
         warn(f"{without_reference} rows of the data set have no reference and were not asked")
     if unanswered:
         warn(f"{unanswered} questions got no answer; the same command again asks those alone")
-    if unsplit or without_reference or unanswered:
+    if silent:
+        warn(f"{silent} answers got no verdict of the judge; the same command again asks for those alone")
+    if unsplit or without_reference or unanswered or silent:
         raise typer.Exit(ExitCode.LEFT_OUT)
 
 
@@ -138,6 +167,8 @@ def _summary(records: Sequence[Record]) -> str:
     right = sum(bool(r.correct) for r in graded)
     cut = sum(r.finish == "length" for r in records)
     ungraded = f", {len(records) - len(graded)} without a grade" if len(graded) < len(records) else ""
+    if judged := [r.judged for r in records if r.correct is None and r.judged is not None]:
+        ungraded += f", of which {judged.count(True)} are right and {judged.count(False)} wrong by the judge's word"
     return (
         f"{len(records)} answers, {right} of {len(graded)} right ({right / max(1, len(graded)):.1%}), "
         f"{sum(r.answered is None for r in graded)} name no answer, {cut} cut ({cut / len(records):.1%}){ungraded}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -13,6 +14,9 @@ from confide.cli.flags import ChatTemplateKwargs, Flags, parse_mapping
 from confide.cli.printing import print_json, warn
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.errors import ConfideError
+
+if TYPE_CHECKING:
+    from confide.policies.policy import Policy
 
 
 def ask(
@@ -32,7 +36,6 @@ def ask(
 
     Example: `confide ask --model runs/reader --policy policy.json "In which country is Lyon?"`
     """
-    from confide.policies.identities import same_model
     from confide.policies.policy import Policy
     from confide.tasks.conversations import read_conversation
 
@@ -44,13 +47,7 @@ def ask(
     loaded_policy = Policy.load(policy) if policy else None
     loaded = load_model(engine, endpoint, model, chat_template_kwargs=parse_mapping(chat_template_kwargs))
     answer = loaded.answer(asked, max_new_tokens=max_new_tokens)
-    if loaded_policy and loaded_policy.source not in answer.sources:
-        raise ConfideError(
-            f"the policy decides on {loaded_policy.source}, which this model does not give with an answer; "
-            f"it gives {', '.join(answer.sources)}"
-        )
-    if loaded_policy and same_model(loaded_policy.identity, loaded.identity) is False:
-        warn(f"the policy was made for {loaded_policy.identity}, this model is {loaded.identity}: nothing is promised")
+    decided = {} if loaded_policy is None else _decided(loaded_policy, answer.sources, loaded.identity)
     data: dict[str, object] = {
         "answer": answer.text,
         "confidence": answer.confidence,
@@ -60,10 +57,7 @@ def ask(
     }
     if answer.reasoning is not None:
         data["reasoning"] = answer.reasoning
-    if loaded_policy:
-        raw = answer.sources.get(loaded_policy.source)
-        data["probability"] = None if raw is None else loaded_policy.probability(raw)
-        data["decision"] = loaded_policy.decide(raw)
+    data |= decided
     if json:
         print_json(data)
         return
@@ -72,5 +66,24 @@ def ask(
     if answer.familiarity is not None:
         parts.append(f"familiarity {answer.familiarity:.2f}")
     if "decision" in data:
-        parts.append(f"decision {data['decision']}")
+        by = f" by {data['decided_by']}" * (data["decided_by"] not in (None, answer.source))
+        parts.append(f"decision {data['decision']}{by}")
     typer.secho(" · ".join(parts), dim=True)
+
+
+def _decided(policy: Policy, sources: Mapping[str, float | None], identity: str) -> dict[str, object]:
+    """What ``policy`` makes of an answer with these confidences, by the model with this ``identity``."""
+    from confide.policies.identities import same_model
+
+    if not sources.keys() & set(policy.sources):
+        raise ConfideError(
+            f"the policy decides on {' or '.join(policy.sources)}, which this model does not give with an answer; "
+            f"it gives {', '.join(sources)}"
+        )
+    part = policy.choose(sources)
+    if same_model(part.identity, identity) is False:
+        warn(f"the policy was made for {part.identity}, this model is {identity}: nothing is promised")
+    raw = sources.get(part.source)
+    probability = part.probability(raw)
+    decided_by = None if probability is None else part.source
+    return {"probability": probability, "decided_by": decided_by, "decision": part.decide(raw)}

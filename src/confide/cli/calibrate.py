@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from confide.policies.calibration_rows import CalibrationRows
     from confide.policies.goals import Goal, Per
     from confide.policies.policy import Policy
+    from confide.policies.policy_part import Part
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import Record
 
@@ -55,6 +56,10 @@ Calibrator = Annotated[
     Literal["auto", "platt", "isotonic", "temperature", "beta"],
     Option(help="Calibrator; auto: lowest cross-validated log loss."),
 ]
+Fallback = Annotated[
+    str | None,
+    Option(metavar="SOURCES", help="Who decides where the source gives none: b,c in this order. The level is split."),
+]
 LastResort = Annotated[
     Literal["error", "unverified", "abstain"],
     Option(help="When every expert fails: an error, the small answer marked unverified, or no answer as a refusal."),
@@ -66,6 +71,7 @@ def calibrate(
     records: Records = None,
     from_store: FromStore = None,
     source: Annotated[str, Option(help="Whose confidence decides. a,b,c: the best of them, level split.")] = "stack",
+    fallback: Fallback = None,
     identity: Identity = None,
     max_risk: Annotated[float | None, Option(help="Goal: largest share of kept answers that may be wrong.")] = None,
     budget: Annotated[float | None, Option(help="Goal: most accuracy with this share escalated at most.")] = None,
@@ -85,34 +91,36 @@ def calibrate(
 
     Rows of the calibration split are used when the records carry splits, all rows otherwise; they must have been
     used for nothing else. Rows without a label or a confidence are left out, except that --budget counts rows without
-    a label and all goals but --max-risk count rows without a confidence as escalated. Audits of a store that have no
-    label count as wrong. Exit code 1, and no file, when the goal cannot be met.
+    a label, --max-risk takes a judge's verdict in place of one, with the judge's error in the bound, and all goals but
+    --max-risk count rows without a confidence as escalated. Audits of a store that have no label count as wrong. Exit
+    code 1, and no file, when the goal cannot be met; a --fallback that misses keeps nothing.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
-    from confide.policies.calibration_rows import labelled_rows
     from confide.policies.source_choice import calibrate_best_source
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
 
     goal = _goal(max_risk, budget, cost, match_expert, level, per, simultaneous)
-    rows, sources = _rows(records, from_store, source, identity)
+    rows, sources, fallbacks = _rows(records, from_store, source, fallback, identity)
     best = partial(
         calibrate_best_source, sources=sources, goal=goal, expert=None if expert is None else read_records(expert),
-        calibrator=calibrator, per_domain=per_domain, last_resort=last_resort, seed=seed,
+        fallbacks=fallbacks, decided=from_store is not None, calibrator=calibrator, per_domain=per_domain,
+        last_resort=last_resort, seed=seed,
     )  # fmt: skip
     # Which audits of a store lack a label is not chance: the worst case of a promise is that they are wrong.
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
     worst = _told(rows, missing, False)
     source, made = best(worst)
-    used = labelled_rows(worst, source)
+    used = _used(
+        worst, [source] if isinstance(made, Unmet) else made.sources, from_store is not None, max_risk is not None
+    )
     price = _price(rows, missing, made, best)
-    _warn_of_ranking(used, source, goal, seed)
-    left_out = {"without_confidence": used.without_confidence, "without_label": used.without_label}
-    told = {"met": not isinstance(made, Unmet), "left_out": left_out, "counted_as_wrong": len(missing)}
+    _warn_of_ranking(used, goal, seed)
+    told = {"met": not isinstance(made, Unmet), **_left_out(used), "counted_as_wrong": len(missing)}
     if isinstance(made, Unmet):
-        unmet = {**told, "source": source, **asdict(made)}
-        print_json(unmet, indent=2) if json else typer.echo("\n".join(filter(None, [made.explain(source), price])))
+        said = "\n".join(filter(None, [made.explain(source), price]))
+        print_json({**told, "source": source, **asdict(made)}, indent=2) if json else typer.echo(said)
         raise typer.Exit(ExitCode.NO)
     made.save(out)
     _warn_of_what_is_missing(made, rows)
@@ -120,6 +128,26 @@ def calibrate(
         print_json({**told, "policy": loads(made.to_json())}, indent=2)
     else:
         _print(made, used, goal, per_domain, out, price)
+
+
+def _used(rows: list[Record], sources: list[str], decided: bool, judged: bool) -> dict[str, CalibrationRows]:
+    """The rows with a confidence from each source, and a label or where ``judged`` a judge's verdict.
+
+    ``decided`` as in `calibrate_best_source`.
+    """
+    from confide.policies.calibration_rows import rows_decided_by, rows_for
+
+    own = {name: rows_decided_by(name, rows) if decided else rows for name in sources}
+    return {name: rows_for("max_risk", those, name, judged=judged) for name, those in own.items()}
+
+
+def _left_out(used: dict[str, CalibrationRows]) -> dict[str, object]:
+    """How many rows lack what is needed: of the first source, and of each fallback where there are any."""
+    first, *others = (
+        {"without_confidence": rows.without_confidence, "without_label": rows.without_label} for rows in used.values()
+    )
+    fallbacks = dict(zip([*used][1:], others, strict=True))
+    return {"left_out": first, **({"left_out_of_fallbacks": fallbacks} if others else {})}
 
 
 def _told(rows: list[Record], missing: set[str], right: bool) -> list[Record]:
@@ -143,21 +171,24 @@ def _price(
     )
 
 
-def _warn_of_ranking(used: CalibrationRows, source: str, goal: Goal, seed: int) -> None:
-    """Warn where surer answers are not more often right."""
+def _warn_of_ranking(used: dict[str, CalibrationRows], goal: Goal, seed: int) -> None:
+    """Warn where surer answers, by the confidence of a source, are not more often right."""
     from confide.metrics.ranking import auroc
     from confide.policies.goals import MaxRisk
     from confide.policies.thresholds.risk_threshold import surest_are_worse
 
-    if auroc(used.confidence, used.correct) <= 0.5:
-        warn(f"a higher {source} does not go with more right answers here")
-    rows = used.independent(seed)
-    if isinstance(goal, MaxRisk) and not goal.simultaneous and surest_are_worse(rows.confidence, rows.correct):
-        warn(
-            "the surest answers are wrong more often than those below: --simultaneous assumes no shape. "
-            "Chosen after this look, it takes fresh rows, or half the error rate (--level "
-            f"{(1 + goal.level) / 2:g})"
-        )
+    for source, all_rows in used.items():
+        those = all_rows.take([i for i, labelled in enumerate(all_rows.labelled) if labelled])
+        if auroc(those.confidence, those.correct) <= 0.5:
+            warn(f"a higher {source} does not go with more right answers here")
+        rows = those.independent(seed)
+        if isinstance(goal, MaxRisk) and not goal.simultaneous and surest_are_worse(rows.confidence, rows.correct):
+            by = f" by {source}" * (len(used) > 1)
+            warn(
+                f"the surest answers{by} are wrong more often than those below: --simultaneous assumes no shape. "
+                "Chosen after this look, it takes fresh rows, or half the error rate (--level "
+                f"{(1 + goal.level) / 2:g})"
+            )
 
 
 def _warn_of_what_is_missing(made: Policy, rows: list[Record]) -> None:
@@ -166,13 +197,19 @@ def _warn_of_what_is_missing(made: Policy, rows: list[Record]) -> None:
 
     if not made.identity and any(row.identity for row in rows):
         warn("not all rows say which weights answered them, so the policy will not notice another model")
-    g = made.guarantee
-    if not isinstance(g, CostEstimate) and g.uncovered is not None:
-        more = f"{g.most_rows} row{'s' * (g.most_rows != 1)}"
-        warn(
-            f"{g.uncovered:.1%} of the rows are of entities with more than {more} each, about which nothing is "
-            "promised; --per entity counts each once"
-        )
+    for part in made.parts:
+        g = part.guarantee
+        if g is None:
+            warn(
+                f"the goal is not shown with {part.source}: what falls back to it escalates; `--source {part.source}` "
+                "alone tells what these rows show"
+            )
+        elif not isinstance(g, CostEstimate) and g.uncovered is not None:
+            more = f"{g.most_rows} row{'s' * (g.most_rows != 1)}"
+            warn(
+                f"{g.uncovered:.1%} of the rows are of entities with more than {more} each, about which nothing is "
+                "promised; --per entity counts each once"
+            )
 
 
 def _goal(
@@ -201,9 +238,9 @@ def _goal(
 
 
 def _rows(
-    records: Path | None, from_store: str | None, source: str, identity: str | None
-) -> tuple[list[Record], list[str]]:
-    """The rows to calibrate on, and the sources of which one's confidence will decide."""
+    records: Path | None, from_store: str | None, source: str, fallback: str | None, identity: str | None
+) -> tuple[list[Record], list[str], list[str]]:
+    """The rows to calibrate on, the sources of which one's confidence will decide, and those after it."""
     import asyncio
 
     from confide.policies.calibration_rows import in_split, pick_source, used_before
@@ -221,9 +258,14 @@ def _rows(
         finally:
             asyncio.run(store.close())
         # A store holds the confidence that its policy decided on, and no other.
-        names = {name for row in rows for name in row.confidence}
+        names = sorted({name for row in rows for name in row.confidence})
+        if len(names) > 1:
+            warn(
+                f"each row of the store has the confidence that decided, of {' or '.join(names)}: what is promised of "
+                "one source is about questions like those that it decided"
+            )
         if source == "stack" and len(names) == 1:
-            source = names.pop()
+            source = names[0]
     elif records is not None:
         everything = read_records(records)
         rows = in_split(everything, "calibration")
@@ -232,14 +274,21 @@ def _rows(
                 f"{count} calibration rows share an entity or a prompt with training or validation rows; "
                 "the promise is void for them"
             )
-    sources = [pick_source(rows, name) for name in dict.fromkeys(name.strip() for name in source.split(","))]
+    sources, fallbacks = ([pick_source(rows, name) for name in _names(text)] for text in (source, fallback))
     if identity is not None:
-        for name in sources:
+        for name in sources + fallbacks:
             rows = answered_by(identity, rows, name)
-    return rows, sources
+    return rows, sources, fallbacks
 
 
-def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, out: Path, price: str) -> None:
+def _names(text: str | None) -> list[str]:
+    """The names in a list with commas, each once."""
+    return [] if text is None else list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _print(
+    policy: Policy, used: dict[str, CalibrationRows], goal: Goal, per_domain: bool, out: Path, price: str
+) -> None:
     """Print what the policy does and which rows it was fitted on."""
     from confide.policies.policy_fitting import rows_for_a_domain
 
@@ -247,26 +296,29 @@ def _print(policy: Policy, used: CalibrationRows, goal: Goal, per_domain: bool, 
     if per_domain and len(policy.thresholds) == 1:
         least = rows_for_a_domain(goal)
         say(out, f"No domain has the {least:,} independent rows that a threshold of its own takes: all share one.")
-    n, tested = len(used.records), policy.guarantee.n
-    say(
-        out,
-        f"Rows: {n} used"
-        + (f", {tested} of them tested" if tested < n else "")
-        + _left_out_for(policy)
-        + f"; {used.without_confidence} without a confidence, {used.without_label} without a label. "
-        + f"Calibrator: {policy.calibrator.kind}.",
-    )
+    for part in policy.parts:
+        rows = used[part.source]
+        n, tested = len(rows.records), part.guarantee.n if part.guarantee else len(rows.records)
+        say(
+            out,
+            f"Rows{f' of {part.source}' * bool(policy.fallbacks)}: {n} used"
+            + (f", {tested} of them tested" if tested < n else "")
+            + _left_out_for(part)
+            + f"; {rows.without_confidence} without a confidence, {rows.without_label} without a label. "
+            + f"Calibrator: {part.calibrator.kind}"
+            + ("." if rows.labelled.all() else f", fitted on the {int(rows.labelled.sum())} rows with a label."),
+        )
     if price:
         say(out, price)
     say(out, f"Written to {out} ({policy.id})")
 
 
-def _left_out_for(policy: Policy) -> str:
+def _left_out_for(part: Part) -> str:
     """Why fewer rows were tested than used, where rows share entities."""
     from confide.policies.guarantees import CostEstimate
 
-    g = policy.guarantee
-    if isinstance(g, CostEstimate) or g.per is None:
+    g = part.guarantee
+    if g is None or isinstance(g, CostEstimate) or g.per is None:
         return ""
     if g.per == "entity":
         return " (one per entity)"

@@ -231,6 +231,11 @@ def _print(results: dict[str, Any]) -> None:
     console.print(table)
     if left := [f"{count:,} {LEFT_OUT[name]}" for name, count in results["left_out"].items() if count]:
         console.print(f"Left out: {', '.join(left)}.", markup=False)
+    if results["judge"] is not None:
+        from confide.policies.guarantees import JudgeError
+
+        said = JudgeError.model_validate(results["judge"]).explain("answers")
+        console.print(f"{said} All figures are of rows with a label.", markup=False)
     if results["matrix"] is not None and results["matrix"]["source"] is not None:
         console.print(_matrix_table(results["matrix"]))
     for sentence in results["verdict"]["sentences"]:

@@ -62,14 +62,13 @@ def validate(
     Example: `confide validate policy.json fresh.jsonl`
     """
     from confide.policies.calibration_rows import in_split
-    from confide.policies.identities import answered_by
     from confide.policies.policy import Policy
     from confide.policies.validation import validate_policy
     from confide.records import read_records
 
     promise = Policy.load(policy)
     answers = None if expert is None else read_records(expert)
-    rows = answered_by(identity, in_split(read_records(fresh), "test"), promise.source)
+    rows = _answered_by(identity, in_split(read_records(fresh), "test"), promise)
     result = validate_policy(promise, rows, answers, seed=seed)
     code = VERDICTS[result.verdict]
     if json:
@@ -91,13 +90,11 @@ def decide(
 ) -> None:
     """Decide for every row whether to answer, escalate or abstain.
 
-    Writes id, confidence, probability, decision and answer of every row. A row without a confidence
+    Writes id, confidence, its source, probability, decision and answer of every row. A row without a confidence
     escalates. Warns when the rows do not look like the calibration rows, whose promise may then not hold.
 
     Example: `confide decide policy.json scored.jsonl --out decisions.jsonl`
     """
-    from confide.policies.calibration_rows import missing_source
-    from confide.policies.identities import answered_by, common_identity
     from confide.policies.kept_answers import cautions, seen_of_kept
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
@@ -105,11 +102,7 @@ def decide(
     from confide.records import read_records
 
     rule = Policy.load(policy)
-    rows = answered_by(identity, read_records(records), rule.source)
-    common_identity(rows, rule.source)
-    if all(rule.source not in record.confidence for record in rows):
-        raise missing_source(rows, f"{rule.source}, the policy's source")
-    rows = rule.in_range(rows)
+    rows = _to_decide(rule, _answered_by(identity, read_records(records), rule))
     decided = [_decision(rule, record) for record in rows]
     write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
 
@@ -117,6 +110,7 @@ def decide(
     for warning in cautions(rule, rows) + unlike + other_models(rule, rows):
         warn(warning)
     decisions = Counter(row["decision"] for row in decided)
+    deciding = Counter(row["source"] for row in decided)
     missing = sum(row["confidence"] is None for row in decided)
     kept = [record for record, row in zip(rows, decided, strict=True) if row["decision"] == "answer"]
     seen = seen_of_kept(kept)
@@ -125,6 +119,7 @@ def decide(
         summary = {
             "n": len(rows),
             "decisions": {name: decisions[name] for name in DECISIONS},
+            "decided_by": {source: deciding[source] for source in rule.sources},
             "without_confidence": missing,
             "kept_with_label": labelled,
             "kept_wrong": wrong,
@@ -134,23 +129,44 @@ def decide(
         }
         print_json(summary, indent=2)
         return
-    for name in DECISIONS:
-        say(out, f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}")
+    counts = [f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}" for name in DECISIONS]
+    counts += [f"{deciding[source]} rows were decided by {source}." for source in rule.sources * bool(rule.fallbacks)]
+    say(out, "\n".join(counts))
     if missing:
-        say(out, f"{missing} rows had no confidence from {rule.source} and escalate.")
+        say(out, f"{missing} rows had no confidence from {' or '.join(rule.sources)} and escalate.")
     if seen:
         say(out, seen.explain(rule))
     say(out, f"Written to {out}")
 
 
-def _decision(policy: Policy, record: Record) -> dict[str, Any]:
-    from confide.policies.calibration_rows import confidence_of
+def _answered_by(identity: str | None, rows: list[Record], policy: Policy) -> list[Record]:
+    """The ``rows`` whose identity agrees with ``identity``, by every source of the ``policy``."""
+    from confide.policies.identities import answered_by
 
-    confidence = confidence_of(record, policy.source)
+    for source in policy.sources:
+        rows = answered_by(identity, rows, source)
+    return rows
+
+
+def _to_decide(policy: Policy, rows: list[Record]) -> list[Record]:
+    """``rows`` in range; raises `ConfideError` where several models answered them, or none has a confidence."""
+    from confide.policies.calibration_rows import missing_source
+    from confide.policies.identities import common_identity
+
+    for source in policy.sources:
+        common_identity(rows, source)
+    if not any(source in record.confidence for record in rows for source in policy.sources):
+        raise missing_source(rows, f"{' or '.join(policy.sources)}, the policy's source{'s' * bool(policy.fallbacks)}")
+    return policy.in_range(rows)
+
+
+def _decision(policy: Policy, record: Record) -> dict[str, Any]:
+    part, confidence = policy.choose_for(record)
     return {
         "id": record.id,
         "confidence": confidence,
-        "probability": policy.probability(confidence),
-        "decision": policy.decide(confidence, record.domain),
+        "source": None if confidence is None else part.source,
+        "probability": part.probability(confidence),
+        "decision": part.decide(confidence, record.domain),
         "answer": record.answer,
     }

@@ -106,6 +106,7 @@ def _overview(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
         "cut": float(np.mean(~rows.ended)),
         "split": rows.split,
         "left_out": rows.left_out,
+        "judge": None if rows.judge is None else rows.judge.model_dump(),
         "bootstrap": bootstrap.settings(),
     }
 

@@ -13,18 +13,21 @@ from confide.errors import ConfideError
 from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
 from confide.metrics.ranking import auroc
 from confide.numeric import Bools, Floats, Ints
+from confide.policies.guarantees import JudgeError
 from confide.policies.identities import check_one_model, common_identity
+from confide.policies.judged_rows import error_on
 from confide.records import Record
 from confide.sources import Source, as_probability, in_order
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The records that count, as arrays over their ``n`` rows, and how many were left out and why."""
+    """The records that count, as arrays over their ``n`` rows, what was left out and why, and a judge's error."""
 
     records: list[Record]
     left_out: dict[str, int] = field(default_factory=dict)
     split: str | None = None
+    judge: JudgeError | None = None
 
     @cached_property
     def correct(self) -> Bools:
@@ -143,7 +146,8 @@ def select(records: list[Record]) -> Rows:
     answerable = [record for record in held_out if extra(record, "has_answer") is not False]
     graded = [record for record in answerable if record.correct is not None]
     if not graded:
-        raise ConfideError(f"none of the {len(held_out)} records says whether its answer is correct")
+        more = "; a judge's verdict is no label (`confide label` takes labels in)" if error_on(answerable) else ""
+        raise ConfideError(f"none of the {len(held_out)} records says whether its answer is correct{more}")
     right = sum(bool(record.correct) for record in graded)
     if right in (0, len(graded)):
         raise ConfideError(
@@ -155,7 +159,7 @@ def select(records: list[Record]) -> Rows:
         "ungraded": len(answerable) - len(graded),
         "without_answer": len(held_out) - len(answerable),
     }
-    rows = Rows(graded, left_out, "test" if splits else None)
+    rows = Rows(graded, left_out, "test" if splits else None, error_on(answerable))
     if not any(np.isfinite(rows.confidence(source)).any() for source in rows.sources):
         raise ConfideError("no record holds a confidence: run `confide score` first")
     return rows

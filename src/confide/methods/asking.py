@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from confide.engines.engine import check_context, encode_at_once
-from confide.numeric import Floats
+from confide.engines.engine import check_context, encode_at_once, first_difference
+from confide.numeric import Floats, sigmoid
 from confide.progress import Progress
 from confide.records import Cost, Message, Record
 
@@ -31,11 +31,13 @@ def ask_about(
     *,
     room: int,
     note: str,
+    reference: Callable[[Record], str] = lambda record: "",
     progress: Progress | None = None,
 ) -> tuple[Floats, Cost]:
     """Ask about every record's answer in the wordings whose numbers are ``asked``.
 
     Args:
+        reference: the right answer to tell, "" for none.
         room: tokens that come on top of a prompt.
         note: what is going on, for ``progress``.
 
@@ -49,7 +51,8 @@ def ask_about(
     values = np.full((len(records), len(wordings)), np.nan)
     began, tokens, done = time.monotonic(), 0, 0
     for number in asked:
-        prompts = [encode_at_once(engine, question_about(record, wordings[number])) for record in records]
+        messages = [question_about(record, wordings[number], reference(record)) for record in records]
+        prompts = [encode_at_once(engine, turns) for turns in messages]
         lengths = {record.id: len(prompt) for record, prompt in zip(records, prompts, strict=True)}
         check_context(lengths, engine.context, room)
         for rows in engine.batches(prompts):
@@ -62,10 +65,19 @@ def ask_about(
     return values, Cost(tokens=tokens / n, seconds=(time.monotonic() - began) / n)
 
 
-def question_about(record: Record, wording: str) -> list[Message]:
+def question_about(record: Record, wording: str, reference: str = "") -> list[Message]:
     """Question and answer as one user turn: worked examples would teach a model to answer with a name."""
-    body = f"{question_shown(record)}\nProposed answer: {record.answer}\n{wording}"
+    right = f"Right answer: {reference}\n" if reference else ""
+    body = f"{question_shown(record)}\n{right}Proposed answer: {record.answer}\n{wording}"
     return [Message(role="user", content=body)]
+
+
+def share_of_yes(engine: Engine, yes: str, no: str, prompts: Sequence[list[int]]) -> Floats:
+    """Of the probability of both replies the share of ``yes`` [prompts], NaN where nothing came."""
+    ids = first_difference(engine.encode_answer(yes), engine.encode_answer(no))
+    logprobs = engine.next_tokens(prompts, ids).logprobs
+    # In the logits' own precision, so that shares that are equal there tie here.
+    return sigmoid((logprobs[:, 0] - logprobs[:, 1]).astype(np.float32))
 
 
 def with_mean(values: Floats) -> Floats:

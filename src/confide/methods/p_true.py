@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.engines.engine import first_difference
-from confide.methods.asking import ask_about, with_mean
+from confide.methods.asking import ask_about, share_of_yes, with_mean
 from confide.methods.method import Column, Method, Scope, check_labels, labels
-from confide.numeric import Floats, sigmoid
+from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Cost, Record
 
@@ -70,10 +69,7 @@ def yes_shares(
 
     def share(number: int, prompts: list[list[int]]) -> tuple[Floats, int]:
         _, yes, no = PROMPTS[number]
-        ids = first_difference(engine.encode_answer(yes), engine.encode_answer(no))
-        logprobs = engine.next_tokens(prompts, ids).logprobs
-        # In the logits' own precision, so that shares that are equal there tie here.
-        return sigmoid((logprobs[:, 0] - logprobs[:, 1]).astype(np.float32)), 0
+        return share_of_yes(engine, yes, no, prompts), 0
 
     wordings = [text for text, _, _ in PROMPTS]
     return ask_about(engine, records, wordings, asked, share, room=1, note="asking yes or no", progress=progress)

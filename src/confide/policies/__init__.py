@@ -6,8 +6,9 @@ Everything here works on numbers alone (numpy, scipy and scikit-learn, no torch)
 from confide.policies.calibrators import fit_calibrator
 from confide.policies.goals import Budget, Costs, MatchExpert, MaxRisk
 from confide.policies.guarantees import BudgetGuarantee, CostEstimate, Guarantee, MatchGuarantee
-from confide.policies.policy import Decision, Policy, Rule
+from confide.policies.policy import Policy
 from confide.policies.policy_fitting import calibrate_policy
+from confide.policies.policy_part import Decision, Part, Rule
 from confide.policies.profiles import Shift, shift
 from confide.policies.thresholds.fallback_testing import Unmet
 from confide.policies.validation import Validation, validate_policy
@@ -22,6 +23,7 @@ __all__ = [
     "MatchExpert",
     "MatchGuarantee",
     "MaxRisk",
+    "Part",
     "Policy",
     "Rule",
     "Shift",

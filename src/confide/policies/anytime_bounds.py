@@ -8,7 +8,7 @@ undecided answer, with more rows, would spend it again. These bounds are confide
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 from scipy.stats import binom, norm
@@ -22,6 +22,7 @@ from confide.metrics.confidence_sequences import (
 from confide.policies.thresholds.binomial_bound import POWER, BinomialCount, fewest_that_decide
 from confide.policies.thresholds.cluster_bound import ClusterCount
 from confide.policies.thresholds.fallback_testing import Count
+from confide.policies.thresholds.judged_bound import JudgedCount
 from confide.policies.thresholds.paired_bound import PairedCount
 
 _MOST_ROWS = 10_000_000
@@ -33,18 +34,28 @@ def anytime_interval(count: Count, below: float, above: float) -> tuple[float, f
         count = replace(count, anytime=True)
         return count.interval(below)[0], count.interval(above)[1]
     if isinstance(count, BinomialCount):
-        lower = float(lower_sequence(count.counted, count.bad, 1 - below))
-        return lower, float(upper_sequence(count.counted, count.bad, 1 - above))
-    if count.n == 0:
+        return _share_bounds(count.bad, count.counted, 1 - below, 1 - above)
+    if isinstance(count, JudgedCount):
+        return count.bounds(_share_bounds, _loss_bounds, 1 - below, 1 - above)
+    return _loss_bounds(count.losses, count.gains, count.n, 1 - below, 1 - above)
+
+
+def _share_bounds(hits: int, n: int, below: float, above: float) -> tuple[float, float]:
+    """Bounds of a share at the error rates ``below`` and ``above``."""
+    return float(lower_sequence(n, hits, below)), float(upper_sequence(n, hits, above))
+
+
+def _loss_bounds(losses: int, gains: int, n: int, below: float, above: float) -> tuple[float, float]:
+    """Bounds of a loss at the error rates ``below`` and ``above``; (−1, 1) for no rows."""
+    if n == 0:
         return -1.0, 1.0
-    return (
-        _loss_above(count.losses, count.gains, count.n, 1 - below),
-        -_loss_above(count.gains, count.losses, count.n, 1 - above),
-    )
+    return _loss_above(losses, gains, n, below), -_loss_above(gains, losses, n, above)
 
 
-def power(count: Count, expected: float, limit: float, level: float) -> float:
-    """Probability that as many rows show ``limit`` if the true quantity is ``expected``."""
+def power(count: Count, expected: float, limit: float, level: float) -> float | None:
+    """Probability that as many rows show ``limit`` if the true quantity is ``expected`` (None: it cannot be told)."""
+    if isinstance(count, JudgedCount):
+        return None
     if isinstance(count, ClusterCount):
         return count.power(expected, limit, level)
     if isinstance(count, BinomialCount):
@@ -59,6 +70,8 @@ def rows_needed(count: Count, expected: float, coverage: float, limit: float, le
     """
     if isinstance(count, ClusterCount):
         return _cluster_rows_needed(count, limit, level)
+    if isinstance(count, JudgedCount):
+        return _judged_rows_needed(count, limit, level)
     if isinstance(count, PairedCount):
         if not count.n:
             return None
@@ -123,6 +136,16 @@ def _cluster_rows_needed(count: ClusterCount, limit: float, level: float) -> int
         )
         if more.shows(limit, error) or more.exceeds(limit, error):
             return count.n * times
+    return None
+
+
+def _judged_rows_needed(count: JudgedCount, limit: float, level: float) -> int | None:
+    """About how many rows decide if more of them are like those seen, labels included."""
+    for times in map(int, 2 ** np.arange(1, 11)):
+        more = JudgedCount(*(times * value for value in astuple(count)))
+        lower, upper = anytime_interval(more, level, level)
+        if lower > limit or upper <= limit:
+            return more.n
     return None
 
 

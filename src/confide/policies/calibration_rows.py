@@ -27,7 +27,8 @@ class CalibrationRows:
     """The rows of a file that a goal is about, and how many were left out for lacking what it needs.
 
     All arrays have shape [n] and belong to ``records``. ``confidence`` is −inf where there is none. ``correct`` and
-    ``expert`` (is the expert right; true everywhere without one) count only where ``labelled``. In ``log_space`` the
+    ``expert`` (is the expert right; true everywhere without one) count only where ``labelled``; where a judge has
+    judged and nobody labelled, ``correct`` is its verdict. In ``log_space`` the
     confidences are log-probabilities. ``entities`` are what dependent rows share, where it is not what records say.
     """
 
@@ -112,6 +113,11 @@ def missing_source(records: Sequence[Record], wanted: str, row: str = "row") -> 
     return ConfideError(f"no {row} has a confidence from {wanted}; there are: {there}")
 
 
+def rows_decided_by(source: str, records: Sequence[Record]) -> list[Record]:
+    """Those of ``records``, which hold the confidence that decided and no other, that ``source`` decided."""
+    return [record for record in records if source in record.confidence]
+
+
 def written_confidence(record: Record, source: str) -> float | None:
     """What the record says of ``source``; None when it is missing or not finite."""
     value = record.confidence.get(source)
@@ -129,13 +135,18 @@ def labelled_rows(records: Sequence[Record], source: str) -> CalibrationRows:
 
 
 def rows_for(
-    goal: GoalName, records: Sequence[Record], source: str, expert: Sequence[Record] | None = None
+    goal: GoalName,
+    records: Sequence[Record],
+    source: str,
+    expert: Sequence[Record] | None = None,
+    *,
+    judged: bool = False,
 ) -> CalibrationRows:
     """The rows that ``goal`` is about.
 
     The risk of kept answers needs a label and a confidence, a share of escalations neither; all other goals need a
-    label, and the label of ``expert`` on the same question where its records are given. Raises `ConfideError` when the
-    expert has none.
+    label, and the label of ``expert`` on the same question where its records are given. Where ``judged``, a judge's
+    verdict will do in place of a label. Raises `ConfideError` when the expert has none.
     """
     right: dict[str, bool] | None = None
     if expert is not None:
@@ -148,7 +159,7 @@ def rows_for(
     for record in records:
         value = confidence_of(record, source)
         labelled = record.correct is not None and (right is None or record.id in right)
-        if not labelled and goal != "budget":
+        if not (labelled or goal == "budget" or (judged and record.judged is not None)):
             without_label += 1
         elif value is None and goal == "max_risk":
             without_confidence += 1
@@ -159,7 +170,7 @@ def rows_for(
     return CalibrationRows(
         records=chosen,
         confidence=np.array(confidence, dtype=float),
-        correct=np.array([bool(record.correct) for record in chosen], dtype=bool),
+        correct=np.array([bool(r.judged if r.correct is None else r.correct) for r in chosen], dtype=bool),
         expert=np.array([right is None or right.get(record.id, False) for record in chosen], dtype=bool),
         labelled=np.array(labels, dtype=bool),
         without_confidence=without_confidence,
@@ -198,13 +209,13 @@ def sketch(records: Iterable[Record], source: str) -> str:
     return "".join(sorted({fingerprint(record, source) for record in records})[:_SKETCH])
 
 
-def seen_again(rows_seen: str, records: Iterable[Record], source: str) -> tuple[int, bool]:
-    """How many of ``records`` are in a policy's ``rows_seen``, and whether the count is complete.
+def seen_again(rows_seen: str, records: Iterable[Record], source: str) -> tuple[list[bool], bool]:
+    """Which of ``records`` are in a policy's ``rows_seen``, and whether all that should be are.
 
-    With more calibration rows than the sketch holds the count is a lower bound.
+    With more calibration rows than the sketch holds some are not.
     """
     known = {rows_seen[i : i + _DIGITS] for i in range(0, len(rows_seen), _DIGITS)}
-    return sum(fingerprint(record, source) in known for record in records), len(known) < _SKETCH
+    return [fingerprint(record, source) in known for record in records], len(known) < _SKETCH
 
 
 def used_before(records: Sequence[Record]) -> int:

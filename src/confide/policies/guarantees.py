@@ -77,19 +77,42 @@ class Promise(Sparing):
         return float(getattr(self, self._fields[1]))
 
 
+class JudgeError(BaseModel, extra="forbid"):
+    """How often the judge ``by`` was wrong; in a guarantee, on kept rows.
+
+    It judged ``judged`` of them, a grader decided on any others. Of those that are ``labelled`` it called ``missed``
+    wrong ones right and ``false_alarms`` right ones wrong.
+    """
+
+    by: str
+    judged: int = Field(ge=0)
+    labelled: int = Field(ge=0)
+    missed: int = Field(ge=0)
+    false_alarms: int = Field(ge=0)
+
+    def explain(self, of: str = "of the kept answers") -> str:
+        """Who graded so many answers ``of`` which, and how often that was wrong."""
+        return (
+            f"{self.judged:,} {of} were graded by {self.by or 'a judge'}, whose own error was measured "
+            f"on {self.labelled:,} labelled ones: missed {self.missed:,}, false alarms {self.false_alarms:,}."
+        )
+
+
 class Guarantee(Promise):
     """``--max-risk``: with probability at least ``level``, P(wrong | kept) ≤ ``max_risk``.
 
     The probability is over the calibration rows, the risk that of new rows exchangeable with them. ``observed_risk``
-    and ``upper_bound`` were seen on the rows tested.
+    and ``upper_bound`` were seen on the rows tested. With a ``judge`` they count its own error.
     """
 
     _fields = ("max_risk", "observed_risk")
+    _spared = (*Promise._spared, "judge")
 
     goal: Literal["max_risk"] = "max_risk"
     max_risk: OpenShare
     observed_risk: Share
     upper_bound: Share
+    judge: JudgeError | None = None
 
 
 class BudgetGuarantee(Promise):
@@ -157,6 +180,14 @@ AnyGuarantee = Annotated[
 ]
 
 
+_AIM = ("goal", "max_risk", "budget", "margin", "level", "answer", "escalate", "wrong", "abstain")
+
+
+def aim_of(g: Bounded | CostEstimate) -> dict[str, Any]:
+    """The goal, with its limit and level or its prices: what was asked for, whatever the rows said."""
+    return {name: value for name in _AIM if (value := getattr(g, name, None)) is not None}
+
+
 def explain_guarantee(g: Bounded | CostEstimate) -> list[str]:
     """Promise, evidence and limits of a guarantee, a sentence or two each."""
     if isinstance(g, CostEstimate):
@@ -184,6 +215,7 @@ def explain_guarantee(g: Bounded | CostEstimate) -> list[str]:
     else:
         promise = f"at most {limit} of the kept answers are wrong"
         evidence = f"{g.observed_risk:.1%} of the kept ones were wrong {bound}"
+        evidence += "" if g.judge is None else f" {g.judge.explain()}"
     return [
         f"Promise: with probability at least {100 * g.level:.4g}% over the calibration rows, {promise}{each}, "
         f"for new questions drawn as those were. {explain_counting(g.per, g.most_rows, g.uncovered)}",
@@ -220,11 +252,13 @@ def _explain_entities(g: Bounded) -> str:
 def _explain_assumption(g: Bounded) -> list[str]:
     if not isinstance(g, Guarantee):
         return []
+    labels = ["Assumed of the labels: which of the judge's rows have one was drawn at random."] if g.judge else []
     if g.method.startswith(SIMULTANEOUS):
-        return ["Assumed of the confidence: nothing. The bound holds at every threshold at once."]
+        return [*labels, "Assumed of the confidence: nothing. The bound holds at every threshold at once."]
     return [
+        *labels,
         "Assumed of the confidence: surer answers are not wrong more often than less sure ones. Where they are, the "
-        "level is approximate; `--simultaneous` assumes nothing."
+        "level is approximate; `--simultaneous` assumes nothing.",
     ]
 
 

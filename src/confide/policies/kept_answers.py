@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from confide.metrics.calibration_error import wilson
-from confide.policies.calibration_rows import confidence_of, seen_again
 from confide.policies.guarantees import Guarantee
 from confide.policies.policy import Policy
 from confide.records import Record
@@ -38,7 +37,10 @@ class SeenRisk:
             return said
         limit = policy.guarantee.max_risk
         place = "above" if self.low > limit else "within" if self.high <= limit else "not clearly on one side of"
-        return f"{said} That is {place} the promised {limit:.1%}; `confide validate` checks the promise on fresh rows."
+        of = " of each source by itself" * bool(policy.fallbacks)
+        return (
+            f"{said} That is {place} the promised {limit:.1%}{of}; `confide validate` checks the promise on fresh rows."
+        )
 
 
 def seen_of_kept(kept: Sequence[Record]) -> SeenRisk | None:
@@ -52,12 +54,14 @@ def cautions(policy: Policy, records: Sequence[Record]) -> list[str]:
     """Sentences on ``records`` that the promise of ``policy`` does not speak for, or about which little is decided."""
     found = []
     n = len(records)
-    missing = sum(confidence_of(record, policy.source) is None for record in records)
+    missing = sum(policy.choose_for(record)[1] is None for record in records)
     if missing > MOST_MISSING * n:
-        found.append(f"{missing} of the {n} rows have no confidence from {policy.source}: little is decided here")
+        sources = " or ".join(policy.sources)
+        found.append(f"{missing} of the {n} rows have no confidence from {sources}: little is decided here")
     known = policy.profile.domains if policy.profile else None
     if known is not None and "" not in known:
-        new = sorted({record.domain for record in records} - set(known) - set(policy.thresholds))
+        named = {domain for part in policy.parts for domain in part.thresholds}
+        new = sorted({record.domain for record in records} - set(known) - named)
         count = sum(record.domain in new for record in records)
         if count:
             names = ", ".join(name or "none" for name in new[:3])
@@ -65,7 +69,7 @@ def cautions(policy: Policy, records: Sequence[Record]) -> list[str]:
     trained = sum(record.split in ("train", "validation") for record in records)
     if trained:
         found.append(f"{trained} of the {n} rows are of the training or validation split: the promise is void for them")
-    again, complete = seen_again(policy.rows_seen, policy.on_own_scale(records), policy.source)
+    again, complete = policy.used_before(records)
     if again:
         count_said = f"{again}" if complete else f"at least {again}"
         found.append(f"{count_said} of the {n} rows were used in calibration: they are not fresh")

@@ -1,174 +1,125 @@
-"""The policy: calibrator, thresholds and guarantee of one source, in a JSON file that a person can review."""
+"""The policy: what the source that decides does with an answer, and what it promises, in a JSON file to review."""
 
 from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Sequence
-from itertools import pairwise
-from numbers import Real
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
-from confide.arguments import as_path, shown
+from confide.arguments import as_path
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
 from confide.hashing import sha256_of_text
-from confide.policies.calibrators import Calibrator, IsotonicCalibrator
-from confide.policies.guarantees import ANY_DOMAIN, AnyGuarantee, explain_guarantee
-from confide.policies.identities import identity_parts
+from confide.policies.calibration_rows import seen_again
+from confide.policies.guarantees import AnyGuarantee, aim_of, explain_guarantee
+from confide.policies.policy_part import Part
 from confide.policies.profiles import Profile
-from confide.policies.ranges import ANY_NUMBER, Range, range_of
 from confide.records import Record
-from confide.sources import log_space
 
-Decision = Literal["answer", "escalate", "abstain"]
+_KEYS = (
+    "schema", "source", "scale", "calibrator", "thresholds", "guarantee", "data_sha256", "model", "last_resort",
+    "profile", "rows_seen", "identity", "fallbacks",
+)  # fmt: skip
+"""The keys of a policy file, in the order in which it has always held them."""
 
-NEVER = sys.float_info.max
-"""A rule below this holds for every confidence: where a goal is not met, no answer is kept."""
-
-
-class Rule(BaseModel, extra="forbid"):
-    """A raw confidence under ``below`` gets ``decision``."""
-
-    below: float = Field(allow_inf_nan=False)
-    decision: Literal["escalate", "abstain"]
+_LATER = ("requests", "answered")
+"""What a profile of before does not know."""
 
 
-def decision_by(rules: Sequence[Rule], confidence: float | None) -> Decision:
-    """The decision of ``rules``, which go from low to high, on a raw ``confidence``; a missing one escalates."""
-    if confidence is None or not math.isfinite(confidence):
-        return "escalate"
-    for rule in rules:
-        if confidence < rule.below:
-            return rule.decision
-    return "answer"
+class Policy(Part):
+    """What to do with an answer, given the confidences of an order of sources.
 
-
-class Policy(BaseModel, extra="forbid", populate_by_name=True):
-    """What to do with an answer, given the raw confidence of ``source``.
-
-    ``thresholds`` maps a domain, or ``"*"`` for every other one, to rules from low to high: the first rule
-    whose ``below`` exceeds the confidence decides, and a confidence above all of them is an ``answer``.
-    Confidences are on the source's own scale, before calibration; ``scale`` is "log" where that is a log-probability.
-    A policy on such a source without it was made when the source gave the probability: its numbers stay as they are,
-    and confidences are brought to its scale (`own_scale`). ``data_sha256`` identifies the
-    calibration rows, ``rows_seen`` holds fingerprints of them, ``profile`` says what they look like without labels, and
-    ``model`` names the model that answered them, ``identity`` says what is known of its weights ("" for nothing).
+    It is itself the part of the first source; ``fallbacks`` are those of the others. The first source that gives a
+    confidence decides (`choose`), by its own part alone: `decide`, `probability` and `threshold` of a policy are those
+    of its first source. Of the profile's features only confidences are a part's own.
+    ``model`` names the model that answered the calibration rows.
     ``last_resort`` says what a router does with an escalated question when every expert failed: send the small
     model's answer marked as unverified, abstain, or send an error.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    source: str
-    scale: Literal["log"] | None = None
-    calibrator: Calibrator
-    thresholds: dict[str, list[Rule]]
     guarantee: AnyGuarantee
-    data_sha256: str
     model: str = ""
     last_resort: Literal["unverified", "abstain", "error"] = "error"
-    profile: Profile | None = None
-    rows_seen: str = ""
-    identity: str = ""
-
-    @field_validator("identity")
-    @classmethod
-    def _reads_as_identity(cls, identity: str) -> str:
-        identity_parts(identity)
-        return identity
-
-    @field_validator("thresholds")
-    @classmethod
-    def _in_order(cls, thresholds: dict[str, list[Rule]]) -> dict[str, list[Rule]]:
-        if ANY_DOMAIN not in thresholds:
-            raise ValueError(f'rules for "{ANY_DOMAIN}" (every other domain) are missing')
-        for domain, rules in thresholds.items():
-            limits = [rule.below for rule in rules]
-            if any(low >= high for low, high in pairwise(limits)):
-                raise ValueError(f'the rules for "{domain}" must go from low to high, got {limits}')
-        return thresholds
+    fallbacks: list[Part] = Field(default_factory=list)
 
     @model_validator(mode="after")
-    def _has_that_scale(self) -> Self:
-        if self.scale == "log" and not log_space(self.source):
-            raise ValueError(f"{self.source} gives no log-probabilities, so its scale cannot be log")
+    def _is_one_promise(self) -> Self:
+        if len({part.source for part in self.parts}) < len(self.parts):
+            raise ValueError(f"a source may stand in the order once, got {', '.join(self.sources)}")
+        for part in self.fallbacks:
+            if part.guarantee is None and not part.keeps_nothing:
+                raise ValueError(f"{part.source} promises nothing, so it may keep no answer")
+            if part.guarantee is not None and aim_of(part.guarantee) != aim_of(self.guarantee):
+                raise ValueError(f"{part.source} has another goal than {self.source}")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_no_scale(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Files of before lack the field and keep their id; older versions refuse a file that has it.
-        data: dict[str, Any] = serialize(self)
-        return {key: value for key, value in data.items() if key != "scale" or value is not None}
+    @property
+    def parts(self) -> list[Part]:
+        """What each source of the order decides."""
+        return [self, *self.fallbacks]
 
     @property
-    def _of_probabilities(self) -> bool:
-        """Whether it was made on e to what its source gives today."""
-        return log_space(self.source) and self.scale is None
+    def sources(self) -> list[str]:
+        """The order of sources."""
+        return [part.source for part in self.parts]
 
-    @property
-    def _range(self) -> Range:
-        # Policies of before could be made on margins, which may be any number.
-        of_margins = False
-        if isinstance(self.calibrator, IsotonicCalibrator):
-            knots = self.calibrator.parameters.confidence  # they rise
-            of_margins = not (knots[0] >= 0 and knots[-1] <= 1)
-        of_margins = of_margins or getattr(self.calibrator.parameters, "transform", None) == "identity"
-        return ANY_NUMBER if of_margins and not log_space(self.source) else range_of(self.source)
+    def choose(self, confidences: Mapping[str, float | None]) -> Part:
+        """The part of the first source with a finite number among these raw ``confidences``.
 
-    def own_scale(self, confidence: float | None) -> float | None:
-        """A raw ``confidence`` on the scale of this policy's thresholds, calibrator and profile.
+        It is that of the first source where none has one. Raises `ConfideError` as `own_scale` does.
 
-        Raises `ConfideError` for what is neither a number nor None, and for a number outside the range of its source.
+        Example:
+            >>> part = policy.choose({"stack": None, "logprob_sum": -0.1})  # doctest: +SKIP
+            >>> part.decide(-0.1)  # doctest: +SKIP
+            'answer'
         """
-        given: Any = confidence
-        if given is not None and (isinstance(given, bool) or not isinstance(given, Real)):
-            raise ConfideError(f"a confidence is a number or None, not {shown(confidence)}")
-        if confidence is None or not math.isfinite(confidence):
-            return confidence
-        confidence = self._range.within(confidence, self.source)
-        # Exactly the number that the source gave then: the limits are such numbers.
-        return math.exp(confidence) if self._of_probabilities else confidence
+        for part in self.parts:
+            own = part.own_scale(confidences.get(part.source))
+            if own is not None and math.isfinite(own):
+                return part
+        return self
+
+    def choose_for(self, record: Record) -> tuple[Part, float | None]:
+        """The part that decides on a ``record``, and the confidence that it reads: none where the answer was cut."""
+        if record.finish != "stop":
+            return self, None
+        part = self.choose(record.confidence)
+        value = record.confidence.get(part.source)
+        return part, value if value is not None and math.isfinite(value) else None
+
+    def only(self, part: Part) -> Policy:
+        """The policy in which a ``part`` of this one, which has a guarantee, decides alone."""
+        own = {name: getattr(part, name) for name in Part.model_fields}
+        return self.model_copy(update={**own, "fallbacks": []})
+
+    def with_share_answered(self, records: Sequence[Record]) -> Policy:
+        """This policy with the share of all ``records`` that it answers in its profile.
+
+        A router does not know which of its requests the goal would leave out.
+        """
+        decided = [(self.choose_for(record), record.domain) for record in records]
+        decisions = [part.decide(confidence, domain) for (part, confidence), domain in decided]
+        assert self.profile is not None
+        profile = self.profile.model_copy(update={"answered": decisions.count("answer") / len(decisions)})
+        return self.model_copy(update={"profile": profile})
 
     def in_range(self, records: Sequence[Record]) -> list[Record]:
-        """``records`` with confidences in the range of its source; raises `ConfideError` for the first one outside."""
-        return self._range.records(records, self.source)
+        """``records`` with confidences in the ranges of all sources; raises `ConfideError` for one outside."""
+        found = super().in_range(records)
+        for part in self.fallbacks:
+            found = part.in_range(found)
+        return found
 
-    def on_own_scale(self, records: Sequence[Record]) -> list[Record]:
-        """``records`` with the confidence of its source on the scale of this policy (copies where that is another)."""
-        if not self._of_probabilities:
-            return list(records)
-        held = [
-            record.confidence | {self.source: self.own_scale(record.confidence.get(self.source))} for record in records
-        ]
-        return [r.model_copy(update={"confidence": own}) for r, own in zip(records, held, strict=True)]
-
-    def decide(self, confidence: float | None, domain: str | None = None) -> Decision:
-        """What to do with an answer of this raw ``confidence``.
-
-        A confidence that is missing or not finite escalates: without it nothing is known, and a wrong answer
-        that passes costs more than a question asked twice. One outside the range of its source, such as 87 in percent,
-        raises `ConfideError`.
-        """
-        return decision_by(self._rules(domain), self.own_scale(confidence))
-
-    def threshold(self, domain: str | None = None) -> float | None:
-        """Raw confidence from which an answer of ``domain`` is kept (None: any is)."""
-        rules = self._rules(domain)
-        if not rules or not self._of_probabilities or rules[-1].below == NEVER:
-            return rules[-1].below if rules else None
-        return math.log(rules[-1].below) if rules[-1].below > 0 else None
+    def used_before(self, records: Sequence[Record]) -> tuple[int, bool]:
+        """How many of ``records`` were calibration rows of any part, and whether the count is complete."""
+        seen = [seen_again(part.rows_seen, part.on_own_scale(records), part.source) for part in self.parts]
+        again = sum(any(flags) for flags in zip(*(flags for flags, _ in seen), strict=True))
+        return again, all(complete for _, complete in seen)
 
     @property
     def id(self) -> str:
@@ -176,29 +127,22 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         canonical = json.dumps(self._data(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return "pol_" + sha256_of_text(canonical)[:12]
 
-    def probability(self, confidence: float | None) -> float | None:
-        """Calibrated probability that an answer of this raw ``confidence`` is right (None: not available).
-
-        Raises `ConfideError` for a number outside the range of its source.
-        """
-        own = self.own_scale(confidence)
-        return None if own is None or not math.isfinite(own) else float(self.calibrator.predict(own))
-
-    def _rules(self, domain: str | None) -> list[Rule]:
-        return self.thresholds[domain if domain and domain in self.thresholds else ANY_DOMAIN]
-
     def to_json(self) -> str:
         """The policy file's text."""
         return json.dumps(self._data(), indent=2, ensure_ascii=False) + "\n"
 
     def _data(self) -> dict[str, Any]:
         """What a file holds; a policy that knows nothing of a later part reads, and is called, as before it."""
-        data = self.model_dump(mode="json", by_alias=True)
-        if not self.identity:
-            del data["identity"]
-        for later in ("requests", "answered"):
-            if self.profile is not None and getattr(self.profile, later) is None:
-                del data["profile"][later]
+        written = self.model_dump(mode="json", by_alias=True)
+        data = {key: written[key] for key in _KEYS if key in written}
+        for part, own in zip(self.parts, [data, *data["fallbacks"]], strict=True):
+            if not part.identity:
+                del own["identity"]
+            if own["profile"] is not None:
+                optional = _LATER if part is self else Profile.model_fields
+                own["profile"] = {k: v for k, v in own["profile"].items() if v is not None or k not in optional}
+        if not self.fallbacks:
+            del data["fallbacks"]
         return data
 
     def save(self, path: Path) -> None:
@@ -218,15 +162,21 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
 
     def explain(self) -> str:
         """The promise, the evidence and their limits, in a few sentences."""
-        unit = " (a log-probability, in nats)" if self.scale else " (as a probability)" * self._of_probabilities
-        lines = [f"Source: {self.source}{unit}" + (f", answers by {self.model}." if self.model else ".")]
+        lines = []
+        if self.fallbacks:
+            order = ", then ".join(self.sources)
+            lines.append(f"Order of sources: {order}. The first one that gives a confidence decides alone.")
+        lines.append(f"Source: {self.source}{self.unit}" + (f", answers by {self.model}." if self.model else "."))
         if self.identity:
             lines.append(f"Made for {self.identity}.")
-        for domain, rules in self.thresholds.items():
-            where = "Every domain" if len(self.thresholds) == 1 else "Every other domain"
-            lines.append(f"{where if domain == ANY_DOMAIN else domain}: {self._rules_in_words(rules)}")
-        lines.append("An answer without a confidence escalates.")
+        lines += self.explain_rules()
+        if not self.fallbacks:
+            lines.append("An answer without a confidence escalates.")
         lines += explain_guarantee(self.guarantee)
+        for part in self.fallbacks:
+            lines += self._explain_fallback(part)
+        if self.fallbacks:
+            lines += ["An answer without a confidence from any of them escalates.", *self._explain_order()]
         last = "the caller gets an error"
         if self.last_resort == "unverified":
             last = "the small model's answer is sent, marked as unverified"
@@ -235,12 +185,22 @@ class Policy(BaseModel, extra="forbid", populate_by_name=True):
         lines.append(f"When every expert fails, {last}.")
         return "\n".join(lines)
 
-    def _rules_in_words(self, rules: list[Rule]) -> str:
-        if not rules:
-            return "every answer is kept."
-        words = {"escalate": "escalated", "abstain": "withheld"}
-        parts = [f"{words[rule.decision]} below {rule.below:.6g}" for rule in rules if rule.below != NEVER]
-        if rules[-1].below == NEVER:
-            return f"{', '.join([*parts, ''])}every {'other ' * bool(parts)}answer is {words[rules[-1].decision]}."
-        sure = float(self.calibrator.predict(rules[-1].below))
-        return f"{', '.join(parts)}; kept from {rules[-1].below:.6g} up (there {sure:.1%} likely to be right)."
+    def _explain_fallback(self, part: Part) -> list[str]:
+        before = self.sources[: self.sources.index(part.source)]
+        lines = [f"Source where {' and '.join(before)} give{'s' * (len(before) == 1)} none: {part.source}{part.unit}."]
+        if part.identity != self.identity:
+            lines.append(f"Made for {part.identity or 'weights that are not known'}.")
+        lines += part.explain_rules()
+        if part.guarantee is None:
+            return [*lines, f"The calibration rows do not show the goal with {part.source}, so it keeps nothing."]
+        return lines + explain_guarantee(part.guarantee)[:-1]  # the last line is about all of them
+
+    def _explain_order(self) -> list[str]:
+        if self.guarantee.goal == "cost":
+            return []
+        return [
+            "Each promise is about its own source, as if that decided on every question drawn as its calibration rows "
+            "were; all of them hold at once with the probability above. Which questions fall back is not chance, so "
+            "nothing is promised beforehand about the answers as served, by whichever source: a router's audits "
+            "measure them."
+        ]

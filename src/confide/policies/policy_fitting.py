@@ -20,7 +20,6 @@ import numpy as np
 from confide.errors import ConfideError
 from confide.policies.calibration_rows import (
     CalibrationRows,
-    confidence_of,
     data_sha256,
     labelled_rows,
     models_of,
@@ -39,7 +38,9 @@ from confide.policies.guarantees import (
     MatchGuarantee,
 )
 from confide.policies.identities import common_identity
-from confide.policies.policy import NEVER, Decision, Policy, Rule, decision_by
+from confide.policies.judged_rows import METHOD, check_goal, error_of, judges_of
+from confide.policies.policy import Policy
+from confide.policies.policy_part import NEVER, Decision, Part, Rule, decision_by
 from confide.policies.profiles import profile_of
 from confide.policies.ranges import range_of
 from confide.policies.row_estimate import rows_that_meet
@@ -52,6 +53,7 @@ from confide.policies.thresholds.escalation_thresholds import (
     match_expert_threshold,
 )
 from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
+from confide.policies.thresholds.judged_bound import Verdicts
 from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
 from confide.records import Record
 
@@ -77,6 +79,7 @@ def calibrate_policy(
     per_domain: bool = False,
     last_resort: Literal["unverified", "abstain", "error"] = "error",
     seed: int = 0,
+    hints: bool = True,
 ) -> Policy | Unmet:
     """Fit the policy that meets ``goal`` with the confidence of ``source``.
 
@@ -90,6 +93,7 @@ def calibrate_policy(
         per_domain: whether domains with enough rows get a threshold of their own.
         last_resort: what a router does with an escalated question when every expert failed.
         seed: draws one row from each group of dependent rows, and the folds that choose the calibrator.
+        hints: whether an unmet goal comes with what would do, which takes a while.
 
     Returns:
         The policy, or what stands in its way.
@@ -100,33 +104,67 @@ def calibrate_policy(
     """
     _check_expert(goal, expert)
     records = range_of(source).records(records, source)
-    rows, judged = rows_for(goal.name, records, source, expert), labelled_rows(records, source)
+    rows, judged = _rows(goal, records, source, expert)
     identity, name = common_identity(rows.records, source), None if expert is None else models_of(expert)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = _fitter(judged, calibrator, goal, seed)
     if isinstance(goal, Costs):
         found: _Fitted | Unmet = _cheapest(goal, parts, fit(), name, seed)
     else:
-        found = _bounded(goal, parts, fit, name, seed)
+        found = _bounded(goal, parts, fit, name, seed, hints)
     if isinstance(found, Unmet):
         return _adoptable(goal, found, rows, per_domain, expert is not None, seed)
     fitted, rules, guarantee = found
     # A domain that no calibration row speaks for is not answered.
     rules.setdefault(ANY_DOMAIN, _NOTHING_KEPT)
     policy = Policy(
-        source=source,
-        scale="log" if judged.log_space else None,
         calibrator=fitted,
         thresholds=rules,
         guarantee=guarantee,
-        data_sha256=data_sha256(judged),
         model=models_of(rows.records),
         last_resort=last_resort,
-        identity=identity,
-        profile=profile_of(records, source, seed),
-        rows_seen=sketch(rows.records, source),
+        **_of_rows(records, rows, rows if isinstance(goal, MaxRisk) else judged, source, identity, seed),
     )
-    return _with_share_answered(policy, records)
+    return policy.with_share_answered(records)
+
+
+def part_that_keeps_nothing(
+    records: Sequence[Record], source: str, goal: Goal, *, calibrator: Kind | Literal["auto"] = "auto", seed: int = 0
+) -> Part:
+    """The part of ``source`` in a policy whose ``goal`` these ``records`` do not show with it."""
+    records = range_of(source).records(records, source)
+    judged = labelled_rows(records, source)
+    return Part(
+        calibrator=_fitter(judged, calibrator, goal, seed)(),
+        thresholds={ANY_DOMAIN: _NOTHING_KEPT},
+        guarantee=None,
+        **_of_rows(records, judged, judged, source, common_identity(judged.records, source), seed),
+    )
+
+
+def _of_rows(
+    records: Sequence[Record], rows: CalibrationRows, told: CalibrationRows, source: str, identity: str, seed: int
+) -> dict[str, Any]:
+    """What a part of a policy knows of its calibration rows, whatever its thresholds; ``told`` are those by whose
+    labels and verdicts it is called.
+    """
+    return {
+        "source": source,
+        "scale": "log" if told.log_space else None,
+        "data_sha256": data_sha256(told),
+        "identity": identity,
+        "profile": profile_of(records, source, seed),
+        "rows_seen": sketch(rows.records, source),
+    }
+
+
+def _rows(
+    goal: Goal, records: Sequence[Record], source: str, expert: Sequence[Record] | None
+) -> tuple[CalibrationRows, CalibrationRows]:
+    """The rows that ``goal`` is about, and those with a label, which the calibrator is fitted on."""
+    check_goal(goal, records)
+    rows = rows_for(goal.name, records, source, expert, judged=isinstance(goal, MaxRisk))
+    return rows, labelled_rows(records, source)
 
 
 def _fitter(
@@ -139,17 +177,6 @@ def _fitter(
     return partial(
         fit_calibrator, judged.confidence, judged.correct, calibrator, judged.clusters, seed, log_space=judged.log_space
     )  # fmt: skip
-
-
-def _with_share_answered(policy: Policy, records: Sequence[Record]) -> Policy:
-    """``policy`` with the share of all ``records`` that it answers in its profile.
-
-    A router does not know which of its requests the goal would leave out.
-    """
-    decisions = [policy.decide(confidence_of(record, policy.source), record.domain) for record in records]
-    assert policy.profile is not None
-    profile = policy.profile.model_copy(update={"answered": decisions.count("answer") / len(decisions)})
-    return policy.model_copy(update={"profile": profile})
 
 
 def _check_expert(goal: Goal, expert: Sequence[Record] | None) -> None:
@@ -174,7 +201,8 @@ def _parts(rows: CalibrationRows, goal: Goal) -> dict[str, CalibrationRows]:
         where[record.domain].append(i)
 
     def independent(indices: list[int]) -> int:
-        return len({rows.records[i].cluster for i in indices})
+        # A judge's verdicts alone show nothing.
+        return len({rows.records[i].cluster for i in indices if rows.labelled[i] or not isinstance(goal, MaxRisk)})
 
     large = {name: at for name, at in sorted(where.items()) if name and independent(at) >= least}
     rest = [i for name, at in where.items() if name not in large for i in at]
@@ -187,21 +215,26 @@ def _parts(rows: CalibrationRows, goal: Goal) -> dict[str, CalibrationRows]:
 
 
 def _bounded(
-    goal: BoundedGoal, parts: dict[str, CalibrationRows], fit: Callable[[], Calibrator], expert: str | None, seed: int
+    goal: BoundedGoal,
+    parts: dict[str, CalibrationRows],
+    fit: Callable[[], Calibrator],
+    expert: str | None,
+    seed: int,
+    hints: bool,
 ) -> _Fitted | Unmet:
     """Rules of a goal that bounds a quantity; ``expert`` names the one whose answers were given."""
     level = 1 - (1 - goal.level) / len(parts)
     drawn = {name: draw(part.clusters, goal.per, seed) for name, part in parts.items()}
     _check_covered(drawn)
-    solve = partial(_solve, goal, level=level, has_expert=expert is not None)
+    solve = partial(_solve, goal, level=level, has_expert=expert is not None, hint=hints)
     solved = {name: solve(part, seed) for name, part in parts.items()}
     # A goal that these rows cannot show is an error before too few labels for a calibrator are.
     fitted = fit()
     if (name := _missed(goal, solved)) is not None:
         unmet = solved[name]
         assert isinstance(unmet, Unmet)
-        if isinstance(goal, MaxRisk) and goal.simultaneous:
-            # In simulations estimates for many thresholds at once were too small.
+        if not hints or (isinstance(goal, MaxRisk) and (goal.simultaneous or unmet.labels is not None)):
+            # In simulations estimates for many thresholds at once were too small; rows and labels are two numbers.
             return unmet
         return replace(unmet, rows_needed=rows_that_meet(partial(solve, hint=False), parts[name], seed))
     rules = {
@@ -262,8 +295,9 @@ def _solve(
     """The threshold of one part at its own ``level``."""
     if isinstance(goal, MaxRisk):
         return bounded_risk_threshold(
-            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous, hint
-        )
+            part.confidence, part.correct, goal.limit, level, part.clusters, seed, goal.per, goal.simultaneous, hint,
+            Verdicts.of(part),
+        )  # fmt: skip
     drawn = draw(part.clusters, goal.per, seed)
     part, groups = part.take(drawn.rows), drawn.clusters
     if isinstance(goal, MatchExpert):
@@ -304,6 +338,9 @@ def _guarantee(
         }
     if isinstance(goal, MaxRisk):
         wrong = sum(part.count.observed * part.count.kept for part in met.values())
+        by = judges_of(record for part in parts.values() for record in part.records)
+        if judge := error_of((part.count for part in met.values()), by):
+            shared |= {"judge": judge, "method": f"{goal.order}, {METHOD}"}
         return Guarantee(max_risk=goal.limit, observed_risk=wrong / kept, **shared)
     if isinstance(goal, MatchExpert):
         # Rows of a part that keeps nothing all escalate, and lose nothing.

@@ -67,14 +67,22 @@ class Profile(BaseModel, extra="forbid"):
     answered: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
-class Profiled(Protocol):
-    """What holds the profile of its calibration rows: a policy."""
+class ProfiledPart(Protocol):
+    """What holds the profile of its calibration rows: a part of a policy."""
 
     source: str
     profile: Profile | None
 
     def on_own_scale(self, records: Sequence[Record]) -> list[Record]:
         """``records`` with their confidences on the scale of the profile."""
+
+
+class Profiled(ProfiledPart, Protocol):
+    """A policy. The first of its parts is itself; of the others' profiles only confidences are compared."""
+
+    @property
+    def parts(self) -> Sequence[ProfiledPart]:
+        """What each source of its order decides."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +134,10 @@ def shift(policy: Profiled, records: Sequence[Record], seed: int = 0) -> Shift:
     number of features and at least 5 % of the rows sit in other bins.
     """
     before = policy.profile
-    rows = policy.on_own_scale(independent_records(records, seed))
+    rows = independent_records(records, seed)
     if before is None or len(rows) < MIN_FRESH:
         return Shift(len(rows), False, [], [])
-    tables = {"confidence": _beside(before.confidence, _confidences(rows, policy.source))}
+    tables = _confidence_tables(policy, rows)
     if before.domains is not None:
         mix = Counter(record.domain if record.domain in before.domains else "" for record in rows)
         names = sorted({*before.domains, *mix})
@@ -151,6 +159,21 @@ def shift(policy: Profiled, records: Sequence[Record], seed: int = 0) -> Shift:
         if feature.p_value < ERROR / len(features) and feature.moved >= LEAST_MOVED
     ]
     return Shift(len(rows), True, features, warnings)
+
+
+def _confidence_tables(policy: Profiled, rows: Sequence[Record]) -> dict[str, Ints]:
+    """The raw confidences of each source of the order beside those of the calibration rows.
+
+    How many have none is compared of the first source alone: rows often hold no more than the confidence that decided.
+    """
+    tables = {}
+    for part in policy.parts:
+        values = _confidences(part.on_own_scale(rows), part.source)
+        if part is policy and part.profile is not None:
+            tables["confidence"] = _beside(part.profile.confidence, values)
+        elif part.profile is not None and any(value is not None for value in values):
+            tables[f"confidence from {part.source}"] = _beside(part.profile.confidence, values)[:, :-1]
+    return tables
 
 
 def _confidences(rows: Sequence[Record], source: str) -> list[float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -13,28 +13,33 @@ from confide.errors import ConfideError
 from confide.policies.anytime_bounds import anytime_interval, power, rows_needed
 from confide.policies.calibration_rows import (
     CalibrationRows,
+    confidence_of,
     first_of_each,
     missing_source,
     models_of,
     rows_for,
-    seen_again,
 )
-from confide.policies.goals import BoundedName, Per
+from confide.policies.goals import BoundedName, GoalName, Per
 from confide.policies.guarantees import (
     ANY_DOMAIN,
     Bounded,
     BudgetGuarantee,
     CostEstimate,
     Evidence,
+    Guarantee,
+    JudgeError,
     MatchGuarantee,
     explain_counting,
 )
 from confide.policies.identities import common_identity, identity_of, same_model
-from confide.policies.policy import NEVER, Policy
+from confide.policies.judged_rows import error_of, judges_of
+from confide.policies.policy import Policy
+from confide.policies.policy_part import NEVER
 from confide.policies.profiles import shift
 from confide.policies.thresholds.binomial_bound import BinomialCount
 from confide.policies.thresholds.cluster_bound import ClusterCount, Clusters, Drawn, within
 from confide.policies.thresholds.fallback_testing import Count
+from confide.policies.thresholds.judged_bound import Verdicts
 from confide.policies.thresholds.paired_bound import PairedCount
 from confide.records import Record
 
@@ -94,7 +99,9 @@ class Check:
 class Validation:
     """What fresh rows say about a promise, over all (``verdict``) and in each domain that has one (``checks``).
 
-    ``left_out`` counts rows without the labels that the goal needs.
+    ``left_out`` counts rows without the labels that the goal needs. Of a policy with an order of sources ``verdict`` is
+    about all their promises, ``checks`` are those of the first ``source``, and ``fallbacks`` has the others'. ``judge``
+    says how often a judge was wrong.
     """
 
     goal: BoundedName
@@ -106,23 +113,38 @@ class Validation:
     warnings: list[str] = field(default_factory=list)
     per: Per | None = None
     most_rows: int | None = None
+    source: str = ""
+    fallbacks: dict[str, Validation] = field(default_factory=dict)
+    judge: JudgeError | None = None
 
     def explain(self) -> str:
         """The verdict, and what the rows of each domain show."""
         names = {"max_risk": "risk", "budget": "share escalated", "match_expert": "loss of accuracy"}
+        every, one = ("Every", "One") if self.fallbacks else ("The", "The")
         verdict = {
-            "holds": "The promise holds: the {} is at most",
-            "broken": "The promise does not hold: the {} is above",
+            "holds": f"{every} promise holds: the {{}} is at most",
+            "broken": f"{one} promise does not hold: the {{}} is above",
             "undecided": "These rows cannot say whether the {} is at most",
         }[self.verdict].format(names[self.goal])
         lines = [f"{verdict} {self.limit:g} at level {self.level:g}. {explain_counting(self.per, self.most_rows)}"]
+        for source, one_of_them in [(self.source, self), *self.fallbacks.items()]:
+            lines += one_of_them._explain_checks(f"From {source}, " * bool(self.fallbacks))
+        return "\n".join(lines)
+
+    def _explain_checks(self, source: str) -> list[str]:
+        """What the rows of each domain show; ``source`` is said before, where there are several."""
+        lines = []
         for domain, check in self.checks.items():
-            if len(self.checks) > 1:
-                lines.append(f"{'Every other domain' if domain == ANY_DOMAIN else domain}: {check.verdict}.")
+            if source or len(self.checks) > 1:
+                other = "every other domain" if len(self.checks) > 1 else "every domain"
+                where = source + (other if domain == ANY_DOMAIN else domain)
+                lines.append(f"{where[0].upper() + where[1:] if domain == ANY_DOMAIN else where}: {check.verdict}.")
             lines += check.explain(self.goal)
+        if self.judge is not None:
+            lines.append(self.judge.explain())
         if self.left_out:
             lines.append(f"{self.left_out} rows without a label were left out.")
-        return "\n".join(lines)
+        return lines
 
 
 def validate_policy(
@@ -138,6 +160,9 @@ def validate_policy(
     (`confide.policies.anytime_bounds`): after *undecided*, rows of new entities may be added at the end and the whole
     checked again, any number of times. Rows without a confidence count as escalated.
 
+    Of an order of sources each promise is checked by itself, on all rows that have its source; the lower bounds share
+    the error rate over all of them. A source without a confidence in any row leaves the whole undecided.
+
     Args:
         records: fresh rows of any split; the caller picks them. A budget needs no labels.
         expert: the expert's graded answers to the same questions (same ids), for a policy that matches one.
@@ -151,44 +176,74 @@ def validate_policy(
     if isinstance(promise, CostEstimate):
         raise ConfideError("this policy promises nothing that could be checked: its goal is least expected cost")
     records = policy.in_range(records)
-    usable = _usable(policy, promise, records, expert)
-    evidence = promise.domains or {
-        ANY_DOMAIN: Evidence(
-            met=True, n=promise.n, observed=promise.observed, upper_bound=promise.upper_bound, coverage=promise.coverage
-        )
-    }
-    where = [record.domain if record.domain in policy.thresholds else ANY_DOMAIN for record in usable.records]
-    answered = [name for name, before in evidence.items() if before.met and policy.threshold(name) != NEVER]
-    checks = {}
-    not_covered = 0
-    for name in answered:
-        part = usable.take([i for i, domain in enumerate(where) if domain == name])
-        drawn = _drawn(promise, evidence[name], part)
-        not_covered += len(part.records) - len(drawn.rows) if promise.per == "question" else 0
-        seen = _count(policy, promise, part.take(drawn.rows), drawn.clusters)
-        checks[name] = _check(promise, seen, evidence[name], len(answered))
-    warnings = other_models(policy, usable.records) + shift(policy, records, seed).warnings
-    if not_covered:
-        warnings.append(f"{not_covered} rows are about larger entities than the promise covers: they were left out")
-    again, complete = seen_again(policy.rows_seen, policy.on_own_scale(usable.records), policy.source)
+    alone = {part.source: policy.only(part) for part in policy.parts if part.guarantee is not None}
+    there = [source for source, one in alone.items() if any(confidence_of(r, source) is not None for r in records)]
+    domains = sum(len(_answered(alone[source])) for source in there)
+    # With none at all the first source says what is missing.
+    made = {source: _validate(alone[source], records, expert, domains) for source in there or [policy.source]}
+    warnings = [
+        f"no fresh row has a confidence from {name}: its promise is not checked" for name in alone.keys() - there
+    ]
+    again, complete = policy.used_before(records)
     if again:
         count = f"{again}" if complete else f"at least {again}"
-        warnings.insert(0, f"{count} of the {len(usable.records)} rows were used in calibration: they are not fresh")
+        warnings.append(f"{count} of the {len(records)} rows were used in calibration: they are not fresh")
+    warnings += [warning for one in made.values() for warning in one.warnings] + shift(policy, records, seed).warnings
+    verdicts = [one.verdict for one in made.values()] + ["undecided"] * (len(alone) - len(made))
+    first, *others = made.values()
+    return replace(
+        first,
+        verdict=_worst(verdicts),
+        warnings=list(dict.fromkeys(warnings)),
+        fallbacks={one.source: replace(one, warnings=[]) for one in others},
+    )
+
+
+def _answered(policy: Policy) -> dict[str, Evidence]:
+    """The evidence of each domain in which the first source keeps answers."""
+    promise = policy.guarantee
+    assert not isinstance(promise, CostEstimate)
+    whole = Evidence(
+        met=True, n=promise.n, observed=promise.observed, upper_bound=promise.upper_bound, coverage=promise.coverage
+    )
+    evidence = promise.domains or {ANY_DOMAIN: whole}
+    return {name: one for name, one in evidence.items() if one.met and policy.threshold(name) != NEVER}
+
+
+def _validate(policy: Policy, records: Sequence[Record], expert: Sequence[Record] | None, domains: int) -> Validation:
+    """The check of one source's promise, one of ``domains`` that are checked in all."""
+    promise = policy.guarantee
+    assert not isinstance(promise, CostEstimate)
+    usable = _usable(policy, promise, records, expert)
+    where = [record.domain if record.domain in policy.thresholds else ANY_DOMAIN for record in usable.records]
+    checks, counts = {}, []
+    not_covered = 0
+    for name, before in _answered(policy).items():
+        part = usable.take([i for i, domain in enumerate(where) if domain == name])
+        drawn = _drawn(promise, before, part)
+        not_covered += len(part.records) - len(drawn.rows) if promise.per == "question" else 0
+        seen = _count(policy, promise, part.take(drawn.rows), drawn.clusters)
+        counts.append(seen)
+        checks[name] = _check(promise, seen, before, domains)
+    warnings = other_models(policy, usable.records)
+    if not_covered:
+        warnings.append(f"{not_covered} rows are about larger entities than the promise covers: they were left out")
     return Validation(
         goal=promise.goal,
         limit=promise.limit,
         level=promise.level,
-        verdict=_verdict_of(checks.values()),
+        verdict=_worst([check.verdict for check in checks.values()]),
         checks=checks,
         left_out=usable.without_label,
         warnings=warnings,
         per=promise.per,
         most_rows=promise.most_rows,
+        source=policy.source,
+        judge=error_of(counts, judges_of(usable.records)),
     )
 
 
-def _verdict_of(checks: Iterable[Check]) -> Verdict:
-    verdicts = {check.verdict for check in checks}
+def _worst(verdicts: Sequence[Verdict]) -> Verdict:
     return "broken" if "broken" in verdicts else "undecided" if "undecided" in verdicts else "holds"
 
 
@@ -200,7 +255,8 @@ def _usable(
     if isinstance(promise, MatchGuarantee) and expert is None:
         raise ConfideError("the expert's graded answers to the fresh questions are needed, too (--expert)")
     graded = expert if isinstance(promise, MatchGuarantee) else None
-    usable = rows_for("budget" if promise.goal == "budget" else "match_expert", records, policy.source, graded)
+    goal: GoalName = "budget" if promise.goal == "budget" else "match_expert"
+    usable = rows_for(goal, records, policy.source, graded, judged=promise.goal == "max_risk")
     if not usable.records:
         raise ConfideError(f"none of the {len(records)} fresh rows says whether its answer is correct")
     if np.isneginf(usable.confidence).all():
@@ -215,13 +271,17 @@ def other_models(policy: Policy, records: Iterable[Record]) -> list[str]:
     found = []
     if models and policy.model and models != policy.model:
         found.append(f"the policy was made for {policy.model}, these rows were answered by {models}")
-    identities = Counter(identity_of(record, policy.source) for record in records)
-    others = {other: n for other, n in identities.items() if same_model(policy.identity, other) is False}
+    others: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        part, _ = policy.choose_for(record)
+        other = identity_of(record, part.source)
+        if same_model(part.identity, other) is False:
+            others[part.identity, other] += 1
     if others:
-        most = max(others, key=lambda other: others[other])
+        ((own, most), _), *_ = others.most_common(1)
         found.append(
-            f"the policy was made for other weights ({policy.identity}) than answered {sum(others.values())} of the "
-            f"{len(records)} rows ({most})"
+            f"the policy was made for other weights ({own}) than answered {others.total()} of the {len(records)} rows "
+            f"({most})"
         )
     return found
 
@@ -243,6 +303,11 @@ def _count(policy: Policy, promise: Bounded, rows: CalibrationRows, clusters: Cl
     ]
     keep = np.array([decision == "answer" for decision in decisions], dtype=bool)
     n, kept = len(keep), int(keep.sum())
+    verdicts = Verdicts.of(rows) if isinstance(promise, Guarantee) else None
+    if verdicts is not None and clusters is None:
+        return verdicts.count(keep)
+    if verdicts is not None:
+        raise ConfideError("a judge's error is measured on independent rows: one row of each entity, or all labelled")
     if clusters is not None:
         if isinstance(promise, MatchGuarantee):
             loss = np.where(keep, rows.expert.astype(int) - rows.correct, 0)

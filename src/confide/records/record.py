@@ -104,6 +104,7 @@ class Record(BaseModel):
     * ``answered``: the candidate that the grader recognised in the answer (None: it named none).
     * ``own_turns``: how many of the last ``messages`` are the question's own, where it is a conversation; those in
       front are the task's.
+    * ``judged``: whether a judge model calls the answer right, and ``judged_by`` which one; ``correct`` is the truth.
     * ``graded_by``: the function that graded, where it is not the task's own; ``grade_error``: why it could not.
     * ``chat_template_kwargs``: what the chat template was given besides the messages.
     * ``reasoning``: what the model thought before it answered; ``reasoning_ids``: its tokens, tags included. The answer
@@ -151,6 +152,8 @@ class Record(BaseModel):
     reference: Any = None
     correct: bool | None = None
     answered: str | None = None
+    judged: bool | None = None
+    judged_by: str = ""
     graded_by: str = ""
     grade_error: str | None = None
     consistency: float | None = None

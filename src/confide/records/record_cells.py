@@ -6,6 +6,7 @@
 | ``confidence``, or else ``score`` | the confidence ``given`` |
 | ``confidence.NAME``, or a source's own name (``stack``, ``logprob_sum``, …) | the confidence NAME |
 | ``correct``, or else ``label`` | whether the answer is right: true or false, yes or no, 1 or 0 |
+| ``judged`` | whether a judge calls it right, in the same words |
 | ``choices``, ``reference`` of a short question | texts separated by ``|``, or a JSON list |
 | other fields of a record | as they are; a list or a mapping as JSON |
 | any other | kept as it is |
@@ -28,7 +29,7 @@ _KNOWN = {name for names in FAMILIES.values() for name in names}
 _LISTS = ("messages", "option_logprobs", "reasoning_ids", "answer_ids", "logprobs", "entropies", "samples")
 _MAPPINGS = ("chat_template_kwargs", "scored_by", "request_shape", "cost")
 _NUMBERS = ("end_logprob", "consistency", "familiarity", "own_turns")
-_NAMES = ("id", "task", "kind", "domain", "entity", "split", "finish", "model", "identity", "graded_by")
+_NAMES = ("id", "task", "kind", "domain", "entity", "split", "finish", "model", "identity", "graded_by", "judged_by")
 _TEXTS = (*_NAMES, "answer", "answered", "reasoning", "grade_error")
 _MISSING = ("", "nan", "null", "none", "na", "n/a")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -89,6 +90,8 @@ class RecordCells:
             return value.strip()
         if key in _NUMBERS:
             return _read(self._number, value, f"{where}: {key}")
+        if key == "judged":
+            return _read(truth, value, f"{where}: {key}")
         if key in (*_LISTS, *_MAPPINGS):
             return _read(_json, value, f"{where}: {key}")
         if key == "choices" or (key == "reference" and str(row.get("kind", "short")).strip() == "short"):

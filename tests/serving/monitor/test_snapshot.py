@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from confide.policies.calibrators import PlattCalibrator, PlattParameters
-from confide.policies.policy import Policy, Rule
+from confide.policies.policy import Policy
+from confide.policies.policy_part import Rule
 from confide.serving.http.dashboard import dashboard_page
 from confide.serving.monitor.alarms import percent
 from confide.serving.monitor.snapshot import build, snapshot

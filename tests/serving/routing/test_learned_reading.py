@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from answer_world import IDENTITY, served_file, served_world
 from confide.engines.openai import reading_check
 from confide.errors import ConfideError
 from confide.methods.stack.served_file import ServedFile
+from confide.policies import MaxRisk, Policy
+from confide.policies.source_choice import calibrate_best_source
 from confide.records import Record
 from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
+from two_sources import two_sources
 from upstreams import Running, Upstream, policy_file, router
 
 ASK = "Where is Kyoto?"
@@ -169,3 +173,21 @@ def test_a_reading_wants_vllm_and_a_file_that_is_one(tmp_path: Path, served: Pat
         }
         with pytest.raises((ConfideError, ValidationError), match=why), router(tmp_path, **config):
             pass
+
+
+def test_the_free_confidence_decides_while_the_reading_is_away(tmp_path: Path, served: Path) -> None:
+    rows = [
+        row.model_copy(update={"confidence": {"stack_served": row.confidence["stack"], **row.confidence}})
+        for row in two_sources(1500)
+    ]
+    _, made = calibrate_best_source(rows, ["stack_served"], MaxRisk(0.1), fallbacks=["logprob_sum"])
+    assert isinstance(made, Policy)
+    made.save(tmp_path / "order.json")
+    with routed(tmp_path, small := ReadingServer(), served, policy=tmp_path / "order.json") as running:
+        until(lambda: says(running, "there"))
+        for plugin, back in (("there", "there"), ("none", "refuses"), ("there", "there"), ("masked", "there")):
+            small.plugin = plugin  # type: ignore[assignment]
+            running.ask(ASK)
+            until(partial(says, running, back))
+        sources = [(row["source"], row["raw"] is not None) for row in running.rows()]
+    assert [source for source, there in sources if there] == ["stack_served", *["logprob_sum"] * 3]

@@ -22,17 +22,8 @@ from confide.methods.reader.comparisons import fit_verdict, random_reader, train
 from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderOptions, parse_size
 from confide.methods.reader.reader_training import train_reader
-from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING
-from confide.methods.stack.probe import (
-    PENALTIES,
-    Probe,
-    View,
-    best_probe,
-    candidate_views,
-    fit_position_probes,
-    fit_probe,
-)
-from confide.methods.stack.served_stack import ServedStack
+from confide.methods.stack.probe import Probe, best_probe, candidate_views, fit_position_probes, fit_probe
+from confide.methods.stack.served_stack import fit_served
 from confide.methods.stack.stack import Stack, question_layer
 from confide.methods.stack.states import collect_states
 from confide.numeric import Floats
@@ -131,9 +122,8 @@ def fit_stack(
     if options.positions:
         probes |= fit_position_probes(depth, fitting, train, held, validation)
     stack = Stack.fit(view, question_layer(depth), fitting, train, options.seed)
-    read = [View(view.layers, POSITIONS_BEFORE_CLOSING, C) for C in PENALTIES]
-    chosen = best_probe([Probe.fit(one, fitting, labels(train)) for one in read], held, validation).view
-    return FrozenParts(stack, probes, served=ServedStack.fit(chosen, fitting, train, options.seed)), more
+    served = fit_served(view.layers, fitting, train, held, validation, options.seed)
+    return FrozenParts(stack, probes, served=served), more
 
 
 def train_readers(

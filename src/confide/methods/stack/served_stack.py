@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from confide.methods.method import labels
 from confide.methods.stack.familiarity import AnswerFamiliarity, answer_key
-from confide.methods.stack.linear_reading import LinearReading
-from confide.methods.stack.probe import Logistic, Probe, View
+from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING, LinearReading
+from confide.methods.stack.probe import PENALTIES, Logistic, Probe, View, best_probe
 from confide.methods.stack.stack import free_matrix, on_ground, out_of_fold, probability_matrix, rising
 from confide.methods.stack.states import States
 from confide.numeric import Floats
@@ -110,6 +110,24 @@ class ServedStack:
     def from_arrays(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> ServedStack:
         """The served stack that `to_arrays` came from."""
         return cls(LinearReading.from_arrays(about, arrays), ServedMixture.from_json(about["mixture"]))
+
+
+def fit_served(
+    layers: Sequence[int],
+    states: States,
+    train: Sequence[Record],
+    held: States,
+    validation: Sequence[Record],
+    seed: int = 0,
+) -> ServedStack:
+    """A served stack on ``layers``; its penalty is the one that does best on validation rows.
+
+    Args:
+        layers: those of the stack beside which it is trained.
+    """
+    views = [View(tuple(layers), POSITIONS_BEFORE_CLOSING, C) for C in PENALTIES]
+    chosen = best_probe([Probe.fit(view, states, labels(train)) for view in views], held, validation).view
+    return ServedStack.fit(chosen, states, train, seed)
 
 
 def told(records: Sequence[Record], options: bool) -> Floats:

@@ -25,9 +25,10 @@ from confide.numeric import Floats, Ints
 from confide.policies.goals import BoundedName
 from confide.policies.thresholds.binomial_bound import BinomialCount
 from confide.policies.thresholds.cluster_bound import ClusterCount
+from confide.policies.thresholds.judged_bound import JudgedCount
 from confide.policies.thresholds.paired_bound import PairedCount
 
-Count = BinomialCount | PairedCount | ClusterCount
+Count = BinomialCount | PairedCount | ClusterCount | JudgedCount
 """What tested rows show of a promised quantity."""
 
 RESTART_WEIGHT = 0.03
@@ -87,7 +88,8 @@ class Unmet:
 
     ``attainable`` is what the same procedure grants for the next larger limit for which it grants anything, in
     thousandths (None: it grants nothing at all). ``rows_needed`` is about the number of rows like these that meet the
-    goal with probability 0.8 (None: no number would do, or it cannot be told).
+    goal with probability 0.8 (None: no number would do, or it cannot be told). Of a judge's rows ``labels`` have a
+    label (None: there is no judge).
     """
 
     goal: BoundedName
@@ -96,6 +98,7 @@ class Unmet:
     n: int
     attainable: Attainable | None = None
     rows_needed: int | None = None
+    labels: int | None = None
 
     def explain(self, source: str) -> str:
         """Why there is no policy, what could be promised instead, and how many rows it would take."""
@@ -120,6 +123,8 @@ class Unmet:
     def _next_step(self) -> str:
         if self.rows_needed is None:
             better = "a source that tells right from wrong better (`confide evaluate` compares them), or another goal"
+            if self.labels is not None:
+                better = f"more labels than these {self.labels} (`confide label`), {better}"
             next_step = {
                 "max_risk": f"{better}: --match-expert, --budget or --cost",
                 "match_expert": f"{better}: --max-risk or --cost",

@@ -31,7 +31,8 @@ thresholds' scores are taken as fixed; simulations hold that to the promise.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,6 +45,7 @@ from confide.policies.goals import Per, check_shares
 from confide.policies.thresholds import fallback_testing as fallback
 from confide.policies.thresholds.binomial_bound import BinomialCount, affordable_bad, fewest_rows
 from confide.policies.thresholds.cluster_bound import BETTING, ClusterCount, Clusters, draw
+from confide.policies.thresholds.judged_bound import ALONE, JudgedCount, Verdicts
 
 # Where testing starts: at the most rows that are at most a quarter of all and afford at most six wrong answers.
 # Fewer find smaller feasible sets and lose some coverage of large ones; between four and eight, mean coverage over 15
@@ -64,15 +66,17 @@ def bounded_risk_threshold(
     per: Per = "question",
     simultaneous: bool = False,
     hint: bool = True,
+    verdicts: Verdicts | None = None,
 ) -> fallback.BoundedThreshold | fallback.Unmet:
     """Find the loosest threshold with P(wrong | kept) ≤ ``max_risk``, with probability at least ``level``.
 
     ``confidence`` (higher is surer, any scale) and ``correct`` have shape [n]. The probability is over the calibration
     rows; the risk is that of new rows exchangeable with them. Rows that share an entry of ``clusters`` depend on each
     other: ``per`` question all of them count, and per entity one of each, drawn with ``seed`` (`draw`).
-    ``simultaneous`` assumes no shape of the risk; without ``hint`` no other limit is looked for. Raises
-    `ConfideError` when the goal is not a share in (0, 1), a confidence is not finite, or there are so few rows that not
-    even a flawless run would show the goal.
+    ``simultaneous`` assumes no shape of the risk; without ``hint`` no other limit is looked for. With the ``verdicts``
+    of a judge on [n] rows, of which some are labelled, these count, and its error. Raises `ConfideError` when the goal
+    is not a share in (0, 1), a confidence is not finite, there are so few rows or labels that not even a flawless run
+    would show the goal, or verdicts are on rows that depend.
 
     >>> found = bounded_risk_threshold(np.arange(29), [True] * 29, 0.1, 0.95)
     >>> found.threshold, found.count.kept, round(found.upper_bound, 4)
@@ -91,7 +95,12 @@ def bounded_risk_threshold(
             rows_used = f"independent rows (one for each of the clusters that {len(c)} rows form)"
         elif drawn.per == "question":
             rows_used = f"independent rows (drawn from {len(c)} of entities of up to {drawn.most}; per entity are more)"
+            if verdicts is not None:
+                raise ConfideError(
+                    "a judge's error is measured on independent rows: take --per entity, one row of each"
+                )
         c, y, groups = c[drawn.rows], y[drawn.rows], drawn.clusters
+        verdicts = verdicts and verdicts.take_drawn(drawn)
     first = (1 - level) / (_EVERYWHERE if simultaneous else 1)
     if groups is not None:
         groups.check_flawless(max_risk, first)
@@ -99,19 +108,14 @@ def bounded_risk_threshold(
         raise ConfideError(
             f"a bound of {max_risk:g} at level {level:g} needs at least {needed} {rows_used}, got {len(c)}"
         )
+    if verdicts is not None:
+        verdicts.check_labels(max_risk, first)
     order = np.argsort(-c, kind="stable")
-    groups = None if groups is None else groups.sorted(order)
-    find = partial(_loosest, c[order], ~y[order], level=level, groups=groups, simultaneous=simultaneous)
-    least = partial(_least_shown, ~y[order], 1 - level) if groups is None else lambda: max_risk
-    return fallback.threshold_or_hint(find, "max_risk", max_risk, level, len(c), least, hint)
-
-
-def _least_shown(wrong: Bools, error: float) -> float:
-    """The smallest limit that any number of kept rows shows at ``error``; ``wrong`` (n,) is in order of confidence."""
-    kept, bad = np.arange(1, len(wrong) + 1), np.cumsum(wrong)
-    # Clopper and Pearson's upper bounds; all wrong shows nothing below 1.
-    bounds = np.where(bad < kept, betaincinv(bad + 1, np.maximum(kept - bad, 1), 1 - error), 1.0)
-    return float(bounds.min())
+    sample = _Sample(c[order], ~y[order], groups and groups.sorted(order), verdicts and verdicts.take(order))
+    find = partial(_loosest, sample, level=level, simultaneous=simultaneous)
+    least = partial(sample.least, max_risk, level)
+    found = fallback.threshold_or_hint(find, "max_risk", max_risk, level, len(c), least, hint)
+    return replace(found, labels=verdicts.labels) if verdicts and isinstance(found, fallback.Unmet) else found
 
 
 def surest_are_worse(confidence: ArrayLike, correct: ArrayLike) -> bool:
@@ -123,35 +127,68 @@ def surest_are_worse(confidence: ArrayLike, correct: ArrayLike) -> bool:
     return bool(fisher_exact(table, alternative="greater").pvalue < 0.05)
 
 
-def _loosest(
-    confidence: Floats, wrong: Bools, max_risk: float, *, level: float, groups: Clusters | None, simultaneous: bool
-) -> fallback.BoundedThreshold | None:
-    """The loosest threshold that passes its test (None: none does).
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Rows to test, from high to low ``confidence`` [n]: which are ``wrong``, in ``groups`` or by ``verdicts``."""
 
-    ``confidence`` and ``wrong`` (n,) are sorted from high to low confidence.
-    """
-    n = len(confidence)
-    bad = np.cumsum(wrong)
+    confidence: Floats
+    wrong: Bools
+    groups: Clusters | None
+    verdicts: Verdicts | None
 
-    def count(kept: int) -> BinomialCount | ClusterCount:
-        if groups is None:
-            return BinomialCount(n, kept, bad=int(bad[kept - 1]), counted=kept)
+    @cached_property
+    def bad(self) -> Ints:
+        """Wrong ones of the first rows [n]."""
+        return np.cumsum(self.wrong)
+
+    def count(self, kept: int) -> BinomialCount | ClusterCount | JudgedCount:
+        """What the first ``kept`` rows show."""
+        n = len(self.wrong)
         answered = np.arange(n) < kept
-        return groups.count(wrong & answered, answered, kept)
+        if self.verdicts is not None:
+            return self.verdicts.count(answered)
+        if self.groups is not None:
+            return self.groups.count(self.wrong & answered, answered, kept)
+        return BinomialCount(n, kept, bad=int(self.bad[kept - 1]), counted=kept)
 
-    grid = _everywhere if simultaneous else _plan
-    if groups is None:
-        plan = grid(n, max_risk, level)
-    else:
-        plan = grid(max(groups.effective // BETTING, fewest_rows(max_risk, level)), max_risk, level).stretched(n)
-        plan = plan.starting_from(groups.rows_needed(max_risk, 1 - level))
-    plan = plan.at_ties(confidence)
+    def plan(self, max_risk: float, level: float, simultaneous: bool) -> fallback.Plan:
+        """Which numbers of kept rows are tested."""
+        n, grid = len(self.wrong), _everywhere if simultaneous else _plan
+        if self.verdicts is not None:
+            # The labels alone are tested with their part of the error rate, and the plan is theirs.
+            plan = grid(self.verdicts.labels, max_risk, 1 - ALONE * (1 - level))
+            plan = fallback.Plan(self.verdicts.kept_with(plan.kept), plan.added / ALONE)
+        elif self.groups is not None:
+            rows = max(self.groups.effective // BETTING, fewest_rows(max_risk, level))
+            plan = grid(rows, max_risk, level).stretched(n)
+            plan = plan.starting_from(self.groups.rows_needed(max_risk, 1 - level))
+        else:
+            plan = grid(n, max_risk, level)
+        return plan.at_ties(self.confidence)
+
+    def least(self, max_risk: float, level: float) -> float:
+        """A limit below which no number of kept rows shows any at ``level``."""
+        if self.groups is not None:
+            return max_risk
+        if self.verdicts is not None:
+            return min(self.count(kept).observed for kept in self.plan(max_risk, level, False).kept.tolist())
+        n = len(self.wrong)
+        kept = np.arange(1, n + 1)
+        # Clopper and Pearson's upper bounds; all wrong shows nothing below 1.
+        bounds = np.where(self.bad < kept, betaincinv(self.bad + 1, np.maximum(kept - self.bad, 1), level), 1.0)
+        return float(bounds.min())
+
+
+def _loosest(sample: _Sample, max_risk: float, *, level: float, simultaneous: bool) -> fallback.BoundedThreshold | None:
+    """The loosest threshold that passes its test (None: none does)."""
+    plan = sample.plan(max_risk, level, simultaneous)
     choose = fallback.loosest_of_all if simultaneous else fallback.loosest_rejected
-    last = choose(lambda position, error: count(int(plan.kept[position])).shows(max_risk, error), plan.added)
+    last = choose(lambda position, error: sample.count(int(plan.kept[position])).shows(max_risk, error), plan.added)
     if last is None:
         return None
     kept = int(plan.kept[last])
-    return fallback.BoundedThreshold(_just_above_the_next(confidence, kept), max_risk, level, count(kept))
+    threshold = _just_above_the_next(sample.confidence, kept)
+    return fallback.BoundedThreshold(threshold, max_risk, level, sample.count(kept))
 
 
 def _just_above_the_next(confidence: Floats, kept: int) -> float:

@@ -95,7 +95,7 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
 
 
 def check_source(config: ServeConfig, policy: Policy | None, model: ConfidenceModel | None) -> None:
-    """Refuse a policy whose source this small model never gives, since everything would escalate.
+    """Refuse a policy none of whose sources this small model ever gives, since everything would escalate.
 
     A model in process answers once, which also warms it up. Raises `ConfideError`; a policy that was made for a model
     of another name is only warned of, since a server may call the same model otherwise.
@@ -108,11 +108,14 @@ def check_source(config: ServeConfig, policy: Policy | None, model: ConfidenceMo
             given.insert(0, SERVED)
         if isinstance(config.small, SmallServer) and config.small.reader is not None:
             given.insert(0, READER)
-    if policy is not None and policy.source not in given:
+    absent = [source for source in policy.sources if source not in given] if policy else []
+    if policy is not None and absent == policy.sources:
         raise ConfideError(
-            f"the policy decides on {policy.source}, which the small model {config.small.name} does not give; "
+            f"the policy decides on {' or '.join(absent)}, which the small model {config.small.name} does not give; "
             f"it gives {', '.join(given)}"
         )
+    for source in absent:
+        log.warning("the small model %s never gives %s, a source of the policy", config.small.name, source)
     names = {config.small.name, config.small.model, *getattr(model, "names", ())}
     if policy is not None and policy.model and policy.model not in names:
         log.warning("the policy was made for answers of %s, not of %s", policy.model, " or ".join(sorted(names)))

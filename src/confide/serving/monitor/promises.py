@@ -39,7 +39,8 @@ class Promise:
     ``goal`` says of what: max_risk (wrong among the kept answers), budget (escalated among all requests),
     match_expert (kept though the expert says otherwise, among all requests) or cost (nothing). ``observed`` was seen on
     ``n`` calibration rows, ``coverage`` is the share answered of them all. With ``domains`` the promise holds in each;
-    ``per`` entity, it is about entities.
+    ``per`` entity, it is about entities. ``fallbacks`` are the sources that decide where ``source`` gives nothing: the
+    audits are of the answers as served, by whichever of them.
     """
 
     policy_id: str
@@ -52,6 +53,7 @@ class Promise:
     n: int
     domains: tuple[str, ...] = ()
     per: Literal["question", "entity"] = "question"
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def in_domains(self) -> bool:
@@ -65,10 +67,13 @@ def promise_of(policy: Policy) -> Promise:
     # What a goal leaves out of its rows (without a confidence, in a domain that keeps nothing) escalates when asked.
     answered = policy.profile.answered if policy.profile else None
     coverage = g.coverage if answered is None else answered
+    fallbacks = tuple(policy.sources[1:])
     if g.goal == "cost":
-        return Promise(policy.id, policy.source, "cost", None, LEVEL, 0.0, coverage, g.n)
+        return Promise(policy.id, policy.source, "cost", None, LEVEL, 0.0, coverage, g.n, fallbacks=fallbacks)
     domains, per = tuple(sorted(g.domains)), g.per or "question"
-    return Promise(policy.id, policy.source, g.goal, g.limit, g.level, g.observed, coverage, g.n, domains, per)
+    return Promise(
+        policy.id, policy.source, g.goal, g.limit, g.level, g.observed, coverage, g.n, domains, per, fallbacks
+    )
 
 
 def repeats_state(steps: Steps, promise: Promise) -> dict[str, Any]:

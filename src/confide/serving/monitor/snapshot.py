@@ -32,6 +32,9 @@ NO_AUDITS = {
 }
 
 
+_LISTS = ("domains", "fallbacks")
+
+
 async def snapshot(store: Store, policy: Policy | None, *, window_s: float | None) -> dict[str, Any]:
     """The state of the router: verdict, alarms, risk, coverage, traffic, latency, domains and the latest decisions.
 
@@ -73,7 +76,7 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
         "window_s": window_s,
         "latest_rows": traffic.READ,
         "mode": recent[0].mode if recent else None,
-        "promise": None if promise is None else vars(promise) | {"domains": list(promise.domains)},
+        "promise": None if promise is None else {k: list(v) if k in _LISTS else v for k, v in vars(promise).items()},
         "risk": risk,
         "coverage": coverage,
         "broken_domains": promises.broken_domains(audited.domains, promise) if promise and audited else [],
@@ -83,7 +86,7 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
         "domains": traffic.by_domain(connection, start, promise),
         "failures": traffic.failures(connection, start),
         "feedback": traffic.feedback_counts(connection, start),
-        "recent": traffic.recent_counts(recent, now),
+        "recent": traffic.recent_counts(recent, now, promise),
         "latest": traffic.latest(connection),
     }
     constant = promises.constant_escalation([row.decision == "escalate" for row in recent], promise)

@@ -43,7 +43,8 @@ def quantiles(values: list[float]) -> dict[str, float] | None:
 def recent_rows(connection: Connection) -> list[Row[Any]]:
     """The latest `TIMED` rows, newest first, for `recent_counts` and `latency`."""
     d = decisions.c
-    columns = (d.created, d.mode, d.decision, d.served, d.raw, d.error, d.unlike, d.small_ms, d.expert_ms, d.total_ms)
+    decided = (d.created, d.mode, d.decision, d.served, d.policy_id, d.source, d.raw)
+    columns = (*decided, d.error, d.unlike, d.small_ms, d.expert_ms, d.total_ms)
     query: Select[Any] = select(*columns).order_by(arrival(connection).desc()).limit(TIMED)
     return list(connection.execute(query).all())
 
@@ -53,18 +54,21 @@ def _newest(connection: Connection, *columns: ColumnElement[Any]) -> Subquery:
     return select(*columns).order_by(arrival(connection).desc()).limit(READ).subquery()
 
 
-def recent_counts(rows: Sequence[Row[Any]], now: float) -> dict[str, int]:
+def recent_counts(rows: Sequence[Row[Any]], now: float, promise: Promise | None) -> dict[str, Any]:
     """How many of the latest `RECENT` of ``rows`` are escalated, in trouble or unlike what the policy was made for.
 
     In trouble: no confidence, no expert's answer (``unserved``), or a failure before the answer (``errors``). They are
     counted among the ``n`` latest rows whose client stayed, or saw something fail before it hung up: so a flood of
     clients that hang up hides no failure. ``gone`` are clients that hung up, ``gave_up`` those of them that waited for
-    an expert, ``ahead`` rows whose clock is more than a minute ahead of ``now``, all three among ``rows`` latest ones.
+    an expert, ``ahead`` rows whose clock is more than a minute ahead of ``now``, and ``fallbacks`` those that each
+    source after the first one of the promise's policy decided, all four among ``rows`` latest ones.
     """
     latest, stayed = rows[:RECENT], [row for row in rows if _failed(row) or not left(row)][:RECENT]
     asked = [row for row in stayed if row.decision == "escalate" and not left(row)]
+    decided = [r.source for r in latest if promise and r.policy_id == promise.policy_id and r.raw is not None]
     return {
         "rows": len(latest),
+        "fallbacks": {source: decided.count(source) for source in (promise.fallbacks if promise else ())},
         "n": len(stayed),
         "without_confidence": sum(row.raw is None for row in stayed),
         "escalated": len(asked),

@@ -10,6 +10,7 @@ from confide.engines.openai.reply import Reply
 from confide.errors import ConfideError
 from confide.policies.identities import identity_parts, same_model
 from confide.policies.policy import Policy
+from confide.policies.policy_part import Part
 from confide.policies.requests import request_of, unlike
 from confide.records import RequestShape
 from confide.serving.config import ServeConfig, SmallLocal
@@ -50,17 +51,21 @@ class Likeness:
             options = {"temperature": 0, **options}
         return request_of(messages, options, limit)
 
-    def unlike(self, shape: RequestShape, asked: Asked, small: Reply | None) -> list[str]:
-        """In what a request, or the model that answered it, is unlike what the policy was made for."""
+    def unlike(self, shape: RequestShape, asked: Asked, small: Reply | None, part: Part | None = None) -> list[str]:
+        """In what a request, or the model that answered it, is unlike what the ``part`` that decides was made for."""
         if self._policy is None:
             return []
         found = unlike(self._requests, shape, asked.domain, small.completion_tokens if small and asked.n == 1 else 0)
-        return [OTHER_MODEL, *found] if small is not None and self.is_other(small.identity) else found
+        return [OTHER_MODEL, *found] if small is not None and self.is_other(small.identity, part) else found
 
-    def is_other(self, identity: str) -> bool:
-        """Whether an identity is known not to be the policy's, nor the one that is accepted for it."""
+    def is_other(self, identity: str, part: Part | None = None) -> bool:
+        """Whether an identity is known not to be that of a ``part`` of the policy, nor accepted for it.
+
+        None: of any part.
+        """
         policy, accepted = self._policy, self._config.accept_model
-        if policy is None or same_model(policy.identity, identity) is not False:
+        parts = [part] if part is not None else policy.parts if policy is not None else []
+        if all(same_model(one.identity, identity) is not False for one in parts):
             return False
         return not (accepted and same_model(accepted, identity))
 
@@ -73,8 +78,9 @@ class Likeness:
         if policy is None:
             return
         if self.is_other(identity):
+            made_for = next(part.identity for part in policy.parts if same_model(part.identity, identity) is False)
             raise ConfideError(
-                f"the policy was made for another model ({policy.identity}) than the small model {small.name} "
+                f"the policy was made for another model ({made_for}) than the small model {small.name} "
                 f'({identity}): calibrate on its own answers, or write accept_model: "{identity}" into the '
                 "configuration to take it for the same"
             )

@@ -25,6 +25,8 @@ class Metrics:
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, buckets=_SECONDS, registry=registry)
         self.requests = counter("confide_requests", "Routed requests.", ["mode", "decision", "served"])
+        text = "Decisions by the source of their confidence (none: there was none)."
+        self.sources = counter("confide_sources", text, ["source"])
         text = "Requests unlike the calibration rows of the policy, by what is unlike."
         self.unlike = counter("confide_unlike", text, ["what"])
         self.seconds = histogram("confide_request_seconds", "Time to the committed decision.")
@@ -62,6 +64,7 @@ class Metrics:
     def decided(self, turn: Turn) -> None:
         """Count a committed decision."""
         self.requests.labels(turn.config.mode, turn.decision, turn.served).inc()
+        self.sources.labels((turn.raw is not None and turn.source) or "none").inc()
         for what in turn.unlike:
             self.unlike.labels(what).inc()
         self.seconds.observe(turn.seconds)

@@ -252,23 +252,26 @@ class Router:
     def _decide(self, turn: Turn) -> None:
         """Read the confidence and decide; a missing one escalates."""
         small, policy, domain = turn.small, self._policy, turn.asked.domain
-        turn.source = policy.source if policy else small.source if small else None
-        raw = small.sources.get(turn.source) if small and turn.source else None
-        turn.raw = raw if raw is not None and math.isfinite(raw) else None
+        given = {name: raw for name, raw in small.sources.items() if math.isfinite(raw or 0)} if small else {}
         if policy is None:
+            turn.source = small.source if small else None
+            turn.raw = given.get(turn.source) if turn.source else None
             turn.decision = "answer" if small else "escalate"
             return
-        try:
-            policy.own_scale(turn.raw)
-        except ConfideError as error:
-            # A number on another scale passes every threshold: nothing is known of this answer, and it escalates.
-            log.warning("%s, and counts as none: %s", turn.id, error)
-            turn.raw = None
+        for part in policy.parts:
+            try:
+                part.own_scale(given.get(part.source))
+            except ConfideError as error:
+                # A number on another scale passes every threshold: nothing is known of this answer from this source.
+                log.warning("%s, and counts as none: %s", turn.id, error)
+                given[part.source] = None
+        part = policy.choose(given)
+        turn.source, turn.raw = part.source, given.get(part.source)
         assert turn.shape is not None
-        turn.unlike = self._likeness.unlike(turn.shape, turn.asked, small)
-        turn.decision = policy.decide(turn.raw, domain)
-        turn.probability = policy.probability(turn.raw)
-        turn.threshold = policy.threshold(domain)
+        turn.unlike = self._likeness.unlike(turn.shape, turn.asked, small, part)
+        turn.decision = part.decide(turn.raw, domain)
+        turn.probability = part.probability(turn.raw)
+        turn.threshold = part.threshold(domain)
         if turn.unlike and self._config.unlike == "escalate":
             turn.decision = "escalate"
 
