@@ -51,7 +51,7 @@ def measure(prepared: Prepared) -> Json:
 def all_systems(prepared: Prepared) -> Json:
     """Start vLLM, both routers, and ask."""
     quick = prepared.quick
-    rounds, seconds, questions = (2, 4.0, 64) if quick else (5, 20.0, 192)
+    rounds, seconds, questions = (2, 4.0, 64) if quick else (5, 12.0, 120)
     PROXY.mkdir(parents=True, exist_ok=True)
     with ExitStack() as up:
         server = up.enter_context(prepared.up("served"))
@@ -76,6 +76,7 @@ def all_systems(prepared: Prepared) -> Json:
         def at_once(name: str, number: int) -> Round:
             return ask_all(systems[name][0], asked(name, 2 * questions), STREAMS, KEY)
 
+        interleaved([ALONE], 0, at_once)  # vLLM reads every question
         slow = interleaved(list(systems), rounds, at_rate)
         fast = interleaved(list(systems), rounds, at_once)
     return told(slow, fast, 2 * questions) | {
@@ -117,8 +118,16 @@ def told(slow: dict[str, list[Round]], fast: dict[str, list[Round]], questions: 
         for name in ("confide", "litellm")
         for alone in (ALONE, READ)
     }
-    asked = sum(len(one.latency_ms) for one in slow[ALONE])
-    return {"systems": systems, "over": routers, "rounds": len(slow[ALONE]), "requests": asked, "questions": questions}
+    about = [reply["confide"] for one in slow["confide"] for reply in one.replies]
+    learned = sum(told["source"] == SERVED and told["served"] == "small" for told in about)
+    return {
+        "systems": systems,
+        "over": routers,
+        "rounds": len(slow[ALONE]),
+        "requests": len(about),
+        "learned": learned,
+        "questions": questions,
+    }
 
 
 def arrivals(seed: int, seconds: float) -> list[float]:
