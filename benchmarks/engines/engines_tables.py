@@ -130,9 +130,9 @@ def router_table(found: Json) -> str:
         )
         + "\n\n"
         + table("router | >p50 added, ms | >share of the throughput", over)
-        + f"\n\n{found['rounds']} rounds of {found['seconds_a_round']:g} seconds, {found['questions']} questions at once. "
-        f"Of the router's {found['requests']} answers at {found['rate']:g} a second, {found['learned']} came with the "
-        f"learned confidence; cut answers have none. LiteLLM {found['litellm']}."
+        + f"\n\n{found['rounds']} rounds of {found['seconds_a_round']:g} seconds, or of {found['questions']} questions; "
+        f"{found['learned']} of the router's {found['requests']} answers at {found['rate']:g} a second came with the "
+        f"learned confidence, and cut ones have none. LiteLLM {found['litellm']}."
     )
 
 
