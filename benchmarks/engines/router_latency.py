@@ -19,7 +19,7 @@ import numpy as np
 import confide
 from benchmarks.common import Json
 from benchmarks.engines.paired_rounds import added_p50, in_turn, ratio
-from benchmarks.engines.prepared import ROOM, Prepared, messages
+from benchmarks.engines.prepared import ROOM, Prepared, messages, wait_for_reading
 from benchmarks.engines.request_rounds import Ask, Client, Round, ask_all, ask_at
 from benchmarks.serving.litellm_proxy import LITELLM, litellm
 from confide.methods.scoring import score
@@ -57,6 +57,7 @@ def all_systems(prepared: Prepared) -> Json:
         server = up.enter_context(prepared.up("served"))
         port = int(server.url.rpartition(":")[2])
         router = up.enter_context(serve(prepared.folder.resolve(), "confide", serve_yaml(prepared, server), set()))
+        wait_for_reading(router.port)
         proxy = up.enter_context(litellm(PROXY.resolve(), port))
         systems = {
             ALONE: (server.url, {}),
