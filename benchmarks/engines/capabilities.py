@@ -23,6 +23,9 @@ SAFE = "logprob_token_ids,prompt_logprobs"
 SHOWN = ("learned", "asked", "sampled", "free", "prior")
 """Families of sources that are no floors, and take no other model."""
 
+COMPARISONS = ("reader_random", "p_true_trained", "answer_only_table")
+"""Sources that others are compared with, and that nobody serves."""
+
 STANDINS = {
     "llama.cpp": checked_endpoints.llama_cpp,
     "Ollama": checked_endpoints.ollama,
@@ -53,12 +56,17 @@ def all_engines(prepared: Prepared) -> Json:
 def in_process(prepared: Prepared) -> Json:
     """What the engine in this process gives: the sources of every method whose needs it meets."""
     given = prepared.model.engine.capabilities
-    names = [name for method in METHODS if set(method.needs) <= given for name in method.sources]
+    names = dict.fromkeys(name for method in METHODS if set(method.needs) <= given for name in method.sources)
     return {
-        "sources": [name for name in names if family(name) in SHOWN and not Source.parse(name).auxiliary],
+        "sources": [name for name in names if shown(name)],
         "capabilities": sorted(given),
         "real": True,
     }
+
+
+def shown(name: str) -> bool:
+    """Whether a source has a place in the table."""
+    return family(name) in SHOWN and name not in COMPARISONS and not Source.parse(name).auxiliary
 
 
 def checked(url: str, model: str, *flags: str) -> Json:

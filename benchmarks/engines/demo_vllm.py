@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.common import Json, stop_when_told
-from benchmarks.engines.prepared import messages
+from benchmarks.engines.prepared import messages, wait_for_reading
 from confide.methods.stack.served_stack import SERVED
 from confide.records import Record, read_records
 from routers import serve
@@ -114,6 +114,7 @@ def main() -> None:
             "experts": [{"name": "gazetteer", "tool": "confide.tasks.geography.gazetteer:look_up"}],
         }
         router = up.enter_context(serve(out, "router", config, set()))
+        wait_for_reading(router.port)
         say("Two questions that nobody trained on, each one ordinary call")
         for row in questions(out / "scored.jsonl"):
             ask(router.port, row)

@@ -130,6 +130,9 @@ def router_table(found: Json) -> str:
         )
         + "\n\n"
         + table("router | >p50 added, ms | >share of the throughput", over)
+        + f"\n\nRounds: {found['rounds']}, of {found['seconds_a_round']:g} seconds, or {found['questions']} questions. "
+        f"{found['learned']} of the router's {found['requests']} answers at {found['rate']:g} a second came with the "
+        f"learned confidence, and cut ones have none. LiteLLM {found['litellm']}."
     )
 
 

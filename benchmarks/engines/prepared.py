@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -161,6 +164,18 @@ class Prepared(Work):
             record.model_copy(update={"confidence": {SERVED: None if np.isnan(value) else value}})
             for record, value in zip(made, values, strict=True)
         ]
+
+
+def wait_for_reading(port: int, seconds: float = 60) -> None:
+    """Wait until the router on ``port`` says that vLLM gives the learned reading; it is ready before it has asked."""
+    ends, told = time.monotonic() + seconds, {}
+    while time.monotonic() < ends:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as reply:
+            told = json.loads(reply.read())
+        if told.get("reading") == "there":
+            return
+        time.sleep(0.2)
+    raise SystemExit(f"the router has no learned reading: {told}")
 
 
 def messages(row: Record) -> list[Json]:

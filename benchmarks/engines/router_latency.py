@@ -19,7 +19,7 @@ import numpy as np
 import confide
 from benchmarks.common import Json
 from benchmarks.engines.paired_rounds import added_p50, in_turn, ratio
-from benchmarks.engines.prepared import ROOM, Prepared, messages
+from benchmarks.engines.prepared import ROOM, Prepared, messages, wait_for_reading
 from benchmarks.engines.request_rounds import Ask, Client, Round, ask_all, ask_at
 from benchmarks.serving.litellm_proxy import LITELLM, litellm
 from confide.methods.scoring import score
@@ -51,12 +51,13 @@ def measure(prepared: Prepared) -> Json:
 def all_systems(prepared: Prepared) -> Json:
     """Start vLLM, both routers, and ask."""
     quick = prepared.quick
-    rounds, seconds, questions = (2, 4.0, 64) if quick else (5, 20.0, 192)
+    rounds, seconds, questions = (2, 4.0, 64) if quick else (5, 12.0, 120)
     PROXY.mkdir(parents=True, exist_ok=True)
     with ExitStack() as up:
         server = up.enter_context(prepared.up("served"))
         port = int(server.url.rpartition(":")[2])
         router = up.enter_context(serve(prepared.folder.resolve(), "confide", serve_yaml(prepared, server), set()))
+        wait_for_reading(router.port)
         proxy = up.enter_context(litellm(PROXY.resolve(), port))
         systems = {
             ALONE: (server.url, {}),
@@ -76,6 +77,7 @@ def all_systems(prepared: Prepared) -> Json:
         def at_once(name: str, number: int) -> Round:
             return ask_all(systems[name][0], asked(name, 2 * questions), STREAMS, KEY)
 
+        interleaved([ALONE], 0, at_once)  # vLLM reads every question
         slow = interleaved(list(systems), rounds, at_rate)
         fast = interleaved(list(systems), rounds, at_once)
     return told(slow, fast, 2 * questions) | {
@@ -117,8 +119,16 @@ def told(slow: dict[str, list[Round]], fast: dict[str, list[Round]], questions: 
         for name in ("confide", "litellm")
         for alone in (ALONE, READ)
     }
-    asked = sum(len(one.latency_ms) for one in slow[ALONE])
-    return {"systems": systems, "over": routers, "rounds": len(slow[ALONE]), "requests": asked, "questions": questions}
+    about = [reply["confide"] for one in slow["confide"] for reply in one.replies]
+    learned = sum(told["source"] == SERVED and told["served"] == "small" for told in about)
+    return {
+        "systems": systems,
+        "over": routers,
+        "rounds": len(slow[ALONE]),
+        "requests": len(about),
+        "learned": learned,
+        "questions": questions,
+    }
 
 
 def arrivals(seed: int, seconds: float) -> list[float]:
