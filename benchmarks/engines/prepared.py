@@ -64,7 +64,7 @@ class Prepared(Work):
         super().__init__(folder)
         self.quality = Work(quality)
         self.quick = quick
-        sizes = (300, 60, 200, 60) if quick else (2500, 400, 1200, 1000)
+        sizes = (300, 60, 200, 20) if quick else (2500, 400, 1200, 1000)
         self.sizes = dict(zip(("train", "validation", "calibration", "test"), sizes, strict=True))
 
     @cached_property

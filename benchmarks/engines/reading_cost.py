@@ -59,7 +59,7 @@ LOADS = (
     Load(32, 64, rounds=8, questions=32),
     Load(1, 64, rounds=8, questions=2),
 )
-QUICK = (Load(32, 4, 2, 32, beside=1), Load(1, 4, 2, 4, beside=1), Load(32, 64, 2, 32))
+QUICK = (Load(32, 4, 2, 8, beside=1), Load(1, 4, 2, 1, beside=1), Load(32, 64, 2, 4))
 
 
 def measure(prepared: Prepared) -> Json:
