@@ -204,6 +204,31 @@ def test_a_store_is_read_source_by_source(tmp_path):
     assert "Rows of stack: 570 used; 30 without a confidence" in made.stdout
 
 
+def test_a_store_in_which_all_fell_back_has_no_rows_of_the_first_source(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    from decision_rows import decision
+    from stores import using
+
+    async def fill(store) -> None:
+        for i in range(200):
+            told = {
+                "source": "logprob_sum",
+                "raw": -0.01 * i,
+                "created": float(i),
+                "agreed": i % 9 > 0,
+                "policy_id": "p",
+            }
+            await store.add(decision(audit=True, audit_probability=0.1, domain=None, **told))
+
+    url = f"sqlite:///{tmp_path}/confide.db"
+    using(url, fill)
+    flags = ("--from-store", url, "--max-risk", 0.3, "--out", tmp_path / "p.json")
+    for first in ((), ("--source", "stack")):
+        failed = run("calibrate", *flags, *first, "--fallback", "logprob_sum")
+        assert "no row has a confidence from stack; there are: logprob_sum" in str(failed.exception)
+    assert run("calibrate", *flags).exit_code == 0  # without an order the one that is there
+
+
 def test_ask_decides_by_the_first_source_that_the_server_gives(folder, tmp_path):
     with Endpoint().running() as server:
         told = main("ask", server.url, folder / "p.json")

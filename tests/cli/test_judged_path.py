@@ -127,6 +127,9 @@ def test_from_a_judge_to_a_promise(endpoint: JudgingEndpoint, line: list[object]
     checked = run("validate", policy, scored)
     assert checked.exit_code in (ExitCode.DONE, ExitCode.CANNOT_SAY), checked.output
     assert "graded by big" in checked.output
+    told = json.loads(run("validate", policy, scored, "--json").stdout)
+    assert told["judge"].keys() == {"by", "judged", "labelled", "missed", "false_alarms"}
+    assert (told["judge"]["by"], told["exit_code"]) == ("big", checked.exit_code)
     seen = run("evaluate", scored, "--out", tmp_path / "report", "--resamples", 20)
     assert seen.exit_code == 0, seen.output
     tested = [row for row in rows if row.split == "test"]
@@ -213,19 +216,67 @@ def test_the_order_of_a_sheet_is_random_and_hangs_on_the_seed_alone(tmp_path: Pa
 @pytest.mark.parametrize(
     ("sheet", "said"),
     [
-        ("id,correct\nq1,yes\nq2,\nq3,no\n", "1 rows above the last label have none, first q2: label from the top"),
         ("id,correct\nq1,yes\nz,no\n", "1 of its ids are not among the records, first z"),
         ("id,correct\nq1,\n", "no row has a label in the column `correct`"),
         ("id,correct\nq1,maybe\n", "neither true nor false"),
         ("id,correct\nq1,yes\nq1,no\n", "q1"),
     ],
 )
-def test_a_sheet_that_is_no_random_sample_is_refused(tmp_path: Path, sheet: str, said: str) -> None:
+def test_a_sheet_that_says_nothing_of_these_rows_is_refused(tmp_path: Path, sheet: str, said: str) -> None:
     (tmp_path / "s.csv").write_text(sheet)
     done = run("label", judged(tmp_path), "--labels", tmp_path / "s.csv", "--out", tmp_path / "o.jsonl")
     assert isinstance(done.exception, ConfideError)
     assert said in str(done.exception)
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def written(path: Path, seed: int = 0) -> list[dict[str, str]]:
+    """The rows of a sheet of these records."""
+    sheet = path.with_name(f"sheet-{seed}.csv")
+    assert run("label", path, "--seed", seed, "--out", sheet).exit_code == 0
+    with sheet.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def taken_in(path: Path, rows: list[dict[str, str]], *flags: object) -> Result:
+    sheet = path.with_name("filled.csv")
+    with sheet.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return run("label", path, "--labels", sheet, "--out", path.with_name("o.jsonl"), *flags)
+
+
+def test_labels_that_are_no_random_sample_are_refused(tmp_path: Path) -> None:
+    path = judged(tmp_path)
+    rows = [row | {"correct": "yes" if at < 8 else ""} for at, row in enumerate(written(path))]
+    blank = [row | {"correct": ""} if at in (2, 5) else row for at, row in enumerate(rows)]
+    gone = [row for at, row in enumerate(rows) if at not in (2, 5)]
+    chosen = [row | {"correct": "" if at < 12 else "no"} for at, row in enumerate(rows)]
+    for some, count, first in ((blank, 2, 2), (gone, 2, 2), (gone[:6], 2, 2), (chosen, 12, 0)):
+        done = taken_in(path, some)
+        said = f"{count} rows above the last label of the sheet have none, first {rows[first]['id']}"
+        assert isinstance(done.exception, ConfideError)
+        assert said in str(done.exception)
+        assert not (tmp_path / "o.jsonl").exists()
+    assert taken_in(path, rows, "--seed", 3).exception is not None  # the order of another sheet
+
+
+def test_labels_of_the_first_rows_are_taken_in_however_the_sheet_is_sorted(tmp_path: Path) -> None:
+    path = judged(tmp_path)
+    rows = [row | {"correct": "yes" if at < 8 else ""} for at, row in enumerate(written(path, 4))]
+    for some in (rows, rows[:8], sorted(rows, key=lambda row: row["id"])):
+        assert taken_in(path, some, "--seed", 4).exit_code == 0
+        found = [row.id for row in read_records(tmp_path / "o.jsonl") if row.correct]
+        assert sorted(found) == sorted(row["id"] for row in rows[:8])
+    # More of the same sheet, and another sheet of what is left.
+    labelled = (tmp_path / "o.jsonl").rename(tmp_path / "l.jsonl")
+    more = [row | {"correct": "yes" if at < 12 else ""} for at, row in enumerate(rows)]
+    assert taken_in(labelled, more, "--seed", 4).exit_code == 0
+    left = written(labelled, 5)
+    assert {row["id"] for row in left} == {row["id"] for row in rows[8:]}
+    assert taken_in(labelled, [row | {"correct": "no"} for row in left[:3]], "--seed", 5).exit_code == 0
+    assert sum(row.correct is not None for row in read_records(tmp_path / "o.jsonl")) == 11
 
 
 def test_a_label_does_not_overrule_another(tmp_path: Path) -> None:

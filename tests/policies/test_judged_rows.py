@@ -208,3 +208,47 @@ def test_validation_of_a_judge_that_sees_no_error_is_not_taken_in() -> None:
         np.random.default_rng(4), 5000, 1000, lambda c: falling(c) + 0.25, flat(1.0), flat(0.0), prefix="b"
     )
     assert validate_policy(policy, blind).verdict == "broken"
+
+
+def test_verdicts_without_a_label_are_no_observation() -> None:
+    policy = calibrate_policy(rows(), "given", MaxRisk(0.25))
+    assert isinstance(policy, Policy)
+    seen = validate_policy(policy, rows(11, 3000, 0, prefix="n"))
+    check = seen.checks["*"]
+    assert (seen.verdict, check.observed, check.rows_needed) == ("undecided", None, None)
+    assert check.kept > 0
+    said = seen.explain()
+    assert "and none has a label." in said
+    assert "cannot be told where no kept one has a label" in said
+    assert "whose own error is not known: none of them has a label (`confide label`)" in said
+    assert "% wrong" not in said
+    assert "so close to the limit" not in said
+
+
+def relabelled(some: list[Record], place: int, **fields: bool | None) -> list[Record]:
+    return [row.model_copy(update=fields) if at == place else row for at, row in enumerate(some)]
+
+
+def test_the_rows_hash_tells_labels_from_verdicts() -> None:
+    some = rows(n=1500, labels=400)
+    hashes = {calibrate_policy(some, "given", MaxRisk(0.25)).data_sha256}  # type: ignore[union-attr]
+    bare = next(at for at, row in enumerate(some) if row.correct is None)
+    known = next(at for at, row in enumerate(some) if row.correct is not None)
+    changed = [
+        relabelled(some, bare, correct=some[bare].judged),  # as the verdict, but now it is a label
+        relabelled(some, bare, judged=not some[bare].judged),
+        relabelled(some, known, judged=not some[known].judged),
+        relabelled(some, known, correct=not some[known].correct),
+    ]
+    for other in changed:
+        hashes.add(calibrate_policy(other, "given", MaxRisk(0.25)).data_sha256)  # type: ignore[union-attr]
+    assert len(hashes) == 1 + len(changed)
+
+
+def test_a_row_is_known_again_once_it_has_a_label() -> None:
+    some = rows(n=500, labels=300)
+    policy = calibrate_policy(some, "given", MaxRisk(0.3))
+    assert isinstance(policy, Policy)
+    assert policy.used_before(some) == (500, True)
+    later = [row.model_copy(update={"correct": True}) for row in some]
+    assert policy.used_before(later) == (500, True)

@@ -10,6 +10,7 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.policies import Budget, Costs, MatchExpert, MaxRisk, Policy, Unmet, calibrate_policy, shift
+from confide.policies.calibration_rows import sketch
 from confide.policies.kept_answers import cautions
 from confide.policies.policy_part import NEVER
 from confide.policies.source_choice import calibrate_best_source
@@ -294,6 +295,68 @@ def test_rows_of_any_part_are_known_again():
     some = one[:20] + two[:30] + two_sources(40, 1, prefix="t")
     assert made.used_before(some) == (50, True)
     assert any("50 of the 90 rows were used in calibration" in word for word in cautions(made, some))
+
+
+def verdicts_on(rows: list[Record], seed: int) -> list[Record]:
+    """``rows`` judged by one that is wrong on one answer in twenty; of three labels in ten the truth is known."""
+    rng = np.random.default_rng(seed)
+    return [
+        row.model_copy(
+            update={
+                "judged": row.correct != (rng.random() < 0.05),
+                "judged_by": "big",
+                "correct": row.correct if rng.random() < 0.3 else None,
+            }
+        )
+        for row in rows
+    ]
+
+
+def test_each_source_counts_a_judges_verdicts_on_its_own_rows():
+    rows = verdicts_on(two_sources(2000, missing=0.2), 1)
+    made = in_order(rows, MaxRisk(0.2))
+    for part in made.parts:
+        alone = calibrate_policy(rows, part.source, MaxRisk(0.2, 0.975), calibrator="platt")
+        assert part.guarantee.judge == alone.guarantee.judge
+        assert (part.thresholds, part.data_sha256, part.rows_seen) == (
+            alone.thresholds, alone.data_sha256, alone.rows_seen,
+        )  # fmt: skip
+    assert made.guarantee.judge != made.fallbacks[0].guarantee.judge
+    assert made.explain().count("graded by big, whose own error was measured on") == 2
+    assert Policy.model_validate_json(made.to_json()) == made
+    found = validate_policy(made, verdicts_on(two_sources(2000, 5, missing=0.2, prefix="t"), 2))
+    assert found.judge.judged != found.fallbacks["logprob_sum"].judge.judged
+    assert found.explain().count("graded by big") == 2
+
+
+@pytest.mark.parametrize("goal", [MaxRisk(0.2), Budget(0.3)])
+def test_a_part_that_keeps_nothing_knows_all_its_rows(goal):
+    rows = verdicts_on(two_sources(500, sharp=0.0), 1)
+    if isinstance(goal, Budget):  # most rows have no free confidence, so that they escalate
+        rows = [
+            row if at < 100 else row.model_copy(update={"confidence": {"stack": row.confidence["stack"]}})
+            for at, row in enumerate(rows)
+        ]
+    made = in_order(rows, goal)
+    (part,) = made.fallbacks
+    assert part.guarantee is None
+    assert part.rows_seen == sketch(rows, "logprob_sum")
+    assert part.data_sha256 != in_order(verdicts_on(two_sources(500, sharp=0.0), 3), MaxRisk(0.2)).fallbacks[
+        0].data_sha256  # fmt: skip
+
+
+def test_parts_count_alike_where_they_say_what_counts(tmp_path):
+    rows = [row.model_copy(update={"entity": f"e{at // 2}"}) for at, row in enumerate(two_sources(3000))]
+    made = in_order(rows, MaxRisk(0.2, per="entity"))
+    assert made.per == "entity"
+    data = json.loads(made.to_json())
+    del data["guarantee"]["per"]  # as where the first source has one row of each entity
+    (tmp_path / "p.json").write_text(json.dumps(data))
+    assert Policy.load(tmp_path / "p.json").per == "entity"
+    data["guarantee"]["per"] = "question"
+    (tmp_path / "p.json").write_text(json.dumps(data))
+    with pytest.raises(ConfideError, match="per question and another per entity"):
+        Policy.load(tmp_path / "p.json")
 
 
 def test_rows_without_any_source_are_counted_once(policy):

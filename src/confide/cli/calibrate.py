@@ -112,9 +112,7 @@ def calibrate(
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
     worst = _told(rows, missing, False)
     source, made = best(worst)
-    used = _used(
-        worst, [source] if isinstance(made, Unmet) else made.sources, from_store is not None, max_risk is not None
-    )
+    used = _used(worst, source, made, from_store is not None, max_risk is not None)
     price = _price(rows, missing, made, best)
     _warn_of_ranking(used, goal, seed)
     told = {"met": not isinstance(made, Unmet), **_left_out(used), "counted_as_wrong": len(missing)}
@@ -130,13 +128,16 @@ def calibrate(
         _print(made, used, goal, per_domain, out, price)
 
 
-def _used(rows: list[Record], sources: list[str], decided: bool, judged: bool) -> dict[str, CalibrationRows]:
-    """The rows with a confidence from each source, and a label or where ``judged`` a judge's verdict.
-
-    ``decided`` as in `calibrate_best_source`.
+def _used(
+    rows: list[Record], source: str, made: Policy | Unmet, decided: bool, judged: bool
+) -> dict[str, CalibrationRows]:
+    """The rows with a confidence, and a label or where ``judged`` a judge's verdict, of each source of what was
+    ``made``, or of the ``source`` that missed. ``decided`` as in `calibrate_best_source`.
     """
     from confide.policies.calibration_rows import rows_decided_by, rows_for
+    from confide.policies.policy import Policy
 
+    sources = made.sources if isinstance(made, Policy) else [source]
     own = {name: rows_decided_by(name, rows) if decided else rows for name in sources}
     return {name: rows_for("max_risk", those, name, judged=judged) for name, those in own.items()}
 
@@ -264,7 +265,7 @@ def _rows(
                 f"each row of the store has the confidence that decided, of {' or '.join(names)}: what is promised of "
                 "one source is about questions like those that it decided"
             )
-        if source == "stack" and len(names) == 1:
+        if source == "stack" and len(names) == 1 and fallback is None:
             source = names[0]
     elif records is not None:
         everything = read_records(records)

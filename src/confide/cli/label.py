@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from typer import Argument, Option
 from confide.cli.outputs import say
 from confide.errors import ConfideError
 from confide.files import write_text
+from confide.hashing import sha256_of_text
 
 if TYPE_CHECKING:
     from confide.records import Record
@@ -25,13 +25,14 @@ def label(
     records: Annotated[Path, Argument(help="Records with a judge's verdicts (`confide annotate --judge`).")],
     out: Annotated[Path, Option(help="The sheet to write (.csv); with --labels the records with its labels.")],
     labels: Annotated[Path | None, Option(metavar="SHEET", help="Take the labels of this sheet.")] = None,
-    seed: Annotated[int, Option(help="Another seed, another order of the sheet.")] = 0,
+    seed: Annotated[int, Option(help="Another seed, another order; with --labels that of the sheet.")] = 0,
 ) -> None:
     """Measure a judge: write its answers as a sheet in random order, then take in what a person wrote there.
 
-    Label the sheet from the top, as far as you like, without a look at the verdicts: `yes` or `no` in its column
-    `correct`. What you cannot decide on counts as wrong, `no`. Where records carry splits, the sheet holds rows of
-    calibration and test alone.
+    Label the sheet from the top, without a look at the verdicts: `yes` or `no` in its column `correct`. Leave no row
+    out: what you cannot decide on counts as wrong, `no`. Label as many as you like, but settle how many before you see
+    what `confide calibrate` makes of them. Where records carry splits, the sheet holds rows of calibration and test
+    alone.
 
     Example: `confide label records.jsonl --out sheet.csv`
 
@@ -48,7 +49,7 @@ def label(
         say(out, f"{out}: {len(rows)} answers in random order; label them from the top, as many as you like")
         return
     check_records_file(out)
-    labelled = with_labels(read_records(records), read_records(labels), str(labels))
+    labelled = with_labels(read_records(records), read_records(labels), str(labels), seed)
     write_records(out, labelled)
     error = error_on(labelled)
     say(out, f"{out}: {sum(row.correct is not None for row in labelled)} of {len(labelled)} answers have a label")
@@ -58,11 +59,17 @@ def label(
 
 def _to_label(records: Sequence[Record], seed: int) -> list[Record]:
     """The judged rows without a label, in random order."""
-    parts = (None,) if all(record.split is None for record in records) else ("calibration", "test")
-    rows = [r for r in records if r.judged is not None and r.correct is None and r.split in parts]
+    rows = [row for row in _in_order(records, seed) if row.correct is None]
     if not rows:
         raise ConfideError("there is no judged answer without a label: `confide annotate --judge` adds verdicts")
-    return random.Random(f"label-{seed}").sample(rows, len(rows))
+    return rows
+
+
+def _in_order(records: Sequence[Record], seed: int) -> list[Record]:
+    """The judged rows of the splits that are labelled, in a random order that does not depend on which have a label."""
+    parts = (None,) if all(record.split is None for record in records) else ("calibration", "test")
+    rows = [row for row in records if row.judged is not None and row.split in parts]
+    return sorted(rows, key=lambda row: sha256_of_text(f"label-{seed}\t{row.id}"))
 
 
 def _sheet(rows: Sequence[Record]) -> str:
@@ -78,25 +85,28 @@ def _sheet(rows: Sequence[Record]) -> str:
     return text.getvalue()
 
 
-def with_labels(records: Sequence[Record], sheet: Sequence[Record], name: str) -> list[Record]:
-    """``records`` with the labels of a ``sheet`` that was labelled from the top.
+def with_labels(records: Sequence[Record], sheet: Sequence[Record], name: str, seed: int = 0) -> list[Record]:
+    """``records`` with the labels of a ``sheet`` that was labelled from the top, and written with this ``seed``.
 
     Raises:
-        ConfideError: ids that the records do not have, a label that contradicts one that is there, blanks above a
-            label (which rows are labelled would not be chance), or no label.
+        ConfideError: ids that the records do not have, a label that contradicts one that is there, rows above a label
+            that have none (which rows are labelled would not be chance), or no label.
     """
     known = {record.id: record for record in records}
     if unknown := [row.id for row in sheet if row.id not in known]:
         raise ConfideError(f"{name}: {len(unknown)} of its ids are not among the records, first {unknown[0]}")
-    last = max((place for place, row in enumerate(sheet) if row.correct is not None), default=None)
-    if last is None:
+    labels = {row.id: row.correct for row in sheet if row.correct is not None}
+    if not labels:
         raise ConfideError(f"{name}: no row has a label in the column `correct`")
-    if blank := [row.id for row in sheet[:last] if row.correct is None]:
-        raise ConfideError(
-            f"{name}: {len(blank)} rows above the last label have none, first {blank[0]}: label from the top, and an "
-            "answer that you cannot decide on counts as wrong"
-        )
-    labels = {row.id: row.correct for row in sheet[: last + 1]}
     if other := [i for i, value in labels.items() if known[i].correct not in (None, value)]:
         raise ConfideError(f"{name}: {len(other)} labels contradict those that the records have, first of {other[0]}")
-    return [row.model_copy(update={"correct": labels[row.id]}) if row.id in labels else row for row in records]
+    made = [row.model_copy(update={"correct": labels[row.id]}) if row.id in labels else row for row in records]
+    order = _in_order(made, seed)
+    last = max((place for place, row in enumerate(order) if row.id in labels), default=-1)
+    if blank := [row.id for row in order[:last] if row.correct is None]:
+        raise ConfideError(
+            f"{name}: {len(blank)} rows above the last label of the sheet have none, first {blank[0]}: label from the "
+            f"top, leave no row out, and an answer that you cannot decide on counts as wrong (--seed {seed} is taken "
+            "for that of the sheet)"
+        )
+    return made

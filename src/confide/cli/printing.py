@@ -6,13 +6,21 @@ import json
 from typing import Any
 
 import typer
+from pydantic import BaseModel
 
 from confide.errors import ConfideError
 
 
 def print_json(data: Any, indent: int | None = None) -> None:
     """Print JSON on standard output."""
-    typer.echo(json.dumps(data, ensure_ascii=False, indent=indent))
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=indent, default=_fields))
+
+
+def _fields(value: Any) -> Any:
+    """What a model of pydantic holds; raises `TypeError` for what is none."""
+    if not isinstance(value, BaseModel):
+        raise TypeError(f"{type(value).__name__} has no form in JSON")
+    return value.model_dump(mode="json")
 
 
 def warn(sentence: str) -> None:

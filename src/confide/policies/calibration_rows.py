@@ -185,10 +185,16 @@ def models_of(records: Iterable[Record]) -> str:
 
 
 def data_sha256(rows: CalibrationRows) -> str:
-    """One hash of the rows' ids, confidences and labels, whatever their order."""
+    """One hash of the rows' ids, confidences, labels and verdicts, whatever their order."""
+    # Verdicts count where some row has no label, and are told apart from labels there.
+    said = (
+        [f"{right}" for right in rows.correct.tolist()]
+        if rows.labelled.all()
+        else [f"{record.correct} {record.judged}" for record in rows.records]
+    )
     lines = sorted(
-        f"{record.id}\t{value!r}\t{bool(right)}"
-        for record, value, right in zip(rows.records, rows.confidence.tolist(), rows.correct, strict=True)
+        f"{record.id}\t{value!r}\t{says}"
+        for record, value, says in zip(rows.records, rows.confidence.tolist(), said, strict=True)
     )
     return sha256_of_text("\n".join(lines))
 
@@ -197,10 +203,12 @@ def fingerprint(record: Record, source: str) -> str:
     """Ten hexadecimal digits that a row keeps when it is written to another file.
 
     Ids alone will not do: foreign files often number their rows from 1. The question settles it where there
-    is one, the label and the confidence (to six digits) where there is none.
+    is one, and where there is none the confidence (to six digits) with what was first said of the answer: the
+    verdict, since a label may come to it later, else the label.
     """
     value = written_confidence(record, source)
-    content = record.question or f"{record.correct} {value if value is None else format(value, '.6g')}"
+    said = record.correct if record.judged is None else record.judged
+    content = record.question or f"{said} {value if value is None else format(value, '.6g')}"
     return sha256_of_text(f"{record.id}\t{content}")[:_DIGITS]
 
 

@@ -92,9 +92,12 @@ class JudgeError(BaseModel, extra="forbid"):
 
     def explain(self, of: str = "of the kept answers") -> str:
         """Who graded so many answers ``of`` which, and how often that was wrong."""
+        said = f"{self.judged:,} {of} were graded by {self.by or 'a judge'}, whose own error "
+        if not self.labelled:
+            return f"{said}is not known: none of them has a label (`confide label`)."
         return (
-            f"{self.judged:,} {of} were graded by {self.by or 'a judge'}, whose own error was measured "
-            f"on {self.labelled:,} labelled ones: missed {self.missed:,}, false alarms {self.false_alarms:,}."
+            f"{said}was measured on {self.labelled:,} labelled ones: missed {self.missed:,}, false alarms "
+            f"{self.false_alarms:,}."
         )
 
 

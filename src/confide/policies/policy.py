@@ -15,7 +15,8 @@ from confide.errors import ConfideError
 from confide.files import read_text, write_text
 from confide.hashing import sha256_of_text
 from confide.policies.calibration_rows import seen_again
-from confide.policies.guarantees import AnyGuarantee, aim_of, explain_guarantee
+from confide.policies.goals import Per
+from confide.policies.guarantees import AnyGuarantee, Promise, aim_of, explain_guarantee
 from confide.policies.policy_part import Part
 from confide.policies.profiles import Profile
 from confide.records import Record
@@ -56,12 +57,20 @@ class Policy(Part):
                 raise ValueError(f"{part.source} promises nothing, so it may keep no answer")
             if part.guarantee is not None and aim_of(part.guarantee) != aim_of(self.guarantee):
                 raise ValueError(f"{part.source} has another goal than {self.source}")
+        if len({part.guarantee.per for part in self.parts if isinstance(part.guarantee, Promise)} - {None}) > 1:
+            raise ValueError("one source promises per question and another per entity")
         return self
 
     @property
     def parts(self) -> list[Part]:
         """What each source of the order decides."""
         return [self, *self.fallbacks]
+
+    @property
+    def per(self) -> Per | None:
+        """What counts alike in its promises (None: every calibration row was of an entity of its own)."""
+        promises = [part.guarantee for part in self.parts if isinstance(part.guarantee, Promise)]
+        return next((promise.per for promise in promises if promise.per is not None), None)
 
     @property
     def sources(self) -> list[str]:

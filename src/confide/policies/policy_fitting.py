@@ -39,8 +39,9 @@ from confide.policies.guarantees import (
 )
 from confide.policies.identities import common_identity
 from confide.policies.judged_rows import METHOD, check_goal, error_of, judges_of
+from confide.policies.least_cost import cheapest
 from confide.policies.policy import Policy
-from confide.policies.policy_part import NEVER, Decision, Part, Rule, decision_by
+from confide.policies.policy_part import NEVER, Part, Rule
 from confide.policies.profiles import profile_of
 from confide.policies.ranges import range_of
 from confide.policies.row_estimate import rows_that_meet
@@ -48,8 +49,6 @@ from confide.policies.thresholds.binomial_bound import fewest_rows
 from confide.policies.thresholds.cluster_bound import Drawn, draw
 from confide.policies.thresholds.escalation_thresholds import (
     budget_threshold,
-    cheapest_thresholds,
-    cost_of,
     match_expert_threshold,
 )
 from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
@@ -109,7 +108,8 @@ def calibrate_policy(
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = _fitter(judged, calibrator, goal, seed)
     if isinstance(goal, Costs):
-        found: _Fitted | Unmet = _cheapest(goal, parts, fit(), name, seed)
+        fitted_to_all = fit()
+        found: _Fitted | Unmet = (fitted_to_all, *cheapest(goal, parts, fitted_to_all, name, seed))
     else:
         found = _bounded(goal, parts, fit, name, seed, hints)
     if isinstance(found, Unmet):
@@ -123,35 +123,45 @@ def calibrate_policy(
         guarantee=guarantee,
         model=models_of(rows.records),
         last_resort=last_resort,
-        **_of_rows(records, rows, rows if isinstance(goal, MaxRisk) else judged, source, identity, seed),
+        **_of_rows(goal, records, rows, judged, source, identity, seed),
     )
     return policy.with_share_answered(records)
 
 
 def part_that_keeps_nothing(
-    records: Sequence[Record], source: str, goal: Goal, *, calibrator: Kind | Literal["auto"] = "auto", seed: int = 0
+    records: Sequence[Record],
+    source: str,
+    goal: Goal,
+    *,
+    calibrator: Kind | Literal["auto"] = "auto",
+    expert: Sequence[Record] | None = None,
+    seed: int = 0,
 ) -> Part:
     """The part of ``source`` in a policy whose ``goal`` these ``records`` do not show with it."""
     records = range_of(source).records(records, source)
-    judged = labelled_rows(records, source)
+    rows, judged = _rows(goal, records, source, expert)
     return Part(
         calibrator=_fitter(judged, calibrator, goal, seed)(),
         thresholds={ANY_DOMAIN: _NOTHING_KEPT},
         guarantee=None,
-        **_of_rows(records, judged, judged, source, common_identity(judged.records, source), seed),
+        **_of_rows(goal, records, rows, judged, source, common_identity(rows.records, source), seed),
     )
 
 
 def _of_rows(
-    records: Sequence[Record], rows: CalibrationRows, told: CalibrationRows, source: str, identity: str, seed: int
+    goal: Goal,
+    records: Sequence[Record],
+    rows: CalibrationRows,
+    judged: CalibrationRows,
+    source: str,
+    identity: str,
+    seed: int,
 ) -> dict[str, Any]:
-    """What a part of a policy knows of its calibration rows, whatever its thresholds; ``told`` are those by whose
-    labels and verdicts it is called.
-    """
+    """What a part of a policy knows of its calibration rows, whatever its thresholds."""
     return {
         "source": source,
-        "scale": "log" if told.log_space else None,
-        "data_sha256": data_sha256(told),
+        "scale": "log" if rows.log_space else None,
+        "data_sha256": data_sha256(rows if isinstance(goal, MaxRisk) else judged),
         "identity": identity,
         "profile": profile_of(records, source, seed),
         "rows_seen": sketch(rows.records, source),
@@ -370,40 +380,3 @@ def _counting(drawn: Collection[Drawn]) -> dict[str, Any]:
     uncovered = max(sample.uncovered for sample in several)
     most = max(sample.most or 1 for sample in several)
     return {"per": per, "entities": entities, "most_rows": most, "uncovered": uncovered or None}
-
-
-def _cheapest(
-    costs: Costs, parts: dict[str, CalibrationRows], fitted: Calibrator, expert: str | None, seed: int
-) -> _Fitted:
-    """Rules of least expected cost, and what they and each decision alone cost on the calibration rows."""
-    rules = {name: _cheapest_rules(part, fitted, costs, expert is not None, seed) for name, part in parts.items()}
-    decisions = [decision_by(rules[name], value) for name, part in parts.items() for value in part.confidence.tolist()]
-    y = np.concatenate([part.correct for part in parts.values()])
-    e = np.concatenate([part.expert for part in parts.values()])
-    names: list[Decision] = ["answer", "escalate"] if costs.abstain is None else ["answer", "escalate", "abstain"]
-    estimate = CostEstimate(
-        goal="cost", **vars(costs), n=len(y), coverage=decisions.count("answer") / len(y),
-        observed_cost=cost_of(decisions, y, e, costs),
-        always={name: cost_of([name] * len(y), y, e, costs) for name in names}, expert=expert,
-    )  # fmt: skip
-    return fitted, rules, estimate
-
-
-def _cheapest_rules(part: CalibrationRows, fitted: Calibrator, costs: Costs, has_expert: bool, seed: int) -> list[Rule]:
-    """The rules of least expected cost for one part, by calibrated probabilities."""
-    part = part.take(np.flatnonzero(np.isfinite(part.confidence)))
-    c, e = part.confidence, part.expert
-    # What the expert gets right may depend on how sure the small model is, and is fitted in the same way.
-    expert_right = np.ones(len(c))
-    if has_expert:
-        expert_right = np.full(len(c), e.mean() if len(c) else 0.0)
-        if len(c) >= MIN_ROWS and 0 < e.sum() < len(c):
-            expert_right = fit_calibrator(c, e, "auto", part.clusters, seed, log_space=part.log_space).predict(c)
-    cut = cheapest_thresholds(c, fitted.predict(c), expert_right, costs)
-    answer_from = NEVER if cut.answer_from is None else cut.answer_from
-    rules = []
-    if cut.abstain_below is not None:
-        rules.append(Rule(below=min(cut.abstain_below, NEVER), decision="abstain"))
-    if not rules or rules[0].below < answer_from:
-        rules.append(Rule(below=answer_from, decision="escalate"))
-    return rules

@@ -39,7 +39,7 @@ from confide.policies.profiles import shift
 from confide.policies.thresholds.binomial_bound import BinomialCount
 from confide.policies.thresholds.cluster_bound import ClusterCount, Clusters, Drawn, within
 from confide.policies.thresholds.fallback_testing import Count
-from confide.policies.thresholds.judged_bound import Verdicts
+from confide.policies.thresholds.judged_bound import JudgedCount, Verdicts
 from confide.policies.thresholds.paired_bound import PairedCount
 from confide.records import Record
 
@@ -72,7 +72,7 @@ class Check:
         """What the rows show of the quantity that ``goal`` bounds, a sentence or two per line."""
         rows = "independent rows" if self.entities is None else f"rows of {self.entities} entities"
         kept = f"{self.kept} of {self.n} {rows} kept" + (f" ({self.kept / self.n:.1%})" if self.n else "")
-        lines = [f"{kept}, so nothing was observed."]
+        lines = [f"{kept}, {'and none has a label' if self.kept else 'so nothing was observed'}."]
         if self.observed is not None:
             name = {
                 "max_risk": "wrong",
@@ -89,7 +89,8 @@ class Check:
             if_so = "is as in calibration" if self.observed is None else "stays as seen"
             lines.append(f"About {self.rows_needed:,} independent rows would decide, if all {if_so}.")
         elif self.verdict == "undecided" and self.observed is None:
-            lines.append("How many rows would decide cannot be told where none is kept.")
+            lacking = "no kept one has a label" if self.kept else "none is kept"
+            lines.append(f"How many rows would decide cannot be told where {lacking}.")
         elif self.verdict == "undecided":
             lines.append("What was observed is so close to the limit that no practical number of rows would decide.")
         return lines
@@ -182,7 +183,7 @@ def validate_policy(
     # With none at all the first source says what is missing.
     made = {source: _validate(alone[source], records, expert, domains) for source in there or [policy.source]}
     warnings = [
-        f"no fresh row has a confidence from {name}: its promise is not checked" for name in alone.keys() - there
+        f"no fresh row has a confidence from {name}: its promise is not checked" for name in alone if name not in there
     ]
     again, complete = policy.used_before(records)
     if again:
@@ -329,11 +330,13 @@ def _check(promise: Bounded, count: Count, before: Evidence, parts: int) -> Chec
     lower, upper = anytime_interval(count, below=1 - (1 - level) / parts, above=level)
     expected = before.observed if before.observed is not None else limit
     verdict: Verdict = "holds" if upper <= limit else "broken" if lower > limit else "undecided"
+    # A judge's word alone, without a label that tells its error, is no observation.
+    seen = count.counted > 0 and not (isinstance(count, JudgedCount) and not count.labelled)
     return Check(
         verdict=verdict,
         n=count.n,
         kept=count.kept,
-        observed=count.observed if count.counted else None,
+        observed=count.observed if seen else None,
         lower=lower,
         upper=upper,
         power=power(count, expected, limit, level) if count.counted else None,

@@ -155,3 +155,23 @@ def test_a_number_of_labels_keeps_the_rows_up_to_the_next_one() -> None:
     none = np.zeros(8, dtype=bool)
     verdicts = Verdicts(none, none, np.array([0, 1, 0, 0, 1, 0, 1, 0], dtype=bool), ~none)
     assert verdicts.kept_with(np.array([1, 2, 3])).tolist() == [4, 6, 8]
+
+
+@pytest.mark.parametrize(("missed", "false_alarms"), [(0, 90), (40, 0), (5, 4)])
+def test_each_bound_has_the_error_rate_that_it_was_given(missed: int, false_alarms: int) -> None:
+    """Validation gives the lower bound less than the upper one, and neither may take of the other's."""
+    count = JudgedCount(900, 900, 400, 200, 60, missed, false_alarms, 300, 20)
+
+    def bounds(below: float, above: float) -> tuple[float, float]:
+        return count.bounds(judged_bound._exact_share, judged_bound._exact_loss, below, above)
+
+    for error in (0.005, 0.05, 0.2):
+        assert bounds(0.01, error)[0] == bounds(0.01, 0.01)[0]
+        assert bounds(error, 0.05)[1] == bounds(0.05, 0.05)[1]
+
+
+def test_few_judged_rows_are_labelled_one_and_all() -> None:
+    judged = np.arange(500) < 12
+    few = Verdicts(judged, ~judged, ~judged | (np.arange(500) < 3), judged)
+    with pytest.raises(ConfideError, match=r"a label on each of the 12 rows .* too few .*; got 3 on 12"):
+        few.check_labels(0.1, 0.05)

@@ -42,6 +42,14 @@ def test_the_promise_is_one_and_names_the_order(policy):
     assert (promise.limit, promise.level, promise.coverage) == (0.1, 0.95, policy.profile.answered)
 
 
+def test_a_promise_per_entity_of_any_source_is_one_of_the_whole(policy):
+    """The rows of the first source may be of an entity each, so that its part does not say what counts."""
+    (fallback,) = policy.fallbacks
+    counted = fallback.guarantee.model_copy(update={"per": "entity"})
+    made = policy.model_copy(update={"fallbacks": [fallback.model_copy(update={"guarantee": counted})]})
+    assert [promise_of(one).per for one in (policy, made)] == ["question", "entity"]
+
+
 def test_audits_count_whatever_source_decided(tmp_path: Path, policy):
     rows = rows_of(policy, every=3)
     state = state_of(rows, f"sqlite:///{tmp_path}/a.db", promise_of(policy))

@@ -124,7 +124,7 @@ class Unmet:
         if self.rows_needed is None:
             better = "a source that tells right from wrong better (`confide evaluate` compares them), or another goal"
             if self.labels is not None:
-                better = f"more labels than these {self.labels} (`confide label`), {better}"
+                better = f"fresh rows with more labels than these {self.labels} (`confide label`), {better}"
             next_step = {
                 "max_risk": f"{better}: --match-expert, --budget or --cost",
                 "match_expert": f"{better}: --max-risk or --cost",

@@ -87,7 +87,7 @@ class JudgedCount:
             return True
         part = (1 - ALONE) * error / self._terms
         left = limit - _exact_share(self.said_wrong + self.graded_wrong, self.kept, part, part)[1]
-        least, most = self._share_judged(_exact_share, part, part)
+        least, most = self._share_judged(_exact_share, part)
         margin = left / (most if left >= 0 else least)
         if not -1 < margin < 1:
             return margin >= 1
@@ -111,7 +111,7 @@ class JudgedCount:
             return of_share(self.wrong, self.labelled, below, above)
         parts = (below / 3, above / 3)
         graded = of_share(self.graded_wrong, self.kept, *parts)
-        least, most = self._share_judged(of_share, *parts)
+        least, most = of_share(self.judged, self.kept, *parts)
         low, high = of_share(self.wrong, self.labelled, *parts)
         return graded[0] + least * low, min(1.0, graded[1] + most * high)
 
@@ -119,17 +119,18 @@ class JudgedCount:
         """Bounds by E[j] + s · E[y − j | judged]."""
         parts = (below / self._terms, above / self._terms)
         said = of_share(self.said_wrong + self.graded_wrong, self.kept, *parts)
-        least, most = self._share_judged(of_share, *parts)
         low, high = of_error(self.missed, self.false_alarms, self.labelled, *parts)
-        lower, upper = low * (most if low < 0 else least), high * (most if high > 0 else least)
+        # A negative error is bounded by the other end of the share, at the same error rate.
+        share_below, share_above = (self._share_judged(of_share, part) for part in parts)
+        lower, upper = low * share_below[low < 0], high * share_above[high > 0]
         return max(0.0, said[0] + lower), min(1.0, said[1] + upper)
 
     @property
     def _terms(self) -> int:
         return 3 if self.graded else 2
 
-    def _share_judged(self, of_share: Share, below: float, above: float) -> tuple[float, float]:
-        return of_share(self.judged, self.kept, below, above) if self.graded else (1.0, 1.0)
+    def _share_judged(self, of_share: Share, error: float) -> tuple[float, float]:
+        return of_share(self.judged, self.kept, error, error) if self.graded else (1.0, 1.0)
 
 
 def _exact_share(k: int, n: int, below: float, above: float) -> tuple[float, float]:
@@ -201,7 +202,10 @@ class Verdicts:
         """Raise `ConfideError` where so few rows are labelled that they could not show ``limit``, were none wrong."""
         needed = fewest_rows(limit, 1 - ALONE * error / (1 if self.judged.all() else 3))
         if self.labels < needed:
-            raise ConfideError(
-                f"a bound of {limit:g} needs at least {needed} labels on rows that the judge has judged, drawn at "
-                f"random, to measure its error; got {self.labels} on {int(self.judged.sum())} (`confide label`)"
+            judged = int(self.judged.sum())
+            wanted = (
+                f"at least {needed} labels on rows that the judge has judged, drawn at random, to measure its error"
             )
+            if judged <= needed:
+                wanted = f"a label on each of the {judged} rows that the judge has judged, too few to measure its error"
+            raise ConfideError(f"a bound of {limit:g} needs {wanted}; got {self.labels} on {judged} (`confide label`)")

@@ -95,10 +95,6 @@ def bounded_risk_threshold(
             rows_used = f"independent rows (one for each of the clusters that {len(c)} rows form)"
         elif drawn.per == "question":
             rows_used = f"independent rows (drawn from {len(c)} of entities of up to {drawn.most}; per entity are more)"
-            if verdicts is not None:
-                raise ConfideError(
-                    "a judge's error is measured on independent rows: take --per entity, one row of each"
-                )
         c, y, groups = c[drawn.rows], y[drawn.rows], drawn.clusters
         verdicts = verdicts and verdicts.take_drawn(drawn)
     first = (1 - level) / (_EVERYWHERE if simultaneous else 1)

@@ -70,7 +70,7 @@ def promise_of(policy: Policy) -> Promise:
     fallbacks = tuple(policy.sources[1:])
     if g.goal == "cost":
         return Promise(policy.id, policy.source, "cost", None, LEVEL, 0.0, coverage, g.n, fallbacks=fallbacks)
-    domains, per = tuple(sorted(g.domains)), g.per or "question"
+    domains, per = tuple(sorted(g.domains)), policy.per or "question"
     return Promise(
         policy.id, policy.source, g.goal, g.limit, g.level, g.observed, coverage, g.n, domains, per, fallbacks
     )
