@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from confide.engines.openai import reading_check as module
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
-from confide.engines.openai.reading_check import NOT_ASKED, ReadingCheck, speculates
+from confide.engines.openai.reading_check import NOT_ASKED, LearnedCheck, speculates
 from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
 
 POSITIONS = ("prompt_end", "answer_mean", "answer_last")
@@ -35,8 +36,8 @@ class Asked:
         return self.spec
 
     @property
-    def check(self) -> ReadingCheck:
-        return ReadingCheck("small", READING, self.ask, self.speculates)
+    def check(self) -> LearnedCheck:
+        return LearnedCheck("small", READING, self.ask, self.speculates)
 
 
 @pytest.mark.parametrize(("plugin", "why"), [
@@ -109,6 +110,20 @@ def test_a_doubt_is_looked_into_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert "another export" in str(second)
 
 
+def told_as(value: Any) -> list[Any]:
+    """A token whose fingerprint's last byte is told as ``value``."""
+    values = dict.fromkeys([*READING.ids, *READING.fingerprint_ids], -768.5)
+    values[READING.ids[-1]] = value
+    told = [{"token": f"token_id:{id}", "logprob": number} for id, number in values.items()]
+    return [{"token": f"token_id:{END}", "logprob": -0.5, "top_logprobs": told}]
+
+
+@pytest.mark.parametrize("value", [None, "x", [], 10**400, math.inf, math.nan])
+def test_a_token_without_its_log_probability_is_in_no_shape_that_was_asked_for(value: Any) -> None:
+    with pytest.raises(ValueError, match="how likely"):
+        READING.read([{"token": f"token_id:{END}", "logprob": value, "top_logprobs": []}])
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -116,6 +131,7 @@ def test_a_doubt_is_looked_into_at_once(monkeypatch: pytest.MonkeyPatch) -> None
         ["Paris"],
         [{"token": "token_id:5", "logprob": -1, "top_logprobs": "none"}],
         [{"token": "token_id:5", "logprob": -1, "top_logprobs": [{"token": ["x"], "logprob": "y"}, 7]}],
+        *(told_as(value) for value in (None, "x", [], True, 10**400, math.inf, -math.inf, math.nan)),
     ],
 )
 def test_odd_shapes_are_no_reading(content: list[Any]) -> None:
