@@ -57,7 +57,7 @@ def read(
         config = ServerModel.model_validate(given)
         second = SecondRequest(config, http, reader or exported(), kind, **more)
         try:
-            reading = SecondReading("m", Server(config, http), second)
+            reading = SecondReading("m", Server(config, http), second, config.timeout_s)
             reading.check.problem = None
             return await use(second, reading)
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -215,10 +214,28 @@ def test_what_is_no_exported_reader_is_refused_at_the_start(tmp_path: Path, name
         pass
 
 
-def test_a_stalled_second_request_ends_with_the_server_s_time(tmp_path: Path) -> None:
-    small = VllmServer()
-    with routed(tmp_path, small, "vllm", more={"timeout_s": 1.0}) as running:
+@BOTH
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream_mode", ["hold", "early"])
+def test_a_stalled_second_request_costs_the_reading_not_the_answer(
+    tmp_path: Path, kind: str, stream: bool, stream_mode: str
+) -> None:
+    settings = {"mode": "observe", "policy": None, "stream_mode": stream_mode, "more": {"timeout_s": 2.0}}
+    with routed(tmp_path, small := KINDS[kind](), kind, **settings) as running:
+        small.stalls = 30.0
+        response = running.ask(QUESTION, stream=stream)
+        (row,) = running.rows()
+        assert 'confide_failures_total{kind="timeout"' not in running.get("/metrics").text
+    assert response.status_code == 200
+    assert (row["answered_by"], row["served"], row["error"]) == ("small", "small", None)
+    assert (row["source"], row["raw"] is None) == ("logprob_sum", False)
+
+
+@BOTH
+def test_a_stalled_second_request_leaves_time_for_an_expert(tmp_path: Path, kind: str) -> None:
+    with routed(tmp_path, small := KINDS[kind](), kind, deadline_s=4.0) as running:
         small.stalls = 30.0
         response = running.ask(QUESTION)
+        (row,) = running.rows()
     assert response.json()["confide"]["answered_by"] == "big"
-    assert math.isfinite(response.elapsed.total_seconds())
+    assert (row["source"], row["raw"], row["error"]) == ("reader", None, None)

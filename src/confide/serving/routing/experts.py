@@ -173,7 +173,7 @@ class Models:
             adapter=config.adapter,
             chosen_ids="logprob_token_ids" in config.safe_to_ask,
         )
-        read = SecondReading(config.name, server, second)
+        read = SecondReading(config.name, server, second, config.timeout_s)
         self.reading = read.check
         return read
 
