@@ -16,6 +16,7 @@ from answer_world import IDENTITY, served_file, served_world
 from confide.engines.openai import reading_check
 from confide.errors import ConfideError
 from confide.methods.stack.served_file import ServedFile
+from confide.policies.identities import identity_parts, identity_text
 from confide.records import Record
 from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
 from upstreams import Running, Upstream, policy_file, router
@@ -153,6 +154,19 @@ def test_a_server_that_speculates_is_never_asked_for_the_ids(tmp_path: Path, ser
         until(lambda: says(running, "speculatively"))
         running.ask(ASK)
         assert not any("logprob_token_ids" in body for body in [*small.requests, *small.checks])
+
+
+@pytest.mark.parametrize("part", ["weights", "confidence"])
+def test_a_policy_for_another_export_is_refused_at_the_start(tmp_path: Path, served: Path, part: str) -> None:
+    (folder := tmp_path / "policies").mkdir()
+    identity = identity_text(identity_parts(IDENTITY) | {part: "another"})
+    policy = {"policy": str(policy_file(folder, source="stack_served", identity=identity))}
+    with pytest.raises(ConfideError, match="another model"), routed(tmp_path, ReadingServer(), served, **policy):
+        pass
+    own = {"policy": str(policy_file(folder, source="stack_served", identity=f"{IDENTITY}, root=/models/tiny"))}
+    with routed(tmp_path, ReadingServer(), served, **own) as running:
+        until(lambda: says(running, "there"))
+        assert running.ask(ASK).json()["confide"]["unlike"] == []
 
 
 def test_a_reading_wants_vllm_and_a_file_that_is_one(tmp_path: Path, served: Path) -> None:

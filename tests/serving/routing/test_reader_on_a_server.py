@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from confide.engines.openai import reading_check
 from confide.errors import ConfideError
 from confide.numeric import sigmoid
-from confide.serving.store.tables import OTHER_MODEL
 from upstreams import Running, Upstream, events, policy_file, router
 from verdict_server import (
     ASK,
@@ -166,13 +165,16 @@ def test_without_a_policy_the_reader_is_the_confidence_and_else_the_free_one(tmp
 
 
 @BOTH
-def test_a_policy_for_the_reader_in_process_is_none_for_a_server(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("by", ["def", "other", "other-second"])
+def test_a_policy_for_another_reader_is_refused_at_the_start(tmp_path: Path, kind: str, by: str) -> None:
     (tmp_path / "other").mkdir()
-    policy = policy_file(tmp_path / "other", source="reader", identity="weights=abc, confidence=def")
-    with routed(tmp_path, KINDS[kind](), kind, policy=str(policy)) as running:
-        told = running.ask(QUESTION).json()["confide"]
-    assert told["unlike"] == [OTHER_MODEL]
-    assert (told["decision"], told["verified"]) == ("answer", False)
+    policy = policy_file(tmp_path / "other", source="reader", identity=f"weights=abc, confidence={by}")
+    told = r"another model \(weights=abc, confidence=.*\) than the small model small \(confidence=def-second\)"
+    with pytest.raises(ConfideError, match=told), routed(tmp_path, KINDS[kind](), kind, policy=str(policy)):
+        pass
+    accepted = {"policy": str(policy), "accept_model": "confidence=def-second"}
+    with routed(tmp_path / "other", KINDS[kind](), kind, **accepted) as running:
+        assert running.ask(QUESTION).json()["confide"]["verified"] is True
 
 
 @BOTH
