@@ -23,6 +23,7 @@ class Asked:
 
     def __init__(self, plugin: Any = "there", *fails: str, speculates: bool = False):
         self.server, self.fails, self.spec, self.count = ReadingServer(plugin=plugin), list(fails), speculates, 0
+        self.lora = False
 
     async def ask(self, body: dict[str, Any]) -> list[Any]:
         self.count += 1
@@ -35,9 +36,12 @@ class Asked:
     async def speculates(self) -> bool:
         return self.spec
 
+    async def adapted(self) -> bool:
+        return self.lora
+
     @property
     def check(self) -> LearnedCheck:
-        return LearnedCheck("small", READING, self.ask, self.speculates)
+        return LearnedCheck("small", READING, self.ask, self.speculates, self.adapted)
 
 
 @pytest.mark.parametrize(("plugin", "why"), [
@@ -59,6 +63,11 @@ def test_speculative_decoding_is_seen_before_anything_is_asked() -> None:
     assert asked.count == 0
     assert speculates(b'# TYPE\nvllm:spec_decode_num_drafts_total{engine="0"} 0.0\n')
     assert not speculates(b"vllm:num_requests_running 0.0\n")
+
+
+def test_an_adapter_is_seen_although_the_weights_below_it_are_the_exported_ones() -> None:
+    (asked := Asked()).lora = True
+    assert "LoRA adapter" in str(asyncio.run(asked.check.look()))
 
 
 def test_a_server_that_does_not_answer_is_no_wrong_server() -> None:

@@ -148,6 +148,16 @@ def test_the_least_sure_of_several_answers_counts(tmp_path: Path, served: Path) 
         assert running.rows()[0]["raw"] == pytest.approx(confidence(served, small, ASK, "Japan"), abs=1e-6)
 
 
+def test_an_adapter_on_the_exported_weights_gives_no_learned_confidence(tmp_path: Path, served: Path) -> None:
+    small = ReadingServer(card={"root": "/loras/tiny", "parent": "base"})
+    with routed(tmp_path, small, served) as running:
+        until(lambda: says(running, "LoRA adapter"))
+        running.ask(ASK)
+        (row,) = running.rows()
+    assert (row["raw"], row["decision"]) == (None, "escalate")
+    assert "weights" not in (row["identity"] or "")
+
+
 def test_a_server_that_speculates_is_never_asked_for_the_ids(tmp_path: Path, served: Path) -> None:
     small = ReadingServer(metrics='vllm:spec_decode_num_drafts_total{engine="0"} 3.0\n')
     with routed(tmp_path, small, served) as running:
