@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import web
 
 from answer_world import IDENTITY, served_file, served_world
 from confide.cli.main import app, ended
+from confide.engines.openai import reading_check
 from confide.methods.stack.served_file import ServedFile
 from confide.policies.identities import identity_parts
 from confide.records import read_records
@@ -146,6 +148,35 @@ def test_a_server_that_is_swapped_in_the_middle_ends_the_run(
         assert run("annotate", *flags(endpoint, served), "--concurrency", 1, "--task", task, "--out", rows) == 2
     assert "answered without the reading of its export" in capsys.readouterr().err
     assert all(record.reading is not None for record in read_records(rows))
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_server_that_fails_when_it_is_looked_at_does_not_end_the_run(
+    tmp_path: Path, served: Path, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that is refused has the server looked at; where that gets no answer nothing is known against it."""
+
+    class Busy(ReadingServer):
+        fail = 0
+
+        async def handle(self, request: web.Request) -> web.StreamResponse:
+            text = (await request.json())["messages"][-1]["content"]
+            if text == "Question 7?":
+                Busy.fail = 2
+                return web.json_response({"error": {"message": "too long"}}, status=400)
+            if text == "Hello" and Busy.fail:
+                Busy.fail -= 1
+                return web.json_response({"error": {"message": "busy"}}, status=status)
+            return await super().handle(request)
+
+    monkeypatch.setattr(reading_check, "_LEAST_S", 0.0)
+    rows = tmp_path / "rows.jsonl"
+    with (endpoint := Busy()).running():
+        line = ["annotate", *flags(endpoint, served), "--concurrency", 1, "--task", questions(tmp_path), "--out", rows]
+        run(*line, "--samples", 0)
+    records = read_records(rows)
+    assert len(records) == 29
+    assert all(record.reading is not None for record in records)
 
 
 def test_a_reading_is_for_vllm(tmp_path: Path, served: Path, capsys: pytest.CaptureFixture[str]) -> None:
