@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-__all__ = ["Bools", "Floats", "Ints", "logistic_loss", "logit", "logit_of_exp", "sigmoid"]
+__all__ = ["Bools", "Floats", "Ints", "as_finite", "logistic_loss", "logit", "logit_of_exp", "sigmoid"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+def as_finite(value: object) -> float | None:
+    """``value`` as a float; None for what is no finite number, such as a server may write where one is wanted.
+
+    >>> as_finite(-1), as_finite("1"), as_finite(float("inf")), as_finite(10**400)
+    (-1.0, None, None, None)
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def sigmoid(z: ArrayLike) -> NDArray[np.float64]:

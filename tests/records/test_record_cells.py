@@ -57,6 +57,11 @@ def test_rows_without_a_name_share_no_entity(tmp_path: Path) -> None:
     assert [(row.domain, row.split, row.answer) for row in rows] == [("", None, "null"), ("None", "test", "NaN")]
 
 
+def test_a_reading_in_cells(tmp_path: Path) -> None:
+    rows = read(tmp_path / "r.csv", "id,reading,read_by\n1,-1.25,0700fe80\n2,,\n")
+    assert [(row.reading, row.read_by) for row in rows] == [(-1.25, "0700fe80"), (None, "")]
+
+
 def test_fields_of_a_record_in_cells(tmp_path: Path) -> None:
     with open(tmp_path / "r.csv", "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)

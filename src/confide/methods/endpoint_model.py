@@ -81,6 +81,7 @@ class EndpointModel(ConfidenceModel):
             end_logprob=completion.end_logprob,
             finish=completion.finish,
             reading=completion.more.get("reading"),
+            read_by=completion.more.get("read_by", ""),
         )
         sources, source = free_confidence(record), FREE_SOURCE
         if self.served is not None:
@@ -106,8 +107,11 @@ class EndpointModel(ConfidenceModel):
 
 
 def served_confidence(served: ServedFile, records: Sequence[Record]) -> list[float | None]:
-    """The confidence ``stack_served`` of records that an engine has read; None where it has not."""
-    z = or_nan([record.reading for record in records])
+    """The confidence ``stack_served`` of records that an engine has read; None where it has not, or by another export.
+
+    The z of another export is on another scale.
+    """
+    z = or_nan([record.reading if record.read_by == served.reading.by else None for record in records])
     values = served.mixture.read(z, records).tolist() if len(records) else []
     return [value if np.isfinite(value) else None for value in values]
 
@@ -121,9 +125,10 @@ class ServedMethod(Method):
     by_model = True
 
     def available(self, scope: Scope) -> Sequence[str]:
-        """Where a served model is at hand, and at least one record has its reading."""
-        there = isinstance(scope.model, EndpointModel) and scope.model.served is not None
-        return self.sources if there and any(record.reading is not None for record in scope.records) else ()
+        """Where a served model is at hand, and at least one record has a reading by it."""
+        served = scope.model.served if isinstance(scope.model, EndpointModel) else None
+        mine = served is not None and any(record.read_by == served.reading.by for record in scope.records)
+        return self.sources if mine else ()
 
     def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
         """One column [n]."""

@@ -112,7 +112,8 @@ class Record(BaseModel):
     * ``logprobs``, ``entropies``: of the answer's tokens, in nats; ``end_logprob``: of the closing token.
     * ``option_logprobs``: log p of every choice (nats per token, in the order of ``choices``) where the answer is the
       likeliest of them.
-    * ``reading``: z that the engine read of its own states while it answered, where it has a learned reading.
+    * ``reading``: z that the engine read of its own states while it answered, where it has a learned reading, and
+      ``read_by`` the fingerprint of what read it.
     * ``sampled_with``: the temperature and the seed of ``samples``.
     * ``identity``: which weights answered; ``scored_by``: source to what gave its confidence, where that was trained
       (`confide.policies.identities`).
@@ -148,6 +149,7 @@ class Record(BaseModel):
     entropies: list[float] = Field(default_factory=list)
     end_logprob: float | None = None
     reading: float | None = None
+    read_by: str = ""
     finish: Literal["stop", "length"] = "stop"
     reference: Any = None
     correct: bool | None = None

@@ -28,8 +28,21 @@ from confide.sources import FAMILIES, Source
 _KNOWN = {name for names in FAMILIES.values() for name in names}
 _LISTS = ("messages", "option_logprobs", "reasoning_ids", "answer_ids", "logprobs", "entropies", "samples")
 _MAPPINGS = ("chat_template_kwargs", "scored_by", "request_shape", "cost")
-_NUMBERS = ("end_logprob", "consistency", "familiarity", "own_turns")
-_NAMES = ("id", "task", "kind", "domain", "entity", "split", "finish", "model", "identity", "graded_by", "judged_by")
+_NUMBERS = ("end_logprob", "reading", "consistency", "familiarity", "own_turns")
+_NAMES = (
+    "id",
+    "task",
+    "kind",
+    "domain",
+    "entity",
+    "split",
+    "finish",
+    "model",
+    "identity",
+    "graded_by",
+    "judged_by",
+    "read_by",
+)
 _TEXTS = (*_NAMES, "answer", "answered", "reasoning", "grade_error")
 _MISSING = ("", "nan", "null", "none", "na", "n/a")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)

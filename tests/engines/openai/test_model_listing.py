@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from confide.engines.openai.model_listing import listed_identity
+from confide.engines.openai.model_listing import is_adapter, listed_identity
 from confide.serving.config import SmallServer
 
 
@@ -77,3 +77,17 @@ def test_what_is_no_list_says_nothing(status: int, body: bytes, headers: dict[st
 
 def test_a_server_that_is_not_there_says_nothing() -> None:
     assert listed_identity(SmallServer(base_url="http://127.0.0.1:9/v1", model="tiny")) == ""
+
+
+@pytest.mark.parametrize(
+    ("card", "adapter"),
+    [
+        ('{"id": "tiny", "root": "/lora", "parent": "base"}', True),
+        ('{"id": "tiny", "root": "/m", "parent": null}', False),
+        ('{"id": "tiny"}', False),
+        ('{"id": "other", "parent": "base"}', False),
+    ],
+)
+def test_an_adapter_names_its_parent(card: str, adapter: bool) -> None:
+    with listing(200, f'{{"data": [{card}]}}'.encode()) as (url, _):
+        assert is_adapter(SmallServer(base_url=url, model="tiny")) is adapter

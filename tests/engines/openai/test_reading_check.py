@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ class Asked:
 
     def __init__(self, plugin: Any = "there", *fails: str, speculates: bool = False):
         self.server, self.fails, self.spec, self.count = ReadingServer(plugin=plugin), list(fails), speculates, 0
+        self.lora = False
 
     async def ask(self, body: dict[str, Any]) -> list[Any]:
         self.count += 1
@@ -34,9 +36,12 @@ class Asked:
     async def speculates(self) -> bool:
         return self.spec
 
+    async def adapted(self) -> bool:
+        return self.lora
+
     @property
     def check(self) -> LearnedCheck:
-        return LearnedCheck("small", READING, self.ask, self.speculates)
+        return LearnedCheck("small", READING, self.ask, self.speculates, self.adapted)
 
 
 @pytest.mark.parametrize(("plugin", "why"), [
@@ -58,6 +63,11 @@ def test_speculative_decoding_is_seen_before_anything_is_asked() -> None:
     assert asked.count == 0
     assert speculates(b'# TYPE\nvllm:spec_decode_num_drafts_total{engine="0"} 0.0\n')
     assert not speculates(b"vllm:num_requests_running 0.0\n")
+
+
+def test_an_adapter_is_seen_although_the_weights_below_it_are_the_exported_ones() -> None:
+    (asked := Asked()).lora = True
+    assert "LoRA adapter" in str(asyncio.run(asked.check.look()))
 
 
 def test_a_server_that_does_not_answer_is_no_wrong_server() -> None:
@@ -109,6 +119,20 @@ def test_a_doubt_is_looked_into_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert "another export" in str(second)
 
 
+def told_as(value: Any) -> list[Any]:
+    """A token whose fingerprint's last byte is told as ``value``."""
+    values = dict.fromkeys([*READING.ids, *READING.fingerprint_ids], -768.5)
+    values[READING.ids[-1]] = value
+    told = [{"token": f"token_id:{id}", "logprob": number} for id, number in values.items()]
+    return [{"token": f"token_id:{END}", "logprob": -0.5, "top_logprobs": told}]
+
+
+@pytest.mark.parametrize("value", [None, "x", [], 10**400, math.inf, math.nan])
+def test_a_token_without_its_log_probability_is_in_no_shape_that_was_asked_for(value: Any) -> None:
+    with pytest.raises(ValueError, match="how likely"):
+        READING.read([{"token": f"token_id:{END}", "logprob": value, "top_logprobs": []}])
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -116,6 +140,7 @@ def test_a_doubt_is_looked_into_at_once(monkeypatch: pytest.MonkeyPatch) -> None
         ["Paris"],
         [{"token": "token_id:5", "logprob": -1, "top_logprobs": "none"}],
         [{"token": "token_id:5", "logprob": -1, "top_logprobs": [{"token": ["x"], "logprob": "y"}, 7]}],
+        *(told_as(value) for value in (None, "x", [], True, 10**400, math.inf, -math.inf, math.nan)),
     ],
 )
 def test_odd_shapes_are_no_reading(content: list[Any]) -> None:

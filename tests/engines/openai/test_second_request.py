@@ -57,7 +57,7 @@ def read(
         config = ServerModel.model_validate(given)
         second = SecondRequest(config, http, reader or exported(), kind, **more)
         try:
-            reading = SecondReading("m", Server(config, http), second)
+            reading = SecondReading("m", Server(config, http), second, config.timeout_s)
             reading.check.problem = None
             return await use(second, reading)
         finally:
@@ -200,6 +200,47 @@ def test_what_cannot_be_read_has_no_confidence(kind: str, more: dict[str, Any], 
 def test_a_failure_costs_the_reading_not_the_answer(kind: str) -> None:
     reply = answered(KINDS[kind](fails=9), kind)
     assert (reply.text, reply.sources[READER]) == ("Japan", None)
+
+
+ODD: list[Any] = [None, 5, True, "x", -1.5, 10**400, [], {}, [-5], [None], [[1]], [{"id": [1], "prob": 0.5}]]
+
+
+@BOTH
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:16])
+@pytest.mark.parametrize("where", ["choices", "logprobs", "tokens", "token_logprobs", "top_logprobs", "token_ids"])
+def test_in_whatever_shape_a_server_tells_it_the_answer_stays(kind: str, where: str, odd: Any) -> None:
+    class Odd(KINDS[kind]):  # type: ignore[misc]
+        def chat(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+            *chunks, whole = super().chat(body)
+            if where == "token_ids":
+                whole |= {"prompt_token_ids": odd, "choices": [whole["choices"][0] | {"token_ids": odd}]}
+            return [*chunks, whole]
+
+        def tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
+            return {"tokens": odd} if where == "token_ids" else super().tokenize(body)  # type: ignore[no-any-return]
+
+        def completions(self, body: dict[str, Any]) -> dict[str, Any]:
+            told: dict[str, Any] = super().completions(body)
+            (choice,) = told["choices"]
+            return {
+                "choices": told | {"choices": odd},
+                "logprobs": told | {"choices": [choice | {"logprobs": odd}]},
+                "token_ids": told,
+            }.get(where, told | {"choices": [choice | {"logprobs": choice["logprobs"] | {where: odd}}]})
+
+        def completion(self, body: dict[str, Any]) -> dict[str, Any]:
+            told: dict[str, Any] = super().completion(body)
+            (place,) = told["completion_probabilities"]
+            return {
+                "choices": told | {"completion_probabilities": odd},
+                "logprobs": told | {"completion_probabilities": [odd]},
+                "tokens": told | {"completion_probabilities": [place | {"top_probs": [{"id": odd, "prob": odd}]}]},
+                "token_ids": told,
+            }.get(where, told | {"completion_probabilities": [place | {"top_probs": odd}]})
+
+    reply = answered(Odd(), kind)
+    assert reply.text == "Japan"
+    assert reply.sources[READER] in (None, confidence(z_after(encoded("Japan"))))
 
 
 @BOTH

@@ -18,6 +18,7 @@ from confide.engines.openai import reading_check
 from confide.errors import ConfideError
 from confide.methods.stack.served_file import ServedFile
 from confide.policies import MaxRisk, Policy
+from confide.policies.identities import identity_parts, identity_text
 from confide.policies.source_choice import calibrate_best_source
 from confide.records import Record
 from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
@@ -151,12 +152,35 @@ def test_the_least_sure_of_several_answers_counts(tmp_path: Path, served: Path) 
         assert running.rows()[0]["raw"] == pytest.approx(confidence(served, small, ASK, "Japan"), abs=1e-6)
 
 
+def test_an_adapter_on_the_exported_weights_gives_no_learned_confidence(tmp_path: Path, served: Path) -> None:
+    small = ReadingServer(card={"root": "/loras/tiny", "parent": "base"})
+    with routed(tmp_path, small, served) as running:
+        until(lambda: says(running, "LoRA adapter"))
+        running.ask(ASK)
+        (row,) = running.rows()
+    assert (row["raw"], row["decision"]) == (None, "escalate")
+    assert "weights" not in (row["identity"] or "")
+
+
 def test_a_server_that_speculates_is_never_asked_for_the_ids(tmp_path: Path, served: Path) -> None:
     small = ReadingServer(metrics='vllm:spec_decode_num_drafts_total{engine="0"} 3.0\n')
     with routed(tmp_path, small, served) as running:
         until(lambda: says(running, "speculatively"))
         running.ask(ASK)
         assert not any("logprob_token_ids" in body for body in [*small.requests, *small.checks])
+
+
+@pytest.mark.parametrize("part", ["weights", "confidence"])
+def test_a_policy_for_another_export_is_refused_at_the_start(tmp_path: Path, served: Path, part: str) -> None:
+    (folder := tmp_path / "policies").mkdir()
+    identity = identity_text(identity_parts(IDENTITY) | {part: "another"})
+    policy = {"policy": str(policy_file(folder, source="stack_served", identity=identity))}
+    with pytest.raises(ConfideError, match="another model"), routed(tmp_path, ReadingServer(), served, **policy):
+        pass
+    own = {"policy": str(policy_file(folder, source="stack_served", identity=f"{IDENTITY}, root=/models/tiny"))}
+    with routed(tmp_path, ReadingServer(), served, **own) as running:
+        until(lambda: says(running, "there"))
+        assert running.ask(ASK).json()["confide"]["unlike"] == []
 
 
 def test_a_reading_wants_vllm_and_a_file_that_is_one(tmp_path: Path, served: Path) -> None:

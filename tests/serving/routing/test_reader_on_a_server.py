@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from confide.errors import ConfideError
 from confide.numeric import sigmoid
 from confide.policies import MaxRisk, Policy
 from confide.policies.source_choice import calibrate_best_source
-from confide.serving.store.tables import OTHER_MODEL
 from two_sources import two_sources
 from upstreams import Running, Upstream, events, policy_file, router
 from verdict_server import (
@@ -189,13 +187,16 @@ def test_where_the_second_request_fails_the_next_source_of_the_policy_decides(tm
 
 
 @BOTH
-def test_a_policy_for_the_reader_in_process_is_none_for_a_server(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("by", ["def", "other", "other-second"])
+def test_a_policy_for_another_reader_is_refused_at_the_start(tmp_path: Path, kind: str, by: str) -> None:
     (tmp_path / "other").mkdir()
-    policy = policy_file(tmp_path / "other", source="reader", identity="weights=abc, confidence=def")
-    with routed(tmp_path, KINDS[kind](), kind, policy=str(policy)) as running:
-        told = running.ask(QUESTION).json()["confide"]
-    assert told["unlike"] == [OTHER_MODEL]
-    assert (told["decision"], told["verified"]) == ("answer", False)
+    policy = policy_file(tmp_path / "other", source="reader", identity=f"weights=abc, confidence={by}")
+    told = r"another model \(weights=abc, confidence=.*\) than the small model small \(confidence=def-second\)"
+    with pytest.raises(ConfideError, match=told), routed(tmp_path, KINDS[kind](), kind, policy=str(policy)):
+        pass
+    accepted = {"policy": str(policy), "accept_model": "confidence=def-second"}
+    with routed(tmp_path / "other", KINDS[kind](), kind, **accepted) as running:
+        assert running.ask(QUESTION).json()["confide"]["verified"] is True
 
 
 @BOTH
@@ -237,10 +238,28 @@ def test_what_is_no_exported_reader_is_refused_at_the_start(tmp_path: Path, name
         pass
 
 
-def test_a_stalled_second_request_ends_with_the_server_s_time(tmp_path: Path) -> None:
-    small = VllmServer()
-    with routed(tmp_path, small, "vllm", more={"timeout_s": 1.0}) as running:
+@BOTH
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream_mode", ["hold", "early"])
+def test_a_stalled_second_request_costs_the_reading_not_the_answer(
+    tmp_path: Path, kind: str, stream: bool, stream_mode: str
+) -> None:
+    settings = {"mode": "observe", "policy": None, "stream_mode": stream_mode, "more": {"timeout_s": 2.0}}
+    with routed(tmp_path, small := KINDS[kind](), kind, **settings) as running:
+        small.stalls = 30.0
+        response = running.ask(QUESTION, stream=stream)
+        (row,) = running.rows()
+        assert 'confide_failures_total{kind="timeout"' not in running.get("/metrics").text
+    assert response.status_code == 200
+    assert (row["answered_by"], row["served"], row["error"]) == ("small", "small", None)
+    assert (row["source"], row["raw"] is None) == ("logprob_sum", False)
+
+
+@BOTH
+def test_a_stalled_second_request_leaves_time_for_an_expert(tmp_path: Path, kind: str) -> None:
+    with routed(tmp_path, small := KINDS[kind](), kind, deadline_s=4.0) as running:
         small.stalls = 30.0
         response = running.ask(QUESTION)
+        (row,) = running.rows()
     assert response.json()["confide"]["answered_by"] == "big"
-    assert math.isfinite(response.elapsed.total_seconds())
+    assert (row["source"], row["raw"], row["error"]) == ("reader", None, None)

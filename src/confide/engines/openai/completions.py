@@ -38,7 +38,7 @@ def _completion(choice: Choice, share: float, reply: Reply) -> Completion:
     }
     read = choice.read
     if read is not None and read.z is not None:
-        more["reading"] = read.z
+        more |= {"reading": read.z, "read_by": read.by}
     return Completion(
         text=choice.text.strip(),
         ids=read.ids if read else [],

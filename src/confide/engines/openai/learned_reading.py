@@ -13,6 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from confide.numeric import as_finite
+
 EXTRA = 64
 """Ids that the plug-in adds."""
 
@@ -34,6 +36,7 @@ class ReadAnswer:
         logprobs: log-probability (nats) of each.
         end_logprob: that of closing it; None for an answer that was cut.
         other: whether it did not come from this export: its ids are not among those told, or say something else.
+        by: the fingerprint of what read it ("" where z is None).
     """
 
     z: float | None
@@ -41,6 +44,7 @@ class ReadAnswer:
     logprobs: list[float]
     end_logprob: float | None
     other: bool = False
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class LearnedReading:
     offset: tuple[float, ...]
     end_ids: frozenset[int]
     fingerprint: tuple[int, ...]
+
+    @property
+    def by(self) -> str:
+        """The fingerprint as text."""
+        return bytes(self.fingerprint).hex()
 
     @property
     def ids(self) -> list[int]:
@@ -83,16 +92,19 @@ class LearnedReading:
         Args:
             start: how many tokens of reasoning come before the answer.
 
-        Raises ValueError where tokens are not told by their ids.
+        Raises ValueError where tokens are not told by their ids, each with its log-probability.
         """
         ids = [_token_id(token) for token in content]
-        logprobs = [float(token["logprob"]) for token in content]
+        told = [as_finite(token.get("logprob")) for token in content]
+        if len(logprobs := [value for value in told if value is not None]) < len(ids):
+            raise ValueError("the server does not tell how likely each token is")
         other = bool(content) and self._is_other(content[0])
         if not ids or ids[-1] not in self.end_ids:
             return ReadAnswer(None, ids[start:], logprobs[start:], None, other)
         end = len(ids) - 1
         z = self._z(content[start:]) if start <= end and not other else None
-        return ReadAnswer(z, ids[start:end], logprobs[start:end], logprobs[end], other)
+        by = "" if z is None else self.by
+        return ReadAnswer(z, ids[start:end], logprobs[start:end], logprobs[end], other, by)
 
     def _is_other(self, token: Any) -> bool:
         """Whether what came with a token is not what this export sends; a mask hides whose it is."""
@@ -162,9 +174,8 @@ def _told(token: Any, ids: Collection[int]) -> list[float | None]:
     """The log-probabilities that one token came with for ``ids``; None for each that is not there."""
     listed = token.get("top_logprobs") if isinstance(token, dict) else None
     told = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    there = {str(one.get("token")): one.get("logprob") for one in told}
-    values = [there.get(f"token_id:{id}") for id in ids]
-    return [float(value) if isinstance(value, int | float) else None for value in values]
+    there = {str(one.get("token")): as_finite(one.get("logprob")) for one in told}
+    return [there.get(f"token_id:{id}") for id in ids]
 
 
 def _numbers(token: Any, ids: Collection[int]) -> list[float] | None:

@@ -12,8 +12,9 @@ from typing import Any
 
 from confide.engines.openai.bare_requests import BareRequests
 from confide.engines.openai.reply import Choice, Reply
-from confide.engines.openai.second_verdict import Verdict, count_in
+from confide.engines.openai.second_verdict import Verdict, count_in, list_in
 from confide.engines.openai.vllm_verdict import answered, token_ids
+from confide.numeric import as_finite
 
 _BIAS = 60.0
 _NOT_OF_THE_PROMPT = ("stream", "stream_options", "logprobs", "top_logprobs", "n")
@@ -48,8 +49,8 @@ class LlamaCppVerdict:
         A stream does not tell the token that closed the answer; without stop strings nothing else ends one. The server
         passes over tokens that end within a character. Where some may be missing, those of the text stand for them.
         """
-        content = (choice.logprobs or {}).get("content")
-        ids = token_ids([one.get("id") for one in content or () if isinstance(one, dict)])
+        content = list_in(choice.logprobs or {}, "content")
+        ids = token_ids([one.get("id") for one in content if isinstance(one, dict)])
         if ids and ids[-1] not in self._ends and not options.get("stop"):
             ids.append(self._closing)
         if len(ids) == reply.completion_tokens or not ids:
@@ -89,8 +90,8 @@ def difference(told: Mapping[str, Any], pair: tuple[int, int]) -> float | None:
     """log p of the first token minus that of the second; None where a server tells something else."""
     places = told.get("completion_probabilities")
     place = places[0] if isinstance(places, list) and places else None
-    likely = place.get("top_probs") if isinstance(place, dict) else None
-    found = {one.get("id"): one.get("prob") for one in likely or () if isinstance(one, dict)}
-    both = [found.get(id) for id in pair]
-    known = [float(value) for value in both if isinstance(value, int | float) and 0 < value <= 1]
+    likely = list_in(place, "top_probs") if isinstance(place, dict) else []
+    found = {str(one.get("id")): as_finite(one.get("prob")) for one in likely if isinstance(one, dict)}
+    both = [found.get(str(id)) for id in pair]
+    known = [value for value in both if value is not None and 0 < value <= 1]
     return math.log(known[0]) - math.log(known[1]) if len(known) == 2 else None

@@ -18,7 +18,21 @@ def listed_identity(config: ServerModel) -> str:
     """The identity of the server's model as far as it is listed ("" where the server does not say so in time).
 
     ``root`` is where the weights were loaded from, ``owner`` who serves them: both stay hidden in answers, whose
-    ``model`` is whatever name the server was given. As everywhere, redirects and proxies are not followed.
+    ``model`` is whatever name the server was given.
+    """
+    card = _listed_card(config)
+    return identity_text({"root": card.get("root"), "owner": card.get("owned_by")})
+
+
+def is_adapter(config: ServerModel) -> bool:
+    """Whether a server lists its model as an adapter of another one, as vLLM does (``parent``)."""
+    return bool(_listed_card(config).get("parent"))
+
+
+def _listed_card(config: ServerModel) -> dict[str, Any]:
+    """What is listed of the server's model ({}: nothing in time).
+
+    As everywhere, redirects and proxies are not followed.
     """
     parts = urlsplit(config.base_url)
     assert parts.hostname is not None
@@ -31,11 +45,10 @@ def listed_identity(config: ServerModel) -> str:
         response = connection.getresponse()
         data = json.loads(response.read(_MOST_BYTES)) if response.status == 200 else {}
     except (OSError, HTTPException, ValueError, RecursionError):
-        return ""
+        return {}
     finally:
         connection.close()
-    card = _card(data, config.model)
-    return identity_text({"root": card.get("root"), "owner": card.get("owned_by")})
+    return _card(data, config.model)
 
 
 def _card(data: Any, model: str) -> dict[str, Any]:

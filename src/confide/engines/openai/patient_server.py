@@ -71,6 +71,7 @@ class PatientServer:
             for attempt in range(self._retries + 1):
                 try:
                     async with asyncio.timeout(self.config.timeout_s):
+                        await self._look_again(asked)
                         reply = await self._server.ask(asked)
                 except TimeoutError:
                     failure = ModelError("timeout", again=True)
@@ -88,8 +89,21 @@ class PatientServer:
 
     @property
     def problem(self) -> str | None:
-        """Why answers come without the learned reading (None: they have it, or none is wanted)."""
-        return None if self._server.reading is None else self._server.reading.problem
+        """Why answers come without the learned reading (None: nothing is known against it, or none is wanted)."""
+        check = self._server.reading
+        return None if check is None or check.failure is not None else check.problem
+
+    async def _look_again(self, asked: Asked) -> None:
+        """Where the last look at the server got no answer, look before an answer would come without its reading.
+
+        Raises `ModelError` where there is none again.
+        """
+        check = self._server.reading
+        if check is None or check.failure is None or not asked.read:
+            return
+        await check.look()
+        if check.failure is not None:
+            raise check.failure
 
     async def find_reading(self) -> str | None:
         """Look whether the server gives the learned reading, and return the `problem`."""

@@ -28,7 +28,7 @@ Find = Callable[[], Awaitable[str | None]]
 """Why a server does not serve an export (None: it does); raises `ModelError` where there is no answer."""
 
 Look = Callable[[], Awaitable[bool]]
-"""Whether the server's metrics show speculative decoding, which a request for ids would end (vLLM issue 42592)."""
+"""Whether something can be seen of the server; raises `ModelError` where it does not answer."""
 
 
 class ReadingCheck:
@@ -107,18 +107,22 @@ class LearnedCheck(ReadingCheck):
     Args:
         reading: the export's.
         ask: asks the server one question.
-        speculates: looks at its metrics.
+        speculates: whether its metrics show speculative decoding, which a request for ids would end (vLLM issue 42592).
+        adapted: whether it lists the model as an adapter of another one.
     """
 
-    def __init__(self, name: str, reading: LearnedReading, ask: AskOne, speculates: Look):
+    def __init__(self, name: str, reading: LearnedReading, ask: AskOne, speculates: Look, adapted: Look):
         super().__init__(name, self._problem)
         self.reading = reading
         self._ask = ask
         self._speculates = speculates
+        self._adapted = adapted
 
     async def _problem(self) -> str | None:
         if await self._speculates():
             return "decodes speculatively, and asking such a vLLM for the reading would end it"
+        if await self._adapted():  # the fingerprint is that of the weights below it
+            return "answers with a LoRA adapter, whose states the exported reading was never fitted on"
         body = {"messages": QUESTION, "max_tokens": 1, "temperature": 0, **self.reading.fields(check=True)}
         try:
             wrong = self.reading.wrong(await self._ask(body))

@@ -27,6 +27,12 @@ def count_in(usage: Any, name: str) -> int:
     return count if type(count) is int and count > 0 else 0
 
 
+def list_in(data: dict[str, Any], name: str) -> list[Any]:
+    """What is listed under a name; what is missing or odd lists nothing."""
+    listed = data.get(name)
+    return listed if isinstance(listed, list) else []
+
+
 def choice_in(data: Any) -> dict[str, Any]:
     """The first choice of a completion ({}: there is none)."""
     choices = data.get("choices") if isinstance(data, dict) else None

@@ -24,7 +24,7 @@ from confide.engines.openai.answer_logprobs import plain_tokens, tokens_before
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
-from confide.engines.openai.model_listing import listed_identity
+from confide.engines.openai.model_listing import is_adapter, listed_identity
 from confide.engines.openai.reading_check import LearnedCheck, speculates
 from confide.engines.openai.reply import ALIVE, Choice, Delta, Model, Reply
 from confide.engines.openai.request_fields import as_sent, not_taken
@@ -93,7 +93,9 @@ class Server(Model):
         self._sources = sources
         self._export = identity_parts(export)
         self.check = StartCheck(config.name, self._send)
-        self.reading = LearnedCheck(config.name, reading, self._told, self._speculates) if reading else None
+        self.reading = (
+            LearnedCheck(config.name, reading, self._told, self._speculates, self._adapted) if reading else None
+        )
         self.identity = listed_identity(config) if sources else ""
         self._looked = monotonic()
         self._looking: asyncio.Task[None] | None = None
@@ -192,6 +194,9 @@ class Server(Model):
                     return response.status == 200 and speculates(await response.read())
         except TimeoutError:
             raise ModelError("timeout") from None
+
+    async def _adapted(self) -> bool:
+        return await asyncio.to_thread(is_adapter, self._config)
 
     def _read(self, choice: Choice) -> None:
         """Take what the engine read out of what is told of a choice's tokens, and leave that as it is without."""

@@ -9,14 +9,14 @@ server bears that: with speculative decoding it ends vLLM (issue 42592).
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from confide.engines.openai.bare_requests import BareRequests, Told
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reply import Choice, Reply
-from confide.engines.openai.second_verdict import Verdict, choice_in, count_in
+from confide.engines.openai.second_verdict import Verdict, choice_in, count_in, list_in
+from confide.numeric import as_finite
 
 _MASKED = -9000.0
 """vLLM writes −9999 for a probability of 0."""
@@ -95,17 +95,16 @@ def difference(told: Sequence[Mapping[str, Any]], pair: tuple[int, int]) -> floa
 
     Two certainties are what a server says that tells log-probabilities after the mask.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for data in told:
         logprobs = choice_in(data).get("logprobs")
         logprobs = logprobs if isinstance(logprobs, dict) else {}
-        names, values = (logprobs.get(key) for key in ("tokens", "token_logprobs"))
-        if isinstance(names, list) and isinstance(values, list):
-            found |= dict(zip(names, values, strict=False))
-        for likely in logprobs.get("top_logprobs") or ():
+        names, values = list_in(logprobs, "tokens"), list_in(logprobs, "token_logprobs")
+        found |= {name: value for name, value in zip(names, values, strict=False) if isinstance(name, str)}
+        for likely in list_in(logprobs, "top_logprobs"):
             found |= likely if isinstance(likely, dict) else {}
-    both = [found.get(f"token_id:{id}") for id in pair]
-    known = [float(v) for v in both if isinstance(v, int | float) and math.isfinite(v) and v > _MASKED]
+    both = [as_finite(found.get(f"token_id:{id}")) for id in pair]
+    known = [value for value in both if value is not None and value > _MASKED]
     if len(known) < 2 or known == [0.0, 0.0]:
         return None
     return known[0] - known[1]
@@ -122,5 +121,6 @@ def answered(told: Told) -> Mapping[str, Any]:
 
 def token_ids(told: Any) -> list[int]:
     """Token ids as a server tells them ([]: it tells something else)."""
-    found = [id for id in told if type(id) is int and id >= 0] if isinstance(told, list) else []
-    return found if len(found) == len(told or ()) else []
+    wanted = told if isinstance(told, list) else []
+    found = [id for id in wanted if type(id) is int and id >= 0]
+    return found if len(found) == len(wanted) else []

@@ -63,7 +63,7 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
         model = load(config.small.model, chat_template_kwargs=config.small.chat_template_kwargs)
     check_source(config, policy, model)
     models = Models(config, model)
-    Likeness(config, policy).check_start(models.identity)
+    Likeness(config, policy).check_start(models.identity, models.exports)
     service = Service(config, policy, models)
     if config.api_keys and not any(key.may("read") for key in config.api_keys):
         log.warning(

@@ -17,12 +17,14 @@ from confide.engines.openai.reading_check import ReadingCheck
 from confide.engines.openai.reply import Choice, Model, Reply
 from confide.engines.openai.request_fields import beyond, not_taken
 from confide.engines.openai.second_reading import SecondReading
-from confide.engines.openai.second_request import SecondRequest
+from confide.engines.openai.second_request import READER, SecondRequest
 from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.start_check import StartCheck
 from confide.engines.openai.upstream import Http, Server, Sources
 from confide.functions import load_function
 from confide.methods.stack.served_file import ServedFile
+from confide.methods.stack.served_stack import SERVED
+from confide.policies.identities import identity_text
 from confide.serving.api_errors import ApiError
 from confide.serving.config import Expert, SelfExpert, ServeConfig, Small, SmallLocal, SmallServer, ToolExpert
 from confide.serving.routing.canonical_text import canonical
@@ -121,6 +123,8 @@ class Models:
         self.batcher: Batcher | None = None
         self.reading: ReadingCheck | None = None
         """Whether the small model's server gives its learned reading, where it is to."""
+        self.exports: dict[str, str] = {}
+        """Source to the identity of what was exported to give it."""
         small: Local | Server
         if isinstance(config.small, SmallLocal):
             if model is None:
@@ -158,22 +162,24 @@ class Models:
         served = ServedFile.load(config.reading)
         sources = partial(server_sources, mixture=served.mixture)
         server = self._server(config, sources, reading=served.reading, export=served.identity)
-        self.reading = server.reading
+        self.reading, self.exports = server.reading, {SERVED: served.identity}
         return server
 
     def _second_reading(self, config: SmallServer, server: Server) -> Model:
         """The server of the small model, whose answers are read by a second request where it runs a reader."""
         if config.reader is None or config.engine == "openai":
             return server
+        reader = ExportedReader.load(config.reader)
+        self.exports = {READER: identity_text({"confidence": reader.scored_by})}
         second = SecondRequest(
             config,
             self._http,
-            ExportedReader.load(config.reader),
+            reader,
             config.engine,
             adapter=config.adapter,
             chosen_ids="logprob_token_ids" in config.safe_to_ask,
         )
-        read = SecondReading(config.name, server, second)
+        read = SecondReading(config.name, server, second, config.timeout_s)
         self.reading = read.check
         return read
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from confide.engines.openai.asked import Asked
@@ -56,36 +57,36 @@ class Likeness:
         if self._policy is None:
             return []
         found = unlike(self._requests, shape, asked.domain, small.completion_tokens if small and asked.n == 1 else 0)
-        return [OTHER_MODEL, *found] if small is not None and self.is_other(small.identity, part) else found
+        other = small is not None and part is not None and self.is_other(small.identity, part)
+        return [OTHER_MODEL, *found] if other else found
 
-    def is_other(self, identity: str, part: Part | None = None) -> bool:
-        """Whether an identity is known not to be that of a ``part`` of the policy, nor accepted for it.
+    def is_other(self, identity: str, part: Part) -> bool:
+        """Whether an identity is known not to be that of a ``part`` of the policy, nor accepted for it."""
+        accepted = self._config.accept_model
+        return same_model(part.identity, identity) is False and not (accepted and same_model(accepted, identity))
 
-        None: of any part.
-        """
-        policy, accepted = self._policy, self._config.accept_model
-        parts = [part] if part is not None else policy.parts if policy is not None else []
-        if all(same_model(one.identity, identity) is not False for one in parts):
-            return False
-        return not (accepted and same_model(accepted, identity))
-
-    def check_start(self, identity: str) -> None:
-        """Refuse a policy that was made for another model, as far as ``identity`` tells before the first answer.
+    def check_start(self, identity: str, exports: Mapping[str, str] | None = None) -> None:
+        """Refuse a policy that was made for another model, as far as can be told before the first answer.
 
         Raises `ConfideError`, which names the word that overrides. Where nothing can be told, the log says so.
+
+        Args:
+            identity: what is known of the small model.
+            exports: source to the identity of what was exported to give it.
         """
         policy, small = self._policy, self._config.small
         if policy is None:
             return
-        if self.is_other(identity):
-            made_for = next(part.identity for part in policy.parts if same_model(part.identity, identity) is False)
-            raise ConfideError(
-                f"the policy was made for another model ({made_for}) than the small model {small.name} "
-                f'({identity}): calibrate on its own answers, or write accept_model: "{identity}" into the '
-                "configuration to take it for the same"
-            )
-        known = identity_parts(identity).keys() | (set() if isinstance(small, SmallLocal) else _REPORTED)
+        for part in policy.parts:
+            for known in (identity, (exports or {}).get(part.source, "")):
+                if self.is_other(known, part):
+                    raise ConfideError(
+                        f"the policy was made for another model ({part.identity}) than the small model {small.name} "
+                        f'({known}): calibrate on its own answers, or write accept_model: "{known}" into the '
+                        "configuration to take it for the same"
+                    )
+        told = identity_parts(identity).keys() | (set() if isinstance(small, SmallLocal) else _REPORTED)
         if not policy.identity:
             log.warning("the policy knows no identity of its model, so another model would not be noticed")
-        elif not known & identity_parts(policy.identity).keys():
+        elif not told & identity_parts(policy.identity).keys():
             log.warning("whether %s is the model of the policy (%s) cannot be told", small.name, policy.identity)
