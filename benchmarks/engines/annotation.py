@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from benchmarks.common import MODEL, Json
 from benchmarks.engines.prepared import Prepared
 from confide.annotation import annotate
@@ -43,6 +45,7 @@ def both(prepared: Prepared) -> Json:
         engine = OpenAIEngine(config, "m")
         found["vllm"], answers["vllm"] = annotated(engine, task, prepared.folder / "through-vllm.jsonl")
         engine.close()
+    torch.set_num_threads(THREADS)
     here = TransformersEngine.load(MODEL, dtype="float32")
     found["transformers"], answers["transformers"] = annotated(here, task, prepared.folder / "in-process.jsonl")
     equal = sum(text == answers["transformers"][id] for id, text in answers["vllm"].items())

@@ -124,6 +124,7 @@ class Prepared(Work):
     @contextmanager
     def both(self, dtype: str) -> Iterator[tuple[Server, Server]]:
         """Plain vLLM and the one with the plug-in."""
+        assert self.served  # made before anything is up
         with self.up("plain", dtype) as plain, self.up("served", dtype) as served:
             yield plain, served
 
