@@ -87,7 +87,7 @@ def test_what_annotate_read_is_not_read_again(kind: str, questions: Path, reader
     rows = [row for row in read_records(scored) if row.split != "train"]
     assert [row.confidence["reader"] for row in rows] == [expected(row) for row in rows]
     assert {row.scored_by["reader"] for row in rows} == {"def-second"}
-    assert all(row.cost["reader"].tokens > 0 for row in rows)
+    assert [row.cost["reader"].tokens for row in rows] == [tokens_of(row, kind) for row in rows]
     assert {row.correct for row in rows} == {True, False}
 
 
@@ -103,6 +103,13 @@ def test_answers_that_were_not_read_are_read_by_their_text(
         done(*line, "--records", records, "--out", scored)
     rows = [row for row in read_records(scored) if row.split != "train"]
     assert [row.confidence["reader"] for row in rows] == [expected(row) for row in rows]
+    assert [row.cost["reader"].tokens for row in rows] == [tokens_of(row, kind) for row in rows]
+
+
+def tokens_of(record: Record, kind: str) -> int:
+    """What is read and written to read an answer."""
+    turns = [message.model_dump() for message in record.messages]
+    return (2 if kind == "vllm" else 1) * (len(prompt_of(turns)) + len(encoded(record.answer)) + 1 + len(ASK) + 1)
 
 
 @BOTH

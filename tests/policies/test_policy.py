@@ -223,3 +223,5 @@ def test_saved_policies_hold_every_calibrator_and_goal():
     assert {policy.calibrator.kind for policy in policies} == {"platt", "temperature", "beta", "isotonic"}
     assert {policy.guarantee.goal for policy in policies} == {"max_risk", "budget", "match_expert", "cost"}
     assert any(len(policy.thresholds) > 1 for policy in policies)
+    (order,) = [policy for policy in policies if policy.fallbacks]
+    assert all(part.guarantee.judge for part in order.parts)

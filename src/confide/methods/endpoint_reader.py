@@ -52,11 +52,10 @@ class EndpointReader(Method):
         if asked:
             pairs = [prompt_and_answer(model.engine, records[row]) for row in asked]
             began = time.monotonic()
-            found = engine.verdicts([p for p, _ in pairs], [a for _, a in pairs], self.scope_.progress)
-            values[asked] = found
+            values[asked], tokens = engine.verdicts([p for p, _ in pairs], [a for _, a in pairs], self.scope_.progress)
             seconds = (time.monotonic() - began) / len(asked)
-            for row in asked:
-                costs[row] = Cost(tokens=1, seconds=seconds)
+            for row, count in zip(asked, tokens.tolist(), strict=True):
+                costs[row] = Cost(tokens=count, seconds=seconds)
         return {READER: Column(sigmoid(values), costs)}
 
 

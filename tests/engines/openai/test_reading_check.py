@@ -11,7 +11,7 @@ import pytest
 from confide.engines.openai import reading_check as module
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
-from confide.engines.openai.reading_check import NOT_ASKED, LearnedCheck, speculates
+from confide.engines.openai.reading_check import NOT_ASKED, LearnedCheck, ReadingCheck, speculates
 from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
 
 POSITIONS = ("prompt_end", "answer_mean", "answer_last")
@@ -125,6 +125,27 @@ def told_as(value: Any) -> list[Any]:
     values[READING.ids[-1]] = value
     told = [{"token": f"token_id:{id}", "logprob": number} for id, number in values.items()]
     return [{"token": f"token_id:{END}", "logprob": -0.5, "top_logprobs": told}]
+
+
+def test_a_look_under_way_ends_with_the_router() -> None:
+    ended = []
+
+    async def find() -> str | None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.append(True)
+        return None
+
+    async def run() -> None:
+        running = asyncio.create_task(ReadingCheck("small", find).run())
+        await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert ended == [True]
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("value", [None, "x", [], 10**400, math.inf, math.nan])

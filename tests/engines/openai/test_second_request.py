@@ -164,8 +164,10 @@ def test_the_bias_of_a_reader_is_added(kind: str) -> None:
 @pytest.mark.parametrize("answer", ["Japan", "Peru", ""])
 def test_a_given_answer_is_encoded_by_the_server(kind: str, answer: str) -> None:
     stub = KINDS[kind]()
-    z = read(stub, kind, lambda second, _: second.read_given(TURNS, {}, answer))
+    z, tokens = read(stub, kind, lambda second, _: second.read_given(TURNS, {}, answer))
     assert z == pytest.approx(z_after(encoded(answer)))
+    length = len(prompt_of(TURNS)) + len(encoded(answer)) + 1 + len(ASK)
+    assert tokens == (2 if kind == "vllm" else 1) * (length + 1)
     assert not stub.bodies("/v1/chat/completions")
 
 

@@ -61,7 +61,7 @@ def test_audits_count_whatever_source_decided(tmp_path: Path, policy):
     assert json.loads(json.dumps(state)) == state
 
 
-@pytest.mark.parametrize(("every", "warned"), [(2, True), (10, True), (50, False), (901, False)])
+@pytest.mark.parametrize(("every", "warned"), [(2, True), (3, True), (4, False), (50, False), (901, False)])
 def test_a_warning_says_that_fallbacks_decide(tmp_path: Path, policy, every, warned):
     state = state_of(rows_of(policy, every), f"sqlite:///{tmp_path}/a.db", promise_of(policy))
     count = sum(i % every == 0 for i in range(400, 900))
@@ -69,7 +69,20 @@ def test_a_warning_says_that_fallbacks_decide(tmp_path: Path, policy, every, war
     assert names(state).get("fallback") == ("warning" if warned else None)
     if warned:
         (text,) = [alarm["text"] for alarm in state["alarms"] if alarm["name"] == "fallback"]
-        assert text == f"Of the last 500 requests {count} by logprob_sum were decided: stack gave nothing."
+        said = (
+            f"Of the last 500 requests {count} by logprob_sum were decided, since stack gave nothing; it gave none on "
+        )
+        assert text == said + "21% of the calibration rows."
+
+
+def test_falling_back_is_news_where_no_calibration_row_did(tmp_path: Path, policy):
+    profile = policy.profile.model_copy(
+        update={"confidence": policy.profile.confidence.model_copy(update={"missing": 0})}
+    )
+    made = policy.model_copy(update={"profile": profile})
+    for every, warned in ((10, True), (30, False)):
+        state = state_of(rows_of(made, every), f"sqlite:///{tmp_path}/{every}.db", promise_of(made))
+        assert ("fallback" in names(state)) == warned
 
 
 def test_rows_of_an_earlier_policy_fall_back_on_nothing(tmp_path: Path, policy):

@@ -262,25 +262,25 @@ class OpenAIEngine:
 
     def verdicts(
         self, prompts: Sequence[list[int]], answers: Sequence[list[int]], progress: Progress | None = None
-    ) -> NDArray[np.float64]:
-        """z [n] of given ``answers``, by the reader that the server runs.
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """z [n] of given ``answers``, by the reader that the server runs, and the tokens [n] that took.
 
         NaN where it does not read one; raises `ConfideError` when it fails at `MOST_FAILURES` in a row.
         """
-        if (second := self._second) is None:
-            raise ConfideError("this endpoint runs no reader")
 
-        async def ask(row: int) -> tuple[int, float | None]:
+        async def ask(row: int) -> tuple[int, tuple[float, int] | None]:
+            assert self._second is not None  # else it has no such capability
             turns, template = self._conversations[prompts[row][0]]
-            given = turns, template_field(template), self.decode(answers[row])
-            return row, await self._or_none(second.read_given(*given))
+            reading = self._second.read_given(turns, template_field(template), self.decode(answers[row]))
+            return row, await self._or_none(reading)
 
-        values, works = np.full(len(prompts), np.nan), (partial(ask, row) for row in range(len(prompts)))
-        for done, (row, z) in enumerate(self._loop.each(works, self._config.concurrency), 1):
-            values[row] = np.nan if z is None else z
+        values, tokens = np.full(len(prompts), np.nan), np.zeros(len(prompts), dtype=np.int64)
+        found = self._loop.each([partial(ask, row) for row in range(len(prompts))], self._config.concurrency)
+        for done, (row, told) in enumerate(found, 1):
+            values[row], tokens[row] = told or (np.nan, 0)
             if progress:
                 progress(done, len(prompts), "reading answers")
-        return values
+        return values, tokens
 
     def arrivals(self, prompts: Sequence[list[int]], max_new_tokens: int, sampling: Sampling) -> Iterator[Arrival]:
         """The answers to all prompts with their samples, as they come, each once.

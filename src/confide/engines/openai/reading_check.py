@@ -53,7 +53,14 @@ class ReadingCheck:
         self._odd = asyncio.Event()
 
     async def run(self) -> None:
-        """Look for as long as the router runs."""
+        """Look for as long as the router runs; a look that is under way ends with it."""
+        try:
+            await self._keep_looking()
+        finally:
+            if self._looking is not None:
+                self._looking.cancel()
+
+    async def _keep_looking(self) -> None:
         wait = _FIRST_WAIT_S
         while True:
             before = self.problem

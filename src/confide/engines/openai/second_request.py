@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -106,14 +107,19 @@ class SecondRequest:
         seconds, tokens = round(time.monotonic() - began, 6), reply.read_tokens + reply.verdict_tokens
         return {"z": z, "by": self.reader.scored_by, "tokens": tokens, "seconds": seconds}
 
-    async def read_given(self, messages: Sequence[Any], options: Mapping[str, Any], answer: str) -> float | None:
-        """z of an answer of which the text alone is known; raises `ModelError`."""
+    async def read_given(self, messages: Sequence[Any], options: Mapping[str, Any], answer: str) -> tuple[float, int]:
+        """z of an answer of which the text alone is known, and the tokens that took; raises `ModelError`.
+
+        NaN where the server does not tell it.
+        """
 
         async def ask() -> Verdict:
             prompt, ids = await self._shapes.prompt(messages, options, None), await self._shapes.answer(answer)
             return await self._verdict(prompt, ids)
 
-        return self._z(await self._patiently(ask))
+        verdict = await self._patiently(ask)
+        z = self._z(verdict)
+        return math.nan if z is None else z, verdict.read + verdict.written
 
     async def problem(self) -> str | None:
         """Why the server is none that runs the exported reader, as the end of a sentence that begins with it.

@@ -112,12 +112,13 @@ def _failure_alarms(state: dict[str, Any]) -> Iterator[dict[str, str]]:
         many = bool(binom.sf(unlike - 1, recent["rows"], ERROR) < UNLIKE_BY_CHANCE)
         yield _alarm("unlike", text + "about them; /metrics says in what (confide_unlike).", many)
     errors = 0 if recent["unserved"] else recent["errors"]
-    if sum(recent["fallbacks"].values()) > FAILURE_SHARE * recent["rows"]:
-        counts = ", ".join(f"{count} by {source}" for source, count in recent["fallbacks"].items() if count)
-        text = (
-            f"Of the last {recent['rows']} requests {counts} were decided: {state['promise']['source']} gave nothing."
-        )
-        yield _alarm("fallback", text, False)
+    if fell_back := sum(recent["fallbacks"].values()):
+        promise = state["promise"]
+        if fell_back > (promise["fallback_share"] + FAILURE_SHARE) * recent["rows"]:
+            counts = " and ".join(f"{count} by {source}" for source, count in recent["fallbacks"].items() if count)
+            text = f"Of the last {recent['rows']} requests {counts} were decided, since {promise['source']} gave "
+            text += f"nothing; it gave none on {percent(promise['fallback_share'])} of the calibration rows."
+            yield _alarm("fallback", text, False)
     for name, count, least, n, text in (
         ("confidence", recent["without_confidence"], 5, recent["n"], "requests had no confidence"),
         ("expert", recent["unserved"], 3, recent["escalated"], "escalated requests got no expert's answer"),

@@ -39,8 +39,8 @@ class Promise:
     ``goal`` says of what: max_risk (wrong among the kept answers), budget (escalated among all requests),
     match_expert (kept though the expert says otherwise, among all requests) or cost (nothing). ``observed`` was seen on
     ``n`` calibration rows, ``coverage`` is the share answered of them all. With ``domains`` the promise holds in each;
-    ``per`` entity, it is about entities. ``fallbacks`` are the sources that decide where ``source`` gives nothing: the
-    audits are of the answers as served, by whichever of them.
+    ``per`` entity, it is about entities. ``fallbacks`` are the sources that decide where ``source`` gives nothing, as
+    on a share ``fallback_share`` of the calibration rows; the audits are of the answers as served, by any of them.
     """
 
     policy_id: str
@@ -54,6 +54,7 @@ class Promise:
     domains: tuple[str, ...] = ()
     per: Literal["question", "entity"] = "question"
     fallbacks: tuple[str, ...] = ()
+    fallback_share: float = 0.0
 
     @property
     def in_domains(self) -> bool:
@@ -67,13 +68,12 @@ def promise_of(policy: Policy) -> Promise:
     # What a goal leaves out of its rows (without a confidence, in a domain that keeps nothing) escalates when asked.
     answered = policy.profile.answered if policy.profile else None
     coverage = g.coverage if answered is None else answered
-    fallbacks = tuple(policy.sources[1:])
+    seen = policy.profile.confidence.missing / policy.profile.n if policy.profile and policy.fallbacks else 0.0
+    order: dict[str, Any] = {"fallbacks": tuple(policy.sources[1:]), "fallback_share": seen}
     if g.goal == "cost":
-        return Promise(policy.id, policy.source, "cost", None, LEVEL, 0.0, coverage, g.n, fallbacks=fallbacks)
+        return Promise(policy.id, policy.source, "cost", None, LEVEL, 0.0, coverage, g.n, **order)
     domains, per = tuple(sorted(g.domains)), policy.per or "question"
-    return Promise(
-        policy.id, policy.source, g.goal, g.limit, g.level, g.observed, coverage, g.n, domains, per, fallbacks
-    )
+    return Promise(policy.id, policy.source, g.goal, g.limit, g.level, g.observed, coverage, g.n, domains, per, **order)
 
 
 def repeats_state(steps: Steps, promise: Promise) -> dict[str, Any]:
