@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 
 from answer_world import IDENTITY, served_file, served_world
 from confide.engines.openai import reading_check
+from confide.engines.openai.upstream import Server
 from confide.errors import ConfideError
 from confide.methods.stack.served_file import ServedFile
 from confide.policies import MaxRisk, Policy
@@ -60,7 +63,7 @@ def until(what: Callable[[], bool]) -> None:
 
 
 def says(running: Running, word: str) -> bool:
-    return word in running.get("/readyz").json()["reading"]
+    return word in running.get("/readyz").json().get("reading", "")
 
 
 def confidence(served: Path, small: ReadingServer, text: str, answer: str) -> float:
@@ -215,3 +218,20 @@ def test_the_free_confidence_decides_while_the_reading_is_away(tmp_path: Path, s
             until(partial(says, running, back))
         sources = [(row["source"], row["raw"] is not None) for row in running.rows()]
     assert [source for source, there in sources if there] == ["stack_served", *["logprob_sum"] * 3]
+
+
+def test_it_is_ready_once_the_server_was_asked_for_the_reading(
+    tmp_path: Path, served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    async def speculates(self: Server) -> bool:
+        return bool(await asyncio.to_thread(go.wait, 60)) and False
+
+    monkeypatch.setattr(Server, "_speculates", speculates)
+    with routed(tmp_path, ReadingServer(), served) as running:
+        told = running.get("/readyz")
+        assert (told.status_code, told.json()["error"]["code"]) == (503, "not_ready")
+        go.set()
+        until(lambda: says(running, "there"))
+        assert running.get("/readyz").status_code == 200

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.reading_check import NOT_ASKED
 from confide.policies.policy import Policy
 from confide.serving.api_errors import ApiError
 from confide.serving.api_keys import ApiKey
@@ -206,8 +207,8 @@ async def healthy() -> dict[Literal["status"], str]:
 async def ready(request: Request) -> dict[Literal["status", "reading"], str]:
     """Say whether requests can be answered: a row can be stored and read, and the small model's thread lives.
 
-    Where a learned reading is wanted, ``reading`` says whether its server gives it; without it other confidences
-    decide.
+    Where a learned reading is wanted, its server was asked for it, and ``reading`` says whether it gives it; without it
+    other confidences decide.
     """
     service = _service(request)
     batcher = service.models.batcher
@@ -225,6 +226,8 @@ async def ready(request: Request) -> dict[Literal["status", "reading"], str]:
         raise _no_store(trouble)
     if (reading := service.models.reading) is None:
         return {"status": "ready"}
+    if reading.problem == NOT_ASKED:  # what comes now would be decided without it
+        raise ApiError(503, f"{reading.name} {NOT_ASKED}", code="not_ready", retry_after=1)
     return {"status": "ready", "reading": reading.problem or "there"}
 
 
