@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from confide.engines.openai import reading_check as module
+from confide.engines.openai.asked import Asked as Request
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reading_check import NOT_ASKED, LearnedCheck, ReadingCheck, speculates
+from confide.engines.openai.server_config import ServerModel
+from confide.engines.openai.upstream import Http, Server
 from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
 
 POSITIONS = ("prompt_end", "answer_mean", "answer_last")
@@ -125,6 +128,24 @@ def told_as(value: Any) -> list[Any]:
     values[READING.ids[-1]] = value
     told = [{"token": f"token_id:{id}", "logprob": number} for id, number in values.items()]
     return [{"token": f"token_id:{END}", "logprob": -0.5, "top_logprobs": told}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_was_away_is_not_asked_for_the_reading_until_it_was_looked_at(stream: bool) -> None:
+    async def run() -> tuple[str | None, ModelError | None]:
+        config = ServerModel(name="m", base_url="http://127.0.0.1:9/v1", model="tiny")
+        server = Server(config, http := Http(), reading=READING)
+        assert server.reading is not None
+        server.reading.problem = None
+        asked = Request(chat=True, messages=[], options={}, deadline=math.inf)
+        with pytest.raises(ModelError, match="refused"):
+            [piece async for piece in server.stream(asked)] if stream else await server.ask(asked)
+        await http.close()
+        return server.reading.problem, server.reading.failure
+
+    problem, failure = asyncio.run(run())
+    assert "does not answer" in str(problem)
+    assert failure is not None
 
 
 def test_a_look_under_way_ends_with_the_router() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.exported_reader import Example, ExportedReader
+from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reply import Reply
 from confide.engines.openai.second_reading import SecondReading
 from confide.engines.openai.second_request import READER, SecondRequest
@@ -250,6 +251,25 @@ def test_a_server_that_fails_once_is_asked_again(kind: str, monkeypatch: pytest.
     monkeypatch.setattr("confide.engines.openai.second_request.wait_s", lambda attempt, least: 0.0)
     reply = answered(KINDS[kind](fails=1), kind, retries=2)
     assert reply.sources[READER] == confidence(z_after(encoded("Japan")))
+
+
+@BOTH
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_was_away_is_looked_at_before_it_is_believed(kind: str, stream: bool) -> None:
+    async def use(second: SecondRequest, server: SecondReading) -> list[float | None]:
+        stub.z = lambda ids: 5.0  # what is there again has other weights
+        away = SecondReading("m", Server(gone, http := Http()), second, 1.0)
+        away.check.problem = None
+        with pytest.raises(ModelError, match="refused"):
+            [piece async for piece in away.stream(asked())] if stream else await away.ask(asked())
+        await http.close()
+        server.check.problem = away.check.problem
+        return [(await server.ask(asked(temperature=0))).sources[READER], await away.check.look() or ""]  # type: ignore[list-item]
+
+    gone = ServerModel(name="m", base_url="http://127.0.0.1:9/v1", model="tiny", fields=("return_token_ids",))
+    confidence, found = read(stub := KINDS[kind](), kind, use)
+    assert confidence is None
+    assert "other weights" in found
 
 
 @BOTH

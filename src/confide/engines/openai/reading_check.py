@@ -78,10 +78,19 @@ class ReadingCheck:
 
     def doubt(self) -> None:
         """A reply was another export's: nothing is asked for until it was looked at."""
+        self._suspect("answered without the reading of its export")
+
+    def away(self, failure: ModelError) -> None:
+        """It could not be reached: when it is there again, it may be another one, or speculate."""
         if self.problem is None:
-            self.problem = "answered without the reading of its export"
-            _tell(self.name, self.problem)
-        self._odd.set()
+            self.failure = failure
+        self._suspect(_unanswered(failure))
+
+    def _suspect(self, problem: str) -> None:
+        if self.problem is None:
+            self.problem = problem
+            _tell(self.name, problem)
+            self._odd.set()
 
     async def look(self) -> str | None:
         """Look at the server, and return the problem; many who ask in one second get one answer."""
@@ -105,7 +114,7 @@ class ReadingCheck:
             return await self._find()
         except ModelError as failure:
             self.failure = failure
-            return f"does not answer whether it gives its learned reading ({failure.kind})"
+            return _unanswered(failure)
 
 
 class LearnedCheck(ReadingCheck):
@@ -138,6 +147,10 @@ class LearnedCheck(ReadingCheck):
                 return "refuses the ids of the reading: it serves without confide's plug-in, or another model"
             raise
         return None if wrong is None else f"gives no learned reading: {wrong}"
+
+
+def _unanswered(failure: ModelError) -> str:
+    return f"does not answer whether it gives its learned reading ({failure.kind})"
 
 
 def _tell(name: str, problem: str | None) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 
 from confide.engines.openai.asked import Asked
+from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reading_check import ReadingCheck
 from confide.engines.openai.reply import Delta, Model, Reply
 from confide.engines.openai.second_request import READER, SecondRequest
@@ -34,15 +35,27 @@ class SecondReading(Model):
     async def ask(self, asked: Asked) -> Reply:
         """The whole answer, read; raises `ModelError`."""
         began = _now()
-        return await self._read(asked, await self._server.ask(self._second.asked(asked)), began)
+        with self._watched():
+            reply = await self._server.ask(self._second.asked(asked))
+        return await self._read(asked, reply, began)
 
     async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Reply]:
         """The answer as it comes, then the whole of it, read; raises `ModelError`."""
         began = _now()
-        async with aclosing(self._server.stream(self._second.asked(asked))) as pieces:
-            async for piece in pieces:
-                yield await self._read(asked, piece, began) if isinstance(piece, Reply) else piece
-                began = _now()  # the time-out begins anew with each piece
+        with self._watched():
+            async with aclosing(self._server.stream(self._second.asked(asked))) as pieces:
+                async for piece in pieces:
+                    yield await self._read(asked, piece, began) if isinstance(piece, Reply) else piece
+                    began = _now()  # the time-out begins anew with each piece
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except ModelError as failure:
+            if failure.kind == "refused":
+                self.check.away(failure)
+            raise
 
     async def _read(self, asked: Asked, reply: Reply, began: float) -> Reply:
         there = asked.read and self.check.problem is None

@@ -170,6 +170,8 @@ class Server(Model):
     async def _refused_for_it(self, failure: ModelError) -> bool:
         """Whether a request failed because the server does not give the reading (any more)."""
         assert self.reading is not None
+        if failure.kind == "refused":
+            self.reading.away(failure)
         return failure.kind in ("rejected", "unsupported") and await self.reading.look() is not None
 
     async def _told(self, body: dict[str, Any]) -> list[Any]:
