@@ -54,10 +54,10 @@ class Load:
 
 
 LOADS = (
-    Load(32, 4, rounds=12, questions=64, beside=3),
-    Load(1, 4, rounds=12, questions=12, beside=3),
-    Load(32, 64, rounds=8, questions=32),
-    Load(1, 64, rounds=8, questions=2),
+    Load(32, 4, rounds=8, questions=32, beside=2),
+    Load(1, 4, rounds=8, questions=8, beside=2),
+    Load(32, 64, rounds=4, questions=32),
+    Load(1, 64, rounds=6, questions=2),
 )
 QUICK = (Load(32, 4, 2, 8, beside=1), Load(1, 4, 2, 1, beside=1), Load(32, 64, 2, 4))
 

@@ -51,7 +51,7 @@ def measure(prepared: Prepared) -> Json:
 def all_systems(prepared: Prepared) -> Json:
     """Start vLLM, both routers, and ask."""
     quick = prepared.quick
-    rounds, seconds, questions = (2, 2.0, 8) if quick else (5, 12.0, 120)
+    rounds, seconds, questions = (2, 2.0, 8) if quick else (5, 10.0, 60)
     PROXY.mkdir(parents=True, exist_ok=True)
     with ExitStack() as up:
         server = up.enter_context(prepared.up("served"))
