@@ -85,7 +85,7 @@ def test_a_failing_endpoint_fails_in_every_way_and_each_question_is_answered_onc
     task, out = load_task("geography", limit=60, seed=0), tmp_path / "records.jsonl"
     proxy = FailingProxy(small.url.removesuffix("/v1"), seed=1)
     with proxy.running() as address:
-        engine = OpenAIEngine(EndpointConfig(base_url=address, timeout_s=0.5, concurrency=16), "m")
+        engine = OpenAIEngine(EndpointConfig(base_url=address, timeout_s=8, concurrency=16), "m")
         annotate(engine, task, out)
         engine.close()
     assert set(proxy.failed) == set(FAILURES)
