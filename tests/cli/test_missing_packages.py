@@ -60,7 +60,7 @@ VERBS = [
     (MODEL, "score --model {saved}/reader --records {rows} --out {out}/s.jsonl", "torch", "model"),
     (MODEL, "score --verifier {saved}/reader --records {rows} --out {out}/s.jsonl", "torch", "model"),
     ("torch", "ask --model {saved}/reader hello", "torch", "model"),
-    (MODEL, "export --model {saved}/reader --out {out}/x", "torch", "model"),
+    (MODEL, "export --model {saved}/reader --out {out}/x", "safetensors", "model"),
     (MODEL, "train reader --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
     (MODEL, "train self-ref --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
     (MODEL, "train rlmf --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),

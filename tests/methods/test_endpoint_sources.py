@@ -33,7 +33,7 @@ def test_each_ability_adds_its_sources_cheapest_first() -> None:
     assert named(samples=True) == [*TEXT, "verbalized", "self_consistency", "semantic_entropy"]
     assert named(prompt_logprobs="completions") == [*TEXT, "verbalized", "option_probability"]
     assert named(prompt_logprobs="no") == named()
-    assert named(learned=True)[0] == "stack"
+    assert named(learned=True)[0] == "stack_served"
 
 
 def test_samples_in_one_request_are_cheaper_than_in_many() -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from typer import Option
 
 from confide.engines.openai.endpoint_config import EndpointConfig
-from confide.engines.openai.exported_reader import ExportedReader
 from confide.errors import ConfideError
 
 if TYPE_CHECKING:
     from confide.engines.engine import Engine
+    from confide.engines.openai.exported_reader import ExportedReader
     from confide.engines.openai.openai_engine import OpenAIEngine
     from confide.engines.openai.second_request import SecondEngine
     from confide.methods.confidence_model import ConfidenceModel
@@ -114,6 +114,8 @@ def _reader(engine: str, endpoint: EndpointConfig) -> ExportedReader | None:
         raise ConfideError("--reader is for --engine vllm and --engine llama.cpp, whose second requests are known")
     if endpoint.reading is not None:
         raise ConfideError("a server runs the export of --reading (with the plug-in) or that of --reader: name one")
+    from confide.engines.openai.exported_reader import ExportedReader
+
     return ExportedReader.load(Path(endpoint.reader))
 
 

@@ -81,11 +81,6 @@ class Policy(Part):
         """The part of the first source with a finite number among these raw ``confidences``.
 
         It is that of the first source where none has one. Raises `ConfideError` as `own_scale` does.
-
-        Example:
-            >>> part = policy.choose({"stack": None, "logprob_sum": -0.1})  # doctest: +SKIP
-            >>> part.decide(-0.1)  # doctest: +SKIP
-            'answer'
         """
         for part in self.parts:
             own = part.own_scale(confidences.get(part.source))

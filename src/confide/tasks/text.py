@@ -41,7 +41,7 @@ def tokens(text: str) -> list[str]:
     every_word: list[str] = _TOKEN.findall(plain)
     # "the" goes everywhere (Republic of the Congo); "a" only in front, so that "vitamin A" keeps its letter.
     words = [word for word in every_word if word.casefold() != "the"]
-    if len(words) > 1 and words[0].casefold() in ("a", "an"):
+    while len(words) > 1 and words[0].casefold() in ("a", "an"):
         words = words[1:]
     return words or every_word
 
