@@ -90,7 +90,7 @@ async def reading(server: Server, place: Path, **more: Any) -> AsyncIterator[tup
     config = ServerModel(name="m", base_url=f"{server.url}/v1", model="m", fields=("min_tokens", "return_token_ids"))
     second = SecondRequest(config, http, ExportedReader.load(place / "exported"), "vllm", **more)
     try:
-        answers = SecondReading("m", await asyncio.to_thread(UpstreamServer, config, http), second)
+        answers = SecondReading("m", await asyncio.to_thread(UpstreamServer, config, http), second, timeout_s=60.0)
         assert await answers.check.look() is None
         yield second, answers
     finally:
