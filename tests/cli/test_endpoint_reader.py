@@ -18,8 +18,9 @@ from confide.numeric import sigmoid
 from confide.records import Record, read_records
 from verdict_server import (
     ASK,
+    BOTH,
     END,
-    LlamaCppServer,
+    KINDS,
     VerdictServer,
     VllmServer,
     encoded,
@@ -29,8 +30,6 @@ from verdict_server import (
     z_of,
 )
 
-KINDS: dict[str, type[VerdictServer]] = {"vllm": VllmServer, "llama.cpp": LlamaCppServer}
-BOTH = pytest.mark.parametrize("kind", KINDS)
 SECOND = ("/v1/completions", "/completion")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import confide
-from architectures import architecture
+from architectures import VLLM_SIZES, architecture
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.frozen.frozen_training import train_confidence
@@ -23,19 +23,11 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(not PYTHON, reason="CONFIDE_VLLM_PYTHON is not set: run `make test-vllm`"),
 ]
-SIZES = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-}
-"""vLLM's attention on a CPU wants heads of 32 numbers."""
 
 
 def served(place: Path, name: str) -> tuple[Path, FrozenModel]:
     """The export of a tiny model with a stack, and the model in this process."""
-    model, tokenizer = architecture(name, **SIZES)
+    model, tokenizer = architecture(name, **VLLM_SIZES)
     model.resize_token_embeddings(384, mean_resizing=False)  # Qwen 2's tokenizer gains a token when it is loaded again
     model.save_pretrained(place / "base")
     tokenizer.save_pretrained(place / "base")

@@ -17,7 +17,7 @@ from scipy.special import logit
 from transformers import AutoModelForCausalLM
 
 import confide
-from architectures import architecture
+from architectures import VLLM_SIZES, architecture
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.exported_reader import ExportedReader
 from confide.engines.openai.reply import Reply
@@ -39,14 +39,6 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(not PYTHON, reason="CONFIDE_VLLM_PYTHON is not set: run `make test-vllm`"),
 ]
-SIZES = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-}
-"""vLLM's attention on a CPU wants heads of 32 numbers."""
 QUESTIONS = [f"Which country is the city in? {number}" for number in range(5)]
 
 
@@ -54,7 +46,7 @@ QUESTIONS = [f"Which country is the city in? {number}" for number in range(5)]
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with a trained reader, and its export."""
     place = tmp_path_factory.mktemp("second")
-    model, tokenizer = architecture("Llama", **SIZES)
+    model, tokenizer = architecture("Llama", **VLLM_SIZES)
     model.save_pretrained(place / "base")
     tokenizer.save_pretrained(place / "base")
     engine = TransformersEngine.load(str(place / "base"), dtype="float32")

@@ -9,6 +9,14 @@ import transformers
 
 from tiny_model import tiny_tokenizer
 
+VLLM_SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+}
+"""vLLM's attention on a CPU wants heads of 32 numbers."""
 _SIZES = {
     "hidden_size": 32,
     "intermediate_size": 64,

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from confide.policies import MaxRisk, Policy
+from confide.policies.source_choice import calibrate_best_source
 from confide.records import Record
 
 
@@ -31,3 +33,12 @@ def two_sources(
         )
         for i in range(n)
     ]
+
+
+def ordered_policy() -> Policy:
+    """A policy on `stack`, with `logprob_sum` where that is missing."""
+    _, made = calibrate_best_source(
+        two_sources(1500, missing=0.2), ["stack"], MaxRisk(0.1), fallbacks=["logprob_sum"], calibrator="platt"
+    )
+    assert isinstance(made, Policy)
+    return made

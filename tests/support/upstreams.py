@@ -84,6 +84,14 @@ def policy_file(
     return path
 
 
+def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds; a test fails where it never does."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 @dataclass
 class Upstream:
     """An OpenAI-compatible server whose behaviour is a list of words, one a request; the last word stays.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from app_thread import app_in_thread
@@ -269,3 +270,7 @@ class LlamaCppServer(VerdictServer):
             "index": 0, "content": "", "tokens": [], "stop": True, "model": "tiny", "tokens_predicted": 1,
             "tokens_evaluated": len(ids), "stop_type": "limit", "completion_probabilities": [place],
         }  # fmt: skip
+
+
+KINDS: dict[str, type[VerdictServer]] = {"vllm": VllmServer, "llama.cpp": LlamaCppServer}
+BOTH = pytest.mark.parametrize("kind", KINDS)

@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from confide.engines.engine import Completion, Gone
 from confide.engines.openai.second_request import READER
 from confide.errors import ConfideError
@@ -111,9 +109,8 @@ def served_confidence(served: ServedFile, records: Sequence[Record]) -> list[flo
 
     The z of another export is on another scale.
     """
-    z = or_nan([record.reading if record.read_by == served.reading.by else None for record in records])
-    values = served.mixture.read(z, records).tolist() if len(records) else []
-    return [value if np.isfinite(value) else None for value in values]
+    z = [record.reading if record.read_by == served.reading.by else None for record in records]
+    return served.mixture.confidences(z, records)
 
 
 class ServedMethod(Method):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from confide.serving.store import database
 from confide.serving.store import store as store_module
 from postgres import Server, stopped
 from postgres import postgres as postgres
-from upstreams import Running, Upstream, router, small_server
+from upstreams import Running, Upstream, router, small_server, until
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +23,6 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "PROBE_S", 0.05)
     monkeypatch.setattr(store_module, "IDLE_S", 0.1)
     monkeypatch.setattr(database, "_LOCK_S", 0.3)
-
-
-def until(holds: Callable[[], Any]) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -7,23 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from confide.policies import MaxRisk, Policy
-from confide.policies.source_choice import calibrate_best_source
+from confide.policies import Policy
 from confide.serving.http.dashboard import dashboard_page
 from confide.serving.monitor.promises import promise_of
 from confide.serving.store.tables import DecisionRow
 from decision_rows import mixed
 from monitored import names, state_of
-from two_sources import two_sources
+from two_sources import ordered_policy
 
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    _, made = calibrate_best_source(
-        two_sources(1500, missing=0.2), ["stack"], MaxRisk(0.1), fallbacks=["logprob_sum"], calibrator="platt"
-    )
-    assert isinstance(made, Policy)
-    return made
+    return ordered_policy()
 
 
 def rows_of(policy: Policy, every: int, n: int = 900) -> list[DecisionRow]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from confide.serving.routing import auditor as auditor_module
 from decision_rows import decision
 from stores import using
-from upstreams import Running, Upstream, expert_server, router, small_server
+from upstreams import Running, Upstream, expert_server, router, small_server, until
 
 QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is Kyoto?"}]
 
@@ -25,13 +25,6 @@ QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "conten
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auditor_module, "_CLOSE_S", 0.2)
     monkeypatch.setattr(auditor_module, "_LOOK_S", 0.1)
-
-
-def until(holds: Callable[[], Any]) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def settings(small: Upstream, big: Upstream, **more: Any) -> dict[str, Any]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from confide.policies.source_choice import calibrate_best_source
 from confide.records import Record
 from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
 from two_sources import two_sources
-from upstreams import Running, Upstream, policy_file, router
+from upstreams import Running, Upstream, policy_file, router, until
 
 ASK = "Where is Kyoto?"
 
@@ -53,13 +52,6 @@ def routed(folder: Path, small: ReadingServer, served: Path, **more: Any) -> Ite
         }
         with router(folder, **config) as running:
             yield running
-
-
-def until(what: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 def says(running: Running, word: str) -> bool:

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from confide.errors import ConfideError
-from confide.policies import MaxRisk, Policy
-from confide.policies.source_choice import calibrate_best_source
+from confide.policies import Policy
 from confide.serving.config import ServeConfig
 from confide.serving.routing.likeness import Likeness
-from two_sources import two_sources
+from two_sources import ordered_policy
 from upstreams import FakeAnswer, FakeModel, Running, Upstream, events, expert_server, router, small_server
 
 ALWAYS = [{"name": "big", "tool": "callables:always"}]
@@ -24,11 +23,7 @@ ALWAYS = [{"name": "big", "tool": "callables:always"}]
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    _, made = calibrate_best_source(
-        two_sources(1500, missing=0.2), ["stack"], MaxRisk(0.1), fallbacks=["logprob_sum"], calibrator="platt"
-    )
-    assert isinstance(made, Policy)
-    return made
+    return ordered_policy()
 
 
 class Read(FakeAnswer):

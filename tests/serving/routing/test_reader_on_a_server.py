@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,19 @@ from confide.numeric import sigmoid
 from confide.policies import MaxRisk, Policy
 from confide.policies.source_choice import calibrate_best_source
 from two_sources import two_sources
-from upstreams import Running, Upstream, events, policy_file, router
+from upstreams import Running, Upstream, events, policy_file, router, until
 from verdict_server import (
     ASK,
+    BOTH,
     END,
-    LlamaCppServer,
+    KINDS,
     VerdictServer,
-    VllmServer,
     encoded,
     exported_folder,
     prompt_of,
     z_of,
 )
 
-KINDS: dict[str, type[VerdictServer]] = {"vllm": VllmServer, "llama.cpp": LlamaCppServer}
-BOTH = pytest.mark.parametrize("kind", KINDS)
 QUESTION = "Where is Kyoto?"
 SECOND = ("/v1/completions", "/completion")
 
@@ -55,13 +52,6 @@ def routed(
         with router(folder, **{**config, **settings}) as running:
             until(lambda: ready in running.get("/readyz").json().get("reading", ""))
             yield running
-
-
-def until(what: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 def raw_of(answer: str) -> Any:

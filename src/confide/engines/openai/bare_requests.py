@@ -70,7 +70,7 @@ class BareRequests:
 
     async def post_beside(self, path: str, body: dict[str, Any]) -> Told:
         """The same with a path of the server's own, beside the API and not below ``/v1``."""
-        return await self._send(f"{self._config.base_url.removesuffix('/v1')}/{path}", body)
+        return await self._send(f"{self._config.root}/{path}", body)
 
     async def _send(self, url: str, body: dict[str, Any]) -> Told:
         data, wait = to_json(body), _FIRST_WAIT_S

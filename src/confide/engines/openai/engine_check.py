@@ -13,6 +13,7 @@ from confide.engines.openai import told_abilities as told_of
 from confide.engines.openai.abilities import Abilities
 from confide.engines.openai.bare_requests import BareRequests, Told
 from confide.engines.openai.check_errors import no_answer, refusal_of_all, shown_names
+from confide.engines.openai.learned_reading import EXTRA
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.server_config import ServerModel
 from confide.engines.openai.start_check import QUESTION
@@ -36,9 +37,6 @@ _KILLS = {
 }
 _ELSE = {"logprob_token_ids": "does not", "prompt_logprobs": "has neither"}
 _SHOWN = {"spec_decode": "speculative decoding", "lora_requests_info": "LoRA"}
-
-EXTRA_IDS = 64
-"""How many ids the plug-in's vocabulary has past the model's own."""
 
 _REFUSES_IDS = (0, 30)
 """The version of vLLM from which on an id past the vocabulary is refused before it reaches the model."""
@@ -147,7 +145,7 @@ class _Check:
 
     async def _look_around(self) -> None:
         """Pages beside the API: the version, and the metrics where it depends on them what may be asked."""
-        root = self._config.base_url.removesuffix("/v1")
+        root = self._config.root
         for page in ("version", "api/version"):
             if version := told_of.version_in(await self._page(f"{root}/{page}") or b""):
                 self._found["version"] = self._requests.shown(version)
@@ -222,8 +220,8 @@ class _Check:
             return
         size = told_of.vocabulary_in(told.body) if told.status in (400, 422) else None
         self._found |= {"learned": False, "vocabulary": size}
-        if size is not None and size > EXTRA_IDS:
-            own = size - EXTRA_IDS
+        if size is not None and size > EXTRA:
+            own = size - EXTRA
             data = await self._chosen(told_of.reading_ids(own), "learned")
             if data is None:
                 self._found["learned"] = None

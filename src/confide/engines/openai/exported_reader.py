@@ -13,6 +13,8 @@ from confide.files import read_text
 from confide.policies.identities import identity_parts
 
 FOLDER = "confide"
+"""Where an exported folder keeps what is confide's: vLLM takes every weights file beside its configuration."""
+
 FILE = "reader.json"
 
 MOST_OFF = 0.5

@@ -22,7 +22,7 @@ _DIGITS, _MIDDLE = 4, 128
 _FLOOR = (-1100.0, -600.0)
 """Between these lies the log-probability of id V."""
 
-_MASKED = -9000.0
+MASKED = -9000.0
 """vLLM writes −9999 for a probability that it has masked."""
 
 
@@ -112,7 +112,7 @@ class LearnedReading:
         if None in told:
             return True
         zero, *_, digit = (value for value in told if value is not None)
-        if zero <= _MASKED:
+        if zero <= MASKED:
             return False
         return not _FLOOR[0] < zero < _FLOOR[1] or round(digit - zero) + _MIDDLE != self.fingerprint[-1]
 
@@ -180,5 +180,5 @@ def _told(token: Any, ids: Collection[int]) -> list[float | None]:
 
 def _numbers(token: Any, ids: Collection[int]) -> list[float] | None:
     """The log-probabilities that one token came with for ``ids``; None unless all are there and none is masked."""
-    known = [value for value in _told(token, ids) if value is not None and value > _MASKED]
+    known = [value for value in _told(token, ids) if value is not None and value > MASKED]
     return known if len(known) == len(ids) else None

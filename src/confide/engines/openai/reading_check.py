@@ -12,10 +12,10 @@ from typing import Any
 
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
+from confide.engines.openai.start_check import QUESTION
 
 log = logging.getLogger("confide.serving")
 
-QUESTION = [{"role": "user", "content": "Hello"}]
 NOT_ASKED = "was not asked yet whether it gives its learned reading"
 
 _EVERY_S, _FIRST_WAIT_S, _LEAST_S = 60.0, 1.0, 1.0

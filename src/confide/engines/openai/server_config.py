@@ -81,6 +81,11 @@ class ServerModel(Part):
             raise ValueError("no user, password, query or fragment belongs here; keys go into api_key_env")
         return url.rstrip("/")
 
+    @property
+    def root(self) -> str:
+        """The address of the server itself, beside its API."""
+        return self.base_url.removesuffix("/v1")
+
     def api_key(self) -> SecretStr | None:
         """The key, read from the environment; raises `ConfideError` when the variable is not set."""
         if self.api_key_env is None:

@@ -186,7 +186,7 @@ class Server(Model):
 
     async def _speculates(self) -> bool:
         """Whether the server's metrics show speculative decoding; what has none says nothing."""
-        url = self._config.base_url.removesuffix("/v1") + "/metrics"
+        url = f"{self._config.root}/metrics"
         try:
             with connection_failures():
                 async with (

@@ -13,13 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from confide.engines.openai.bare_requests import BareRequests, Told
+from confide.engines.openai.learned_reading import MASKED
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reply import Choice, Reply
 from confide.engines.openai.second_verdict import Verdict, choice_in, count_in, list_in
 from confide.numeric import as_finite
-
-_MASKED = -9000.0
-"""vLLM writes −9999 for a probability of 0."""
 
 
 class VllmVerdict:
@@ -104,7 +102,7 @@ def difference(told: Sequence[Mapping[str, Any]], pair: tuple[int, int]) -> floa
         for likely in list_in(logprobs, "top_logprobs"):
             found |= likely if isinstance(likely, dict) else {}
     both = [as_finite(found.get(f"token_id:{id}")) for id in pair]
-    known = [value for value in both if value is not None and value > _MASKED]
+    known = [value for value in both if value is not None and value > MASKED]
     if len(known) < 2 or known == [0.0, 0.0]:
         return None
     return known[0] - known[1]

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from confide.engines.openai.exported_reader import FOLDER
 from confide.engines.openai.learned_reading import EXTRA
 from confide.engines.transformers.loading import resolve
 from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -24,7 +25,7 @@ from confide.methods.checkpoint import FILE as INFO
 from confide.methods.checkpoint import read_info
 from confide.methods.frozen.frozen_model import FrozenModel, load_parts
 from confide.methods.stack.linear_reading import LinearReading
-from confide.methods.stack.served_file import FILE, FOLDER
+from confide.methods.stack.served_file import FILE
 from confide.methods.stack.served_stack import SERVED
 
 ARRAYS = f"{FOLDER}/reading.safetensors"

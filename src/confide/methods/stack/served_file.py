@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from confide.engines.openai.exported_reader import FOLDER
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.errors import ConfideError
 from confide.files import read_text
 from confide.methods.stack.served_stack import ServedMixture
-
-FOLDER = "confide"
-"""Where an exported folder keeps what is confide's: vLLM takes every weights file beside its configuration."""
 
 FILE = "reading.json"
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.methods.method import labels
+from confide.methods.method import labels, or_nan
 from confide.methods.stack.familiarity import AnswerFamiliarity, answer_key
 from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING, LinearReading
 from confide.methods.stack.probe import PENALTIES, Logistic, Probe, View, best_probe
@@ -59,6 +59,13 @@ class ServedMixture:
         mixed = f * known + (1 - f) * self.unfamiliar.predict(probability_matrix(records))
         whole = [r.finish == "stop" and bool(r.logprobs or r.option_logprobs) for r in records]
         return np.where(np.isfinite(z) & np.array(whole, dtype=bool), mixed, np.nan)
+
+    def confidences(self, z: Sequence[float | None], records: Sequence[Record]) -> list[float | None]:
+        """`read` with None for what is missing, in and out."""
+        if not records:
+            return []
+        values = self.read(or_nan(z), records)
+        return [value if np.isfinite(value) else None for value in values.tolist()]
 
     def to_json(self) -> dict[str, Any]:
         """The mixture as JSON can hold it."""

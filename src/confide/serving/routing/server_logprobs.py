@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from confide.engines.openai.answer_logprobs import answer_logprobs
-from confide.engines.openai.learned_reading import ReadAnswer
 from confide.engines.openai.reply import Reply
 from confide.methods.free import free_confidence
 from confide.methods.stack.served_stack import SERVED, ServedMixture
@@ -36,17 +33,10 @@ def server_sources(reply: Reply, mixture: ServedMixture | None = None) -> tuple[
             logprobs=read.logprobs if read else logprobs,
             end_logprob=read.end_logprob if read else None,
         )
-        learned = {SERVED: _learned(read, record, mixture)} if mixture else {}
+        learned = {SERVED: mixture.confidences([read.z if read else None], [record])[0]} if mixture else {}
         rows.append(learned | free_confidence(record))
     lowest: dict[str, float | None] = {}
     for source in rows[0]:
         values = [row[source] for row in rows]
         lowest[source] = min(v for v in values if v is not None) if None not in values else None
     return lowest, _FREE if lowest.get(SERVED) is None else SERVED
-
-
-def _learned(read: ReadAnswer | None, record: Record, mixture: ServedMixture) -> float | None:
-    if read is None or read.z is None:
-        return None
-    value = float(mixture.read(np.array([read.z]), [record])[0])
-    return value if np.isfinite(value) else None
