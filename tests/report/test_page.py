@@ -92,6 +92,19 @@ def test_it_says_what_was_found(html):
     assert not any(heading in html for heading in HEADINGS)
 
 
+@pytest.mark.parametrize("judged", [False, True])
+def test_the_sentences_at_the_top_stand_apart(judged):
+    rows = records()
+    if judged:
+        rows = [row.model_copy(update={"judged": bool(row.correct), "judged_by": "big"}) for row in rows]
+    top = " ".join(
+        re.search(r'<p class="faint">(.*?)</p>', render(evaluate(rows, resamples=50), rows), re.S)[1].split()
+    )
+    assert ("with a label. Brackets: 95% intervals" in top) == judged
+    assert ". Brackets: 95% intervals" in top
+    assert ".." not in top
+
+
 def test_every_part_of_the_results_is_shown():
     rows = records(200)
     html = render(with_every_part(evaluate(rows, resamples=20)), rows)
