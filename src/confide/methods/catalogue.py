@@ -15,6 +15,7 @@ from confide.methods.free import Free
 from confide.methods.frozen.frozen_model import FrozenModel, ReaderMethod, StackMethod
 from confide.methods.method import Method, Scope
 from confide.methods.p_true import PTrue
+from confide.methods.portable.portable_method import Portable
 from confide.methods.rlmf.stated_model import StatedMethod, StatedModel
 from confide.methods.sampled import Sampled
 from confide.methods.self_ref.self_ref_model import SelfRefMethod, SelfRefModel
@@ -25,6 +26,7 @@ from confide.tasks import Task
 METHODS: tuple[Method, ...] = (
     StackMethod(),
     ServedMethod(),
+    Portable(),
     EndpointReader(),
     ReaderMethod("reader"),
     ReaderMethod("reader_random"),

@@ -23,6 +23,7 @@ from confide.tasks.text import tokens
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.checkpoint import CheckpointInfo
+    from confide.methods.portable.portable_file import PortableFile
     from confide.tasks import Task
 
 Conversation = str | Sequence[Message | dict[str, str]]
@@ -71,6 +72,9 @@ class ConfidenceModel(ABC):
 
     frozen = False
     """Whether the answers are token for token the base model's."""
+
+    portable: PortableFile | None = None
+    """What tells a confidence of its answers from text and log-probabilities alone."""
 
     def __init__(self, engine: TransformersEngine, info: CheckpointInfo, name: str = ""):
         self.engine = engine

@@ -1,5 +1,5 @@
 """A model behind an endpoint: it answers with the confidences that its server's log-probabilities give, and with the
-learned one where the server's engine reads its states.
+learned ones where there is a portable file or the server's engine reads its states.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.confidence_model import Answer, ConfidenceModel, Conversation
 from confide.methods.free import free_confidence
 from confide.methods.method import Column, Method, Scope, or_nan
-from confide.methods.stack.served_stack import SERVED
+from confide.methods.portable.portable_file import PORTABLE
+from confide.methods.stack.served_stack import SERVED, served_confidences
 from confide.numeric import sigmoid
 from confide.policies.identities import identity_parts
 from confide.records import Message, Record
@@ -23,20 +24,28 @@ from confide.sources import as_probability
 if TYPE_CHECKING:
     from confide.engines.openai.exported_reader import ExportedReader
     from confide.engines.openai.openai_engine import OpenAIEngine
+    from confide.methods.portable.portable_file import PortableFile
     from confide.methods.stack.served_file import ServedFile
 
 FREE_SOURCE = "logprob_sum"
 
 
 class EndpointModel(ConfidenceModel):
-    """The model that an `OpenAIEngine` asks; what was trained of it is in the ``served`` file or the ``reader``."""
+    """The model that an `OpenAIEngine` asks; what was trained is in ``served``, the ``reader`` or ``portable``."""
 
     frozen = True
 
-    def __init__(self, engine: OpenAIEngine, served: ServedFile | None = None, reader: ExportedReader | None = None):
+    def __init__(
+        self,
+        engine: OpenAIEngine,
+        served: ServedFile | None = None,
+        reader: ExportedReader | None = None,
+        portable: PortableFile | None = None,
+    ):
         super().__init__(cast(Any, engine), CheckpointInfo(), engine.name)
         self.served = served
         self.reader = reader
+        self.portable = portable
         self.names += [exported.model for exported in (served, reader) if exported is not None]
 
     @property
@@ -64,15 +73,17 @@ class EndpointModel(ConfidenceModel):
         gone: Gone | None = None,
     ) -> list[Answer]:
         found = self.engine.answer(prompts, max_new_tokens, gone=gone)
-        return [self._told(completion) for completion in found]
+        told = zip(conversations, found, strict=True)
+        return [self._told(conversation, completion) for conversation, completion in told]
 
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:
         (read,) = self.engine.closed([prompt], [completion.ids], measure=True).completions
-        return self._told(read)
+        return self._told(conversation, read)
 
-    def _told(self, completion: Completion) -> Answer:
+    def _told(self, conversation: list[Message], completion: Completion) -> Answer:
         record = Record(
             id="",
+            messages=conversation,
             answer=completion.text,
             answer_ids=completion.ids,
             logprobs=completion.logprobs,
@@ -82,14 +93,19 @@ class EndpointModel(ConfidenceModel):
             read_by=completion.more.get("read_by", ""),
         )
         sources, source = free_confidence(record), FREE_SOURCE
+        if self.portable is not None:
+            (learned,) = self.portable.confidences([record])
+            sources = {PORTABLE: learned, **sources}
+            source = FREE_SOURCE if learned is None else PORTABLE
+        cheapest = source
         if self.served is not None:
             (learned,) = served_confidence(self.served, [record])
             sources = {SERVED: learned, **sources}
-            source = FREE_SOURCE if learned is None else SERVED
+            source = cheapest if learned is None else SERVED
         if self.reader is not None:
             z = completion.more.get("verdict", {}).get("z")
             sources = {READER: None if z is None else float(sigmoid(z)), **sources}
-            source = FREE_SOURCE if z is None else READER
+            source = cheapest if z is None else READER
         raw = sources[source]
         return Answer(
             completion.text,
@@ -110,7 +126,7 @@ def served_confidence(served: ServedFile, records: Sequence[Record]) -> list[flo
     The z of another export is on another scale.
     """
     z = [record.reading if record.read_by == served.reading.by else None for record in records]
-    return served.mixture.confidences(z, records)
+    return served_confidences(served.mixture, z, records)
 
 
 class ServedMethod(Method):

@@ -23,6 +23,7 @@ from confide.records import Cost, Record
 if TYPE_CHECKING:
     from confide.engines.engine import ClosedAnswers, Engine
     from confide.methods.confidence_model import ConfidenceModel
+    from confide.methods.portable.portable_file import PortableFile
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Scope:
         verifier: another model that judges the answers.
         judge: decides whether two sampled answers mean the same; None: the task's grader.
         other_model: the records are another model's than ``model``.
+        portable: what tells a confidence from text and log-probabilities alone; None: what ``model`` has.
         seed: of what is drawn.
         progress: called with (done, total, note) while long work runs.
     """
@@ -64,6 +66,7 @@ class Scope:
     other_model: bool = False
     seed: int = 0
     progress: Progress | None = None
+    portable: PortableFile | None = None
 
     @property
     def new(self) -> list[Record]:
@@ -89,6 +92,7 @@ class Method(ABC):
         by_model: whether a source says what the model at hand thinks, so that of another's answers it is
             ``other_<source>``.
         slow: whether it generates for every row; such sources are in ``all`` but not in ``standard``.
+        scored_by: a hash of what gives its confidences, where that is not the model at hand.
         scope_: what it was fitted in.
         wanted_: the sources that are asked for.
     """
@@ -98,6 +102,7 @@ class Method(ABC):
     needs: tuple[str, ...] = ()
     by_model: bool = False
     slow: bool = False
+    scored_by: str = ""
     scope_: Scope
     wanted_: tuple[str, ...]
 

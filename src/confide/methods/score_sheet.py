@@ -49,11 +49,11 @@ class Sheet:
     def signed(self, method: Method) -> Method:
         """``method``, with a note in the records of which checkpoint its confidences are from, if from one.
 
-        What an earlier scoring left of a source that a model gives, and what it derived from it, goes: another model
+        What an earlier scoring left of a source that training gives, and what it derived from it, goes: another model
         may have given it.
         """
         model = self.scope.model
-        if not method.needs:
+        if not method.needs and not method.scored_by:
             return method
         names = {self.named(source) if method.by_model else source for source in method.wanted_}
         for record in self.scope.records:
@@ -62,8 +62,8 @@ class Sheet:
             for table in tables:
                 for name in [name for name in table if _plain(name) in names]:
                     del table[name]
-            if method.by_model and model is not None and model.scored_by:
-                record.scored_by |= dict.fromkeys(names, model.scored_by)
+            if by := method.scored_by or (model.scored_by if method.by_model and model is not None else ""):
+                record.scored_by |= dict.fromkeys(names, by)
         return method
 
     def put(self, name: str, column: Column, rows: Sequence[Record], *, costs: bool = True) -> None:

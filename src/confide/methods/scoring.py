@@ -28,6 +28,7 @@ from confide.methods.method import (
     labels,
     or_nan,
 )
+from confide.methods.portable.portable_method import Portable
 from confide.methods.score_sheet import Sheet
 from confide.methods.text_prior import TextPriors
 from confide.policies.calibrators import MIN_ROWS, fit_calibrator
@@ -39,6 +40,7 @@ from confide.sources import Source
 if TYPE_CHECKING:
     from confide.engines.engine import Engine
     from confide.methods.confidence_model import ConfidenceModel
+    from confide.methods.portable.portable_file import PortableFile
 
 
 def score(
@@ -54,6 +56,7 @@ def score(
     calibrated: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
+    portable: PortableFile | None = None,
 ) -> list[Record]:
     """Add the confidences of ``sources`` (see `confide.methods.catalogue`) to copies of ``records``.
 
@@ -67,13 +70,14 @@ def score(
         controls: add ``<source>_swapped``: the same answer read with another question.
         calibrated: add ``<source>_calibrated``, fitted on the validation rows.
         seed: of the floor ``shuffled`` and of the questions that ``controls`` exchanges.
+        portable: what gives the source ``portable``; None: what ``model`` has.
 
     Raises:
         ConfideError: an unknown source, or one that the model or the records cannot give; records of another model or
             of several, unless ``other_model`` says so; answers to be read without a model.
     """
     copies = [record.model_copy(deep=True) for record in records]
-    scope = Scope(copies, model, verifier, judge, other_model, seed, progress)
+    scope = Scope(copies, model, verifier, judge, other_model, seed, progress, portable)
     catalogue.check_sources(sources, scope)
     if model is None and (samples or controls or other_model):
         raise ConfideError("--samples, --controls and --other-model read answers with a model: name it with --model")
@@ -89,7 +93,7 @@ def score(
         for method in methods:
             if not isinstance(method, ClosedMethod | Floors):
                 sheet.fill(method, method.read(copies if isinstance(method, Free) else scope.new))
-        seeing_text = [method for method in methods if isinstance(method, Free | TextPriors)]
+        seeing_text = [method for method in methods if isinstance(method, Free | TextPriors | Portable)]
         read_closed_answers(sheet, closed, seeing_text, samples=samples, controls=controls)
     finally:
         for method in methods:

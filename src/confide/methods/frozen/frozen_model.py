@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from confide.engines.closed_records import with_token_scores
 from confide.engines.engine import ClosedAnswers, Completion, Gone
 from confide.errors import ConfideError
+from confide.files import write_text
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo, save_checkpoint
 from confide.methods.confidence_model import Answer, ConfidenceModel
 from confide.methods.free import free_confidence
-from confide.methods.method import ClosedMethod, Scope
+from confide.methods.method import ClosedMethod, Scope, or_nan
+from confide.methods.portable.portable_file import FILE as PORTABLE_FILE
+from confide.methods.portable.portable_file import PORTABLE, PortableFile
 from confide.methods.reader.reader import Reader, reader_in_vocabulary
 from confide.methods.stack.probe import Probe
 from confide.methods.stack.served_stack import SERVED, ServedStack
@@ -44,6 +47,7 @@ class FrozenParts:
         reader: the reader whose rows are in the vocabulary.
         compared: arrays of readers that are no vocabulary rows (``reader_random``, ``p_true_trained``).
         served: the stack as an engine gives it that reads while it answers.
+        portable: what the same rows teach without the model's states.
     """
 
     stack: Stack | None = None
@@ -51,6 +55,7 @@ class FrozenParts:
     reader: Reader | None = None
     compared: Mapping[str, Arrays] = field(default_factory=dict)
     served: ServedStack | None = None
+    portable: PortableFile | None = None
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -89,14 +94,15 @@ class FrozenModel(ConfidenceModel):
                     "train it again"
                 )
             parts = replace(parts, reader=reader_in_vocabulary(model.engine, len(info.confidence.ask_ids)))
-        model.parts = parts
+        model.parts, model.portable = parts, parts.portable
         return model
 
     def _trained_arrays(self) -> list[Any]:
         held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}
         held |= {name: probe.arrays() for name, probe in self.parts.probes.items()} | dict(self.parts.compared)
         held |= {SERVED: self.parts.served.reading.arrays()} if self.parts.served else {}
-        return [
+        beside = [["portable", self.parts.portable.scored_by]] if self.parts.portable else []
+        return beside + [
             [name, key, np.asarray(array).dtype.str, np.asarray(array).tobytes().hex()]
             for name, arrays in sorted(held.items())
             for key, array in sorted(arrays.items())
@@ -132,13 +138,15 @@ class FrozenModel(ConfidenceModel):
         columns: dict[str, Floats] = {}
         if self.parts.reader is not None:
             columns["reader"] = sigmoid(self.parts.reader.logits(closed))
+        if self.portable is not None:
+            columns[PORTABLE] = or_nan(self.portable.confidences(records))
         if self.parts.layers:
             columns |= self.parts.read(closed, records)
             familiarity = columns.pop("familiarity").tolist()
         for name, column in columns.items():
             for values, value in zip(sources, column.tolist(), strict=True):
                 values[self.named(name)] = None if np.isnan(value) else value
-        best = next((name for name in ("stack", "reader") if name in columns), None)
+        best = next((name for name in ("stack", "reader", PORTABLE) if name in columns), None)
         source = "logprob_sum" if best is None else self.named(best)
         told = [None if (raw := values[source]) is None else float(as_probability(source, raw)) for values in sources]
         return [
@@ -220,8 +228,9 @@ def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, 
     """Write model, tokenizer, arrays and ``confide.json`` to ``folder``; the engine's model gains the new rows."""
     from safetensors.numpy import save_file
 
-    reader, stack = parts.reader, parts.stack
+    reader, stack, portable = parts.reader, parts.stack, parts.portable
     assert stack is not None
+    assert portable is not None
     ids = engine.add_reader_tokens(reader.ask if reader else None, reader.verdict if reader else None)
     about, arrays = stack.to_arrays()
     named: dict[str, Mapping[str, NDArray[Any]]] = {
@@ -236,6 +245,7 @@ def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, 
     def save(staged: Path) -> None:
         engine.save(staged, suppressed=ids.all)
         save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, staged / ARRAYS)
+        write_text(staged / PORTABLE_FILE, portable.text())
 
     signal = SignalInfo(
         method="reader",
@@ -262,14 +272,16 @@ def load_parts(folder: Path, info: CheckpointInfo) -> FrozenParts:
 
     try:
         arrays = load_file(folder / ARRAYS) if (folder / ARRAYS).exists() else {}
-        stack = Stack.from_arrays(info.stack or {}, arrays) if arrays else None
+        portable = PortableFile.load(folder) if (folder / PORTABLE_FILE).exists() else None
+        signals = portable.mixture.signals if portable else None
+        stack = Stack.from_arrays(info.stack or {}, arrays, signals) if arrays else None
         saved = _by_name(arrays, "probes/")
         probes = {name: Probe.from_arrays(info.probes[name], parts) for name, parts in saved.items()}
         given = _by_name(arrays, "served/").get(SERVED)
-        served = ServedStack.from_arrays(info.served or {}, given) if given else None
+        served = ServedStack.from_arrays(info.served or {}, given, signals) if given else None
     except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise ConfideError(f"{folder} is not a readable confide checkpoint: {error}") from None
-    return FrozenParts(stack, probes, None, _by_name(arrays, "readers/"), served)
+    return FrozenParts(stack, probes, None, _by_name(arrays, "readers/"), served, portable)
 
 
 def _by_name(arrays: Arrays, prefix: str) -> dict[str, Arrays]:

@@ -17,6 +17,9 @@ from confide.hashing import sha256_of_rows
 from confide.methods.checkpoint import CheckpointInfo, common_chat_template_kwargs, leading_messages
 from confide.methods.frozen.frozen_model import FrozenParts, save_frozen
 from confide.methods.method import check_answered_by, check_labels, labels
+from confide.methods.portable.answer_signals import fit_signals
+from confide.methods.portable.mixture import Mixture
+from confide.methods.portable.portable_file import PortableFile
 from confide.methods.reader.closed_rows import make_rows, shuffle_labels
 from confide.methods.reader.comparisons import fit_verdict, random_reader, train_p_true
 from confide.methods.reader.reader import Reader
@@ -121,9 +124,11 @@ def fit_stack(
     probes = {"probe": fit_probe(linear, fitting, train, held, validation, options.seed)}
     if options.positions:
         probes |= fit_position_probes(depth, fitting, train, held, validation)
-    stack = Stack.fit(view, question_layer(depth), fitting, train, options.seed)
-    served = fit_served(view.layers, fitting, train, held, validation, options.seed)
-    return FrozenParts(stack, probes, served=served), more
+    signals = fit_signals(train, options.seed)
+    stack = Stack.fit(view, question_layer(depth), fitting, train, signals, options.seed)
+    served = fit_served(view.layers, fitting, train, held, validation, signals)
+    portable = PortableFile.of(Mixture.fit(signals, train), train)
+    return FrozenParts(stack, probes, served=served, portable=portable), more
 
 
 def train_readers(

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from confide.engines.engine import POSITIONS
 from confide.methods.method import labels
+from confide.methods.portable.logistic import Logistic
 from confide.methods.stack.states import States
-from confide.numeric import Floats, logistic_loss, sigmoid
+from confide.numeric import Floats, logistic_loss
 from confide.records import Record
 
 NETWORK_ROWS = 30
@@ -49,41 +50,6 @@ class View:
     def fit(self, features: NDArray[np.float32], target: NDArray[Any]) -> Logistic:
         """Logistic regression on features that were selected before (folds share one selection)."""
         return Logistic.fit(features, target, C=self.C, max_iter=200, tol=1e-3)
-
-
-@dataclass(frozen=True)
-class Logistic:
-    """Logistic regression on standardised features; a feature that is missing (NaN) counts as average.
-
-    ``bias`` [1]; all others [features].
-    """
-
-    mean: Floats
-    scale: Floats
-    weight: Floats
-    bias: Floats
-
-    @classmethod
-    def fit(cls, features: NDArray[Any], target: NDArray[Any], weights: Floats | None = None, **how: Any) -> Logistic:
-        """Fit on features [n, d] and right or wrong [n], with optional row weights [n].
-
-        ``how`` goes to scikit-learn's ``LogisticRegression``.
-        """
-        from sklearn.linear_model import LogisticRegression
-
-        mean, scale = np.nanmean(features, 0), np.nanstd(features, 0) + 1e-6
-        model = LogisticRegression(**{"C": 1.0, "max_iter": 1000} | how)
-        model.fit(np.nan_to_num((features - mean) / scale, copy=False), target, sample_weight=weights)
-        return cls(*_floats(mean, scale, model.coef_[0], model.intercept_))
-
-    def z(self, features: NDArray[Any]) -> Floats:
-        """Logit [n] of being right."""
-        standard = np.nan_to_num((features - self.mean) / self.scale, copy=False)
-        return np.asarray(standard @ self.weight + self.bias, dtype=np.float64)
-
-    def predict(self, features: NDArray[Any]) -> Floats:
-        """P(right) [n]."""
-        return sigmoid(self.z(features))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from confide.engines.openai.exported_reader import FOLDER
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.errors import ConfideError
 from confide.files import read_text
-from confide.methods.stack.served_stack import ServedMixture
+from confide.methods.portable.mixture import Mixture
 
 FILE = "reading.json"
 
@@ -26,7 +26,7 @@ class ServedFile:
     """
 
     reading: LearnedReading
-    mixture: ServedMixture
+    mixture: Mixture
     identity: str
     model: str
 
@@ -38,7 +38,7 @@ class ServedFile:
             data: dict[str, Any] = json.loads(read_text(file))
             if data["schema"] != 1:
                 raise ConfideError(f"{file} has schema {data['schema']!r}; this version reads schema 1")
-            reading, mixture = LearnedReading.from_json(data["reading"]), ServedMixture.from_json(data["mixture"])
+            reading, mixture = LearnedReading.from_json(data["reading"]), Mixture.from_json(data["mixture"])
             return cls(reading, mixture, data["identity"], data["model"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfideError(f"{file} is not what `confide export --for vllm` writes: {error!r}") from None

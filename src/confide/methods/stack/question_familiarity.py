@@ -1,12 +1,11 @@
-"""Familiarity: how close an answer, and the question behind it, are to what training saw.
+"""Familiarity of questions: how close one is to those that training saw, by the model's states.
 
-A learned readout carries a prior over the answers that it was trained on. Where the answer is new, or the
-question is of a kind that training did not contain, that prior is noise; the stack must know.
+A learned readout carries a prior over what it was trained on. Where the question is of a kind that training did not
+contain, that prior is noise; the stack must know.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,40 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.numeric import Floats
-from confide.records import Record
-from confide.tasks.text import spelled
-
-
-def answer_key(record: Record) -> str:
-    """What makes two answers the same one: their text without case, accents, articles and punctuation."""
-    return spelled(record.answer) or "∅"
-
-
-@dataclass(frozen=True)
-class AnswerFamiliarity:
-    """n / (n + half): n training rows gave this answer; what is left to 1 counts as familiar by ``openness``.
-
-    Where answers hardly ever come twice (phrases, numbers), one that training never gave is no news: the learned
-    readout was fitted and judged on such answers alone, and can hold no prior over them.
-    """
-
-    counts: dict[str, int]
-    half: float = 1.0
-    openness: float = 0.0
-
-    @classmethod
-    def fit(cls, keys: Sequence[str], half: float = 1.0, openness: float = 0.0) -> AnswerFamiliarity:
-        """Count the answers of training rows."""
-        return cls(dict(Counter(keys)), half, openness)
-
-    def count(self, keys: Sequence[str]) -> Floats:
-        """How often training gave each answer, [n]."""
-        return np.array([self.counts.get(key, 0) for key in keys], dtype=np.float64)
-
-    def predict(self, n: Floats) -> Floats:
-        """Familiarity [n] in [0, 1] of answers that training gave ``n`` times; ``openness`` for 0 times."""
-        known = n / (n + self.half)
-        return known + (1 - known) * self.openness
 
 
 @dataclass(frozen=True)

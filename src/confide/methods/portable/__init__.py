@@ -1,0 +1,1 @@
+"""The portable confidence: learned from records alone, without opening the model."""

@@ -1,0 +1,115 @@
+"""The mixture: a confidence from an answer's signals where they are familiar, from its probability alone elsewhere.
+
+    P = f · familiar + (1 − f) · unfamiliar,   f = q · a
+
+``familiar`` is a logistic model of everything that is known of the answer, ``unfamiliar`` one of its probability alone
+that ranks exactly as ``logprob_sum`` does (or as ``option_probability`` where the answer was chosen among options). a is
+the familiarity of the answer, n / (n + 1) where training gave it n times to this kind of question; where training
+answers hardly ever come twice, a new one is nothing unfamiliar. q is that of the question, where its state is known.
+Answers that came about in a way that training never saw (chosen where it had written ones, or the other way round) are
+unfamiliar: their signals mean something else.
+
+Without a reading of the model's states this is the source ``portable``; with one, a source of the stack's family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from confide.methods.method import labels
+from confide.methods.portable.answer_signals import AnswerSignals, TrainingSignals
+from confide.methods.portable.free_matrix import free_matrix, probability_matrix
+from confide.methods.portable.logistic import Logistic
+from confide.numeric import Bools, Floats
+from confide.records import Record
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A fitted mixture; `Mixture.fit` makes one.
+
+    Attributes:
+        openness: what is left of the familiarity of an answer that training never gave.
+        options: whether training held answers chosen by likelihood: their probability among the options is then a
+            signal too.
+        written: whether it held answers that were written.
+    """
+
+    signals: AnswerSignals
+    familiar: Logistic
+    unfamiliar: Logistic
+    openness: float
+    options: bool = False
+    written: bool = True
+
+    @classmethod
+    def fit(cls, training: TrainingSignals, records: Sequence[Record], z: Floats | None = None) -> Mixture:
+        """Fit on graded records and what `fit_signals` found of them.
+
+        Args:
+            z: what a reading of states by the other folds says of each record, [n].
+        """
+        right, options = labels(records), any(record.option_logprobs for record in records)
+        # The share of answers that no other fold gave, squared: a mostly closed set of answers counts as closed.
+        openness = float(np.mean(training.seen == 0)) ** 2
+        columns = _together(training.columns, free_matrix(records, options), z)
+        return cls(
+            training.signals,
+            Logistic.fit(columns, right, familiarity(training.seen, openness)),
+            Logistic.rising(probability_matrix(records), right),
+            openness,
+            options=options,
+            written=not all(record.option_logprobs for record in records),
+        )
+
+    def read(
+        self, records: Sequence[Record], z: Floats | None = None, q: Floats | float = 1.0
+    ) -> tuple[Floats, Floats]:
+        """Confidences and familiarities [n] of answered records.
+
+        Args:
+            z: what a reading of states says of each record, [n], where the mixture was fitted with one.
+            q: familiarity of the questions, [n] in [0, 1].
+
+        Returns:
+            Confidences, NaN where the engine told nothing of an answer's tokens or z is missing; familiarities.
+        """
+        columns, seen = self.signals.read(records)
+        met = np.array([self.options if record.option_logprobs else self.written for record in records], dtype=float)
+        f = met * q * familiarity(seen, self.openness)
+        on_ground = self.familiar.predict(_together(columns, free_matrix(records, self.options), z))
+        mixed = f * on_ground + (1 - f) * self.unfamiliar.predict(probability_matrix(records))
+        known = told(records) if z is None else told(records) & np.isfinite(z)
+        return np.where(known, mixed, np.nan), f
+
+    def to_json(self, *, signals: bool = True) -> dict[str, Any]:
+        """The mixture as JSON can hold it; without its ``signals`` where they are kept once for several mixtures."""
+        about: dict[str, Any] = {"openness": self.openness, "options": self.options, "written": self.written}
+        about |= {"familiar": self.familiar.to_json(), "unfamiliar": self.unfamiliar.to_json()}
+        return {"signals": self.signals.to_json(), **about} if signals else about
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], signals: AnswerSignals | None = None) -> Mixture:
+        """The mixture that `to_json` came from."""
+        models = {name: Logistic.from_json(data[name]) for name in ("familiar", "unfamiliar")}
+        about = {name: data[name] for name in ("openness", "options", "written")}
+        return cls(signals or AnswerSignals.from_json(data["signals"]), **models, **about)
+
+
+def familiarity(seen: Floats, openness: float) -> Floats:
+    """Familiarity [n] in [0, 1] of answers that training gave ``seen`` times [n]; ``openness`` for 0 times."""
+    known = seen / (seen + 1)
+    return np.asarray(known + (1 - known) * openness)
+
+
+def told(records: Sequence[Record]) -> Bools:
+    """Of which answers [n] the engine told how likely they were."""
+    return np.array([bool(record.logprobs or record.option_logprobs) for record in records], dtype=np.bool_)
+
+
+def _together(signals: Floats, free: Floats, z: Floats | None) -> Floats:
+    return np.column_stack([free, signals] if z is None else [free, signals, np.nan_to_num(z)])

@@ -1,0 +1,78 @@
+"""``portable.json``: a trained portable confidence, to be had wherever log-probabilities are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from confide.errors import ConfideError
+from confide.files import read_text
+from confide.hashing import sha256_of_rows, sha256_of_text
+from confide.methods.portable.mixture import Mixture
+from confide.policies.identities import common_identity
+from confide.records import Record
+
+FILE = "portable.json"
+PORTABLE = "portable"
+"""The source."""
+
+
+@dataclass(frozen=True)
+class PortableFile:
+    """A mixture without states, and whose answers it learned from.
+
+    Attributes:
+        model: what the records of training name.
+        identity: which weights answered them ("": not known).
+    """
+
+    mixture: Mixture
+    model: str = ""
+    identity: str = ""
+    training_rows: int = 0
+    training_data_sha256: str = ""
+
+    @classmethod
+    def of(cls, mixture: Mixture, train: Sequence[Record]) -> PortableFile:
+        """The file of a mixture that was fitted on ``train``."""
+        data = sha256_of_rows([r.id, r.answer, r.correct] for r in train)
+        return cls(mixture, train[0].model, common_identity(train, ""), len(train), data)
+
+    @property
+    def scored_by(self) -> str:
+        """A hash of everything that gives the confidence."""
+        return sha256_of_text(json.dumps(self.mixture.to_json(), sort_keys=True))[:16]
+
+    def confidences(self, records: Sequence[Record]) -> list[float | None]:
+        """The confidence of each answered record; None where it is not whole, or its tokens' log-probabilities are
+        missing.
+        """
+        if not records:
+            return []
+        values, _ = self.mixture.read(records)
+        return [float(value) if np.isfinite(value) else None for value in values]
+
+    def text(self) -> str:
+        """What the file holds."""
+        about = {name: value for name, value in vars(self).items() if name != "mixture"}
+        head = {"schema": 1, "version": version("confide"), "source": PORTABLE}
+        return json.dumps(head | about | {"mixture": self.mixture.to_json()}) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> PortableFile:
+        """Read a folder, or its ``portable.json``; raises `ConfideError` for what is neither."""
+        file = path / FILE if path.is_dir() else path
+        try:
+            data: dict[str, Any] = json.loads(read_text(file))
+            if data["schema"] != 1:
+                raise ConfideError(f"{file} has schema {data['schema']!r}; this version reads schema 1")
+            about = {name: data[name] for name in ("model", "identity", "training_rows", "training_data_sha256")}
+            return cls(Mixture.from_json(data["mixture"]), **about)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfideError(f"{file} is not what `confide train portable` writes: {error!r}") from None

@@ -1,0 +1,79 @@
+"""What question and answer look like where answers are right: character n-grams, hashed, in a logistic model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from confide.numeric import Bools, Floats, Ints
+from confide.records import Record
+
+C = 3.0
+"""Inverse strength of the L2 penalty."""
+
+_HASHES = 2**15
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A fitted logistic model of n-grams; `TextModel.fit` makes one.
+
+    Attributes:
+        grams: hashes of the n-grams that at least two training rows have, [g].
+        rarity: their inverse document frequencies, [g].
+        weight: their weights, [g].
+        bias: what is added.
+    """
+
+    grams: Ints
+    rarity: Floats
+    weight: Floats
+    bias: float
+
+    @classmethod
+    def fit(cls, counts: Any, right: Bools) -> TextModel:
+        """Fit on the `counted` n-grams of graded rows, [n, hashes]."""
+        from sklearn.linear_model import LogisticRegression
+
+        shared = np.asarray((counts > 0).sum(0)).ravel()
+        grams = np.flatnonzero(shared >= min(2, shared.max(initial=0)))
+        rarity = np.log((1 + counts.shape[0]) / (1 + shared[grams])) + 1
+        model = LogisticRegression(C=C, max_iter=500).fit(_weighted(counts, grams, rarity), right)
+        return cls(grams.astype(np.int64), rarity, model.coef_[0], float(model.intercept_[0]))
+
+    def z(self, counts: Any) -> Floats:
+        """Logit [n] that an answer is right, of `counted` n-grams [n, hashes]."""
+        return np.asarray(_weighted(counts, self.grams, self.rarity) @ self.weight + self.bias, dtype=np.float64)
+
+    def to_json(self) -> dict[str, Any]:
+        """The model as JSON can hold it."""
+        arrays = {name: getattr(self, name).tolist() for name in ("grams", "rarity", "weight")}
+        return {**arrays, "bias": self.bias}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TextModel:
+        """The model that `to_json` came from."""
+        rarity, weight = (np.asarray(data[name], dtype=np.float64) for name in ("rarity", "weight"))
+        return cls(np.asarray(data["grams"], dtype=np.int64), rarity, weight, float(data["bias"]))
+
+
+def counted(records: Sequence[Record]) -> Any:
+    """How often each hashed n-gram of 1 to 4 characters comes in question and answer: 1 + ln n, sparse [n, hashes]."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    counter = HashingVectorizer(
+        analyzer="char_wb", ngram_range=(1, 4), n_features=_HASHES, alternate_sign=False, norm=None
+    )
+    counts = counter.transform([f"{record.question} # {record.answer}" for record in records]).tocsr()
+    counts.data = 1 + np.log(counts.data)
+    return counts
+
+
+def _weighted(counts: Any, grams: Ints, rarity: Floats) -> Any:
+    """Rows weighted by rarity, of length 1."""
+    from sklearn.preprocessing import normalize
+
+    return normalize(counts[:, grams].multiply(rarity[None]).tocsr())
