@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING
 from confide.methods.stack.probe import View
 from confide.methods.stack.served_stack import ServedStack
@@ -14,6 +15,8 @@ from confide.methods.stack.states import States
 from confide.records import Message, Record
 
 WIDTH = 24
+ASKED = ("Which letter does city {} begin with?", "What is the first sign in the name of river {}?")
+"""How questions are asked: two kinds, in which the same letters are right alike."""
 NAMES = "abcdefuvwxyz"
 IDENTITY = "weights=0123456789abcdef, confidence=fedcba9876543210"
 
@@ -29,7 +32,7 @@ def world(n: int, seed: int, answers: str = "abcdef") -> tuple[list[Record], Sta
         records.append(
             Record(
                 id=f"{seed}-{i}", entity=f"{seed}-{i // 2}", answer=name, answered=name, answer_ids=[1, 2],
-                correct=bool(rng.random() < chance), messages=[Message(role="user", content=f"{i}")],
+                correct=bool(rng.random() < chance), messages=[asked(i)],
                 logprobs=[min(-0.01, known - 2), -0.1], entropies=[0.3, 0.4], end_logprob=-0.1,
             )
         )  # fmt: skip
@@ -37,10 +40,15 @@ def world(n: int, seed: int, answers: str = "abcdef") -> tuple[list[Record], Sta
     return records, States((1, 2), values)
 
 
+def asked(i: int) -> Message:
+    """The question of row ``i``."""
+    return Message(role="user", content=ASKED[i % len(ASKED)].format(i))
+
+
 def served_world(seed: int = 0) -> ServedStack:
     """A served stack that was fitted on 1,500 of these answers."""
     records, states = world(1500, seed)
-    return ServedStack.fit(View((1, 2), POSITIONS_BEFORE_CLOSING, 0.01), states, records)
+    return ServedStack.fit(View((1, 2), POSITIONS_BEFORE_CLOSING, 0.01), states, records, fit_signals(records))
 
 
 def served_file(path: Path, served: ServedStack, vocabulary: int, end: int, fingerprint: list[int]) -> Path:

@@ -1,4 +1,4 @@
-"""The probe: linear or a network, whichever validation rows say; missing features count as average."""
+"""The probe: linear or a network, whichever validation rows say."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from confide.methods.portable.logistic import Logistic
 from confide.methods.stack.probe import (
     NETWORK_ROWS,
-    Logistic,
     Network,
     Probe,
     View,
@@ -74,18 +74,6 @@ def test_views_lie_within_any_depth() -> None:
     for depth in (1, 2, 12, 30, 80):
         for view in candidate_views(depth):
             assert set(view.layers) <= set(range(1, depth + 1))
-
-
-def test_what_is_missing_counts_as_average() -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(400, 2))
-    target = features[:, 0] + features[:, 1] > 0
-    gaps = features.copy()
-    gaps[::2, 1] = np.nan
-    model = Logistic.fit(gaps, target)
-    assert np.isfinite(model.predict(gaps)).all()
-    filled = np.where(np.isnan(gaps), np.nanmean(gaps, 0), gaps)
-    np.testing.assert_allclose(model.predict(gaps), model.predict(filled))
 
 
 def test_a_probe_finds_a_direction() -> None:

@@ -6,18 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from answer_world import served_world, world
-from confide.methods.free import free_confidence
-from confide.methods.stack.served_stack import ServedMixture, ServedStack
+from confide.methods.portable.answer_signals import fit_signals
+from confide.methods.portable.mixture import Mixture
+from confide.methods.stack.served_stack import ServedStack, served_confidences, served_values
 from confide.methods.stack.states import States
 from confide.metrics import auroc
-from confide.records import Record
-
-
-def right(records: list[Record]) -> NDArray[np.bool_]:
-    return np.array([bool(record.correct) for record in records])
+from graded_rows import ranks_as, right
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +31,14 @@ def test_it_takes_the_learned_gain(served: ServedStack) -> None:
 
 def test_a_new_answer_ranks_as_its_probability(served: ServedStack) -> None:
     records, states = world(300, 2, answers="uvwxyz")
-    free = np.array([free_confidence(record)["logprob_sum"] for record in records], dtype=float)
-    assert np.all(np.diff(served.read(states, records)[np.argsort(free, kind="stable")]) >= -1e-12)
+    assert ranks_as(served.read(states, records), "logprob_sum", records)
+
+
+def test_what_the_engine_read_is_ahead_of_what_text_and_tokens_tell(served: ServedStack) -> None:
+    (train, _), (records, states) = world(1500, 0), world(1500, 1)
+    portable = Mixture.fit(fit_signals(train), train)
+    ours, theirs = served.read(states, records), portable.read(records)[0]
+    assert auroc(ours, right(records)) > auroc(theirs, right(records)) + 0.05
 
 
 def test_nothing_that_no_server_tells_moves_it(served: ServedStack) -> None:
@@ -54,7 +56,9 @@ def test_an_answer_that_is_not_whole_has_none(served: ServedStack) -> None:
     z[2] = np.nan
     records[0].finish = "length"
     records[1].logprobs = []
-    assert np.isnan(served.mixture.read(z, records)).tolist() == [True, True, True, False]
+    assert np.isnan(served_values(served.mixture, z, records)).tolist() == [True, True, True, False]
+    told = served_confidences(served.mixture, [0.5, 0.5, None, 0.5], records)
+    assert [value is None for value in told] == [True, True, True, False]
 
 
 def test_answers_that_came_about_otherwise_are_no_known_ground(served: ServedStack) -> None:
@@ -67,12 +71,14 @@ def test_answers_that_came_about_otherwise_are_no_known_ground(served: ServedSta
 
 def test_the_mixture_goes_through_json(served: ServedStack) -> None:
     records, states = world(20, 6)
-    again = ServedMixture.from_json(json.loads(json.dumps(served.mixture.to_json())))
-    np.testing.assert_array_equal(again.read(served.reading.z(states), records), served.read(states, records))
+    again = Mixture.from_json(json.loads(json.dumps(served.mixture.to_json())), states=True)
+    np.testing.assert_array_equal(served_values(again, served.reading.z(states), records), served.read(states, records))
     about, arrays = served.to_arrays()
-    saved = ServedStack.from_arrays(json.loads(json.dumps(about)), arrays)
+    assert "signals" not in json.dumps(about)
+    saved = ServedStack.from_arrays(json.loads(json.dumps(about)), arrays, served.mixture.signals)
     np.testing.assert_array_equal(saved.read(states, records), served.read(states, records))
 
 
 def test_no_rows_have_no_confidence(served: ServedStack) -> None:
-    assert served.mixture.read(np.empty(0), []).shape == (0,)
+    assert served_values(served.mixture, np.empty(0), []).shape == (0,)
+    assert served_confidences(served.mixture, [], []) == []

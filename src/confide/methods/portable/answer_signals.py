@@ -27,6 +27,11 @@ class AnswerSignals:
     history: AnswerHistory
     text: TextModel
 
+    @property
+    def width(self) -> int:
+        """How many columns there are."""
+        return 3 + len(self.kinds.centres)
+
     def read(self, records: Sequence[Record]) -> tuple[Floats, Floats]:
         """Columns [n, d] of answered records, and how often training gave each answer to its kind of question [n]."""
         kinds = self.kinds.predict([record.question for record in records])
@@ -85,7 +90,8 @@ def fit_signals(records: Sequence[Record], seed: int = 0) -> TrainingSignals:
 
 
 def grouped_folds(records: Sequence[Record], seed: int = 0) -> list[tuple[Ints, Ints]]:
-    """(rows inside, rows held out) of up to `FOLDS` folds; an entity's rows are in one.
+    """(rows inside, rows held out) of up to `FOLDS` folds; an entity's rows are in one, right and wrong rows in each
+    inside.
 
     Raises `ConfideError` where right or wrong answers are about fewer than two entities.
     """
@@ -94,9 +100,12 @@ def grouped_folds(records: Sequence[Record], seed: int = 0) -> list[tuple[Ints, 
     right, clusters = labels(records), np.array([record.cluster for record in records])
     for label, name in ((True, "right"), (False, "wrong")):
         if (entities := len(set(clusters[right == label]))) < 2:
-            raise ConfideError(f"a stack needs {name} answers about at least 2 entities; there are {entities}")
+            raise ConfideError(f"training needs {name} answers about at least 2 entities; there are {entities}")
     count = min(FOLDS, *(len(set(clusters[right == label])) for label in (True, False)))
-    return list(GroupKFold(count, shuffle=True, random_state=seed).split(clusters, groups=clusters))
+    # Where few entities have a label, they may all be held out at once: drawn anew then.
+    drawn = (GroupKFold(count, shuffle=True, random_state=seed + again) for again in range(200))
+    splits = (list(folds.split(clusters, groups=clusters)) for folds in drawn)
+    return next(folds for folds in splits if all(len(set(right[inside])) == 2 for inside, _ in folds))
 
 
 def _columns(signals: AnswerSignals, kinds: Ints, keys: Sequence[str], text: Floats) -> Floats:

@@ -17,8 +17,8 @@ _NOT_TOLD = (6, 7)
 
 
 def free_matrix(records: Sequence[Record], options: bool = False) -> Floats:
-    """[n, 11]: log-probabilities (sum, mean, least, first, last, closing token), length, whether it was cut, probability of
-    the whole answer and its logit, probability of its least likely token.
+    """[n, 11]: log-probabilities (sum, mean, least, first, last, closing token), length, whether it was cut, the whole
+    answer's probability and its logit, the probability of its least likely token.
 
     With ``options`` [n, 13]: the probability among the options and its logit too, NaN where there were none.
     """

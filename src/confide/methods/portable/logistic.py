@@ -63,5 +63,8 @@ class Logistic:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Logistic:
-        """The model that `to_json` came from."""
-        return cls(**{name: np.asarray(array, dtype=np.float64) for name, array in data.items()})
+        """The model that `to_json` came from; raises ValueError for parts that do not fit each other."""
+        model = cls(**{name: np.asarray(array, dtype=np.float64) for name, array in data.items()})
+        if not model.mean.shape == model.scale.shape == model.weight.shape or model.bias.shape != (1,):
+            raise ValueError("the weights of a logistic model do not fit its features")
+        return model

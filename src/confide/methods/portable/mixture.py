@@ -3,8 +3,8 @@
     P = f · familiar + (1 − f) · unfamiliar,   f = q · a
 
 ``familiar`` is a logistic model of everything that is known of the answer, ``unfamiliar`` one of its probability alone
-that ranks exactly as ``logprob_sum`` does (or as ``option_probability`` where the answer was chosen among options). a is
-the familiarity of the answer, n / (n + 1) where training gave it n times to this kind of question; where training
+that ranks exactly as ``logprob_sum`` does (or as ``option_probability`` where the answer was chosen among options).
+a is the familiarity of the answer, n / (n + 1) where training gave it n times to this kind of question; where training
 answers hardly ever come twice, a new one is nothing unfamiliar. q is that of the question, where its state is known.
 Answers that came about in a way that training never saw (chosen where it had written ones, or the other way round) are
 unfamiliar: their signals mean something else.
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from confide.methods.method import labels
+from confide.methods.portable.answer_history import HALF
 from confide.methods.portable.answer_signals import AnswerSignals, TrainingSignals
 from confide.methods.portable.free_matrix import free_matrix, probability_matrix
 from confide.methods.portable.logistic import Logistic
@@ -78,6 +79,8 @@ class Mixture:
         Returns:
             Confidences, NaN where the engine told nothing of an answer's tokens or z is missing; familiarities.
         """
+        if not records:
+            return np.empty(0), np.empty(0)
         columns, seen = self.signals.read(records)
         met = np.array([self.options if record.option_logprobs else self.written for record in records], dtype=float)
         f = met * q * familiarity(seen, self.openness)
@@ -93,16 +96,25 @@ class Mixture:
         return {"signals": self.signals.to_json(), **about} if signals else about
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], signals: AnswerSignals | None = None) -> Mixture:
-        """The mixture that `to_json` came from."""
+    def from_json(
+        cls, data: Mapping[str, Any], signals: AnswerSignals | None = None, *, states: bool = False
+    ) -> Mixture:
+        """The mixture that `to_json` came from, fitted with a reading of ``states`` or without.
+
+        Raises ValueError for parts that do not fit each other.
+        """
         models = {name: Logistic.from_json(data[name]) for name in ("familiar", "unfamiliar")}
         about = {name: data[name] for name in ("openness", "options", "written")}
-        return cls(signals or AnswerSignals.from_json(data["signals"]), **models, **about)
+        mixture = cls(signals or AnswerSignals.from_json(data["signals"]), **models, **about)
+        width = free_matrix([], mixture.options).shape[1] + mixture.signals.width + states
+        if (len(mixture.familiar.weight), len(mixture.unfamiliar.weight)) != (width, probability_matrix([]).shape[1]):
+            raise ValueError("the weights of its mixture do not fit its signals")
+        return mixture
 
 
 def familiarity(seen: Floats, openness: float) -> Floats:
     """Familiarity [n] in [0, 1] of answers that training gave ``seen`` times [n]; ``openness`` for 0 times."""
-    known = seen / (seen + 1)
+    known = seen / (seen + HALF)
     return np.asarray(known + (1 - known) * openness)
 
 

@@ -71,9 +71,12 @@ class QuestionKinds:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> QuestionKinds:
-        """The kinds that `to_json` came from."""
-        words, rarity = np.asarray(data["words"], dtype=np.int64), np.asarray(data["rarity"], dtype=np.float64)
-        return cls(words, rarity, np.asarray(data["centres"], dtype=np.float64).reshape(-1, len(words)))
+        """The kinds that `to_json` came from; raises ValueError for parts that do not fit each other."""
+        words = np.asarray(data["words"], dtype=np.int64)
+        rarity, centres = (np.asarray(data[name], dtype=np.float64) for name in ("rarity", "centres"))
+        if not words.shape == rarity.shape == centres.shape[1:]:
+            raise ValueError("the words and the centres of its kinds of question do not fit each other")
+        return cls(words, rarity, centres)
 
 
 def _counted(questions: Sequence[str]) -> Any:

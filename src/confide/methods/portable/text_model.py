@@ -55,9 +55,12 @@ class TextModel:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TextModel:
-        """The model that `to_json` came from."""
+        """The model that `to_json` came from; raises ValueError for parts that do not fit each other."""
         rarity, weight = (np.asarray(data[name], dtype=np.float64) for name in ("rarity", "weight"))
-        return cls(np.asarray(data["grams"], dtype=np.int64), rarity, weight, float(data["bias"]))
+        grams = np.asarray(data["grams"], dtype=np.int64)
+        if not grams.shape == rarity.shape == weight.shape:
+            raise ValueError("the n-grams and the weights of its text model do not fit each other")
+        return cls(grams, rarity, weight, float(data["bias"]))
 
 
 def counted(records: Sequence[Record]) -> Any:

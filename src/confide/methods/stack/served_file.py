@@ -38,7 +38,10 @@ class ServedFile:
             data: dict[str, Any] = json.loads(read_text(file))
             if data["schema"] != 1:
                 raise ConfideError(f"{file} has schema {data['schema']!r}; this version reads schema 1")
-            reading, mixture = LearnedReading.from_json(data["reading"]), Mixture.from_json(data["mixture"])
+            reading, mixture = (
+                LearnedReading.from_json(data["reading"]),
+                Mixture.from_json(data["mixture"], states=True),
+            )
             return cls(reading, mixture, data["identity"], data["model"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfideError(f"{file} is not what `confide export --for vllm` writes: {error!r}") from None

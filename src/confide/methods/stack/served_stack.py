@@ -57,7 +57,7 @@ class ServedStack:
         cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]], signals: AnswerSignals | None
     ) -> ServedStack:
         """The served stack that `to_arrays` came from."""
-        return cls(LinearReading.from_arrays(about, arrays), Mixture.from_json(about["mixture"], signals))
+        return cls(LinearReading.from_arrays(about, arrays), Mixture.from_json(about["mixture"], signals, states=True))
 
 
 def served_values(mixture: Mixture, z: Floats, records: Sequence[Record]) -> Floats:
@@ -68,8 +68,6 @@ def served_values(mixture: Mixture, z: Floats, records: Sequence[Record]) -> Flo
 
 def served_confidences(mixture: Mixture, z: Sequence[float | None], records: Sequence[Record]) -> list[float | None]:
     """`served_values` with None for what is missing, in and out."""
-    if not records:
-        return []
     values = served_values(mixture, or_nan(z), records)
     return [value if np.isfinite(value) else None for value in values.tolist()]
 

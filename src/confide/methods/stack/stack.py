@@ -110,7 +110,7 @@ class Stack:
         return cls(
             Probe.from_arrays(about, part("probe")),
             QuestionFamiliarity(about["question_layer"], ramps=about["ramps"], **part("questions")),
-            Mixture.from_json(about["mixture"], signals),
+            Mixture.from_json(about["mixture"], signals, states=True),
             Logistic(**part("ungated")),
         )
 
