@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 import confide
 from benchmarks.common import MODEL, Json, Work, load_engine, show_progress
 from benchmarks.quality.study import QUESTIONS, dealt, geography_records
@@ -22,9 +20,8 @@ from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.frozen.served_export import export_served
 from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.stack.served_file import ServedFile
-from confide.methods.stack.served_stack import SERVED, ServedStack
+from confide.methods.stack.served_stack import SERVED, ServedStack, served_confidences
 from confide.methods.stack.states import States
-from confide.numeric import Floats
 from confide.records import Record, read_records
 from confide.tasks import Task, load_task
 from confide.tasks.marking import mark
@@ -159,10 +156,9 @@ class Prepared(Work):
                 }
             )
             made.append(mark(self.task, questions[row.id], fresh))
-        z: Floats = np.array([np.nan if one.z is None else one.z for one in read], dtype=np.float64)
-        values = self.file.mixture.read(z, made).tolist()
+        values = served_confidences(self.file.mixture, [one.z for one in read], made)
         return [
-            record.model_copy(update={"confidence": {SERVED: None if np.isnan(value) else value}})
+            record.model_copy(update={"confidence": {SERVED: value}})
             for record, value in zip(made, values, strict=True)
         ]
 

@@ -16,8 +16,8 @@ from benchmarks.common import Json
 from confide.evaluation.record_columns import Rows
 from confide.methods.free import FREE
 from confide.methods.method import labels, or_nan
+from confide.methods.portable.answer_signals import TrainingSignals, fit_signals
 from confide.methods.scoring import score
-from confide.methods.stack.familiarity import answer_key
 from confide.methods.stack.probe import Probe, best_probe, candidate_views
 from confide.methods.stack.served_stack import SERVED, fit_served
 from confide.methods.stack.stack import Stack, question_layer
@@ -31,6 +31,7 @@ from confide.policies.calibrators import fit_calibrator
 from confide.records import Record
 from confide.sources import log_space
 from confide.tasks.splits import assign_splits
+from confide.tasks.text import spelled
 
 Parts = dict[str, NDArray[np.int64]]
 
@@ -74,26 +75,34 @@ def partition(records: Sequence[Record], split: str, seed: int) -> tuple[Parts, 
     }
     if split == "answered-country":
         # The grader reads a country only where one is asked for: leave out rows whose text names a held-out one.
-        tested = {answer_key(records[i]) for i in parts["test"]}
+        tested = {spelled(records[i].answer) for i in parts["test"]}
         for part in ("train", "validation", "calibration"):
-            parts[part] = np.array([i for i in parts[part] if answer_key(records[i]) not in tested], dtype=np.int64)
+            parts[part] = np.array([i for i in parts[part] if spelled(records[i].answer) not in tested], dtype=np.int64)
     return parts, held_out
 
 
-def fit_stack(states: States, train: Sequence[Record], held: States, validation: Sequence[Record], seed: int) -> Stack:
-    """A stack on the layers that do best on validation rows."""
+def fit_stack(
+    states: States,
+    train: Sequence[Record],
+    held: States,
+    validation: Sequence[Record],
+    signals: TrainingSignals,
+    seed: int,
+) -> Stack:
+    """A stack on the layers that do best on validation rows; ``signals`` of the training rows."""
     probes = [Probe.fit(view, states, labels(train)) for view in candidate_views(DEPTH)]
     view = best_probe(probes, held, validation).view
-    return Stack.fit(view, question_layer(DEPTH), states, train, seed)
+    return Stack.fit(view, question_layer(DEPTH), states, train, signals, seed)
 
 
 def in_process_sources(records: Sequence[Record], states: States, parts: Parts, seed: int) -> dict[str, Floats]:
     """Sources that need no further pass, for all rows: [n] each (NaN where they cannot be had)."""
     train, validation = (picked(records, parts[part]) for part in ("train", "validation"))
     fitting, held = (states.take(parts[part]) for part in ("train", "validation"))
-    stack = fit_stack(fitting, train, held, validation, seed)
+    signals = fit_signals(train, seed)
+    stack = fit_stack(fitting, train, held, validation, signals, seed)
     sources = {name: column for name, column in stack.read(states, records).items() if name != "familiarity"}
-    served = fit_served(stack.probe.view.layers, fitting, train, held, validation, seed)
+    served = fit_served(stack.probe.view.layers, fitting, train, held, validation, signals)
     sources[SERVED] = served.read(states, records)
     split = {records[i].id: part for part, rows in parts.items() for i in rows}
     marked = [record.model_copy(update={"split": split.get(record.id, "test")}) for record in records]

@@ -35,6 +35,7 @@ from benchmarks.quality.study import (
     self_ref_confidence,
 )
 from confide.methods.method import labels
+from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
@@ -116,7 +117,8 @@ def stacks(work: Lines, parts: Parts, states: Callable[[], States]) -> None:
         known = states()  # before the clock starts
         began = time.monotonic()
         held, tested = known.take(parts["validation"]), known.take(parts["test"])
-        stack = fit_stack(known.take(parts["train"][:count]), work.train[:count], held, work.held, 0)
+        signals = fit_signals(work.train[:count])
+        stack = fit_stack(known.take(parts["train"][:count]), work.train[:count], held, work.held, signals, 0)
         seconds = time.monotonic() - began
         judged = work.judge(lambda rows: stack.read(held if rows is work.held else tested, rows)["stack"])
         return judged | {"rows": count, "training_seconds": seconds}
