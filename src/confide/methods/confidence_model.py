@@ -15,7 +15,7 @@ from confide.engines.engine import Completion, Gone, encode_at_once
 from confide.engines.transformers.turns import in_turn
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
-from confide.policies.identities import IDENTITY_DIGITS, identity_parts, identity_text
+from confide.policies.identities import IDENTITY_DIGITS, PORTABLE_PART, identity_parts, identity_text
 from confide.records import Message
 from confide.sources import Source
 from confide.tasks.text import tokens
@@ -114,7 +114,9 @@ class ConfidenceModel(ABC):
     @in_turn
     def identity(self) -> str:
         """Which weights answer, and what training left beside them (see `confide.policies.identities`)."""
-        return identity_text({**identity_parts(self.engine.identity), "confidence": self.scored_by})
+        beside = self.portable.scored_by if self.portable else ""
+        parts = {"confidence": self.scored_by, PORTABLE_PART: beside}
+        return identity_text({**identity_parts(self.engine.identity), **parts})
 
     @cached_property
     @in_turn

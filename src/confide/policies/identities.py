@@ -2,8 +2,9 @@
 
 An identity is ``part=value`` pairs. In this process ``weights`` is a hash of the weights that answer, and
 ``confidence`` one of what training left beside them; of a server there is what it reports (``model``,
-``fingerprint``) and lists (``root``, ``owner``). Two identities are compared in the parts that both have, since a
-server does not report all parts at all times.
+``fingerprint``) and lists (``root``, ``owner``). ``portable`` is a hash of what gives the confidence of that name,
+which any model may have beside another one. Two identities are compared in the parts that both have, since a server
+does not report all parts at all times.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ _SEPARATOR = ", "
 _LONGEST = 128
 IDENTITY_DIGITS = 16
 """Hexadecimal digits of a hash that are enough to tell models apart."""
+
+PORTABLE_PART = "portable"
+"""The source that is learned from records alone, and the part that says what gives it."""
+
+TRAINED_PARTS = ("confidence", PORTABLE_PART)
+"""The parts that say what training left beside the weights."""
 
 
 def identity_text(parts: Mapping[str, object]) -> str:
@@ -71,6 +78,11 @@ def same_name(name: str, other: str) -> bool:
     return bool(name and other) and one.is_dir() and two.is_dir() and one.samefile(two)
 
 
+def scored_by_part(source: str) -> str:
+    """The part of an identity that says what gives the confidence ``source``."""
+    return PORTABLE_PART if source == PORTABLE_PART else "confidence"
+
+
 def identity_of(record: Record, source: str) -> str:
     """The identity of what answered ``record`` and gave it the confidence ``source`` ("" when it does not say)."""
     try:
@@ -78,7 +90,7 @@ def identity_of(record: Record, source: str) -> str:
     except ValueError:  # a name that another system gave
         parts = {"name": record.identity}
     if scored_by := record.scored_by.get(source):
-        parts["confidence"] = scored_by
+        parts[scored_by_part(source)] = scored_by
     return identity_text(parts)
 
 

@@ -41,7 +41,7 @@ from confide.engines.openai.patient_server import PatientServer
 from confide.engines.openai.reply import Reply
 from confide.engines.openai.second_request import MakeSecond, with_verdict
 from confide.errors import ConfideError, RefusedQuestionError
-from confide.policies.identities import identity_parts, identity_text, same_model
+from confide.policies.identities import TRAINED_PARTS, identity_parts, identity_text, same_model
 from confide.progress import Progress
 
 MOST_FAILURES = 20
@@ -109,7 +109,7 @@ class OpenAIEngine:
         if (problem := wrong or self._loop.run(self._server.find_reading())) is not None:
             self.close()
             raise ConfideError(f"the server at {server.base_url} {problem}")
-        weights = {name: part for name, part in identity_parts(export).items() if name != "confidence"}
+        weights = {name: part for name, part in identity_parts(export).items() if name not in TRAINED_PARTS}
         self._identity = identity_parts(self.first.identity) | weights
         self.capabilities = frozenset(
             {"answers", "samples", "arrivals"}
