@@ -46,6 +46,8 @@ class EndpointModel(ConfidenceModel):
         self.served = served
         self.reader = reader
         self.portable = portable
+        if portable is not None:
+            portable.check_server(engine.identity)
         self.names += [exported.model for exported in (served, reader) if exported is not None]
 
     @property

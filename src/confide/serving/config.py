@@ -31,13 +31,15 @@ class SmallServer(ServerModel):
     learned ``reading`` of a folder that ``confide export --for vllm`` wrote (the folder, or its ``reading.json``).
     Stock vLLM and llama.cpp's server run the ``reader`` of a folder that ``confide export`` wrote (the folder, or its
     ``reader.json``), which reads each answer by a second request; ``adapter`` names the LoRA adapter that reads. Such
-    fields as have ended servers are sent only where they are ``safe_to_ask``.
+    fields as have ended servers are sent only where they are ``safe_to_ask``. On any server the ``portable`` confidence
+    of a folder (or its ``portable.json``) can be had, of text and log-probabilities alone.
     """
 
     name: Name = "small"
     engine: Literal["openai", "vllm", "llama.cpp"] = "openai"
     reading: Path | None = None
     reader: Path | None = None
+    portable: Path | None = None
     adapter: str | None = Field(default=None, min_length=1)
     safe_to_ask: tuple[Literal["logprob_token_ids"], ...] = ()
 
@@ -239,7 +241,7 @@ class ServeConfig(Part):
         if isinstance(self.small, SmallLocal):
             changes["small"] = self.small.model_copy(update={"model": beside_or_name(path, self.small.model)})
         else:
-            named = {"reading": self.small.reading, "reader": self.small.reader}
+            named = {key: getattr(self.small, key) for key in ("reading", "reader", "portable")}
             found = {key: beside(path, str(value)) for key, value in named.items() if value is not None}
             changes["small"] = self.small.model_copy(update=found)
         return self.model_copy(update=changes)

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from confide.engines.openai.asked import Asked
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reply import Choice, Reply
 from confide.engines.openai.server_replies import StreamReader, read_reply
 from confide.serving.routing.server_logprobs import server_sources
 
+ASKED = Asked(chat=True, messages=[{"role": "user", "content": "Where is Kyoto?"}], options={}, deadline=0.0)
 ODD_CALLS: list[Any] = ["x", {"a": 1}, ["x"], [{"function": "x"}], [{"index": [0]}]]
 
 
@@ -35,7 +37,7 @@ def test_an_empty_answer_is_a_failure_that_is_not_the_servers() -> None:
 def test_an_answer_cut_before_it_began_is_a_reply_without_a_confidence() -> None:
     reply = read_reply({"choices": [{"message": {"content": "<think>so"}, "finish_reason": "length"}]})
     assert (reply.choices[0].content, reply.choices[0].finish) == ("", "length")
-    assert server_sources(reply)[0] == {}
+    assert server_sources(ASKED, reply)[0] == {}
 
 
 def test_a_reply_survives_being_cut_into_pieces() -> None:
@@ -194,7 +196,7 @@ def test_an_answer_that_mentions_a_tag_behind_reasoning_keeps_its_confidence() -
     said = {"message": {"content": "".join(tokens)}, "finish_reason": "stop", "logprobs": logprobs}
     reply = read_reply({"choices": [said]})
     assert reply.text == "Write `</think>`."
-    assert server_sources(reply)[0]["logprob_sum"] == pytest.approx(-0.4 - 0.5 - 0.6)
+    assert server_sources(ASKED, reply)[0]["logprob_sum"] == pytest.approx(-0.4 - 0.5 - 0.6)
 
 
 def test_counts_of_tokens_that_cannot_be_are_none() -> None:

@@ -32,7 +32,7 @@ from confide.engines.openai.server_config import ServerModel
 from confide.engines.openai.server_errors import failure_of
 from confide.engines.openai.server_replies import ServerBody
 from confide.engines.openai.start_check import StartCheck
-from confide.policies.identities import identity_parts, identity_text
+from confide.policies.identities import PORTABLE_PART, identity_parts, identity_text
 
 MOST_BYTES = 32_000_000
 """The longest answer that is read; a longer one counts as malformed."""
@@ -45,8 +45,9 @@ _CHECK_S = 30.0
 _ERROR_BYTES, _ERROR_S = 65_536, 2.0
 
 
-Sources = Callable[[Reply], tuple[dict[str, float | None], str]]
-"""Raw confidences, by the name of their source, that follow from a reply alone, and the source to use without a policy.
+Sources = Callable[[Asked, Reply], tuple[dict[str, float | None], str]]
+"""Raw confidences, by the name of their source, that follow from a request and its reply, and the source to use without
+a policy.
 """
 
 
@@ -77,6 +78,7 @@ class Server(Model):
         reading: the learned reading that this server gives, by its operator's word: answers are asked for with it for
             as long as the ``reading`` check finds it there.
         export: the identity of what was exported, which replies that carry the reading have.
+        beside: that of what gives a confidence without a reading, which all replies have.
     """
 
     def __init__(
@@ -87,11 +89,14 @@ class Server(Model):
         sources: Sources | None = None,
         reading: LearnedReading | None = None,
         export: str = "",
+        beside: str = "",
     ):
         self._config = config
         self._http = http
         self._sources = sources
         self._export = identity_parts(export)
+        self._export.pop(PORTABLE_PART, None)  # that lies beside the model, and is not what the server runs
+        self._beside = identity_parts(beside)
         self.check = StartCheck(config.name, self._send)
         self.reading = (
             LearnedCheck(config.name, reading, self._told, self._speculates, self._adapted) if reading else None
@@ -122,7 +127,7 @@ class Server(Model):
             async for data in _bytes(response):
                 body.feed(data)
             _, reply = body.end()
-        return self._completed(reply, reading)
+        return self._completed(asked, reply, reading)
 
     async def sample(self, asked: Asked, count: int) -> Reply:
         """Sampled answers, one per choice; raises `ModelError`."""
@@ -158,7 +163,7 @@ class Server(Model):
             deltas, reply = body.end()
             for delta in deltas:
                 yield _plain(delta) if reading else delta
-        yield self._completed(reply, reading)
+        yield self._completed(asked, reply, reading)
 
     # -- the learned reading -------------------------------------------------------------------------------
 
@@ -217,7 +222,7 @@ class Server(Model):
 
     # -- what comes of a reply -----------------------------------------------------------------------------
 
-    def _completed(self, reply: Reply, reading: bool) -> Reply:
+    def _completed(self, asked: Asked, reply: Reply, reading: bool) -> Reply:
         """A reply with what was read beside it, and with the confidences that follow from it."""
         parts = identity_parts(reply.identity)
         if self._sources is not None:
@@ -227,13 +232,13 @@ class Server(Model):
                 self._read(choice)
             if all(choice.read is not None and not choice.read.other for choice in reply.choices):
                 parts |= self._export
-        reply.identity = identity_text(parts)
+        reply.identity = identity_text(parts | self._beside)
         if self._sources is None:
             return reply
         if monotonic() - self._looked > LOOK_S:
             self._looked = monotonic()
             self._looking = asyncio.create_task(self._look())
-        reply.sources, reply.source = self._sources(reply)
+        reply.sources, reply.source = self._sources(asked, reply)
         return reply
 
     async def _look(self) -> None:

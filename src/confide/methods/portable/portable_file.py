@@ -15,7 +15,7 @@ from confide.errors import ConfideError
 from confide.files import read_text
 from confide.hashing import sha256_of_rows, sha256_of_text
 from confide.methods.portable.mixture import Mixture
-from confide.policies.identities import common_identity
+from confide.policies.identities import common_identity, same_model
 from confide.records import Record
 
 FILE = "portable.json"
@@ -50,13 +50,25 @@ class PortableFile:
         return sha256_of_text(json.dumps(self.mixture.to_json(), sort_keys=True))[:16]
 
     def confidences(self, records: Sequence[Record]) -> list[float | None]:
-        """The confidence of each answered record; None where it is not whole, or its tokens' log-probabilities are
-        missing.
-        """
-        if not records:
-            return []
+        """The confidence of each answered record; None where its tokens' log-probabilities are missing."""
         values, _ = self.mixture.read(records)
         return [float(value) if np.isfinite(value) else None for value in values]
+
+    def check_server(self, identity: str) -> None:
+        """Raise `ConfideError` where it knows nothing of what the server of the model with ``identity`` answers.
+
+        Another model answers there, or it learned only from answers that were chosen among options.
+        """
+        if not self.mixture.written:
+            raise ConfideError(
+                f"the portable confidence of {self.model} learned from answers that were chosen among options alone, "
+                "and the server writes its answers"
+            )
+        if same_model(self.identity, identity) is False:
+            raise ConfideError(
+                f"a portable confidence knows one model's answers: this one learned from {self.model} "
+                f"({self.identity}), and the server has another model ({identity})"
+            )
 
     def text(self) -> str:
         """What the file holds."""

@@ -19,6 +19,7 @@ from confide.engines.openai.request_fields import CHAT_FIELDS, TEXT_FIELDS, allo
 from confide.engines.openai.second_request import READER
 from confide.errors import ConfideError
 from confide.methods.free import FREE
+from confide.methods.portable.portable_file import PORTABLE
 from confide.methods.stack.served_stack import SERVED
 from confide.policies.policy import Policy
 from confide.serving.api_errors import ApiError
@@ -103,11 +104,11 @@ def check_source(config: ServeConfig, policy: Policy | None, model: ConfidenceMo
     if model is not None:
         given = list(model.answers(["Hello"], max_new_tokens=2)[0].sources)
     else:
-        given = [source for source in FREE if source != "entropy"]
-        if isinstance(config.small, SmallServer) and config.small.reading is not None:
-            given.insert(0, SERVED)
-        if isinstance(config.small, SmallServer) and config.small.reader is not None:
-            given.insert(0, READER)
+        assert isinstance(config.small, SmallServer)
+        small = config.small
+        learned = {READER: small.reader, SERVED: small.reading, PORTABLE: small.portable}
+        given = [source for source, file in learned.items() if file is not None]
+        given += [source for source in FREE if source != "entropy"]
     absent = [source for source in policy.sources if source not in given] if policy else []
     if policy is not None and absent == policy.sources:
         raise ConfideError(

@@ -22,9 +22,10 @@ from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.start_check import StartCheck
 from confide.engines.openai.upstream import Http, Server, Sources
 from confide.functions import load_function
+from confide.methods.portable.portable_file import PORTABLE, PortableFile
 from confide.methods.stack.served_file import ServedFile
 from confide.methods.stack.served_stack import SERVED
-from confide.policies.identities import identity_text
+from confide.policies.identities import PORTABLE_PART, identity_text, same_model
 from confide.serving.api_errors import ApiError
 from confide.serving.config import Expert, SelfExpert, ServeConfig, Small, SmallLocal, SmallServer, ToolExpert
 from confide.serving.routing.canonical_text import canonical
@@ -156,21 +157,33 @@ class Models:
         return Guarded(expert.name, model, price=price, timeout_s=expert.timeout_s, deadline_s=deadline_s)
 
     def _small_server(self, config: SmallServer) -> Server:
-        """The server of the small model, with the learned reading that it gives."""
-        if config.reading is None:
-            return self._server(with_tokens_told(config), server_sources)
-        served = ServedFile.load(config.reading)
-        sources = partial(server_sources, mixture=served.mixture)
-        server = self._server(config, sources, reading=served.reading, export=served.identity)
-        self.reading, self.exports = server.reading, {SERVED: served.identity}
+        """The server of the small model, with the learned confidences that come with its replies."""
+        learned: dict[str, Any] = {}
+        mixture = portable = None
+        if config.reading is not None:
+            served = ServedFile.load(config.reading)
+            mixture, learned = served.mixture, {"reading": served.reading, "export": served.identity}
+            self.exports[SERVED] = served.identity
+        if config.portable is not None:
+            portable = PortableFile.load(config.portable)
+            self.exports[PORTABLE] = learned["beside"] = identity_text({PORTABLE_PART: portable.scored_by})
+        sources = partial(server_sources, mixture=mixture, portable=portable)
+        server = self._server(with_tokens_told(config), sources, **learned)
+        self.reading = server.reading
+        if portable is not None:
+            portable.check_server("" if self._accepted(server.identity) else server.identity)
         return server
+
+    def _accepted(self, identity: str) -> bool:
+        """Whether the operator says that the model with this ``identity`` may stand for another one."""
+        return bool(self._config.accept_model) and same_model(self._config.accept_model, identity) is True
 
     def _second_reading(self, config: SmallServer, server: Server) -> Model:
         """The server of the small model, whose answers are read by a second request where it runs a reader."""
         if config.reader is None or config.engine == "openai":
             return server
         reader = ExportedReader.load(config.reader)
-        self.exports = {READER: identity_text({"confidence": reader.scored_by})}
+        self.exports[READER] = identity_text({"confidence": reader.scored_by})
         second = SecondRequest(
             config,
             self._http,

@@ -1,42 +1,58 @@
-"""The confidences that come with a server's reply: the learned one where it was read, and those of its tokens."""
+"""The confidences that come with a server's reply: those that were learned, and those of its tokens."""
 
 from __future__ import annotations
 
 from confide.engines.openai.answer_logprobs import answer_logprobs
+from confide.engines.openai.asked import Asked
 from confide.engines.openai.reply import Reply
 from confide.methods.free import free_confidence
-from confide.methods.stack.served_stack import SERVED, ServedMixture
-from confide.records import Record
+from confide.methods.portable.mixture import Mixture
+from confide.methods.portable.portable_file import PORTABLE, PortableFile
+from confide.methods.stack.served_stack import SERVED, served_confidences
+from confide.records import Message, Record
 
 _FREE = "logprob_sum"
 
 
-def server_sources(reply: Reply, mixture: ServedMixture | None = None) -> tuple[dict[str, float | None], str]:
+def server_sources(
+    asked: Asked, reply: Reply, mixture: Mixture | None = None, portable: PortableFile | None = None
+) -> tuple[dict[str, float | None], str]:
     """The confidences of a server's reply, and the one to use without a policy.
 
-    All choices are sent, so the lowest value counts. Empty when a choice is no text or its log-probabilities are
+    All choices are sent, so the lowest value counts. Empty when a choice is no whole text or its log-probabilities are
     missing or cannot be matched to the answer.
 
     Args:
+        asked: the request; of it the text of the last user turn counts.
         mixture: what makes a confidence of the reading that the server's engine gives.
+        portable: what makes one of the texts and the log-probabilities.
     """
-    rows = []
+    question = [Message(role="user", content=asked.question)]
+    records, readings = [], []
     for choice in reply.choices:
         logprobs = answer_logprobs(choice)
         if logprobs is None:
             return {}, _FREE
         read = choice.read  # its tokens are known by their ids; else they are what annotated records have, too
-        record = Record(
-            id="0",
-            answer=choice.text.strip(),
-            answer_ids=read.ids if read else [],
-            logprobs=read.logprobs if read else logprobs,
-            end_logprob=read.end_logprob if read else None,
+        records.append(
+            Record(
+                id="0",
+                messages=question,
+                answer=choice.text.strip(),
+                answer_ids=read.ids if read else [],
+                logprobs=read.logprobs if read else logprobs,
+                end_logprob=read.end_logprob if read else None,
+            )
         )
-        learned = {SERVED: mixture.confidences([read.z if read else None], [record])[0]} if mixture else {}
-        rows.append(learned | free_confidence(record))
-    lowest: dict[str, float | None] = {}
-    for source in rows[0]:
-        values = [row[source] for row in rows]
-        lowest[source] = min(v for v in values if v is not None) if None not in values else None
-    return lowest, _FREE if lowest.get(SERVED) is None else SERVED
+        readings.append(read.z if read else None)
+    columns = {SERVED: served_confidences(mixture, readings, records)} if mixture else {}
+    columns |= {PORTABLE: portable.confidences(records)} if portable else {}
+    free = [free_confidence(record) for record in records]
+    columns |= {source: [row[source] for row in free] for source in free[0]}
+    lowest = {source: _lowest(values) for source, values in columns.items()}
+    return lowest, next((source for source in (SERVED, PORTABLE) if lowest.get(source) is not None), _FREE)
+
+
+def _lowest(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return min(known) if len(known) == len(values) else None
