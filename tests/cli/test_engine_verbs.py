@@ -81,7 +81,8 @@ def test_the_table_of_a_server_that_gives_everything() -> None:
     }
     sources = offered(text)
     assert sources[0].startswith("stack_served ")
-    assert sources[1].startswith("logprob_sum, logprob_mean, logprob_min ")
+    assert sources[1].startswith("portable ")
+    assert sources[2].startswith("logprob_sum, logprob_mean, logprob_min ")
     assert sources[-1].startswith("self_consistency, semantic_entropy ")
     assert sources[-1].endswith("K samples, in one request")
 

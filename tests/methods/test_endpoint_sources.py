@@ -25,7 +25,7 @@ def test_a_server_that_only_answers_leaves_the_texts_and_what_is_asked() -> None
 
 
 def test_each_ability_adds_its_sources_cheapest_first() -> None:
-    free = ["logprob_sum", "logprob_mean", "logprob_min"]
+    free = ["portable", "logprob_sum", "logprob_mean", "logprob_min"]
     assert named(logprobs=True) == [*free, *TEXT, "verbalized"]
     assert named(logprobs=True, top_logprobs=1) == [*free, *TEXT, "verbalized"]
     assert named(logprobs=True, top_logprobs=5) == [*free, "option_probability", *TEXT, "p_true", "verbalized"]
@@ -33,6 +33,7 @@ def test_each_ability_adds_its_sources_cheapest_first() -> None:
     assert named(samples=True) == [*TEXT, "verbalized", "self_consistency", "semantic_entropy"]
     assert named(prompt_logprobs="completions") == [*TEXT, "verbalized", "option_probability"]
     assert named(prompt_logprobs="no") == named()
+    assert named(logprobs=True, learned=True)[:2] == ["stack_served", "portable"]
     assert named(learned=True)[0] == "stack_served"
 
 

@@ -23,6 +23,7 @@ def offers(abilities: Abilities) -> list[Offer]:
     several = "in one request" if abilities.several else "each in a request of its own"
     found = [
         ("states" in given, Offer(("stack_served",), "free: a reading comes with each answer")),
+        (abilities.logprobs, Offer(("portable",), "free: text and log-probabilities, learned on graded rows")),
         (abilities.logprobs, Offer(("logprob_sum", "logprob_mean", "logprob_min"), "free: they come with each answer")),
         (
             abilities.top_logprobs > 1,
