@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from confide.cli.engines import EngineName, load_model
+from confide.cli.engines import EngineName, PortableFolder, load_model
 from confide.cli.flags import ChatTemplateKwargs, Flags, parse_mapping
 from confide.cli.printing import print_json, warn
 from confide.engines.openai.endpoint_config import EndpointConfig
@@ -27,6 +27,7 @@ def ask(
         Path | None, Option(help="Ask a conversation instead: a JSON file with its turns, the user's last.")
     ] = None,
     engine: EngineName = "transformers",
+    portable: PortableFolder = None,
     policy: Annotated[Path | None, Option(help="Policy that turns the confidence into a decision.")] = None,
     max_new_tokens: Annotated[int, Option(min=1, help="Room for the answer and the reasoning before it.")] = 32,
     chat_template_kwargs: ChatTemplateKwargs = None,
@@ -45,7 +46,8 @@ def ask(
     if isinstance(asked, str) and not asked.strip():
         raise ConfideError("the question is empty")
     loaded_policy = Policy.load(policy) if policy else None
-    loaded = load_model(engine, endpoint, model, chat_template_kwargs=parse_mapping(chat_template_kwargs))
+    template = parse_mapping(chat_template_kwargs)
+    loaded = load_model(engine, endpoint, model, portable=portable, chat_template_kwargs=template)
     answer = loaded.answer(asked, max_new_tokens=max_new_tokens)
     decided = {} if loaded_policy is None else _decided(loaded_policy, answer.sources, loaded.identity)
     data: dict[str, object] = {

@@ -29,18 +29,37 @@ EngineName = Annotated[
     ),
 ]
 
+PortableFolder = Annotated[
+    Path | None,
+    Option(
+        "--portable", help="The source `portable` by this folder of `confide train portable`, or its portable.json."
+    ),
+]
+
 
 def load_model(
-    engine: str, endpoint: EndpointConfig, model: str, *, chat_template_kwargs: Mapping[str, Any] | None = None
+    engine: str,
+    endpoint: EndpointConfig,
+    model: str,
+    *,
+    portable: Path | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> ConfidenceModel:
     """The model that ``engine`` runs, as something that answers with a confidence."""
     if engine != "transformers":
         from confide.methods.endpoint_model import EndpointModel
+        from confide.methods.portable.portable_file import PortableFile
 
         reader, served = _reader(engine, endpoint), _served(engine, endpoint)
+        learned = PortableFile.load(portable) if portable else None
         asked = _on_endpoint(engine, endpoint, model, chat_template_kwargs, served, reader)
-        return EndpointModel(asked, served, reader)
+        return EndpointModel(asked, served, reader, learned)
     _check_unused(endpoint)
+    if portable is not None:
+        raise ConfideError(
+            "--portable is for --engine openai, vllm or llama.cpp: a model in this process has one of its own, which "
+            "`confide train stack` leaves beside it"
+        )
     import confide
 
     return confide.load(model, chat_template_kwargs=chat_template_kwargs)

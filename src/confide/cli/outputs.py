@@ -16,8 +16,8 @@ from confide.yaml_files import NAMES
 _NAMING = ("base", "from_store", "judge", "matrix", "model", "task", "verifier")
 """Parameters that are text and may name files."""
 
-_MODELS = ("base", "judge", "model", "verifier")
-"""Those of them that may name a folder, whose files are read."""
+_FOLDERS = ("base", "judge", "model", "portable", "verifier")
+"""Parameters that may name a folder, whose files are read."""
 
 
 class Folder:
@@ -68,15 +68,19 @@ def say(out: Path, text: str) -> None:
 def _paths(name: str, value: Any) -> Iterator[Path]:
     """The paths that a parameter names: itself, the file of NAME=FILE, or that of a store."""
     if isinstance(value, Path):
-        yield value
+        yield from _with_files(name, value)
     elif isinstance(value, list):
         for one in value:
             yield from _paths(name, one)
     elif isinstance(value, str) and value.strip() and name in _NAMING and value not in NAMES:
         path = Path(value.removeprefix("sqlite:///") if name == "from_store" else value.partition("=")[2] or value)
-        yield path
-        if name in _MODELS and path.is_dir():
-            yield from (file for file in path.iterdir() if file.suffix not in (".jsonl", ".parquet"))
+        yield from _with_files(name, path)
+
+
+def _with_files(name: str, path: Path) -> Iterator[Path]:
+    yield path
+    if name in _FOLDERS and path.is_dir():
+        yield from (file for file in path.iterdir() if file.suffix not in (".jsonl", ".parquet"))
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from confide.cli.engines import EngineName, load_judge, load_model
+from confide.cli.engines import EngineName, PortableFolder, load_judge, load_model
 from confide.cli.flags import Flags, Identity
 from confide.cli.outputs import say
 from confide.cli.printing import names_in, warn
@@ -46,6 +46,7 @@ def score(
     identity: Identity = None,
     verifier: Annotated[str | None, Option(help="Another model that judges the answers (`verifier`).")] = None,
     judge: Judge = None,
+    portable: PortableFolder = None,
     other_model: OtherModel = False,
     samples: Samples = False,
     controls: Controls = False,
@@ -59,6 +60,7 @@ def score(
     from confide.methods import scoring
     from confide.methods.catalogue import available
     from confide.methods.method import Scope
+    from confide.methods.portable.portable_file import PortableFile
     from confide.methods.sampled import ModelJudge
     from confide.policies.identities import answered_by
     from confide.records import check_records_file, read_records, write_records
@@ -67,8 +69,9 @@ def score(
     rows = answered_by(identity, read_records(records))
     loaded = load_model(engine, endpoint, model) if model else None
     other = load_judge(engine, endpoint, verifier, "--verifier") if verifier else None
+    learned = PortableFile.load(portable) if portable else None
     if sources in ("all", "standard"):
-        wanted = available(Scope(rows, loaded, other), slow=sources == "all")
+        wanted = available(Scope(rows, loaded, other, portable=learned), slow=sources == "all")
     else:
         wanted = names_in(sources)
     with progress_bar("scoring") as progress:
@@ -84,6 +87,7 @@ def score(
             calibrated=calibrated,
             seed=seed,
             progress=progress,
+            portable=learned,
         )
     write_records(out, scored)
     say(out, f"{out}: {len(scored)} records, {len(wanted)} sources: {', '.join(wanted)}")

@@ -1,7 +1,8 @@
-"""``confide train``: the reader with its stack, Self-REF, or RLMF."""
+"""``confide train``: a portable confidence, a stack, the reader with its stack, Self-REF, or RLMF."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,7 @@ from confide.progress import progress_bar
 
 if TYPE_CHECKING:
     from confide.methods.rlmf.reinforcement import RLMFResult
+    from confide.records import Record
 
 app = typer.Typer(no_args_is_help=True, help="Train a model to report its confidence.")
 Records = Annotated[Path, Option(help="Annotated records with train and validation rows.")]
@@ -59,11 +61,49 @@ class Choice:
     select_source: str = option("logprob_sum", "The confidence that `--select active` holds against g.")
 
 
+def portable(
+    records: Annotated[Path, Option(help="Annotated records with train rows and log-probabilities.")],
+    out: Annotated[Path, Option(help="Folder for `portable.json`."), Folder("portable.json")],
+    *,
+    seed: Annotated[int, Option(help="Seed of the folds and of the kinds of question.")] = 0,
+) -> None:
+    """Learn a confidence from graded records alone, for any server that tells log-probabilities; no model is loaded.
+
+    Example: `confide train portable --records runs/records.jsonl --out runs/portable`
+    """
+    from confide.methods.portable.portable_training import train_portable
+
+    graded = _graded_rows(records)
+    if not graded["train"]:
+        raise ConfideError(f"{records}: there is no graded train row, of {sum(map(len, graded.values()))} graded ones")
+    summary = train_portable(graded["train"], out, seed)
+    unused = len(graded["validation"])
+    typer.echo(summary + (f"; nothing was chosen on the {unused} graded validation rows" if unused else ""))
+
+
+def stack(
+    records: Records,
+    out: Out,
+    *,
+    model: Model = "smollm2",
+    options: Annotated[ReaderOptions, Flags("positions shuffle_labels other_model seed")],
+) -> None:
+    """Train the stack: the portable confidence with a probe of the model's states; no ask tokens.
+
+    Example: `confide train stack --model smollm2 --records runs/records.jsonl --out runs/stack`
+    """
+    _train_frozen(records, out, model, replace(options, ask_tokens=""))
+
+
 def reader(records: Records, out: Out, *, model: Model = "smollm2", options: Annotated[ReaderOptions, Flags()]) -> None:
     """Train the frozen-model reader and the stack on top.
 
     Example: `confide train reader --model smollm2 --records runs/records.jsonl --out runs/reader`
     """
+    _train_frozen(records, out, model, options)
+
+
+def _train_frozen(records: Path, out: Path, model: str, options: ReaderOptions) -> None:
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.frozen.frozen_training import train_confidence
 
@@ -173,18 +213,24 @@ def rlmf(
     _print_result(result)
 
 
-def _learning_rows(path: Path) -> tuple[list[Any], list[Any]]:
+def _learning_rows(path: Path) -> tuple[list[Record], list[Record]]:
     """The graded records of the train split and of the validation split."""
+    graded = _graded_rows(path)
+    train, validation = graded["train"], graded["validation"]
+    if not train or not validation:
+        raise ConfideError(f"{path}: {len(train)} graded train and {len(validation)} validation rows; both are needed")
+    return train, validation
+
+
+def _graded_rows(path: Path) -> dict[str, list[Record]]:
+    """The graded records of the train split and of the validation split, by its name; says how many have no label."""
     from confide.records import read_records
 
     rows = [record for record in read_records(path) if record.split in ("train", "validation")]
     graded = [record for record in rows if record.correct is not None]
     if len(graded) < len(rows):
         warn(f"{len(rows) - len(graded)} of the {len(rows)} train and validation rows have no label and are left out")
-    train, validation = ([r for r in graded if r.split == split] for split in ("train", "validation"))
-    if not train or not validation:
-        raise ConfideError(f"{path}: {len(train)} graded train and {len(validation)} validation rows; both are needed")
-    return train, validation
+    return {split: [r for r in graded if r.split == split] for split in ("train", "validation")}
 
 
 def _chosen_rows(rows: list[Any], model: str, choice: Choice, seed: int) -> list[Any]:
@@ -221,5 +267,12 @@ def _print_result(result: RLMFResult) -> None:
         raise typer.Exit(ExitCode.LEFT_OUT)
 
 
-for name, verb in (("reader", reader), ("self-ref", self_ref), ("rlmf", rlmf)):
+verbs: dict[str, Callable[..., None]] = {
+    "portable": portable,
+    "stack": stack,
+    "reader": reader,
+    "self-ref": self_ref,
+    "rlmf": rlmf,
+}
+for name, verb in verbs.items():
     app.command(name)(command(verb))
