@@ -78,9 +78,14 @@ class AnswerHistory:
         return cls(**data)
 
 
+def answer_text(record: Record) -> str:
+    """What makes two answers the same one: their text without case, accents, articles and punctuation."""
+    return spelled(record.answer) or "∅"
+
+
 def answer_keys(kinds: Ints, records: Sequence[Record]) -> list[str]:
     """A hash of each row's kind of question and answer, which is compared without case, accents and articles."""
     return [
-        sha256_of_text(f"{kind}\0{spelled(record.answer) or '∅'}")[:16]
+        sha256_of_text(f"{kind}\0{answer_text(record)}")[:16]
         for kind, record in zip(kinds.tolist(), records, strict=True)
     ]

@@ -1,7 +1,14 @@
-"""What question and answer tell, learned from graded records: kind of question, the answer's history, how both look."""
+"""What question and answer tell, learned from graded records: kind of question, the answer's history, how both look.
+
+How familiar they are is told beside it: n / (n + 1) where training had n times this answer to this kind of question, and
+n times this phrasing of a question. What training hardly ever had twice (answers that are phrases or numbers, questions
+that everybody asks in words of their own) is nothing unfamiliar when it is new: the signals were fitted and judged on
+such rows alone, and can hold no prior over them. The share of rows that the other folds do not know, squared, is left.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +17,7 @@ import numpy as np
 
 from confide.errors import ConfideError
 from confide.methods.method import labels
-from confide.methods.portable.answer_history import AnswerHistory, answer_keys
+from confide.methods.portable.answer_history import HALF, AnswerHistory, answer_keys, answer_text
 from confide.methods.portable.question_kinds import QuestionKinds
 from confide.methods.portable.text_model import TextModel, counted
 from confide.numeric import Floats, Ints
@@ -21,26 +28,39 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class AnswerSignals:
-    """Fitted on training rows; `fit_signals` makes it."""
+    """Fitted on training rows; `fit_signals` makes it.
+
+    Attributes:
+        phrasings: how often training questions were phrased so, by the hash.
+        open_answers: what is left of the familiarity of an answer that training never gave.
+        open_phrasings: the same of a phrasing that it never had.
+    """
 
     kinds: QuestionKinds
     history: AnswerHistory
     text: TextModel
+    phrasings: dict[str, int]
+    open_answers: float
+    open_phrasings: float
 
     @property
     def width(self) -> int:
         """How many columns there are."""
-        return 3 + len(self.kinds.centres)
+        return 3 + len(set(self.kinds.kind.tolist()))
 
     def read(self, records: Sequence[Record]) -> tuple[Floats, Floats]:
-        """Columns [n, d] of answered records, and how often training gave each answer to its kind of question [n]."""
-        kinds = self.kinds.predict([record.question for record in records])
+        """Columns [n, d] of answered records, and how familiar question and answer are, [n] in [0, 1]."""
+        questions = [record.question for record in records]
+        kinds = self.kinds.predict(questions)
         keys = answer_keys(kinds, records)
-        return _columns(self, kinds, keys, self.text.z(counted(records))), self.history.seen(keys)
+        asked = np.array([self.phrasings.get(p, 0) for p in self.kinds.phrasings(questions)], dtype=np.float64)
+        familiar = familiarity(self.history.seen(keys), self.open_answers) * familiarity(asked, self.open_phrasings)
+        return _columns(self.kinds, self.history, kinds, keys, self.text.z(counted(records))), familiar
 
     def to_json(self) -> dict[str, Any]:
         """The signals as JSON can hold them; questions and answers are hashes there."""
-        return {name: part.to_json() for name, part in vars(self).items()}
+        parts = {name: getattr(self, name).to_json() for name in ("kinds", "history", "text")}
+        return {**parts, **{name: getattr(self, name) for name in ("phrasings", "open_answers", "open_phrasings")}}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> AnswerSignals:
@@ -49,6 +69,7 @@ class AnswerSignals:
             QuestionKinds.from_json(data["kinds"]),
             AnswerHistory.from_json(data["history"]),
             TextModel.from_json(data["text"]),
+            **{name: data[name] for name in ("phrasings", "open_answers", "open_phrasings")},
         )
 
 
@@ -60,13 +81,13 @@ class TrainingSignals:
         signals: fitted on all rows.
         folds: (rows inside, rows held out) of each fold.
         columns: what the other folds say of each row, [n, d].
-        seen: how often the others gave its answer, scaled up to what all rows will have counted, [n].
+        familiar: how familiar the others are with question and answer, [n] in [0, 1].
     """
 
     signals: AnswerSignals
     folds: list[tuple[Ints, Ints]]
     columns: Floats
-    seen: Floats
+    familiar: Floats
 
 
 def fit_signals(records: Sequence[Record], seed: int = 0) -> TrainingSignals:
@@ -75,18 +96,36 @@ def fit_signals(records: Sequence[Record], seed: int = 0) -> TrainingSignals:
     Raises `ConfideError` where right or wrong answers are about fewer than two entities.
     """
     right, folds = labels(records), grouped_folds(records, seed)
-    found = QuestionKinds.fit([record.question for record in records], seed)
-    kinds = found.predict([record.question for record in records])
+    questions = [record.question for record in records]
+    found = QuestionKinds.fit(questions, [answer_text(record) for record in records], seed)
+    kinds, phrasings = found.predict(questions), np.array(found.phrasings(questions))
     keys, counts = np.array(answer_keys(kinds, records)), counted(records)
-    signals = AnswerSignals(found, AnswerHistory.fit(keys.tolist(), right), TextModel.fit(counts, right))
     scale = len(folds) / (len(folds) - 1)
-    columns, seen = _columns(signals, kinds, keys.tolist(), np.zeros(len(records))), np.zeros(len(records))
+    columns: Floats = np.zeros((len(records), 3 + len(set(found.kind.tolist()))))
+    seen, asked = np.zeros(len(records)), np.zeros(len(records))
     for inside, held in folds:
         history = AnswerHistory.fit(keys[inside].tolist(), right[inside], scale)
-        part = AnswerSignals(found, history, TextModel.fit(counts[inside], right[inside]))
-        columns[held] = _columns(part, kinds[held], keys[held].tolist(), part.text.z(counts[held]))
+        text = TextModel.fit(counts[inside], right[inside]).z(counts[held])
+        columns[held] = _columns(found, history, kinds[held], keys[held].tolist(), text)
         seen[held] = history.seen(keys[held].tolist())
-    return TrainingSignals(signals, folds, columns, seen)
+        times = Counter(phrasings[inside].tolist())
+        asked[held] = scale * np.array([times[phrasing] for phrasing in phrasings[held].tolist()])
+    signals = AnswerSignals(
+        found,
+        AnswerHistory.fit(keys.tolist(), right),
+        TextModel.fit(counts, right),
+        dict(Counter(phrasings.tolist())),
+        open_answers=float(np.mean(seen == 0)) ** 2,
+        open_phrasings=float(np.mean(asked == 0)) ** 2,
+    )
+    familiar = familiarity(seen, signals.open_answers) * familiarity(asked, signals.open_phrasings)
+    return TrainingSignals(signals, folds, columns, familiar)
+
+
+def familiarity(times: Floats, openness: float) -> Floats:
+    """Familiarity [n] in [0, 1] of what training had so many ``times`` [n]; ``openness`` for 0 times."""
+    known = times / (times + HALF)
+    return np.asarray(known + (1 - known) * openness)
 
 
 def grouped_folds(records: Sequence[Record], seed: int = 0) -> list[tuple[Ints, Ints]]:
@@ -108,5 +147,5 @@ def grouped_folds(records: Sequence[Record], seed: int = 0) -> list[tuple[Ints, 
     return next(folds for folds in splits if all(len(set(right[inside])) == 2 for inside, _ in folds))
 
 
-def _columns(signals: AnswerSignals, kinds: Ints, keys: Sequence[str], text: Floats) -> Floats:
-    return np.column_stack([signals.history.columns(keys), signals.kinds.one_hot(kinds), text])
+def _columns(found: QuestionKinds, history: AnswerHistory, kinds: Ints, keys: Sequence[str], text: Floats) -> Floats:
+    return np.column_stack([history.columns(keys), found.one_hot(kinds), text])

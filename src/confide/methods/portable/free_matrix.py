@@ -16,15 +16,17 @@ _NOT_TOLD = (6, 7)
 """Columns of `free_features` that no server tells: entropies."""
 
 
-def free_matrix(records: Sequence[Record], options: bool = False) -> Floats:
+def free_matrix(records: Sequence[Record], options: bool = False, entropies: bool = False) -> Floats:
     """[n, 11]: log-probabilities (sum, mean, least, first, last, closing token), length, whether it was cut, the whole
     answer's probability and its logit, the probability of its least likely token.
 
-    With ``options`` [n, 13]: the probability among the options and its logit too, NaN where there were none.
+    With ``entropies`` two columns more: that of the first token and the mean.
+    With ``options`` two columns more: the probability among the options and its logit too, NaN where there were none.
     """
     whole = _with_logit([np.exp(sum(r.logprobs)) for r in records])
     least = np.exp([min(r.logprobs, default=0.0) for r in records])
-    columns = [np.delete(free_features(records), _NOT_TOLD, axis=1), whole, least]
+    told = free_features(records)
+    columns = [told if entropies else np.delete(told, _NOT_TOLD, axis=1), whole, least]
     if options:
         columns.append(_with_logit([np.nan if (o := option_probability(r)) is None else o for r in records]))
     return np.column_stack(columns)

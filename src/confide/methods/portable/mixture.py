@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 
 from confide.methods.method import labels
-from confide.methods.portable.answer_history import HALF
 from confide.methods.portable.answer_signals import AnswerSignals, TrainingSignals
 from confide.methods.portable.free_matrix import free_matrix, probability_matrix
 from confide.methods.portable.logistic import Logistic
 from confide.numeric import Bools, Floats
 from confide.records import Record
+
+_SWITCHES = ("entropies", "options", "written")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Mixture:
     """A fitted mixture; `Mixture.fit` makes one.
 
     Attributes:
-        openness: what is left of the familiarity of an answer that training never gave.
+        entropies: whether entropies are among the signals, which only an engine in this process tells.
         options: whether training held answers chosen by likelihood: their probability among the options is then a
             signal too.
         written: whether it held answers that were written.
@@ -43,26 +44,31 @@ class Mixture:
     signals: AnswerSignals
     familiar: Logistic
     unfamiliar: Logistic
-    openness: float
+    entropies: bool = False
     options: bool = False
     written: bool = True
 
     @classmethod
-    def fit(cls, training: TrainingSignals, records: Sequence[Record], z: Floats | None = None) -> Mixture:
+    def fit(
+        cls,
+        training: TrainingSignals,
+        records: Sequence[Record],
+        z: Floats | None = None,
+        *,
+        entropies: bool = False,
+    ) -> Mixture:
         """Fit on graded records and what `fit_signals` found of them.
 
         Args:
             z: what a reading of states by the other folds says of each record, [n].
         """
         right, options = labels(records), any(record.option_logprobs for record in records)
-        # The share of answers that no other fold gave, squared: a mostly closed set of answers counts as closed.
-        openness = float(np.mean(training.seen == 0)) ** 2
-        columns = _together(training.columns, free_matrix(records, options), z)
+        columns = _together(training.columns, free_matrix(records, options, entropies), z)
         return cls(
             training.signals,
-            Logistic.fit(columns, right, familiarity(training.seen, openness)),
+            Logistic.fit(columns, right, training.familiar),
             Logistic.rising(probability_matrix(records), right),
-            openness,
+            entropies=entropies,
             options=options,
             written=not all(record.option_logprobs for record in records),
         )
@@ -81,17 +87,18 @@ class Mixture:
         """
         if not records:
             return np.empty(0), np.empty(0)
-        columns, seen = self.signals.read(records)
+        columns, familiar = self.signals.read(records)
         met = np.array([self.options if record.option_logprobs else self.written for record in records], dtype=float)
-        f = met * q * familiarity(seen, self.openness)
-        on_ground = self.familiar.predict(_together(columns, free_matrix(records, self.options), z))
+        f = met * q * familiar
+        free = free_matrix(records, self.options, self.entropies)
+        on_ground = self.familiar.predict(_together(columns, free, z))
         mixed = f * on_ground + (1 - f) * self.unfamiliar.predict(probability_matrix(records))
         known = told(records) if z is None else told(records) & np.isfinite(z)
         return np.where(known, mixed, np.nan), f
 
     def to_json(self, *, signals: bool = True) -> dict[str, Any]:
         """The mixture as JSON can hold it; without its ``signals`` where they are kept once for several mixtures."""
-        about: dict[str, Any] = {"openness": self.openness, "options": self.options, "written": self.written}
+        about: dict[str, Any] = {name: getattr(self, name) for name in _SWITCHES}
         about |= {"familiar": self.familiar.to_json(), "unfamiliar": self.unfamiliar.to_json()}
         return {"signals": self.signals.to_json(), **about} if signals else about
 
@@ -103,19 +110,16 @@ class Mixture:
 
         Raises ValueError for parts that do not fit each other.
         """
-        models = {name: Logistic.from_json(data[name]) for name in ("familiar", "unfamiliar")}
-        about = {name: data[name] for name in ("openness", "options", "written")}
-        mixture = cls(signals or AnswerSignals.from_json(data["signals"]), **models, **about)
-        width = free_matrix([], mixture.options).shape[1] + mixture.signals.width + states
+        mixture = cls(
+            signals or AnswerSignals.from_json(data["signals"]),
+            Logistic.from_json(data["familiar"]),
+            Logistic.from_json(data["unfamiliar"]),
+            **{name: data[name] for name in _SWITCHES},
+        )
+        width = free_matrix([], mixture.options, mixture.entropies).shape[1] + mixture.signals.width + states
         if (len(mixture.familiar.weight), len(mixture.unfamiliar.weight)) != (width, probability_matrix([]).shape[1]):
             raise ValueError("the weights of its mixture do not fit its signals")
         return mixture
-
-
-def familiarity(seen: Floats, openness: float) -> Floats:
-    """Familiarity [n] in [0, 1] of answers that training gave ``seen`` times [n]; ``openness`` for 0 times."""
-    known = seen / (seen + HALF)
-    return np.asarray(known + (1 - known) * openness)
 
 
 def told(records: Sequence[Record]) -> Bools:

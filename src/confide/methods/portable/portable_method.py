@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from confide.methods.confidence_model import PortableConfidence
 from confide.methods.method import Column, Method, Scope, check_answered_by, or_nan
 from confide.methods.portable.mixture import told
-from confide.methods.portable.portable_file import PORTABLE, PortableFile
+from confide.methods.portable.portable_file import PORTABLE
 from confide.records import Record
 
 
@@ -17,7 +18,9 @@ class Portable(Method):
     sources = (PORTABLE,)
 
     def available(self, scope: Scope) -> Sequence[str]:
-        """Where there is a trained one, and log-probabilities for it to read."""
+        """Where there is a trained one of the model that answered, and log-probabilities for it to read."""
+        if scope.other_model and scope.portable is None:
+            return ()
         return self.sources if _file(scope) is not None and told(scope.records).any() else ()
 
     def fit(self, scope: Scope) -> None:
@@ -31,10 +34,12 @@ class Portable(Method):
         self.scored_by = file.scored_by
 
     def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
-        """One column [n]."""
-        return {PORTABLE: Column(or_nan(self.file_.confidences(records)))}
+        """One column [n]; that of a model which was trained on shuffled labels says so."""
+        model = self.scope_.model
+        name = PORTABLE if self.scope_.portable is not None or model is None else model.named(PORTABLE)
+        return {name: Column(or_nan(self.file_.confidences(records)))}
 
 
-def _file(scope: Scope) -> PortableFile | None:
+def _file(scope: Scope) -> PortableConfidence | None:
     """What was trained: the file that was named, or what lies beside the model at hand."""
     return scope.portable or (None if scope.model is None else scope.model.portable)

@@ -12,6 +12,7 @@ from confide.methods.method import check_labels
 from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.portable.mixture import Mixture, told
 from confide.methods.portable.portable_file import FILE, PortableFile
+from confide.methods.portable.question_kinds import UNKNOWN
 from confide.policies.identities import check_one_model
 from confide.records import Record
 
@@ -45,6 +46,7 @@ def train_portable(records: Sequence[Record], out: Path, seed: int = 0) -> str:
         with written_folder(out, FILE) as part:
             write_text(part / FILE, file.text())
     right, signals = sum(bool(record.correct) for record in rows), mixture.signals
+    kinds = set(signals.kinds.predict([record.question for record in rows]).tolist()) - {UNKNOWN}
     words = f"{out}: learned from {len(rows)} graded rows ({right} right, {len(rows) - right} wrong"
     words += f"; {len(records) - len(rows)} without log-probabilities left out" if len(rows) < len(records) else ""
-    return f"{words}): {len(signals.kinds.centres)} kinds of question, {len(signals.history.given)} answers"
+    return f"{words}): {len(kinds)} kinds of question, {len(signals.history.given)} answers"

@@ -58,14 +58,14 @@ class Stack:
         """Fit on graded training records, their states and what `fit_signals` found of them."""
         right, features = labels(records), view.select(states)
         z = out_of_fold(view, features, right, training)
-        mixture = Mixture.fit(training, records, z)
+        mixture = Mixture.fit(training, records, z, entropies=True)
         return cls(
             Probe(view, view.fit(features, right)),
             QuestionFamiliarity.fit(
                 question_layer, prompt_states(states, question_layer), [r.cluster for r in records], seed
             ),
             mixture,
-            Logistic.fit(np.column_stack([z, free_matrix(records, mixture.options)]), right),
+            Logistic.fit(np.column_stack([z, free_matrix(records, mixture.options, entropies=True)]), right),
         )
 
     def read(self, states: States, records: Sequence[Record]) -> dict[str, Floats]:
@@ -73,7 +73,7 @@ class Stack:
 
         ``stack`` and ``probe_logprobs`` are NaN without token probabilities: not available, never a guess.
         """
-        z, free = self.probe.z(states), free_matrix(records, self.mixture.options)
+        z, free = self.probe.z(states), free_matrix(records, self.mixture.options, entropies=True)
         q = self.questions.predict(prompt_states(states, self.questions.layer))
         mixed, familiarity = self.mixture.read(records, z, q)
         ungated = self.ungated.predict(np.column_stack([z, free]))
