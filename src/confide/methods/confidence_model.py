@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from pydantic import ValidationError
 
@@ -16,14 +16,13 @@ from confide.engines.transformers.turns import in_turn
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
 from confide.policies.identities import IDENTITY_DIGITS, PORTABLE_PART, identity_parts, identity_text
-from confide.records import Message
+from confide.records import Message, Record
 from confide.sources import Source
 from confide.tasks.text import tokens
 
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.checkpoint import CheckpointInfo
-    from confide.methods.portable.portable_file import PortableFile
     from confide.tasks import Task
 
 Conversation = str | Sequence[Message | dict[str, str]]
@@ -59,6 +58,25 @@ class Answer:
     reasoning: str | None = None
 
 
+class PortableConfidence(Protocol):
+    """What tells a confidence of answers from text and log-probabilities alone; `PortableFile` does."""
+
+    @property
+    def model(self) -> str:
+        """Whose answers it learned from."""
+
+    @property
+    def identity(self) -> str:
+        """Which weights answered them ("": not known)."""
+
+    @property
+    def scored_by(self) -> str:
+        """A hash of everything that gives the confidence."""
+
+    def confidences(self, records: Sequence[Record]) -> list[float | None]:
+        """The confidence of each answered record."""
+
+
 class ConfidenceModel(ABC):
     """A model that answers and says how sure it is; make one with `confide.load`.
 
@@ -73,7 +91,7 @@ class ConfidenceModel(ABC):
     frozen = False
     """Whether the answers are token for token the base model's."""
 
-    portable: PortableFile | None = None
+    portable: PortableConfidence | None = None
     """What tells a confidence of its answers from text and log-probabilities alone."""
 
     def __init__(self, engine: TransformersEngine, info: CheckpointInfo, name: str = ""):

@@ -22,8 +22,7 @@ from confide.records import Cost, Record
 
 if TYPE_CHECKING:
     from confide.engines.engine import ClosedAnswers, Engine
-    from confide.methods.confidence_model import ConfidenceModel
-    from confide.methods.portable.portable_file import PortableFile
+    from confide.methods.confidence_model import ConfidenceModel, PortableConfidence
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Scope:
     other_model: bool = False
     seed: int = 0
     progress: Progress | None = None
-    portable: PortableFile | None = None
+    portable: PortableConfidence | None = None
 
     @property
     def new(self) -> list[Record]:

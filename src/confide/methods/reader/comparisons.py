@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from confide.methods.method import labels
+from confide.methods.portable.logistic import Logistic
 from confide.methods.reader.closed_rows import ClosedRow
 from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.reader.reader_training import start_rows, train_reader, yes_direction
-from confide.methods.stack.probe import Logistic
 from confide.numeric import Floats, logistic_loss
 from confide.progress import Progress
 from confide.records import Record

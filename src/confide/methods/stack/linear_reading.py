@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.methods.stack.probe import Logistic, Probe, View
+from confide.methods.portable.logistic import Logistic
+from confide.methods.stack.probe import Probe, View
 from confide.methods.stack.states import States
 from confide.numeric import Floats
 
