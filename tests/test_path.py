@@ -98,7 +98,7 @@ def test_scores_evaluate_and_report(path: Any) -> None:
     model = confide.load(folder / "reader")
     wanted = available(Scope(rows, model), slow=False)
     assert set(available(Scope(rows, model))) - set(wanted) == {"verbalized"}
-    learned = {"stack", "stack_served", "probe", "probe_logprobs", "reader", "p_true"}
+    learned = {"stack", "stack_served", "portable", "probe", "probe_logprobs", "reader", "p_true"}
     assert {*FREE, *TextPriors.sources, *Floors.sources, *learned} == set(wanted)
     scored = score(rows, wanted, model=model)
     for record in scored:

@@ -22,6 +22,17 @@ def test_the_chosen_options_share() -> None:
     assert free_confidence(by_letter)[OPTION] == pytest.approx(0.3)
 
 
+def test_free_sources_stand_for_what_they_say() -> None:
+    record = Record(id="1", answer="a b", answer_ids=[5, 6], logprobs=[-0.5, -1.5], entropies=[0.2, 0.4])
+    free = free_confidence(record)
+    assert free["logprob_sum"] == -2
+    assert free["logprob_mean"] == pytest.approx(np.exp(-1))
+    assert free["logprob_min"] == pytest.approx(np.exp(-1.5))
+    assert free["entropy"] == pytest.approx(np.exp(-0.3))
+    assert free["answer_length"] == pytest.approx(1 / 3)
+    assert free_confidence(Record(id="2", answer="a"))["logprob_sum"] is None
+
+
 def test_records_without_options_have_the_five_free_sources_alone() -> None:
     assert set(free_confidence(Record(id="1", answer="a"))) == set(FREE)
     assert option_probability(Record(id="1")) is None

@@ -82,13 +82,13 @@ def test_all_sources_can_be_had_and_cost_something(everything: Any) -> None:
     for name in ("stack", "reader", "p_true", "verbalized", "verifier"):
         assert held.cost[name].seconds > 0
         assert held.cost[name].tokens > 0
-    assert held.cost["logprob_sum"].tokens == 0
+    assert held.cost["logprob_sum"].tokens == held.cost["portable"].tokens == 0
 
 
 def test_learned_sources_rank_and_controls_move(everything: Any) -> None:
     _, scored, rows = everything
     y = right(rows)
-    for name in ("stack", "probe", "reader", "reader_random", "probe@answer_last", "answer_only"):
+    for name in ("stack", "portable", "probe", "reader", "reader_random", "probe@answer_last", "answer_only"):
         assert auroc(column(scored, name), y) > 0.9, name
     assert auroc(column(scored, "probe@prompt_end"), y) < 0.75  # the answer is not there yet
     assert np.abs(column(scored, "stack") - column(scored, "stack_swapped")).max() > 1e-3
@@ -117,7 +117,8 @@ def test_sampled_answers_are_read_like_greedy_ones(everything: Any, world: Any) 
     assert all(s.confidence == {} for r in scored if r.split != "test" for s in r.samples or [])
     for record in test:
         for sample in record.samples or []:
-            assert {"stack", "probe", "reader", "logprob_sum", "answer_only", OPTION} <= set(sample.confidence)
+            learned = {"stack", "portable", "probe", "reader"}
+            assert {*learned, "logprob_sum", "answer_only", OPTION} <= set(sample.confidence)
             if sample.answer == record.answer:
                 assert sample.confidence["stack"] == record.confidence["stack"]
     # What a sample gets is what its answer gets when it is the record's own.
@@ -137,7 +138,7 @@ def test_sampled_answers_are_read_like_greedy_ones(everything: Any, world: Any) 
 def test_one_source_alone_is_the_same_as_in_company(everything: Any, world: Any) -> None:
     model, rows = world
     _, scored, _ = everything
-    for name in ("stack", "p_true_trained", "p_true", "verifier", "semantic_entropy"):
+    for name in ("stack", "portable", "p_true_trained", "p_true", "verifier", "semantic_entropy"):
         alone = score(rows, [name], model=model, verifier=engine() if name == "verifier" else None)
         np.testing.assert_allclose(column(alone, name), column(scored, name), atol=1e-4)
     assert not any("lora" in name for name, _ in model.engine.model.named_parameters())
@@ -150,6 +151,8 @@ def test_another_models_records_are_refused_or_named(world: Any) -> None:
         score(foreign, ["stack"], model=model)
     read = score(foreign, ["stack", "logprob_sum", "answer_only"], model=model, other_model=True)
     assert {"other_stack", "other_logprob_sum", "logprob_sum", "answer_only"} == set(read[0].confidence)
+    with pytest.raises(ConfideError, match="the source portable cannot be had"):  # it knows this model's answers
+        score(foreign, ["portable"], model=model, other_model=True)
     # Ids that mean something else here are encoded anew from the text: the same answers read the same.
     own = [r.model_copy(update={"logprobs": [], "entropies": [], "end_logprob": None}) for r in rows]
     plain = score(own, ["reader"], model=model)
@@ -176,10 +179,12 @@ def test_what_another_checkpoint_gave_does_not_stay_beside_what_this_one_gives(e
 def test_a_model_trained_on_shuffled_labels_names_its_sources_so(world: Any, tmp_path: Path) -> None:
     _, rows = world
     control = confide.load(trained(tmp_path / "control", rows, shuffle_labels=True), dtype="float32")
-    scored = score(rows, ["stack", "reader", "logprob_sum"], model=control)
-    assert {"stack_shuffled_labels_0", "reader_shuffled_labels_0", "logprob_sum"} == set(scored[0].confidence)
+    scored = score(rows, ["stack", "portable", "reader", "logprob_sum"], model=control)
+    learned = {f"{name}_shuffled_labels_0" for name in ("stack", "portable", "reader")}
+    assert {*learned, "logprob_sum"} == set(scored[0].confidence)
     answer = control.answer("Which country is the city in?", max_new_tokens=4)
     assert answer.source == "stack_shuffled_labels_0"
+    assert "portable" not in answer.sources
 
 
 def test_text_and_free_sources_need_no_model() -> None:
@@ -219,6 +224,7 @@ def test_a_read_source_is_none_without_its_part_of_the_checkpoint(tmp_path: Path
     rows = records(120)
     plain = confide.load(trained(tmp_path / "plain", rows), dtype="float32")
     assert set(available(rows, plain)) & set(READ) == {"stack", "stack_served", "probe", "probe_logprobs", "reader"}
+    assert "portable" in available(rows, plain)
     with pytest.raises(ConfideError, match="p_true_trained cannot be had"):
         score(rows, ["p_true_trained"], model=plain)
 

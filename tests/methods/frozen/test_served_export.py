@@ -30,7 +30,7 @@ from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.frozen.served_export import export_served, weight_files
 from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.stack.served_file import ServedFile
-from confide.methods.stack.served_stack import SERVED
+from confide.methods.stack.served_stack import SERVED, served_values
 from confide.records import Message, Record
 from confide_vllm.extra_ids import Fingerprint, extended, project, split, widen
 from confide_vllm.refusals import wrong_export
@@ -130,7 +130,7 @@ def test_the_engine_gives_the_confidence_of_this_process(folders: tuple[Path, Pa
         )  # fmt: skip
         ours = model.parts.read(closed, [record])[SERVED]
         assert model.parts.served is not None
-        mixed = file.mixture.read(np.array([back.z], dtype=float), [record])
+        mixed = served_values(file.mixture, np.array([back.z], dtype=float), [record])
         np.testing.assert_allclose(mixed, ours, atol=1e-4)
         assert np.isnan(ours[0]) == (text == "")
 
@@ -155,12 +155,13 @@ def test_what_reads_it_back_needs_no_torch(served: Path) -> None:
     code = """
 import sys
 import pathlib
-import numpy
 from confide.methods.stack.served_file import ServedFile
+from confide.methods.stack.served_stack import served_confidences
 from confide.records import Record
 file = ServedFile.load(pathlib.Path(sys.argv[1]))
 record = Record(id="a", answer="France", answer_ids=[1], logprobs=[-0.2], end_logprob=-0.1)
-print(0 < file.mixture.read(numpy.array([1.0]), [record])[0] < 1, {"torch", "transformers"} & {*sys.modules})
+(value,) = served_confidences(file.mixture, [1.0], [record])
+print(0 < value < 1, {"torch", "transformers"} & {*sys.modules})
 """
     done = subprocess.run([sys.executable, "-c", code, str(served)], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "True set()", done.stderr
