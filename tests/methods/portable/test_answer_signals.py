@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from confide.errors import ConfideError
-from confide.methods.portable.answer_signals import FOLDS, AnswerSignals, TrainingSignals, fit_signals, grouped_folds
+from confide.methods.portable.answer_signals import (
+    FOLDS,
+    AnswerSignals,
+    TrainingSignals,
+    familiarity,
+    fit_signals,
+    grouped_folds,
+)
 from confide.metrics import auroc
 from confide.records import Record
 from graded_rows import KINDS, graded, right, row
@@ -33,6 +40,7 @@ def test_the_columns_of_a_row_never_see_its_own_label_or_its_entitys(training: T
     mine = [i for i, record in enumerate(records) if record.entity == records[at].entity]
     assert len(mine) == 2
     assert np.array_equal(other.columns[mine], training.columns[mine])
+    assert np.array_equal(other.familiar, training.familiar)  # no label counts there
     # All that another fold holds out, it changes: whoever shares its answer has another history.
     (held,) = (held for _, held in training.folds if at in held)
     elsewhere = np.setdiff1d(np.arange(len(records)), held)
@@ -57,26 +65,64 @@ def test_an_answer_of_one_entity_alone_is_new_to_it() -> None:
     for i in (10, 11):
         records[i] = records[i].model_copy(update={"answer": "Zyxquod"})
     training = fit_signals(records)
-    assert training.seen[[10, 11]].tolist() == [0, 0]
-    _, seen = training.signals.read(records)
-    assert all(seen[[10, 11]] > 0)
+    assert training.columns[[10, 11], 1].tolist() == [0, 0]
+    assert training.familiar[[10, 11]].max() <= training.signals.open_answers < 0.01
+    columns, familiar = training.signals.read(records)
+    assert (columns[[10, 11], 1] > 0).all()
+    assert (familiar[[10, 11]] >= 0.49).all()
 
 
 def test_counts_of_a_part_are_scaled_to_the_whole() -> None:
     records = [row("Where is it?", "Norvonia", i % 2 == 0, entity=f"{i}") for i in range(50)]
     training = fit_signals(records)
-    assert training.seen == pytest.approx(np.full(50, 50.0))
-    assert training.signals.read(records)[1] == pytest.approx(np.full(50, 50.0))
+    columns, familiar = training.signals.read(records)
     assert training.columns[:, 1] == pytest.approx(np.full(50, np.log(51)))
+    assert columns[:, 1] == pytest.approx(np.full(50, np.log(51)))
+    # Answer and phrasing, each 50 times.
+    assert training.familiar == pytest.approx(np.full(50, (50 / 51) ** 2))
+    assert familiar == pytest.approx(training.familiar)
+
+
+def test_familiarity_grows_with_what_training_had() -> None:
+    times = np.array([0.0, 1.0, 3.0, 99.0])
+    assert familiarity(times, 0.0).tolist() == [0, 0.5, 0.75, 0.99]
+    assert familiarity(times, 0.5) == pytest.approx([0.5, 0.75, 0.875, 0.995])
+    assert familiarity(times, 1.0).tolist() == [1, 1, 1, 1]
+
+
+def test_a_phrasing_that_training_never_had_is_new(training: TrainingSignals) -> None:
+    country, _, _ = KINDS
+    answer = KINDS[country][0]
+    other = "The city of Camran is in which country?"
+    known, new = (training.signals.read([row(text, answer)]) for text in (country.format("Camran"), other))
+    assert known[1][0] > 0.9
+    assert new[1][0] == training.signals.open_phrasings == 0
+    assert new[0][0, :2].tolist() == known[0][0, :2].tolist()  # the same kind, and the answer's history in it
+
+
+def test_where_everybody_asks_in_words_of_their_own_a_new_phrasing_is_nothing_new() -> None:
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(30)]
+
+    def asked(count: int, start: int) -> list[Record]:
+        texts = [" ".join(rng.permutation(words)[:12]) for _ in range(count)]
+        return [row(text, "AB"[i % 2], i % 3 == 0, id=f"{start + i}") for i, text in enumerate(texts)]
+
+    training = fit_signals(asked(200, 0))
+    assert training.signals.open_phrasings == 1
+    assert training.signals.open_answers < 0.01
+    assert training.signals.read(asked(20, 200))[1].min() > 0.8
 
 
 def test_an_answer_counts_where_it_was_given_to_this_kind_of_question(training: TrainingSignals) -> None:
     country, continent, _ = KINDS
     answer = KINDS[country][0]
-    columns, seen = training.signals.read([row(q.format("Camran"), answer) for q in (country, continent, "Hm, {}")])
-    assert seen[0] > 20
-    assert seen[1:].tolist() == [0, 0]
+    asked = [country, continent, "Hm, {}"]
+    columns, familiar = training.signals.read([row(text.format("Camran"), answer) for text in asked])
+    assert familiar[0] > 0.9
+    assert familiar[1:].tolist() == [0, 0]
     assert columns[0, 0] != columns[1, 0] == columns[2, 0]
+    assert columns[0, 1] > 2 > columns[1, 1] == columns[2, 1] == 0
     assert not columns[2, 2:-1].any()  # no kind
 
 
@@ -87,8 +133,8 @@ def test_they_rank_rows_that_training_never_saw_as_well_as_rows_out_of_fold(trai
         out_of_fold, fresh = auroc(training.columns[:, column], right(records)), auroc(columns[:, column], right(held))
         assert min(out_of_fold, fresh) > 0.62
         assert abs(out_of_fold - fresh) < 0.08
-    seen, _ = training.signals.read(records)
-    assert auroc(seen[:, -1], right(records)) > auroc(training.columns[:, -1], right(records)) + 0.05
+    inside, _ = training.signals.read(records)
+    assert auroc(inside[:, -1], right(records)) > auroc(training.columns[:, -1], right(records)) + 0.05
 
 
 @pytest.mark.parametrize(("label", "name"), [(True, "right"), (False, "wrong")])
@@ -117,16 +163,16 @@ def test_a_seed_gives_the_same_fit(training: TrainingSignals) -> None:
 
 def test_company_changes_no_row_and_the_file_no_bit(training: TrainingSignals) -> None:
     records = [*graded(30, 5), *ODD]
-    columns, seen = training.signals.read(records)
-    assert columns.shape == (len(records), training.columns.shape[1])
+    columns, familiar = training.signals.read(records)
+    assert columns.shape == (len(records), training.columns.shape[1]) == (len(records), training.signals.width)
     assert np.isfinite(columns).all()
     for i, record in enumerate(records):
-        one, count = training.signals.read([record])
+        one, near = training.signals.read([record])
         np.testing.assert_allclose(one[0], columns[i], rtol=0, atol=1e-12)
-        assert count[0] == seen[i]
-    again, counts = AnswerSignals.from_json(json.loads(json.dumps(training.signals.to_json()))).read(records)
+        assert near[0] == familiar[i]
+    again, nears = AnswerSignals.from_json(json.loads(json.dumps(training.signals.to_json()))).read(records)
     assert np.array_equal(again, columns)
-    assert np.array_equal(counts, seen)
+    assert np.array_equal(nears, familiar)
 
 
 def test_odd_rows_can_be_learned_from() -> None:

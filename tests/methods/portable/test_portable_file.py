@@ -81,7 +81,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def test_any_coefficient_changes_who_scored(file: PortableFile) -> None:
     held = json.loads(file.text())
-    paths = [path for path in leaves(held["mixture"]) if path != ("options",)]  # which would not fit the weights
+    paths = [path for path in leaves(held["mixture"]) if path not in (("options",), ("entropies",))]
     assert len(paths) > 25
     seen = {file.scored_by}
     for path in paths:
@@ -90,7 +90,8 @@ def test_any_coefficient_changes_who_scored(file: PortableFile) -> None:
         part = data["mixture"]
         for key in way:
             part = part[key]
-        part[last] = (not part[last]) if isinstance(part[last], bool) else part[last] + 1
+        old = part[last]
+        part[last] = not old if isinstance(old, bool) else f"{old}0" if isinstance(old, str) else old + 1
         seen.add(PortableFile(Mixture.from_json(data["mixture"])).scored_by)
     assert len(seen) == len(paths) + 1
 
@@ -103,6 +104,9 @@ BROKEN = {
     "no mixture": '{"schema": 1, "model": "", "identity": "", "training_rows": 1, "training_data_sha256": ""}',
     "a list for a mixture": '{"schema": 1, "model": "", "identity": "", "training_rows": 1, '
     '"training_data_sha256": "", "mixture": []}',
+    "an identity that is none": '{"schema": 1, "model": "", "identity": "somebody", "training_rows": 1, '
+    '"training_data_sha256": "", "mixture": {}}',
+    "deep": "[" * 100_000,
     "no text": "\x00",
 }
 
@@ -127,6 +131,7 @@ def test_a_truncated_file_is_refused(saved: Path, share: float) -> None:
     ("familiar", "weight"), ("familiar", "mean"), ("unfamiliar", "weight"), ("unfamiliar", "bias"),
     ("signals", "text", "weight"), ("signals", "text", "grams"), ("signals", "text", "rarity"),
     ("signals", "kinds", "rarity"), ("signals", "kinds", "words"), ("signals", "kinds", "centres"),
+    ("signals", "kinds", "kind"),
 ])  # fmt: skip
 @pytest.mark.parametrize("how", ["shorter", "words", "gone"])
 def test_a_part_that_does_not_fit_the_others_is_refused(saved: Path, part: tuple[str, ...], how: str) -> None:
@@ -155,6 +160,23 @@ def test_a_file_of_another_schema_and_none_are_refused(saved: Path, tmp_path: Pa
 
 def test_the_same_rows_give_the_same_file(file: PortableFile) -> None:
     assert trained(graded(400)).text() == file.text()
+
+
+@pytest.mark.parametrize(
+    ("identity", "refused"),
+    [("weights=ab12", False), ("weights=ab12, root=/m", False), ("", False), ("root=/m", False), ("weights=cd", True)],
+)
+def test_a_server_of_another_model_is_refused(file: PortableFile, identity: str, refused: bool) -> None:
+    if not refused:
+        file.check_server(identity)
+        return
+    with pytest.raises(ConfideError, match=r"learned from tiny \(weights=ab12\), and the server has another model"):
+        file.check_server(identity)
+
+
+def test_what_learned_from_options_alone_says_nothing_of_a_server_that_writes(file: PortableFile) -> None:
+    with pytest.raises(ConfideError, match="among options alone"):
+        trained(among_options(graded(100))).check_server("")
 
 
 def test_it_needs_no_torch(saved: Path) -> None:

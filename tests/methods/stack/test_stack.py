@@ -142,13 +142,13 @@ def test_where_answers_never_come_twice_the_readout_counts_on_new_ones() -> None
     (records, states), (held, held_states) = world(1500, 8), world(800, 11)
     opened, fresh = ([r.model_copy(update={"answer": f"{r.id} it is"}) for r in rows] for rows in (records, held))
     stack = fit(opened, states)
-    assert stack.mixture.openness == 1
+    assert stack.mixture.signals.open_answers == 1
     read = stack.read(held_states, fresh)
     free = auroc(np.array([r.logprobs[0] for r in held]), right(held))
     assert read["familiarity"].mean() > 0.9
     assert auroc(read["stack"], right(held)) > free + 0.05
     closed = fit(records, states)
-    assert closed.mixture.openness == 0
+    assert closed.mixture.signals.open_answers == 0
     assert closed.read(held_states, fresh)["familiarity"].max() == 0
 
 

@@ -105,9 +105,11 @@ class QuestionKinds:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> QuestionKinds:
-        """The kinds that `to_json` came from."""
+        """The kinds that `to_json` came from; raises ValueError for parts that do not fit each other."""
         words, kind = (np.asarray(data[name], dtype=np.int64) for name in ("words", "kind"))
         rarity = np.asarray(data["rarity"], dtype=np.float64)
+        if rarity.shape != words.shape:
+            raise ValueError("the words of its kinds of question do not fit their rarities")
         centres = np.asarray(data["centres"], dtype=np.float64).reshape(len(kind), len(words))
         return cls(words, rarity, centres, kind, frozenset(data["common"]))
 
