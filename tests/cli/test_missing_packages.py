@@ -61,6 +61,7 @@ VERBS = [
     (MODEL, "score --verifier {saved}/reader --records {rows} --out {out}/s.jsonl", "torch", "model"),
     ("torch", "ask --model {saved}/reader hello", "torch", "model"),
     (MODEL, "export --model {saved}/reader --out {out}/x", "safetensors", "model"),
+    (MODEL, "train stack --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
     (MODEL, "train reader --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
     (MODEL, "train self-ref --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
     (MODEL, "train rlmf --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
@@ -76,6 +77,7 @@ VERBS = [
     ("aiohttp", "hedge --records {rows} --engine http://h/v1 --model m --out {out}/h.jsonl", "aiohttp", "serve"),
     ("pyarrow", "evaluate {out}/x.parquet --out {out}/r", "pyarrow", None),
     ("sklearn", "calibrate {out}/plain.jsonl --max-risk 0.5 --out {out}/p", "sklearn", None),
+    ("sklearn", "train portable --records {rows} --out {out}/t", "sklearn", None),
     ("jinja2", "evaluate {rows} --out {out}/r", "jinja2", None),
 ]
 
@@ -104,7 +106,12 @@ def test_the_python_api_names_it_too(packages, name):
 
 def test_everything_without_a_model_needs_no_extra(rows, tmp_path):
     every = f"{MODEL} {SERVE} reasoning_gym matplotlib"
-    for verb in ("tasks", "split {rows} --sizes train=2 --out {out}/r", "signal-quality {rows} --resamples 20"):
+    for verb in (
+        "tasks",
+        "split {rows} --sizes train=2 --out {out}/r",
+        "signal-quality {rows} --resamples 20",
+        "train portable --records {rows} --out {out}/learned",
+    ):
         done = without(every, MAIN, *verb.format(rows=rows, out=tmp_path).split())
         assert done.returncode == ExitCode.DONE, (verb, done.stderr)
 

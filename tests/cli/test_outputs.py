@@ -78,7 +78,9 @@ def inputs(tmp_path, monkeypatch):
         ("evaluate run/results.json --out run", "RECORDS"),
         ("evaluate --matrix a=r.jsonl --matrix b=run/results.json --out run", "--matrix"),
         ("evaluate r.jsonl --expert run/results.json --out run", "--expert"),
+        ("score --records r.jsonl --portable run --out run/results.json", "--portable"),
         ("train rlmf --records run/log.jsonl --out run", "--records"),
+        ("train stack --records r.jsonl --model model --out model", "--model"),
         ("train reader --records r.jsonl --model model --out model", "--model"),
         ("train self-ref --records r.jsonl --model ./model --out model/.", "--model"),
     ],
@@ -109,7 +111,16 @@ def test_a_place_that_cannot_be_written_is_told_before_work_starts(inputs: Path,
     kept.unlink()
 
 
-@pytest.mark.parametrize("verb", ["evaluate r.jsonl", "train reader --records r.jsonl", "export --model model", "demo"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "evaluate r.jsonl",
+        "train reader --records r.jsonl",
+        "train portable --records r.jsonl",
+        "export --model model",
+        "demo",
+    ],
+)
 def test_a_folder_that_is_a_file_is_told_before_work_starts(inputs: Path, verb: str) -> None:
     assert "p.json is a file, --out wants a folder" in refused(*verb.split(), "--out", "p.json")
     assert "p.json is a file, a folder is wanted" in refused(*verb.split(), "--out", "p.json/below")
@@ -185,7 +196,8 @@ def test_scores_in_csv_go_through_every_verb(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "verb", ["evaluate", "calibrate --max-risk 0.1", "split", "signal-quality", "score --records", "hedge --records",
-             "train reader --records", "train self-ref --records", "train rlmf --records", "decide p.json",
+             "train portable --records", "train stack --records", "train reader --records", "train self-ref --records",
+             "train rlmf --records", "decide p.json",
              "validate p.json"]
 )  # fmt: skip
 @pytest.mark.parametrize("line", ["5", "null", '{"id": "b", "correct": "maybe"}', '{"id": "b", "x": tru}'])

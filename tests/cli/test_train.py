@@ -163,6 +163,23 @@ def test_the_reader_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch
         assert sentence in str(train("reader", "--records", graded, "--out", tmp_path / "out", *bad).exception)
 
 
+def test_the_stack_trains_without_a_reader(graded, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("confide.engines.transformers.transformers_engine.TransformersEngine.load", lambda name: name)
+    monkeypatch.setattr(
+        "confide.methods.frozen.frozen_training.train_confidence",
+        lambda engine, train, validation, options, out, progress: seen.update(options=options) or f"{out}: done",
+    )
+    line = ("stack", "--records", graded, "--out", tmp_path / "out")
+    result = train(*line, "--positions", "--shuffle-labels", "--other-model", "--seed", 7)
+    assert result.exit_code == 0, result.exception
+    assert f"{tmp_path / 'out'}: done" in result.stdout
+    flags = {"positions": True, "shuffle_labels": True, "other_model": True, "seed": 7}
+    assert seen["options"] == ReaderOptions(ask_tokens="", **flags)
+    assert seen["options"].candidates == ()
+    assert "No such option: --ask-tokens" in train(*line, "--ask-tokens", "4").stderr
+
+
 def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
     seen = {}
 

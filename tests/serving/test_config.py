@@ -213,6 +213,10 @@ def test_whole_paths_names_and_other_stores_stay(elsewhere):
         path.write_text(f"policy: /a/p.json\nstore: '{store}'\nsmall: {{model: smollm2}}\n")
         found = ServeConfig.load(path)
         assert (str(found.policy), found.store, found.small.model) == ("/a/p.json", store, "smollm2")
+    for key, engine in (("reading", "vllm"), ("reader", "llama.cpp"), ("portable", "openai")):
+        server = f"{{base_url: 'http://x/v1', model: m, engine: {engine}, {key}: learned}}"
+        path.write_text(f"mode: observe\nsmall: {server}\n")
+        assert getattr(ServeConfig.load(path).small, key) == elsewhere / "learned"
     path.write_text("mode: observe\nsmall: {model: HuggingFaceTB/SmolLM2}\n")
     assert ServeConfig.load(path).small.model == "HuggingFaceTB/SmolLM2"
     (elsewhere / "served").mkdir()  # what a server calls its model is no folder

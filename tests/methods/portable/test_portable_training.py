@@ -29,13 +29,11 @@ def test_the_file_gives_what_was_learned(tmp_path: Path) -> None:
     expected, _ = Mixture.fit(fit_signals(train, 3), train).read(new)
     assert file.confidences(new) == pytest.approx(expected.tolist(), abs=1e-12)
     assert (file.model, file.identity, file.training_rows) == ("tiny", "weights=ab12", 400)
-    kinds, answers = len(file.mixture.signals.kinds.centres), len(file.mixture.signals.history.given)
     right = sum(bool(record.correct) for record in train)
     assert words == (
         f"{tmp_path / 'out'}: learned from 400 graded rows ({right} right, {400 - right} wrong): "
-        f"{kinds} kinds of question, {answers} answers"
+        "3 kinds of question, 12 answers"
     )
-    assert (kinds, answers) != (0, 0)
     assert np.std(expected) > 0.05
 
 

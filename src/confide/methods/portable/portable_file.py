@@ -15,7 +15,7 @@ from confide.errors import ConfideError
 from confide.files import read_text
 from confide.hashing import sha256_of_rows, sha256_of_text
 from confide.methods.portable.mixture import Mixture
-from confide.policies.identities import common_identity, same_model
+from confide.policies.identities import common_identity, identity_parts, same_model
 from confide.records import Record
 
 FILE = "portable.json"
@@ -85,6 +85,7 @@ class PortableFile:
             if data["schema"] != 1:
                 raise ConfideError(f"{file} has schema {data['schema']!r}; this version reads schema 1")
             about = {name: data[name] for name in ("model", "identity", "training_rows", "training_data_sha256")}
+            identity_parts(about["identity"])
             return cls(Mixture.from_json(data["mixture"]), **about)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfideError(f"{file} is not what `confide train portable` writes: {error!r}") from None
