@@ -1,10 +1,13 @@
 """Checkpoints and records that version 0.1 wrote still load and say the same.
 
 The folders in ``saved/`` were trained on the tiny model; the records beside them hold the confidences of that version.
+Stacks of before are refused: that in ``saved/reader`` was fitted again, on the same rows.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from confide.errors import ConfideError
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo
 from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.scoring import score
-from confide.policies.identities import identity_of
+from confide.policies.identities import identity_of, identity_parts, identity_text
 from confide.records import read_records
 from confide.report_tokens import token_ids
 
@@ -25,6 +28,7 @@ SAVED = Path(__file__).parent / "saved"
 SOURCES = {
     "reader": [
         "stack",
+        "portable",
         "probe",
         "probe_logprobs",
         "probe@prompt_end",
@@ -86,9 +90,12 @@ def test_scores_say_which_checkpoint_gave_them() -> None:
         record.model_copy(update={"confidence": {}, "familiarity": None, "identity": model.engine.identity})
         for record in before
     ]
-    scored = score(bare, ["stack", "reader", "logprob_sum"], model=model)
-    assert {identity_of(record, "stack") for record in scored} == {model.identity}
-    assert {identity_of(record, "reader") for record in scored} == {model.identity}
+    scored = score(bare, ["stack", "portable", "reader", "logprob_sum"], model=model)
+    parts = identity_parts(model.identity)
+    assert set(parts) == {"weights", "confidence", "portable"}
+    for source, part in (("stack", "confidence"), ("reader", "confidence"), ("portable", "portable")):
+        own = identity_text({name: parts[name] for name in ("weights", part)})
+        assert {identity_of(record, source) for record in scored} == {own}
     assert {identity_of(record, "logprob_sum") for record in scored} == {model.engine.identity}
     assert confide.load(SAVED / "reader", dtype="float32").identity == model.identity
     again = confide.load(SAVED / "reader", dtype="float32")
@@ -98,6 +105,23 @@ def test_scores_say_which_checkpoint_gave_them() -> None:
     assert (again.engine.identity, again.identity == model.identity) == (model.engine.identity, False)
     assert "confidence=" in confide.load(SAVED / "self_ref").identity
     assert len({confide.load(SAVED / name).scored_by for name in ("reader", "self_ref", "stated")}) == 3
+
+
+@pytest.mark.parametrize("without", ["portable.json", "mixture"])
+def test_a_stack_of_before_is_refused(tmp_path: Path, without: str) -> None:
+    folder = tmp_path / "reader"
+    shutil.copytree(SAVED / "reader", folder)
+    if without == "portable.json":
+        (folder / without).unlink()
+    about = json.loads((folder / "confide.json").read_text())
+    before = {"half": 1.0, "openness": 0.0, "answers": {"france": 30}, "options": True, "written": False}
+    about["stack"] = {name: value for name, value in about["stack"].items() if name != "mixture"} | before
+    (folder / "confide.json").write_text(json.dumps(about))
+    with pytest.raises(
+        ConfideError, match="its stack comes from an earlier version of confide: train it again"
+    ) as told:
+        confide.load(folder)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("name", ["Granite", "Gemma", "Llama"])

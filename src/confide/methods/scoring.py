@@ -78,11 +78,7 @@ def score(
     """
     copies = [record.model_copy(deep=True) for record in records]
     scope = Scope(copies, model, verifier, judge, other_model, seed, progress, portable)
-    catalogue.check_sources(sources, scope)
-    if model is None and (samples or controls or other_model):
-        raise ConfideError("--samples, --controls and --other-model read answers with a model: name it with --model")
-    if not other_model:
-        _check_one_model(copies, model)
+    _check(scope, sources, reads=samples or controls or other_model)
     sheet = Sheet(scope)
     methods: list[Method] = []
     try:
@@ -107,11 +103,19 @@ def score(
     return copies
 
 
-def _check_one_model(records: Sequence[Record], model: ConfidenceModel | None) -> None:
-    """Raise `ConfideError` unless one model answered, and it is ``model`` where there is one."""
-    common_identity(records, "")
-    if model is not None:
-        check_answered_by(records, model.names, model.answerers)
+def _check(scope: Scope, sources: Sequence[str], *, reads: bool) -> None:
+    """Raise `ConfideError` unless the sources can be had, and one model answered: the one at hand where there is one.
+
+    Args:
+        reads: whether answers are to be read, whatever the sources need.
+    """
+    catalogue.check_sources(sources, scope)
+    if scope.model is None and reads:
+        raise ConfideError("--samples, --controls and --other-model read answers with a model: name it with --model")
+    if not scope.other_model:
+        common_identity(scope.records, "")
+        if scope.model is not None:
+            check_answered_by(scope.records, scope.model.names, scope.model.answerers)
 
 
 def _calibrate(sheet: Sheet) -> None:
