@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from aiohttp import web
 
@@ -14,6 +13,7 @@ from answer_world import IDENTITY, served_file, served_world
 from confide.cli.main import app, ended
 from confide.engines.openai import reading_check
 from confide.methods.stack.served_file import ServedFile
+from confide.methods.stack.served_stack import served_confidences
 from confide.policies.identities import identity_parts
 from confide.records import read_records
 from endpoint_server import share_of
@@ -60,10 +60,8 @@ def test_annotate_keeps_the_reading_and_score_makes_the_confidence(tmp_path: Pat
     for record in records:
         text = record.messages[-1].content
         assert record.reading == pytest.approx(endpoint.z(text, answers(text)), abs=1e-6)
-    mixture = ServedFile.load(served).mixture
-    z = [float(record.reading or 0) for record in records]
-    wanted = mixture.read(np.array(z), records)
-    assert [record.confidence["stack_served"] for record in records] == pytest.approx(wanted.tolist())
+    wanted = served_confidences(ServedFile.load(served).mixture, [record.reading for record in records], records)
+    assert [record.confidence["stack_served"] for record in records] == pytest.approx(wanted)
     parts = identity_parts(IDENTITY)
     assert identity_parts(records[0].identity)["weights"] == parts["weights"]
     assert records[0].scored_by["stack_served"] == parts["confidence"]

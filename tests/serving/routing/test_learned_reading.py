@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -19,10 +18,11 @@ from confide.engines.openai import reading_check
 from confide.engines.openai.upstream import Server
 from confide.errors import ConfideError
 from confide.methods.stack.served_file import ServedFile
+from confide.methods.stack.served_stack import served_confidences
 from confide.policies import MaxRisk, Policy
 from confide.policies.identities import identity_parts, identity_text
 from confide.policies.source_choice import calibrate_best_source
-from confide.records import Record
+from confide.records import Message, Record
 from reading_server import END, FINGERPRINT, VOCABULARY, ReadingServer
 from two_sources import two_sources
 from upstreams import Running, Upstream, policy_file, router, until
@@ -63,9 +63,12 @@ def confidence(served: Path, small: ReadingServer, text: str, answer: str) -> fl
     told = small.tokens_of(text, [answer[i : i + 3] for i in range(0, len(answer), 3)], {"logprob_token_ids": []})
     values = [token["logprob"] for token in told]
     record = Record(
-        id="", answer=answer, answer_ids=[1] * (len(told) - 1), logprobs=values[:-1], end_logprob=values[-1]
-    )
-    return float(ServedFile.load(served).mixture.read(np.array([small.z(text, answer)]), [record])[0])
+        id="", messages=[Message(role="user", content=text)], answer=answer, answer_ids=[1] * (len(told) - 1),
+        logprobs=values[:-1], end_logprob=values[-1],
+    )  # fmt: skip
+    (found,) = served_confidences(ServedFile.load(served).mixture, [small.z(text, answer)], [record])
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -151,6 +151,6 @@ def _merged(cluster: NDArray[Any], answers: Sequence[str], count: int) -> Ints:
         return np.zeros(count, dtype=np.int64)
     names = {answer: place for place, answer in enumerate(dict.fromkeys(answers))}
     given = np.zeros((count, len(names)))
-    np.add.at(given, (cluster, [names[answer] for answer in answers]), 1)
+    np.add.at(given, (cluster, np.array([names[answer] for answer in answers])), 1)
     joining = AgglomerativeClustering(None, metric="cosine", linkage="average", distance_threshold=1 - ALIKE)
     return np.asarray(joining.fit(np.sqrt(given) + 1e-12).labels_, dtype=np.int64)
