@@ -63,6 +63,10 @@ def test_what_gave_the_confidence_is_part_of_it() -> None:
     record = Record(id="1", identity="weights=ab", scored_by={"stack": "12"})
     assert identity_of(record, "stack") == "weights=ab, confidence=12"
     assert identity_of(record, "logprob_sum") == "weights=ab"
+    both = record.model_copy(update={"scored_by": {"stack": "12", "portable": "34"}})
+    assert identity_of(both, "portable") == "weights=ab, portable=34"
+    assert same_model("weights=ab, confidence=56, portable=34", identity_of(both, "portable"))
+    assert same_model("weights=ab, confidence=56, portable=35", identity_of(both, "portable")) is False
     assert identity_of(Record(id="1"), "stack") == ""
     assert identity_of(Record(id="1", identity="our model, v2"), "stack") == "name=our_model__v2"
     assert Record.model_validate_json(record.line()) == record

@@ -31,9 +31,7 @@ EngineName = Annotated[
 
 PortableFolder = Annotated[
     Path | None,
-    Option(
-        "--portable", help="The source `portable` by this folder of `confide train portable`, or its portable.json."
-    ),
+    Option(help="The source `portable` by this folder of `confide train portable`, or its portable.json."),
 ]
 
 
