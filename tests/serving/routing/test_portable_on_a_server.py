@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -151,8 +150,8 @@ def test_what_is_no_whole_answer_in_words_escalates(tmp_path: Path, portable: Pa
     assert (told["answered_by"], row["source"], row["raw"], row["decision"]) == ("big", "portable", None, "escalate")
 
 
-def ordered(path: Path, *sources: str) -> str:
-    """A policy whose first source knows more than the other one."""
+def ordered(path: Path, *sources: str, identities: tuple[str, str] = ("", "")) -> str:
+    """A policy whose first source knows more than the other one; each was made for a model of its identity."""
     rows = []
     for row in two_sources(1500):
         stack, free = (row.confidence[source] or 0.0 for source in ("stack", "logprob_sum"))
@@ -161,7 +160,8 @@ def ordered(path: Path, *sources: str) -> str:
     first, second = sources
     _, policy = calibrate_best_source(rows, [first], MaxRisk(0.1), fallbacks=[second], calibrator="platt")
     assert isinstance(policy, Policy)
-    policy.save(path)
+    fallbacks = [part.model_copy(update={"identity": identities[1]}) for part in policy.fallbacks]
+    policy.model_copy(update={"identity": identities[0], "fallbacks": fallbacks}).save(path)
     return str(path)
 
 
@@ -185,27 +185,19 @@ def test_a_server_without_log_probabilities_leaves_it_to_the_next_source(tmp_pat
 def test_it_decides_while_the_learned_reading_is_away(tmp_path: Path, portable: Path) -> None:
     served = served_file(tmp_path / "reading.json", served_world(), VOCABULARY, END, FINGERPRINT)
     more = {"engine": "vllm", "reading": str(served)}
-    policy = ordered(tmp_path / "order.json", "stack_served", "portable")
-    with routed(tmp_path, small := ReadingServer(), portable, more=more, policy=policy) as running:
-        for plugin, back in (("there", "there"), ("none", "refuses"), ("there", "there"), ("masked", "there")):
-            until(partial(says, running, "there"))
-            small.plugin = plugin  # type: ignore[assignment]
-            answered = running.ask(ASK).json()["confide"]
-            assert answered["unlike"] == []
-            small.plugin = "there" if back == "there" else small.plugin
-            until(partial(says, running, back))
-            small.plugin = "there"
-        rows = running.rows()
-    assert [(row["source"], row["raw"] is None) for row in rows] == [
-        ("stack_served", False), ("portable", False), ("stack_served", False), ("portable", False),
-    ]  # fmt: skip
     by = PortableFile.load(portable).scored_by
+    identities = IDENTITY, f"{IDENTITY.partition(',')[0]}, portable={by}"
+    policy = ordered(tmp_path / "order.json", "stack_served", "portable", identities=identities)
+    with routed(tmp_path, small := ReadingServer(), portable, more=more, policy=policy) as running:
+        until(lambda: running.get("/readyz").json().get("reading") == "there")
+        plugins: tuple[Literal["there", "masked", "none"], ...] = ("there", "masked", "none")
+        for small.plugin in plugins:
+            assert running.ask(ASK).json()["confide"]["unlike"] == []
+        rows = running.rows()
+    sources = ["stack_served", "portable", "portable"]
+    assert [(row["source"], row["raw"] is None) for row in rows] == [(source, False) for source in sources]
     assert {identity_parts(row["identity"])["portable"] for row in rows} == {by}
     assert identity_parts(rows[0]["identity"])["confidence"] == identity_parts(IDENTITY)["confidence"]
-
-
-def says(running: Running, word: str) -> bool:
-    return word in running.get("/readyz").json().get("reading", "")
 
 
 def test_a_policy_for_another_portable_file_is_refused_at_the_start(tmp_path: Path, portable: Path) -> None:
@@ -232,13 +224,12 @@ def test_a_policy_for_another_portable_file_is_refused_at_the_start(tmp_path: Pa
 def test_each_source_is_held_against_what_gives_it(tmp_path: Path, portable: Path, wrong: str) -> None:
     parts = {"portable": f"portable={PortableFile.load(portable).scored_by}", "reader": "confidence=def-second"}
     parts |= {wrong: parts[wrong] + "-another"}
-    policy = Policy.load(Path(ordered(tmp_path / "order.json", "portable", "reader")))
-    fallbacks = [part.model_copy(update={"identity": parts["reader"]}) for part in policy.fallbacks]
-    policy.model_copy(update={"identity": parts["portable"], "fallbacks": fallbacks}).save(tmp_path / "order.json")
+    identities = parts["portable"], parts["reader"]
+    policy = ordered(tmp_path / "order.json", "portable", "reader", identities=identities)
     more = {"engine": "vllm", "reader": str(exported_folder(tmp_path / "exported"))}
     with (
         pytest.raises(ConfideError, match=f"made for another model .{parts[wrong]}"),
-        routed(tmp_path, VllmServer(), portable, more=more, policy=str(tmp_path / "order.json")),
+        routed(tmp_path, VllmServer(), portable, more=more, policy=policy),
     ):
         pass
 
