@@ -49,4 +49,8 @@ def train_portable(records: Sequence[Record], out: Path, seed: int = 0) -> str:
     kinds = set(signals.kinds.predict([record.question for record in rows]).tolist()) - {UNKNOWN}
     words = f"{out}: learned from {len(rows)} graded rows ({right} right, {len(rows) - right} wrong"
     words += f"; {len(records) - len(rows)} without log-probabilities left out" if len(rows) < len(records) else ""
-    return f"{words}): {len(kinds)} kinds of question, {len(signals.history.given)} answers"
+    return f"{words}): {_some(len(kinds), 'kind')} of question, {_some(len(signals.history.given), 'answer')}"
+
+
+def _some(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
