@@ -12,7 +12,7 @@ from confide.errors import ConfideError
 from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.portable.mixture import Mixture
 from confide.methods.stack.probe import View
-from confide.methods.stack.stack import Stack
+from confide.methods.stack.stack import Stack, out_of_fold
 from confide.methods.stack.states import States
 from confide.metrics import auroc
 from confide.records import Record
@@ -73,6 +73,18 @@ def test_familiar_ground_takes_the_learned_gain() -> None:
     assert read["familiarity"].mean() > 0.9
     assert auroc(read["stack"], right(records)) > free + 0.05
     assert abs(read["stack"].mean() - right(records).mean()) < 0.05
+
+
+def test_the_probe_of_a_training_row_never_saw_its_label() -> None:
+    records, states = world(200, 14)
+    training, features = fit_signals(records), VIEW.select(states)
+    labels = right(records)
+    before = out_of_fold(VIEW, features, labels, training)
+    labels[7] ^= True
+    after = out_of_fold(VIEW, features, labels, training)
+    (held,) = (held for _, held in training.folds if 7 in held)
+    assert np.array_equal(after[held], before[held])
+    assert (np.delete(after, held) != np.delete(before, held)).all()
 
 
 def test_what_states_know_is_ahead_of_what_text_and_tokens_tell() -> None:
