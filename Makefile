@@ -39,9 +39,9 @@ format: $(VENV)/.installed-dev
 audit: $(VENV)/.installed-dev
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
-# Every number in the README; about an hour and a half on two cores.
+# What each step of a confidence adds, the README's table; about an hour and a half on two cores.
 benchmark: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.quality.quality
+	$(BIN)/python -m benchmarks.quality.increments
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

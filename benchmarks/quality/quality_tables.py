@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/quality.json`` into README.md and docs/quality.md, between their markers."""
+"""Puts the figures of ``results/quality.json`` into docs/quality.md, between their markers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ ORDER = (
     "reader:rows", "self_ref", "p_true", "logprob_sum", "logprob_min", "logprob_mean", "entropy", "answer_length",
     "answer_only_table", "answer_only", "question_only", "constant", "shuffled",
 )  # fmt: skip
-SHORT = (
-    "stack", "probe_logprobs", "reader", "self_ref", "p_true", "logprob_sum", "logprob_min", "answer_only_table",
-    "answer_only", "question_only",
-)  # fmt: skip
 
 
 def write(result: Json) -> None:
     """Put every table where its marks are."""
-    put("README.md", {"quality": sources_table(result, SHORT)})
     parts = {
         "sources": sources_table(result, ORDER),
         "differences": differences_table(result),

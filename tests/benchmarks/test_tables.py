@@ -10,7 +10,7 @@ import pytest
 from benchmarks import common, large_files
 from benchmarks.engines import engines_tables
 from benchmarks.policies import guarantee
-from benchmarks.quality import estimators_tables, quality_tables, sensitivity, travel_tables
+from benchmarks.quality import estimators_tables, increments_tables, quality_tables, sensitivity, travel_tables
 from benchmarks.rlmf import rlmf_step, rlmf_tables
 from benchmarks.serving import serving_tables, store_reads
 
@@ -45,6 +45,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
         return common.read_json(common.RESULTS / f"{name}.json")
 
     quality_tables.write(result("quality"))
+    increments_tables.write(result("increments"))
     estimators_tables.write(result("estimators"))
     travel_tables.write(result("travel"))
     rlmf_tables.write(result("rlmf"), sentences=False)

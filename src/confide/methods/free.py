@@ -59,7 +59,10 @@ def option_probability(record: Record) -> float | None:
 
 
 def free_features(records: Sequence[Record]) -> NDArray[np.float64]:
-    """[n, 10]: what a stack may use without another pass (log-probabilities in nats, length as log)."""
+    """[n, 10]: what a stack may use without another pass (log-probabilities in nats, length as log).
+
+    NaN where an engine does not tell the closing token's log-probability; a cut answer has none, and 0 stands there.
+    """
     rows = []
     for r in records:
         logs, spread = r.logprobs or [0.0], r.entropies or [0.0]
@@ -70,7 +73,7 @@ def free_features(records: Sequence[Record]) -> NDArray[np.float64]:
                 min(logs),
                 logs[0],
                 logs[-1],
-                0.0 if r.end_logprob is None else r.end_logprob,
+                (0.0 if r.finish == "length" else math.nan) if r.end_logprob is None else r.end_logprob,
                 spread[0],
                 sum(spread) / len(spread),
                 math.log1p(len(r.answer_ids) or len(r.logprobs)),

@@ -40,13 +40,23 @@ def test_the_probability_among_options_is_two_columns_and_missing_where_there_we
     assert probability_matrix(records)[:5, 0] == pytest.approx(chosen)
 
 
+CLOSING = 5
+
+
 def test_certain_and_impossible_answers_are_finite() -> None:
     certain = [ROW.model_copy(update={"logprobs": [0.0, 0.0]}), ROW.model_copy(update={"logprobs": [-1e5]})]
     sure = ROW.model_copy(update={"option_logprobs": [0.0, -1e5], "answered": "B"})
     assert np.isfinite(free_matrix([*certain, sure], options=True)[:, :11]).all()
     assert np.isfinite(free_matrix([sure], options=True)).all()
     assert np.isfinite(probability_matrix([*certain, sure])).all()
-    assert np.isfinite(free_matrix([Record(id="2", answer="a")])).all()
+    assert np.isfinite(np.delete(free_matrix([Record(id="2", answer="a")]), CLOSING, axis=1)).all()
+
+
+def test_a_closing_token_that_is_not_told_is_missing_and_a_cut_answer_has_none() -> None:
+    bare = ROW.model_copy(update={"end_logprob": None})
+    cut = bare.model_copy(update={"finish": "length"})
+    assert np.isnan(free_matrix([bare])[0, CLOSING])
+    assert free_matrix([cut])[0, CLOSING] == 0
 
 
 def test_long_answers_never_tie() -> None:

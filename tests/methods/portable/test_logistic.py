@@ -76,3 +76,12 @@ def test_the_file_gives_the_same_values_to_the_last_bit() -> None:
 
 def test_no_rows_have_no_value() -> None:
     assert Logistic.fit(*rows()).predict(np.empty((0, 3))).shape == (0,)
+
+
+def test_what_no_training_row_has_is_worth_nothing() -> None:
+    features, right = rows()
+    empty = np.column_stack([features, np.full(len(features), np.nan)])
+    model, plain = Logistic.fit(empty, right), Logistic.fit(features, right)
+    assert model.weight[3] == 0
+    np.testing.assert_allclose(model.predict(np.column_stack([features, features[:, 0]])), plain.predict(features))
+    assert "NaN" not in json.dumps(model.to_json())

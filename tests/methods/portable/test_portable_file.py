@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,11 @@ print(0 < value < 1, {"torch", "transformers"} & {*sys.modules})
 """
     done = subprocess.run([sys.executable, "-c", code, str(saved)], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "True set()", done.stderr
+
+
+def test_a_control_is_refused_unless_it_is_asked_for(file: PortableFile, tmp_path: Path) -> None:
+    lied = replace(file, shuffled_labels=3)
+    (tmp_path / FILE).write_text(lied.text(), encoding="utf-8")
+    with pytest.raises(ConfideError, match="shuffled labels: a control"):
+        PortableFile.load(tmp_path)
+    assert PortableFile.load(tmp_path, control=True).shuffled_labels == 3

@@ -122,3 +122,12 @@ def test_a_seed_gives_the_same_kinds_and_company_changes_none(kinds: QuestionKin
     assert QuestionKinds.fit(texts, answers).to_json() == kinds.to_json()
     some = [*asked(50, 4)[0], *ODD]
     assert [int(kinds.predict([text])[0]) for text in some] == kinds.predict(some).tolist()
+
+
+def test_of_a_long_question_the_end_counts() -> None:
+    records = graded(300, 0)
+    found = QuestionKinds.fit([record.question for record in records], [record.answer for record in records])
+    asked = records[0].question
+    long = "What do people pay with in Fal? " * 1000 + asked + " " * 10 + asked * 60
+    assert found.predict([long]) == found.predict([asked * 60])
+    assert found.phrasings(["x" * 10**6 + asked * 80]) == found.phrasings([(asked * 80)[-2000:]])

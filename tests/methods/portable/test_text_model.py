@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from confide.methods.portable.text_model import TextModel, counted
+from confide.methods.portable.text_model import LONGEST, TextModel, counted
 from confide.metrics import auroc
 from confide.records import Record
 from graded_rows import graded, right, row
@@ -83,3 +83,17 @@ def test_the_file_gives_the_same_values_to_the_last_bit(model: TextModel) -> Non
 def test_the_same_rows_give_the_same_model(model: TextModel) -> None:
     records = graded(1000, 0)
     assert TextModel.fit(counted(records), right(records)).to_json() == model.to_json()
+
+
+def test_a_long_text_counts_by_its_end_or_start_alone(model: TextModel) -> None:
+    tail, head = "In which country is the city of Camburg? " * 100, "Estovaria " * 400
+    whole = model.z(counted([row("x" * 10**6 + tail, head + "y" * 10**6)]))
+    assert np.array_equal(whole, model.z(counted([row(tail[-LONGEST:], head[:LONGEST])])))
+    assert not np.array_equal(whole, model.z(counted([row(tail[-LONGEST:], head[1:])])))
+
+
+def test_it_is_a_logistic_model_of_weighted_rows_of_length_one(model: TextModel) -> None:
+    counts = counted(graded(20, 3))
+    rows = counts[:, model.grams].toarray() * model.rarity
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.z(counts), rows @ model.weight + model.bias, atol=1e-12)

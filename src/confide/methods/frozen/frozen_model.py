@@ -272,7 +272,7 @@ def load_parts(folder: Path, info: CheckpointInfo) -> FrozenParts:
 
     try:
         arrays = load_file(folder / ARRAYS) if (folder / ARRAYS).exists() else {}
-        portable = PortableFile.load(folder) if (folder / PORTABLE_FILE).exists() else None
+        portable = PortableFile.load(folder, control=True) if (folder / PORTABLE_FILE).exists() else None
         signals = portable.mixture.signals if portable else None
         stack = Stack.from_arrays(info.stack or {}, arrays, signals) if arrays else None
         saved = _by_name(arrays, "probes/")

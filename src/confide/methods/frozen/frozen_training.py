@@ -127,7 +127,8 @@ def fit_stack(
     signals = fit_signals(train, options.seed)
     stack = Stack.fit(view, question_layer(depth), fitting, train, signals, options.seed)
     served = fit_served(view.layers, fitting, train, held, validation, signals)
-    portable = PortableFile.of(Mixture.fit(signals, train), train)
+    control = options.seed if options.shuffle_labels else None
+    portable = PortableFile.of(Mixture.fit(signals, train), train, control)
     return FrozenParts(stack, probes, served=served, portable=portable), more
 
 

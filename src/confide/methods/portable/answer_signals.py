@@ -1,9 +1,10 @@
 """What question and answer tell, learned from graded records: kind of question, the answer's history, how both look.
 
-How familiar they are is told beside it: n / (n + 1) where training had n times this answer to this kind of question, and
-n times this phrasing of a question. What training hardly ever had twice (answers that are phrases or numbers, questions
-that everybody asks in words of their own) is nothing unfamiliar when it is new: the signals were fitted and judged on
-such rows alone, and can hold no prior over them. The share of rows that the other folds do not know, squared, is left.
+How familiar they are is told beside it: n / (n + 1) where training had n times this answer to this kind of question,
+and n times this phrasing of a question. What training hardly ever had twice (answers that are phrases or numbers,
+questions that everybody asks in words of their own) is nothing unfamiliar when it is new: the signals were fitted and
+judged on such rows alone, and can hold no prior over them. The share of rows that the other folds do not know, squared,
+is what is left of their familiarity.
 """
 
 from __future__ import annotations

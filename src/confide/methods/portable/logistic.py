@@ -16,6 +16,8 @@ from confide.numeric import Bools, Floats, sigmoid
 class Logistic:
     """Logistic regression on standardised features; a feature that is missing (NaN) counts as average.
 
+    One that no training row has is worth nothing.
+
     ``bias`` [1]; all others [features].
     """
 
@@ -32,7 +34,10 @@ class Logistic:
         """
         from sklearn.linear_model import LogisticRegression
 
-        mean, scale = np.nanmean(features, 0), np.nanstd(features, 0) + 1e-6
+        known = np.isfinite(features)
+        n = np.maximum(known.sum(0), 1)
+        mean = np.where(known, features, 0).sum(0) / n
+        scale = np.sqrt(np.where(known, (features - mean) ** 2, 0).sum(0) / n) + 1e-6
         model = LogisticRegression(**{"C": 1.0, "max_iter": 1000} | how)
         model.fit(np.nan_to_num((features - mean) / scale, copy=False), target, sample_weight=weights)
         arrays = (np.asarray(array, dtype=np.float64) for array in (mean, scale, model.coef_[0], model.intercept_))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ FILE = "portable.json"
 PORTABLE = "portable"
 """The source."""
 
+_ABOUT = ("model", "identity", "training_rows", "training_data_sha256")
+
 
 @dataclass(frozen=True)
 class PortableFile:
@@ -30,6 +33,7 @@ class PortableFile:
     Attributes:
         model: what the records of training name.
         identity: which weights answered them ("": not known).
+        shuffled_labels: the seed by which their labels were shuffled: a control.
     """
 
     mixture: Mixture
@@ -37,14 +41,15 @@ class PortableFile:
     identity: str = ""
     training_rows: int = 0
     training_data_sha256: str = ""
+    shuffled_labels: int | None = None
 
     @classmethod
-    def of(cls, mixture: Mixture, train: Sequence[Record]) -> PortableFile:
+    def of(cls, mixture: Mixture, train: Sequence[Record], shuffled_labels: int | None = None) -> PortableFile:
         """The file of a mixture that was fitted on ``train``."""
         data = sha256_of_rows([r.id, r.answer, r.correct] for r in train)
-        return cls(mixture, train[0].model, common_identity(train, ""), len(train), data)
+        return cls(mixture, train[0].model, common_identity(train, ""), len(train), data, shuffled_labels)
 
-    @property
+    @cached_property
     def scored_by(self) -> str:
         """A hash of everything that gives the confidence."""
         return sha256_of_text(json.dumps(self.mixture.to_json(), sort_keys=True))[:16]
@@ -72,20 +77,28 @@ class PortableFile:
 
     def text(self) -> str:
         """What the file holds."""
-        about = {name: value for name, value in vars(self).items() if name != "mixture"}
+        about = {name: getattr(self, name) for name in _ABOUT}
+        if self.shuffled_labels is not None:
+            about["shuffled_labels"] = self.shuffled_labels
         head = {"schema": 1, "version": version("confide"), "source": PORTABLE}
         return json.dumps(head | about | {"mixture": self.mixture.to_json()}) + "\n"
 
     @classmethod
-    def load(cls, path: Path) -> PortableFile:
-        """Read a folder, or its ``portable.json``; raises `ConfideError` for what is neither."""
+    def load(cls, path: Path, *, control: bool = False) -> PortableFile:
+        """Read a folder, or its ``portable.json``; raises `ConfideError` for what is neither.
+
+        Args:
+            control: also one that was trained on shuffled labels; else it is refused.
+        """
         file = path / FILE if path.is_dir() else path
         try:
             data: dict[str, Any] = json.loads(read_text(file))
             if data["schema"] != 1:
                 raise ConfideError(f"{file} has schema {data['schema']!r}; this version reads schema 1")
-            about = {name: data[name] for name in ("model", "identity", "training_rows", "training_data_sha256")}
+            about = {name: data[name] for name in _ABOUT} | {"shuffled_labels": data.get("shuffled_labels")}
             identity_parts(about["identity"])
+            if about["shuffled_labels"] is not None and not control:
+                raise ConfideError(f"{file} was trained on shuffled labels: a control, which says nothing of answers")
             return cls(Mixture.from_json(data["mixture"]), **about)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfideError(f"{file} is not what `confide train portable` writes: {error!r}") from None

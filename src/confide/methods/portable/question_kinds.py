@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.hashing import sha256_of_text
+from confide.methods.portable.text_model import LONGEST
 from confide.numeric import Floats, Ints
 
 CLUSTERS = 16
@@ -115,7 +116,7 @@ class QuestionKinds:
 
 
 def _words(question: str) -> list[str]:
-    return _WORD.findall(question.casefold())
+    return _WORD.findall(question[-LONGEST:].casefold())
 
 
 def _hash(text: str) -> str:
@@ -134,7 +135,7 @@ def _counted(questions: Sequence[str]) -> Any:
         norm=None,
         binary=True,
     )
-    return counter.transform(questions).tocsc()
+    return counter.transform([question[-LONGEST:] for question in questions]).tocsr()
 
 
 def _weighted(counts: NDArray[Any], rarity: Floats) -> Floats:

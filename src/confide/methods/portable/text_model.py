@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from confide.records import Record
 
 C = 3.0
 """Inverse strength of the L2 penalty."""
+
+LONGEST = 2000
+"""Characters of a text that are read."""
 
 _HASHES = 2**15
 
@@ -46,7 +50,16 @@ class TextModel:
 
     def z(self, counts: Any) -> Floats:
         """Logit [n] that an answer is right, of `counted` n-grams [n, hashes]."""
-        return np.asarray(_weighted(counts, self.grams, self.rarity) @ self.weight + self.bias, dtype=np.float64)
+        towards, squares = self._spread
+        lengths = np.sqrt(counts.power(2) @ squares)
+        return np.asarray(counts @ towards / np.maximum(lengths, 1e-12) + self.bias, dtype=np.float64)
+
+    @cached_property
+    def _spread(self) -> tuple[Floats, Floats]:
+        """Weight times rarity, and rarity squared, of every hash (0 of those that are not kept), [hashes] each."""
+        towards, squares = np.zeros(_HASHES), np.zeros(_HASHES)
+        towards[self.grams], squares[self.grams] = self.weight * self.rarity, self.rarity**2
+        return towards, squares
 
     def to_json(self) -> dict[str, Any]:
         """The model as JSON can hold it."""
@@ -58,19 +71,23 @@ class TextModel:
         """The model that `to_json` came from; raises ValueError for parts that do not fit each other."""
         rarity, weight = (np.asarray(data[name], dtype=np.float64) for name in ("rarity", "weight"))
         grams = np.asarray(data["grams"], dtype=np.int64)
-        if not grams.shape == rarity.shape == weight.shape:
+        if not grams.shape == rarity.shape == weight.shape or not ((grams >= 0) & (grams < _HASHES)).all():
             raise ValueError("the n-grams and the weights of its text model do not fit each other")
         return cls(grams, rarity, weight, float(data["bias"]))
 
 
 def counted(records: Sequence[Record]) -> Any:
-    """How often each hashed n-gram of 1 to 4 characters comes in question and answer: 1 + ln n, sparse [n, hashes]."""
+    """How often each hashed n-gram of 1 to 4 characters comes in question and answer: 1 + ln n, sparse [n, hashes].
+
+    Of a long question the last `LONGEST` characters count, of a long answer the first ones.
+    """
     from sklearn.feature_extraction.text import HashingVectorizer
 
     counter = HashingVectorizer(
         analyzer="char_wb", ngram_range=(1, 4), n_features=_HASHES, alternate_sign=False, norm=None
     )
-    counts = counter.transform([f"{record.question} # {record.answer}" for record in records]).tocsr()
+    texts = [f"{record.question[-LONGEST:]} # {record.answer[:LONGEST]}" for record in records]
+    counts = counter.transform(texts).tocsr()
     counts.data = 1 + np.log(counts.data)
     return counts
 

@@ -1,0 +1,182 @@
+"""Puts the figures of ``results/increments.json`` into README.md and docs/quality.md, between their markers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from benchmarks.common import RESULTS, Json, goals_table, interval, put, read_json, table
+
+LADDER = {
+    "answer_only_table": "text: how often training's answers were right",
+    "free": "free: the best of log-probabilities, on test",
+    "portable": "**`portable`**: both, learned; the model is not opened",
+    "stack": "**`stack`**: the model's states too, in process",
+    "stack_served": "`stack_served`: the same inside vLLM",
+    "probe_logprobs": "`probe_logprobs`: states and log-probabilities, no text, no gate",
+    "probe": "`probe`: states alone",
+}
+"""Source to what it is called in tables, cheapest first."""
+
+WORLDS = {
+    "standard": "standard",
+    "answered-country": "new answers",
+    "relation": "new relation",
+    "arc-easy": "ARC-easy",
+}
+STEPS = ("portable", None), ("stack", "portable"), ("stack", None)
+"""What is compared; None stands for the free source that is best on the test rows."""
+SHORT = ("answer_only_table", "free", "portable", "stack")
+README_ROWS = 2000
+
+
+def write(result: Json) -> None:
+    """Put every table where its marks are."""
+    put("README.md", {"increments": ladder_table(result, SHORT, README_ROWS)})
+    parts = {
+        "increments": "\n\n".join(
+            f"{size:,} training rows:\n\n{ladder_table(result, tuple(LADDER), size)}" for size in sizes(result)
+        ),
+        "steps": steps_table(result),
+        "mixed": mixed_table(result),
+        "unseen": unseen_table(result),
+        "increment_goals": goals_table("goal | reached at worst", goals(result)),
+        "increment_facts": facts(result),
+    }
+    put("docs/quality.md", parts)
+
+
+def sizes(result: Json) -> list[int]:
+    """The training sizes that were asked for."""
+    return sorted({cell["asked"] for cell in result["cells"]})
+
+
+def cells_of(result: Json, split: str, size: int) -> list[Json]:
+    """A world's cells of one training size, one a seed."""
+    return [cell for cell in result["cells"] if cell["split"] == split and cell["asked"] == size]
+
+
+def of(block: Json, source: str) -> Json:
+    """A source's figures in one block; ``free`` is the free source that is best on its rows."""
+    found: Json = block["sources"][block["best_free"] if source == "free" else source]
+    return found
+
+
+def mean_auroc(cells: Sequence[Json], source: str, rows: str = "test") -> str:
+    """The mean over seeds; a dash where nothing was measured."""
+    values = [of(cell["sets"][rows], source)["auroc"]["value"] for cell in cells]
+    return f"{fmean(values):.3f}" if values else "–"
+
+
+def difference(block: Json, a: str, b: str | None) -> Json:
+    """A paired difference of one block; None stands for the best free source."""
+    pair = a, b or block["best_free"]
+    found: Json = next(one for one in block["differences"] if (one["a"], one["b"]) == pair)
+    return found
+
+
+def ladder_table(result: Json, sources: Sequence[str], size: int) -> str:
+    """AUROC of each step in each world, and within the same answer."""
+    rows = []
+    for source in sources:
+        worlds = [mean_auroc(cells_of(result, split, size), source) for split in WORLDS]
+        standard = cells_of(result, "standard", size)
+        within = fmean(of(cell["sets"]["test"], source)["within_answer"] for cell in standard)
+        rows.append([LADDER[source], *worlds, f"{within:.3f}"])
+    return table("confidence | " + " | ".join(f">{name}" for name in WORLDS.values()) + " | >within answer", rows)
+
+
+def steps_table(result: Json) -> str:
+    """What each step adds, by seed."""
+    rows = []
+    for split, name in WORLDS.items():
+        for size in sizes(result):
+            for a, b in STEPS:
+                found = [difference(cell["sets"]["test"], a, b) for cell in cells_of(result, split, size)]
+                if found:
+                    step = f"`{a}` − " + (f"`{b}`" if b else "best free")
+                    rows.append([name, f"{size:,}", step, *(interval(one, "+.3f") for one in found)])
+    return table("world | >training rows | step | seed 0 | seed 1 | seed 2", rows)
+
+
+def mixed_table(result: Json) -> str:
+    """Test sets of familiar and new answers, shuffled."""
+    rows = []
+    for size in sizes(result):
+        cells = cells_of(result, "answered-country", size)
+        for name in (name for name in cells[0]["sets"] if name.startswith("mixed")):
+            values = [mean_auroc(cells, source, name) for source in ("logprob_sum", "portable", "stack")]
+            worst = [
+                min((difference(cell["sets"][name], a, "logprob_sum") for cell in cells), key=lambda d: float(d["low"]))
+                for a in ("portable", "stack")
+            ]
+            share = name.removeprefix("mixed ")
+            rows.append([f"{size:,}", share, *values, *(interval(one, "+.3f") for one in worst)])
+    head = ">training rows | >new answers | >`logprob_sum` | >`portable` | >`stack`"
+    return table(f"{head} | `portable` − sum, worst seed | `stack` − sum, worst seed", rows)
+
+
+def unseen_table(result: Json) -> str:
+    """Ordinary rows whose answer training never gave to that kind of question."""
+    rows = []
+    for size in sizes(result):
+        cells = cells_of(result, "standard", size)
+        count = fmean(cell["sets"]["unseen"]["n"] for cell in cells)
+        names = ("logprob_sum", "portable", "stack", "probe_logprobs")
+        rows.append([f"{size:,}", f"{count:.0f}", *(mean_auroc(cells, source, "unseen") for source in names)])
+    return table(">training rows | >rows | >`logprob_sum` | >`portable` | >`stack` | >`probe_logprobs`", rows)
+
+
+def facts(result: Json) -> str:
+    """Sizes and the machine."""
+    counts = [cell["sets"]["test"]["n"] for cell in result["cells"]]
+    trained = sorted({cell["train"] for cell in result["cells"] if cell["train"] < cell["asked"]})
+    short = (
+        f" Where a world leaves fewer rows to train on than asked for: {', '.join(map(str, trained))}."
+        if trained
+        else ""
+    )
+    return (
+        f"Test rows: {min(counts):,} to {max(counts):,} a cell; {result['resamples']} resamples by entity; means over "
+        f"three seeds unless a seed is named.{short} confide {result['machine']['versions']['confide']}, scikit-learn "
+        f"{result['machine']['versions']['scikit-learn']}."
+    )
+
+
+def goals(result: Json) -> Iterator[tuple[str, str, bool]]:
+    """What was to be reached over all seeds, and the worst that was."""
+
+    def all_of(split: str, rows: str, a: str, b: str, at: Sequence[int] | None = None) -> list[Json]:
+        wanted = sizes(result) if at is None else at
+        cells = [cell for size in wanted for cell in cells_of(result, split, size)]
+        return [difference(cell["sets"][rows], a, b) for cell in cells]
+
+    behind = [-one["value"] for one in all_of("standard", "test", "stack", "portable")]
+    yield "`portable` within 0.015 of `stack`, standard", f"{-max(-v for v in behind):+.3f}"[:6], min(behind) >= -0.015
+    for source in ("portable", "stack"):
+        for split, rows in (("answered-country", "test"), ("relation", "test")):
+            found = all_of(split, rows, source, "logprob_sum")
+            loss = max(-one["low"] for one in found)
+            yield (
+                f"`{source}`, {WORLDS[split]}: loss against the sum, 95 % upper end below 0.003",
+                f"{loss:.4f}",
+                loss < 0.003,
+            )
+        names = [name for name in cells_of(result, "answered-country", sizes(result)[0])[0]["sets"] if "mixed" in name]
+        loss = max(-one["low"] for name in names for one in all_of("answered-country", name, source, "logprob_sum"))
+        yield f"`{source}`, mixed: loss against the sum, 95 % upper end below 0.003", f"{loss:.4f}", loss < 0.003
+    cost = max(-one["value"] for one in all_of("standard", "test", "stack", "probe_logprobs"))
+    yield "`stack` against `probe_logprobs`, standard: at most 0.003 behind", f"{cost:.4f}", cost <= 0.003
+    unseen = [
+        cell["sets"]["unseen"]["sources"]["stack"]["auroc"]["value"]
+        for cell in cells_of(result, "standard", README_ROWS)
+    ]
+    yield (
+        f"`stack` on ordinary rows with unseen answers, {README_ROWS:,} training rows: at least 0.82",
+        f"{min(unseen):.3f}",
+        min(unseen) >= 0.82,
+    )
+
+
+if __name__ == "__main__":
+    write(read_json(RESULTS / "increments.json"))
