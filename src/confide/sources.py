@@ -112,7 +112,7 @@ class Source:
         """One of `FAMILIES`, "control" or "other". Longer names go with their start (``p_true:2`` with ``p_true``)."""
         if self.other or self.shuffled or self.auxiliary:
             return "control"
-        return "other" if self._known is None else _KNOWN[self._known]
+        return "other" if self.known is None else _KNOWN[self.known]
 
     @property
     def competes(self) -> bool:
@@ -120,7 +120,7 @@ class Source:
         return self.family not in BASELINES
 
     @property
-    def _known(self) -> str | None:
+    def known(self) -> str | None:
         """The name in `FAMILIES` that the base starts with, the longest of several."""
         names = [n for n in _KNOWN if self.base.startswith(n) and not self.base[len(n) : len(n) + 1].isalpha()]
         return max(names, key=len, default=None)
@@ -157,7 +157,7 @@ def in_order(names: Iterable[str]) -> list[str]:
     def key(name: str) -> tuple[int, int, str]:
         source = Source.parse(name)
         # Another model's reading follows all controls of this one.
-        place = len(known) if source.other or source._known is None else known.index(source._known)
+        place = len(known) if source.other or source.known is None else known.index(source.known)
         return families.index(source.family), place, name
 
     return sorted(names, key=key)

@@ -63,6 +63,21 @@ def test_what_is_not_judged_is_told(scored, tmp_path):
     assert "Left out: 7 of other splits, 3 without a grade." in " ".join(result.output.split())
 
 
+def test_what_to_take_is_told_last_with_the_command_on_one_line(scored, tmp_path):
+    rows = read_records(scored)
+    write_records(scored, [*rows, *(r.model_copy(update={"id": f"v{r.id}", "split": "validation"}) for r in rows)])
+    *_, said, command, page = run(scored, "--out", tmp_path / "out", "--resamples", 20).stdout.splitlines()
+    found = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["recommendation"]
+    assert (found["source"], command) == ("stack", found["next"])
+    assert said in found["reason"]
+    assert page.endswith("report.html")
+
+
+def test_without_validation_rows_the_last_line_says_why_nothing_is_named(scored, tmp_path):
+    lines = run(scored, "--out", tmp_path / "out", "--resamples", 20).stdout.splitlines()
+    assert "No source is recommended: no row of the split 'validation' is graded" in " ".join(lines[-4:-1])
+
+
 def test_a_name_of_one_model_that_is_spelt_otherwise_is_no_other_model(scored, tmp_path):
     rows = [
         r.model_copy(update={"model": ("m", "./m/")[i % 2], "identity": "weights=ab"})

@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -143,7 +144,20 @@ def test_parts_may_be_null():
     results = evaluate(rows, resamples=20)
     for name in ("within_question", "agreement", "auroc_by_position", "error_kinds", "matrix", "rejection", "coupling"):
         results[name] = None
+    results["recommendation"] = None
     assert not any(heading in render(results, rows) for heading in HEADINGS)
+
+
+def test_the_recommendation_stands_with_the_verdict():
+    rows = records(200)
+    more = [row.model_copy(update={"split": "validation", "id": f"v{row.id}"}) for row in rows]
+    results = evaluate(rows + more, resamples=20)
+    assert results["recommendation"]["source"] == "stack"
+    page = unescape(render(results, rows))
+    told = f"{results['recommendation']['reason']} {results['recommendation']['next']}"
+    assert page.index('class="verdict') < page.index(told) < page.index("<nav")
+    without = evaluate(rows, resamples=5)
+    assert f"{without['recommendation']['reason']}</p>" in unescape(render(without, rows))
 
 
 def test_a_source_without_a_value_on_right_answers_gets_a_dash():

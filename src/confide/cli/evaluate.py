@@ -219,7 +219,7 @@ def _read(
 
 
 def _print(results: dict[str, Any]) -> None:
-    """Print one line per source, the matrix if there is one, the verdict, and the controls that failed."""
+    """Print one line per source, the matrix if any, the verdict, the controls that failed, and which source to take."""
     console = Console(highlight=False)
     table = Table(title=f"{results['n']:,} rows, {results['accuracy']:.0%} right, 95% intervals by entity")
     table.add_column("source")
@@ -243,6 +243,9 @@ def _print(results: dict[str, Any]) -> None:
     for name, entry in results["controls"].items():
         if entry["verdict"] in ("warning", "failed"):
             console.print(f"{entry['verdict']}: {name}: {entry['detail']}", markup=False, style="yellow")
+    console.print(results["recommendation"]["reason"], markup=False)
+    if (command := results["recommendation"]["next"]) is not None:
+        typer.echo(command)
 
 
 def _matrix_table(matrix: dict[str, Any]) -> Table:

@@ -15,6 +15,7 @@ from confide.evaluation.contrasts import contrasts, coupling
 from confide.evaluation.controls import controls
 from confide.evaluation.judged import COMPARED, Judged, best
 from confide.evaluation.matrix import matrix
+from confide.evaluation.recommendation import recommendation
 from confide.evaluation.record_columns import Rows, extra, numbers, select
 from confide.evaluation.samples import WITHIN_QUESTION, Samples
 from confide.evaluation.verdict import verdict
@@ -55,7 +56,7 @@ def evaluate(
         original: The graded answers of the model before it was trained further.
         seed: Seed of the bootstrap.
         resamples: Draws of the bootstrap.
-        min_rows: Rows below which the numbers stand but the verdict is refused.
+        min_rows: Rows below which the numbers stand but the verdict, and a recommendation, are refused.
         progress: Called with the name of each source as its turn comes.
 
     Returns:
@@ -67,8 +68,7 @@ def evaluate(
     rows = select(records)
     if expert_cost is not None and not 0 < expert_cost < np.inf:
         raise ConfideError(f"an expert's answer must cost more than 0, not {expert_cost:g}")
-    bootstrap = rows.bootstrap(resamples, seed)
-    right = _expert_right(rows, expert)
+    bootstrap, right = rows.bootstrap(resamples, seed), _expert_right(rows, expert)
     samples, agreement = Samples.of(rows), Agreement(rows.consistency, rows.samples, bootstrap)
     judged = _judged(rows, bootstrap, right, agreement, progress)
     routing = _routing(rows, judged, right, expert is not None, expert_cost)
@@ -83,6 +83,7 @@ def evaluate(
         "auroc_by_position": auroc_by_position(rows, bootstrap),
         "error_kinds": error_kinds(rows, bootstrap),
         "matrix": matrix(records, trained or {}, seed=seed, resamples=resamples, min_rows=min_rows),
+        "recommendation": recommendation(records, resamples=resamples, seed=seed, min_rows=min_rows),
         "rejection": rejection(records, seed=seed, resamples=resamples),
         "coupling": None if original is None else coupling(rows, original, bootstrap),
         "controls": controls(records, rows, bootstrap.clusters, estimators, min_rows=min_rows)
