@@ -125,14 +125,14 @@ def router_table(found: Json) -> str:
     ]
     return (
         table(
-            f"asked | >p50 ms, {found['rate']:g} a second | >p99 ms | >questions a second, {found['streams']} at once",
+            f"asked | >p50 ms, one at a time | >p99 ms | >questions a second, {found['streams']} at once",
             systems,
         )
         + "\n\n"
         + table("router | >p50 added, ms | >share of the throughput", over)
-        + f"\n\nRounds: {found['rounds']}, of {found['seconds_a_round']:g} seconds, or {found['questions']} questions. "
-        f"{found['learned']} of the router's {found['requests']} answers at {found['rate']:g} a second came with the "
-        f"learned confidence, and cut ones have none. LiteLLM {found['litellm']}."
+        + f"\n\nRounds: {found['rounds']}, of {found['questions'] // 2} questions one at a time, or of "
+        f"{found['questions']} at once. {found['learned']} of the router's {found['requests']} answers one at a time "
+        f"came with the learned confidence, and cut ones have none. LiteLLM {found['litellm']}."
     )
 
 
