@@ -72,6 +72,17 @@ def test_what_gave_the_confidence_is_part_of_it() -> None:
     assert Record.model_validate_json(record.line()) == record
 
 
+def test_what_gives_another_confidence_beside_it_is_no_part_of_it() -> None:
+    stored = Record(id="1", identity="model=tiny, confidence=12, portable=34")
+    assert identity_of(stored, "portable") == "model=tiny, portable=34"
+    assert identity_of(stored, "stack_served") == "model=tiny, confidence=12"
+    assert identity_of(stored, "") == stored.identity
+    retrained = [stored.model_copy(update={"identity": f"model=tiny, confidence=12, portable={n}"}) for n in (34, 35)]
+    assert common_identity(retrained, "stack_served") == "model=tiny, confidence=12"
+    with pytest.raises(ConfideError, match="different models"):
+        common_identity(retrained, "portable")
+
+
 def test_a_mixture_has_no_policy() -> None:
     mixed = [*rows(150), *rows(150, "weights=cd", 150)]
     with pytest.raises(ConfideError, match=r"different models.*weights=ab \(150 rows\); weights=cd \(150 rows\)"):

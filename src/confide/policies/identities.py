@@ -84,11 +84,17 @@ def scored_by_part(source: str) -> str:
 
 
 def identity_of(record: Record, source: str) -> str:
-    """The identity of what answered ``record`` and gave it the confidence ``source`` ("" when it does not say)."""
+    """The identity of what answered ``record`` and gave it the confidence ``source`` ("" when it does not say).
+
+    What training left beside the weights for another source (rows of a store name it all) is no part of it.
+    """
     try:
         parts = identity_parts(record.identity)
     except ValueError:  # a name that another system gave
         parts = {"name": record.identity}
+    for part in TRAINED_PARTS if source else ():
+        if part != scored_by_part(source):
+            parts.pop(part, None)
     if scored_by := record.scored_by.get(source):
         parts[scored_by_part(source)] = scored_by
     return identity_text(parts)
