@@ -150,6 +150,46 @@ def test_a_part_that_does_not_fit_the_others_is_refused(saved: Path, part: tuple
         PortableFile.load(saved)
 
 
+@pytest.mark.parametrize(
+    ("way", "value"),
+    [
+        (("signals", "kinds", "words", 0), 10**7),
+        (("signals", "kinds", "words", 0), -(10**7)),
+        (("signals", "history", "given"), []),
+        (("signals", "history", "base"), "half"),
+        (("signals", "phrasings"), []),
+        (("signals", "open_answers"), "half"),
+        (("familiar", "bias", 0), float("nan")),
+        (("unfamiliar", "bias", 0), float("nan")),
+    ],
+    ids=str,
+)
+def test_what_could_not_be_used_later_is_refused_now(saved: Path, way: tuple[Any, ...], value: Any) -> None:
+    data = json.loads((saved / FILE).read_text())
+    inside = data["mixture"]
+    for key in way[:-1]:
+        inside = inside[key]
+    inside[way[-1]] = value
+    (saved / FILE).write_text(json.dumps(data))
+    with pytest.raises(ConfideError, match="is not what `confide train portable` writes") as told:
+        PortableFile.load(saved)
+    assert "\n" not in str(told.value)
+
+
+def test_nothing_is_imported_while_an_answer_waits(saved: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from confide.methods.portable.portable_file import PortableFile\n"
+        "from confide.records import Record\n"
+        f"file = PortableFile.load(Path({str(saved)!r}))\n"
+        "before = set(sys.modules)\n"
+        "assert file.confidences([Record(id='1', answer='Norvonia', logprobs=[-0.1])]) != [None]\n"
+        "assert set(sys.modules) == before, set(sys.modules) - before\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_file_of_another_schema_and_none_are_refused(saved: Path, tmp_path: Path) -> None:
     data = json.loads((saved / FILE).read_text())
     (saved / FILE).write_text(json.dumps(data | {"schema": 2}))

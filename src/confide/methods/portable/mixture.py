@@ -25,7 +25,7 @@ from confide.methods.portable.answer_signals import AnswerSignals, TrainingSigna
 from confide.methods.portable.free_matrix import free_matrix, probability_matrix
 from confide.methods.portable.logistic import Logistic
 from confide.numeric import Bools, Floats
-from confide.records import Record
+from confide.records import Message, Record
 
 _SWITCHES = ("entropies", "options", "written")
 
@@ -119,7 +119,23 @@ class Mixture:
         width = free_matrix([], mixture.options, mixture.entropies).shape[1] + mixture.signals.width + states
         if (len(mixture.familiar.weight), len(mixture.unfamiliar.weight)) != (width, probability_matrix([]).shape[1]):
             raise ValueError("the weights of its mixture do not fit its signals")
+        mixture._try(np.zeros(1) if states else None)
         return mixture
+
+    def _try(self, z: Floats | None) -> None:
+        """Read one answer, so that parts that cannot be used are told now, and whatever reads is imported before it is
+        waited for.
+
+        Raises ValueError where that gives no confidence.
+        """
+        answer = Record(id="", messages=[Message(role="user", content="?")], answer="?", logprobs=[-1.0])
+        try:
+            with np.errstate(all="ignore"):
+                (value,), _ = self.read([answer], z)
+        except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+            raise ValueError(f"its parts cannot be used: {error}") from None
+        if not np.isfinite(value):
+            raise ValueError("it gives an answer no confidence")
 
 
 def told(records: Sequence[Record]) -> Bools:

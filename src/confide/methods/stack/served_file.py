@@ -38,10 +38,9 @@ class ServedFile:
             data: dict[str, Any] = json.loads(read_text(file))
             if data["schema"] != 1:
                 raise ConfideError(f"{file} has schema {data['schema']!r}; this version reads schema 1")
-            reading, mixture = (
-                LearnedReading.from_json(data["reading"]),
-                Mixture.from_json(data["mixture"], states=True),
-            )
-            return cls(reading, mixture, data["identity"], data["model"])
-        except (ValueError, KeyError, TypeError) as error:
+            if "signals" not in data["mixture"]:
+                raise ConfideError(f"{file} comes from an earlier version of confide: train again, and export that")
+            reading = LearnedReading.from_json(data["reading"])
+            return cls(reading, Mixture.from_json(data["mixture"], states=True), data["identity"], data["model"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfideError(f"{file} is not what `confide export --for vllm` writes: {error!r}") from None
