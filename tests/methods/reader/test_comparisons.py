@@ -15,15 +15,18 @@ from safetensors.numpy import load_file, save_file
 import confide
 from confide.engines.transformers.closed_store import ClosedStore
 from confide.errors import ConfideError
+from confide.methods.catalogue import available
 from confide.methods.checkpoint import FILE, read_info
 from confide.methods.frozen.frozen_model import ARRAYS, FrozenParts, load_parts
 from confide.methods.frozen.frozen_training import train_confidence
-from confide.methods.method import check_answered_by
+from confide.methods.method import Scope, check_answered_by
+from confide.methods.portable.portable_file import PortableFile
 from confide.methods.reader.closed_rows import make_rows
 from confide.methods.reader.comparisons import fit_verdict, random_reader, train_p_true
 from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderConfig, ReaderOptions
 from confide.methods.reader.reader_training import score_rows
+from confide.methods.scoring import score
 from confide.methods.stack.states import collect_states
 from confide.metrics import auroc
 from confide.records import Record
@@ -123,6 +126,20 @@ def test_another_models_answers_are_scored_by_this_model_before_training(tmp_pat
     assert own is not None
     assert same is not None
     np.testing.assert_allclose(own.ungated.weight, same.ungated.weight, atol=1e-6)  # their scores were not used
+
+
+def test_what_another_models_answers_taught_is_no_portable_confidence_of_either(tmp_path: Path) -> None:
+    rows = records(100)
+    foreign = [r.model_copy(update={"model": "big", "identity": "weights=cd34"}) for r in rows]
+    folder = trained(tmp_path / "out", foreign, other_model=True)
+    with pytest.raises(ConfideError, match="answers of big with the log-probabilities of tiny"):
+        PortableFile.load(folder)
+    model = confide.load(folder, dtype="float32")
+    assert "portable" not in model.answer("Where?").sources
+    own = [r.model_copy(update={"identity": model.engine.identity}) for r in rows]
+    wanted = available(Scope(own, model), slow=False)
+    assert "portable" not in wanted
+    assert score(own, ["stack"], model=model)[-1].confidence["stack"] is not None
 
 
 def test_rows_that_do_not_fit_are_refused_before_any_pass(tmp_path: Path) -> None:

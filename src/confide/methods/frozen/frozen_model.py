@@ -94,7 +94,9 @@ class FrozenModel(ConfidenceModel):
                     "train it again"
                 )
             parts = replace(parts, reader=reader_in_vocabulary(model.engine, len(info.confidence.ask_ids)))
-        model.parts, model.portable = parts, parts.portable
+        model.parts = parts
+        if parts.portable is not None and not parts.portable.measured_by:
+            model.portable = parts.portable
         return model
 
     def _trained_arrays(self) -> list[Any]:

@@ -128,7 +128,8 @@ def fit_stack(
     stack = Stack.fit(view, question_layer(depth), fitting, train, signals, options.seed)
     served = fit_served(view.layers, fitting, train, held, validation, signals)
     control = options.seed if options.shuffle_labels else None
-    portable = PortableFile.of(Mixture.fit(signals, train), train, control)
+    measured_by = engine.name if options.other_model else ""
+    portable = PortableFile.of(Mixture.fit(signals, train), train, control, measured_by)
     return FrozenParts(stack, probes, served=served, portable=portable), more
 
 

@@ -34,6 +34,7 @@ class PortableFile:
         model: what the records of training name.
         identity: which weights answered them ("": not known).
         shuffled_labels: the seed by which their labels were shuffled: a control.
+        measured_by: another model, whose log-probabilities of these answers it learned from ("": the answerer's own).
     """
 
     mixture: Mixture
@@ -42,12 +43,15 @@ class PortableFile:
     training_rows: int = 0
     training_data_sha256: str = ""
     shuffled_labels: int | None = None
+    measured_by: str = ""
 
     @classmethod
-    def of(cls, mixture: Mixture, train: Sequence[Record], shuffled_labels: int | None = None) -> PortableFile:
+    def of(
+        cls, mixture: Mixture, train: Sequence[Record], shuffled_labels: int | None = None, measured_by: str = ""
+    ) -> PortableFile:
         """The file of a mixture that was fitted on ``train``."""
         data = sha256_of_rows([r.id, r.answer, r.correct] for r in train)
-        return cls(mixture, train[0].model, common_identity(train, ""), len(train), data, shuffled_labels)
+        return cls(mixture, train[0].model, common_identity(train, ""), len(train), data, shuffled_labels, measured_by)
 
     @cached_property
     def scored_by(self) -> str:
@@ -80,6 +84,8 @@ class PortableFile:
         about = {name: getattr(self, name) for name in _ABOUT}
         if self.shuffled_labels is not None:
             about["shuffled_labels"] = self.shuffled_labels
+        if self.measured_by:
+            about["measured_by"] = self.measured_by
         head = {"schema": 1, "version": version("confide"), "source": PORTABLE}
         return json.dumps(head | about | {"mixture": self.mixture.to_json()}) + "\n"
 
@@ -88,7 +94,8 @@ class PortableFile:
         """Read a folder, or its ``portable.json``; raises `ConfideError` for what is neither.
 
         Args:
-            control: also one that was trained on shuffled labels; else it is refused.
+            control: also one that was trained on shuffled labels or of another model's log-probabilities; else these
+                are refused, since they say nothing of answers.
         """
         file = path / FILE if path.is_dir() else path
         try:
@@ -96,9 +103,15 @@ class PortableFile:
             if data["schema"] != 1:
                 raise ConfideError(f"{file} has schema {data['schema']!r}; this version reads schema 1")
             about = {name: data[name] for name in _ABOUT} | {"shuffled_labels": data.get("shuffled_labels")}
+            about["measured_by"] = data.get("measured_by", "")
             identity_parts(about["identity"])
             if about["shuffled_labels"] is not None and not control:
                 raise ConfideError(f"{file} was trained on shuffled labels: a control, which says nothing of answers")
+            if about["measured_by"] and not control:
+                raise ConfideError(
+                    f"{file} learned from answers of {about['model']} with the log-probabilities of "
+                    f"{about['measured_by']}: it says nothing of answers of either one"
+                )
             return cls(Mixture.from_json(data["mixture"]), **about)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfideError(f"{file} is not what `confide train portable` writes: {error!r}") from None
