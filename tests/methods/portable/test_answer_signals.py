@@ -60,6 +60,13 @@ def test_rows_of_one_entity_stay_in_one_fold() -> None:
     assert any({records[i].entity for i in a} & {records[i].entity for i in b} for a, b in grouped_folds(alone))
 
 
+def test_one_question_twice_is_in_one_fold_though_no_entity_is_named() -> None:
+    records = [row.model_copy(update={"entity": None}) for row in graded(100, 2)]
+    twice = [*records, *(row.model_copy(update={"id": f"{row.id}-again"}) for row in records)]
+    for inside, held in grouped_folds(twice):
+        assert not {twice[i].question for i in inside} & {twice[i].question for i in held}
+
+
 def test_an_answer_of_one_entity_alone_is_new_to_it() -> None:
     records = graded(300, 2)
     for i in (10, 11):

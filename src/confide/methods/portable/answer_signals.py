@@ -137,7 +137,9 @@ def grouped_folds(records: Sequence[Record], seed: int = 0) -> list[tuple[Ints, 
     """
     from sklearn.model_selection import GroupKFold
 
-    right, clusters = labels(records), np.array([record.cluster for record in records])
+    right = labels(records)
+    # Without an entity the same question may stand in several rows, each of which would tell the other's label.
+    clusters = np.array([record.entity or record.question or record.id for record in records])
     for label, name in ((True, "right"), (False, "wrong")):
         if (entities := len(set(clusters[right == label]))) < 2:
             raise ConfideError(f"training needs {name} answers about at least 2 entities; there are {entities}")
