@@ -50,7 +50,7 @@ def measure(prepared: Prepared) -> Json:
 def all_systems(prepared: Prepared) -> Json:
     """Start vLLM, both routers, and ask."""
     quick = prepared.quick
-    rounds, questions = (2, 8) if quick else (5, 60)
+    rounds, questions = (2, 8) if quick else (4, 40)
     PROXY.mkdir(parents=True, exist_ok=True)
     with ExitStack() as up:
         server = up.enter_context(prepared.up("served"))
