@@ -46,6 +46,9 @@ SEEDS = (0, 1, 2)
 SIZES = (500, 800, 2000, 6500)
 SPLITS = ("standard", "answered-country", "relation")
 ARC = "arc-easy"
+ARC_ROWS = {"train": 1200, "test": 1000}
+"""How many of its questions are read for states, drawn once: prompts are long."""
+
 ARC_VALIDATION = 400
 MIXED = (0.25, 0.5, 0.75)
 """Shares of test rows with new answers."""
@@ -79,7 +82,7 @@ def main() -> None:
         for split, pool in pools.items()
         for seed in SEEDS
         for size in SIZES
-        if split != ARC or size < sum(record.split == "train" for record in pool[0])
+        if split != ARC or size <= ARC_ROWS["train"] - ARC_VALIDATION
     ]
     made = {"machine": work.machine(), "resamples": RESAMPLES, "cells": cells}
     result = write_result(arguments.out, "quality/increments.py", made)
@@ -94,10 +97,11 @@ def arc_easy(work: Work, data: Path | None) -> tuple[list[Record], States]:
     for part, name in named.items():
         task, path = load_task(name, data_dir=data), work.folder / f"arc_easy-{part}.jsonl"
         parts[part] = annotated(lambda: work.engine, task, path, title=name)
-    tested = unrepeated(parts["test"], parts["train"])
-    records = [
-        r.model_copy(update={"split": s}) for s, rows in (("train", parts["train"]), ("test", tested)) for r in rows
-    ]
+    parts["test"] = unrepeated(parts["test"], parts["train"])
+    for part, rows in parts.items():
+        taken = np.random.default_rng(0).permutation(len(rows))[: ARC_ROWS[part]]
+        parts[part] = picked(rows, np.sort(taken))
+    records = [r.model_copy(update={"split": part}) for part in ("train", "test") for r in parts[part]]
     path = work.folder / "arc_easy-states.npy"
     if not path.exists():
         np.save(path, collect_states(work.engine, records, LAYERS, progress=show_progress("states"))[0].values)
