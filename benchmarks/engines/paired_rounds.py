@@ -8,6 +8,10 @@ import numpy as np
 
 from benchmarks.common import Json
 from confide.metrics.bootstrap import Bootstrap, estimate
+from confide.numeric import Floats
+
+STRETCH_S = 5.0
+"""Requests of so many seconds stay together in the bootstrap: a hiccup hits them all."""
 
 
 def in_turn(names: Sequence[str], number: int) -> list[str]:
@@ -24,12 +28,27 @@ def ratio(one: Sequence[float], other: Sequence[float], *, seed: int = 0) -> Jso
     return {**estimate(drawn), "rounds": len(a)}
 
 
-def added_p50(through: Sequence[Sequence[float]], alone: Sequence[Sequence[float]], *, seed: int = 0) -> Json:
-    """What ``through`` adds to the latency of ``alone`` (ms): median and its 95 % interval.
+def stretches(rounds: Sequence[Json]) -> dict[tuple[int, int], Floats]:
+    """Latencies (ms) by round and stretch."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for number, one in enumerate(rounds):
+        for due, latency in zip(one["due_s"], one["latency_ms"], strict=True):
+            found.setdefault((number, int(due / STRETCH_S)), []).append(latency)
+    return {key: np.array(values) for key, values in found.items()}
 
-    Both are rounds of latencies of the same questions in the same order; a draw takes whole questions.
+
+def added_p50(through: Sequence[Json], alone: Sequence[Json], *, draws: int = 1000, seed: int = 0) -> Json:
+    """What ``through`` adds to the median latency of ``alone`` (ms), and its 95 % interval.
+
+    Both had the same questions at the same times, so each draw takes the same stretches of both.
     """
-    more = np.asarray(through, dtype=np.float64) - np.asarray(alone, dtype=np.float64)
-    rng, n = np.random.default_rng(seed), more.shape[1]
-    drawn = [float(np.median(more[:, rng.integers(0, n, n)])) for _ in range(2000)]
-    return {**estimate(np.array([float(np.median(more)), *drawn])), "questions": n, "rounds": len(more)}
+    parts = [stretches(rounds) for rounds in (through, alone)]
+    keys = sorted(parts[0].keys() & parts[1].keys())
+    rng = np.random.default_rng(seed)
+
+    def added(chosen: Sequence[tuple[int, int]]) -> float:
+        medians = [np.median(np.concatenate([part[key] for key in chosen])) for part in parts]
+        return float(medians[0] - medians[1])
+
+    drawn = [added([keys[i] for i in rng.integers(0, len(keys), len(keys))]) for _ in range(draws)]
+    return {**estimate(np.array([added(keys), *drawn])), "stretches": len(keys)}

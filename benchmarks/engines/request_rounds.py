@@ -42,19 +42,25 @@ Ask = Callable[[Client], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Round:
-    """What came back, in the order of what was asked; latency counts from when it was sent."""
+    """What came back, in the order of what was asked; ``due_s`` counts from the start of the round."""
 
     replies: list[Any]
+    due_s: list[float]
     latency_ms: list[float]
     seconds: float
 
 
 def ask_all(url: str, asks: Sequence[Ask], at_once: int, key: str = "") -> Round:
     """Ask everything, ``at_once`` of it at any time."""
-    return asyncio.run(_run(url, key, asks, at_once))
+    return asyncio.run(_run(url, key, asks, None, at_once))
 
 
-async def _run(url: str, key: str, asks: Sequence[Ask], at_once: int) -> Round:
+def ask_at(url: str, asks: Sequence[Ask], due_s: Sequence[float], key: str = "") -> Round:
+    """Ask each at its time, whatever comes back; latency counts from when it was due."""
+    return asyncio.run(_run(url, key, asks, due_s, len(asks)))
+
+
+async def _run(url: str, key: str, asks: Sequence[Ask], due_s: Sequence[float] | None, at_once: int) -> Round:
     places = asyncio.Semaphore(at_once)
     limit = aiohttp.ClientTimeout(total=LATEST_S)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
@@ -62,12 +68,15 @@ async def _run(url: str, key: str, asks: Sequence[Ask], at_once: int) -> Round:
         client = Client(session, url, key)
         began = time.perf_counter()
 
-        async def one(ask: Ask) -> tuple[Any, float]:
+        async def one(number: int) -> tuple[Any, float, float]:
+            if due_s is not None:
+                await asyncio.sleep(max(0.0, began + due_s[number] - time.perf_counter()))
             async with places:
-                asked = time.perf_counter()
-                return await ask(client), 1000 * (time.perf_counter() - asked)
+                asked = time.perf_counter() if due_s is None else began + due_s[number]
+                reply = await asks[number](client)
+                return reply, asked - began, 1000 * (time.perf_counter() - asked)
 
-        found = await asyncio.gather(*map(one, asks))
+        found = await asyncio.gather(*(one(number) for number in range(len(asks))))
         seconds = time.perf_counter() - began
-    replies, latency = map(list, zip(*found, strict=True))
-    return Round(replies, latency, seconds)
+    replies, due, latency = map(list, zip(*found, strict=True))
+    return Round(replies, due, latency, seconds)

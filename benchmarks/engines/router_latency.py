@@ -2,13 +2,13 @@
 
 vLLM runs the exported folder. It is asked directly, for the answer alone (``vLLM``) and for the reading too, as a
 client does that reads it itself (``vLLM, reading``); through confide, whose policy keeps every answer; and through
-LiteLLM's proxy, which passes the answer on. Rounds are interleaved and paired: the same questions, one after another
-for latency, many at once for throughput. vLLM has read them all before: the less it has to do, the more a router's own
-work shows. (At ten a second, more than it answers on two cores, latency would be that of its queue.)
+LiteLLM's proxy, which passes the answer on. Rounds are interleaved and paired: the same questions at the same times,
+all of which vLLM has read before: the less it has to do, the more a router's own work shows.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -20,7 +20,7 @@ import confide
 from benchmarks.common import Json
 from benchmarks.engines.paired_rounds import added_p50, in_turn, ratio
 from benchmarks.engines.prepared import ROOM, Prepared, messages, wait_for_reading
-from benchmarks.engines.request_rounds import Ask, Client, Round, ask_all
+from benchmarks.engines.request_rounds import Ask, Client, Round, ask_all, ask_at
 from benchmarks.serving.litellm_proxy import LITELLM, litellm
 from confide.methods.scoring import score
 from confide.methods.stack.served_stack import SERVED
@@ -32,6 +32,7 @@ from confide.serving.api_keys import hash_key
 from routers import KEY, serve
 from vllm_server import Server
 
+RATE = 10.0
 STREAMS = 64
 ALONE, READ = "vLLM", "vLLM, reading"
 PROXY = Path("runs/router")
@@ -43,14 +44,14 @@ KEPT = 0.9
 
 
 def measure(prepared: Prepared) -> Json:
-    """Latency, then throughput."""
+    """Latency at `RATE`, then throughput."""
     return prepared.stage("router-latency", partial(all_systems, prepared))
 
 
 def all_systems(prepared: Prepared) -> Json:
     """Start vLLM, both routers, and ask."""
     quick = prepared.quick
-    rounds, questions = (2, 8) if quick else (4, 40)
+    rounds, seconds, questions = (2, 2.0, 8) if quick else (5, 10.0, 60)
     PROXY.mkdir(parents=True, exist_ok=True)
     with ExitStack() as up:
         server = up.enter_context(prepared.up("served"))
@@ -69,16 +70,22 @@ def all_systems(prepared: Prepared) -> Json:
         def asked(name: str, count: int) -> list[Ask]:
             return [partial(chat, body(rows[i % len(rows)], systems[name][1])) for i in range(count)]
 
-        def in_order(name: str, _: int) -> Round:
-            return ask_all(systems[name][0], asked(name, questions), 1, KEY)
+        def at_rate(name: str, number: int) -> Round:
+            due = arrivals(number, seconds)
+            return ask_at(systems[name][0], asked(name, len(due)), due, KEY)
 
         def at_once(name: str, number: int) -> Round:
             return ask_all(systems[name][0], asked(name, 2 * questions), STREAMS, KEY)
 
         interleaved([ALONE], 0, at_once)  # vLLM reads every question
-        slow = interleaved(list(systems), rounds, in_order)
+        slow = interleaved(list(systems), rounds, at_rate)
         fast = interleaved(list(systems), rounds, at_once)
-    return told(slow, fast, 2 * questions) | {"streams": STREAMS, "litellm": LITELLM}
+    return told(slow, fast, 2 * questions) | {
+        "rate": RATE,
+        "seconds_a_round": seconds,
+        "streams": STREAMS,
+        "litellm": LITELLM,
+    }
 
 
 def interleaved(names: list[str], rounds: int, run: Callable[[str, int], Round]) -> dict[str, list[Round]]:
@@ -94,12 +101,12 @@ def interleaved(names: list[str], rounds: int, run: Callable[[str, int], Round])
 
 def told(slow: dict[str, list[Round]], fast: dict[str, list[Round]], questions: int) -> Json:
     """Latency and throughput of every system, and what the routers add to vLLM alone."""
-    runs = {name: [one.latency_ms for one in rounds] for name, rounds in slow.items()}
+    runs = {name: [vars(one) for one in rounds] for name, rounds in slow.items()}
     seconds = {name: [one.seconds for one in rounds] for name, rounds in fast.items()}
     systems = {
         name: {
-            "p50_ms": float(np.median(np.concatenate(runs[name]))),
-            "p99_ms": float(np.quantile(np.concatenate(runs[name]), 0.99)),
+            "p50_ms": float(np.median(np.concatenate([one["latency_ms"] for one in runs[name]]))),
+            "p99_ms": float(np.quantile(np.concatenate([one["latency_ms"] for one in runs[name]]), 0.99)),
             "questions_a_second": questions * len(seconds[name]) / sum(seconds[name]),
         }
         for name in runs
@@ -122,6 +129,14 @@ def told(slow: dict[str, list[Round]], fast: dict[str, list[Round]], questions: 
         "learned": learned,
         "questions": questions,
     }
+
+
+def arrivals(seed: int, seconds: float) -> list[float]:
+    """When requests come: a Poisson process, its times in seconds."""
+    draw, due, found = random.Random(seed), 0.0, []
+    while (due := due + draw.expovariate(RATE)) < seconds:
+        found.append(due)
+    return found
 
 
 def body(row: Record, more: Json) -> Json:

@@ -130,15 +130,14 @@ def unseen_table(result: Json) -> str:
 def facts(result: Json) -> str:
     """Sizes and the machine."""
     counts = [cell["sets"]["test"]["n"] for cell in result["cells"]]
-    trained = sorted({cell["train"] for cell in result["cells"] if cell["train"] < cell["asked"]})
-    short = (
-        f" Where a world leaves fewer rows to train on than asked for: {', '.join(map(str, trained))}."
-        if trained
-        else ""
-    )
+    short: dict[str, set[int]] = {}
+    for cell in result["cells"]:
+        if cell["train"] < cell["asked"]:
+            short.setdefault(WORLDS[cell["split"]], set()).add(cell["train"])
+    fewer = "".join(f" {name} has {max(rows):,} rows to train on." for name, rows in short.items())
     return (
         f"Test rows: {min(counts):,} to {max(counts):,} a cell; {result['resamples']} resamples by entity; means over "
-        f"three seeds unless a seed is named.{short} confide {result['machine']['versions']['confide']}, scikit-learn "
+        f"three seeds unless a seed is named.{fewer} confide {result['machine']['versions']['confide']}, scikit-learn "
         f"{result['machine']['versions']['scikit-learn']}."
     )
 

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.engines import parity
 from benchmarks.engines.failing_endpoint import FAILURES, FailingProxy
 from benchmarks.engines.paired_rounds import added_p50, in_turn, ratio
-from benchmarks.engines.request_rounds import ask_all
+from benchmarks.engines.request_rounds import ask_all, ask_at
 from confide.annotation import annotate
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.engines.openai.openai_engine import OpenAIEngine
@@ -37,14 +37,15 @@ def test_a_ratio_of_paired_rounds_does_not_feel_what_hits_both() -> None:
     assert other["high"] - other["low"] > 0.1
 
 
-def test_what_is_added_is_found_under_noise_that_both_share() -> None:
+def test_what_is_added_to_the_median_is_found_under_noise_that_both_share() -> None:
     draw = np.random.default_rng(1)
-    alone = draw.gamma(4, 20, (4, 60))
-    found = added_p50(alone + 3, alone)
-    assert [found[key] for key in ("value", "low", "high")] == pytest.approx([3, 3, 3])
-    assert (found["questions"], found["rounds"]) == (60, 4)
-    apart = added_p50(alone + 3, alone[:, ::-1])
-    assert apart["high"] - apart["low"] > 5
+    alone = [{"due_s": np.arange(200) / 10, "latency_ms": draw.gamma(4, 20, 200)} for _ in range(4)]
+    through = [{"due_s": one["due_s"], "latency_ms": one["latency_ms"] + 3} for one in alone]
+    found = added_p50(through, alone)
+    assert found["value"] == pytest.approx(3)
+    assert found["low"] == pytest.approx(3)
+    assert found["high"] == pytest.approx(3)
+    assert found["stretches"] == 16
 
 
 def reply(text: str, *logprobs: float) -> dict[str, Any]:
@@ -59,7 +60,9 @@ def test_the_last_bit_of_one_log_probability_counts() -> None:
     assert (told["n"], told["equal"], told["same_text"]) == (3, 1, 2)
 
 
-def test_answers_come_back_in_the_order_of_the_questions(small: Upstream) -> None:
+def test_answers_come_back_in_the_order_of_the_questions_and_latency_counts_from_when_one_was_due(
+    small: Upstream,
+) -> None:
     def asking(number: int) -> Any:
         async def ask(client: Any) -> int:
             await client.chat({"model": "m", "messages": [{"role": "user", "content": str(number)}]})
@@ -69,9 +72,10 @@ def test_answers_come_back_in_the_order_of_the_questions(small: Upstream) -> Non
 
     asks = [asking(number) for number in range(20)]
     address = small.url.removesuffix("/v1")
-    found = ask_all(address, asks, 4)
+    assert ask_all(address, asks, 4).replies == list(range(20))
+    found = ask_at(address, asks, [0.01 * number for number in range(20)])
     assert found.replies == list(range(20))
-    assert len(found.latency_ms) == 20
+    assert found.due_s == pytest.approx([0.01 * number for number in range(20)])
     assert min(found.latency_ms) > 0
 
 

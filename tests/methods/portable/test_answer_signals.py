@@ -10,6 +10,7 @@ import pytest
 from confide.errors import ConfideError
 from confide.methods.portable.answer_signals import (
     FOLDS,
+    WIDTH,
     AnswerSignals,
     TrainingSignals,
     familiarity,
@@ -130,7 +131,30 @@ def test_an_answer_counts_where_it_was_given_to_this_kind_of_question(training: 
     assert familiar[1:].tolist() == [0, 0]
     assert columns[0, 0] != columns[1, 0] == columns[2, 0]
     assert columns[0, 1] > 2 > columns[1, 1] == columns[2, 1] == 0
-    assert not columns[2, 2:-1].any()  # no kind
+    rates = training.signals.kind_history
+    assert columns[2, 2] == pytest.approx(np.log(rates.base / (1 - rates.base)))  # no kind
+
+
+def test_a_kind_of_question_counts_by_how_often_its_answers_were_right() -> None:
+    easy, hard = list(KINDS)[:2]
+    records = [
+        row((easy, hard)[i % 2].format(f"Place{i}"), f"answer {i}", (i // 2) % 10 < (9, 1)[i % 2], entity=f"{i}")
+        for i in range(400)
+    ]
+    training = fit_signals(records)
+    of = training.columns[:, 2]
+    assert of[0::2].min() > 1
+    assert of[1::2].max() < -1
+    # Two rows of a kind say little.
+    few = fit_signals(records[:380] + [row(f"zz yy {i} xx ww", f"other {i}", True, entity=f"z{i}") for i in range(12)])
+    assert few.columns[-12:, 2].max() < of[0::2].min()
+
+
+def test_letters_that_tell_nothing_are_held_back() -> None:
+    draw = np.random.default_rng(0)
+    records = [row(f"{draw.bytes(8).hex()}?", draw.bytes(4).hex(), bool(draw.random() < 0.5)) for _ in range(200)]
+    records = [record.model_copy(update={"id": f"{i}", "entity": f"{i}"}) for i, record in enumerate(records)]
+    assert np.ptp(fit_signals(records).columns[:, 3]) < 1
 
 
 def test_they_rank_rows_that_training_never_saw_as_well_as_rows_out_of_fold(training: TrainingSignals) -> None:
@@ -171,7 +195,7 @@ def test_a_seed_gives_the_same_fit(training: TrainingSignals) -> None:
 def test_company_changes_no_row_and_the_file_no_bit(training: TrainingSignals) -> None:
     records = [*graded(30, 5), *ODD]
     columns, familiar = training.signals.read(records)
-    assert columns.shape == (len(records), training.columns.shape[1]) == (len(records), training.signals.width)
+    assert columns.shape == (len(records), training.columns.shape[1]) == (len(records), WIDTH)
     assert np.isfinite(columns).all()
     for i, record in enumerate(records):
         one, near = training.signals.read([record])

@@ -48,19 +48,10 @@ def test_what_is_given_the_same_answers_is_one_kind_however_it_is_asked() -> Non
     assert len(set(several.predict(texts).tolist())) == 3
 
 
-def test_a_kind_has_its_column(kinds: QuestionKinds) -> None:
-    found = kinds.predict(asked(20, 2)[0])
-    columns = kinds.one_hot(found)
-    assert columns.shape == (20, len(set(kinds.kind.tolist())))
-    assert columns.sum(1).tolist() == [1.0] * 20
-    assert columns.argmax(1).tolist() == found.tolist()
-
-
 @pytest.mark.parametrize("text", ODD)
 def test_a_question_without_common_words_is_unknown(kinds: QuestionKinds, text: str) -> None:
     found = kinds.predict([text])
     assert found.tolist() == [UNKNOWN]
-    assert not kinds.one_hot(found).any()
 
 
 def test_words_that_few_questions_share_make_no_kind() -> None:
@@ -97,13 +88,11 @@ def test_questions_that_share_nothing_have_no_kind(texts: list[str]) -> None:
     for one in (kinds, again):
         found = one.predict([*texts, "alpha"])
         assert found.tolist() == [UNKNOWN] * (len(texts) + 1)
-        assert one.one_hot(found).shape == (len(texts) + 1, 0)
         assert len(set(one.phrasings(texts))) == len({bool(text.strip("?")) for text in texts})
 
 
 def test_no_question_has_no_kind(kinds: QuestionKinds) -> None:
     assert kinds.predict([]).shape == (0,)
-    assert kinds.one_hot(kinds.predict([])).shape == (0, len(set(kinds.kind.tolist())))
 
 
 def test_the_file_gives_the_same_kinds_without_a_word(kinds: QuestionKinds) -> None:

@@ -19,7 +19,10 @@ from confide.records import Record
 from confide.tasks.text import spelled
 
 STRENGTH = 2.0
-"""Rows' worth of the base rate with which each answer starts."""
+"""Of answers."""
+
+KIND_STRENGTH = 20.0
+"""Of kinds of question, whose rates are counted in the same way."""
 
 HALF = 1.0
 """How often training must have given an answer for it to be half familiar."""
@@ -36,15 +39,17 @@ class AnswerHistory:
         right: hash → how often it was right.
         base: the share of right answers in training.
         scale: what counts are multiplied with (those of a part of the rows stand for all of them).
+        strength: rows' worth of the base rate with which each answer starts.
     """
 
     given: dict[str, int]
     right: dict[str, int]
     base: float
     scale: float = 1.0
+    strength: float = STRENGTH
 
     @classmethod
-    def fit(cls, keys: Sequence[str], right: Bools, scale: float = 1.0) -> AnswerHistory:
+    def fit(cls, keys: Sequence[str], right: Bools, scale: float = 1.0, strength: float = STRENGTH) -> AnswerHistory:
         """Count the answers of graded training rows."""
         counts: dict[str, int] = defaultdict(int)
         good: dict[str, int] = defaultdict(int)
@@ -52,7 +57,7 @@ class AnswerHistory:
             counts[key] += 1
             if label:
                 good[key] += 1
-        return cls(dict(counts), dict(good), float(np.mean(right)), scale)
+        return cls(dict(counts), dict(good), float(np.mean(right)), scale, strength)
 
     def seen(self, keys: Sequence[str]) -> Floats:
         """How often training gave each answer, [n]."""
@@ -65,7 +70,7 @@ class AnswerHistory:
         """
         given = np.array([self.given.get(key, 0) for key in keys], dtype=np.float64)
         right = np.array([self.right.get(key, 0) for key in keys], dtype=np.float64)
-        rate = (right + STRENGTH * self.base) / (given + STRENGTH)
+        rate = (right + self.strength * self.base) / (given + self.strength)
         return np.column_stack([logit(np.clip(rate, _CLIP, 1 - _CLIP)), np.log1p(self.scale * given)])
 
     def to_json(self) -> dict[str, Any]:

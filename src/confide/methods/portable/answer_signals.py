@@ -18,13 +18,16 @@ import numpy as np
 
 from confide.errors import ConfideError
 from confide.methods.method import labels
-from confide.methods.portable.answer_history import HALF, AnswerHistory, answer_keys, answer_text
+from confide.methods.portable.answer_history import HALF, KIND_STRENGTH, AnswerHistory, answer_keys, answer_text
 from confide.methods.portable.question_kinds import QuestionKinds
-from confide.methods.portable.text_model import TextModel, counted
-from confide.numeric import Floats, Ints
+from confide.methods.portable.text_model import PENALTIES, TextModel, counted
+from confide.numeric import Bools, Floats, Ints, logistic_loss
 from confide.records import Record
 
 FOLDS = 5
+
+WIDTH = 4
+"""How many columns there are."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class AnswerSignals:
     """Fitted on training rows; `fit_signals` makes it.
 
     Attributes:
+        kind_history: how often answers to each kind of question were right.
         phrasings: how often training questions were phrased so, by the hash.
         open_answers: what is left of the familiarity of an answer that training never gave.
         open_phrasings: the same of a phrasing that it never had.
@@ -39,15 +43,11 @@ class AnswerSignals:
 
     kinds: QuestionKinds
     history: AnswerHistory
+    kind_history: AnswerHistory
     text: TextModel
     phrasings: dict[str, int]
     open_answers: float
     open_phrasings: float
-
-    @property
-    def width(self) -> int:
-        """How many columns there are."""
-        return 3 + len(set(self.kinds.kind.tolist()))
 
     def read(self, records: Sequence[Record]) -> tuple[Floats, Floats]:
         """Columns [n, d] of answered records, and how familiar question and answer are, [n] in [0, 1]."""
@@ -56,11 +56,11 @@ class AnswerSignals:
         keys = answer_keys(kinds, records)
         asked = np.array([self.phrasings.get(p, 0) for p in self.kinds.phrasings(questions)], dtype=np.float64)
         familiar = familiarity(self.history.seen(keys), self.open_answers) * familiarity(asked, self.open_phrasings)
-        return _columns(self.kinds, self.history, kinds, keys, self.text.z(counted(records))), familiar
+        return _columns(self.history, self.kind_history, keys, kinds, self.text.z(counted(records))), familiar
 
     def to_json(self) -> dict[str, Any]:
         """The signals as JSON can hold them; questions and answers are hashes there."""
-        parts = {name: getattr(self, name).to_json() for name in ("kinds", "history", "text")}
+        parts = {name: getattr(self, name).to_json() for name in ("kinds", "history", "kind_history", "text")}
         return {**parts, **{name: getattr(self, name) for name in ("phrasings", "open_answers", "open_phrasings")}}
 
     @classmethod
@@ -69,6 +69,7 @@ class AnswerSignals:
         return cls(
             QuestionKinds.from_json(data["kinds"]),
             AnswerHistory.from_json(data["history"]),
+            AnswerHistory.from_json(data["kind_history"]),
             TextModel.from_json(data["text"]),
             **{name: data[name] for name in ("phrasings", "open_answers", "open_phrasings")},
         )
@@ -100,21 +101,23 @@ def fit_signals(records: Sequence[Record], seed: int = 0) -> TrainingSignals:
     questions = [record.question for record in records]
     found = QuestionKinds.fit(questions, [answer_text(record) for record in records], seed)
     kinds, phrasings = found.predict(questions), np.array(found.phrasings(questions))
-    keys, counts = np.array(answer_keys(kinds, records)), counted(records)
+    keys, counts, named = np.array(answer_keys(kinds, records)), counted(records), np.array(_names(kinds))
     scale = len(folds) / (len(folds) - 1)
-    columns: Floats = np.zeros((len(records), 3 + len(set(found.kind.tolist()))))
+    columns: Floats = np.zeros((len(records), WIDTH))
     seen, asked = np.zeros(len(records)), np.zeros(len(records))
+    penalty, letters = _text_out_of_fold(counts, right, folds)
     for inside, held in folds:
         history = AnswerHistory.fit(keys[inside].tolist(), right[inside], scale)
-        text = TextModel.fit(counts[inside], right[inside]).z(counts[held])
-        columns[held] = _columns(found, history, kinds[held], keys[held].tolist(), text)
+        rates = AnswerHistory.fit(named[inside].tolist(), right[inside], scale, KIND_STRENGTH)
+        columns[held] = _columns(history, rates, keys[held].tolist(), kinds[held], letters[held])
         seen[held] = history.seen(keys[held].tolist())
         times = Counter(phrasings[inside].tolist())
         asked[held] = scale * np.array([times[phrasing] for phrasing in phrasings[held].tolist()])
     signals = AnswerSignals(
         found,
         AnswerHistory.fit(keys.tolist(), right),
-        TextModel.fit(counts, right),
+        AnswerHistory.fit(named.tolist(), right, strength=KIND_STRENGTH),
+        TextModel.fit(counts, right, penalty),
         dict(Counter(phrasings.tolist())),
         open_answers=float(np.mean(seen == 0)) ** 2,
         open_phrasings=float(np.mean(asked == 0)) ** 2,
@@ -150,5 +153,23 @@ def grouped_folds(records: Sequence[Record], seed: int = 0) -> list[tuple[Ints, 
     return next(folds for folds in splits if all(len(set(right[inside])) == 2 for inside, _ in folds))
 
 
-def _columns(found: QuestionKinds, history: AnswerHistory, kinds: Ints, keys: Sequence[str], text: Floats) -> Floats:
-    return np.column_stack([history.columns(keys), found.one_hot(kinds), text])
+def _text_out_of_fold(counts: Any, right: Bools, folds: Sequence[tuple[Ints, Ints]]) -> tuple[float, Floats]:
+    """The penalty with the least log loss on rows held out, and what models with it say of these rows, [n]."""
+    found: dict[float, Floats] = {}
+    for penalty in PENALTIES:
+        z = np.zeros(len(right))
+        for inside, held in folds:
+            z[held] = TextModel.fit(counts[inside], right[inside], penalty).z(counts[held])
+        found[penalty] = z
+    best = min(found, key=lambda penalty: logistic_loss(found[penalty], right.astype(np.float64)))
+    return best, found[best]
+
+
+def _names(kinds: Ints) -> list[str]:
+    return [str(kind) for kind in kinds.tolist()]
+
+
+def _columns(
+    history: AnswerHistory, kind_history: AnswerHistory, keys: Sequence[str], kinds: Ints, text: Floats
+) -> Floats:
+    return np.column_stack([history.columns(keys), kind_history.columns(_names(kinds))[:, 0], text])

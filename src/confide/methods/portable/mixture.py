@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from confide.methods.method import labels
-from confide.methods.portable.answer_signals import AnswerSignals, TrainingSignals
+from confide.methods.portable.answer_signals import WIDTH, AnswerSignals, TrainingSignals
 from confide.methods.portable.free_matrix import free_matrix, probability_matrix
 from confide.methods.portable.logistic import Logistic
 from confide.numeric import Bools, Floats
@@ -116,7 +116,7 @@ class Mixture:
             Logistic.from_json(data["unfamiliar"]),
             **{name: data[name] for name in _SWITCHES},
         )
-        width = free_matrix([], mixture.options, mixture.entropies).shape[1] + mixture.signals.width + states
+        width = free_matrix([], mixture.options, mixture.entropies).shape[1] + WIDTH + states
         if (len(mixture.familiar.weight), len(mixture.unfamiliar.weight)) != (width, probability_matrix([]).shape[1]):
             raise ValueError("the weights of its mixture do not fit its signals")
         mixture._try(np.zeros(1) if states else None)

@@ -87,10 +87,6 @@ class QuestionKinds:
         """A hash of how each question is phrased."""
         return [self._phrasing(question) for question in questions]
 
-    def one_hot(self, kinds: Ints) -> Floats:
-        """[n, kinds]: 1 in the column of a row's kind; all 0 where it is unknown."""
-        return (kinds[:, None] == np.unique(self.kind)[None]).astype(np.float64)
-
     def _phrasing(self, question: str) -> str:
         kept: list[str] = []
         for word in _words(question):

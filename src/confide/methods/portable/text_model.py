@@ -12,8 +12,8 @@ import numpy as np
 from confide.numeric import Bools, Floats, Ints
 from confide.records import Record
 
-C = 3.0
-"""Inverse strength of the L2 penalty."""
+PENALTIES = (0.03, 0.3, 3.0)
+"""What the inverse strength of the L2 penalty is chosen from."""
 
 LONGEST = 2000
 """Characters of a text that are read."""
@@ -38,8 +38,8 @@ class TextModel:
     bias: float
 
     @classmethod
-    def fit(cls, counts: Any, right: Bools) -> TextModel:
-        """Fit on the `counted` n-grams of graded rows, [n, hashes]."""
+    def fit(cls, counts: Any, right: Bools, C: float = PENALTIES[-1]) -> TextModel:
+        """Fit on the `counted` n-grams of graded rows, [n, hashes]; ``C`` is the inverse strength of the penalty."""
         from sklearn.linear_model import LogisticRegression
 
         shared = np.asarray((counts > 0).sum(0)).ravel()
