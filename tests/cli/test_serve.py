@@ -161,10 +161,11 @@ def test_a_trained_folder_serves_only_its_own_policy(tmp_path: Path) -> None:
     model = confide.load(saved)
     path = tmp_path / "serve.yaml"
     ours = model.identity
-    weights, confidence = ours.split(", ")
+    weights, confidence, portable = ours.split(", ")
     for identity, refused in (
         (ours, False),
         (weights, False),
+        (f"{weights}, {portable}", False),
         (f"{weights}, confidence=0123456789abcdef", True),
         (f"weights=0123456789abcdef, {confidence}", True),
     ):
