@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/engines.json`` into README.md and docs/engines.md, between their markers."""
+"""Puts the figures of ``results/engines.json`` and ``llama_cpp.json`` into README.md and docs/engines.md."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def write() -> None:
     result = read_json(PATH)
     parts = {name: make(result[name]) for name, make in TABLES.items() if name in result}
     parts |= {"engines_machine": machine_line(result), "engines_goals": goals_table("goal | found", goals(result))}
+    parts["llama_cpp"] = llama_line(read_json(RESULTS / "llama_cpp.json"))
     put("docs/engines.md", parts)
     if "capabilities" in result:
         put("README.md", {"capabilities": parts["capabilities"]})
@@ -172,6 +173,19 @@ def variant_table(found: Json) -> str:
     seeds = [str(cell["seed"]) for cell in cells]
     head = [f">AUROC, seed {seed}" for seed in seeds] + [f">`{SERVED}` ahead by, seed {seed}" for seed in seeds]
     return table(f"source | {' | '.join(head)}", rows)
+
+
+def llama_line(found: Json) -> str:
+    """The second request on llama.cpp's server, in words."""
+    off, (low, high) = found["z_off"], found["z_range"]
+    return (
+        f"{found['questions']} questions, the model as GGUF in float32 on llama.cpp ({found['llama_cpp']}): "
+        f"{found['same_answers']:.1%} of its answers are those of this process, token for token. z was read of "
+        f"{found['read']}; on the same tokens it is at most {off['max']:.1e} off (mean {off['mean']:.1e}; z goes from "
+        f"{low:.1f} to {high:.1f}), and {found['same_decisions']:.1%} of the decisions at its median are equal. "
+        f"Median milliseconds: {found['answer_ms']:.0f} for an answer, {found['second_ms']:.0f} for "
+        "the second request."
+    )
 
 
 TABLES: dict[str, Callable[[Json], str]] = {
