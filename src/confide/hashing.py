@@ -13,6 +13,11 @@ def sha256_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def key_of_text(text: str) -> str:
+    """The first 16 digits of a text's SHA-256: enough to tell the texts of a file apart."""
+    return sha256_of_text(text)[:16]
+
+
 def sha256_of_rows(rows: Iterable[Any]) -> str:
     """SHA-256 of rows that JSON can write, one line each; their order counts.
 

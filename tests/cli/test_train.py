@@ -146,13 +146,19 @@ def train(*arguments):
     return CliRunner().invoke(train_app, [str(argument) for argument in arguments])
 
 
-def test_the_reader_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
+@pytest.fixture
+def seen(monkeypatch):
+    """The options that a frozen model is trained with; nothing is loaded or trained."""
     seen = {}
     monkeypatch.setattr("confide.engines.transformers.transformers_engine.TransformersEngine.load", lambda name: name)
     monkeypatch.setattr(
         "confide.methods.frozen.frozen_training.train_confidence",
         lambda engine, train, validation, options, out, progress: seen.update(options=options) or f"{out}: done",
     )
+    return seen
+
+
+def test_the_reader_trains_with_what_the_flags_say(graded, tmp_path, seen):
     flags = ("--ask-tokens", "1,4", "--start", "words", "--epochs", 3, "--comparisons", "--seed", 7)
     result = train("reader", "--records", graded, "--out", tmp_path / "out", *flags)
     assert result.exit_code == 0, result.exception
@@ -163,13 +169,7 @@ def test_the_reader_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch
         assert sentence in str(train("reader", "--records", graded, "--out", tmp_path / "out", *bad).exception)
 
 
-def test_the_stack_trains_without_a_reader(graded, tmp_path, monkeypatch):
-    seen = {}
-    monkeypatch.setattr("confide.engines.transformers.transformers_engine.TransformersEngine.load", lambda name: name)
-    monkeypatch.setattr(
-        "confide.methods.frozen.frozen_training.train_confidence",
-        lambda engine, train, validation, options, out, progress: seen.update(options=options) or f"{out}: done",
-    )
+def test_the_stack_trains_without_a_reader(graded, tmp_path, seen):
     line = ("stack", "--records", graded, "--out", tmp_path / "out")
     result = train(*line, "--positions", "--shuffle-labels", "--other-model", "--seed", 7)
     assert result.exit_code == 0, result.exception

@@ -94,20 +94,15 @@ class EndpointModel(ConfidenceModel):
             reading=completion.more.get("reading"),
             read_by=completion.more.get("read_by", ""),
         )
-        sources, source = free_confidence(record), FREE_SOURCE
+        sources = free_confidence(record)
         if self.portable is not None:
-            (learned,) = self.portable.confidences([record])
-            sources = {PORTABLE: learned, **sources}
-            source = FREE_SOURCE if learned is None else PORTABLE
-        cheapest = source
+            sources = {PORTABLE: self.portable.confidences([record])[0], **sources}
         if self.served is not None:
-            (learned,) = served_confidence(self.served, [record])
-            sources = {SERVED: learned, **sources}
-            source = cheapest if learned is None else SERVED
+            sources = {SERVED: served_confidence(self.served, [record])[0], **sources}
         if self.reader is not None:
             z = completion.more.get("verdict", {}).get("z")
             sources = {READER: None if z is None else float(sigmoid(z)), **sources}
-            source = cheapest if z is None else READER
+        source = next((name for name in (READER, SERVED, PORTABLE) if sources.get(name) is not None), FREE_SOURCE)
         raw = sources[source]
         return Answer(
             completion.text,

@@ -5,6 +5,7 @@ To add one, write a module with a class that has what `Method` asks for, and nam
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -200,3 +201,8 @@ def labels(records: Sequence[Record]) -> NDArray[np.bool_]:
 def or_nan(values: Sequence[float | None]) -> Floats:
     """Values [n] with NaN where there is none."""
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def or_none(values: Floats) -> list[float | None]:
+    """Values [n] with None for what is no number."""
+    return [value if math.isfinite(value) else None for value in values.tolist()]

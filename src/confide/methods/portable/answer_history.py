@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from confide.hashing import sha256_of_text
+from confide.hashing import key_of_text
 from confide.numeric import Bools, Floats, Ints, logit
 from confide.records import Record
 from confide.tasks.text import spelled
@@ -90,7 +90,4 @@ def answer_text(record: Record) -> str:
 
 def answer_keys(kinds: Ints, records: Sequence[Record]) -> list[str]:
     """A hash of each row's kind of question and answer, which is compared without case, accents and articles."""
-    return [
-        sha256_of_text(f"{kind}\0{answer_text(record)}")[:16]
-        for kind, record in zip(kinds.tolist(), records, strict=True)
-    ]
+    return [key_of_text(f"{kind}\0{answer_text(record)}") for kind, record in zip(kinds.tolist(), records, strict=True)]

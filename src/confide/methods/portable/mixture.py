@@ -4,8 +4,8 @@
 
 ``familiar`` is a logistic model of everything that is known of the answer, ``unfamiliar`` one of its probability alone
 that ranks exactly as ``logprob_sum`` does (or as ``option_probability`` where the answer was chosen among options).
-a is the familiarity of the answer, n / (n + 1) where training gave it n times to this kind of question; where training
-answers hardly ever come twice, a new one is nothing unfamiliar. q is that of the question, where its state is known.
+a is how familiar question and answer are by their texts (`AnswerSignals`), q how familiar the question is by its
+state, where that is known.
 Answers that came about in a way that training never saw (chosen where it had written ones, or the other way round) are
 unfamiliar: their signals mean something else.
 

@@ -10,11 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from confide.errors import ConfideError
 from confide.files import read_text
-from confide.hashing import sha256_of_rows, sha256_of_text
+from confide.hashing import key_of_text, sha256_of_rows
+from confide.methods.method import or_none
 from confide.methods.portable.mixture import Mixture
 from confide.policies.identities import common_identity, identity_parts, same_model
 from confide.records import Record
@@ -56,12 +55,12 @@ class PortableFile:
     @cached_property
     def scored_by(self) -> str:
         """A hash of everything that gives the confidence."""
-        return sha256_of_text(json.dumps(self.mixture.to_json(), sort_keys=True))[:16]
+        return key_of_text(json.dumps(self.mixture.to_json(), sort_keys=True))
 
     def confidences(self, records: Sequence[Record]) -> list[float | None]:
         """The confidence of each answered record; None where its tokens' log-probabilities are missing."""
         values, _ = self.mixture.read(records)
-        return [float(value) if np.isfinite(value) else None for value in values]
+        return or_none(values)
 
     def check_server(self, identity: str) -> None:
         """Raise `ConfideError` where it knows nothing of what the server of the model with ``identity`` answers.

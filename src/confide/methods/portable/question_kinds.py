@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.hashing import sha256_of_text
+from confide.hashing import key_of_text
 from confide.methods.portable.text_model import LONGEST
 from confide.numeric import Floats, Ints
 
@@ -72,7 +72,7 @@ class QuestionKinds:
         else:
             centres, kind = np.empty((0, len(words))), np.empty(0, dtype=np.int64)
         spread = Counter(word for question in questions for word in set(_words(question)))
-        common = frozenset(_hash(word) for word, n in spread.items() if n >= least)
+        common = frozenset(key_of_text(word) for word, n in spread.items() if n >= least)
         return cls(words.astype(np.int64), rarity, centres, kind, common)
 
     def predict(self, questions: Sequence[str]) -> Ints:
@@ -90,10 +90,10 @@ class QuestionKinds:
     def _phrasing(self, question: str) -> str:
         kept: list[str] = []
         for word in _words(question):
-            shown = name if (name := _hash(word)) in self.common else "_"
+            shown = name if (name := key_of_text(word)) in self.common else "_"
             if shown != "_" or kept[-1:] != ["_"]:
                 kept.append(shown)
-        return _hash(" ".join(kept))
+        return key_of_text(" ".join(kept))
 
     def to_json(self) -> dict[str, Any]:
         """The kinds as JSON can hold them."""
@@ -113,10 +113,6 @@ class QuestionKinds:
 
 def _words(question: str) -> list[str]:
     return _WORD.findall(question[-LONGEST:].casefold())
-
-
-def _hash(text: str) -> str:
-    return sha256_of_text(text)[:16]
 
 
 def _counted(questions: Sequence[str]) -> Any:

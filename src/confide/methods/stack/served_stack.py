@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confide.methods.method import labels, or_nan
+from confide.methods.method import labels, or_nan, or_none
 from confide.methods.portable.answer_signals import AnswerSignals, TrainingSignals
 from confide.methods.portable.mixture import Mixture
 from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING, LinearReading
@@ -68,8 +68,7 @@ def served_values(mixture: Mixture, z: Floats, records: Sequence[Record]) -> Flo
 
 def served_confidences(mixture: Mixture, z: Sequence[float | None], records: Sequence[Record]) -> list[float | None]:
     """`served_values` with None for what is missing, in and out."""
-    values = served_values(mixture, or_nan(z), records)
-    return [value if np.isfinite(value) else None for value in values.tolist()]
+    return or_none(served_values(mixture, or_nan(z), records))
 
 
 def fit_served(
