@@ -53,7 +53,7 @@ READERS: dict[str, tuple[int, ReaderConfig]] = {
     **{f"rows {n}": (n, ReaderConfig(epochs=EPOCHS)) for n in COUNTS if n != BASE_ROWS},
     **{f"rank {r}": (BASE_ROWS, ReaderConfig(epochs=EPOCHS, rank=r)) for r in (2, 8, 32)},
 }
-SELF_REF_BASE = SelfRefConfig(epochs=1, max_rows=2000)
+SELF_REF_BASE = SelfRefConfig(epochs=1, max_rows=2000, learning_rate=1e-4, batch_size=8)
 SELF_REF = {
     "base": SELF_REF_BASE,
     "masking off": replace(SELF_REF_BASE, mask_wrong_answers=False),

@@ -183,17 +183,33 @@ def test_the_stack_trains_without_a_reader(graded, tmp_path, seen):
 def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
     seen = {}
 
-    def trained(model, tokenizer, records, config, out, base_model, progress):
-        seen.update(config=config, rows=[record.id for record in records])
-        return SimpleNamespace(right=1, wrong=1, seconds=2.0, epoch_seconds=1.0)
+    def trained(model, tokenizer, records, config, out, targets, base_model, progress):
+        seen.update(config=config, rows=[record.id for record in records], targets=targets)
+        return SimpleNamespace(right=1, wrong=1, seconds=2.0, epoch=1, held_losses=[0.25, 0.5])
+
+    def choice(load, records, candidates, out, targets, progress):
+        seen["candidates"] = candidates
+        return SimpleNamespace(config=candidates[1])
 
     monkeypatch.setattr("confide.engines.transformers.loading.load_model", lambda name: (name, None))
     monkeypatch.setattr("confide.methods.self_ref.self_ref_training.train_self_ref", trained)
     flags = ("--ratio", 0.5, "--rank", 4, "--no-mask-wrong-answers", "--max-rows", 9)
     result = train("self-ref", "--records", graded, "--out", tmp_path / "out", *flags)
     assert result.exit_code == 0, result.exception
-    assert "trained on 1 right and 1 wrong answers in 2 s (1 s an epoch)" in result.stdout
+    assert (
+        "trained on 1 right and 1 wrong answers in 2 s; learning rate 0.0003, ratio 0.5, epoch 1 of 2 is best"
+        in result.stdout
+    )
+    assert "log loss 0.250" in result.stdout
     assert seen["config"] == SelfRefConfig(ratio=0.5, rank=4, mask_wrong_answers=False, max_rows=9)
     assert seen["rows"] == ["train0", "train1", "validation0", "validation1"]
+    assert seen["targets"] is None
+    monkeypatch.setattr("confide.methods.self_ref.self_ref_training.choose_settings", choice)
+    several = train("self-ref", "--records", graded, "--out", tmp_path / "out", "--learning-rate", "1e-3,1e-4")
+    assert several.exit_code == 0, several.exception
+    assert [one.learning_rate for one in seen["candidates"]] == [1e-3, 1e-4]
+    assert seen["config"].learning_rate == 1e-4
     bad = train("self-ref", "--records", graded, "--out", tmp_path / "out", "--ratio", "half")
-    assert "--ratio is a number, natural or choose, not 'half'" in str(bad.exception)
+    assert "--ratio is a number above 0, or several with commas, not 'half'" in str(bad.exception)
+    bad = train("self-ref", "--records", graded, "--out", tmp_path / "out", "--target", "probe")
+    assert "--target is correctness or stack, not 'probe'" in str(bad.exception)

@@ -18,7 +18,7 @@ from confide.errors import ConfideError
 from confide.methods.finetuning.supervised_config import option
 from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.rlmf.rlmf_config import FormatConfig, How, RLMFSettings
-from confide.methods.self_ref.self_ref_config import SelfRefConfig
+from confide.methods.self_ref.self_ref_config import SelfRefConfig, SelfRefOptions
 from confide.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -119,35 +119,43 @@ def self_ref(
     out: Out,
     *,
     model: Model = "smollm2",
-    ratio: Annotated[
-        str, Option(help="UN:CN mixing: a number such as 0.5, `natural`, or `choose` to try 1:1 to 1:5 on validation.")
-    ] = "natural",
-    config: Annotated[SelfRefConfig, Flags("rank epochs learning_rate kl_weight mask_wrong_answers max_rows seed")],
+    options: Annotated[SelfRefOptions, Flags()],
+    config: Annotated[SelfRefConfig, Flags("rank epochs patience kl_weight mask_wrong_answers max_rows seed")],
 ) -> None:
     """Train Self-REF: the model writes its verdict after its answer (the answers may change).
+
+    Epoch, learning rate and ratio are chosen on validation rows.
 
     Example: `confide train self-ref --model smollm2 --records runs/records.jsonl --out runs/self-ref`
     """
     from confide.engines.transformers.loading import load_model
-    from confide.methods.self_ref.self_ref_training import choose_ratio, train_self_ref
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.self_ref.self_ref_training import choose_settings, train_self_ref
+    from confide.methods.stack.soft_targets import stack_targets
 
+    candidates = options.candidates(config)
     train, validation = _learning_rows(records)
-    rows = [*train, *validation]
-    if ratio == "choose":
-        with progress_bar("choosing the ratio") as progress:
-            choice = choose_ratio(lambda: load_model(model), rows, config, out / "choice", progress=progress)
-        config = replace(config, ratio=choice.ratio)
-    elif ratio != "natural":
-        try:
-            config = replace(config, ratio=float(ratio))
-        except ValueError:
-            raise ConfideError(f"--ratio is a number, natural or choose, not {ratio!r}") from None
+    rows, targets = [*train, *validation], None
     loaded, tokenizer = load_model(model)
+    if options.target == "stack":
+        engine = TransformersEngine(loaded, tokenizer, model)
+        with progress_bar("reading states") as progress:
+            targets = stack_targets(engine, train, validation, config.seed, progress=progress)
+    config = candidates[0]
+    if len(candidates) > 1:
+        with progress_bar("choosing settings") as progress:
+            config = choose_settings(
+                lambda: load_model(model), rows, candidates, out, targets=targets, progress=progress
+            ).config
     with progress_bar("training") as progress:
-        result = train_self_ref(loaded, tokenizer, rows, config, out, base_model=model, progress=progress)
+        result = train_self_ref(
+            loaded, tokenizer, rows, config, out, targets=targets, base_model=model, progress=progress
+        )
+    ratio = "natural ratio" if config.ratio is None else f"ratio {config.ratio:g}"
     typer.echo(
-        f"{out}: trained on {result.right} right and {result.wrong} wrong answers "
-        f"in {result.seconds:.0f} s ({result.epoch_seconds:.0f} s an epoch)"
+        f"{out}: trained on {result.right} right and {result.wrong} wrong answers in {result.seconds:.0f} s; "
+        f"learning rate {config.learning_rate:g}, {ratio}, epoch {result.epoch} of {len(result.held_losses)} is best "
+        f"on validation rows (log loss {min(result.held_losses):.3f})"
     )
 
 

@@ -27,7 +27,7 @@ from confide.methods.rlmf import format_stage, reinforcement, training_guard
 from confide.methods.rlmf.reinforcement import RLMFResult, train_rlmf
 from confide.methods.self_ref import self_ref_training
 from confide.methods.self_ref.self_ref_training import train_self_ref
-from confide.records import write_records
+from confide.records import Record, write_records
 from self_ref_rows import QUICK as SELF_REF
 from self_ref_rows import toy
 from stating_model import QUICK, quick, saved, toy_records, toy_task
@@ -35,7 +35,12 @@ from tiny_model import tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CONFIG = replace(SELF_REF, epochs=2, save_steps=3)
+CONFIG = replace(SELF_REF, epochs=3, patience=1)
+
+
+def split_rows() -> list[Record]:
+    """Rows to train on and rows to choose the epoch on."""
+    return [row.model_copy(update={"split": "train" if i % 4 else "validation"}) for i, row in enumerate(toy())]
 
 
 REFUSED = re.compile("not saved to its end|is not a model folder")
@@ -75,7 +80,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def self_ref(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "out"
-    train_self_ref(*tiny_model(), toy(), CONFIG, out)
+    train_self_ref(*tiny_model(), split_rows(), CONFIG, out)
     return out
 
 
@@ -84,7 +89,9 @@ def self_ref(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (supervised.SupervisedTrainer, "compute_loss", 1),
         (supervised.SupervisedTrainer, "compute_loss", 8),
-        (supervised, "merge_adapter", 1),
+        (supervised.SupervisedTrainer, "evaluate", 2),
+        (supervised, "load_best", 1),
+        (self_ref_training, "merge_adapter", 1),
         (self_ref_training, "save_checkpoint", 1),
         (checkpoint, "write_text", 1),
     ],
@@ -95,10 +102,10 @@ def test_self_ref_goes_on_and_ends_like_an_unbroken_run(
     with monkeypatch.context() as patch:
         kill_at(patch, module, name, call)
         with pytest.raises(Kill):
-            train_self_ref(*tiny_model(), toy(), CONFIG, tmp_path / "out")
+            train_self_ref(*tiny_model(), split_rows(), CONFIG, tmp_path / "out")
     with pytest.raises(ConfideError, match=REFUSED):
         confide.load(tmp_path / "out")
-    train_self_ref(*tiny_model(), toy(), CONFIG, tmp_path / "out")
+    train_self_ref(*tiny_model(), split_rows(), CONFIG, tmp_path / "out")
     assert_same_weights(tmp_path / "out", self_ref)
     assert confide.load(tmp_path / "out").info.trained
 
@@ -110,9 +117,9 @@ def test_a_run_killed_while_it_clears_up_is_no_start_for_another(
     with monkeypatch.context() as patch:
         kill_at(patch, shutil, "rmtree")
         with pytest.raises(Kill):
-            train_self_ref(*tiny_model(), toy(), replace(CONFIG, seed=5), out)
+            train_self_ref(*tiny_model(), split_rows(), replace(CONFIG, seed=5), out)
     (out / "checkpoints" / "run.json").unlink()  # gone first, with all checkpoints still there
-    train_self_ref(*tiny_model(), toy(), CONFIG, out)
+    train_self_ref(*tiny_model(), split_rows(), CONFIG, out)
     assert_same_weights(out, self_ref)
 
 
@@ -190,10 +197,9 @@ def _until(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> No
 
 def test_the_verb_killed_with_sigkill_is_run_again(tmp_path: Path) -> None:
     base, records, out = saved(tmp_path / "base"), tmp_path / "r.jsonl", tmp_path / "out"
-    rows = [row.model_copy(update={"split": "train" if i % 4 else "validation"}) for i, row in enumerate(toy())]
-    write_records(records, rows)
+    write_records(records, split_rows())
     config = tmp_path / "config.yaml"
-    config.write_text("epochs: 40\nlearning_rate: 0.02\n")
+    config.write_text("epochs: 40\npatience: 40\nlearning_rate: '0.02'\n")
     verb = [sys.executable, "-m", "confide.cli.main", "train", "self-ref", "--model", base, "--records", str(records)]
     verb += ["--config", str(config), "--out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -9,21 +9,28 @@ from torch.nn import functional
 from confide.methods.finetuning import labelled_rows as labelled
 from confide.methods.finetuning import supervised
 from confide.methods.finetuning.labelled_rows import collate, logits_at
-from confide.methods.finetuning.supervised import add_adapter, answer_loss, kl_to_base, optimizer, row_order
+from confide.methods.finetuning.supervised import (
+    add_adapter,
+    answer_loss,
+    kl_to_base,
+    optimizer,
+    row_order,
+    verdict_logits,
+)
 from self_ref_rows import QUICK, record, rows_of, toy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def columns(rows):
-    return [{"input_ids": r.input_ids, "labels": r.labels, "answer": r.answer_mask} for r in rows]
+    return [row.columns() for row in rows]
 
 
 def trainer_loss(model, batch, ids, kl_weight=0.0):
     """The loss that the trainer computes, without the trainer around it."""
     stand_in = type("StandIn", (), {})()
     stand_in.accelerator = type("Accelerator", (), {"unwrap_model": staticmethod(lambda m: m)})()
-    stand_in.kl_weight, stand_in.new_ids = kl_weight, ids.all
+    stand_in.kl_weight, stand_in.new_ids, stand_in.verdict = kl_weight, ids.all, (ids.cn, ids.un)
     return supervised.SupervisedTrainer.compute_loss(stand_in, model, dict(batch))
 
 
@@ -143,9 +150,40 @@ def test_new_rows_learn_at_their_own_rate(rate, expected):
     assert [len(group["params"]) for group in groups] == [2 * 3 * 2, 2], "A, B of q, k, v in 2 layers; rows"
 
 
-def test_row_order_covers_every_epoch():
+def test_row_order_gives_each_epoch_whole_batches_of_different_rows():
     _, _, _, rows = rows_of(toy(45))
     order = row_order(rows, epochs=3, batch_size=8, seed=1)
-    assert sorted(order) == sorted(list(range(45)) * 3)
+    assert len(order) == 3 * 40
+    epochs = [order[start : start + 40] for start in (0, 40, 80)]
+    assert all(len(set(epoch)) == 40 for epoch in epochs), "no row twice in an epoch"
+    assert len({frozenset(epoch) for epoch in epochs}) > 1, "other rows sit out"
     assert order == row_order(rows, epochs=3, batch_size=8, seed=1)
     assert order != row_order(rows, epochs=3, batch_size=8, seed=2)
+
+
+def test_batches_hold_rows_that_start_alike_and_leftovers_share_the_rest():
+    _, _, _, rows = rows_of(toy(45))
+    rows = [replace(row, context="ab"[i % 3 == 0]) for i, row in enumerate(rows)]
+    order = row_order(rows, epochs=1, batch_size=8, seed=0)
+    contexts = [{rows[i].context for i in order[at : at + 8]} for at in range(0, 40, 8)]
+    # 15 and 30 rows: one whole batch and three, and one of the 7 and 6 left over
+    assert sorted(len(found) for found in contexts) == [1, 1, 1, 1, 2]
+
+
+def test_a_soft_target_splits_the_verdict_between_its_two_tokens():
+    logits = torch.randn(3, 9, requires_grad=True)
+    labels, logprobs = torch.tensor([3, 5, 7]), logits.log_softmax(-1)
+    hard = answer_loss(logits, labels, torch.tensor([1.0, 0.0, 1.0]), (3, 5))
+    torch.testing.assert_close(hard, answer_loss(logits, labels))
+    soft = answer_loss(logits, labels, torch.tensor([0.2, 0.9, 0.5]), (3, 5))
+    shares = -(0.2 * logprobs[0, 3] + 0.8 * logprobs[0, 5] + 0.9 * logprobs[1, 3] + 0.1 * logprobs[1, 5])
+    torch.testing.assert_close(soft, (shares - logprobs[2, 7]) / 3)
+
+
+def test_verdict_logits_are_the_plain_ones_whatever_the_order_and_the_batches():
+    model, _, ids, rows = rows_of([record(i, "France" * (1 + i % 3), bool(i % 2)) for i in range(5)])
+    z = verdict_logits(model, rows, (ids.cn, ids.un), lambda batch: collate(batch, 0), size=2)
+    with torch.no_grad():
+        for value, row in zip(z, rows, strict=True):
+            logits = model(torch.tensor([row.input_ids[: row.answer[1]]])).logits[0, -1]
+            assert value == pytest.approx((logits[ids.cn] - logits[ids.un]).item(), abs=1e-4)

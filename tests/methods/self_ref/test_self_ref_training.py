@@ -14,10 +14,13 @@ from confide.engines.transformers.encoding import encode_text
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.engines.transformers.vocabulary import add_to
 from confide.errors import ConfideError
-from confide.methods.finetuning import runs
+from confide.methods.finetuning import runs, supervised
 from confide.methods.finetuning.runs import last_checkpoint
-from confide.methods.self_ref.self_ref_training import build_rows, choose_ratio, mix, train_self_ref
+from confide.methods.self_ref import self_ref_training
+from confide.methods.self_ref.self_ref_training import build_rows, choose_settings, mix, train_self_ref
+from confide.methods.self_ref.verdict_loss import verdict_loss
 from confide.methods.self_ref.verdict_reading import read_verdicts
+from confide.numeric import logit
 from confide.records import Message, Record
 from confide.report_tokens import token_ids
 from self_ref_rows import QUICK, engine_of, record, rows_of, toy
@@ -198,26 +201,71 @@ def test_a_killed_run_continues_and_ends_like_an_unbroken_one(tmp_path, monkeypa
         torch.testing.assert_close(continued.model.state_dict()[name], tensor, atol=1e-6, rtol=1e-5, msg=name)
 
 
-def test_the_ratio_is_chosen_on_validation_and_kept(tmp_path):
-    records = [record(i, "France" if i % 3 else "Japan", bool(i % 3), split="train") for i in range(30)]
-    records += [record(i, "France" if i % 2 else "Japan", bool(i % 2), split="validation") for i in range(30, 40)]
-    loads = []
+def validated(count: int = 30, held: int = 10) -> list[Record]:
+    """`toy` rows, and validation rows of the same kind."""
+    rows = toy(count)
+    return rows + [
+        record(i, "France" if i % 2 else "Japan", bool(i % 2), split="validation") for i in range(90, 90 + held)
+    ]
+
+
+def test_the_best_epoch_on_validation_rows_is_kept(tmp_path, monkeypatch):
+    losses = iter([0.5, 0.2, 0.4, 0.3, 0.1])
+    monkeypatch.setattr(self_ref_training, "verdict_loss", lambda z, right, weights: next(losses))
+    config = replace(QUICK, epochs=5, patience=2)
+    result = train_self_ref(*tiny_model(), validated(), config, tmp_path / "five")
+    assert result.held_losses == [0.5, 0.2, 0.4, 0.3], "two epochs that are no better end it"
+    assert result.epoch == 2
+    told = json.loads((tmp_path / "five" / "confide.json").read_text())["training"]
+    assert (told["epoch"], told["validation_losses"]) == (2, [0.5, 0.2, 0.4, 0.3])
+
+
+def test_the_kept_epoch_is_the_one_that_gave_the_lowest_loss(tmp_path):
+    """What the saved model says of the validation rows costs what was noted for its epoch."""
+    records = validated()
+    held = [r for r in records if r.split == "validation"]
+    result = train_self_ref(*tiny_model(), records, replace(QUICK, epochs=4, patience=4), tmp_path / "out")
+    z = logit(read_verdicts(engine_of(result), held))
+    again = verdict_loss(z, np.array([r.correct for r in held]), np.ones(len(held)))
+    assert again == pytest.approx(min(result.held_losses), abs=1e-3)
+
+
+def test_settings_are_chosen_on_validation_and_the_chosen_run_is_not_trained_again(tmp_path, monkeypatch):
+    loads, trained = [], []
 
     def load():
         loads.append(1)
         return tiny_model()
 
-    config = replace(QUICK, epochs=1)
-    choice = choose_ratio(load, records, config, tmp_path, ratios=(1.0, 0.5))
-    assert choice.ratio in (1.0, 0.5)
-    assert [c["rows"] for c in choice.candidates] == [20, 20], "every ratio gets the same number of rows"
-    assert all(0 <= c["auroc"] <= 1 for c in choice.candidates)
-    assert choose_ratio(load, records, config, tmp_path, ratios=(1.0, 0.5)) == choice
-    assert len(loads) == 3, "kept candidates are not trained again: the model is loaded to be told apart"
-    with pytest.raises(ConfideError, match=r"config.rank 8, now 4"):
-        choose_ratio(load, records, replace(config, rank=4), tmp_path, ratios=(1.0, 0.5))
+    fit = self_ref_training.fit
+    monkeypatch.setattr(self_ref_training, "fit", lambda *given, **how: (trained.append(1), fit(*given, **how))[1])
+    records, out = validated(), tmp_path / "out"
+    candidates = [replace(QUICK, epochs=2, ratio=ratio) for ratio in (None, 0.5)]
+    choice = choose_settings(load, records, candidates, out)
+    assert len(choice.losses) == 2
+    assert choice.config == candidates[choice.losses.index(min(choice.losses))]
+    assert choose_settings(load, records, candidates, out) == choice
+    assert (len(loads), len(trained)) == (3, 2), "kept candidates are not trained again: the model is told apart"
+    steps = []
+    monkeypatch.setattr(supervised.SupervisedTrainer, "train", lambda *_, **__: steps.append(1))
+    result = train_self_ref(*tiny_model(), records, choice.config, out)
+    assert not steps
+    assert min(result.held_losses) == min(choice.losses)
+    with pytest.raises(ConfideError, match=r"rank 8, now 4"):
+        choose_settings(load, records, [replace(c, rank=4) for c in candidates], out)
     with pytest.raises(ConfideError, match=r"weights '?weights=\w+'?, now"):
-        choose_ratio(lambda: tiny_model(seed=1), records, config, tmp_path, ratios=(1.0, 0.5))
+        choose_settings(lambda: tiny_model(seed=1), records, candidates, out)
+
+
+def test_a_verdict_can_be_taught_what_another_source_says(tmp_path):
+    """Soft targets that are the opposite of the labels turn the verdict round."""
+    records = toy(24)
+    targets = {r.id: 0.1 if r.correct else 0.9 for r in records}
+    result = train_self_ref(*tiny_model(), records, replace(QUICK, epochs=4), tmp_path, targets=targets)
+    values = read_verdicts(engine_of(result), records)
+    right = np.array([bool(r.correct) for r in records])
+    assert values[right].max() < values[~right].min()
+    assert np.abs(values - np.where(right, 0.1, 0.9)).max() < 0.2
 
 
 @pytest.mark.parametrize(("correct", "said"), [(True, "5 right and 0 wrong"), (False, "0 right and 5 wrong")])

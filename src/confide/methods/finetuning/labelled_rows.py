@@ -26,6 +26,7 @@ class LabelledRow:
         labels: the tokens to learn, −100 elsewhere.
         answer: the answer's span in ``input_ids``.
         context: equal for rows that start alike.
+        target: how likely the verdict should say yes, in [0, 1]; rows without a verdict have 0.
     """
 
     id: str
@@ -33,6 +34,7 @@ class LabelledRow:
     labels: list[int]
     answer: tuple[int, int]
     context: str = ""
+    target: float = 0.0
 
     @classmethod
     def of(
@@ -47,6 +49,15 @@ class LabelledRow:
         """1 on the answer's tokens, 0 elsewhere."""
         start, end = self.answer
         return [int(start <= index < end) for index in range(len(self.input_ids))]
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The row as `collate` takes it."""
+        return {
+            "input_ids": self.input_ids,
+            "labels": self.labels,
+            "answer": self.answer_mask,
+            "target": [self.target] * len(self.input_ids),
+        }
 
 
 def collate(rows: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> Batch:

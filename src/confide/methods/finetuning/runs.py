@@ -54,7 +54,7 @@ class ProgressReport(TrainerCallback):
 
     def __init__(self, progress: Progress, title: str):
         self.progress, self.title = progress, title
-        self.note = title
+        self.note, self.held = title, ""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         """Report what was logged."""
@@ -62,7 +62,9 @@ class ProgressReport(TrainerCallback):
             unreadable = float(logs.get("format_failures", 0.0))
             self.note = f"{self.title}, reward {float(logs['reward']):.2f}, {unreadable:.0%} unreadable"
         elif logs and "loss" in logs:
-            self.note = f"{self.title}, loss {float(logs['loss']):.3f}"
+            self.note = f"{self.title}, loss {float(logs['loss']):.3f}{self.held}"
+        elif logs and "eval_loss" in logs:
+            self.held = f", on held-out rows {float(logs['eval_loss']):.3f}"
         self.on_step_end(args, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -78,8 +80,8 @@ def report_progress(trainer: Any, progress: Progress | None, title: str) -> None
         trainer.add_callback(ProgressReport(progress, title))
 
 
-def merge_adapter(trainer: Any) -> Any:
-    """The trained model with its low-rank weights merged in, in evaluation mode."""
-    model = trainer.model.merge_and_unload()
+def merge_adapter(adapted: Any) -> Any:
+    """A trained model with its low-rank weights merged in, in evaluation mode."""
+    model = adapted.merge_and_unload()
     model.__dict__.pop("forward", None)  # TRL's patch, which would keep the trainer's closure alive
     return model.eval()

@@ -4,32 +4,65 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn import functional
-from transformers import set_seed
+from transformers import TrainerControl, TrainerState, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from confide.errors import ConfideError
+from confide.methods.finetuning.held_out import LOSS, HeldOut, Patience, load_best, losses_of
 from confide.methods.finetuning.labelled_rows import LabelledRow, collate, logits_at
-from confide.methods.finetuning.runs import last_checkpoint, merge_adapter, report_progress
+from confide.methods.finetuning.runs import last_checkpoint, report_progress
 from confide.methods.finetuning.supervised_config import SupervisedConfig
+from confide.numeric import Floats
 from confide.progress import Progress
 
 # What attention's query, key and value projections are called; the first set that a model has is adapted.
 PROJECTIONS = (("q_proj", "k_proj", "v_proj"), ("qkv_proj",), ("query_key_value",), ("c_attn",), ("Wqkv",))
 
 
-def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Next-token cross-entropy, averaged over the labels that are not −100."""
-    total = functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
-    return total / (labels != -100).sum().clamp(min=1)
+@dataclass(frozen=True)
+class Fitted:
+    """A model with its trained adapter, in training mode.
+
+    Attributes:
+        losses: on training rows, logged on the way.
+        held_losses: on held-out rows after each epoch; the adapter is that of the lowest one.
+    """
+
+    model: Any
+    losses: list[float]
+    held_losses: list[float]
+
+
+def answer_loss(
+    logits: Tensor, labels: Tensor, target: Tensor | None = None, verdict: tuple[int, int] | None = None
+) -> Tensor:
+    """Next-token cross-entropy, averaged over the labels that are not −100.
+
+    Args:
+        target: where the label is one of the two tokens of the ``verdict``, the share that the first one should have,
+            [n]; the label itself counts elsewhere.
+    """
+    if verdict is None or target is None:
+        total = functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+        return total / (labels != -100).sum().clamp(min=1)
+    known = labels != -100
+    logprobs = logits.log_softmax(-1)
+    losses = -logprobs.gather(1, labels.clamp(min=0)[:, None])[:, 0]
+    yes, no = verdict
+    shared = -(target * logprobs[:, yes] + (1 - target) * logprobs[:, no])
+    losses = torch.where((labels == yes) | (labels == no), shared, losses)
+    return losses[known].sum() / known.sum().clamp(min=1)
 
 
 def kl_to_base(logits: Tensor, base: Tensor, new_ids: Sequence[int]) -> Tensor:
@@ -44,12 +77,22 @@ def kl_to_base(logits: Tensor, base: Tensor, new_ids: Sequence[int]) -> Tensor:
 
 
 class SupervisedTrainer(SFTTrainer):
-    """TRL's trainer with a loss whose logits exist only where there is a label."""
+    """TRL's trainer with a loss whose logits exist only where there is a label, and verdicts on held-out rows."""
 
-    def __init__(self, *args: Any, new_ids: Sequence[int], kl_weight: float, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        new_ids: Sequence[int],
+        kl_weight: float,
+        verdict: tuple[int, int] | None = None,
+        held: HeldOut | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.new_ids = list(new_ids)
         self.kl_weight = kl_weight
+        self.verdict = verdict
+        self.held = held
 
     def compute_loss(
         self,
@@ -65,15 +108,43 @@ class SupervisedTrainer(SFTTrainer):
         if self.kl_weight:
             positions |= answer
         logits = logits_at(model, inputs, positions)
-        loss = answer_loss(logits, labels[positions])
+        loss = answer_loss(logits, labels[positions], inputs["target"][positions], self.verdict)
         if self.kl_weight:
             with torch.no_grad(), model.disable_adapter():
                 base = logits_at(model, inputs, answer)
             loss = loss + self.kl_weight * kl_to_base(logits[answer[positions]], base, self.new_ids)
         return loss
 
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """What the verdicts on the held-out rows cost now."""
+        assert self.held is not None
+        assert self.verdict is not None
+        model = self.accelerator.unwrap_model(self.model)
+        metrics = {LOSS: self.held.loss(verdict_logits(model, self.held.rows, self.verdict, self.data_collator))}
+        self.log(metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
     def _send_telemetry(self) -> None:
         """TRL tells the hub about every run; confide tells nobody."""
+
+
+@torch.no_grad()
+def verdict_logits(
+    model: Any, rows: Sequence[LabelledRow], verdict: tuple[int, int], collator: Callable[[Any], Any], size: int = 32
+) -> Floats:
+    """By how much the first token of the ``verdict`` is likelier than the second, in logits, in each row [n]."""
+    model.eval()
+    device = next(iter(model.parameters())).device
+    z = np.empty(len(rows))
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].context, len(rows[i].input_ids)))
+    for some in (order[at : at + size] for at in range(0, len(order), size)):
+        batch = {name: value.to(device) for name, value in collator([rows[i].columns() for i in some]).items()}
+        labels = of_next_token(batch["labels"], -100)
+        logits = logits_at(model, batch, (labels == verdict[0]) | (labels == verdict[1]))
+        z[some] = (logits[:, verdict[0]] - logits[:, verdict[1]]).cpu().numpy()
+    model.train()
+    return z
 
 
 def fit(
@@ -87,65 +158,94 @@ def fit(
     *,
     title: str = "self-ref",
     whole: bool = False,
-) -> tuple[Any, list[float]]:
-    """Train an adapter on ``rows`` and merge it; a killed run continues from its last whole checkpoint.
+    verdict: tuple[int, int] | None = None,
+    held: HeldOut | None = None,
+) -> Fitted:
+    """Train an adapter on ``rows``; a killed run continues from its last whole checkpoint.
 
     Args:
         new_ids: the vocabulary rows to train beside the adapter; none: the vocabulary stays.
         checkpoints: the folder of the run's checkpoints.
         title: what progress calls the run.
         whole: adapt every linear layer, not queries, keys and values alone.
-
-    Returns:
-        The model, and the losses logged on the way.
+        verdict: the tokens that say yes and no, where rows have a target.
+        held: rows that choose the epoch; without them the last one is kept.
     """
     set_seed(config.seed)  # the low-rank weights are drawn before TRL sets its own seed
-    columns = [{"input_ids": row.input_ids, "labels": row.labels, "answer": row.answer_mask} for row in rows]
-    order = row_order(rows, config.epochs, config.batch_size, config.seed)
+    size = min(config.batch_size, len(rows))
+    order = row_order(rows, config.epochs, size, config.seed)
     pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
     # Versions of transformers rename what TRL still sets; nothing that a user could act on.
     warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
+    before = attention_of(model)
     model = add_adapter(model, new_ids, config, whole=whole)
+    columns = Dataset.from_list([row.columns() for row in rows]).select(order)
     trainer = SupervisedTrainer(
         model=model,
-        args=_arguments(config, len(order), checkpoints),
-        train_dataset=Dataset.from_list(columns).select(order),
+        args=_arguments(config, len(order) // size, size, checkpoints, chosen=held is not None),
+        train_dataset=columns,
+        eval_dataset=columns if held else None,  # `evaluate` reads the held-out rows
         processing_class=tokenizer,
         data_collator=lambda batch: collate(batch, pad_id),
         optimizers=(optimizer(model, config), None),
+        callbacks=[Patience(held.patience)] if held else None,
         new_ids=new_ids,
         kl_weight=config.kl_weight,
+        verdict=verdict,
+        held=held,
     )
     report_progress(trainer, progress, title)
     last = last_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
-    return merge_adapter(trainer), losses
+    if last is not None and held is not None and held.ended(last):
+        trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+    else:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if trainer.state.best_model_checkpoint:
+        load_best(trainer.model, checkpoints / Path(trainer.state.best_model_checkpoint).name)
+    history = trainer.state.log_history
+    if before is not None:
+        model.get_base_model().set_attn_implementation(before)
+    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
+    return Fitted(trainer.model, losses, losses_of(history))
 
 
-def _arguments(config: SupervisedConfig, rows: int, checkpoints: Path) -> SFTConfig:
-    """TRL's settings of a run over ``rows`` rows, those of all epochs."""
+def attention_of(model: Any) -> str | None:
+    """Turn a model's attention to plain matrix products where they are faster, and say what it was (None: no turn).
+
+    On processors the fused kernel's backward pass over a few rows behind a shared prefix is slower than plain products.
+    """
+    if next(iter(model.parameters())).device.type != "cpu":
+        return None
+    before = str(model.config._attn_implementation)
+    model.set_attn_implementation("eager")
+    return before
+
+
+def _arguments(config: SupervisedConfig, steps: int, size: int, checkpoints: Path, *, chosen: bool) -> SFTConfig:
+    """TRL's settings of a run of ``steps`` batches of ``size`` rows, of whose epochs one is ``chosen`` in the end."""
+    epoch = {"eval_strategy": "steps", "eval_steps": steps // config.epochs, "metric_for_best_model": LOSS}
     return SFTConfig(
         output_dir=str(checkpoints),
-        per_device_train_batch_size=config.batch_size,
+        per_device_train_batch_size=size,
         # The order spells out all epochs, so that a run that continues sees the rows an unbroken one would.
         num_train_epochs=1,
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         learning_rate=config.learning_rate,
-        warmup_steps=min(config.warmup_steps, -(-rows // config.batch_size) // 10),
+        warmup_steps=min(config.warmup_steps, steps // 10),
         seed=config.seed,
         max_length=None,
         bf16=False,
         fp16=False,
         gradient_checkpointing=False,
         save_strategy="steps",
-        save_steps=config.save_steps,
+        save_steps=steps // config.epochs if chosen else config.save_steps,
         save_total_limit=2,
         logging_steps=10,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        **(epoch if chosen else {}),
     )
 
 
@@ -191,27 +291,40 @@ def optimizer(model: Any, config: SupervisedConfig) -> torch.optim.Optimizer:
 
 
 def row_order(rows: Sequence[LabelledRow], epochs: int, batch_size: int, seed: int) -> list[int]:
-    """Indices of the rows for all epochs: shuffled, with rows of like prompt and length side by side.
+    """Indices of the rows for all epochs, each in whole batches of rows that start alike.
 
-    Batches of like rows share the longest prefix and waste the least padding; they are alike only within
-    a window of 32 batches, and the batches of a window are shuffled again.
+    Batches share the longest prefix and waste the least padding; what a context has left over is batched by length
+    with others' leftovers. Fewer rows than a batch, other ones each time, sit out an epoch.
     """
     chance = random.Random(seed)
-    stream: list[int] = []
-    for _ in range(epochs):
-        epoch = list(range(len(rows)))
-        chance.shuffle(epoch)
-        stream += epoch
     order: list[int] = []
-    window = 32 * batch_size
-    for start in range(0, len(stream), window):
-        near = sorted(stream[start : start + window], key=lambda i: (rows[i].context, len(rows[i].input_ids)))
-        batches = [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
-        whole = batches if len(batches[-1]) == batch_size else batches[:-1]
-        chance.shuffle(whole)
-        order += [index for batch in whole for index in batch]
-        order += [] if whole is batches else batches[-1]
+    for _ in range(epochs):
+        batches, left = _alike(rows, range(len(rows)), batch_size, chance, key=lambda row: row.context)
+        mixed, _ = _alike(rows, left, batch_size, chance, key=lambda row: "")
+        batches += mixed
+        chance.shuffle(batches)
+        order += [index for batch in batches for index in batch]
     return order
+
+
+def _alike(
+    rows: Sequence[LabelledRow],
+    some: Sequence[int],
+    size: int,
+    chance: random.Random,
+    key: Callable[[LabelledRow], str],
+) -> tuple[list[list[int]], list[int]]:
+    """Whole batches of rows with the same ``key`` and about the same length, and which rows are left over."""
+    groups: dict[str, list[int]] = {}
+    for index in chance.sample(some, len(some)):
+        groups.setdefault(key(rows[index]), []).append(index)
+    batches, left = [], []
+    for group in groups.values():
+        whole = len(group) // size * size
+        left += group[whole:]
+        near = sorted(group[:whole], key=lambda i: len(rows[i].input_ids))
+        batches += [near[at : at + size] for at in range(0, whole, size)]
+    return batches, left
 
 
 def of_next_token(columns: Tensor, filler: int) -> Tensor:

@@ -36,7 +36,7 @@ from confide.methods.checkpoint import (
     save_checkpoint,
 )
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
-from confide.methods.finetuning.runs import same_run
+from confide.methods.finetuning.runs import merge_adapter, same_run
 from confide.methods.finetuning.supervised import fit
 from confide.methods.method import NAME_IT, check_answered_by
 from confide.methods.rlmf.intrinsic_agreement import SentenceJudge, check_resolution, support_within
@@ -255,7 +255,8 @@ def _train(
         return Environment(stating_for(config.statement, TransformersEngine(model, tokenizer, base.name)), task, judge)
 
     def train(rows: Sequence[LabelledRow], settings: FormatConfig, part: str) -> Any:
-        return fit(model, tokenizer, rows, new_ids, settings, out / part, progress, title=part, whole=True)[0]
+        fitted = fit(model, tokenizer, rows, new_ids, settings, out / part, progress, title=part, whole=True)
+        return merge_adapter(fitted.model)
 
     rows, judgements = statement_rows(environment(), stated, config), []
     model = train(rows, config, "statements")

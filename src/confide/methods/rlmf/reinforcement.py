@@ -158,7 +158,7 @@ class _Run:
         if not guard.stopped and not guard.ended:
             trainer.train(resume_from_checkpoint=None if guard.resume_from is None else str(guard.resume_from))
         guard.restore(trainer.model)
-        merge_adapter(trainer)
+        merge_adapter(trainer.model)
         result = RLMFResult(
             self.out,
             int(guard.evaluations[-1]["step"] if guard.stopped or guard.ended else trainer.state.global_step),

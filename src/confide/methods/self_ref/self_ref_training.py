@@ -6,7 +6,9 @@ of wrong answers carry no gradient, so that the model is not taught to give them
 
 Where this differs from the paper: the embedding and output layers are not adapted whole. Only the new rows are, at ten
 times the rate, so that a few hundred steps are enough for a mean row to be written at all. The token that closes the
-turn is trained after the verdict in every row, so that the model stops there.
+turn is trained after the verdict in every row, so that the model stops there. The epoch is chosen on validation rows,
+where there are any. A verdict may be taught a confidence in place of the label: that of a stack that did not see the
+row (probe-targeted).
 """
 
 from __future__ import annotations
@@ -16,16 +18,13 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from confide.engines.engine import check_context, check_tokens
 from confide.engines.transformers.encoding import encode_chat, encode_text
-from confide.engines.transformers.loading import freeze
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.engines.transformers.turn_end import turn_end_id
 from confide.engines.transformers.vocabulary import add_to
@@ -33,19 +32,17 @@ from confide.errors import ConfideError
 from confide.files import locked, read_text, write_text
 from confide.hashing import sha256_of_rows
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo, common_chat_template_kwargs, save_checkpoint
+from confide.methods.finetuning.held_out import HeldOut
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
-from confide.methods.finetuning.runs import same_run
+from confide.methods.finetuning.runs import merge_adapter, same_run
 from confide.methods.finetuning.supervised import fit
 from confide.methods.method import NAME_IT, check_answered_by, labels
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
-from confide.methods.self_ref.verdict_reading import read_verdicts
-from confide.numeric import logit
+from confide.methods.self_ref.verdict_loss import row_weights, verdict_loss
 from confide.progress import Progress
 from confide.records import Record
 from confide.report_tokens import CONFIDENCE, TokenIds
 from confide.settings import check_settings
-
-RATIOS = (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5)  # unconfident : confident, as in the paper's appendix C
 
 
 @dataclass(frozen=True)
@@ -59,25 +56,37 @@ class SelfRefResult:
     right: int
     wrong: int
     losses: list[float]
+    held_losses: list[float]
     seconds: float
-    epoch_seconds: float
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that was kept, from 1 on; 0 where there were no validation rows: the last one then."""
+        return 1 + self.held_losses.index(min(self.held_losses)) if self.held_losses else 0
 
 
 @dataclass(frozen=True)
-class RatioChoice:
-    """The mixing ratio that did best on validation, by which number, and every candidate's numbers."""
+class Choice:
+    """The settings that did best on validation rows, and what each candidate's best epoch cost there."""
 
-    ratio: float
-    by: str
-    candidates: list[dict[str, float]]
+    config: SelfRefConfig
+    losses: list[float]
 
 
 def build_rows(
-    records: Sequence[Record], tokenizer: Any, ids: TokenIds, *, mask_wrong_answers: bool = True
+    records: Sequence[Record],
+    tokenizer: Any,
+    ids: TokenIds,
+    *,
+    mask_wrong_answers: bool = True,
+    targets: Mapping[str, float] | None = None,
 ) -> list[LabelledRow]:
     """Records as training rows.
 
     Labels are −100 on the prompt and, with ``mask_wrong_answers``, on the tokens of wrong answers.
+
+    Args:
+        targets: what the verdict should say of a record, by its id, in [0, 1]; its label by default.
     """
     closing = turn_end_id(tokenizer)
     rows = []
@@ -90,7 +99,8 @@ def build_rows(
         answer = list(record.answer_ids) or encode_text(tokenizer, record.answer)
         end = [ids.cn if record.correct else ids.un, *([closing] if record.finish == "stop" else [])]
         learn = bool(record.correct) or not mask_wrong_answers
-        rows.append(LabelledRow.of(record.id, prompt, answer, end, context(record.messages), learn_answer=learn))
+        row = LabelledRow.of(record.id, prompt, answer, end, context(record.messages), learn_answer=learn)
+        rows.append(replace(row, target=float(record.correct) if targets is None else targets[record.id]))
     return rows
 
 
@@ -133,14 +143,16 @@ def train_self_ref(
     config: SelfRefConfig,
     out: Path,
     *,
+    targets: Mapping[str, float] | None = None,
     base_model: str | None = None,
     progress: Progress | None = None,
 ) -> SelfRefResult:
     """Train on the records of the split ``train`` (on all, if none has a split) and save an ordinary checkpoint.
 
-    A run that was killed continues from its last checkpoint.
+    Those of the split ``validation`` choose the epoch. A run that was killed continues from its last checkpoint.
 
     Args:
+        targets: what the verdict should say of training records, by id, in [0, 1]; their labels by default.
         model: as `load_model` gives it; it and its ``tokenizer`` are changed in place.
         out: the checkpoint's folder, which this run holds alone.
         base_model: the name that goes into ``confide.json``.
@@ -152,10 +164,10 @@ def train_self_ref(
     name = base_model or str(getattr(model.config, "_name_or_path", ""))
     base = TransformersEngine(model, tokenizer, name)
     sha256, identity = base.sha256, base.identity
-    train = _graded(records, "train")
-    check_answered_by(train, [name], [identity], NAME_IT)
+    train, validation = _graded(records, "train"), _graded(records, "validation")
+    check_answered_by([*train, *validation], [name], [identity], NAME_IT)
     with locked(out):
-        result, data = _fit(model, tokenizer, train, config, out, identity, progress)
+        result, data = _fit(model, tokenizer, train, validation, config, out, identity, targets, progress)
         signal = SignalInfo(
             method="self_ref",
             ask_tokens=0,
@@ -167,7 +179,7 @@ def train_self_ref(
             base_model=name,
             base_sha256=sha256,
             chat_template_kwargs=common_chat_template_kwargs(records),
-            training=asdict(config),
+            training=asdict(config) | {"validation_losses": result.held_losses, "epoch": result.epoch},
             training_rows={"right": result.right, "wrong": result.wrong},
             training_data_sha256=data,
         )
@@ -177,112 +189,91 @@ def train_self_ref(
     return result
 
 
-def choose_ratio(
+def choose_settings(
     load: Callable[[], tuple[Any, Any]],
     records: Sequence[Record],
-    config: SelfRefConfig,
+    candidates: Sequence[SelfRefConfig],
     out: Path,
     *,
-    ratios: Sequence[float] = RATIOS,
-    by: Literal["log_loss", "auroc"] = "log_loss",
+    targets: Mapping[str, float] | None = None,
     progress: Progress | None = None,
-) -> RatioChoice:
-    """Train once for each UN:CN ratio and choose on the split ``validation``.
+) -> Choice:
+    """Train with each candidate's settings and choose on the split ``validation``.
 
-    Every candidate starts from a fresh ``load()`` and gets the same number of rows, the largest that all ratios can
-    fill (and at most ``config.max_rows``), for ``config.epochs``: the choice costs ``len(ratios)`` such runs. Numbers
-    are kept in ``out/ratios.json``; candidates found there are not trained again.
+    Each trains until its epochs get no better, on as many rows as its ratio leaves it: what a ratio costs in rows is
+    part of the comparison. What was found stays in ``out/choice.json``, and the best run where `train_self_ref` takes
+    it up, so that it is not trained again.
 
     Args:
         load: gives a fresh model and its tokenizer.
-        by: ``log_loss`` is taken after a logistic fit of the verdict, because mixing shifts the base rate that the
-            verdict reflects.
     """
     train, validation = _graded(records, "train"), _graded(records, "validation")
-    right, wrong = _counts(train, "training")
-    _counts(validation, "validation")
-    total = min(largest(right, wrong, ratio) for ratio in ratios)
-    total = total if config.max_rows is None else min(total, config.max_rows)
-    budget: dict[str, Any] = {
-        "rows": total,
-        "config": asdict(replace(config, ratio=None)),
-        "data": sha256_of_rows([r.id, r.question, r.answer, r.correct, r.split] for r in records),
-    }
+    _counts(train, "training"), _counts(validation, "validation")
     first = load()
     engine = TransformersEngine(*first, str(getattr(first[0].config, "_name_or_path", "")))
-    identity = budget["weights"] = engine.identity
+    identity = engine.identity
     check_answered_by([*train, *validation], [engine.name], [identity], NAME_IT)
+    data = sha256_of_rows([r.id, r.question, r.answer, r.correct, r.split] for r in records)
+    tried = {str(number): asdict(config) for number, config in enumerate(candidates)}
+    budget = {"candidates": tried, "data": data, "weights": identity}
     with locked(out):
-        file = out / "ratios.json"
-        kept: dict[str, Any] = json.loads(read_text(file)) if file.exists() else {"budget": budget, "candidates": []}
+        file = out / "choice.json"
+        kept: dict[str, Any] = json.loads(read_text(file)) if file.exists() else {"budget": budget, "losses": []}
         check_settings(f"{file} holds a choice that", kept["budget"], budget)
-        candidates: list[dict[str, float]] = kept["candidates"]
-        done = {candidate["ratio"] for candidate in candidates}
-        for number, ratio in enumerate(ratio for ratio in ratios if ratio not in done):
-            settings = replace(config, ratio=ratio, max_rows=total)
-            folder = out / f"ratio-{ratio:.3f}"
-            numbers = _try_ratio(load() if number else first, train, validation, settings, folder, identity, progress)
-            candidates.append({"ratio": ratio, **numbers})
+        losses: list[float] = kept["losses"]
+        for number in range(len(losses), len(candidates)):
+            loaded = first if number == 0 else load()
+            result, _ = _fit(
+                *loaded, train, validation, candidates[number], out / f"candidate-{number}", identity, targets, progress
+            )
+            losses.append(min(result.held_losses))
             write_text(file, json.dumps(kept, indent=1))
-            shutil.rmtree(folder, ignore_errors=True)
-    sign = 1 if by == "log_loss" else -1
-    best = min((c for c in candidates if c["ratio"] in ratios), key=lambda c: sign * c[by])
-    return RatioChoice(best["ratio"], by, candidates)
-
-
-def _try_ratio(
-    loaded: tuple[Any, Any],
-    train: Sequence[Record],
-    validation: Sequence[Record],
-    config: SelfRefConfig,
-    folder: Path,
-    identity: str,
-    progress: Progress | None,
-) -> dict[str, float]:
-    """Train at ``config.ratio``: rows, seconds, and how well the verdict ranks and predicts correctness."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss, roc_auc_score
-
-    result, _ = _fit(*loaded, train, config, folder, identity, progress)
-    values = read_verdicts(TransformersEngine(freeze(result.model), result.tokenizer), validation)
-    c, correct = np.clip(values, 1e-6, 1 - 1e-6), labels(validation)
-    z = np.asarray(logit(c))[:, None]
-    fitted = LogisticRegression(C=1e6).fit(z, correct).predict_proba(z)[:, 1]
-    return {
-        "rows": result.right + result.wrong,
-        "right": result.right,
-        "wrong": result.wrong,
-        "seconds": result.seconds,
-        "auroc": float(roc_auc_score(correct, c)),
-        "log_loss": float(log_loss(correct, fitted)),
-        "log_loss_raw": float(log_loss(correct, c)),
-    }
+        best = losses.index(min(losses))
+        if (trained := out / f"candidate-{best}" / "checkpoints").exists() and not (out / "checkpoints").exists():
+            trained.rename(out / "checkpoints")
+        for number in range(len(candidates)):
+            shutil.rmtree(out / f"candidate-{number}", ignore_errors=True)
+    return Choice(candidates[best], losses)
 
 
 def _fit(
     model: Any,
     tokenizer: Any,
-    records: Sequence[Record],
+    train: Sequence[Record],
+    validation: Sequence[Record],
     config: SelfRefConfig,
     out: Path,
     identity: str,
+    targets: Mapping[str, float] | None,
     progress: Progress | None,
 ) -> tuple[SelfRefResult, str]:
     """Train without saving; the result and a hash of the training rows."""
-    chosen = mix(records, config.ratio, config.seed, config.max_rows)
+    chosen = mix(train, config.ratio, config.seed, config.max_rows)
     right, wrong = _counts(chosen, "training")
     ids = add_to(model, tokenizer)
-    rows = build_rows(chosen, tokenizer, ids, mask_wrong_answers=config.mask_wrong_answers)
+    rows = build_rows(chosen, tokenizer, ids, mask_wrong_answers=config.mask_wrong_answers, targets=targets)
+    held = _held_out(chosen, validation, tokenizer, ids, config) if validation else None
     room = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 20))
-    check_context({row.id: len(row.input_ids) for row in rows}, room)
-    data = sha256_of_rows([row.id, row.input_ids, row.labels] for row in rows)
+    check_context({row.id: len(row.input_ids) for row in (*rows, *(held.rows if held else ()))}, room)
+    data = sha256_of_rows([row.id, row.input_ids, row.labels, row.target] for row in rows)
     checkpoints = out / "checkpoints"
     run = {"data": data, "config": asdict(config), "weights": identity}
     same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))
     start = time.perf_counter()
-    model, losses = fit(model, tokenizer, rows, ids.all, config, checkpoints, progress)
+    fitted = fit(model, tokenizer, rows, ids.all, config, checkpoints, progress, verdict=(ids.cn, ids.un), held=held)
     seconds = time.perf_counter() - start
-    return SelfRefResult(out, model, tokenizer, ids, right, wrong, losses, seconds, seconds / config.epochs), data
+    merged = merge_adapter(fitted.model)
+    return SelfRefResult(out, merged, tokenizer, ids, right, wrong, fitted.losses, fitted.held_losses, seconds), data
+
+
+def _held_out(
+    train: Sequence[Record], validation: Sequence[Record], tokenizer: Any, ids: TokenIds, config: SelfRefConfig
+) -> HeldOut:
+    """The validation rows and what verdicts on them cost."""
+    _counts(validation, "validation")
+    right, weights = labels(validation), row_weights(train, validation, config.seed)
+    rows = build_rows(validation, tokenizer, ids)
+    return HeldOut(rows, lambda z: verdict_loss(z, right, weights), config.patience)
 
 
 def _graded(records: Sequence[Record], split: str) -> list[Record]:

@@ -1,0 +1,56 @@
+"""Soft targets for a verdict: what a stack that did not see the row says of it (probe-targeted training)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from confide.methods.method import labels
+from confide.methods.portable.answer_signals import TrainingSignals, fit_signals
+from confide.methods.portable.mixture import Mixture
+from confide.methods.stack.probe import Probe, View, best_probe, candidate_views
+from confide.methods.stack.stack import out_of_fold
+from confide.methods.stack.states import States, collect_states
+from confide.numeric import Floats
+from confide.progress import Progress
+from confide.records import Record
+
+if TYPE_CHECKING:
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+
+
+def stack_targets(
+    engine: TransformersEngine,
+    train: Sequence[Record],
+    validation: Sequence[Record],
+    seed: int = 0,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """What a stack says of each graded training record, by its id; the layers are chosen on validation records."""
+    views = candidate_views(engine.depth)
+    layers = sorted({layer for view in views for layer in view.layers})
+    states, _ = collect_states(engine, [*train, *validation], layers, progress=progress)
+    fitting, held = states.take(range(len(train))), states.take(range(len(train), len(train) + len(validation)))
+    values = unseen_confidences(views, fitting, train, held, validation, fit_signals(train, seed))
+    return dict(zip([record.id for record in train], values.tolist(), strict=True))
+
+
+def unseen_confidences(
+    views: Sequence[View],
+    states: States,
+    train: Sequence[Record],
+    held: States,
+    validation: Sequence[Record],
+    training: TrainingSignals,
+) -> Floats:
+    """What a stack says of each training record [n], by signals and a probe that were fitted on the other folds.
+
+    Only the mixture's few weights have seen the record.
+
+    Args:
+        training: what `fit_signals` found of the training records.
+    """
+    view = best_probe([Probe.fit(view, states, labels(train)) for view in views], held, validation).view
+    z = out_of_fold(view, view.select(states), labels(train), training)
+    return Mixture.fit(training, train, z, entropies=True).of_training(training, train, z)
