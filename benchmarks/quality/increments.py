@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.common import RESULTS, Json, Work, annotated, parser, show_progress, write_result
 from benchmarks.quality import increments_tables
 from benchmarks.quality.cells import DEPTH, LAYERS, Parts, partition, picked
+from benchmarks.quality.proper_scores import Readings, proper_scores
 from benchmarks.quality.study import geography_records, geography_states, unrepeated
 from confide.evaluation.record_columns import Rows
 from confide.methods.method import labels, or_nan
@@ -123,8 +124,19 @@ def cell(records: list[Record], states: States, split: str, seed: int, size: int
         "held_out": held_out,
         "asked": size,
         "train": len(parts["train"]),
-        "sets": {name: judge(records, sources, rows, seed) for name, rows in sets.items()},
+        "sets": {
+            name: judge(records, sources, rows, seed) | {"scores": calibrated(records, sources, parts, rows, seed)}
+            for name, rows in sets.items()
+        },
     }
+
+
+def calibrated(
+    records: list[Record], sources: dict[str, Floats], parts: Parts, rows: NDArray[np.int64], seed: int
+) -> Json:
+    """Brier score and log loss of each source on some rows, calibrated on validation rows."""
+    held, tested = (Readings.of(records, sources, some) for some in (parts["validation"], rows))
+    return proper_scores(held, tested, RESAMPLES, seed)
 
 
 def drawn(records: list[Record], seed: int) -> tuple[Parts, None]:

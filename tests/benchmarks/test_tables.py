@@ -10,7 +10,14 @@ import pytest
 from benchmarks import common, large_files
 from benchmarks.engines import engines_tables
 from benchmarks.policies import guarantee
-from benchmarks.quality import estimators_tables, increments_tables, quality_tables, sensitivity, travel_tables
+from benchmarks.quality import (
+    estimators_tables,
+    frozen_tables,
+    increments_tables,
+    quality_tables,
+    sensitivity,
+    travel_tables,
+)
 from benchmarks.rlmf import rlmf_step, rlmf_tables
 from benchmarks.serving import serving_tables, store_reads
 
@@ -20,6 +27,7 @@ PAGES = (
         f"docs/{n}.md"
         for n in (
             "quality",
+            "frozen-results",
             "estimators",
             "sensitivity",
             "travel",
@@ -46,6 +54,8 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
 
     quality_tables.write(result("quality"))
     increments_tables.write(result("increments"))
+    if (common.RESULTS / "frozen.json").exists():  # its protocol is committed first
+        frozen_tables.write(result("frozen"))
     estimators_tables.write(result("estimators"))
     travel_tables.write(result("travel"))
     rlmf_tables.write(result("rlmf"), sentences=False)
