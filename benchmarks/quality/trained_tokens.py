@@ -6,12 +6,13 @@ Each run trains the bundled model on the 2,000 training rows that `increments` g
 improving (8 epochs at most); settings are chosen on validation rows of the first seed, and kept. What the verdict says
 of the base model's answers stays in the work folder as columns for `increments`; here is what its own answers are
 worth, before and after, and what training took. ``self_ref`` learns from labels; ``self_ref_stack`` from what a stack
-that did not see the row says of it (its soft targets).
+that did not see the row says of it (its soft targets); ``adapter`` is a reader that leaves the answers alone.
 """
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import MODEL, Json, Work, parser, read_json, show_progress
+from benchmarks.common import MODEL, Json, Work, load_engine, parser, read_json, show_progress
 from benchmarks.quality.cells import DEPTH, Parts, partition, picked
 from benchmarks.quality.study import geography_records, geography_states, of_split
 from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.methods.method import labels
 from confide.methods.portable.answer_signals import fit_signals
+from confide.methods.reader.adapter_reader import AdapterConfig, adapter_rows, train_adapter
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.methods.self_ref.self_ref_training import SelfRefResult, train_self_ref
 from confide.methods.self_ref.verdict_reading import emit, read_verdicts
@@ -34,6 +36,7 @@ from confide.methods.stack.probe import candidate_views
 from confide.methods.stack.soft_targets import unseen_confidences
 from confide.methods.stack.states import States
 from confide.metrics import auroc
+from confide.numeric import sigmoid
 from confide.records import Record
 from confide.tasks import load_task
 
@@ -49,7 +52,7 @@ OWN = 600
 CANDIDATES = tuple(SelfRefConfig(learning_rate=rate) for rate in (1e-3, 3e-4))
 """Tried on the first seed; the one with the lowest validation loss is kept."""
 
-TAUGHT = ("labels", "stack")
+TAUGHT = ("labels", "stack", "adapter")
 SPLITS = ("standard", "answered-country")
 
 
@@ -105,20 +108,33 @@ def run(
     parts, _ = partition(records, split, seed)
     rows, out = rows_of(records, parts), work.folder / f"{name}.run"
     targets = stack_says(records, states, parts, seed) if taught == "stack" else None
-    model, tokenizer = load_model(MODEL)
-    config = replace(config, seed=seed)
-    trained = train_self_ref(
-        model, tokenizer, rows, config, out, targets=targets, base_model=MODEL, progress=show_progress(name)
-    )
-    engine = TransformersEngine(freeze(trained.model), tokenizer)
     read = np.concatenate([parts["validation"], parts["calibration"][:TEST], parts["test"][:TEST]])
     values = np.full(len(records), np.nan)
-    values[read] = read_verdicts(engine, picked(records, read), progress=show_progress(f"{name} verdicts"))
+    about: Json = {"split": split, "seed": seed, "taught": taught, "learning_rate": config.learning_rate}
+    began = time.monotonic()
+    if taught == "adapter":
+        engine = load_engine(MODEL)
+        train, validation = (of_part(rows, part) for part in ("train", "validation"))
+        settings = AdapterConfig(learning_rate=config.learning_rate, seed=seed)
+        reader, fitted = train_adapter(engine, train, validation, settings, out, progress=show_progress(name))
+        about |= {"rows": len(train), "validation_losses": fitted.held_losses, "seconds": time.monotonic() - began}
+        values[read] = sigmoid(reader.z(adapter_rows(engine, picked(records, read))))
+    else:
+        loaded, settled = load_model(MODEL), replace(config, seed=seed)
+        progress = show_progress(name)
+        trained = train_self_ref(*loaded, rows, settled, out, targets=targets, base_model=MODEL, progress=progress)
+        about |= took(trained)
+        engine = TransformersEngine(freeze(trained.model), trained.tokenizer)
+        values[read] = read_verdicts(engine, picked(records, read), progress=show_progress(f"{name} verdicts"))
+        about["own"] = own_answers(engine, picked(records, parts["test"][:OWN]))
     np.save(work.folder / f"{name}.npy", values)
-    own = own_answers(engine, picked(records, parts["test"][:OWN]))
     shutil.rmtree(out, ignore_errors=True)
-    about = {"split": split, "seed": seed, "taught": taught, "learning_rate": config.learning_rate}
-    return {**about, **took(trained), "own": own}
+    return about
+
+
+def of_part(records: list[Record], part: str) -> list[Record]:
+    """Those of one split."""
+    return [record for record in records if record.split == part]
 
 
 def took(trained: SelfRefResult) -> Json:
