@@ -16,9 +16,9 @@ from confide.engines.transformers.vocabulary import add_to
 from confide.errors import ConfideError
 from confide.methods.finetuning import runs, supervised
 from confide.methods.finetuning.runs import last_checkpoint
+from confide.methods.finetuning.verdict_loss import verdict_loss
 from confide.methods.self_ref import self_ref_training
 from confide.methods.self_ref.self_ref_training import build_rows, choose_settings, mix, train_self_ref
-from confide.methods.finetuning.verdict_loss import verdict_loss
 from confide.methods.self_ref.verdict_reading import read_verdicts
 from confide.numeric import logit
 from confide.records import Message, Record

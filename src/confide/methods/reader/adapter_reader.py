@@ -1,8 +1,8 @@
 """The reader as an adapter: the base model answers, and with low-rank weights on it reads its answer again.
 
 A second request holds the prompt, the answer and the token that closes it; the verdict is by how much " Yes" is
-likelier than " No" there. Both words exist, so no row is added, and an engine that serves LoRA adapters serves it as it is.
-Answers are the base model's, token for token, since they are written without the adapter.
+likelier than " No" there. Both words exist, so no row is added, and an engine that serves LoRA adapters serves it as it
+is. Answers are the base model's, token for token, since they are written without the adapter.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from confide.methods.finetuning.held_out import HeldOut
 from confide.methods.finetuning.labelled_rows import LabelledRow, collate, context
 from confide.methods.finetuning.supervised import Fitted, fit, verdict_logits
 from confide.methods.finetuning.supervised_config import SupervisedConfig, option
-from confide.methods.method import labels
 from confide.methods.finetuning.verdict_loss import row_weights, verdict_loss
+from confide.methods.method import labels
 from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Record

@@ -36,9 +36,9 @@ from confide.methods.finetuning.held_out import HeldOut
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
 from confide.methods.finetuning.runs import merge_adapter, same_run
 from confide.methods.finetuning.supervised import fit
+from confide.methods.finetuning.verdict_loss import row_weights, verdict_loss
 from confide.methods.method import NAME_IT, check_answered_by, labels
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
-from confide.methods.finetuning.verdict_loss import row_weights, verdict_loss
 from confide.progress import Progress
 from confide.records import Record
 from confide.report_tokens import CONFIDENCE, TokenIds
