@@ -17,18 +17,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from benchmarks.common import MODEL, Json, Work, load_engine, parser, read_json, show_progress
 from benchmarks.quality.cells import DEPTH, Parts, partition, picked
 from benchmarks.quality.study import geography_records, geography_states, of_split
+from confide.engines.closed_records import read_closed
 from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.methods.method import labels
 from confide.methods.portable.answer_signals import fit_signals
-from confide.methods.reader.adapter_reader import AdapterConfig, adapter_rows, train_adapter
+from confide.methods.reader.adapter_reader import AdapterConfig, AdapterReader, train_adapter
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.methods.self_ref.self_ref_training import SelfRefResult, train_self_ref
 from confide.methods.self_ref.verdict_reading import emit, read_verdicts
@@ -36,9 +37,12 @@ from confide.methods.stack.probe import candidate_views
 from confide.methods.stack.soft_targets import unseen_confidences
 from confide.methods.stack.states import States
 from confide.metrics import auroc
-from confide.numeric import sigmoid
+from confide.numeric import Floats, sigmoid
 from confide.records import Record
 from confide.tasks import load_task
+
+if TYPE_CHECKING:
+    from confide.engines.transformers.closed_answers import TransformersClosed
 
 SEEDS = (0, 1, 2)
 ROWS = 2000
@@ -72,9 +76,9 @@ def main() -> None:
 
     for number, config in enumerate(CANDIDATES):
         stage(f"candidate-{number}", "standard", 0, "labels", config)
-    if arguments.only is None or not arguments.only.startswith("candidate"):
-        config = CANDIDATES[chosen(work)]
-        for taught in TAUGHT:
+    for taught in TAUGHT:
+        if arguments.only is None or arguments.only.endswith(taught):
+            config = SelfRefConfig() if taught == "adapter" else CANDIDATES[chosen(work)]
             for split in SPLITS:
                 for seed in SEEDS:
                     if (split, seed, taught) != ("standard", 0, "labels"):  # it is the candidate that was chosen
@@ -110,26 +114,39 @@ def run(
     targets = stack_says(records, states, parts, seed) if taught == "stack" else None
     read = np.concatenate([parts["validation"], parts["calibration"][:TEST], parts["test"][:TEST]])
     values = np.full(len(records), np.nan)
-    about: Json = {"split": split, "seed": seed, "taught": taught, "learning_rate": config.learning_rate}
+    about: Json = {"split": split, "seed": seed, "taught": taught}
     began = time.monotonic()
     if taught == "adapter":
         engine = load_engine(MODEL)
         train, validation = (of_part(rows, part) for part in ("train", "validation"))
-        settings = AdapterConfig(learning_rate=config.learning_rate, seed=seed)
-        reader, fitted = train_adapter(engine, train, validation, settings, out, progress=show_progress(name))
-        about |= {"rows": len(train), "validation_losses": fitted.held_losses, "seconds": time.monotonic() - began}
-        values[read] = sigmoid(reader.z(adapter_rows(engine, picked(records, read))))
+        settings = AdapterConfig(seed=seed)
+        reader = train_adapter(engine, train, validation, settings, out, progress=show_progress(name))
+        about |= {
+            "rows": len(train),
+            "learning_rate": settings.learning_rate,
+            "validation_losses": reader.losses,
+            "seconds": time.monotonic() - began,
+        }
+        values[read] = adapter_confidence(reader, picked(records, read))
     else:
         loaded, settled = load_model(MODEL), replace(config, seed=seed)
         progress = show_progress(name)
         trained = train_self_ref(*loaded, rows, settled, out, targets=targets, base_model=MODEL, progress=progress)
-        about |= took(trained)
+        about |= took(trained) | {"learning_rate": settled.learning_rate}
         engine = TransformersEngine(freeze(trained.model), trained.tokenizer)
         values[read] = read_verdicts(engine, picked(records, read), progress=show_progress(f"{name} verdicts"))
         about["own"] = own_answers(engine, picked(records, parts["test"][:OWN]))
     np.save(work.folder / f"{name}.npy", values)
     shutil.rmtree(out, ignore_errors=True)
     return about
+
+
+def adapter_confidence(reader: AdapterReader, records: list[Record]) -> Floats:
+    """What an adapter says of answers [n]."""
+    values = np.empty(len(records))
+    for rows, closed in read_closed(reader.engine, records, (), progress=show_progress("adapter reads")):
+        values[rows] = sigmoid(reader.logits(cast("TransformersClosed", closed)))
+    return values
 
 
 def of_part(records: list[Record], part: str) -> list[Record]:

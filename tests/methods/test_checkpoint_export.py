@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 import confide
@@ -78,3 +79,23 @@ def test_what_has_no_reader_to_serve_has_no_file(tmp_path: Path, how: dict[str, 
     export_checkpoint(trained(tmp_path, **how), tmp_path / "exported")
     assert (tmp_path / "exported" / "confide.json").exists()
     assert not (tmp_path / "exported" / "confide").exists()
+
+
+@pytest.mark.parametrize("name", ["Llama", "Granite"])
+def test_an_exported_adapter_says_on_the_exported_weights_what_the_trained_one_says(tmp_path: Path, name: str) -> None:
+    folder = trained(tmp_path, name, adapter="lora")
+    export_checkpoint(folder, tmp_path / "exported")
+    reader, model = ExportedReader.load(tmp_path / "exported"), confide.load(folder, dtype="float32")
+    assert isinstance(model, FrozenModel)
+    assert model.parts.reader is not None
+    assert reader.ask_ids == ()
+    assert reader.verdict_ids == model.parts.reader.verdict
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "exported", dtype=torch.float32)
+    served = PeftModel.from_pretrained(base, tmp_path / "exported" / "adapter").eval()
+    prompt = model.engine.encode([{"role": "user", "content": "Where is Kyoto?"}])
+    for answer in map(model.engine.encode_answer, ANSWERS):
+        ours = float(model.parts.reader.logits(model.engine.closed([prompt], [answer]))[0])
+        with torch.no_grad():
+            logits = served(torch.tensor([reader.asked(prompt, answer)])).logits[0, -1]
+        yes, no = reader.verdict_ids
+        assert float(logits[yes] - logits[no]) == pytest.approx(ours, abs=1e-4)

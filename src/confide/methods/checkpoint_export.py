@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from confide.engines.openai.exported_reader import FILE as READER
@@ -13,6 +14,8 @@ from confide.methods.catalogue import model_kind
 from confide.methods.checkpoint import FILE, read_info
 from confide.methods.confidence_model import ConfidenceModel
 from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.reader.adapter_reader import FOLDER as ADAPTER
+from confide.methods.reader.adapter_reader import AdapterReader
 from confide.report_tokens import CONFIDENCE, GRADED
 
 _ANSWERS = ("France", "I do not know.", "Lyon is a large city, and it lies in the country of France.")
@@ -22,8 +25,8 @@ _QUESTION = "In which country is Lyon?"
 def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
     """Copy a trained folder as an ordinary checkpoint that loads without confide.
 
-    Where a reader's tokens are in its vocabulary, ``confide/reader.json`` says how a server that runs the checkpoint is
-    asked for the confidence (`ExportedReader`).
+    Where it has a reader, ``confide/reader.json`` says how a server that runs the checkpoint is asked for it
+    (`ExportedReader`); one that is an adapter lies in ``adapter``, for a server to load under a name of its own.
 
     Returns:
         The new tokens' names and ids.
@@ -45,6 +48,8 @@ def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
     data = {key: value for key, value in json.loads(read_text(folder / FILE)).items() if key in public}
     with locked(out), written_folder(out, FILE) as part:
         model.engine.save(part)
+        if (folder / ADAPTER).exists():
+            shutil.copytree(folder / ADAPTER, part / ADAPTER)
         if reader is not None:
             (part / FOLDER).mkdir()
             write_text(part / FOLDER / READER, json.dumps(reader.to_json(), indent=1) + "\n")
@@ -55,24 +60,26 @@ def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
 
 
 def exported_reader(model: ConfidenceModel) -> ExportedReader | None:
-    """What a server's client must know of the reader in a model's vocabulary.
+    """What a server's client must know of a model's reader.
 
     None where there is none, and for one that was trained on shuffled labels: a control is not served.
     """
     if not isinstance(model, FrozenModel) or model.parts.reader is None or model.info.shuffled_labels is not None:
         return None
     engine, signal = model.engine, model.info.confidence
-    confident, unconfident = (signal.verdict_ids[name] for name in CONFIDENCE.verdict)
+    reader = model.parts.reader
+    words = [signal.verdict_ids[name] for name in CONFIDENCE.verdict]
+    confident, unconfident = reader.verdict if isinstance(reader, AdapterReader) else words
     prompt = engine.encode(model.as_asked(_QUESTION))
     answers = [engine.encode_answer(answer) for answer in _ANSWERS]
-    logits = model.parts.reader.logits(engine.closed([prompt] * len(answers), answers)).tolist()
+    logits = reader.logits(engine.closed([prompt] * len(answers), answers)).tolist()
     return ExportedReader(
         confident,
         unconfident,
         tuple(signal.ask_ids),
         engine.turn_end,
         frozenset(engine.end_ids),
-        model.parts.reader.bias,
+        reader.bias,
         model.identity,
         model.names[0],
         tuple(Example((*prompt, *answer), z) for answer, z in zip(answers, logits, strict=True)),

@@ -24,6 +24,7 @@ class TransformersClosed:
     """A batch of answers that the model has read to their end, and that can be read further.
 
     Attributes:
+        prompts: token ids of what each answer follows, without its reasoning.
         cache: keys and values up to the last answer token.
         mask: [batch, length] over the cache.
         position: the position id that the closing token gets, [batch].
@@ -32,6 +33,7 @@ class TransformersClosed:
     """
 
     forward: Forward
+    prompts: Sequence[list[int]]
     completions: list[Completion]
     cache: Any
     mask: Tensor
@@ -90,7 +92,12 @@ class TransformersClosed:
 
 
 def close(
-    forward: Forward, cache: Any, mask: Tensor, completions: list[Completion], captured: dict[int, list[Tensor]]
+    forward: Forward,
+    prompts: Sequence[list[int]],
+    cache: Any,
+    mask: Tensor,
+    completions: list[Completion],
+    captured: dict[int, list[Tensor]],
 ) -> TransformersClosed:
     """Cut a cache to the longest answer and mask what lies past each row's own.
 
@@ -113,7 +120,7 @@ def close(
         steps = torch.cat(pieces, 1)[:, : longest + 1].float()
         mean = (steps * weights).sum(1) / weights.sum(1).clamp(min=1)
         states[layer] = torch.stack([steps[rows, starts], mean, steps[rows, ends]], 1)
-    return TransformersClosed(forward, completions, cache, full, full.sum(1), states)
+    return TransformersClosed(forward, prompts, completions, cache, full, full.sum(1), states)
 
 
 def _feed_last(

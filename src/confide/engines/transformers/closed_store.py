@@ -79,7 +79,7 @@ class ClosedStore:
         for number in range(layers.shape[0]):
             cache.update(layers[number, 0], layers[number, 1], number)
         mask = mask.to(device)
-        return TransformersClosed(self.engine.forward, [], cache, mask, mask.sum(1))
+        return TransformersClosed(self.engine.forward, [], [], cache, mask, mask.sum(1))
 
     def _keep(self, rows: Sequence[int], closed: TransformersClosed, shared: int) -> None:
         mask = closed.mask[:, shared:].bool().cpu()

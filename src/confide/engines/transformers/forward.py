@@ -161,6 +161,15 @@ class Forward:
         """Drop what `share_prefixes` keeps: the weights have moved since."""
         self._prefixes = {}
 
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Inside it, what `share_prefixes` keeps is not used, and comes back after it: other weights are at work."""
+        kept, self._prefixes = self._prefixes, {}
+        try:
+            yield
+        finally:
+            self._prefixes = kept
+
     def shared_prefix(self, prompts: Sequence[list[int]]) -> tuple[list[int], Any]:
         """The longest shared prefix that all ``prompts`` start with, and its cache (``([], None)`` for none)."""
         fitting = [

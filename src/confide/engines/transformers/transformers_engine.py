@@ -208,7 +208,7 @@ class TransformersEngine:
             left = Left(gone, range(len(prompts))) if gone else None
             out = self._generator.generate(ids, mask, cache, max_new_tokens, left=left)
         completions = self.without_reasoning(prompts, self._generator.completions(out, ids.shape[1]))
-        return close(self.forward, out.past_key_values, mask, completions, captured)
+        return close(self.forward, prompts, out.past_key_values, mask, completions, captured)
 
     @in_turn
     @torch.no_grad()
@@ -299,7 +299,7 @@ class TransformersEngine:
             )
         else:
             completions = [Completion("", list(a), [], [], None, "stop") for a in answers]
-        return close(self.forward, cache, mask, completions, captured)
+        return close(self.forward, prompts, cache, mask, completions, captured)
 
     @in_turn
     def without_reasoning(self, prompts: Sequence[list[int]], completions: Sequence[Completion]) -> list[Completion]:

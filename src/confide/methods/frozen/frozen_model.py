@@ -20,6 +20,8 @@ from confide.methods.free import free_confidence
 from confide.methods.method import ClosedMethod, Scope, or_nan
 from confide.methods.portable.portable_file import FILE as PORTABLE_FILE
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
+from confide.methods.reader.adapter_reader import FOLDER as ADAPTER
+from confide.methods.reader.adapter_reader import AdapterReader
 from confide.methods.reader.reader import Reader, reader_in_vocabulary
 from confide.methods.stack.probe import Probe
 from confide.methods.stack.served_stack import SERVED, ServedStack
@@ -44,7 +46,7 @@ class FrozenParts:
 
     Attributes:
         probes: the source ``probe`` and single positions (``probe@closing``) → what was chosen on validation.
-        reader: the reader whose rows are in the vocabulary.
+        reader: the reader whose rows are in the vocabulary, or the adapter that reads.
         compared: arrays of readers that are no vocabulary rows (``reader_random``, ``p_true_trained``).
         served: the stack as an engine gives it that reads while it answers.
         portable: what the same rows teach without the model's states.
@@ -52,7 +54,7 @@ class FrozenParts:
 
     stack: Stack | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)
-    reader: Reader | None = None
+    reader: Reader | AdapterReader | None = None
     compared: Mapping[str, Arrays] = field(default_factory=dict)
     served: ServedStack | None = None
     portable: PortableFile | None = None
@@ -94,6 +96,8 @@ class FrozenModel(ConfidenceModel):
                     "train it again"
                 )
             parts = replace(parts, reader=reader_in_vocabulary(model.engine, len(info.confidence.ask_ids)))
+        elif (Path(path) / ADAPTER).exists():
+            parts = replace(parts, reader=AdapterReader.load(model.engine, Path(path)))
         model.parts = parts
         if parts.portable is not None and not parts.portable.measured_by:
             model.portable = parts.portable
@@ -103,6 +107,7 @@ class FrozenModel(ConfidenceModel):
         held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}
         held |= {name: probe.arrays() for name, probe in self.parts.probes.items()} | dict(self.parts.compared)
         held |= {SERVED: self.parts.served.reading.arrays()} if self.parts.served else {}
+        held |= {ADAPTER: self.parts.reader.arrays()} if isinstance(self.parts.reader, AdapterReader) else {}
         beside = [["portable", self.parts.portable.scored_by]] if self.parts.portable else []
         return beside + [
             [name, key, np.asarray(array).dtype.str, np.asarray(array).tobytes().hex()]
@@ -233,7 +238,8 @@ def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, 
     reader, stack, portable = parts.reader, parts.stack, parts.portable
     assert stack is not None
     assert portable is not None
-    ids = engine.add_reader_tokens(reader.ask if reader else None, reader.verdict if reader else None)
+    rows = reader if isinstance(reader, Reader) else None
+    ids = engine.add_reader_tokens(rows.ask if rows else None, rows.verdict if rows else None)
     about, arrays = stack.to_arrays()
     named: dict[str, Mapping[str, NDArray[Any]]] = {
         f"probes/{name}": probe.arrays() for name, probe in parts.probes.items()
@@ -248,15 +254,17 @@ def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, 
         engine.save(staged, suppressed=ids.all)
         save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, staged / ARRAYS)
         write_text(staged / PORTABLE_FILE, portable.text())
+        if isinstance(reader, AdapterReader):
+            reader.adapter.save(staged / ADAPTER)
 
     signal = SignalInfo(
         method="reader",
-        reads=reader is not None,
+        reads=rows is not None,
         own_logits=True,
         ask_tokens=len(ids.ask),
         verdict_ids=dict(zip(CONFIDENCE.verdict, (ids.cn, ids.un), strict=True)),
         ask_ids=list(ids.ask),
-        reads_at="the last ask token after the closed answer",
+        reads_at="the last ask token after the closed answer" if rows else "",
     )
     probes = {name: probe.about() for name, probe in parts.probes.items()}
     update |= {"signals": {CONFIDENCE.name: signal}, "stack": about, "probes": probes}

@@ -5,6 +5,7 @@ Every choice is made on validation rows.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +21,7 @@ from confide.methods.method import check_answered_by, check_labels, labels
 from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.portable.mixture import Mixture
 from confide.methods.portable.portable_file import PortableFile
+from confide.methods.reader.adapter_reader import AdapterConfig, AdapterReader, train_adapter
 from confide.methods.reader.closed_rows import make_rows, shuffle_labels
 from confide.methods.reader.comparisons import fit_verdict, random_reader, train_p_true
 from confide.methods.reader.reader import Reader
@@ -32,6 +34,9 @@ from confide.methods.stack.states import collect_states
 from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Record
+
+CHECKPOINTS = "checkpoints"
+"""Where an adapter's run keeps what it goes on from."""
 
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -71,7 +76,10 @@ def train_confidence(
             train, validation = (measure_records(engine, rows) for rows in (train, validation))
         untrained = random_reader(engine, seed=options.seed) if options.comparisons else None
         parts, beside = fit_stack(engine, train, validation, options, beside=untrained, progress=progress)
+        reader: Reader | AdapterReader | None
         reader, p_true = train_readers(engine, train, validation, options, progress=progress)
+        if options.adapter:
+            reader = adapter_reader(engine, train, validation, options, out / CHECKPOINTS, progress=progress)
         compared = {}
         if untrained is not None and p_true is not None and p_true.low_rank is not None:
             chosen = fit_verdict(untrained, beside[: len(train)], train, beside[len(train) :], validation)
@@ -80,7 +88,9 @@ def train_confidence(
         more: dict[str, Any] = {}
         if options.shuffle_labels:
             more["shuffled_labels"] = options.seed
-        if reader is not None:
+        if isinstance(reader, AdapterReader):
+            more["reader"] = {"adapter": options.adapter, "validation_losses": reader.losses}
+        elif reader is not None:
             more["reader"] = {"config": vars(reader.config), "history": reader.history}
         if p_true is not None:
             more["p_true_trained"] = {"history": p_true.history}
@@ -94,6 +104,7 @@ def train_confidence(
         )
         parts = replace(parts, reader=reader, compared=compared)
         save_frozen(out, engine, info, parts)
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     return f"{out}: {_in_words(parts)}" + ("; trained on shuffled labels: a control" if options.shuffle_labels else "")
 
 
@@ -157,12 +168,31 @@ def train_readers(
     return min(trained, key=lambda reader: reader.validation_loss, default=None), p_true
 
 
+def adapter_reader(
+    engine: TransformersEngine,
+    train: Sequence[Record],
+    validation: Sequence[Record],
+    options: ReaderOptions,
+    checkpoints: Path,
+    *,
+    progress: Progress | None = None,
+) -> AdapterReader:
+    """A LoRA adapter that reads, trained to the options' target."""
+    config = AdapterConfig(epochs=options.epochs, seed=options.seed)
+    targets = None
+    if options.target == "consistency":
+        targets = {row.question: row.target for row in make_rows(engine, train, options.target)}
+    return train_adapter(engine, train, validation, config, checkpoints, targets=targets, progress=progress)
+
+
 def _in_words(parts: FrozenParts) -> str:
     assert parts.stack is not None
     view, reader = parts.stack.probe.view, parts.reader
     words = f"stack on layers {', '.join(map(str, view.layers))}, C {view.C:g}; "
     words += f"probe: {parts.probes['probe'].about()['kind']}"
-    if reader is not None and reader.config is not None:
+    if isinstance(reader, AdapterReader):
+        words += f"; reader: a LoRA adapter, validation log loss {min(reader.losses):.3f}"
+    elif reader is not None and reader.config is not None:
         words += f"; reader with {reader.config.ask_tokens} ask tokens ({reader.config.start}), "
         words += f"validation log loss {reader.validation_loss:.3f}"
     return words

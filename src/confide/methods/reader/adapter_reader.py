@@ -1,56 +1,95 @@
 """The reader as an adapter: the base model answers, and with low-rank weights on it reads its answer again.
 
-A second request holds the prompt, the answer and the token that closes it; the verdict is by how much " Yes" is
-likelier than " No" there. Both words exist, so no row is added, and an engine that serves LoRA adapters serves it as it
-is. Answers are the base model's, token for token, since they are written without the adapter.
+A second pass reads the prompt, the answer and the token that closes it; the verdict is by how much " Yes" is likelier
+than " No" there. Both words exist, so no row is added, and an engine that serves LoRA adapters serves it as it is.
+Answers are the base model's, token for token, since they are written without the adapter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from confide.engines.engine import check_context, first_difference, prompt_and_answer
-from confide.engines.transformers.transformers_engine import TransformersEngine
-from confide.methods.finetuning.held_out import HeldOut
-from confide.methods.finetuning.labelled_rows import LabelledRow, collate, context
-from confide.methods.finetuning.supervised import Fitted, fit, verdict_logits
+from confide.hashing import sha256_of_rows
 from confide.methods.finetuning.supervised_config import SupervisedConfig, option
-from confide.methods.finetuning.verdict_loss import row_weights, verdict_loss
 from confide.methods.method import labels
 from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Record
+
+if TYPE_CHECKING:
+    from confide.engines.transformers.adapter import Adapter
+    from confide.engines.transformers.closed_answers import TransformersClosed
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.finetuning.labelled_rows import LabelledRow
+
+FOLDER = "adapter"
+"""Where a checkpoint keeps the adapter, in PEFT's format."""
 
 YES, NO = " Yes", " No"
 
 
 @dataclass(frozen=True)
 class AdapterConfig(SupervisedConfig):
-    """How the adapter is trained."""
+    """How the adapter is trained, on all linear layers."""
 
-    rank: int = option(8, "Rank of the low-rank weights on all linear layers.", min=1)
-    alpha: int = option(16, "Scale of the low-rank weights (alpha / rank).")
-    learning_rate: float = option(3e-4, "Learning rate.", min=0)
+    learning_rate: float = option(5e-4, "Learning rate.", min=0)
     epochs: int = option(8, "At most this many passes over the rows.", min=1)
     patience: int = option(2, "Stop after this many epochs that are no better on validation rows.", min=1)
     batch_size: int = option(16, "Rows per step.", min=1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class AdapterReader:
-    """A model with the adapter on it, and the two words that are compared."""
+    """An adapter, and the two words that are compared after a closed answer.
 
-    model: Any
-    pad_id: int
+    Attributes:
+        verdict: the tokens of " Yes" and " No" (see `verdict_words`).
+        losses: on validation rows, after each epoch of training.
+    """
+
+    engine: TransformersEngine
+    adapter: Adapter
     verdict: tuple[int, int]
-    held_losses: list[float]
+    losses: list[float] = field(default_factory=list)
 
-    def z(self, rows: Sequence[LabelledRow]) -> Floats:
-        """The verdict's logit [n] of answers, as `adapter_rows` lays them out."""
-        return verdict_logits(self.model, rows, self.verdict, lambda batch: collate(batch, self.pad_id))
+    tokens = 1
+    """Tokens that a reading feeds behind the answer."""
+
+    bias = 0.0
+
+    low_rank = None
+    """It leaves nothing on the model."""
+
+    def logits(self, closed: TransformersClosed) -> Floats:
+        """The verdict's logit z [batch] of closed answers, which are read again from their prompts' start."""
+        end = self.engine.turn_end
+        tails = [[*completion.reasoning_ids, *completion.ids, end] for completion in closed.completions]
+        with self.adapter.active(self.engine):
+            logprobs = self.engine.next_tokens(closed.prompts, self.verdict, tails, float32=True).logprobs
+        return np.asarray(logprobs[:, 0] - logprobs[:, 1], dtype=np.float64)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The weights by name."""
+        return {name: value.numpy() for name, value in self.adapter.weights.items()}
+
+    @classmethod
+    def load(cls, engine: TransformersEngine, folder: Path) -> AdapterReader:
+        """The reader of a checkpoint; raises `ConfideError` where its adapter cannot be read."""
+        from confide.engines.transformers.adapter import Adapter
+
+        return cls(engine, Adapter.load(folder / FOLDER), verdict_words(engine))
+
+
+def verdict_words(engine: TransformersEngine) -> tuple[int, int]:
+    """The tokens at which " Yes" and " No" part."""
+    return first_difference(engine.encode_answer(YES), engine.encode_answer(NO))
 
 
 def adapter_rows(
@@ -61,20 +100,17 @@ def adapter_rows(
     Args:
         targets: what the verdict should say of a record, by its id, in [0, 1]; its label by default.
     """
+    from confide.methods.finetuning.labelled_rows import LabelledRow, context
+
     yes, no = verdict_words(engine)
     rows = []
     for record in records:
         prompt, answer = prompt_and_answer(engine, record)
-        word = yes if record.correct else no
-        row = LabelledRow.of(record.id, [*prompt, *answer, engine.turn_end], [], [word], context(record.messages))
+        word, closed = yes if record.correct else no, [*prompt, *answer, engine.turn_end]
+        row = LabelledRow.of(record.id, closed, [], [word], context(record.messages))
         rows.append(replace(row, target=float(bool(record.correct)) if targets is None else targets[record.id]))
     check_context({row.id: len(row.input_ids) for row in rows}, engine.context)
     return rows
-
-
-def verdict_words(engine: TransformersEngine) -> tuple[int, int]:
-    """The tokens at which " Yes" and " No" part."""
-    return first_difference(engine.encode_answer(YES), engine.encode_answer(NO))
 
 
 def train_adapter(
@@ -86,18 +122,31 @@ def train_adapter(
     *,
     targets: Mapping[str, float] | None = None,
     progress: Progress | None = None,
-) -> tuple[AdapterReader, Fitted]:
-    """Train an adapter on graded records; the epoch is chosen on validation records. The engine's model is changed.
+) -> AdapterReader:
+    """Train an adapter on graded records; the epoch is chosen on validation records. The engine's model stays as it is.
 
     Args:
-        checkpoints: where a killed run goes on from.
+        checkpoints: the run's folder, from which a killed run goes on.
         targets: what the verdict should say of training records, by id, in [0, 1]; their labels by default.
     """
+    from confide.engines.transformers.adapter import Adapter
+    from confide.engines.transformers.loading import freeze
+    from confide.methods.finetuning.held_out import HeldOut
+    from confide.methods.finetuning.runs import same_run
+    from confide.methods.finetuning.supervised import fit
+    from confide.methods.finetuning.verdict_loss import row_weights, verdict_loss
+
     rows, pair = adapter_rows(engine, train, targets), verdict_words(engine)
     right, weights = labels(validation), row_weights(train, validation, config.seed)
     held = HeldOut(adapter_rows(engine, validation), lambda z: verdict_loss(z, right, weights), config.patience)
+    data = sha256_of_rows([row.id, row.input_ids, row.labels, row.target] for row in (*rows, *held.rows))
+    run = {"data": data, "config": asdict(config), "weights": engine.identity}
+    same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))
     fitted = fit(
         engine.model, engine.tokenizer, rows, (), config, checkpoints, progress, title="reader", whole=True,
         verdict=pair, held=held,
     )  # fmt: skip
-    return AdapterReader(fitted.model, engine.forward.filler, pair, fitted.held_losses), fitted
+    adapter = Adapter.of(fitted.model)
+    base = freeze(fitted.model.unload().eval())
+    base.__dict__.pop("forward", None)  # TRL's patch, which would keep the trainer's closure alive
+    return AdapterReader(engine, adapter, pair, fitted.held_losses)

@@ -46,6 +46,9 @@ class ReaderOptions:
     learning_rate: float = option_of(ReaderConfig, "learning_rate")
     pairwise: float = option_of(ReaderConfig, "pairwise")
     prefix_cache: str = option("4GB", "Memory for kept keys and values; a file past it.")
+    adapter: str | None = option(
+        None, "`lora`: the reader is a LoRA adapter that reads in a second pass, in place of ask tokens."
+    )
     comparisons: bool = option(False, "Also train what readers are compared with: P(True), random tokens.")
     positions: bool = option(False, "Also fit a probe at each token position (`probe@closing` …).")
     shuffle_labels: bool = option(False, "Control: shuffle labels by the seed; over five seeds nothing may rank.")
@@ -55,11 +58,15 @@ class ReaderOptions:
     def __post_init__(self) -> None:
         if self.target not in ("correctness", "consistency"):
             raise ConfideError(f"--target is correctness or consistency, not {self.target!r}")
+        if self.adapter not in (None, "lora"):
+            raise ConfideError(f"--adapter is lora, not {self.adapter!r}")
         _ = self.candidates, parse_size(self.prefix_cache)
 
     @property
     def candidates(self) -> tuple[ReaderConfig, ...]:
-        """The readers to train, of which the best on validation rows is kept."""
+        """The readers with ask tokens to train, of which the best on validation rows is kept."""
+        if self.adapter:
+            return ()
         try:
             counts = [int(part) for part in self.ask_tokens.split(",") if part.strip()]
         except ValueError:

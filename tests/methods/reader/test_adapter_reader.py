@@ -1,0 +1,117 @@
+"""A reader that is an adapter: it learns, the answers stay, and the checkpoint says with it what training said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+import confide
+from confide.engines.transformers.adapter import WEIGHTS
+from confide.errors import ConfideError
+from confide.methods.finetuning import supervised
+from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.frozen.frozen_training import train_confidence
+from confide.methods.method import labels
+from confide.methods.reader.adapter_reader import FOLDER, AdapterConfig, adapter_rows, train_adapter, verdict_words
+from confide.methods.reader.reader_config import ReaderOptions
+from confide.methods.scoring import score
+from confide.metrics import auroc
+from confide.numeric import sigmoid
+from confide.records import Record
+from scored_model import engine, records
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+QUICK = AdapterConfig(epochs=8, patience=8, batch_size=4, learning_rate=2e-2, warmup_steps=0)
+
+
+def part(split: str, count: int = 60) -> list[Record]:
+    return [row for row in records(count) if row.split == split]
+
+
+def test_a_row_ends_in_one_of_two_words_that_alone_is_learned() -> None:
+    tiny = engine()
+    yes, no = verdict_words(tiny)
+    right, wrong = adapter_rows(tiny, records(2))  # France, then Chile
+    for row, word in ((right, yes), (wrong, no)):
+        assert row.input_ids[-2:] == [tiny.turn_end, word]
+        assert row.labels == [-100] * (len(row.input_ids) - 1) + [word]
+    assert (right.target, wrong.target) == (1.0, 0.0)
+    (soft,) = adapter_rows(tiny, records(1), {"0": 0.25})
+    assert soft.target == 0.25
+
+
+def test_it_learns_and_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    tiny = engine()
+    prompt = tiny.encode([{"role": "user", "content": "Which country is the city in? red 1"}])
+    before, identity, names = tiny.answer([prompt], 8)[0], tiny.identity, list(tiny.model.state_dict())
+    reader = train_adapter(tiny, part("train"), part("validation"), QUICK, tmp_path)
+    assert reader.losses[-1] < reader.losses[0]
+    tested = part("test")
+    closed = tiny.closed([tiny.encode(r.messages) for r in tested], [tiny.encode_answer(r.answer) for r in tested])
+    assert auroc(reader.logits(closed), labels(tested)) > 0.95
+    assert (tiny.identity, list(tiny.model.state_dict())) == (identity, names)
+    after = tiny.answer([prompt], 8)[0]
+    assert (after.ids, after.logprobs) == (before.ids, before.logprobs)
+    assert not any(parameter.requires_grad for parameter in tiny.model.parameters())
+    assert not tiny.model.training
+
+
+def test_what_it_reads_is_what_training_saw(tmp_path: Path) -> None:
+    """z of the reader equals the trainer's own logits of the same rows."""
+    tiny, seen = engine(), []
+    verdict_logits = supervised.verdict_logits
+
+    def kept(*given: object, **how: object) -> object:
+        seen.append(verdict_logits(*given, **how))
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervised, "verdict_logits", kept)
+        reader = train_adapter(tiny, part("train"), part("validation"), QUICK, tmp_path)
+    best = seen[int(np.argmin(reader.losses))]
+    held = part("validation")
+    closed = tiny.closed([tiny.encode(r.messages) for r in held], [tiny.encode_answer(r.answer) for r in held])
+    assert reader.logits(closed) == pytest.approx(best, abs=1e-3)
+
+
+def test_a_checkpoint_reads_with_it_in_score_and_in_answers(tmp_path: Path) -> None:
+    options = ReaderOptions(adapter="lora", epochs=2)
+    told = train_confidence(engine(), part("train"), part("validation"), options, tmp_path / "out")
+    assert "reader: a LoRA adapter, validation log loss" in told
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    model = confide.load(tmp_path / "out", dtype="float32")
+    assert isinstance(model, FrozenModel)
+    assert model.parts.reader is not None
+    tested = part("test")
+    scored = score(tested, ["reader", "stack"], model=model)
+    prompts = [model.engine.encode(r.messages) for r in tested]
+    closed = model.engine.closed(prompts, [model.engine.encode_answer(r.answer) for r in tested])
+    expected = sigmoid(model.parts.reader.logits(closed))
+    assert [r.confidence["reader"] for r in scored] == pytest.approx(expected.tolist(), abs=1e-6)
+    answer = model.answer(tested[0].messages, max_new_tokens=8)
+    read = model.confidence(tested[0].messages, answer.text)
+    assert 0 < answer.sources["reader"] < 1
+    assert read.sources["reader"] == pytest.approx(answer.sources["reader"], abs=1e-5)
+
+
+def test_another_adapter_is_another_identity_and_a_broken_one_is_refused(tmp_path: Path) -> None:
+    options = ReaderOptions(adapter="lora", epochs=1)
+    train_confidence(engine(), part("train"), part("validation"), options, tmp_path / "out")
+    before, file = confide.load(tmp_path / "out").identity, tmp_path / "out" / FOLDER / WEIGHTS
+    assert confide.load(tmp_path / "out").identity == before
+    weights = load_file(file)
+    weights[min(weights)][0, 0] += 0.01
+    save_file(weights, file)
+    assert confide.load(tmp_path / "out").identity != before
+    file.write_bytes(b"")
+    with pytest.raises(ConfideError, match="is not a readable LoRA adapter"):
+        confide.load(tmp_path / "out")
+
+
+def test_other_adapters_are_refused_by_name() -> None:
+    with pytest.raises(ConfideError, match="--adapter is lora, not 'dora'"):
+        ReaderOptions(adapter="dora")
+    assert ReaderOptions(adapter="lora").candidates == ()
