@@ -19,7 +19,7 @@ from confide.methods.portable.answer_signals import (
 )
 from confide.metrics import auroc
 from confide.records import Record
-from graded_rows import KINDS, graded, right, row
+from graded_rows import KINDS, graded, long_tailed, right, row
 
 ODD = [row("", ""), row("?", "👍"), row("京都はどの国？", "日本"), Record(id="1"), row("Who?", "x" * 9999)]
 
@@ -210,12 +210,6 @@ def test_in_one_traffic_company_changes_no_row_and_the_file_no_bit(training: Tra
     assert np.array_equal(again.familiar, ground.familiar)
     nothing = training.signals.read([])
     assert (nothing.columns.shape, nothing.familiar.shape) == ((0, WIDTH), (0,))
-
-
-def long_tailed(n: int, seed: int) -> list[Record]:
-    """Rows a fifth of whose answers are given once."""
-    rows, rare = graded(n, seed), np.random.default_rng(seed).random(n) < 0.2
-    return [r.model_copy(update={"answer": f"rare {r.id}"}) if odd else r for r, odd in zip(rows, rare, strict=True)]
 
 
 def test_a_new_answer_is_familiar_where_the_traffic_has_no_more_of_them_than_training() -> None:
