@@ -38,8 +38,8 @@ class Answer:
         text: the answer.
         confidence: P(right) in [0, 1] from ``source``; None where there is none.
         source: what the confidence comes from.
-        familiarity: in [0, 1], how close answer and question are to what training saw; near 0 the confidence rests on
-            the answer's own probability. None where the source does not know it.
+        familiarity: in [0, 1], how close answer and question, and the latest ones, are to what training saw; near 0 the
+            confidence rests on the answer's own probability. None where the source does not know it.
         finish: ``stop`` for an answer that was closed, ``length`` for one that was cut.
         sources: every confidence that came with the same generation, each on its own scale (`Record.confidence`).
         ids: token ids of the answer.
