@@ -101,11 +101,13 @@ def in_process_sources(records: Sequence[Record], states: States, parts: Parts, 
     fitting, held = (states.take(parts[part]) for part in ("train", "validation"))
     signals = fit_signals(train, seed)
     stack = fit_stack(fitting, train, held, validation, signals, seed)
-    sources = {name: column for name, column in stack.read(states, records).items() if name != "familiarity"}
     served = fit_served(stack.probe.view.layers, fitting, train, held, validation, signals)
-    sources[SERVED] = served.read(states, records)
     split = {records[i].id: part for part, rows in parts.items() for i in rows}
-    marked = [record.model_copy(update={"split": split.get(record.id, "test")}) for record in records]
+    # The rows of a part are each other's traffic; those of no part are in no figure.
+    marked = [record.model_copy(update={"split": split.get(record.id)}) for record in records]
+    ground = signals.signals.read(marked)
+    sources = {name: column for name, column in stack.read(states, marked, ground).items() if name != "familiarity"}
+    sources[SERVED] = served.read(states, marked, ground)
     text = [*FREE, *TextPriors.sources, "constant"]
     found = score(marked, text, seed=seed)
     return sources | {name: or_nan([record.confidence[name] for record in found]) for name in text}

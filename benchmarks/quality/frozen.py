@@ -19,7 +19,7 @@ from benchmarks.common import RESULTS, ROOT, Json, Work, annotated, parser, show
 from benchmarks.quality import frozen_tables
 from benchmarks.quality.cells import LAYERS, Parts
 from benchmarks.quality.frozen_pools import SEEDS, SETS, Dealt, deal, key_of_draws
-from benchmarks.quality.increments import FREE, OPTION, RESAMPLES, all_sources
+from benchmarks.quality.increments import FREE, OPTION, RESAMPLES, train
 from benchmarks.quality.proper_scores import SCORES, Readings, sampled_scores
 from confide.evaluation.record_columns import Rows
 from confide.hashing import sha256_of_text
@@ -113,8 +113,8 @@ def cell(records: list[Record], states: States, parts: Parts, name: str, seed: i
     made = {"split": name, "seed": seed, "asked": size, "counts": counts, "marks": marks(counts, SETS[name].chance)}
     if min(counts["train"].values()) < TRAINABLE:
         return made | {"sets": {}}
-    sources, _ = all_sources(records, states, parts, seed)
-    held, tested = (Readings.of(records, sources, parts[part]) for part in ("validation", "test"))
+    trained = train(records, states, parts, seed)
+    held, tested = (trained.readings(parts[part]) for part in ("validation", "test"))
     return made | {"sets": {"test": judged(held, tested, seed)}}
 
 

@@ -6,14 +6,15 @@ Every source is trained on the same rows and judged on the same rows, over two s
 seeds (independent draws of training, validation and test rows), in three worlds: ``standard``, where test rows are
 drawn as training rows were; ``new answers``, where no training answer names what test answers name; ``new relation``,
 where a kind of question is held out. In between, test sets in which a share of the rows has new answers, shuffled among
-rows that have none. Which layers the probe reads and its penalty are chosen on validation rows; ``portable`` has no
-choice to make. Intervals are 95 %, from a bootstrap by entity. Geography's answers and states are those of `quality`. A
-fourth world is ARC-easy, answered by the likelihood of its options: no answer comes twice, so there is no prior over
-answers to learn; its test rows are the same for every seed.
+rows that have none. The rows of a set are each other's traffic. Which layers the probe reads and its penalty are chosen
+on validation rows; ``portable`` has no choice to make. Intervals are 95 %, from a bootstrap by entity. Geography's
+answers and states are those of `quality`. A fourth world is ARC-easy, answered by the likelihood of its options: no
+answer comes twice, so there is no prior over answers to learn; its test rows are the same for every seed.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,17 @@ from numpy.typing import NDArray
 
 from benchmarks.common import RESULTS, Json, Work, annotated, parser, show_progress, write_result
 from benchmarks.quality import increments_tables
-from benchmarks.quality.cells import DEPTH, LAYERS, Parts, partition, picked
+from benchmarks.quality.cells import LAYERS, Parts, fit_stack, partition, picked
 from benchmarks.quality.proper_scores import Readings, proper_scores
-from benchmarks.quality.study import geography_records, geography_states, unrepeated
+from benchmarks.quality.study import geography_records, geography_states, of_split, unrepeated
 from confide.evaluation.record_columns import Rows
 from confide.methods.method import labels, or_nan
 from confide.methods.portable.answer_history import answer_keys
 from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.portable.mixture import Mixture
 from confide.methods.scoring import score
-from confide.methods.stack.probe import Probe, best_probe, candidate_views
-from confide.methods.stack.served_stack import SERVED, fit_served
-from confide.methods.stack.stack import Stack, question_layer
+from confide.methods.stack.served_stack import SERVED, ServedStack, fit_served
+from confide.methods.stack.stack import Stack
 from confide.methods.stack.states import States, collect_states
 from confide.metrics import auroc
 from confide.metrics.bootstrap import estimate
@@ -109,15 +109,15 @@ def arc_easy(work: Work, data: Path | None) -> tuple[list[Record], States]:
 
 
 def cell(records: list[Record], states: States, split: str, seed: int, size: int) -> Json:
-    """All sources of one draw, trained on (at most) ``size`` rows, and what each adds."""
+    """All sources of one draw, trained on (at most) ``size`` rows, and what each adds; a set of rows is one traffic."""
     parts, held_out = drawn(records, seed) if split == ARC else partition(records, split, seed)
     parts = parts | {"train": np.sort(parts["train"][:size])}
-    sources, unseen = all_sources(records, states, parts, seed)
-    sets = {"test": parts["test"]}
+    trained = train(records, states, parts, seed)
+    rows = {"test": parts["test"]} | (mixed_sets(parts, seed) if split == "answered-country" else {})
+    sets = {name: trained.readings(some) for name, some in rows.items()}
     if split == "standard":
-        sets["unseen"] = parts["test"][unseen[parts["test"]]]
-    if split == "answered-country":
-        sets |= mixed_sets(parts, seed)
+        sets["unseen"] = sets["test"].where(trained.unseen(parts["test"]))
+    held = trained.readings(parts["validation"])
     return {
         "split": split,
         "seed": seed,
@@ -125,18 +125,10 @@ def cell(records: list[Record], states: States, split: str, seed: int, size: int
         "asked": size,
         "train": len(parts["train"]),
         "sets": {
-            name: judge(records, sources, rows, seed) | {"scores": calibrated(records, sources, parts, rows, seed)}
-            for name, rows in sets.items()
+            name: judge(some.records, some.values, seed) | {"scores": proper_scores(held, some, RESAMPLES, seed)}
+            for name, some in sets.items()
         },
     }
-
-
-def calibrated(
-    records: list[Record], sources: dict[str, Floats], parts: Parts, rows: NDArray[np.int64], seed: int
-) -> Json:
-    """Brier score and log loss of each source on some rows, calibrated on validation rows."""
-    held, tested = (Readings.of(records, sources, some) for some in (parts["validation"], rows))
-    return proper_scores(held, tested, RESAMPLES, seed)
 
 
 def drawn(records: list[Record], seed: int) -> tuple[Parts, None]:
@@ -146,35 +138,63 @@ def drawn(records: list[Record], seed: int) -> tuple[Parts, None]:
     return {"train": rows[ARC_VALIDATION:], "validation": rows[:ARC_VALIDATION], "test": test}, None
 
 
-def all_sources(records: list[Record], states: States, parts: Parts, seed: int) -> tuple[dict[str, Floats], Bools]:
-    """Each source's values [n], NaN outside the rows in use, and which answers [n] training never gave to that kind."""
-    used = np.sort(np.concatenate(list(parts.values())))
-    place = {row: at for at, row in enumerate(used.tolist())}
-    at = {part: np.array([place[row] for row in rows.tolist()]) for part, rows in parts.items()}
-    some, near = picked(records, used), states.take(used)
-    train, validation = (picked(some, at[part]) for part in ("train", "validation"))
-    fitting, held = (near.take(at[part]) for part in ("train", "validation"))
-    signals = fit_signals(train, seed)
-    probes = [Probe.fit(view, fitting, labels(train)) for view in candidate_views(DEPTH)]
-    view = best_probe(probes, held, validation).view
-    stack = Stack.fit(view, question_layer(DEPTH), fitting, train, signals, seed)
-    found = stack.read(near, some)
-    columns = {
-        "portable": Mixture.fit(signals, train).read(some)[0],
-        "stack": found["stack"],
-        SERVED: fit_served(view.layers, fitting, train, held, validation, signals).read(near, some),
-        "probe": found["probe"],
-        "probe_logprobs": found["probe_logprobs"],
-    }
-    split = {row: part for part, rows in at.items() for row in rows.tolist()}
-    marked = [record.model_copy(update={"split": split[row]}) for row, record in enumerate(some)]
-    cheap = [*FREE, *TEXT, *([OPTION] if some[0].option_logprobs else [])]
+@dataclass(frozen=True)
+class Trained:
+    """What the training rows of one draw taught, and the rows that it is read on.
+
+    Attributes:
+        cheap: values [n] of what needs no mixture, NaN outside the rows in use.
+    """
+
+    records: list[Record]
+    states: States
+    portable: Mixture
+    stack: Stack
+    served: ServedStack
+    cheap: dict[str, Floats]
+
+    def read(self, rows: NDArray[np.int64]) -> dict[str, Floats]:
+        """Each source's values [rows] of rows that are each other's traffic."""
+        some, near = self._met(rows), self.states.take(rows)
+        ground = self.stack.mixture.signals.read(some)
+        found = self.stack.read(near, some, ground)
+        return {
+            "portable": self.portable.read(some, ground=ground)[0],
+            "stack": found["stack"],
+            SERVED: self.served.read(near, some, ground),
+            "probe": found["probe"],
+            "probe_logprobs": found["probe_logprobs"],
+            **{name: values[rows] for name, values in self.cheap.items()},
+        }
+
+    def readings(self, rows: NDArray[np.int64]) -> Readings:
+        """These rows, which are each other's traffic, with what each source says of them."""
+        return Readings(picked(self.records, rows), self.read(rows))
+
+    def unseen(self, rows: NDArray[np.int64]) -> Bools:
+        """Which of these answers [rows] training never gave to that kind of question."""
+        some, signals = self._met(rows), self.stack.mixture.signals
+        keys = answer_keys(signals.kinds.predict([record.question for record in some]), some)
+        return np.asarray(signals.history.seen(keys) == 0)
+
+    def _met(self, rows: NDArray[np.int64]) -> list[Record]:
+        return of_split(picked(self.records, rows), "test")
+
+
+def train(records: list[Record], states: States, parts: Parts, seed: int) -> Trained:
+    """All sources of one draw: fitted on its training rows, views and penalties chosen on its validation rows."""
+    fitting, held = (states.take(parts[part]) for part in ("train", "validation"))
+    rows, validation = (picked(records, parts[part]) for part in ("train", "validation"))
+    signals = fit_signals(rows, seed)
+    stack = fit_stack(fitting, rows, held, validation, signals, seed)
+    served = fit_served(stack.probe.view.layers, fitting, rows, held, validation, signals)
+    used = np.concatenate(list(parts.values()))
+    marked = [record for part, some in parts.items() for record in of_split(picked(records, some), part)]
+    cheap = [*FREE, *TEXT, *([OPTION] if marked[0].option_logprobs else [])]
     told = score(marked, cheap, seed=seed)
-    columns |= {name: or_nan([record.confidence[name] for record in told]) for name in cheap}
-    keys = answer_keys(stack.mixture.signals.kinds.predict([r.question for r in some]), some)
-    unseen = np.zeros(len(records), dtype=np.bool_)
-    unseen[used] = stack.mixture.signals.history.seen(keys) == 0
-    return {name: spread(column, used, len(records)) for name, column in columns.items()}, unseen
+    values = {name: or_nan([record.confidence[name] for record in told]) for name in cheap}
+    columns = {name: spread(column, used, len(records)) for name, column in values.items()}
+    return Trained(records, states, Mixture.fit(signals, rows), stack, served, columns)
 
 
 def spread(column: Floats, used: NDArray[np.int64], n: int) -> Floats:
@@ -196,22 +216,21 @@ def mixed_sets(parts: Parts, seed: int) -> dict[str, NDArray[np.int64]]:
     return found
 
 
-def judge(records: list[Record], sources: dict[str, Floats], rows: NDArray[np.int64], seed: int) -> Json:
-    """AUROC of each source on some rows, within the same answer too, and paired differences."""
-    some = picked(records, rows)
-    y, tested = labels(some), Rows(some, {}, "test")
+def judge(records: list[Record], sources: dict[str, Floats], seed: int) -> Json:
+    """AUROC of each source's values [n] on ``records``, within the same answer too, and paired differences."""
+    y, tested = labels(records), Rows(records, {}, "test")
     bootstrap = tested.bootstrap(RESAMPLES, seed)
     drawn: dict[str, Floats] = {}
     table: Json = {}
     for name, values in sources.items():
         # A cut answer has no served value; it counts as the least sure one.
-        raw = np.nan_to_num(values[rows], nan=-1.0)
-        drawn[name] = bootstrap.sample(partial(ranked, raw, y), np.arange(len(rows)))["auroc"]
+        raw = np.nan_to_num(values, nan=-1.0)
+        drawn[name] = bootstrap.sample(partial(ranked, raw, y), np.arange(len(records)))["auroc"]
         table[name] = {"auroc": estimate(drawn[name]), "within_answer": within_auroc(raw, y, groups=tested.answered)}
     best = max((name for name in (OPTION, *FREE) if name in drawn), key=lambda name: float(drawn[name][0]))
     pairs = dict.fromkeys([*COMPARED, ("portable", best), ("stack", best)])
     return {
-        "n": len(rows),
+        "n": len(records),
         "accuracy": float(y.mean()),
         "best_free": best,
         "sources": table,

@@ -5,18 +5,16 @@ A missing value (a cut answer has no value as served) counts as the lowest of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.common import Json
-from benchmarks.quality.cells import picked, sampled_metrics
+from benchmarks.quality.cells import sampled_metrics
 from confide.evaluation.record_columns import Rows
 from confide.methods.method import labels
 from confide.metrics.bootstrap import estimate
-from confide.numeric import Floats
+from confide.numeric import Bools, Floats
 from confide.policies.calibrators import Calibrator, Kind, fit_calibrator
 from confide.records import Record
 from confide.sources import log_space
@@ -31,10 +29,10 @@ class Readings:
     records: list[Record]
     values: dict[str, Floats]
 
-    @classmethod
-    def of(cls, records: Sequence[Record], sources: Mapping[str, Floats], rows: NDArray[np.int64]) -> Readings:
-        """The rows with these numbers."""
-        return cls(picked(records, rows), {name: values[rows] for name, values in sources.items()})
+    def where(self, chosen: Bools) -> Readings:
+        """The rows that are chosen, [n]."""
+        records = [record for record, taken in zip(self.records, chosen.tolist(), strict=True) if taken]
+        return Readings(records, {name: values[chosen] for name, values in self.values.items()})
 
 
 def fit_auto(held: Readings, source: str, seed: int) -> tuple[Calibrator, float]:

@@ -74,7 +74,7 @@ class Lines(Work):
         super().__init__(folder)
         self.only = tuple(only.split(","))
         self.train = picked(records, parts["train"])
-        self.held, self.tested = picked(records, parts["validation"]), picked(records, parts["test"])
+        self.held, self.tested = (of_split(records, part, parts[part]) for part in ("validation", "test"))
 
     def line(self, name: str, make: Callable[[], Json]) -> None:
         """Make a line, if it is wanted, and note what it ran on: lines may be made on several machines."""

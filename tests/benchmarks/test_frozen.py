@@ -152,7 +152,8 @@ def test_scores_are_of_calibrated_values_and_a_missing_value_is_the_least_sure()
     right = np.array([bool(record.correct) for record in rows])
     sure = 1 / (1 + np.exp(-(4 * right - 2 + draw.normal(size=400))))
     values = {"stack": sure.copy(), "logprob_sum": np.log(sure), "stack_served": np.where(sure < 0.1, np.nan, sure)}
-    held, tested = (Readings.of(rows, values, np.arange(start, start + 200)) for start in (0, 200))
+    whole, half = Readings(rows, values), np.arange(400) < 200
+    held, tested = whole.where(half), whole.where(~half)
     found = proper_scores(held, tested, 20, 0)
     for source in values:
         assert found[source]["log_loss"]["value"] < 0.35

@@ -57,6 +57,12 @@ def graded(
     return made
 
 
+def long_tailed(n: int, seed: int = 0) -> list[Record]:
+    """Such rows, of whose answers a fifth is given once in the world."""
+    rows, rare = graded(n, seed), np.random.default_rng(seed).random(n) < 0.2
+    return [r.model_copy(update={"answer": f"rare {r.id}"}) if odd else r for r, odd in zip(rows, rare, strict=True)]
+
+
 def row(question: str, answer: str, correct: bool | None = None, **more: object) -> Record:
     """One row."""
     about = {"id": f"{question} {answer}", "answer": answer, "correct": correct, **more}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
+from confide.methods.answer_traffic import UnseenShare
 from confide.serving.monitor.promises import Promise
 from confide.serving.monitor.snapshot import build
 from confide.serving.store.store import Store
@@ -15,12 +17,16 @@ NOW = 1_700_500_000.0
 
 
 def state_of(
-    rows: list[DecisionRow], url: str, promise: Promise | None = PROMISE, window_s: float | None = None
+    rows: list[DecisionRow],
+    url: str,
+    promise: Promise | None = PROMISE,
+    window_s: float | None = None,
+    unseen: Mapping[str, UnseenShare] | None = None,
 ) -> dict[str, Any]:
     async def run() -> dict[str, Any]:
         store = Store.open(url)
         await asyncio.gather(*[store.add(row) for row in rows])
-        found = await store.run(lambda connection: build(connection, promise, NOW, window_s))
+        found = await store.run(lambda connection: build(connection, promise, NOW, window_s, unseen))
         await store.close()
         return found
 

@@ -290,6 +290,8 @@ class FakeModel:
     def __init__(self, confidence: Callable[[str], float | None] | None = None):
         self.batches: list[int] = []
         self.seen: list[Any] = []
+        self.aside: list[int] = []
+        """How many questions came before each time that answers were no traffic."""
         self._confidence = confidence or (lambda question: 0.2 if question.endswith("unsure") else 0.9)
 
     def prompt_tokens(self, question: Any, *, max_new_tokens: int) -> int:
@@ -301,6 +303,11 @@ class FakeModel:
         time.sleep(0.002)
         texts = [q if isinstance(q, str) else q[-1]["content"] for q in questions]
         return [FakeAnswer(f"{text}!", self._confidence(text)) for text in texts]
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        self.aside.append(len(self.seen))
+        yield
 
     def as_asked(self, question: Any) -> list[Message]:
         turns = [{"role": "user", "content": question}] if isinstance(question, str) else question

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -15,6 +16,7 @@ from confide.engines.engine import Completion, Gone, encode_at_once
 from confide.engines.transformers.turns import in_turn
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
+from confide.methods.answer_traffic import UnseenShare
 from confide.policies.identities import IDENTITY_DIGITS, PORTABLE_PART, identity_parts, identity_text
 from confide.records import Message, Record
 from confide.sources import Source
@@ -36,8 +38,8 @@ class Answer:
         text: the answer.
         confidence: P(right) in [0, 1] from ``source``; None where there is none.
         source: what the confidence comes from.
-        familiarity: in [0, 1], how close answer and question are to what training saw; near 0 the confidence rests on
-            the answer's own probability. None where the source does not know it.
+        familiarity: in [0, 1], how close answer and question, and the latest ones, are to what training saw; near 0 the
+            confidence rests on the answer's own probability. None where the source does not know it.
         finish: ``stop`` for an answer that was closed, ``length`` for one that was cut.
         sources: every confidence that came with the same generation, each on its own scale (`Record.confidence`).
         ids: token ids of the answer.
@@ -73,8 +75,8 @@ class PortableConfidence(Protocol):
     def scored_by(self) -> str:
         """A hash of everything that gives the confidence."""
 
-    def confidences(self, records: Sequence[Record]) -> list[float | None]:
-        """The confidence of each answered record."""
+    def confidences(self, records: Sequence[Record], among: Sequence[Record] | None = None) -> list[float | None]:
+        """The confidence of each answered record, in the traffic of the rows ``among`` (None: of these records)."""
 
 
 class ConfidenceModel(ABC):
@@ -152,6 +154,21 @@ class ConfidenceModel(ABC):
     def _trained_arrays(self) -> list[Any]:
         """What else gives confidences, in a form that JSON can write."""
         return []
+
+    @property
+    def unseen(self) -> dict[str, UnseenShare]:
+        """Of the latest answers, what training never saw; empty where no confidence asks for it."""
+        return {}
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Inside it answers are no traffic of later ones: a trial's, or those to what is asked a second time."""
+        with self.lock, self._traffic_closed():
+            yield
+
+    def _traffic_closed(self) -> AbstractContextManager[None]:
+        """What keeps answers out of the traffic, where there is one."""
+        return nullcontext()
 
     @classmethod
     def _answered_by(cls, info: CheckpointInfo, path: str) -> str:

@@ -5,14 +5,17 @@ learned ones where there is a portable file or the server's engine reads its sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from confide.engines.engine import Completion, Gone
 from confide.engines.openai.second_request import READER
 from confide.errors import ConfideError
+from confide.methods.answer_traffic import UnseenShare
 from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.confidence_model import Answer, ConfidenceModel, Conversation
 from confide.methods.free import free_confidence
+from confide.methods.learned_confidences import LearnedConfidences
 from confide.methods.method import Column, Method, Scope, or_nan
 from confide.methods.portable.portable_file import PORTABLE
 from confide.methods.stack.served_stack import SERVED, served_confidences
@@ -46,6 +49,7 @@ class EndpointModel(ConfidenceModel):
         self.served = served
         self.reader = reader
         self.portable = portable
+        self._learned = LearnedConfidences(served.mixture if served else None, portable)
         if portable is not None:
             portable.check_server(engine.identity)
         self.names += [exported.model for exported in (served, reader) if exported is not None]
@@ -56,6 +60,14 @@ class EndpointModel(ConfidenceModel):
         if self.reader is not None:
             return self.reader.scored_by
         return "" if self.served is None else identity_parts(self.served.identity).get("confidence", "")
+
+    @property
+    def unseen(self) -> dict[str, UnseenShare]:
+        """Of the latest answers, what training never saw; empty where nothing was trained."""
+        return self._learned.unseen
+
+    def _traffic_closed(self) -> AbstractContextManager[None]:
+        return self._learned.closed()
 
     def confidence(self, messages: Conversation, answer: str) -> Answer:
         """Say how sure the model is of a given answer; `ConfideError` where its server tells nothing of given text."""
@@ -94,11 +106,9 @@ class EndpointModel(ConfidenceModel):
             reading=completion.more.get("reading"),
             read_by=completion.more.get("read_by", ""),
         )
-        sources = free_confidence(record)
-        if self.portable is not None:
-            sources = {PORTABLE: self.portable.confidences([record])[0], **sources}
-        if self.served is not None:
-            sources = {SERVED: served_confidence(self.served, [record])[0], **sources}
+        z = None if self.served is None else _z(self.served, record)
+        learned = self._learned.read([record], [z])
+        sources = {source: value for source, (value,) in learned.items()} | free_confidence(record)
         if self.reader is not None:
             z = completion.more.get("verdict", {}).get("z")
             sources = {READER: None if z is None else float(sigmoid(z)), **sources}
@@ -122,8 +132,11 @@ def served_confidence(served: ServedFile, records: Sequence[Record]) -> list[flo
 
     The z of another export is on another scale.
     """
-    z = [record.reading if record.read_by == served.reading.by else None for record in records]
-    return served_confidences(served.mixture, z, records)
+    return served_confidences(served.mixture, [_z(served, record) for record in records], records)
+
+
+def _z(served: ServedFile, record: Record) -> float | None:
+    return record.reading if record.read_by == served.reading.by else None
 
 
 class ServedMethod(Method):

@@ -19,7 +19,7 @@ from confide.methods.portable.answer_signals import (
 )
 from confide.metrics import auroc
 from confide.records import Record
-from graded_rows import KINDS, graded, right, row
+from graded_rows import KINDS, graded, long_tailed, right, row
 
 ODD = [row("", ""), row("?", "👍"), row("京都はどの国？", "日本"), Record(id="1"), row("Who?", "x" * 9999)]
 
@@ -41,7 +41,7 @@ def test_the_columns_of_a_row_never_see_its_own_label_or_its_entitys(training: T
     mine = [i for i, record in enumerate(records) if record.entity == records[at].entity]
     assert len(mine) == 2
     assert np.array_equal(other.columns[mine], training.columns[mine])
-    assert np.array_equal(other.familiar, training.familiar)  # no label counts there
+    assert other.signals.open_answers == training.signals.open_answers  # no label counts there
     # All that another fold holds out, it changes: whoever shares its answer has another history.
     (held,) = (held for _, held in training.folds if at in held)
     elsewhere = np.setdiff1d(np.arange(len(records)), held)
@@ -74,21 +74,20 @@ def test_an_answer_of_one_entity_alone_is_new_to_it() -> None:
         records[i] = records[i].model_copy(update={"answer": "Zyxquod"})
     training = fit_signals(records)
     assert training.columns[[10, 11], 1].tolist() == [0, 0]
-    assert training.familiar[[10, 11]].max() <= training.signals.open_answers < 0.01
-    columns, familiar = training.signals.read(records)
-    assert (columns[[10, 11], 1] > 0).all()
-    assert (familiar[[10, 11]] >= 0.49).all()
+    assert 0 < training.signals.open_answers < 0.01
+    ground = training.signals.read(records)
+    assert (ground.columns[[10, 11], 1] > 0).all()
+    assert (ground.familiar[[10, 11]] >= 0.49).all()
 
 
 def test_counts_of_a_part_are_scaled_to_the_whole() -> None:
     records = [row("Where is it?", "Norvonia", i % 2 == 0, entity=f"{i}") for i in range(50)]
     training = fit_signals(records)
-    columns, familiar = training.signals.read(records)
+    ground = training.signals.read(records)
     assert training.columns[:, 1] == pytest.approx(np.full(50, np.log(51)))
-    assert columns[:, 1] == pytest.approx(np.full(50, np.log(51)))
-    # Answer and phrasing, each 50 times.
-    assert training.familiar == pytest.approx(np.full(50, (50 / 51) ** 2))
-    assert familiar == pytest.approx(training.familiar)
+    assert ground.columns[:, 1] == pytest.approx(np.full(50, np.log(51)))
+    # Answer and phrasing, each 50 times, and neither ever new.
+    assert training.signals.open_answers == training.signals.open_phrasings == 0
 
 
 def test_familiarity_grows_with_what_training_had() -> None:
@@ -96,6 +95,8 @@ def test_familiarity_grows_with_what_training_had() -> None:
     assert familiarity(times, 0.0).tolist() == [0, 0.5, 0.75, 0.99]
     assert familiarity(times, 0.5) == pytest.approx([0.5, 0.75, 0.875, 0.995])
     assert familiarity(times, 1.0).tolist() == [1, 1, 1, 1]
+    assert familiarity(times, 0.0, 0.6) == pytest.approx([0, 0.3, 0.45, 0.594])
+    assert familiarity(times, np.array([0.2, 0.2, 0.4, 0.4]), 0.8) == pytest.approx([0.2, 0.5, 0.7, 0.796])
 
 
 def test_a_phrasing_that_training_never_had_is_new(training: TrainingSignals) -> None:
@@ -103,9 +104,9 @@ def test_a_phrasing_that_training_never_had_is_new(training: TrainingSignals) ->
     answer = KINDS[country][0]
     other = "The city of Camran is in which country?"
     known, new = (training.signals.read([row(text, answer)]) for text in (country.format("Camran"), other))
-    assert known[1][0] > 0.9
-    assert new[1][0] == training.signals.open_phrasings == 0
-    assert new[0][0, :2].tolist() == known[0][0, :2].tolist()  # the same kind, and the answer's history in it
+    assert known.familiar[0] > 0.9
+    assert new.familiar[0] == training.signals.open_phrasings == 0
+    assert new.columns[0, :2].tolist() == known.columns[0, :2].tolist()  # the same kind, and the answer's history in it
 
 
 def test_where_everybody_asks_in_words_of_their_own_a_new_phrasing_is_nothing_new() -> None:
@@ -119,16 +120,18 @@ def test_where_everybody_asks_in_words_of_their_own_a_new_phrasing_is_nothing_ne
     training = fit_signals(asked(200, 0))
     assert training.signals.open_phrasings == 1
     assert training.signals.open_answers < 0.01
-    assert training.signals.read(asked(20, 200))[1].min() > 0.8
+    assert training.signals.read(asked(20, 200)).familiar.min() > 0.8
 
 
 def test_an_answer_counts_where_it_was_given_to_this_kind_of_question(training: TrainingSignals) -> None:
     country, continent, _ = KINDS
     answer = KINDS[country][0]
     asked = [country, continent, "Hm, {}"]
-    columns, familiar = training.signals.read([row(text.format("Camran"), answer) for text in asked])
-    assert familiar[0] > 0.9
-    assert familiar[1:].tolist() == [0, 0]
+    ground = training.signals.read([row(text.format("Camran"), answer) for text in asked])
+    columns = ground.columns
+    assert training.signals.open_answers == 0  # so one that it never gave is of no long tail, whatever the traffic
+    assert ground.familiar[0] > 0.5
+    assert ground.familiar[1:].tolist() == [0, 0]
     assert columns[0, 0] != columns[1, 0] == columns[2, 0]
     assert columns[0, 1] > 2 > columns[1, 1] == columns[2, 1] == 0
     rates = training.signals.kind_history
@@ -159,12 +162,12 @@ def test_letters_that_tell_nothing_are_held_back() -> None:
 
 def test_they_rank_rows_that_training_never_saw_as_well_as_rows_out_of_fold(training: TrainingSignals) -> None:
     records, held = graded(400, 0), graded(400, 3)
-    columns, _ = training.signals.read(held)
+    columns = training.signals.read(held).columns
     for column in (0, -1):
         out_of_fold, fresh = auroc(training.columns[:, column], right(records)), auroc(columns[:, column], right(held))
         assert min(out_of_fold, fresh) > 0.62
         assert abs(out_of_fold - fresh) < 0.08
-    inside, _ = training.signals.read(records)
+    inside = training.signals.read(records).columns
     assert auroc(inside[:, -1], right(records)) > auroc(training.columns[:, -1], right(records)) + 0.05
 
 
@@ -192,18 +195,56 @@ def test_a_seed_gives_the_same_fit(training: TrainingSignals) -> None:
     assert any(not np.array_equal(a, b) for (_, a), (_, b) in zip(other.folds, training.folds, strict=True))
 
 
-def test_company_changes_no_row_and_the_file_no_bit(training: TrainingSignals) -> None:
+def test_in_one_traffic_company_changes_no_row_and_the_file_no_bit(training: TrainingSignals) -> None:
     records = [*graded(30, 5), *ODD]
-    columns, familiar = training.signals.read(records)
-    assert columns.shape == (len(records), training.columns.shape[1]) == (len(records), WIDTH)
-    assert np.isfinite(columns).all()
+    traffic = training.signals.traffic(records)
+    ground = training.signals.read(records)
+    assert ground.columns.shape == (len(records), training.columns.shape[1]) == (len(records), WIDTH)
+    assert np.isfinite(ground.columns).all()
     for i, record in enumerate(records):
-        one, near = training.signals.read([record])
-        np.testing.assert_allclose(one[0], columns[i], rtol=0, atol=1e-12)
-        assert near[0] == familiar[i]
-    again, nears = AnswerSignals.from_json(json.loads(json.dumps(training.signals.to_json()))).read(records)
-    assert np.array_equal(again, columns)
-    assert np.array_equal(nears, familiar)
+        one = training.signals.read([record], traffic)
+        np.testing.assert_allclose(one.columns[0], ground.columns[i], rtol=0, atol=1e-12)
+        assert one.familiar[0] == ground.familiar[i]
+    again = AnswerSignals.from_json(json.loads(json.dumps(training.signals.to_json()))).read(records)
+    assert np.array_equal(again.columns, ground.columns)
+    assert np.array_equal(again.familiar, ground.familiar)
+    nothing = training.signals.read([])
+    assert (nothing.columns.shape, nothing.familiar.shape) == ((0, WIDTH), (0,))
+
+
+def test_a_new_answer_is_familiar_where_the_traffic_has_no_more_of_them_than_training() -> None:
+    signals = fit_signals(long_tailed(600, 6)).signals
+    usual = np.sqrt(signals.open_answers)
+    assert 0.15 < usual < 0.25
+    ordinary = [r.model_copy(update={"split": "test"}) for r in long_tailed(400, 7)]
+    shifted = [r.model_copy(update={"answer": f"new {r.id}"}) for r in ordinary]
+    rare = np.array([r.answer.startswith("rare") for r in ordinary])
+    assert signals.read(ordinary).familiar[rare].min() > 0.85
+    alone = signals.read(shifted).familiar
+    assert alone.max() <= 0.01
+    # The rows of another split are other traffic.
+    both = signals.read([*ordinary, *(r.model_copy(update={"split": "calibration"}) for r in shifted)]).familiar
+    assert both.tolist() == [*signals.read(ordinary).familiar, *alone]
+    # In between new answers are a little familiar, and known ones are no longer quite.
+    mixed = signals.read([*ordinary, *shifted]).familiar
+    assert 0.05 < mixed[:400][rare].max() < 0.5
+    assert 0.4 < mixed[:400][~rare].max() < 0.75
+
+
+def test_a_known_phrasing_stays_known_whatever_else_is_asked() -> None:
+    signals = fit_signals(graded(400, 0)).signals
+    country, answer = next(iter(KINDS)), KINDS[next(iter(KINDS))][0]
+    known = [row(country.format(f"Camran{i}"), answer, id=f"{i}") for i in range(100)]
+    anew = [row(f"The city of Camran{i} is in which country?", answer, id=f"new {i}") for i in range(300)]
+    familiar = signals.read([*known, *anew]).familiar
+    assert familiar[:100].min() > 0.9
+    assert familiar[100:].max() == 0
+
+
+def test_rows_of_no_known_split_are_read_as_in_training(training: TrainingSignals) -> None:
+    traffic = training.signals.traffic([r.model_copy(update={"split": "test"}) for r in graded(20, 5)])
+    one = row(next(iter(KINDS)).format("Camran"), "Norvonia", split="calibration")
+    assert training.signals.read([one], traffic).familiar[0] > 0.9
 
 
 def test_odd_rows_can_be_learned_from() -> None:

@@ -38,16 +38,6 @@ def test_what_is_missing_counts_as_average() -> None:
     assert np.isnan(gaps[::2, 1]).all()  # what was given is as it was
 
 
-def test_rows_count_by_their_weight() -> None:
-    features, right = rows()
-    lied = np.concatenate([right, ~right])
-    twice = np.concatenate([features, features])
-    none = Logistic.fit(twice, lied)
-    assert abs(none.weight).max() < 1e-3
-    weighted = Logistic.fit(twice, lied, np.repeat([1.0, 0.0], len(right)))
-    assert weighted.weight == pytest.approx(Logistic.fit(features, right).weight, abs=1e-3)
-
-
 def test_a_rising_model_never_falls_with_a_feature() -> None:
     features, right = rows()
     for target in (right, ~right):

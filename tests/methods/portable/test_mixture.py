@@ -159,12 +159,13 @@ def test_shuffled_labels_teach_nothing() -> None:
     assert abs(auroc(fitted(lied).read(held)[0], right(held)) - 0.5) < 0.12
 
 
-def test_company_changes_no_row(mixture: Mixture) -> None:
+def test_in_one_traffic_company_changes_no_row(mixture: Mixture) -> None:
     records = [*graded(20, 16), *graded(10, 17, answers=NEW), *ODD]
     together, near = mixture.read(records)
     assert np.isfinite(together).all()
+    traffic = mixture.signals.traffic(records)
     for i, record in enumerate(records):
-        confidence, familiar = mixture.read([record])
+        confidence, familiar = mixture.read([record], ground=mixture.signals.read([record], traffic))
         assert confidence[0] == pytest.approx(together[i], abs=1e-12, rel=0)
         assert familiar[0] == pytest.approx(near[i], abs=1e-12, rel=0)
 

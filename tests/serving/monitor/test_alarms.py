@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from confide.methods.answer_traffic import UnseenShare
 from confide.policies import Budget, MaxRisk, Policy, calibrate_policy
 from confide.policies.calibration_rows import confidence_of
 from confide.policies.goals import Goal
@@ -246,3 +247,38 @@ def test_no_goal_per_entity_is_called_broken_or_held(tmp_path: Path, goal: Any) 
     state = state_of(audited(300, False, domain="a"), store(tmp_path, goal), promise)
     assert (state["risk"]["status"], state["broken_domains"]) == ("unknown", [])
     assert (state["verdict"]["status"], names(state)) == ("unknown", {})
+
+
+# -- what training never saw -----------------------------------------------------------------------------------
+
+
+def test_traffic_that_is_new_to_training_is_an_alarm_in_words(tmp_path: Path) -> None:
+    unseen = {"answers": UnseenShare(610, 1000, 0.17), "phrasings": UnseenShare(20, 1000, 0.01)}
+    state = state_of(audited(400, True), store(tmp_path, "a"), unseen=unseen)
+    (alarm,) = [alarm for alarm in state["alarms"] if alarm["name"] == "unseen"]
+    assert alarm["severity"] == "alarm"
+    assert alarm["text"] == (
+        "61% of the last 1,000 answers are ones that training never saw (training 17%): "
+        "confidences fall back on the answer's probability."
+    )
+    assert state["verdict"]["status"] == "alarm"
+    assert state["unseen"]["answers"]["share"] == 0.61
+    asked = state_of([], store(tmp_path, "b"), unseen={"phrasings": UnseenShare(900, 1000, 0.01)})
+    (alarm,) = asked["alarms"]
+    assert alarm["text"].startswith("90% of the last 1,000 answers are to questions asked anew (training 1%): ")
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        {},
+        {"answers": UnseenShare(0, 0, 0.17)},
+        {"answers": UnseenShare(49, 49, 0.17)},  # too few
+        {"answers": UnseenShare(350, 1000, 0.17)},  # a fifth of the traffic at most
+        {"answers": UnseenShare(1000, 1000, 1.0), "phrasings": UnseenShare(990, 1000, 0.98)},  # as in training
+    ],
+)
+def test_a_long_tail_is_none(tmp_path: Path, unseen: dict[str, UnseenShare]) -> None:
+    state = state_of(audited(400, True), store(tmp_path, "a"), unseen=unseen)
+    assert "unseen" not in names(state)
+    assert dashboard_page(state).count("new to training") == sum(share.n > 0 for share in unseen.values())

@@ -98,6 +98,8 @@ def test_the_small_model_may_answer_again_with_samples_or_a_passage(tmp_path: Pa
         )
         body = running.ask("nothing").json()
         assert (body["choices"][0]["message"]["content"], body["confide"]["answered_by"]) == ("Japan", "more")
+    # The start's trial, and the answer with a passage, are no traffic in which others are read.
+    assert [model.seen[place] for place in model.aside] == ["Hello", "Context: About Kyoto.\nQuestion: Kyoto"]
 
 
 class Moody(FakeModel):

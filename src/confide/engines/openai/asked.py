@@ -15,8 +15,8 @@ class Asked:
     """One request: its conversation, what else it asks of a server, and how it wants the answer.
 
     ``options`` are the remaining keys of its body. ``deadline`` is in seconds of the event loop's clock. ``read`` says
-    whether the engine's learned reading is wanted, where it has one. ``key`` names the client's key (None: there are no
-    keys), ``question_hash`` is the same for all requests that ask the same.
+    whether a learned confidence is wanted, where there is one; an answer without is no traffic of later ones. ``key``
+    names the client's key (None: there are no keys), ``question_hash`` is the same for all requests that ask the same.
     """
 
     chat: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -14,10 +15,12 @@ from confide.engines.closed_records import with_token_scores
 from confide.engines.engine import ClosedAnswers, Completion, Gone
 from confide.errors import ConfideError
 from confide.files import write_text
+from confide.methods.answer_traffic import TrafficWindow, UnseenShare
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo, save_checkpoint
 from confide.methods.confidence_model import Answer, ConfidenceModel
 from confide.methods.free import free_confidence
-from confide.methods.method import ClosedMethod, Scope, or_nan
+from confide.methods.method import ClosedMethod, Scope
+from confide.methods.portable.answer_signals import AnswerSignals, Ground
 from confide.methods.portable.portable_file import FILE as PORTABLE_FILE
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
 from confide.methods.reader.adapter_reader import FOLDER as ADAPTER
@@ -60,29 +63,46 @@ class FrozenParts:
     portable: PortableFile | None = None
 
     @property
+    def signals(self) -> AnswerSignals | None:
+        """The signals that stacks and the portable confidence share."""
+        return None if self.portable is None else self.portable.mixture.signals
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """The layers that stack and probes read."""
         views = [layer for probe in self.probes.values() for layer in probe.view.layers]
         stacks = [*(self.stack.layers if self.stack else ()), *(self.served.reading.layers if self.served else ())]
         return tuple(sorted({*views, *stacks}))
 
-    def read(self, closed: TransformersClosed, records: Sequence[Record]) -> dict[str, Floats]:
+    def read(
+        self, closed: TransformersClosed, records: Sequence[Record], ground: Ground | None = None
+    ) -> dict[str, Floats]:
         """Confidences [n] (NaN: not available) by source of answered records, whose `layers` ``closed`` has.
 
-        With a stack, ``familiarity`` [n] is among them.
+        With a stack, ``familiarity`` [n] is among them. ``ground`` is what `signals` say of the records; None: the
+        records are each other's traffic.
         """
         states = States(self.layers, closed.states())
-        columns = self.stack.read(states, records) if self.stack else {}
+        columns = self.stack.read(states, records, ground) if self.stack else {}
         if self.served:
-            columns[SERVED] = self.served.read(States(self.layers, closed.states_before_closing()), records)
+            before = States(self.layers, closed.states_before_closing())
+            columns[SERVED] = self.served.read(before, records, ground)
         return columns | {name: sigmoid(probe.z(states)) for name, probe in self.probes.items()}
 
 
 class FrozenModel(ConfidenceModel):
-    """A base model that answers as it always did, and what reads it."""
+    """A base model that answers as it always did, and what reads it.
+
+    Attributes:
+        window: the latest answers, in whose traffic each one is read.
+    """
 
     frozen = True
     parts = FrozenParts()
+
+    def __init__(self, engine: TransformersEngine, info: CheckpointInfo, name: str = ""):
+        super().__init__(engine, info, name)
+        self.window = TrafficWindow()
 
     @classmethod
     def load(cls, path: str, info: CheckpointInfo, **options: Any) -> Self:
@@ -102,6 +122,15 @@ class FrozenModel(ConfidenceModel):
         if parts.portable is not None and not parts.portable.measured_by:
             model.portable = parts.portable
         return model
+
+    @property
+    def unseen(self) -> dict[str, UnseenShare]:
+        """Of the latest answers, what training never saw; empty for a model that was never trained."""
+        signals = self.parts.signals
+        return {} if signals is None else signals.unseen(self.window.traffic)
+
+    def _traffic_closed(self) -> AbstractContextManager[None]:
+        return self.window.closed()
 
     def _trained_arrays(self) -> list[Any]:
         held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}
@@ -145,10 +174,12 @@ class FrozenModel(ConfidenceModel):
         columns: dict[str, Floats] = {}
         if self.parts.reader is not None:
             columns["reader"] = sigmoid(self.parts.reader.logits(closed))
-        if self.portable is not None:
-            columns[PORTABLE] = or_nan(self.portable.confidences(records))
-        if self.parts.layers:
-            columns |= self.parts.read(closed, records)
+        parts = self.parts
+        ground = parts.signals.read(records, self.window) if parts.signals is not None else None
+        if self.portable is not None and parts.portable is not None:
+            columns[PORTABLE] = parts.portable.mixture.read(records, ground=ground)[0]
+        if parts.layers:
+            columns |= parts.read(closed, records, ground)
             familiarity = columns.pop("familiarity").tolist()
         for name, column in columns.items():
             for values, value in zip(sources, column.tolist(), strict=True):
@@ -186,13 +217,17 @@ class StackMethod(ClosedMethod):
         return [source for source in self.sources if source in held]
 
     def fit(self, scope: Scope) -> None:
-        """Take what the checkpoint holds."""
+        """Take what the checkpoint holds; the rows that are scored are each other's traffic, split by split."""
         self.parts_ = _parts(scope)
         self.layers_ = self.parts_.layers
+        signals = self.parts_.signals
+        self.traffic_ = None if signals is None else signals.traffic(scope.new)
 
     def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
         """Confidences [batch] by source, and ``familiarity``."""
-        return self.parts_.read(cast("TransformersClosed", closed), records)
+        signals = self.parts_.signals
+        ground = None if signals is None else signals.read(records, self.traffic_)
+        return self.parts_.read(cast("TransformersClosed", closed), records, ground)
 
 
 class ReaderMethod(ClosedMethod):

@@ -1,14 +1,20 @@
 """What question and answer tell, learned from graded records: kind of question, the answer's history, how both look.
 
-How familiar they are is told beside it: n / (n + 1) where training had n times this answer to this kind of question,
-and n times this phrasing of a question. What training hardly ever had twice (answers that are phrases or numbers,
-questions that everybody asks in words of their own) is nothing unfamiliar when it is new: the signals were fitted and
-judged on such rows alone, and can hold no prior over them. The share of rows that the other folds do not know, squared,
-is what is left of their familiarity.
+How familiar they are is told beside it, for the answer and for the phrasing of the question, which are multiplied:
+
+    k·known + (1 − k)·new,   k = n / (n + 1)
+
+where training had n times this answer to this kind of question, or n times this phrasing. ``new`` is with which
+probability one that training never had is of the long tail of a world that is still training's, by the traffic around
+it (w in `confide.methods.answer_traffic`); ``known`` is 1 of phrasings and 1 − φ of answers. Neither is less than e⁴,
+where e is the share of training rows that the other folds do not know: what training hardly ever had twice (answers
+that are phrases or numbers, questions that everybody asks in words of their own) is nothing unfamiliar when it is new,
+since the signals were fitted and judged on such rows alone, and can hold no prior over them.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from confide.errors import ConfideError
+from confide.methods.answer_traffic import FileTraffic, Surroundings, Traffic, UnseenShare
 from confide.methods.method import labels
 from confide.methods.portable.answer_history import HALF, KIND_STRENGTH, AnswerHistory, answer_keys, answer_text
 from confide.methods.portable.question_kinds import QuestionKinds
@@ -31,14 +38,27 @@ WIDTH = 4
 
 
 @dataclass(frozen=True)
+class Ground:
+    """What the signals say of n answered records.
+
+    Attributes:
+        columns: [n, d].
+        familiar: how familiar question and answer are in their traffic, [n] in [0, 1].
+    """
+
+    columns: Floats
+    familiar: Floats
+
+
+@dataclass(frozen=True)
 class AnswerSignals:
     """Fitted on training rows; `fit_signals` makes it.
 
     Attributes:
         kind_history: how often answers to each kind of question were right.
         phrasings: how often training questions were phrased so, by the hash.
-        open_answers: what is left of the familiarity of an answer that training never gave.
-        open_phrasings: the same of a phrasing that it never had.
+        open_answers: e² of answers: the share of them that no other fold gave, squared.
+        open_phrasings: the same of phrasings.
     """
 
     kinds: QuestionKinds
@@ -49,14 +69,48 @@ class AnswerSignals:
     open_answers: float
     open_phrasings: float
 
-    def read(self, records: Sequence[Record]) -> tuple[Floats, Floats]:
-        """Columns [n, d] of answered records, and how familiar question and answer are, [n] in [0, 1]."""
+    def read(self, records: Sequence[Record], traffic: Surroundings | None = None) -> Ground:
+        """What is known of answered records.
+
+        Args:
+            traffic: what surrounds each of them; None: they surround each other, as the rows of a file do.
+        """
+        if not records:
+            return Ground(np.empty((0, WIDTH)), np.empty(0))
+        kinds, keys, seen, asked = self._met(records)
+        new = seen == 0, asked == 0
+        around = (traffic or FileTraffic.of(records, *new)).around(records, *new)
+        columns = _columns(self.history, self.kind_history, keys, kinds, self.text.z(counted(records)))
+        return Ground(columns, self._familiar(seen, asked, around))
+
+    def traffic(self, records: Sequence[Record]) -> FileTraffic:
+        """The rows of a file as each other's traffic."""
+        _, _, seen, asked = self._met(records)
+        return FileTraffic.of(records, seen == 0, asked == 0)
+
+    def unseen(self, traffic: Traffic) -> dict[str, UnseenShare]:
+        """Of some traffic, the shares of ``answers`` and of ``phrasings`` that training never had."""
+        usual = {"answers": self.open_answers, "phrasings": self.open_phrasings}
+        return {
+            name: UnseenShare(getattr(traffic, name), traffic.n, math.sqrt(squared)) for name, squared in usual.items()
+        }
+
+    def _met(self, records: Sequence[Record]) -> tuple[Ints, list[str], Floats, Floats]:
+        """Kinds [n] and keys of answers, and how often training had each answer [n] and each phrasing [n]."""
         questions = [record.question for record in records]
         kinds = self.kinds.predict(questions)
         keys = answer_keys(kinds, records)
         asked = np.array([self.phrasings.get(p, 0) for p in self.kinds.phrasings(questions)], dtype=np.float64)
-        familiar = familiarity(self.history.seen(keys), self.open_answers) * familiarity(asked, self.open_phrasings)
-        return _columns(self.history, self.kind_history, keys, kinds, self.text.z(counted(records))), familiar
+        return kinds, keys, self.history.seen(keys), asked
+
+    def _familiar(self, seen: Floats, asked: Floats, around: Sequence[Traffic]) -> Floats:
+        """How familiar answers are that were ``seen`` so often to questions that were ``asked`` so, each [n]."""
+        shares = {traffic: self.unseen(traffic) for traffic in set(around)}
+        answers, phrasings = ([shares[traffic][name] for traffic in around] for name in ("answers", "phrasings"))
+        known = np.maximum(self.open_answers**2, [1 - share.shifted for share in answers])
+        new = np.maximum(self.open_answers**2, [share.tail for share in answers])
+        asked_anew = np.maximum(self.open_phrasings**2, [share.tail for share in phrasings])
+        return familiarity(seen, new, known) * familiarity(asked, asked_anew)
 
     def to_json(self) -> dict[str, Any]:
         """The signals as JSON can hold them; questions and answers are hashes there."""
@@ -83,13 +137,11 @@ class TrainingSignals:
         signals: fitted on all rows.
         folds: (rows inside, rows held out) of each fold.
         columns: what the other folds say of each row, [n, d].
-        familiar: how familiar the others are with question and answer, [n] in [0, 1].
     """
 
     signals: AnswerSignals
     folds: list[tuple[Ints, Ints]]
     columns: Floats
-    familiar: Floats
 
 
 def fit_signals(records: Sequence[Record], seed: int = 0) -> TrainingSignals:
@@ -122,14 +174,13 @@ def fit_signals(records: Sequence[Record], seed: int = 0) -> TrainingSignals:
         open_answers=float(np.mean(seen == 0)) ** 2,
         open_phrasings=float(np.mean(asked == 0)) ** 2,
     )
-    familiar = familiarity(seen, signals.open_answers) * familiarity(asked, signals.open_phrasings)
-    return TrainingSignals(signals, folds, columns, familiar)
+    return TrainingSignals(signals, folds, columns)
 
 
-def familiarity(times: Floats, openness: float) -> Floats:
-    """Familiarity [n] in [0, 1] of what training had so many ``times`` [n]; ``openness`` for 0 times."""
-    known = times / (times + HALF)
-    return np.asarray(known + (1 - known) * openness)
+def familiarity(times: Floats, new: Floats | float, known: Floats | float = 1.0) -> Floats:
+    """Familiarity [n] in [0, 1] of what training had so many ``times`` [n]: from ``new`` for none to ``known``."""
+    k = times / (times + HALF)
+    return np.asarray(k * known + (1 - k) * new)
 
 
 def grouped_folds(records: Sequence[Record], seed: int = 0) -> list[tuple[Ints, Ints]]:

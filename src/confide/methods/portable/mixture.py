@@ -4,8 +4,8 @@
 
 ``familiar`` is a logistic model of everything that is known of the answer, ``unfamiliar`` one of its probability alone
 that ranks exactly as ``logprob_sum`` does (or as ``option_probability`` where the answer was chosen among options).
-a is how familiar question and answer are by their texts (`AnswerSignals`), q how familiar the question is by its
-state, where that is known.
+a is how familiar question and answer are by their texts, in their traffic (`AnswerSignals`), q how familiar the
+question is by its state, where that is known.
 Answers that came about in a way that training never saw (chosen where it had written ones, or the other way round) are
 unfamiliar: their signals mean something else.
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from confide.methods.method import labels
-from confide.methods.portable.answer_signals import WIDTH, AnswerSignals, TrainingSignals
+from confide.methods.portable.answer_signals import WIDTH, AnswerSignals, Ground, TrainingSignals
 from confide.methods.portable.free_matrix import free_matrix, probability_matrix
 from confide.methods.portable.logistic import Logistic
 from confide.numeric import Bools, Floats
@@ -66,7 +66,7 @@ class Mixture:
         columns = _together(training.columns, free_matrix(records, options, entropies), z)
         return cls(
             training.signals,
-            Logistic.fit(columns, right, training.familiar),
+            Logistic.fit(columns, right),
             Logistic.rising(probability_matrix(records), right),
             entropies=entropies,
             options=options,
@@ -74,11 +74,17 @@ class Mixture:
         )
 
     def read(
-        self, records: Sequence[Record], z: Floats | None = None, q: Floats | float = 1.0
+        self,
+        records: Sequence[Record],
+        z: Floats | None = None,
+        q: Floats | float = 1.0,
+        *,
+        ground: Ground | None = None,
     ) -> tuple[Floats, Floats]:
         """Confidences and familiarities [n] of answered records.
 
         Args:
+            ground: what its signals say of them in their traffic; None: they are each other's, as the rows of a file.
             z: what a reading of states says of each record, [n], where the mixture was fitted with one.
             q: familiarity of the questions, [n] in [0, 1].
 
@@ -87,20 +93,21 @@ class Mixture:
         """
         if not records:
             return np.empty(0), np.empty(0)
-        columns, familiar = self.signals.read(records)
+        ground = self.signals.read(records) if ground is None else ground
         met = np.array([self.options if record.option_logprobs else self.written for record in records], dtype=float)
-        f = met * q * familiar
+        f = met * q * ground.familiar
         free = free_matrix(records, self.options, self.entropies)
-        on_ground = self.familiar.predict(_together(columns, free, z))
+        on_ground = self.familiar.predict(_together(ground.columns, free, z))
         mixed = f * on_ground + (1 - f) * self.unfamiliar.predict(probability_matrix(records))
         known = told(records) if z is None else told(records) & np.isfinite(z)
         return np.where(known, mixed, np.nan), f
 
     def of_training(self, training: TrainingSignals, records: Sequence[Record], z: Floats | None = None) -> Floats:
-        """Confidences [n] of the records that the mixture was fitted on, by the signals that did not see them."""
-        columns = _together(training.columns, free_matrix(records, self.options, self.entropies), z)
-        f, unfamiliar = training.familiar, self.unfamiliar.predict(probability_matrix(records))
-        return np.asarray(f * self.familiar.predict(columns) + (1 - f) * unfamiliar)
+        """Confidences [n] of the records that the mixture was fitted on, by the signals that did not see them.
+
+        Their traffic is training's own, which is familiar ground.
+        """
+        return self.familiar.predict(_together(training.columns, free_matrix(records, self.options, self.entropies), z))
 
     def to_json(self, *, signals: bool = True) -> dict[str, Any]:
         """The mixture as JSON can hold it; without its ``signals`` where they are kept once for several mixtures."""

@@ -57,10 +57,15 @@ class PortableFile:
         """A hash of everything that gives the confidence."""
         return key_of_text(json.dumps(self.mixture.to_json(), sort_keys=True))
 
-    def confidences(self, records: Sequence[Record]) -> list[float | None]:
-        """The confidence of each answered record; None where its tokens' log-probabilities are missing."""
-        values, _ = self.mixture.read(records)
-        return or_none(values)
+    def confidences(self, records: Sequence[Record], among: Sequence[Record] | None = None) -> list[float | None]:
+        """The confidence of each answered record; None where its tokens' log-probabilities are missing.
+
+        Args:
+            among: the rows of the file whose traffic theirs is, split by split; None: these records alone.
+        """
+        signals = self.mixture.signals
+        ground = signals.read(records, None if among is None else signals.traffic(among))
+        return or_none(self.mixture.read(records, ground=ground)[0])
 
     def check_server(self, identity: str) -> None:
         """Raise `ConfideError` where it knows nothing of what the server of the model with ``identity`` answers.

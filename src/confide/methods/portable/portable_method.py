@@ -37,7 +37,7 @@ class Portable(Method):
         """One column [n]; that of a model which was trained on shuffled labels says so."""
         model = self.scope_.model
         name = PORTABLE if self.scope_.portable is not None or model is None else model.named(PORTABLE)
-        return {name: Column(or_nan(self.file_.confidences(records)))}
+        return {name: Column(or_nan(self.file_.confidences(records, self.scope_.new)))}
 
 
 def _file(scope: Scope) -> PortableConfidence | None:

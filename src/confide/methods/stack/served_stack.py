@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.methods.method import labels, or_nan, or_none
-from confide.methods.portable.answer_signals import AnswerSignals, TrainingSignals
+from confide.methods.portable.answer_signals import AnswerSignals, Ground, TrainingSignals
 from confide.methods.portable.mixture import Mixture
 from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING, LinearReading
 from confide.methods.stack.probe import PENALTIES, Probe, View, best_probe
@@ -43,9 +43,9 @@ class ServedStack:
         reading = LinearReading.from_probe(Probe(view, view.fit(features, right)))
         return cls(reading, Mixture.fit(training, records, z))
 
-    def read(self, states: States, records: Sequence[Record]) -> Floats:
+    def read(self, states: States, records: Sequence[Record], ground: Ground | None = None) -> Floats:
         """Confidences [n] of answered records from their states in this process; see `served_values`."""
-        return served_values(self.mixture, self.reading.z(states), records)
+        return served_values(self.mixture, self.reading.z(states), records, ground)
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
         """``(description, arrays)`` for a checkpoint's JSON and safetensors files."""
@@ -60,9 +60,12 @@ class ServedStack:
         return cls(LinearReading.from_arrays(about, arrays), Mixture.from_json(about["mixture"], signals, states=True))
 
 
-def served_values(mixture: Mixture, z: Floats, records: Sequence[Record]) -> Floats:
-    """Confidences [n] of answered records; NaN where z, log-probabilities or the answer's end are missing."""
-    values, _ = mixture.read(records, z)
+def served_values(mixture: Mixture, z: Floats, records: Sequence[Record], ground: Ground | None = None) -> Floats:
+    """Confidences [n] of answered records; NaN where z, log-probabilities or the answer's end are missing.
+
+    For ``ground`` see `Mixture.read`.
+    """
+    values, _ = mixture.read(records, z, ground=ground)
     return np.where([record.finish == "stop" for record in records], values, np.nan)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from confide.engines.engine import POSITIONS
 from confide.methods.method import labels
-from confide.methods.portable.answer_signals import AnswerSignals, TrainingSignals
+from confide.methods.portable.answer_signals import AnswerSignals, Ground, TrainingSignals
 from confide.methods.portable.free_matrix import free_matrix
 from confide.methods.portable.logistic import Logistic
 from confide.methods.portable.mixture import Mixture, told
@@ -68,14 +68,15 @@ class Stack:
             Logistic.fit(np.column_stack([z, free_matrix(records, mixture.options, entropies=True)]), right),
         )
 
-    def read(self, states: States, records: Sequence[Record]) -> dict[str, Floats]:
+    def read(self, states: States, records: Sequence[Record], ground: Ground | None = None) -> dict[str, Floats]:
         """Confidences [n] by source and ``familiarity`` [n] of answered records, from states and token probabilities.
 
-        ``stack`` and ``probe_logprobs`` are NaN without token probabilities: not available, never a guess.
+        ``stack`` and ``probe_logprobs`` are NaN without token probabilities: not available, never a guess. For
+        ``ground`` see `Mixture.read`.
         """
         z, free = self.probe.z(states), free_matrix(records, self.mixture.options, entropies=True)
         q = self.questions.predict(prompt_states(states, self.questions.layer))
-        mixed, familiarity = self.mixture.read(records, z, q)
+        mixed, familiarity = self.mixture.read(records, z, q, ground=ground)
         ungated = self.ungated.predict(np.column_stack([z, free]))
         return {
             "stack": mixed,

@@ -102,7 +102,8 @@ def check_source(config: ServeConfig, policy: Policy | None, model: ConfidenceMo
     of another name is only warned of, since a server may call the same model otherwise.
     """
     if model is not None:
-        given = list(model.answers(["Hello"], max_new_tokens=2)[0].sources)
+        with model.uncounted():
+            given = list(model.answers(["Hello"], max_new_tokens=2)[0].sources)
     else:
         assert isinstance(config.small, SmallServer)
         small = config.small

@@ -98,7 +98,8 @@ class Service:
             async with asyncio.timeout(seconds), self._lock:
                 taken, state = self._snapshots.get(window_s, (-math.inf, {}))
                 if time.monotonic() - taken > _SNAPSHOT_S:
-                    state = await snapshot(self.store, self.policy, window_s=window_s)
+                    unseen = self.models.unseen
+                    state = await snapshot(self.store, self.policy, window_s=window_s, unseen=unseen)
                     self._snapshots[window_s] = time.monotonic(), state
                 return state
         except StoreError as error:
@@ -238,7 +239,8 @@ async def metrics(request: Request) -> Response:
     router = service.router
     asked_models = [router.small, *router.experts, *filter(None, [service.models.embeddings])]
     slots, backlog = router.slots, router.auditor.backlog
-    service.metrics.observe(slots.active, slots.waiting, backlog, asked_models, service.models.checks)
+    models = service.models
+    service.metrics.observe(slots.active, slots.waiting, backlog, asked_models, models.checks, models.unseen)
     if (reading := service.models.reading) is not None:
         service.metrics.reading.labels(reading.name).set(reading.problem is None)
     state = None

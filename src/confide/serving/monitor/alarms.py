@@ -11,6 +11,8 @@ from scipy.stats import binom
 from confide.policies.profiles import ERROR
 
 UNLIKE_BY_CHANCE = 1e-3  # of as many marked requests, were all like the calibration rows; below it there is an alarm
+SHIFTED_SHARE = 0.2  # of the traffic that is new to training, at least, above which there is an alarm
+SHIFTED_ANSWERS = 50  # that must have been counted before
 FAILURE_SHARE = 0.05  # of failures or missing confidences, above which there is an alarm; fewer are a warning
 
 
@@ -53,7 +55,7 @@ def alarms_in(state: dict[str, Any], constant: tuple[int, bool] | None) -> list[
     ``state`` is a `confide.serving.monitor.snapshot.snapshot` without alarms; ``constant`` is the number of latest
     requests that were all escalated (True) or all not (False), if that is strange.
     """
-    alarms = [*_policy_alarms(state, constant), *_failure_alarms(state)]
+    alarms = [*_policy_alarms(state, constant), *_unseen_alarms(state), *_failure_alarms(state)]
     return sorted(alarms, key=lambda alarm: alarm["severity"])
 
 
@@ -97,6 +99,16 @@ def _policy_alarms(state: dict[str, Any], constant: tuple[int, bool] | None) -> 
     if constant:
         text = f"{'Every one' if constant[1] else 'None'} of the last {constant[0]:,} requests was escalated. "
         yield _alarm("escalation", text + "Look whether confidences arrive and whether the policy fits the model.")
+
+
+def _unseen_alarms(state: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Clearly more of the latest answers, or of how was asked, is new to training than of its own rows."""
+    for name, what in (("answers", "are ones that training never saw"), ("phrasings", "are to questions asked anew")):
+        found = state["unseen"].get(name)
+        if found and found["n"] >= SHIFTED_ANSWERS and found["shifted"] > SHIFTED_SHARE:
+            text = f"{percent(found['share'])} of the last {found['n']:,} answers {what}"
+            text += f" (training {percent(found['usual'])}): "
+            yield _alarm("unseen", text + "confidences fall back on the answer's probability.")
 
 
 def _failure_alarms(state: dict[str, Any]) -> Iterator[dict[str, str]]:

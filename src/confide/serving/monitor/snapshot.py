@@ -2,12 +2,14 @@
 
 `snapshot` reads the store once and returns plain numbers and words; the dashboard draws them and ``/metrics`` exports
 some. The promise and the share answered are about the policy's whole life, numbers of requests about a window, and
-everything else about the latest rows of the window.
+everything else about the latest rows of the window. What training never saw is counted by the process alone: the store
+knows nothing of it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -18,6 +20,7 @@ from confide.serving.monitor.evidence import evidence_of
 from confide.serving.monitor.promises import Promise
 
 if TYPE_CHECKING:
+    from confide.methods.answer_traffic import UnseenShare
     from confide.policies.policy import Policy
     from confide.serving.store.store import Store
 
@@ -35,13 +38,16 @@ NO_AUDITS = {
 _LISTS = ("domains", "fallbacks")
 
 
-async def snapshot(store: Store, policy: Policy | None, *, window_s: float | None) -> dict[str, Any]:
+async def snapshot(
+    store: Store, policy: Policy | None, *, window_s: float | None, unseen: Mapping[str, UnseenShare] | None = None
+) -> dict[str, Any]:
     """The state of the router: verdict, alarms, risk, coverage, traffic, latency, domains and the latest decisions.
 
     Args:
         store: the decision store; it is read once, in one of its threads.
         policy: whose promise is checked (None: nothing was promised).
         window_s: limits traffic, domains, failures and feedback to the last seconds (None: everything).
+        unseen: what this process counted of answers and phrasings that training never saw.
 
     Returns:
         Plain JSON; ``docs/monitoring.md`` describes its keys.
@@ -51,10 +57,16 @@ async def snapshot(store: Store, policy: Policy | None, *, window_s: float | Non
     """
     promise = None if policy is None else promises.promise_of(policy)
     now = time.time()
-    return await store.run(lambda connection: build(connection, promise, now, window_s))
+    return await store.run(lambda connection: build(connection, promise, now, window_s, unseen))
 
 
-def build(connection: Connection, promise: Promise | None, now: float, window_s: float | None) -> dict[str, Any]:
+def build(
+    connection: Connection,
+    promise: Promise | None,
+    now: float,
+    window_s: float | None,
+    unseen: Mapping[str, UnseenShare] | None = None,
+) -> dict[str, Any]:
     """`snapshot` at unix time ``now`` on a connection."""
     start = 0.0 if window_s is None else now - window_s
     recent = traffic.recent_rows(connection)
@@ -88,6 +100,7 @@ def build(connection: Connection, promise: Promise | None, now: float, window_s:
         "feedback": traffic.feedback_counts(connection, start),
         "recent": traffic.recent_counts(recent, now, promise),
         "latest": traffic.latest(connection),
+        "unseen": {name: share.told() for name, share in (unseen or {}).items()},
     }
     constant = promises.constant_escalation([row.decision == "escalate" for row in recent], promise)
     state["alarms"] = alarms_in(state, constant)

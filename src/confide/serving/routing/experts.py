@@ -22,6 +22,8 @@ from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.start_check import StartCheck
 from confide.engines.openai.upstream import Http, Server, Sources
 from confide.functions import load_function
+from confide.methods.answer_traffic import UnseenShare
+from confide.methods.learned_confidences import LearnedConfidences
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
 from confide.methods.stack.served_file import ServedFile
 from confide.methods.stack.served_stack import SERVED
@@ -84,7 +86,7 @@ class WithPassage(Model):
     async def ask(self, asked: Asked) -> Reply:
         """The answer to the question with its passage; raises `ModelError` when there is none."""
         passage = await self.passage.text(asked)
-        return await self.small.ask(replace(asked, messages=with_passage(asked.messages, passage)))
+        return await self.small.ask(replace(asked, messages=with_passage(asked.messages, passage), read=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class WithSamples(Model):
         """The answer given most often; raises `ModelError` when the server does not sample."""
         if not asked.plain:
             raise ModelError("unsupported", counts=False)
-        reply = await self.small.sample(asked, self.count)
+        reply = await self.small.sample(replace(asked, read=False), self.count)
         if len(reply.choices) < 2:
             raise ModelError("unsupported")
         if not (answer := majority([choice.text for choice in reply.choices if choice.readable])):
@@ -126,6 +128,7 @@ class Models:
         """Whether the small model's server gives its learned reading, where it is to."""
         self.exports: dict[str, str] = {}
         """Source to the identity of what was exported to give it."""
+        self._learned = LearnedConfidences()
         small: Local | Server
         if isinstance(config.small, SmallLocal):
             if model is None:
@@ -167,7 +170,8 @@ class Models:
         if config.portable is not None:
             portable = PortableFile.load(config.portable)
             self.exports[PORTABLE] = learned["beside"] = identity_text({PORTABLE_PART: portable.scored_by})
-        sources = partial(server_sources, mixture=mixture, portable=portable)
+        self._learned = LearnedConfidences(mixture, portable)
+        sources = partial(server_sources, learned=self._learned)
         server = self._server(with_tokens_told(config), sources, **learned)
         self.reading = server.reading
         if portable is not None:
@@ -213,6 +217,11 @@ class Models:
     def _tool(self, spec: str, drop: Collection[str] = ()) -> Tool:
         self._tools.append(tool := Tool(spec, drop))
         return tool
+
+    @property
+    def unseen(self) -> dict[str, UnseenShare]:
+        """Of the small model's latest answers, what training never saw; empty where nothing was trained."""
+        return self._learned.unseen if self.model is None else self.model.unseen
 
     @property
     def checks(self) -> list[StartCheck]:

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +36,15 @@ class _Job:
     question: Question
     max_tokens: int
     samples: int
+    counts: bool
     result: Future[Any] = field(default_factory=Future)
     width: int = 0  # tokens to which its prompt is rounded up
     gone: bool = False  # nobody waits for it any more
 
     @property
-    def kind(self) -> tuple[int, int, int]:
+    def kind(self) -> tuple[int, int, bool, int]:
         """What jobs of one batch have in common."""
-        return self.max_tokens, self.samples, self.width
+        return self.max_tokens, self.samples, self.counts, self.width
 
 
 class Batcher:
@@ -70,9 +72,13 @@ class Batcher:
         """Whether the thread still works."""
         return self._thread.is_alive()
 
-    async def submit(self, question: Question, max_tokens: int, samples: int = 0) -> Any:
-        """An answer, or with ``samples`` a list of that many sampled ones."""
-        job = _Job(question, max_tokens, samples)
+    async def submit(self, question: Question, max_tokens: int, samples: int = 0, counts: bool = True) -> Any:
+        """An answer, or with ``samples`` a list of that many sampled ones.
+
+        Args:
+            counts: whether the answer is traffic in which later ones are read.
+        """
+        job = _Job(question, max_tokens, samples, counts)
         self._jobs.put(job)
         try:
             return await asyncio.wrap_future(job.result)
@@ -131,9 +137,10 @@ class Batcher:
                 )
                 results = [sampled]
             else:
-                results = self._model.answers(
-                    [job.question for job in batch], max_new_tokens=first.max_tokens, gone=lambda n: batch[n].gone
-                )
+                with nullcontext() if first.counts else self._model.uncounted():
+                    results = self._model.answers(
+                        [job.question for job in batch], max_new_tokens=first.max_tokens, gone=lambda n: batch[n].gone
+                    )
             answered = list(zip(batch, results, strict=True))
         except Exception as error:
             if len(batch) == 1:
@@ -191,7 +198,7 @@ class Local(Model):
             raise ModelError("unsupported", counts=False, sentence=error.message, param=error.param) from None
         max_tokens = asked.max_tokens or self._config.max_tokens
         try:
-            return await self._batcher.submit(conversation(asked.messages), max_tokens, samples)
+            return await self._batcher.submit(conversation(asked.messages), max_tokens, samples, asked.read)
         except ConfideError as error:  # too long, or a chat template that refuses the conversation
             raise ModelError("rejected", counts=False, sentence=str(error)) from None
         except Exception:

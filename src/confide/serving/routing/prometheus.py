@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 if TYPE_CHECKING:
     from confide.engines.openai.start_check import StartCheck
+    from confide.methods.answer_traffic import UnseenShare
     from confide.serving.routing.guard import Guarded
     from confide.serving.routing.turn import Turn
 
@@ -50,6 +51,8 @@ class Metrics:
         self.reading = gauge("confide_learned_reading", text, ["model"])
         text = "1 for each field that a server does not take and is not sent."
         self.left_out = gauge("confide_left_out", text, ["model", "field"])
+        text = "Shares of the latest answers and phrasings that training never saw, of its own, and shifted at least."
+        self.unseen = gauge("confide_unseen", text, ["of", "what"])
         # What follows is read from the store: the same numbers on every replica.
         text = "Share of wrong answers among audited kept ones, and what was promised."
         self.risk = gauge("confide_risk", text, ["what"])
@@ -76,7 +79,13 @@ class Metrics:
                 self.cost.inc(reply.cost)
 
     def observe(
-        self, active: int, waiting: int, audits: int, models: Sequence[Guarded], checks: Sequence[StartCheck]
+        self,
+        active: int,
+        waiting: int,
+        audits: int,
+        models: Sequence[Guarded],
+        checks: Sequence[StartCheck],
+        unseen: Mapping[str, UnseenShare],
     ) -> None:
         """Note the state of the moment."""
         self.active.set(active)
@@ -88,6 +97,9 @@ class Metrics:
             self.checked.labels(check.name).set(check.answered)
             for name in check.left_out:
                 self.left_out.labels(check.name, name).set(1)
+        for of, found in unseen.items():
+            for what, value in (("latest", found.share), ("training", found.usual), ("shifted", found.shifted)):
+                self.unseen.labels(of, what).set(value)
 
     def watch(self, snapshot: Mapping[str, Any] | None, trouble: str | None) -> None:
         """Note what the store shows, and what is wrong with it.

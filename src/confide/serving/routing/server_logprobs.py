@@ -6,16 +6,16 @@ from confide.engines.openai.answer_logprobs import answer_logprobs
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.reply import Reply
 from confide.methods.free import free_confidence
-from confide.methods.portable.mixture import Mixture
-from confide.methods.portable.portable_file import PORTABLE, PortableFile
-from confide.methods.stack.served_stack import SERVED, served_confidences
+from confide.methods.learned_confidences import LearnedConfidences
+from confide.methods.portable.portable_file import PORTABLE
+from confide.methods.stack.served_stack import SERVED
 from confide.records import Message, Record
 
 _FREE = "logprob_sum"
 
 
 def server_sources(
-    asked: Asked, reply: Reply, mixture: Mixture | None = None, portable: PortableFile | None = None
+    asked: Asked, reply: Reply, learned: LearnedConfidences | None = None
 ) -> tuple[dict[str, float | None], str]:
     """The confidences of a server's reply, and the one to use without a policy.
 
@@ -23,9 +23,8 @@ def server_sources(
     missing or cannot be matched to the answer.
 
     Args:
-        asked: the request; of it the text of the last user turn counts.
-        mixture: what makes a confidence of the reading that the server's engine gives.
-        portable: what makes one of the texts and the log-probabilities.
+        asked: the request; of it the text of the last user turn counts. Where it is not to be read, nothing learned is.
+        learned: what was trained for this server's model.
     """
     question = [Message(role="user", content=asked.question)]
     records, readings = [], []
@@ -45,8 +44,7 @@ def server_sources(
             )
         )
         readings.append(read.z if read else None)
-    columns = {SERVED: served_confidences(mixture, readings, records)} if mixture else {}
-    columns |= {PORTABLE: portable.confidences(records)} if portable else {}
+    columns = learned.read(records, readings) if learned and asked.read else {}
     free = [free_confidence(record) for record in records]
     columns |= {source: [row[source] for row in free] for source in free[0]}
     lowest = {source: _lowest(values) for source, values in columns.items()}
