@@ -14,6 +14,7 @@ answer comes twice, so there is no prior over answers to learn; its test rows ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -216,7 +217,9 @@ def mixed_sets(parts: Parts, seed: int) -> dict[str, NDArray[np.int64]]:
     return found
 
 
-def judge(records: list[Record], sources: dict[str, Floats], seed: int) -> Json:
+def judge(
+    records: list[Record], sources: dict[str, Floats], seed: int, compared: Sequence[tuple[str, str]] = COMPARED
+) -> Json:
     """AUROC of each source's values [n] on ``records``, within the same answer too, and paired differences."""
     y, tested = labels(records), Rows(records, {}, "test")
     bootstrap = tested.bootstrap(RESAMPLES, seed)
@@ -228,7 +231,7 @@ def judge(records: list[Record], sources: dict[str, Floats], seed: int) -> Json:
         drawn[name] = bootstrap.sample(partial(ranked, raw, y), np.arange(len(records)))["auroc"]
         table[name] = {"auroc": estimate(drawn[name]), "within_answer": within_auroc(raw, y, groups=tested.answered)}
     best = max((name for name in (OPTION, *FREE) if name in drawn), key=lambda name: float(drawn[name][0]))
-    pairs = dict.fromkeys([*COMPARED, ("portable", best), ("stack", best)])
+    pairs = dict.fromkeys([*compared, ("portable", best), ("stack", best)])
     return {
         "n": len(records),
         "accuracy": float(y.mean()),

@@ -1,19 +1,22 @@
 """Trained tokens at full strength: Self-REF on the rows of the stack, taught by labels or by the stack.
 
-    python -m benchmarks.quality.trained_tokens [--only standard-0]
+    python -m benchmarks.quality.trained_tokens [--only standard-1-labels]
 
 Each run trains the bundled model on the 2,000 training rows that `increments` gives the stack, until validation stops
-improving (8 epochs at most); settings are chosen on validation rows of the first seed, and kept. What the verdict says
-of the base model's answers stays in the work folder as columns for `increments`; here is what its own answers are
-worth, before and after, and what training took. ``self_ref`` learns from labels; ``self_ref_stack`` from what a stack
-that did not see the row says of it (its soft targets); ``adapter`` is a reader that leaves the answers alone.
+improving (8 epochs at most); settings are chosen on validation rows of the first seed, and kept. Its verdict on the
+base model's answers is judged beside the sources of `increments`, trained on the same rows, on the same test rows:
+alone, and mixed with ``portable`` by the same familiarity, with weights that are fitted on validation rows. Its own
+answers are judged too, before and after. Runs that are there are judged; ``--only`` leaves judging out.
+
+``self_ref`` learns from labels; ``self_ref_stack`` from what a stack that did not see the row says of it (its soft
+targets); ``reader`` is an adapter that leaves the answers alone.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,14 +24,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from benchmarks.common import MODEL, Json, Work, load_engine, parser, read_json, show_progress
+from benchmarks.common import MODEL, Json, Work, load_engine, parser, read_json, show_progress, write_result
 from benchmarks.quality.cells import DEPTH, Parts, partition, picked
+from benchmarks.quality.increments import RESAMPLES, Trained, judge, train
 from benchmarks.quality.study import geography_records, geography_states, of_split
 from confide.engines.closed_records import read_closed
 from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.methods.method import labels
 from confide.methods.portable.answer_signals import fit_signals
+from confide.methods.portable.logistic import Logistic
 from confide.methods.reader.adapter_reader import AdapterConfig, AdapterReader, train_adapter
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.methods.self_ref.self_ref_training import SelfRefResult, train_self_ref
@@ -37,7 +42,7 @@ from confide.methods.stack.probe import candidate_views
 from confide.methods.stack.soft_targets import unseen_confidences
 from confide.methods.stack.states import States
 from confide.metrics import auroc
-from confide.numeric import Floats, sigmoid
+from confide.numeric import Floats, Ints, logit, sigmoid
 from confide.records import Record
 from confide.tasks import load_task
 
@@ -57,7 +62,12 @@ CANDIDATES = tuple(SelfRefConfig(learning_rate=rate) for rate in (1e-3, 3e-4))
 """Tried on the first seed; the one with the lowest validation loss is kept."""
 
 TAUGHT = ("labels", "stack", "adapter")
+SOURCES = {"labels": "self_ref", "stack": "self_ref_stack", "adapter": "reader"}
+"""What the verdict of a run is called as a source."""
+
 SPLITS = ("standard", "answered-country")
+FIRST = ("standard", 0, "labels")
+"""The run that the candidates stand for."""
 
 
 def main() -> None:
@@ -81,15 +91,88 @@ def main() -> None:
             config = SelfRefConfig() if taught == "adapter" else CANDIDATES[chosen(work)]
             for split in SPLITS:
                 for seed in SEEDS:
-                    if (split, seed, taught) != ("standard", 0, "labels"):  # it is the candidate that was chosen
+                    if (split, seed, taught) != FIRST:
                         stage(f"{split}-{seed}-{taught}", split, seed, taught, config)
+    if arguments.only is None:
+        cells = [judged(work, records, states, split, seed) for split in SPLITS for seed in SEEDS]
+        cells = [cell for cell in cells if cell["runs"]]
+        made = {"machine": work.machine(), "resamples": RESAMPLES, "candidates": candidates(work), "cells": cells}
+        write_result(arguments.out, "quality/trained_tokens.py", made)
+
+
+def candidates(work: Work) -> list[Json]:
+    """What was tried on the first seed, and what it cost on validation rows."""
+    paths = [work.folder / f"candidate-{number}.json" for number in range(len(CANDIDATES))]
+    tried = [read_json(path) for path in paths if path.exists()]
+    return [{key: one[key] for key in ("learning_rate", "epoch", "validation_losses")} for one in tried]
+
+
+def run_name(work: Work, split: str, seed: int, taught: str) -> str:
+    """What a run is called in the work folder: the first one is the candidate that was chosen."""
+    return f"candidate-{chosen(work)}" if (split, seed, taught) == FIRST else f"{split}-{seed}-{taught}"
+
+
+def judged(work: Work, records: list[Record], states: States, split: str, seed: int) -> Json:
+    """A draw's verdicts beside the sources of `increments`, on test rows, and where those have new answers also on rows
+    like the training rows.
+    """
+    names = {taught: run_name(work, split, seed, taught) for taught in TAUGHT}
+    runs = {t: read_json(path) for t, name in names.items() if (path := work.folder / f"{name}.json").exists()}
+    parts, _ = partition(records, split, seed)
+    parts = parts | {"train": np.sort(parts["train"][:ROWS])}
+    trained = train(records, states, parts, seed)
+    sets = {"test": parts["test"][:TEST]}
+    if split != "standard":
+        sets["familiar"] = parts["calibration"][:TEST]
+    found = {name: trained.readings(rows) for name, rows in sets.items()}
+    for taught in runs:
+        z = np.asarray(logit(np.load(work.folder / f"{names[taught]}.npy")))
+        mixed = mixed_with_portable(trained, z, parts["validation"])
+        for some, rows in sets.items():
+            found[some].values[SOURCES[taught]] = sigmoid(z[rows])
+            found[some].values[f"{SOURCES[taught]}+portable"] = mixed(rows)
+    compared = [pair for taught in runs for pair in pairs_of(SOURCES[taught])]
+    return {
+        "split": split,
+        "seed": seed,
+        "runs": runs,
+        "sets": {name: judge(some.records, some.values, seed, compared) for name, some in found.items()},
+    }
+
+
+def pairs_of(source: str) -> list[tuple[str, str]]:
+    """What a trained verdict is compared with, alone and mixed."""
+    rivals = ("logprob_sum", "portable", "stack")
+    return [(name, rival) for name in (source, f"{source}+portable") for rival in rivals]
+
+
+def mixed_with_portable(trained: Trained, z: Floats, held: Ints) -> Callable[[Ints], Floats]:
+    """What tells of rows that are each other's traffic: both on familiar ground, ``portable`` alone elsewhere.
+
+    Args:
+        z: the verdict's logits of all records, [n].
+        held: rows on which the weights of the two are fitted.
+    """
+
+    def features(rows: Ints) -> tuple[Floats, Floats, Floats]:
+        some = of_split(picked(trained.records, rows), "test")
+        cheap, familiar = trained.portable.read(some)
+        return np.column_stack([z[rows], logit(cheap)]), cheap, familiar
+
+    both = Logistic.fit(features(held)[0], labels(picked(trained.records, held)))
+
+    def read(rows: Ints) -> Floats:
+        columns, cheap, familiar = features(rows)
+        return np.asarray(familiar * both.predict(columns) + (1 - familiar) * cheap)
+
+    return read
 
 
 def chosen(work: Work) -> int:
-    """The number of the candidate with the lowest loss on validation rows."""
-    tried = [read_json(work.folder / f"candidate-{number}.json") for number in range(len(CANDIDATES))]
-    losses = [min(one["validation_losses"]) for one in tried]
-    return losses.index(min(losses))
+    """The number of the candidate with the lowest loss on validation rows, of those that were trained."""
+    paths = {number: work.folder / f"candidate-{number}.json" for number in range(len(CANDIDATES))}
+    losses = {n: min(read_json(path)["validation_losses"]) for n, path in paths.items() if path.exists()}
+    return min(losses, key=lambda number: losses[number])
 
 
 def rows_of(records: list[Record], parts: Parts) -> list[Record]:
@@ -167,10 +250,10 @@ def took(trained: SelfRefResult) -> Json:
 def stack_says(records: list[Record], states: States, parts: Parts, seed: int) -> Mapping[str, float]:
     """What a stack that did not see a training row says of it, by the record's id."""
     rows, held = np.sort(parts["train"][:ROWS]), parts["validation"][:VALIDATION]
-    train, validation = picked(records, rows), picked(records, held)
-    views, signals = candidate_views(DEPTH), fit_signals(train, seed)
-    values = unseen_confidences(views, states.take(rows), train, states.take(held), validation, signals)
-    return dict(zip([record.id for record in train], values.tolist(), strict=True))
+    fitting, validation = picked(records, rows), picked(records, held)
+    views, signals = candidate_views(DEPTH), fit_signals(fitting, seed)
+    values = unseen_confidences(views, states.take(rows), fitting, states.take(held), validation, signals)
+    return dict(zip([record.id for record in fitting], values.tolist(), strict=True))
 
 
 def own_answers(engine: TransformersEngine, records: list[Record]) -> Json:
