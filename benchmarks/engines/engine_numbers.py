@@ -5,8 +5,8 @@
     python -m benchmarks.engines.engine_numbers --quick      # a rehearsal of a few minutes; writes no page
     python -m benchmarks.engines.engine_numbers --stage parity,annotation
 
-Stages keep their results in the work folder. They start from the records and states of `benchmarks.quality`, which are
-made where they are missing (half an hour on two cores). The machine must be quiet.
+Stages keep their results in the work folder. They start from geography's records and states, which are made
+where they are missing (`quality/study.py`; half an hour on two cores). The machine must be quiet.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ STAGES: dict[str, Callable[[Prepared], Json]] = {
 def main() -> None:
     options = parser(__doc__, "engines")
     options.set_defaults(out=None)
-    options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="work folder of quality.py")
+    options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="geography's records and states")
     options.add_argument("--quick", action="store_true", help="a rehearsal; its figures mean little")
     options.add_argument("--stage", help=f"stages, comma-separated, of {', '.join(STAGES)}")
     given = options.parse_args()

@@ -1,8 +1,8 @@
 """What the served stack loses: its AUROC beside the stack's and those of other sources, on the same test rows.
 
-Everything is read in process, from one pass over the answers of `benchmarks.quality`: `parity` says how far an engine
-is from that. Rows, splits and intervals are those of the quality table's standard split; answers that were cut have no
-served value and are left out for every source.
+Everything is read in process, from one pass over geography's answers (`study`): `parity` says how far an engine is from
+that. Rows are those of the standard split (`cells`), 6,500 of them to train; answers that were cut have no served value
+and are left out for every source.
 """
 
 from __future__ import annotations

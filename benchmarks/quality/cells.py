@@ -1,7 +1,6 @@
-"""One cell of the quality table: a split and a seed, every source under one protocol.
+"""What cells of the quality tables share: the rows of each part for a split and a seed, sources in process, metrics.
 
-Training rows train, validation rows choose, calibration rows calibrate (Platt, every source alike), test rows are
-seen once. Paired differences and intervals come from a bootstrap by entity.
+Training rows train, validation rows choose, calibration rows calibrate, test rows are seen once.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import Json
-from confide.evaluation.record_columns import Rows
 from confide.methods.free import FREE
 from confide.methods.method import labels, or_nan
 from confide.methods.portable.answer_signals import TrainingSignals, fit_signals
@@ -24,12 +22,9 @@ from confide.methods.stack.stack import Stack, question_layer
 from confide.methods.stack.states import States
 from confide.methods.text_prior import TextPriors
 from confide.metrics import auroc, brier, ece, log_loss
-from confide.metrics.bootstrap import Bootstrap, estimate
-from confide.metrics.ranking import within_auroc
+from confide.metrics.bootstrap import Bootstrap
 from confide.numeric import Floats
-from confide.policies.calibrators import fit_calibrator
 from confide.records import Record
-from confide.sources import log_space
 from confide.tasks.splits import assign_splits
 from confide.tasks.text import spelled
 
@@ -45,9 +40,6 @@ RELATIONS = {
     "us_city_state": {"train": 4000, "validation": 600, "calibration": 1200, "test": 1150},
 }
 DEPTH = 30
-COMPARED = ("answer_only", "answer_only_table", "question_only", "probe_logprobs", "reader")
-"""What the stack is compared with, beside the free sources."""
-
 LAYERS = sorted({question_layer(DEPTH), *(layer for view in candidate_views(DEPTH) for layer in view.layers)})
 
 
@@ -111,54 +103,6 @@ def in_process_sources(records: Sequence[Record], states: States, parts: Parts, 
     text = [*FREE, *TextPriors.sources, "constant"]
     found = score(marked, text, seed=seed)
     return sources | {name: or_nan([record.confidence[name] for record in found]) for name in text}
-
-
-def judge(records: Sequence[Record], sources: dict[str, Floats], parts: Parts, *, seed: int) -> Json:
-    """Metrics of every source on the test rows, calibrated alike, and what the stack is ahead by."""
-    y, test, validation = labels(records), parts["test"], parts["validation"]
-    tested = Rows(picked(records, test), {}, "test")
-    bootstrap = tested.bootstrap(1000, seed)
-    shuffled = np.full(len(records), np.nan)
-    shuffled[test] = np.random.default_rng(seed).permutation(sources["stack"][test])
-    sources = sources | {"shuffled": shuffled}
-    table: Json = {}
-    sampled: dict[str, dict[str, Floats]] = {}
-    for name, raw in sources.items():
-        rows = np.flatnonzero(np.isfinite(raw[test]))  # a costly source may have fewer
-        there = test[rows]
-        probability = raw if name in ("constant", "shuffled") else calibrated(name, raw, y, parts["calibration"])
-        sampled[name] = sampled_metrics(bootstrap, rows, raw[there], probability[there], y[there])
-        table[name] = {metric: float(drawn[0]) for metric, drawn in sampled[name].items()}
-        table[name]["auroc"] = estimate(sampled[name]["auroc"])
-        table[name]["within_answer_auroc"] = within_auroc(raw[there], y[there], groups=tested.answered[rows])
-        table[name]["n"] = len(rows)
-        if len(rows) < len(test):  # what the stack and the free signal give on the same rows
-            others = ("stack", "logprob_sum")
-            table[name]["auroc_on_the_same_rows"] = {o: auroc(sources[o][there], y[there]) for o in others}
-    chosen = max(FREE, key=lambda name: auroc(sources[name][validation], y[validation]))
-    best = {
-        metric: pick(FREE, key=lambda name: sampled[name][metric][0])
-        for metric, pick in (("auroc", max), ("brier", min), ("log_loss", min))
-    }
-    differences = []
-    for metric, free in best.items():
-        for other in dict.fromkeys([chosen, *(name for name in COMPARED if name in table), free]):
-            if table[other]["n"] == len(test):
-                found = estimate(sampled["stack"][metric] - sampled[other][metric])
-                differences.append({"a": "stack", "b": other, "metric": metric, **found})
-    return {
-        "n": {part: len(rows) for part, rows in parts.items()},
-        "free_chosen_on_validation": chosen,
-        "free_best_on_test": best,
-        "sources": table,
-        "differences": differences,
-    }
-
-
-def calibrated(source: str, values: Floats, y: NDArray[np.bool_], fitting: NDArray[np.int64]) -> Floats:
-    """Values [n] of a source after Platt scaling on those rows of ``fitting`` that have one."""
-    rows = fitting[np.isfinite(values[fitting])]
-    return fit_calibrator(values[rows], y[rows], "platt", log_space=log_space(source)).predict(values)
 
 
 def sampled_metrics(

@@ -8,8 +8,9 @@ drawn as training rows were; ``new answers``, where no training answer names wha
 where a kind of question is held out. In between, test sets in which a share of the rows has new answers, shuffled among
 rows that have none. The rows of a set are each other's traffic. Which layers the probe reads and its penalty are chosen
 on validation rows; ``portable`` has no choice to make. Intervals are 95 %, from a bootstrap by entity. Geography's
-answers and states are those of `quality`. A fourth world is ARC-easy, answered by the likelihood of its options: no
-answer comes twice, so there is no prior over answers to learn; its test rows are the same for every seed.
+answers and states are made once for all benchmarks, in ``runs/quality`` (`study.geography_records`). A fourth world is
+ARC-easy, answered by the likelihood of its options: no answer comes twice, so there is no prior over answers to learn;
+its test rows are the same for every seed.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ RESAMPLES = 500
 
 def main() -> None:
     options = parser(__doc__, "increments")
-    options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="work folder of quality.py")
+    options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="geography's records and states")
     options.add_argument("--data-dir", type=Path, default=None, help="question files; without it, the hub")
     arguments = options.parse_args()
     work, quality = Work(arguments.work), Work(arguments.quality)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
 from benchmarks.common import RESULTS, Json, goals_table, interval, put, read_json, table
@@ -16,7 +16,7 @@ LADDER = {
     "probe_logprobs": "`probe_logprobs`: states and log-probabilities, no text, no gate",
     "probe": "`probe`: states alone",
 }
-"""Source to what it is called in tables, cheapest first."""
+"""Source to what it is called in tables, cheapest first; a source that a result does not have gets no line."""
 
 WORLDS = {
     "standard": "standard",
@@ -38,6 +38,7 @@ def write(result: Json) -> None:
             f"{size:,} training rows:\n\n{ladder_table(result, tuple(LADDER), size)}" for size in sizes(result)
         ),
         "steps": steps_table(result),
+        "scores": scores_section(result),
         "mixed": mixed_table(result),
         "unseen": unseen_table(result),
         "increment_goals": goals_table("goal | reached at worst", goals(result)),
@@ -62,9 +63,21 @@ def of(block: Json, source: str) -> Json:
     return found
 
 
+def there(block: Json, source: str) -> bool:
+    """Whether a block has a source."""
+    return source == "free" or source in block["sources"]
+
+
+def mean(blocks: Sequence[Json], source: str, figure: Callable[[Json], float]) -> str:
+    """A source's figure, mean over seeds; a dash where a seed does not have the source."""
+    if not all(there(block, source) for block in blocks):
+        return "–"
+    return f"{fmean(figure(of(block, source)) for block in blocks):.3f}"
+
+
 def mean_auroc(cells: Sequence[Json], source: str, rows: str = "test") -> str:
-    """The mean over seeds."""
-    return f"{fmean(of(cell['sets'][rows], source)['auroc']['value'] for cell in cells):.3f}"
+    """The mean AUROC over seeds; a dash where a seed does not have the source."""
+    return mean([cell["sets"][rows] for cell in cells], source, lambda entry: float(entry["auroc"]["value"]))
 
 
 def difference(block: Json, a: str, b: str | None) -> Json:
@@ -75,13 +88,13 @@ def difference(block: Json, a: str, b: str | None) -> Json:
 
 
 def ladder_table(result: Json, sources: Sequence[str], size: int) -> str:
-    """AUROC of each step in each world, and within the same answer."""
+    """AUROC of each step that some world has in each world, and within the same answer."""
+    standard = [cell["sets"]["test"] for cell in cells_of(result, "standard", size)]
     rows = []
     for source in sources:
         worlds = [mean_auroc(cells_of(result, split, size), source) for split in WORLDS]
-        standard = cells_of(result, "standard", size)
-        within = fmean(of(cell["sets"]["test"], source)["within_answer"] for cell in standard)
-        rows.append([LADDER[source], *worlds, f"{within:.3f}"])
+        if set(worlds) != {"–"}:
+            rows.append([LADDER[source], *worlds, mean(standard, source, lambda entry: float(entry["within_answer"]))])
     return table("confidence | " + " | ".join(f">{name}" for name in WORLDS.values()) + " | >within answer", rows)
 
 
@@ -89,12 +102,37 @@ def steps_table(result: Json) -> str:
     """What each step adds, by seed."""
     rows = []
     for split, name in WORLDS.items():
-        for size in sizes(result):
-            for a, b in STEPS:
-                found = [difference(cell["sets"]["test"], a, b) for cell in cells_of(result, split, size)]
-                step = f"`{a}` − " + (f"`{b}`" if b else "best free")
-                rows.append([name, f"{size:,}", step, *(interval(one, "+.3f") for one in found)])
-    return table("world | >training rows | step | seed 0 | seed 1 | seed 2", rows)
+        for a, b in STEPS:
+            found = [difference(cell["sets"]["test"], a, b) for cell in cells_of(result, split, README_ROWS)]
+            step = f"`{a}` − " + (f"`{b}`" if b else "best free")
+            rows.append([name, step, *(interval(one, "+.3f") for one in found)])
+    return table("world | step | seed 0 | seed 1 | seed 2", rows)
+
+
+def scores_section(result: Json) -> str:
+    """Brier score and log loss of each step in each world, under a title; nothing where they were not measured."""
+    blocks = {split: [cell["sets"]["test"] for cell in cells_of(result, split, README_ROWS)] for split in WORLDS}
+    if not all("scores" in block for world in blocks.values() for block in world):
+        return ""
+    rows = []
+    for source, name in LADDER.items():
+        if any(there(block, source) for world in blocks.values() for block in world):
+            means = (score_mean(world, source, score) for score in ("brier", "log_loss") for world in blocks.values())
+            rows.append([name, *means])
+    head = " | ".join(f">{score}, {world}" for score in ("Brier", "log loss") for world in WORLDS.values())
+    text = (
+        f"After the calibrator `auto`, chosen and fitted on validation rows for every source alike; {README_ROWS:,} "
+        "training rows, means over seeds, lower is better. *Free* is the source with the best AUROC on test."
+    )
+    return f"## Brier score and log loss\n\n{text}\n\n{table(f'confidence | {head}', rows)}"
+
+
+def score_mean(blocks: Sequence[Json], source: str, score: str) -> str:
+    """A calibrated score, mean over seeds; a dash where a seed does not have the source."""
+    names = [block["best_free"] if source == "free" else source for block in blocks]
+    if not all(name in block["scores"] for name, block in zip(names, blocks, strict=True)):
+        return "–"
+    return f"{fmean(block['scores'][name][score]['value'] for name, block in zip(names, blocks, strict=True)):.3f}"
 
 
 def mixed_table(result: Json) -> str:
@@ -121,8 +159,11 @@ def unseen_table(result: Json) -> str:
         cells = cells_of(result, "standard", size)
         count = fmean(cell["sets"]["unseen"]["n"] for cell in cells)
         names = ("logprob_sum", "portable", "stack", "probe_logprobs")
-        rows.append([f"{size:,}", f"{count:.0f}", *(mean_auroc(cells, source, "unseen") for source in names)])
-    return table(">training rows | >rows | >`logprob_sum` | >`portable` | >`stack` | >`probe_logprobs`", rows)
+        means = (mean_auroc(cells, source, "unseen") for source in names)
+        gaps = (difference(cell["sets"]["unseen"], "stack", "probe_logprobs") for cell in cells)
+        rows.append([f"{size:,}", f"{count:.0f}", *means, *(interval(one, "+.3f") for one in gaps)])
+    head = ">training rows | >rows | >`logprob_sum` | >`portable` | >`stack` | >`probe_logprobs`"
+    return table(f"{head} | `stack` − `probe_logprobs`, seed 0 | seed 1 | seed 2", rows)
 
 
 def facts(result: Json) -> str:

@@ -4,8 +4,9 @@
     python -m benchmarks.quality.sensitivity --only self-ref    # lines whose files begin so; several processes at once
     python -m benchmarks.quality.sensitivity --report           # only puts the tables together
 
-Reuses the annotated records and states of ``quality.py`` (its work folder) and its standard split, first seed. Readers
-and the stack are judged raw by AUROC and, calibrated on validation rows, by Brier score; nothing is chosen here.
+Starts from geography's records and states (`study`, which makes them where they are missing) and the standard split,
+first seed. Readers and the stack are judged raw by AUROC and, calibrated on validation rows, by Brier score; nothing
+is chosen here.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def write(result: Json) -> None:
 
 def main() -> None:
     options = common.parser(__doc__, "sensitivity")
-    options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="work folder of quality.py")
+    options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="geography's records and states")
     options.add_argument("--only", default=",".join(KINDS), help="beginnings of the lines to make, comma-separated")
     options.add_argument("--report", action="store_true", help="only put together what is there")
     arguments = options.parse_args()

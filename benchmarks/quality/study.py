@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,16 +29,13 @@ from confide.numeric import Floats
 from confide.records import Record
 from confide.tasks import Task, load_task
 
-if TYPE_CHECKING:
-    from confide.engines.engine import Completion
-
 QUESTIONS = 12000
 ARITHMETIC = "smollm2-arithmetic"
 """The bundled model's copy that knows some arithmetic (`arithmetic_model`)."""
 
 
 class Study(Work):
-    """A work folder that starts from the records of `quality`, and one folder inside it per task."""
+    """A work folder that starts from geography's records (a folder of their own), and one folder inside it per task."""
 
     def __init__(self, folder: Path, quality: Path, data: Path | None):
         super().__init__(folder)
@@ -97,7 +94,7 @@ class Study(Work):
     def parser(doc: str | None, name: str, stages: Sequence[str]) -> argparse.ArgumentParser:
         """Options of a study whose stages can be run one by one."""
         found = parser(doc, name)
-        found.add_argument("--quality", type=Path, default=Path("runs/quality"), help="work folder of quality.py")
+        found.add_argument("--quality", type=Path, default=Path("runs/quality"), help="geography's records and states")
         found.add_argument("--data-dir", type=Path, default=None, help="question files; without it, the hub")
         found.add_argument("--stage", choices=stages, default=None, help="do only this; default: everything")
         return found
@@ -123,15 +120,6 @@ def geography_states(work: Work, records: list[Record]) -> States:
     if not path.exists():
         np.save(path, collect_states(work.engine, records, LAYERS, progress=show_progress("states"))[0].values)
     return States(tuple(LAYERS), np.load(path, mmap_mode="r"))
-
-
-def completions(engine: TransformersEngine, conversations: Sequence[Sequence[Any]], room: int) -> list[Completion]:
-    """The greedy answer to each conversation, of ``room`` tokens at most."""
-    prompts = [engine.encode(messages) for messages in conversations]
-    found: dict[int, Completion] = {}
-    for rows in engine.batches(prompts):
-        found |= zip(rows, engine.answer([prompts[i] for i in rows], room), strict=True)
-    return [found[i] for i in range(len(prompts))]
 
 
 def fit_readers(

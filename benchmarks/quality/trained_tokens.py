@@ -72,7 +72,7 @@ FIRST = ("standard", 0, "labels")
 
 def main() -> None:
     options = parser(__doc__, "trained_tokens")
-    options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="work folder of quality.py")
+    options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="geography's records and states")
     options.add_argument("--only", default=None, help="one run, such as candidate-0 or standard-1-stack; default: all")
     arguments = options.parse_args()
     work, quality = Work(arguments.work), Work(arguments.quality)

@@ -14,7 +14,6 @@ from benchmarks.quality import (
     estimators_tables,
     frozen_tables,
     increments_tables,
-    quality_tables,
     sensitivity,
     travel_tables,
 )
@@ -52,7 +51,6 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     def result(name: str) -> common.Json:
         return common.read_json(common.RESULTS / f"{name}.json")
 
-    quality_tables.write(result("quality"))
     increments_tables.write(result("increments"))
     if (common.RESULTS / "frozen.json").exists():  # its protocol is committed first
         frozen_tables.write(result("frozen"))
@@ -97,3 +95,86 @@ def test_tables_align_columns_and_dash_what_is_missing() -> None:
     assert common.interval({"value": 0.5, "low": 0.25, "high": 0.75}, "+.2f") == "+0.50 [+0.25, +0.75]"
     assert common.interval({"value": 0.5, "low": None, "high": None}) == "0.500"
     assert common.interval(None) == "–"
+
+
+def entry(value: float) -> common.Json:
+    return {"value": value, "low": value - 0.01, "high": value + 0.01}
+
+
+def increments(*sources: str) -> common.Json:
+    """Three seeds of every world, in which these sources have 0.25, 0.5 and 0.75."""
+    cells = [
+        {
+            "split": split,
+            "asked": increments_tables.README_ROWS,
+            "sets": {
+                "test": {
+                    "best_free": "logprob_sum",
+                    "sources": {s: {"auroc": entry(value), "within_answer": value / 2} for s in sources},
+                }
+            },
+        }
+        for split in increments_tables.WORLDS
+        for value in (0.25, 0.5, 0.75)
+    ]
+    return {"cells": cells}
+
+
+def test_a_ladder_leaves_out_what_was_not_measured_and_dashes_the_worlds_where_a_seed_is_missing() -> None:
+    result = increments("logprob_sum", "stack", "probe")
+    del result["cells"][4]["sets"]["test"]["sources"]["stack"]  # the second seed of the second world
+    for cell in result["cells"]:
+        del cell["sets"]["test"]["sources"]["probe"]
+    shown = increments_tables.ladder_table(result, ("free", "stack", "probe"), increments_tables.README_ROWS)
+    _, _, free, stack = shown.splitlines()
+    assert free.endswith(" | 0.500 | 0.500 | 0.500 | 0.500 | 0.250 |")
+    assert stack.endswith(" | 0.500 | – | 0.500 | 0.500 | 0.250 |")
+
+
+def test_calibrated_scores_are_shown_once_every_world_has_them() -> None:
+    result = increments("logprob_sum", "stack")
+    for number, cell in enumerate(result["cells"]):
+        assert increments_tables.scores_section(result) == "", number
+        block = cell["sets"]["test"]
+        block["scores"] = {
+            s: {"brier": entry(0.1 * (1 + number % 3)), "log_loss": entry(0.6)} for s in block["sources"]
+        }
+    del result["cells"][0]["sets"]["test"]["scores"]["stack"]
+    title, _, _, _, _, _, free, stack = increments_tables.scores_section(result).splitlines()
+    assert title.startswith("## ")
+    assert free.endswith(" | 0.200 | 0.200 | 0.200 | 0.200 | 0.600 | 0.600 | 0.600 | 0.600 |")
+    assert stack.endswith(" | – | 0.200 | 0.200 | 0.200 | – | 0.600 | 0.600 | 0.600 |")
+
+
+ESTIMATED = (*estimators_tables.RANKING, *estimators_tables.CALIBRATION)
+
+
+def judged(**values: float) -> common.Json:
+    return {
+        source: {"n": 9, "cost": {"tokens": 2.0, "seconds": 0.001}, **{m: entry(value) for m in ESTIMATED}}
+        for source, value in values.items()
+    }
+
+
+def test_a_source_that_adds_is_told_from_one_whose_interval_holds_zero() -> None:
+    entries = judged(p_true=0.5, p_true_calibrated=0.25, verifier=0.5, logprob_sum=0.75, stack=0.875)
+    over = {"p_true": entry(0.02), "verifier": entry(0.005), "stack": entry(0.5)}
+    results = {"n": 9, "accuracy": 0.5, "cut": 0.0, "estimators": entries}
+    results["controls"] = {"improves_log_loss": {"sources": over}}
+    cell = estimators_tables.slim({"task": "geography", "seed": 0, "results": results})
+    assert set(cell["sources"]) == {"logprob_sum", "p_true", "verifier"}
+    free, asked, verifier = estimators_tables.quality([cell]).splitlines()[2:]
+    assert free == "| `logprob_sum` | 9 | 0.750 | 0.750 | 0.750 | 0.750 | 0.750 | – | 2.0 | 1.0 |"
+    assert asked == "| `p_true` | 9 | 0.500 | 0.500 | 0.250 | 0.250 | 0.250 | yes | 2.0 | 1.0 |"
+    assert " | no | " in verifier
+
+
+def test_what_depends_on_a_draw_is_a_mean_over_the_draws() -> None:
+    cells = []
+    for seed, value in enumerate((0.25, 0.75)):
+        entries = judged(answer_only=value) | ({} if seed else judged(logprob_sum=0.5))
+        results = {"n": 9, "accuracy": 0.5, "cut": 0.0, "estimators": entries, "controls": {}}
+        cells.append(estimators_tables.slim({"task": "geography", "seed": seed, "results": results}))
+    free, prior = estimators_tables.quality(cells).splitlines()[2:]
+    assert free.startswith("| `logprob_sum` | 9 | 0.500 |")
+    assert prior.startswith("| `answer_only` | 9 | 0.500 |")
