@@ -69,6 +69,7 @@ def test_files_are_written_in_one_place() -> None:
         "methods/rlmf/training_guard.py": ["open", "save_file"],  # appends to the log
         "methods/frozen/frozen_model.py": ["save_file"],
         "methods/frozen/served_export.py": ["save_file"],
+        "engines/transformers/adapter.py": ["save_file", "save_pretrained"],
         "engines/transformers/transformers_engine.py": ["save_pretrained", "save_pretrained"],
         "engines/transformers/loading.py": ["save_pretrained", "save_pretrained"],
     }

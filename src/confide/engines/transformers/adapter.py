@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from confide.engines.transformers.loading import freeze
 from confide.errors import ConfideError
 
 if TYPE_CHECKING:
@@ -45,6 +46,14 @@ class Adapter:
         state: dict[str, Tensor] = get_peft_model_state_dict(adapted)
         weights = {name: value.detach().float().cpu().clone() for name, value in state.items()}
         return cls(adapted.peft_config["default"], weights)
+
+    @classmethod
+    def taken_off(cls, adapted: Any) -> Adapter:
+        """The adapter of a PEFT model, whose base is frozen, in evaluation mode and without it afterwards."""
+        adapter = cls.of(adapted)
+        base = freeze(adapted.unload().eval())
+        base.__dict__.pop("forward", None)  # TRL's patch, which would keep the trainer's closure alive
+        return adapter
 
     @classmethod
     def load(cls, folder: Path) -> Adapter:

@@ -85,22 +85,13 @@ def train_confidence(
             chosen = fit_verdict(untrained, beside[: len(train)], train, beside[len(train) :], validation)
             compared = {"reader_random": chosen.arrays(), "p_true_trained": p_true.arrays()}
             p_true.low_rank.remove()
-        more: dict[str, Any] = {}
-        if options.shuffle_labels:
-            more["shuffled_labels"] = options.seed
-        if isinstance(reader, AdapterReader):
-            more["reader"] = {"adapter": options.adapter, "validation_losses": reader.losses}
-        elif reader is not None:
-            more["reader"] = {"config": vars(reader.config), "history": reader.history}
-        if p_true is not None:
-            more["p_true_trained"] = {"history": p_true.history}
         info = CheckpointInfo(
             base_model=engine.name,
             base_sha256=sha256,
             training_data_sha256=sha256_of_rows([r.id, r.answer, r.correct] for r in train),
             training_rows=len(train),
             target=options.target,
-            **(asked | more),
+            **(asked | _trained_how(options, reader, p_true)),
         )
         parts = replace(parts, reader=reader, compared=compared)
         save_frozen(out, engine, info, parts)
@@ -183,6 +174,20 @@ def adapter_reader(
     if options.target == "consistency":
         targets = {row.question: row.target for row in make_rows(engine, train, options.target)}
     return train_adapter(engine, train, validation, config, checkpoints, targets=targets, progress=progress)
+
+
+def _trained_how(
+    options: ReaderOptions, reader: Reader | AdapterReader | None, p_true: Reader | None
+) -> dict[str, Any]:
+    """What ``confide.json`` says of the training besides its rows."""
+    more: dict[str, Any] = {} if not options.shuffle_labels else {"shuffled_labels": options.seed}
+    if isinstance(reader, AdapterReader):
+        more["reader"] = {"adapter": options.adapter, "validation_losses": reader.losses}
+    elif reader is not None:
+        more["reader"] = {"config": vars(reader.config), "history": reader.history}
+    if p_true is not None:
+        more["p_true_trained"] = {"history": p_true.history}
+    return more
 
 
 def _in_words(parts: FrozenParts) -> str:

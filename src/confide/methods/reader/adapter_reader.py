@@ -130,7 +130,6 @@ def train_adapter(
         targets: what the verdict should say of training records, by id, in [0, 1]; their labels by default.
     """
     from confide.engines.transformers.adapter import Adapter
-    from confide.engines.transformers.loading import freeze
     from confide.methods.finetuning.held_out import HeldOut
     from confide.methods.finetuning.runs import same_run
     from confide.methods.finetuning.supervised import fit
@@ -143,10 +142,7 @@ def train_adapter(
     run = {"data": data, "config": asdict(config), "weights": engine.identity}
     same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))
     fitted = fit(
-        engine.model, engine.tokenizer, rows, (), config, checkpoints, progress, title="reader", whole=True,
+        engine.forward.model, engine.tokenizer, rows, (), config, checkpoints, progress, title="reader", whole=True,
         verdict=pair, held=held,
     )  # fmt: skip
-    adapter = Adapter.of(fitted.model)
-    base = freeze(fitted.model.unload().eval())
-    base.__dict__.pop("forward", None)  # TRL's patch, which would keep the trainer's closure alive
-    return AdapterReader(engine, adapter, pair, fitted.held_losses)
+    return AdapterReader(engine, Adapter.taken_off(fitted.model), pair, fitted.held_losses)
