@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from benchmarks.common import MODEL, Json, Work, load_engine, parser, read_json, show_progress, write_result
+from benchmarks.common import MODEL, RESULTS, Json, Work, load_engine, parser, read_json, show_progress, write_result
+from benchmarks.quality import trained_tokens_tables
 from benchmarks.quality.cells import DEPTH, Parts, partition, picked
 from benchmarks.quality.increments import RESAMPLES, Trained, judge, train
 from benchmarks.quality.study import geography_records, geography_states, of_split
@@ -97,7 +98,9 @@ def main() -> None:
         cells = [judged(work, records, states, split, seed) for split in SPLITS for seed in SEEDS]
         cells = [cell for cell in cells if cell["runs"]]
         made = {"machine": work.machine(), "resamples": RESAMPLES, "candidates": candidates(work), "cells": cells}
-        write_result(arguments.out, "quality/trained_tokens.py", made)
+        result = write_result(arguments.out, "quality/trained_tokens.py", made)
+        if arguments.out.parent == RESULTS:
+            trained_tokens_tables.write(result)
 
 
 def candidates(work: Work) -> list[Json]:

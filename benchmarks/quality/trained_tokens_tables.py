@@ -1,0 +1,107 @@
+"""Puts the figures of ``results/trained_tokens.json`` into docs/quality.md, between their markers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from benchmarks.common import RESULTS, Json, interval, put, read_json, table
+
+NAMES = {
+    "self_ref": "`self_ref`: a verdict after its own answer, taught by labels",
+    "self_ref_stack": "the same, taught by the stack",
+    "reader": "`reader`: an adapter that reads the base model's answer again",
+}
+RIVALS = ("logprob_sum", "portable", "stack")
+WORLDS = (("standard", "test"), ("answered-country", "test"), ("answered-country", "familiar"))
+"""Which rows of which draws: test rows; test rows with new answers, and rows like the training rows of these draws."""
+
+SEEDS = 3
+
+
+def write(result: Json) -> None:
+    """Put every table where its marks are."""
+    parts = {
+        "trained_tokens": sources_table(result),
+        "trained_steps": steps_table(result),
+        "trained_facts": facts(result),
+    }
+    put("docs/quality.md", parts)
+
+
+def values(result: Json, source: str, split: str, rows: str, figure: str = "auroc") -> list[float]:
+    """A source's figure, one a seed that has it."""
+    found = [cell["sets"][rows]["sources"] for cell in result["cells"] if cell["split"] == split]
+    some = [one[source][figure] for one in found if source in one]
+    return [one["value"] if isinstance(one, dict) else one for one in some if one is not None]
+
+
+def mean_of(some: Sequence[float]) -> str:
+    """The mean, with the number of seeds where some are missing."""
+    if not some:
+        return "–"
+    return f"{fmean(some):.3f}" + ("" if len(some) == SEEDS else f" ({len(some)} of {SEEDS})")
+
+
+def sources_table(result: Json) -> str:
+    """Trained verdicts alone and mixed, with the rivals on the same rows."""
+    lines = [(name, words) for name, words in NAMES.items() if values(result, name, *WORLDS[0])]
+    mixed = [(f"{name}+portable", f"`{name}` mixed with `portable`") for name, _ in lines]
+    rivals = [(name, f"`{name}`") for name in RIVALS]
+    rows = [
+        [
+            words,
+            *(mean_of(values(result, name, *world)) for world in WORLDS),
+            mean_of(values(result, name, *WORLDS[0], "within_answer")),
+        ]
+        for name, words in (*lines, *mixed, *rivals)
+    ]
+    return table("confidence | >standard | >new answers | >rows like training's | >within answer", rows)
+
+
+def steps_table(result: Json) -> str:
+    """What each is ahead of its rivals by, seed by seed."""
+    rows = []
+    for split, some in WORLDS[:2]:
+        for source in NAMES:
+            for name in (source, f"{source}+portable"):
+                for rival in RIVALS:
+                    found = {
+                        cell["seed"]: one
+                        for cell in result["cells"]
+                        if cell["split"] == split
+                        for one in cell["sets"][some]["differences"]
+                        if (one["a"], one["b"]) == (name, rival)
+                    }
+                    if found:
+                        told = (interval(found.get(seed), "+.3f") for seed in range(SEEDS))
+                        world = "standard" if split == "standard" else "new answers"
+                        rows.append([world, f"`{name}` − `{rival}`", *told])
+    return table("world | step | seed 0 | seed 1 | seed 2", rows)
+
+
+def facts(result: Json) -> str:
+    """What training took, and the answers of the models that it changed."""
+    runs = [(cell, taught, run) for cell in result["cells"] for taught, run in cell["runs"].items()]
+    epochs = [run["validation_losses"].index(min(run["validation_losses"])) + 1 for _, _, run in runs]
+    lines = [
+        f"- {len(runs)} runs on {runs[0][2]['rows']:,} rows: the best epoch was number "
+        f"{min(epochs)} to {max(epochs)} of 8 at most; {result['machine']['device']}."
+    ]
+    lines += [
+        f"- Learning rate {one['learning_rate']:g}: validation log loss {min(one['validation_losses']):.3f} at best."
+        for one in result["candidates"]
+    ]
+    for cell, taught, run in runs:
+        if own := run.get("own"):
+            world = "standard" if cell["split"] == "standard" else "new answers"
+            lines.append(
+                f"- {world}, seed {cell['seed']}, taught by {taught}: {own['n']} of its own answers, "
+                f"{own['accuracy_before']:.1%} right before and {own['accuracy']:.1%} after, "
+                f"{own['same_answer']:.0%} unchanged; its verdicts rank them with an AUROC of {own['auroc']:.3f}."
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    write(read_json(RESULTS / "trained_tokens.json"))
