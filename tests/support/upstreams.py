@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from aiohttp import web
@@ -285,6 +285,7 @@ class FakeModel:
     """A small model in process: answers "<question>!" with confidences by the question's last word."""
 
     identity = "weights=fake, confidence=fake"
+    unseen: ClassVar[dict[str, Any]] = {}
     room = 0
 
     def __init__(self, confidence: Callable[[str], float | None] | None = None):

@@ -1,6 +1,7 @@
 """Scoring: every source's confidence for records that are already answered.
 
-Learned sources are left out (None) on training rows: a confidence there says nothing about new rows. Methods that
+Learned sources are left out (None) on training rows: a confidence there says nothing about new rows. All other rows of
+a split, or of a file without splits, are each other's traffic (`confide.methods.answer_traffic`). Methods that
 learn from text alone are fitted here, on the train rows of the same file; whatever has a choice to make (prompt,
 sign, strength) makes it on the validation rows. All that read closed answers share one pass.
 """
