@@ -6,15 +6,13 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from scipy.special import logit
-from transformers import AutoModelForCausalLM
 
 import confide
 from architectures import VLLM_SIZES, architecture
@@ -136,44 +134,45 @@ def test_z_of_an_answer_is_read_after_the_tokens_that_were_written(
     asyncio.run(read_answers(place, model, server, stream))
 
 
-def with_adapter(place: Path) -> tuple[Path, Any]:
-    """A LoRA adapter of the base model with random weights, and the model that has it."""
-    model = AutoModelForCausalLM.from_pretrained(place / "base", dtype=torch.float32)
+def trained_adapter(place: Path, out: Path) -> FrozenModel:
+    """A trained adapter that reads, made louder so that it cannot be taken for the base model, and its export."""
+    engine = TransformersEngine.load(str(place / "base"), dtype="float32")
+    rows = [row.model_copy(update={"model": engine.name}) for row in records(60)]
+    parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
+    train_confidence(engine, *parts, ReaderOptions(adapter="lora", epochs=1), out / "trained")
+    file = out / "trained" / "adapter" / "adapter_model.safetensors"
     torch.manual_seed(0)
-    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
-    adapted.save_pretrained(str(place / "adapter"))
-    return place / "adapter", adapted.eval()
+    save_file({name: value + 0.2 * torch.randn_like(value) for name, value in load_file(file).items()}, file)
+    export_checkpoint(out / "trained", out / "exported")
+    model = confide.load(out / "trained", dtype="float32")
+    assert isinstance(model, FrozenModel)
+    return model
 
 
-async def read_by_adapter(url: str, reader: ExportedReader, adapter: str | None) -> tuple[list[int], float | None]:
+async def problem_of(url: str, reader: ExportedReader, adapter: str | None) -> str | None:
     http = Http()
-    config = ServerModel(name="m", base_url=f"{url}/v1", model="m", fields=("min_tokens", "return_token_ids"))
-    second = SecondRequest(config, http, reader, "vllm", adapter=adapter)
-    server = await asyncio.to_thread(UpstreamServer, config, http)
-    bias = {str(id): 100 for id in reader.end_ids}
-    options = {"temperature": 0, "min_tokens": 4, "logit_bias": bias}
-    asked = second.asked(Asked(chat=True, messages=[{"role": "user", "content": "red"}], options=options, deadline=9e9))
     try:
-        reply = await server.ask(asked)
-        (z,) = await second.read(asked, reply)
-        return [*(reply.prompt_token_ids or []), *(reply.choices[0].token_ids or [])], z
+        config = ServerModel(name="m", base_url=f"{url}/v1", model="m")
+        return await SecondRequest(config, http, reader, "vllm", adapter=adapter).problem()
     finally:
         await http.close()
 
 
-def test_a_lora_adapter_reads_what_the_base_model_answered(place: Path, tmp_path: Path) -> None:
-    # Ask tokens and verdict are tokens that the vocabulary has: vLLM loads no new rows with an adapter.
-    folder, adapted = with_adapter(place)
-    exported = ExportedReader.load(place / "exported")
-    reader = replace(exported, confident_id=80, unconfident_id=90, ask_ids=(40, 41), examples=())
-    flags = ("--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"reads={folder}", "--max-model-len", "512")
-    with vllm_server(place / "base", tmp_path / "log", "float32", *flags) as server:
-        ids, z = asyncio.run(read_by_adapter(server.url, reader, "reads"))
-        _, z_of_base = asyncio.run(read_by_adapter(server.url, reader, None))
-    with torch.no_grad():
-        logits = adapted(torch.tensor([[*ids, *reader.ask_ids]])).logits[0, -1]
-        with adapted.disable_adapter():
-            plain = adapted(torch.tensor([[*ids, *reader.ask_ids]])).logits[0, -1]
-    assert z == pytest.approx(float(logits[80] - logits[90]), abs=3e-4)
-    assert z_of_base == pytest.approx(float(plain[80] - plain[90]), abs=3e-4)
-    assert abs(z - z_of_base) > 0.01
+async def read_by_adapter(server: Server, out: Path, model: FrozenModel) -> None:
+    async with reading(server, out, adapter="reads") as (second, _):
+        for question in QUESTIONS:
+            turns = [{"role": "user", "content": question}]
+            z, _ = await second.read_given(turns, {}, "Japan")
+            ours = z_in_process(model, model.engine.encode(turns), model.engine.encode_answer("Japan"))
+            assert z == pytest.approx(ours, abs=3e-4)
+
+
+def test_an_adapter_that_confide_trained_reads_what_the_base_model_answered(place: Path, tmp_path: Path) -> None:
+    model = trained_adapter(place, tmp_path)
+    flags = ("--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"reads={tmp_path / 'exported' / 'adapter'}")
+    reader = ExportedReader.load(tmp_path / "exported")
+    with vllm_server(tmp_path / "exported", tmp_path / "log", "float32", "--max-model-len", "512", *flags) as server:
+        asyncio.run(read_by_adapter(server, tmp_path, model))
+        found = asyncio.run(problem_of(server.url, reader, None))
+    assert found is not None
+    assert "runs other weights than the exported ones" in found
