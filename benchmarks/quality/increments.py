@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality.increments --data-dir DIR     # question files; without the flag from the hub
 
-Every source is trained on the same rows and judged on the same rows, over two sizes of the training set and three
+Every source is trained on the same rows and judged on the same rows, over four sizes of the training set and three
 seeds (independent draws of training, validation and test rows), in three worlds: ``standard``, where test rows are
 drawn as training rows were; ``new answers``, where no training answer names what test answers name; ``new relation``,
 where a kind of question is held out. In between, test sets in which a share of the rows has new answers, shuffled among
@@ -46,13 +46,16 @@ from confide.records import Record, Split
 from confide.tasks import load_task
 
 SEEDS = (0, 1, 2)
-SIZES = (500, 2000)
+SIZES = (500, 800, 2000, 6500)
 SPLITS = ("standard", "answered-country", "relation")
 ARC = "arc-easy"
 ARC_ROWS = {"train": 1200, "test": 1000}
 """How many of its questions are read for states, drawn once: prompts are long."""
 
 ARC_VALIDATION = 400
+ARC_SIZES = (500, 2000)
+"""All of its training rows are fewer than the second."""
+
 MIXED = (0.25, 0.5, 0.75)
 """Shares of test rows with new answers."""
 
@@ -84,7 +87,7 @@ def main() -> None:
         work.stage(f"{split}-{seed}-{size}", partial(cell, *pool, split, seed, size))
         for split, pool in pools.items()
         for seed in SEEDS
-        for size in SIZES
+        for size in (ARC_SIZES if split == ARC else SIZES)
     ]
     made = {"machine": work.machine(), "resamples": RESAMPLES, "cells": cells}
     result = write_result(arguments.out, "quality/increments.py", made)

@@ -28,6 +28,8 @@ STEPS = ("portable", None), ("stack", "portable"), ("stack", None)
 """What is compared; None stands for the free source that is best on the test rows."""
 SHORT = ("answer_only_table", "free", "portable", "stack")
 README_ROWS = 2000
+LADDERS = (500, README_ROWS)
+"""The training sizes whose whole ladder is shown."""
 
 
 def write(result: Json) -> None:
@@ -35,8 +37,9 @@ def write(result: Json) -> None:
     put("README.md", {"increments": ladder_table(result, SHORT, README_ROWS)})
     parts = {
         "increments": "\n\n".join(
-            f"{size:,} training rows:\n\n{ladder_table(result, tuple(LADDER), size)}" for size in sizes(result)
+            f"{size:,} training rows:\n\n{ladder_table(result, tuple(LADDER), size)}" for size in LADDERS
         ),
+        "sizes": sizes_table(result),
         "steps": steps_table(result),
         "scores": scores_section(result),
         "mixed": mixed_table(result),
@@ -96,6 +99,23 @@ def ladder_table(result: Json, sources: Sequence[str], size: int) -> str:
         if set(worlds) != {"–"}:
             rows.append([LADDER[source], *worlds, mean(standard, source, lambda entry: float(entry["within_answer"]))])
     return table("confidence | " + " | ".join(f">{name}" for name in WORLDS.values()) + " | >within answer", rows)
+
+
+def sizes_table(result: Json) -> str:
+    """The ladder's main steps by training size, in the worlds that have one of every size."""
+    rows = []
+    for size in sizes(result):
+        worlds = [cells_of(result, split, size) for split in ("standard", "answered-country", "relation")]
+        means = [mean_auroc(cells, source) for cells in worlds for source in ("free", "portable", "stack")]
+        asked = f"{size:,}"
+        most = [max(cell["train"] for cell in cells) for cells in worlds]
+        rows.append([asked if min(most) == size else f"{asked} (at most {', '.join(f'{n:,}' for n in most)})", *means])
+    names = [
+        f">{world}: {source}"
+        for world in ("standard", "new answers", "new relation")
+        for source in ("free", "`portable`", "`stack`")
+    ]
+    return table("training rows | " + " | ".join(names), rows)
 
 
 def steps_table(result: Json) -> str:
