@@ -28,6 +28,7 @@ from benchmarks.common import MODEL, RESULTS, Json, Work, load_engine, parser, r
 from benchmarks.quality import trained_tokens_tables
 from benchmarks.quality.cells import DEPTH, Parts, partition, picked
 from benchmarks.quality.increments import RESAMPLES, Trained, judge, train
+from benchmarks.quality.proper_scores import Readings
 from benchmarks.quality.study import geography_records, geography_states, of_split
 from confide.engines.closed_records import read_closed
 from confide.engines.transformers.loading import freeze, load_model
@@ -42,7 +43,7 @@ from confide.methods.self_ref.verdict_reading import emit, read_verdicts
 from confide.methods.stack.probe import candidate_views
 from confide.methods.stack.soft_targets import unseen_confidences
 from confide.methods.stack.states import States
-from confide.metrics import auroc
+from confide.metrics import apgr, auroc, coverage_at_risk
 from confide.numeric import Floats, Ints, logit, sigmoid
 from confide.records import Record
 from confide.tasks import load_task
@@ -58,6 +59,9 @@ TEST = 1600
 
 OWN = 600
 """Test questions that the trained model answers itself."""
+
+RISK = 0.2
+"""At most this share of what is kept may be wrong."""
 
 CANDIDATES = tuple(SelfRefConfig(learning_rate=rate) for rate in (1e-3, 3e-4))
 """Tried on the first seed; the one with the lowest validation loss is kept."""
@@ -139,7 +143,23 @@ def judged(work: Work, records: list[Record], states: States, split: str, seed: 
         "split": split,
         "seed": seed,
         "runs": runs,
-        "sets": {name: judge(some.records, some.values, seed, compared) for name, some in found.items()},
+        "sets": {
+            name: judge(some.records, some.values, seed, compared) | {"routing": routing(some)}
+            for name, some in found.items()
+        },
+    }
+
+
+def routing(some: Readings) -> Json:
+    """How good each source is at escalating to an expert that is always right, and at keeping answers at a risk."""
+    right = labels(some.records)
+    found = {name: np.nan_to_num(values, nan=-1e9) for name, values in some.values.items()}
+    return {
+        name: {
+            "apgr": apgr(values, right, expert=np.ones(len(right))),
+            "kept_at_risk_0.2": coverage_at_risk(values, right, risk=RISK),
+        }
+        for name, values in found.items()
     }
 
 

@@ -16,6 +16,9 @@ RIVALS = ("logprob_sum", "portable", "stack")
 WORLDS = (("standard", "test"), ("answered-country", "test"), ("answered-country", "familiar"))
 """Which rows of which draws: test rows; test rows with new answers, and rows like the training rows of these draws."""
 
+ROUTING = {"apgr": ">APGR", "kept_at_risk_0.2": ">kept at risk 0.2"}
+"""Of the standard world."""
+
 SEEDS = 3
 
 
@@ -29,9 +32,11 @@ def write(result: Json) -> None:
     put("docs/quality.md", parts)
 
 
-def values(result: Json, source: str, split: str, rows: str, figure: str = "auroc") -> list[float]:
+def values(
+    result: Json, source: str, split: str, rows: str, figure: str = "auroc", part: str = "sources"
+) -> list[float]:
     """A source's figure, one a seed that has it."""
-    found = [cell["sets"][rows]["sources"] for cell in result["cells"] if cell["split"] == split]
+    found = [cell["sets"][rows][part] for cell in result["cells"] if cell["split"] == split]
     some = [one[source][figure] for one in found if source in one]
     return [one["value"] if isinstance(one, dict) else one for one in some if one is not None]
 
@@ -53,10 +58,12 @@ def sources_table(result: Json) -> str:
             words,
             *(mean_of(values(result, name, *world)) for world in WORLDS),
             mean_of(values(result, name, *WORLDS[0], "within_answer")),
+            *(mean_of(values(result, name, *WORLDS[0], figure, "routing")) for figure in ROUTING),
         ]
         for name, words in (*lines, *mixed, *rivals)
     ]
-    return table("confidence | >standard | >new answers | >rows like training's | >within answer", rows)
+    head = ">standard | >new answers | >rows like training's | >within answer | " + " | ".join(ROUTING.values())
+    return table(f"confidence | {head}", rows)
 
 
 def steps_table(result: Json) -> str:
