@@ -30,7 +30,7 @@ Records = Annotated[Path, Option(help="Annotated records with train and validati
 Out = Annotated[
     Path,
     Option(help="Folder for the trained checkpoint."),
-    Folder("confide.json", "config.json", "run.json", "log.jsonl", "format.json"),
+    Folder("confide.json", "config.json", "run.json", "log.jsonl", "format.json", "choice.json"),
 ]
 Model = Annotated[str, Option(help="The model that gave the answers: `smollm2`, a folder or a hub name.")]
 StartingModel = Annotated[

@@ -86,6 +86,12 @@ class CheckpointInfo(BaseModel):
         return bool(self.model_fields_set)
 
     @property
+    def reads_by_adapter(self) -> bool:
+        """Whether the reader is a LoRA adapter: a folder may still hold one of an earlier training."""
+        reader = (self.model_extra or {}).get("reader")
+        return isinstance(reader, dict) and bool(reader.get("adapter"))
+
+    @property
     def confidence(self) -> SignalInfo:
         """How the model reports its confidence."""
         return self.signals.get(CONFIDENCE.name) or SignalInfo()

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 import confide
 from confide.engines.transformers.adapter import WEIGHTS
 from confide.errors import ConfideError
+from confide.methods.checkpoint_export import export_checkpoint
 from confide.methods.finetuning import supervised
 from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.frozen.frozen_training import train_confidence
@@ -95,6 +96,17 @@ def test_a_checkpoint_reads_with_it_in_score_and_in_answers(tmp_path: Path) -> N
     read = model.confidence(tested[0].messages, answer.text)
     assert 0 < answer.sources["reader"] < 1
     assert read.sources["reader"] == pytest.approx(answer.sources["reader"], abs=1e-5)
+
+
+def test_an_adapter_of_an_earlier_training_in_the_folder_reads_nothing(tmp_path: Path) -> None:
+    out, parts = tmp_path / "out", (part("train"), part("validation"))
+    train_confidence(engine(), *parts, ReaderOptions(adapter="lora", epochs=1), out)
+    assert "reader" in confide.load(out, dtype="float32").answer("red").sources
+    train_confidence(engine(), *parts, ReaderOptions(ask_tokens=""), out)
+    assert (out / FOLDER / WEIGHTS).exists()
+    assert "reader" not in confide.load(out, dtype="float32").answer("red").sources
+    export_checkpoint(out, tmp_path / "exported")
+    assert not (tmp_path / "exported" / FOLDER).exists()
 
 
 def test_another_adapter_is_another_identity_and_a_broken_one_is_refused(tmp_path: Path) -> None:

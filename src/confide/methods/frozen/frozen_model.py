@@ -116,7 +116,7 @@ class FrozenModel(ConfidenceModel):
                     "train it again"
                 )
             parts = replace(parts, reader=reader_in_vocabulary(model.engine, len(info.confidence.ask_ids)))
-        elif (Path(path) / ADAPTER).exists():
+        elif info.reads_by_adapter:
             parts = replace(parts, reader=AdapterReader.load(model.engine, Path(path)))
         model.parts = parts
         if parts.portable is not None and not parts.portable.measured_by:
