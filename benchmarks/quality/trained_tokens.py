@@ -6,7 +6,7 @@ Each run trains the bundled model on the 2,000 training rows that `increments` g
 improving (8 epochs at most); settings are chosen on validation rows of the first seed, and kept. Its verdict on the
 base model's answers is judged beside the sources of `increments`, trained on the same rows, on the same test rows:
 alone, and mixed with ``portable`` by the same familiarity, with weights that are fitted on validation rows. Its own
-answers are judged too, before and after. Runs that are there are judged; ``--only`` leaves judging out.
+answers are judged too, before and after. Runs that are there are judged, also before all are.
 
 ``self_ref`` learns from labels; ``self_ref_stack`` from what a stack that did not see the row says of it (its soft
 targets); ``reader`` is an adapter that leaves the answers alone.
@@ -78,7 +78,11 @@ FIRST = ("standard", 0, "labels")
 def main() -> None:
     options = parser(__doc__, "trained_tokens")
     options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="geography's records and states")
-    options.add_argument("--only", default=None, help="one run, such as candidate-0 or standard-1-stack; default: all")
+    options.add_argument(
+        "--only",
+        default=None,
+        help="one run, such as candidate-0 or standard-1-stack, or `judged`: what is there is judged; default: all",
+    )
     arguments = options.parse_args()
     work, quality = Work(arguments.work), Work(arguments.quality)
     records = geography_records(quality)
@@ -98,9 +102,9 @@ def main() -> None:
                 for seed in SEEDS:
                     if (split, seed, taught) != FIRST:
                         stage(f"{split}-{seed}-{taught}", split, seed, taught, config)
-    if arguments.only is None:
-        cells = [judged(work, records, states, split, seed) for split in SPLITS for seed in SEEDS]
-        cells = [cell for cell in cells if cell["runs"]]
+    if arguments.only in (None, "judged"):
+        draws = [(split, seed) for split in SPLITS for seed in SEEDS if runs_of(work, split, seed)]
+        cells = [judged(work, records, states, *draw) for draw in draws]
         made = {"machine": work.machine(), "resamples": RESAMPLES, "candidates": candidates(work), "cells": cells}
         result = write_result(arguments.out, "quality/trained_tokens.py", made)
         if arguments.out.parent == RESULTS:
@@ -119,12 +123,17 @@ def run_name(work: Work, split: str, seed: int, taught: str) -> str:
     return f"candidate-{chosen(work)}" if (split, seed, taught) == FIRST else f"{split}-{seed}-{taught}"
 
 
+def runs_of(work: Work, split: str, seed: int) -> dict[str, Json]:
+    """What was trained of a draw, by how it was taught."""
+    paths = {taught: work.folder / f"{run_name(work, split, seed, taught)}.json" for taught in TAUGHT}
+    return {taught: read_json(path) for taught, path in paths.items() if path.exists()}
+
+
 def judged(work: Work, records: list[Record], states: States, split: str, seed: int) -> Json:
     """A draw's verdicts beside the sources of `increments`, on test rows, and where those have new answers also on rows
     like the training rows.
     """
-    names = {taught: run_name(work, split, seed, taught) for taught in TAUGHT}
-    runs = {t: read_json(path) for t, name in names.items() if (path := work.folder / f"{name}.json").exists()}
+    runs = runs_of(work, split, seed)
     parts, _ = partition(records, split, seed)
     parts = parts | {"train": np.sort(parts["train"][:ROWS])}
     trained = train(records, states, parts, seed)
@@ -133,7 +142,7 @@ def judged(work: Work, records: list[Record], states: States, split: str, seed: 
         sets["familiar"] = parts["calibration"][:TEST]
     found = {name: trained.readings(rows) for name, rows in sets.items()}
     for taught in runs:
-        z = np.asarray(logit(np.load(work.folder / f"{names[taught]}.npy")))
+        z = np.asarray(logit(np.load(work.folder / f"{run_name(work, split, seed, taught)}.npy")))
         mixed = mixed_with_portable(trained, z, parts["validation"])
         for some, rows in sets.items():
             found[some].values[SOURCES[taught]] = sigmoid(z[rows])

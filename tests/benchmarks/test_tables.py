@@ -15,6 +15,7 @@ from benchmarks.quality import (
     frozen_tables,
     increments_tables,
     sensitivity,
+    trained_tokens_tables,
     travel_tables,
 )
 from benchmarks.rlmf import rlmf_step, rlmf_tables
@@ -52,6 +53,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
         return common.read_json(common.RESULTS / f"{name}.json")
 
     increments_tables.write(result("increments"))
+    trained_tokens_tables.write(result("trained_tokens"))
     if (common.RESULTS / "frozen.json").exists():  # its protocol is committed first
         frozen_tables.write(result("frozen"))
     estimators_tables.write(result("estimators"))
