@@ -74,11 +74,16 @@ def test_the_weights_keep_their_type(tmp_path: Path) -> None:
     assert configs[0]["dtype"] == configs[1]["dtype"] == "float32"
 
 
-@pytest.mark.parametrize("how", [{"ask_tokens": ""}, {"shuffle_labels": True}], ids=["no reader", "a control"])
+@pytest.mark.parametrize(
+    "how",
+    [{"ask_tokens": ""}, {"shuffle_labels": True}, {"shuffle_labels": True, "adapter": "lora"}],
+    ids=["no reader", "a control", "an adapter as a control"],
+)
 def test_what_has_no_reader_to_serve_has_no_file(tmp_path: Path, how: dict[str, Any]) -> None:
     export_checkpoint(trained(tmp_path, **how), tmp_path / "exported")
     assert (tmp_path / "exported" / "confide.json").exists()
     assert not (tmp_path / "exported" / "confide").exists()
+    assert not (tmp_path / "exported" / "adapter").exists()
 
 
 @pytest.mark.parametrize("name", ["Llama", "Granite"])

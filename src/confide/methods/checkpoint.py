@@ -56,6 +56,7 @@ class CheckpointInfo(BaseModel):
         probes: source → what is saved of a probe beside its arrays.
         served: what is saved of the served stack beside its arrays.
         chat_template_kwargs: what the chat template was given besides the messages of training rows.
+        reader: how a reader was trained; ``adapter`` where it is one.
         prompts: the leading messages (system line, worked examples) that training rows carried.
         training_rows: how many rows trained, or how many of each label.
         shuffled_labels: the seed by which labels were shuffled: a control.
@@ -75,6 +76,7 @@ class CheckpointInfo(BaseModel):
     training_data_sha256: str | None = None
     training_rows: int | dict[str, int] | None = None
     target: str | None = None
+    reader: dict[str, Any] = Field(default_factory=dict)
     prompts: list[list[dict[str, str]]] = Field(default_factory=list)
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     shuffled_labels: int | None = None
@@ -84,12 +86,6 @@ class CheckpointInfo(BaseModel):
     def trained(self) -> bool:
         """Whether confide trained this model."""
         return bool(self.model_fields_set)
-
-    @property
-    def reads_by_adapter(self) -> bool:
-        """Whether the reader is a LoRA adapter: a folder may still hold one of an earlier training."""
-        reader = (self.model_extra or {}).get("reader")
-        return isinstance(reader, dict) and bool(reader.get("adapter"))
 
     @property
     def confidence(self) -> SignalInfo:

@@ -48,7 +48,7 @@ def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
     data = {key: value for key, value in json.loads(read_text(folder / FILE)).items() if key in public}
     with locked(out), written_folder(out, FILE) as part:
         model.engine.save(part)
-        if info.reads_by_adapter:
+        if reader is not None and info.reader.get("adapter"):
             shutil.copytree(folder / ADAPTER, part / ADAPTER)
         if reader is not None:
             (part / FOLDER).mkdir()

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from confide.methods.finetuning.verdict_loss import row_weights, verdict_loss
+from confide.errors import ConfideError
+from confide.methods.finetuning.verdict_loss import finite_losses, row_weights, verdict_loss
 from graded_rows import NEW, graded
 
 
@@ -38,6 +39,17 @@ def test_the_loss_knows_no_scale_and_no_shift_and_rewards_ranking():
     base = -np.mean(np.where(right, np.log(right.mean()), np.log(1 - right.mean())))
     assert verdict_loss(z, right, ones) < base - 0.1
     assert verdict_loss(rng.permutation(z), right, ones) == pytest.approx(base, abs=0.01)
+    assert verdict_loss(-z, right, ones) == pytest.approx(base, abs=1e-4), "the fit does not turn a verdict round"
+
+
+def test_what_is_no_number_costs_more_than_anything_and_is_no_number_in_json():
+    right, ones = np.array([True, False, True]), np.ones(3)
+    lost = verdict_loss(np.array([1.0, np.nan, 0.0]), right, ones)
+    assert lost == np.inf
+    assert finite_losses([lost, 0.5]) == [None, 0.5]
+    assert finite_losses([]) == []
+    with pytest.raises(ConfideError, match="diverged in each of 2 epochs"):
+        finite_losses([lost, lost])
 
 
 def test_rows_count_by_their_weight():

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import peft.config
 import pytest
 from safetensors.torch import load_file, save_file
 
 import confide
-from confide.engines.transformers.adapter import WEIGHTS
+from architectures import architecture
+from confide.engines.transformers.adapter import CONFIG, WEIGHTS
+from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
 from confide.methods.checkpoint_export import export_checkpoint
 from confide.methods.finetuning import supervised
+from confide.methods.frozen import frozen_training
 from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.method import labels
 from confide.methods.reader.adapter_reader import FOLDER, AdapterConfig, adapter_rows, train_adapter, verdict_words
-from confide.methods.reader.reader_config import ReaderOptions
+from confide.methods.reader.reader_config import ReaderConfig, ReaderOptions
 from confide.methods.scoring import score
 from confide.metrics import auroc
 from confide.numeric import sigmoid
@@ -60,9 +66,10 @@ def test_it_learns_and_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     assert not tiny.model.training
 
 
-def test_what_it_reads_is_what_training_saw(tmp_path: Path) -> None:
-    """z of the reader equals the trainer's own logits of the same rows."""
-    tiny, seen = engine(), []
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Mixtral", "Gemma2"])
+def test_what_it_reads_is_what_training_saw(tmp_path: Path, name: str) -> None:
+    """z of the reader equals the trainer's own logits of the same rows, also behind windows and among experts."""
+    tiny, seen = TransformersEngine(*architecture(name), "tiny"), []
     verdict_logits = supervised.verdict_logits
 
     def kept(*given: object, **how: object) -> object:
@@ -117,13 +124,69 @@ def test_another_adapter_is_another_identity_and_a_broken_one_is_refused(tmp_pat
     weights = load_file(file)
     weights[min(weights)][0, 0] += 0.01
     save_file(weights, file)
-    assert confide.load(tmp_path / "out").identity != before
+    moved = confide.load(tmp_path / "out").identity
+    assert moved != before
+    about = file.with_name(CONFIG)
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"lora_alpha": 64}))
+    assert confide.load(tmp_path / "out").identity not in (before, moved), "how far it is turned up counts, too"
     file.write_bytes(b"")
     with pytest.raises(ConfideError, match="is not a readable LoRA adapter"):
         confide.load(tmp_path / "out")
+
+
+def test_an_adapter_that_is_gone_is_refused_and_looked_for_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_confidence(
+        engine(), part("train"), part("validation"), ReaderOptions(adapter="lora", epochs=1), tmp_path / "out"
+    )
+    asked: list[object] = []
+    monkeypatch.setattr(peft.config, "hf_hub_download", lambda *given, **_: asked.append(given))
+    monkeypatch.chdir(tmp_path)
+    (Path("out") / FOLDER / CONFIG).unlink()
+    with pytest.raises(ConfideError, match=r"it has no adapter_config\.json"):
+        confide.load("out")
+    shutil.rmtree(Path("out") / FOLDER)
+    with pytest.raises(ConfideError, match=r"it has no adapter_config\.json"):
+        confide.load("out")
+    assert not asked
+
+
+def test_training_a_stack_in_its_place_leaves_no_reader(tmp_path: Path) -> None:
+    for options in (ReaderOptions(adapter="lora", epochs=1), ReaderOptions(ask_tokens="")):
+        train_confidence(engine(), part("train"), part("validation"), options, tmp_path)
+    model = confide.load(tmp_path)
+    assert isinstance(model, FrozenModel)
+    assert model.parts.reader is None
+
+
+def test_what_it_is_compared_with_is_what_is_trained_without_it(tmp_path: Path) -> None:
+    """P(True) is saved with its weights, and the adapter is trained on the base model alone."""
+    found = {}
+    for name, options in {
+        "both": ReaderOptions(adapter="lora", epochs=1, comparisons=True),
+        "adapter": ReaderOptions(adapter="lora", epochs=1),
+        "p_true": ReaderOptions(ask_tokens="", comparisons=True),
+    }.items():
+        train_confidence(engine(), part("train"), part("validation"), options, tmp_path / name)
+        model = confide.load(tmp_path / name, dtype="float32")
+        sources = {"adapter": ["reader"], "p_true": ["p_true_trained"]}.get(name, ["reader", "p_true_trained"])
+        scored = score(part("test"), sources, model=model)
+        found[name] = {source: [r.confidence[source] for r in scored] for source in sources}
+    for source, values in {**found["adapter"], **found["p_true"]}.items():
+        assert found["both"][source] == pytest.approx(values, abs=1e-5), source
 
 
 def test_other_adapters_are_refused_by_name() -> None:
     with pytest.raises(ConfideError, match="--adapter is lora, not 'dora'"):
         ReaderOptions(adapter="dora")
     assert ReaderOptions(adapter="lora").candidates == ()
+
+
+def test_the_learning_rate_that_is_asked_for_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(frozen_training, "train_adapter", lambda *given, **_: seen.append(given[3].learning_rate))
+    for options in (ReaderOptions(adapter="lora"), ReaderOptions(adapter="lora", learning_rate=1e-4)):
+        frozen_training.adapter_reader(engine(), [], [], options, tmp_path)
+    assert seen == [AdapterConfig.learning_rate, 1e-4]
+    assert ReaderOptions().candidates[0].learning_rate == ReaderConfig.learning_rate

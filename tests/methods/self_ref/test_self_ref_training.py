@@ -257,11 +257,29 @@ def test_settings_are_chosen_on_validation_and_the_chosen_run_is_not_trained_aga
         choose_settings(lambda: tiny_model(seed=1), records, candidates, out)
 
 
+def test_a_candidate_that_diverges_is_not_chosen_and_one_alone_is_refused(tmp_path):
+    wild = replace(QUICK, epochs=2, learning_rate=1e30)
+    choice = choose_settings(tiny_model, validated(), [wild, replace(QUICK, epochs=2)], tmp_path / "two")
+    assert choice.config.learning_rate == QUICK.learning_rate
+    assert choice.losses[0] == np.inf
+    with pytest.raises(ConfideError, match="diverged in each of 2 epochs"):
+        train_self_ref(*tiny_model(), validated(), wild, tmp_path / "one")
+    assert not (tmp_path / "one" / "confide.json").exists()
+
+
+def test_a_choice_made_for_other_targets_is_not_taken_up(tmp_path):
+    records = validated()
+    candidates = [replace(QUICK, epochs=1, ratio=ratio) for ratio in (None, 0.5)]
+    choose_settings(tiny_model, records, candidates, tmp_path)
+    with pytest.raises(ConfideError, match=r"choice\.json holds a choice"):
+        choose_settings(tiny_model, records, candidates, tmp_path, targets={r.id: 0.5 for r in records})
+
+
 def test_a_verdict_can_be_taught_what_another_source_says(tmp_path):
     """Soft targets that are the opposite of the labels turn the verdict round."""
     records = toy(24)
     targets = {r.id: 0.1 if r.correct else 0.9 for r in records}
-    result = train_self_ref(*tiny_model(), records, replace(QUICK, epochs=4), tmp_path, targets=targets)
+    result = train_self_ref(*tiny_model(), records, replace(QUICK, epochs=8), tmp_path, targets=targets)
     values = read_verdicts(engine_of(result), records)
     right = np.array([bool(r.correct) for r in records])
     assert values[right].max() < values[~right].min()

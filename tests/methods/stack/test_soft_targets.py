@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.errors import ConfideError
 from confide.methods.method import labels
 from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.stack.probe import View, candidate_views
@@ -33,6 +34,13 @@ def test_what_states_know_is_in_the_targets():
     right = labels(graded(300, 1))
     assert auroc(targets(3.0), right) > 0.95
     assert auroc(targets(0.0), right) < 0.9
+
+
+def test_rows_without_log_probabilities_are_refused():
+    """The mixture would take them for answers that are certain."""
+    bare = [r.model_copy(update={"logprobs": []}) if r.id == "1-3" else r for r in graded(40, 1)]
+    with pytest.raises(ConfideError, match=r"1 training rows have none \(1-3"):
+        stack_targets(TransformersEngine(*tiny_model(), "tiny"), bare, graded(20, 2))
 
 
 def test_no_row_is_told_its_own_label():

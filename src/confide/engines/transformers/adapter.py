@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 
 
@@ -37,6 +38,11 @@ class Adapter:
 
     config: Any
     weights: Mapping[str, Tensor]
+
+    @property
+    def scale(self) -> float:
+        """What the low-rank weights' product is multiplied by."""
+        return float(self.config.lora_alpha / self.config.r)
 
     @classmethod
     def of(cls, adapted: Any) -> Adapter:
@@ -62,6 +68,8 @@ class Adapter:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        if not (folder / CONFIG).is_file():  # PEFT would ask the hub for a folder of this name
+            raise ConfideError(f"{folder} is not a readable LoRA adapter: it has no {CONFIG}")
         try:
             config, weights = LoraConfig.from_pretrained(str(folder)), load_file(folder / WEIGHTS)
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
@@ -84,7 +92,6 @@ class Adapter:
             ConfideError: the adapter is for layers that the model does not have.
         """
         layers = dict(engine.model.named_modules())
-        scale = self.config.lora_alpha / self.config.r
         with engine.lock, engine.forward.apart(), ExitStack() as hooks:
             for name in sorted(key for key in self.weights if key.endswith(".lora_A.weight")):
                 layer = layers.get(name.removeprefix(_PREFIX).removesuffix(".lora_A.weight"))
@@ -92,7 +99,7 @@ class Adapter:
                 if layer is None or up is None or (up.shape[0], down.shape[1]) != tuple(layer.weight.shape):
                     raise ConfideError(f"the adapter does not fit {engine.name}: {name}")
                 device = layer.weight.device
-                add = partial(_add, down=down.to(device), up=up.to(device), scale=scale)
+                add = partial(_add, down=down.to(device), up=up.to(device), scale=self.scale)
                 hooks.callback(layer.register_forward_hook(add).remove)
             yield
 

@@ -243,6 +243,7 @@ def _arguments(config: SupervisedConfig, steps: int, size: int, checkpoints: Pat
         save_total_limit=2,
         logging_steps=10,
         report_to="none",
+        router_aux_loss_coef=0.0,  # experts keep their balance; its mask would not fit rows behind a shared prefix
         disable_tqdm=True,
         dataloader_pin_memory=False,
         **(epoch if chosen else {}),
@@ -270,7 +271,7 @@ def add_adapter(model: Any, new_ids: Sequence[int], config: SupervisedConfig, *,
             r=config.rank,
             lora_alpha=config.alpha,
             lora_dropout=0.0,
-            target_modules="all-linear" if whole else list(targets),
+            target_modules=linear_layers(model) if whole else list(targets),
             trainable_token_indices=rows if new_ids else None,
             task_type="CAUSAL_LM",
         ),
@@ -278,6 +279,16 @@ def add_adapter(model: Any, new_ids: Sequence[int], config: SupervisedConfig, *,
     # With a base name PEFT asks the hub at every checkpoint whether the vocabulary grew.
     peft.peft_config["default"].base_model_name_or_path = ""
     return peft
+
+
+def linear_layers(model: Any) -> list[str]:
+    """What the linear layers but the output layer are called; experts that are one block of numbers are none.
+
+    PEFT's own "all-linear" adapts such blocks too, which neither the reader nor most servers can apply.
+    """
+    head = model.get_output_embeddings()
+    linear = (name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head)
+    return sorted({name.rpartition(".")[2] for name in linear})
 
 
 def optimizer(model: Any, config: SupervisedConfig) -> torch.optim.Optimizer:

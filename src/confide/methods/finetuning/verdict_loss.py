@@ -7,10 +7,12 @@ weight, however few they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from confide.errors import ConfideError
 from confide.methods.portable.answer_history import answer_keys, answer_text
 from confide.methods.portable.question_kinds import QuestionKinds
 from confide.numeric import Bools, Floats
@@ -37,12 +39,30 @@ def verdict_loss(z: Floats, right: Bools, weights: Floats) -> float:
     Mixing right and wrong rows shifts the base rate that a verdict reflects, and training on makes it more extreme; the
     fit takes both out, so that what is left is how well the verdict tells right from wrong.
 
+    Infinite where training has diverged, so that z is no number.
+
     >>> round(verdict_loss(np.zeros(4), np.array([True, False, True, False]), np.ones(4)), 3)
     0.693
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
 
+    if not np.isfinite(z).all():
+        return float("inf")
     column = np.asarray(z, dtype=np.float64)[:, None]
-    fitted = LogisticRegression(C=1e6).fit(column, right, weights).predict_proba(column)[:, 1]
+    model = LogisticRegression(C=1e6).fit(column, right, weights)
+    if model.coef_[0, 0] < 0:  # a verdict that says the opposite is worth no more than none
+        column = np.zeros_like(column)
+        model.fit(column, right, weights)
+    fitted = model.predict_proba(column)[:, 1]
     return float(log_loss(right, fitted, sample_weight=weights))
+
+
+def finite_losses(losses: Sequence[float]) -> list[float | None]:
+    """Losses on held-out rows as JSON can hold them: None for an epoch that had diverged.
+
+    Raises `ConfideError` where every epoch had.
+    """
+    if losses and math.isinf(min(losses)):
+        raise ConfideError(f"training diverged in each of {len(losses)} epochs: lower the learning rate")
+    return [loss if math.isfinite(loss) else None for loss in losses]

@@ -116,7 +116,7 @@ class FrozenModel(ConfidenceModel):
                     "train it again"
                 )
             parts = replace(parts, reader=reader_in_vocabulary(model.engine, len(info.confidence.ask_ids)))
-        elif info.reads_by_adapter:
+        elif info.reader.get("adapter"):
             parts = replace(parts, reader=AdapterReader.load(model.engine, Path(path)))
         model.parts = parts
         if parts.portable is not None and not parts.portable.measured_by:
@@ -136,7 +136,8 @@ class FrozenModel(ConfidenceModel):
         held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}
         held |= {name: probe.arrays() for name, probe in self.parts.probes.items()} | dict(self.parts.compared)
         held |= {SERVED: self.parts.served.reading.arrays()} if self.parts.served else {}
-        held |= {ADAPTER: self.parts.reader.arrays()} if isinstance(self.parts.reader, AdapterReader) else {}
+        if isinstance(reader := self.parts.reader, AdapterReader):
+            held[ADAPTER] = reader.arrays() | {"scale": np.array(reader.adapter.scale)}
         beside = [["portable", self.parts.portable.scored_by]] if self.parts.portable else []
         return beside + [
             [name, key, np.asarray(array).dtype.str, np.asarray(array).tobytes().hex()]

@@ -16,6 +16,7 @@ from confide.engines.closed_records import measure_records
 from confide.files import locked
 from confide.hashing import sha256_of_rows
 from confide.methods.checkpoint import CheckpointInfo, common_chat_template_kwargs, leading_messages
+from confide.methods.finetuning.verdict_loss import finite_losses
 from confide.methods.frozen.frozen_model import FrozenParts, save_frozen
 from confide.methods.method import check_answered_by, check_labels, labels
 from confide.methods.portable.answer_signals import fit_signals
@@ -78,13 +79,13 @@ def train_confidence(
         parts, beside = fit_stack(engine, train, validation, options, beside=untrained, progress=progress)
         reader: Reader | AdapterReader | None
         reader, p_true = train_readers(engine, train, validation, options, progress=progress)
-        if options.adapter:
-            reader = adapter_reader(engine, train, validation, options, out / CHECKPOINTS, progress=progress)
         compared = {}
         if untrained is not None and p_true is not None and p_true.low_rank is not None:
             chosen = fit_verdict(untrained, beside[: len(train)], train, beside[len(train) :], validation)
             compared = {"reader_random": chosen.arrays(), "p_true_trained": p_true.arrays()}
             p_true.low_rank.remove()
+        if options.adapter:  # after the weights of what it is compared with are off the model
+            reader = adapter_reader(engine, train, validation, options, out / CHECKPOINTS, progress=progress)
         info = CheckpointInfo(
             base_model=engine.name,
             base_sha256=sha256,
@@ -95,7 +96,8 @@ def train_confidence(
         )
         parts = replace(parts, reader=reader, compared=compared)
         save_frozen(out, engine, info, parts)
-        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        if options.adapter:
+            shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     return f"{out}: {_in_words(parts)}" + ("; trained on shuffled labels: a control" if options.shuffle_labels else "")
 
 
@@ -170,6 +172,8 @@ def adapter_reader(
 ) -> AdapterReader:
     """A LoRA adapter that reads, trained to the options' target."""
     config = AdapterConfig(epochs=options.epochs, seed=options.seed)
+    if options.learning_rate is not None:
+        config = replace(config, learning_rate=options.learning_rate)
     targets = None
     if options.target == "consistency":
         targets = {row.question: row.target for row in make_rows(engine, train, options.target)}
@@ -182,7 +186,7 @@ def _trained_how(
     """What ``confide.json`` says of the training besides its rows."""
     more: dict[str, Any] = {} if not options.shuffle_labels else {"shuffled_labels": options.seed}
     if isinstance(reader, AdapterReader):
-        more["reader"] = {"adapter": options.adapter, "validation_losses": reader.losses}
+        more["reader"] = {"adapter": options.adapter, "validation_losses": finite_losses(reader.losses)}
     elif reader is not None:
         more["reader"] = {"config": vars(reader.config), "history": reader.history}
     if p_true is not None:

@@ -133,7 +133,7 @@ def train_adapter(
     from confide.methods.finetuning.held_out import HeldOut
     from confide.methods.finetuning.runs import same_run
     from confide.methods.finetuning.supervised import fit
-    from confide.methods.finetuning.verdict_loss import row_weights, verdict_loss
+    from confide.methods.finetuning.verdict_loss import finite_losses, row_weights, verdict_loss
 
     rows, pair = adapter_rows(engine, train, targets), verdict_words(engine)
     right, weights = labels(validation), row_weights(train, validation, config.seed)
@@ -145,4 +145,5 @@ def train_adapter(
         engine.forward.model, engine.tokenizer, rows, (), config, checkpoints, progress, title="reader", whole=True,
         verdict=pair, held=held,
     )  # fmt: skip
+    finite_losses(fitted.held_losses)
     return AdapterReader(engine, Adapter.taken_off(fitted.model), pair, fitted.held_losses)

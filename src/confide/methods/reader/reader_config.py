@@ -43,7 +43,7 @@ class ReaderOptions:
     )
     start: str = option("words,random", "What ask tokens start from, to choose from.")
     epochs: int = option_of(ReaderConfig, "epochs")
-    learning_rate: float = option_of(ReaderConfig, "learning_rate")
+    learning_rate: float | None = option(None, "Peak learning rate; by default 2e-3, and 5e-4 of an adapter.", min=0)
     pairwise: float = option_of(ReaderConfig, "pairwise")
     prefix_cache: str = option("4GB", "Memory for kept keys and values; a file past it.")
     adapter: str | None = option(
@@ -81,7 +81,7 @@ class ReaderOptions:
                 ask_tokens=count,
                 start=start,
                 epochs=self.epochs,
-                learning_rate=self.learning_rate,
+                learning_rate=ReaderConfig.learning_rate if self.learning_rate is None else self.learning_rate,
                 pairwise=self.pairwise,
                 seed=self.seed,
             )

@@ -36,7 +36,7 @@ from confide.methods.finetuning.held_out import HeldOut
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
 from confide.methods.finetuning.runs import merge_adapter, same_run
 from confide.methods.finetuning.supervised import fit
-from confide.methods.finetuning.verdict_loss import row_weights, verdict_loss
+from confide.methods.finetuning.verdict_loss import finite_losses, row_weights, verdict_loss
 from confide.methods.method import NAME_IT, check_answered_by, labels
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.progress import Progress
@@ -158,8 +158,8 @@ def train_self_ref(
         base_model: the name that goes into ``confide.json``.
 
     Raises:
-        ConfideError: answers of one kind only or of another model, rows longer than the context, a folder in use or of
-            another run.
+        ConfideError: answers of one kind only or of another model, rows longer than the context, training that
+            diverged, a folder in use or of another run.
     """
     name = base_model or str(getattr(model.config, "_name_or_path", ""))
     base = TransformersEngine(model, tokenizer, name)
@@ -168,6 +168,7 @@ def train_self_ref(
     check_answered_by([*train, *validation], [name], [identity], NAME_IT)
     with locked(out):
         result, data = _fit(model, tokenizer, train, validation, config, out, identity, targets, progress)
+        losses = finite_losses(result.held_losses)
         signal = SignalInfo(
             method="self_ref",
             ask_tokens=0,
@@ -179,7 +180,7 @@ def train_self_ref(
             base_model=name,
             base_sha256=sha256,
             chat_template_kwargs=common_chat_template_kwargs(records),
-            training=asdict(config) | {"validation_losses": result.held_losses, "epoch": result.epoch},
+            training=asdict(config) | {"validation_losses": losses, "epoch": result.epoch},
             training_rows={"right": result.right, "wrong": result.wrong},
             training_data_sha256=data,
         )
@@ -213,7 +214,8 @@ def choose_settings(
     engine = TransformersEngine(*first, str(getattr(first[0].config, "_name_or_path", "")))
     identity = engine.identity
     check_answered_by([*train, *validation], [engine.name], [identity], NAME_IT)
-    data = sha256_of_rows([r.id, r.question, r.answer, r.correct, r.split] for r in records)
+    taught = targets or {}
+    data = sha256_of_rows([r.id, r.question, r.answer, r.correct, r.split, taught.get(r.id)] for r in records)
     tried = {str(number): asdict(config) for number, config in enumerate(candidates)}
     budget = {"candidates": tried, "data": data, "weights": identity}
     with locked(out):

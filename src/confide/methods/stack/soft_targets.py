@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from confide.errors import ConfideError
 from confide.methods.method import labels
 from confide.methods.portable.answer_signals import TrainingSignals, fit_signals
-from confide.methods.portable.mixture import Mixture
+from confide.methods.portable.mixture import Mixture, told
 from confide.methods.stack.probe import Probe, View, best_probe, candidate_views
 from confide.methods.stack.stack import out_of_fold
 from confide.methods.stack.states import States, collect_states
@@ -27,7 +28,12 @@ def stack_targets(
     *,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """What a stack says of each graded training record, by its id; the layers are chosen on validation records."""
+    """What a stack says of each graded training record, by its id; the layers are chosen on validation records.
+
+    Raises `ConfideError` for training records without log-probabilities: a stack says nothing of them.
+    """
+    if bad := [record.id for record, known in zip(train, told(train), strict=True) if not known]:
+        raise ConfideError(f"a stack's targets need log-probabilities: {len(bad)} training rows have none ({bad[0]} …)")
     views = candidate_views(engine.depth)
     layers = sorted({layer for view in views for layer in view.layers})
     states, _ = collect_states(engine, [*train, *validation], layers, progress=progress)
