@@ -12,7 +12,7 @@ from confide.methods.rlmf.format_stage import judgement_rows, split_entities, st
 from confide.methods.rlmf.rlmf_config import FormatConfig
 from confide.methods.rlmf.rollouts import Environment
 from confide.methods.rlmf.stating import Graded
-from stating_model import QUICK, graded_engine, toy_records, toy_splits, toy_task
+from stating_model import QUICK, graded_engine, saved, toy_records, toy_splits, toy_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,6 +67,14 @@ def test_records_without_samples_or_with_too_few_are_refused(tmp_path):
     few = FormatConfig(**{**vars(QUICK), "rollouts": 3})
     with pytest.raises(ConfideError, match="take at least 6"):
         train_format("none", toy_task(), train, validation, few, tmp_path / "out")
+
+
+def test_samples_that_were_all_cut_leave_nothing_to_train_on(tmp_path):
+    train, validation = toy_splits()
+    for record in train:
+        record.samples = [sample.model_copy(update={"finish": "length"}) for sample in record.samples]
+    with pytest.raises(ConfideError, match=r"no row for the part statements: of .* questions"):
+        train_format(saved(tmp_path / "base"), toy_task(), train, validation, QUICK, tmp_path / "out")
 
 
 def test_a_judge_compares_answers_in_every_part_of_the_format_stage():

@@ -255,6 +255,8 @@ def _train(
         return Environment(stating_for(config.statement, TransformersEngine(model, tokenizer, base.name)), task, judge)
 
     def train(rows: Sequence[LabelledRow], settings: FormatConfig, part: str) -> Any:
+        if not rows:
+            raise ConfideError(f"no row for the part {part}: of {len(records)} questions too few have a closed sample")
         fitted = fit(model, tokenizer, rows, new_ids, settings, out / part, progress, title=part, whole=True)
         return merge_adapter(fitted.model)
 
