@@ -78,6 +78,14 @@ def test_a_window_holds_an_answer_and_those_before_it() -> None:
     assert list(window.around([], marks(), marks())) == []
 
 
+def test_of_many_answers_to_one_request_the_first_comes_in() -> None:
+    window, every = TrafficWindow(), np.ones(128, dtype=np.bool_)
+    assert list(window.request().around(some(128), every, every)) == [Traffic(1, 1, 1)] * 128
+    assert window.traffic == Traffic(1, 1, 1)
+    assert list(window.request().around(some(2), marks(0, 1), marks(0, 1))) == [Traffic(2, 1, 1)] * 2
+    assert list(window.request().around([], marks(), marks())) == []
+
+
 def test_a_window_forgets_what_is_long_ago() -> None:
     window, one_by_one = TrafficWindow(), TrafficWindow()
     drawn = np.random.default_rng(1).random((WINDOW + 300, 2)) < 0.3

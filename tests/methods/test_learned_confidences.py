@@ -59,8 +59,18 @@ def test_in_service_an_answer_has_what_a_file_of_the_same_traffic_gives_it(porta
         assert found[n - 1] == pytest.approx(portable.confidences(rows[:n])[-1], abs=1e-9, rel=0)
     # The traffic counts: at the end a new answer's own probability is all that there is.
     assert abs((found[-1] or 0) - (portable.confidences(rows[-1:])[0] or 0)) > 1e-3
-    at_once = LearnedConfidences(portable=portable).read(rows, [None] * len(rows))[PORTABLE]
-    assert at_once == pytest.approx(found, abs=1e-12, rel=0)
+
+
+def test_choices_of_one_request_are_read_in_the_traffic_of_the_first(portable: PortableFile) -> None:
+    rows = as_file(long_tailed(60, 7))
+    choices = [rows[-1].model_copy(update={"answer": f"new {i}"}) for i in range(50)]
+    learned, alone = LearnedConfidences(portable=portable), LearnedConfidences(portable=portable)
+    for row in rows:
+        learned.read([row], [None]), alone.read([row], [None])
+    found = learned.read(choices, [None] * 50)[PORTABLE]
+    assert learned.unseen["answers"].n == 61
+    assert found[0] == pytest.approx(alone.read(choices[:1], [None])[PORTABLE][0], abs=1e-12, rel=0)
+    assert learned.unseen == alone.unseen
 
 
 def test_the_same_holds_of_the_served_stack(served: ServedStack) -> None:
@@ -82,7 +92,7 @@ def test_what_was_trained_together_reads_and_counts_each_answer_once(reads: list
     reads.clear()
     assert list(learned.read(records[:7], [0.0] * 7)) == [SERVED, PORTABLE]
     assert reads == [7]
-    assert learned.unseen["answers"].n == 7
+    assert learned.unseen["answers"].n == 1, "seven choices of one request"
 
 
 def test_two_trainings_count_for_themselves(served: ServedStack, portable: PortableFile, reads: list[int]) -> None:
@@ -102,7 +112,7 @@ def test_closed_it_reads_and_counts_nothing(portable: PortableFile) -> None:
         assert None not in learned.read(rows, [None] * 5)[PORTABLE]
     assert learned.unseen["answers"].n == 0
     learned.read(rows, [None] * 5)
-    assert (learned.unseen["answers"].n, learned.unseen["phrasings"].unseen) == (5, 0)
+    assert (learned.unseen["answers"].n, learned.unseen["phrasings"].unseen) == (1, 0)
 
 
 def test_where_nothing_was_trained_there_is_nothing() -> None:

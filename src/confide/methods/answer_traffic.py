@@ -140,6 +140,10 @@ class TrafficWindow:
         with self._lock:
             return [self._let_in(*new) for new in zip(answers.tolist(), phrasings.tolist(), strict=True)]
 
+    def request(self) -> Surroundings:
+        """The window for the answers to one request, of which only the first comes in, however many there are."""
+        return _Request(self)
+
     @contextmanager
     def closed(self) -> Iterator[None]:
         """Inside it nothing comes in."""
@@ -159,3 +163,12 @@ class TrafficWindow:
             len(self._latest), found.answers + answer - left[0], found.phrasings + phrasing - left[1]
         )
         return self._traffic
+
+
+@dataclass(frozen=True)
+class _Request:
+    window: TrafficWindow
+
+    def around(self, records: Sequence[Record], answers: Bools, phrasings: Bools) -> Sequence[Traffic]:
+        """The traffic of each answer, [n]."""
+        return list(self.window.around(records[:1], answers[:1], phrasings[:1])) * len(records)

@@ -36,14 +36,14 @@ class LearnedConfidences:
                 same.append(source)
 
     def read(self, records: Sequence[Record], z: Sequence[float | None]) -> dict[str, list[float | None]]:
-        """Confidences of answered records by source, the one that knows most first; None where one has none.
+        """Confidences of the answers to one request by source, the one that knows most first; None where one has none.
 
         Args:
             z: what the server's engine read of its states; None where it read nothing.
         """
         found: dict[str, list[float | None]] = {}
         for signals, window, sources in self._watched:
-            ground = signals.read(records, window)
+            ground = signals.read(records, window.request())
             for source in sources:
                 mixture = self._mixtures[source]
                 if source == SERVED:
