@@ -54,8 +54,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
 
     increments_tables.write(result("increments"))
     trained_tokens_tables.write(result("trained_tokens"))
-    if (common.RESULTS / "frozen.json").exists():  # its protocol is committed first
-        frozen_tables.write(result("frozen"))
+    frozen_tables.write(result("frozen"))
     estimators_tables.write(result("estimators"))
     travel_tables.write(result("travel"))
     rlmf_tables.write(result("rlmf"), sentences=False)
