@@ -53,17 +53,24 @@ def main() -> None:
     begun = work.stage("protocol", lambda: {"sha256": sha256_of_text(protocol)})
     if begun["sha256"] != sha256_of_text(protocol):
         raise SystemExit(f"{PROTOCOL.name} has changed since the run in {work.folder} began")
-    machine, cells = work.machine(), []
+    machine, cells, told = work.machine(), [], {}
     for name in SETS:
         records, states, draws = answered(work, arguments.data_dir, name, protocol)
+        told[name] = {"cut": answers_of(records, cut=True), "whole": answers_of(records, cut=False)}
         for seed, parts in zip(SEEDS, draws, strict=True):
             for size in SIZES:
                 make = partial(cell, records, states, parts, name, seed, size)
                 cells.append(work.stage(f"{name}-{seed}-{size}", make))
-    made = {"protocol": begun["sha256"], "machine": machine, "resamples": RESAMPLES, "cells": cells}
+    made = {"protocol": begun["sha256"], "machine": machine, "resamples": RESAMPLES, "answers": told, "cells": cells}
     result = write_result(arguments.out, "quality/frozen.py", made)
     if arguments.out.parent == RESULTS:
         frozen_tables.write(result)
+
+
+def answers_of(records: list[Record], *, cut: bool) -> Json:
+    """How many answers were cut at the token limit (or not), and how many of these are right."""
+    some = [record for record in records if (record.finish == "length") == cut]
+    return {"n": len(some), "right": sum(bool(record.correct) for record in some)}
 
 
 def answered(work: Work, data: Path, name: str, protocol: str) -> tuple[list[Record], States, list[Parts]]:

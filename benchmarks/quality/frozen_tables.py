@@ -125,10 +125,16 @@ def steps_table(result: Json) -> str:
 def facts(result: Json) -> str:
     """What was run, on what."""
     versions, device = result["machine"]["versions"], result["machine"]["device"]
+    parts = (
+        f"{TASKS[name]}: {told['cut']['n']:,} of {told['cut']['n'] + told['whole']['n']:,} answers were cut at the "
+        f"token limit, {told['cut']['right']} of them right, and {told['whole']['right']} of the others."
+        for name, told in result["answers"].items()
+        if told["cut"]["n"]
+    )
     return (
         f"{result['resamples']} resamples by entity. Protocol: SHA-256 `{result['protocol']}`. {device}; confide "
         f"{versions['confide']}, torch {versions['torch']}, transformers {versions['transformers']}, scikit-learn "
-        f"{versions['scikit-learn']}."
+        f"{versions['scikit-learn']}. {' '.join(parts)}"
     )
 
 
