@@ -197,7 +197,7 @@ def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
     result = train("self-ref", "--records", graded, "--out", tmp_path / "out", *flags)
     assert result.exit_code == 0, result.exception
     assert (
-        "trained on 1 right and 1 wrong answers in 2 s; learning rate 0.0003, ratio 0.5, epoch 1 of 2 is best"
+        "trained on 1 right and 1 wrong answers in 2 s; learning rate 0.001, ratio 0.5, epoch 1 of 2 is best"
         in result.stdout
     )
     assert "log loss 0.250" in result.stdout

@@ -17,7 +17,7 @@ class SelfRefConfig(SupervisedConfig):
     mask_wrong_answers: bool = option(True, "No gradient on wrong answers' tokens.")
     epochs: int = option(8, "At most this many passes over the rows.", min=1)
     patience: int = option(2, "Stop after this many epochs that are no better on validation rows.", min=1)
-    learning_rate: float = option(3e-4, "Learning rate.", min=0)
+    learning_rate: float = option(1e-3, "Learning rate.", min=0)
     batch_size: int = option(16, "Rows per step.", min=1)
     max_rows: int | None = option(None, "Train on at most this many rows.", min=1)
 
@@ -32,7 +32,7 @@ class SelfRefOptions:
     ratio: str = option(
         NATURAL, "Unconfident rows per confident row, to choose from: numbers such as 0.5, `natural` for all rows."
     )
-    learning_rate: str = option("3e-4", "Learning rates to choose from.")
+    learning_rate: str = option("1e-3", "Learning rates to choose from.")
     target: str = option("correctness", "What the verdict is taught: `correctness`, or what a `stack` says of the row.")
 
     def __post_init__(self) -> None:
