@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from benchmarks.common import Json
 from confide.methods.free import FREE
-from confide.methods.method import labels, or_nan
+from confide.methods.method import or_nan
 from confide.methods.portable.answer_signals import TrainingSignals, fit_signals
 from confide.methods.scoring import score
-from confide.methods.stack.probe import Probe, best_probe, candidate_views
+from confide.methods.stack.probe import best_fitted, candidate_views
 from confide.methods.stack.served_stack import SERVED, fit_served
 from confide.methods.stack.stack import Stack, question_layer
 from confide.methods.stack.states import States
@@ -82,8 +82,7 @@ def fit_stack(
     seed: int,
 ) -> Stack:
     """A stack on the layers that do best on validation rows; ``signals`` of the training rows."""
-    probes = [Probe.fit(view, states, labels(train)) for view in candidate_views(DEPTH)]
-    view = best_probe(probes, held, validation).view
+    view = best_fitted(candidate_views(DEPTH), states, train, held, validation).view
     return Stack.fit(view, question_layer(DEPTH), states, train, signals, seed)
 
 

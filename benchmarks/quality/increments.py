@@ -160,7 +160,7 @@ class Trained:
 
     def read(self, rows: NDArray[np.int64]) -> dict[str, Floats]:
         """Each source's values [rows] of rows that are each other's traffic."""
-        some, near = self._met(rows), self.states.take(rows)
+        some, near = self.met(rows), self.states.take(rows)
         ground = self.stack.mixture.signals.read(some)
         found = self.stack.read(near, some, ground)
         return {
@@ -178,11 +178,12 @@ class Trained:
 
     def unseen(self, rows: NDArray[np.int64]) -> Bools:
         """Which of these answers [rows] training never gave to that kind of question."""
-        some, signals = self._met(rows), self.stack.mixture.signals
+        some, signals = self.met(rows), self.stack.mixture.signals
         keys = answer_keys(signals.kinds.predict([record.question for record in some]), some)
         return np.asarray(signals.history.seen(keys) == 0)
 
-    def _met(self, rows: NDArray[np.int64]) -> list[Record]:
+    def met(self, rows: NDArray[np.int64]) -> list[Record]:
+        """These rows as they are read: of one split, which is one traffic."""
         return of_split(picked(self.records, rows), "test")
 
 

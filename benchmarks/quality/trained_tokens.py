@@ -187,7 +187,7 @@ def mixed_with_portable(trained: Trained, z: Floats, held: Ints) -> Callable[[In
     """
 
     def features(rows: Ints) -> tuple[Floats, Floats, Floats]:
-        some = of_split(picked(trained.records, rows), "test")
+        some = trained.met(rows)
         cheap, familiar = trained.portable.read(some)
         return np.column_stack([z[rows], logit(cheap)]), cheap, familiar
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 
 from answer_world import served_world, world
 from confide.methods.learned_confidences import LearnedConfidences
-from confide.methods.portable.answer_signals import AnswerSignals, fit_signals
+from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.portable.mixture import Mixture
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
 from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING
 from confide.methods.stack.probe import View
 from confide.methods.stack.served_stack import SERVED, ServedStack, served_confidences
 from confide.records import Record
-from graded_rows import long_tailed
+from graded_rows import counted_reads, long_tailed
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +33,7 @@ def served() -> ServedStack:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many records each reading of signals was of."""
-    found: list[int] = []
-    read = AnswerSignals.read
-
-    def counted(self: AnswerSignals, records: Sequence[Record], *more: Any) -> Any:
-        found.append(len(records))
-        return read(self, records, *more)
-
-    monkeypatch.setattr(AnswerSignals, "read", counted)
-    return found
+    return counted_reads(monkeypatch)
 
 
 def as_file(rows: list[Record]) -> list[Record]:

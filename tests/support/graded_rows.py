@@ -7,10 +7,13 @@ What is right shows in three ways at once: in the answer (default answers are se
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 
 from confide.methods.free import free_confidence
+from confide.methods.portable.answer_signals import AnswerSignals
 from confide.numeric import Bools, Floats
 from confide.records import Message, Record
 
@@ -61,6 +64,19 @@ def long_tailed(n: int, seed: int = 0) -> list[Record]:
     """Such rows, of whose answers a fifth is given once in the world."""
     rows, rare = graded(n, seed), np.random.default_rng(seed).random(n) < 0.2
     return [r.model_copy(update={"answer": f"rare {r.id}"}) if odd else r for r, odd in zip(rows, rare, strict=True)]
+
+
+def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many records each reading of signals is of, from now on."""
+    found: list[int] = []
+    read = AnswerSignals.read
+
+    def counted(self: AnswerSignals, records: Sequence[Record], *more: Any) -> Any:
+        found.append(len(records))
+        return read(self, records, *more)
+
+    monkeypatch.setattr(AnswerSignals, "read", counted)
+    return found
 
 
 def row(question: str, answer: str, correct: bool | None = None, **more: object) -> Record:

@@ -129,24 +129,19 @@ def self_ref(
     Example: `confide train self-ref --model smollm2 --records runs/records.jsonl --out runs/self-ref`
     """
     from confide.engines.transformers.loading import load_model
-    from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.self_ref.self_ref_training import choose_settings, train_self_ref
-    from confide.methods.stack.soft_targets import stack_targets
 
     candidates = options.candidates(config)
     train, validation = _learning_rows(records)
-    rows, targets = [*train, *validation], None
-    loaded, tokenizer = load_model(model)
-    if options.target == "stack":
-        engine = TransformersEngine(loaded, tokenizer, model)
-        with progress_bar("reading states") as progress:
-            targets = stack_targets(engine, train, validation, config.seed, progress=progress)
+    rows = [*train, *validation]
+    targets = _stack_targets(model, train, validation, config.seed) if options.target == "stack" else None
     config = candidates[0]
     if len(candidates) > 1:
         with progress_bar("choosing settings") as progress:
             config = choose_settings(
                 lambda: load_model(model), rows, candidates, out, targets=targets, progress=progress
             ).config
+    loaded, tokenizer = load_model(model)  # now, so that it is not in memory beside a candidate
     with progress_bar("training") as progress:
         result = train_self_ref(
             loaded, tokenizer, rows, config, out, targets=targets, base_model=model, progress=progress
@@ -157,6 +152,15 @@ def self_ref(
         f"learning rate {config.learning_rate:g}, {ratio}, epoch {result.epoch} of {len(result.held_losses)} is best "
         f"on validation rows (log loss {min(result.held_losses):.3f})"
     )
+
+
+def _stack_targets(model: str, train: list[Record], validation: list[Record], seed: int) -> dict[str, float]:
+    """What a stack says of each training record, by its id."""
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.stack.soft_targets import stack_targets
+
+    with progress_bar("reading states") as progress:
+        return stack_targets(TransformersEngine.load(model), train, validation, seed, progress=progress)
 
 
 def rlmf(

@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from confide.numeric import Bools
@@ -72,9 +73,10 @@ class UnseenShare:
 
     def told(self) -> dict[str, float]:
         """The counts and what follows from them, for whoever watches."""
-        return {**vars(self), "share": self.share, "shifted": self.shifted}
+        counts = {"unseen": self.unseen, "n": self.n, "usual": self.usual}
+        return {**counts, "share": self.share, "shifted": self.shifted}
 
-    @property
+    @cached_property
     def _at_least(self) -> float:
         """s."""
         return max(clopper_pearson(self.unseen, self.n, LEVEL)[0], self.usual)

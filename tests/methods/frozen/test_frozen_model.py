@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,10 +11,10 @@ from confide.engines.closed_records import measure_records
 from confide.methods.confidence_model import Answer
 from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.frozen.frozen_training import train_confidence
-from confide.methods.portable.answer_signals import AnswerSignals
 from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.scoring import score
 from confide.records import Record
+from graded_rows import counted_reads
 from scored_model import engine, records
 
 SOURCES = ("stack", "stack_served", "portable")
@@ -61,14 +59,7 @@ def test_an_answer_has_what_score_gives_the_last_row_of_its_traffic(model: Froze
 
 
 def test_each_answer_is_read_once_and_counts_once(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[int] = []
-    read = AnswerSignals.read
-
-    def counted(self: AnswerSignals, records: Sequence[Record], *more: Any) -> Any:
-        found.append(len(records))
-        return read(self, records, *more)
-
-    monkeypatch.setattr(AnswerSignals, "read", counted)
+    found = counted_reads(monkeypatch)
     answers = model.answers(QUESTIONS[:3], max_new_tokens=3)
     assert set(SOURCES) <= answers[0].sources.keys()
     assert found == [3]

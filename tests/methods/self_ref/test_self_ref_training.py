@@ -14,7 +14,7 @@ from confide.engines.transformers.encoding import encode_text
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.engines.transformers.vocabulary import add_to
 from confide.errors import ConfideError
-from confide.methods.finetuning import runs, supervised
+from confide.methods.finetuning import held_out, runs, supervised
 from confide.methods.finetuning.runs import last_checkpoint
 from confide.methods.finetuning.verdict_loss import verdict_loss
 from confide.methods.self_ref import self_ref_training
@@ -211,7 +211,7 @@ def validated(count: int = 30, held: int = 10) -> list[Record]:
 
 def test_the_best_epoch_on_validation_rows_is_kept(tmp_path, monkeypatch):
     losses = iter([0.5, 0.2, 0.4, 0.3, 0.1])
-    monkeypatch.setattr(self_ref_training, "verdict_loss", lambda z, right, weights: next(losses))
+    monkeypatch.setattr(held_out, "verdict_loss", lambda z, right, weights: next(losses))
     config = replace(QUICK, epochs=5, patience=2)
     result = train_self_ref(*tiny_model(), validated(), config, tmp_path / "five")
     assert result.held_losses == [0.5, 0.2, 0.4, 0.3], "two epochs that are no better end it"

@@ -57,8 +57,7 @@ class Adapter:
     def taken_off(cls, adapted: Any) -> Adapter:
         """The adapter of a PEFT model, whose base is frozen, in evaluation mode and without it afterwards."""
         adapter = cls.of(adapted)
-        base = freeze(adapted.unload().eval())
-        base.__dict__.pop("forward", None)  # TRL's patch, which would keep the trainer's closure alive
+        freeze(trained(adapted.unload()))
         return adapter
 
     @classmethod
@@ -102,6 +101,12 @@ class Adapter:
                 add = partial(_add, down=down.to(device), up=up.to(device), scale=self.scale)
                 hooks.callback(layer.register_forward_hook(add).remove)
             yield
+
+
+def trained(model: Any) -> Any:
+    """A model after its training: in evaluation mode, and its trainer let go of."""
+    model.__dict__.pop("forward", None)  # TRL's patch, which would keep the trainer's closure alive
+    return model.eval()
 
 
 def _add(_module: Any, inputs: tuple[Tensor, ...], output: Tensor, *, down: Tensor, up: Tensor, scale: float) -> Tensor:

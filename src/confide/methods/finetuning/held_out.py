@@ -11,9 +11,14 @@ from typing import Any
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from confide.engines.transformers.adapter import WEIGHTS
 from confide.files import read_text
 from confide.methods.finetuning.labelled_rows import LabelledRow
+from confide.methods.finetuning.supervised_config import ValidatedConfig
+from confide.methods.finetuning.verdict_loss import row_weights, verdict_loss
+from confide.methods.method import labels
 from confide.numeric import Floats
+from confide.records import Record
 
 LOSS = "eval_loss"
 
@@ -30,7 +35,19 @@ class HeldOut:
 
     rows: Sequence[LabelledRow]
     loss: Callable[[Floats], float]
-    patience: int = 2
+    patience: int
+
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[LabelledRow],
+        train: Sequence[Record],
+        validation: Sequence[Record],
+        config: ValidatedConfig,
+    ) -> HeldOut:
+        """Validation records, as ``rows`` lay them out, whose verdicts cost what `verdict_loss` says."""
+        right, weights = labels(validation), row_weights(train, validation, config.seed)
+        return cls(rows, lambda z: verdict_loss(z, right, weights), config.patience)
 
     def ended(self, folder: Path | None) -> bool:
         """Whether the run whose newest checkpoint is ``folder`` took all its steps, or its epochs got no better."""
@@ -70,4 +87,4 @@ def load_best(model: Any, folder: Path) -> None:
     """Put the adapter that a checkpoint holds into a model that has one."""
     from peft import set_peft_model_state_dict
 
-    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    set_peft_model_state_dict(model, load_file(folder / WEIGHTS))

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+from confide.engines.transformers.adapter import trained
 from confide.files import read_text, write_text
 from confide.progress import Progress
 from confide.settings import check_settings
@@ -82,6 +83,4 @@ def report_progress(trainer: Any, progress: Progress | None, title: str) -> None
 
 def merge_adapter(adapted: Any) -> Any:
     """A trained model with its low-rank weights merged in, in evaluation mode."""
-    model = adapted.merge_and_unload()
-    model.__dict__.pop("forward", None)  # TRL's patch, which would keep the trainer's closure alive
-    return model.eval()
+    return trained(adapted.merge_and_unload())

@@ -184,7 +184,7 @@ def fit(
         model=model,
         args=_arguments(config, len(order) // size, size, checkpoints, chosen=held is not None),
         train_dataset=columns,
-        eval_dataset=columns if held else None,  # `evaluate` reads the held-out rows
+        eval_dataset=columns.select([0]) if held else None,  # the trainer wants one; `evaluate` reads `held`
         processing_class=tokenizer,
         data_collator=lambda batch: collate(batch, pad_id),
         optimizers=(optimizer(model, config), None),

@@ -39,3 +39,12 @@ class SupervisedConfig:
     kl_weight: float = option(0.0, "KL to the base on the answer tokens.", min=0)
     save_steps: int = option(50, "Steps between checkpoints from which a killed run continues.")
     seed: int = option(0, "Seed of the row order and the low-rank weights.")
+
+
+@dataclass(frozen=True)
+class ValidatedConfig(SupervisedConfig):
+    """How rows are trained on where validation rows choose the epoch."""
+
+    epochs: int = option(8, "At most this many passes over the rows.", min=1)
+    patience: int = option(2, "Stop after this many epochs that are no better on validation rows.", min=1)
+    batch_size: int = option(16, "Rows per step.", min=1)

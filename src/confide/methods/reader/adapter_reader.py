@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from confide.engines.engine import check_context, first_difference, prompt_and_answer
 from confide.hashing import sha256_of_rows
-from confide.methods.finetuning.supervised_config import SupervisedConfig, option
-from confide.methods.method import labels
+from confide.methods.finetuning.supervised_config import ValidatedConfig, option
 from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Record
@@ -36,13 +35,10 @@ YES, NO = " Yes", " No"
 
 
 @dataclass(frozen=True)
-class AdapterConfig(SupervisedConfig):
+class AdapterConfig(ValidatedConfig):
     """How the adapter is trained, on all linear layers."""
 
     learning_rate: float = option(5e-4, "Learning rate.", min=0)
-    epochs: int = option(8, "At most this many passes over the rows.", min=1)
-    patience: int = option(2, "Stop after this many epochs that are no better on validation rows.", min=1)
-    batch_size: int = option(16, "Rows per step.", min=1)
 
 
 @dataclass
@@ -133,11 +129,10 @@ def train_adapter(
     from confide.methods.finetuning.held_out import HeldOut
     from confide.methods.finetuning.runs import same_run
     from confide.methods.finetuning.supervised import fit
-    from confide.methods.finetuning.verdict_loss import finite_losses, row_weights, verdict_loss
+    from confide.methods.finetuning.verdict_loss import finite_losses
 
     rows, pair = adapter_rows(engine, train, targets), verdict_words(engine)
-    right, weights = labels(validation), row_weights(train, validation, config.seed)
-    held = HeldOut(adapter_rows(engine, validation), lambda z: verdict_loss(z, right, weights), config.patience)
+    held = HeldOut.of(adapter_rows(engine, validation), train, validation, config)
     data = sha256_of_rows([row.id, row.input_ids, row.labels, row.target] for row in (*rows, *held.rows))
     run = {"data": data, "config": asdict(config), "weights": engine.identity}
     same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))

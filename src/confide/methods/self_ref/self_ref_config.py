@@ -6,19 +6,16 @@ import math
 from dataclasses import dataclass, replace
 
 from confide.errors import ConfideError
-from confide.methods.finetuning.supervised_config import SupervisedConfig, option
+from confide.methods.finetuning.supervised_config import ValidatedConfig, option
 
 
 @dataclass(frozen=True)
-class SelfRefConfig(SupervisedConfig):
+class SelfRefConfig(ValidatedConfig):
     """How to train Self-REF, on top of how rows are trained on."""
 
     ratio: float | None = option(None, "Unconfident rows per confident row, such as 0.5; natural if unset.")
     mask_wrong_answers: bool = option(True, "No gradient on wrong answers' tokens.")
-    epochs: int = option(8, "At most this many passes over the rows.", min=1)
-    patience: int = option(2, "Stop after this many epochs that are no better on validation rows.", min=1)
     learning_rate: float = option(1e-3, "Learning rate.", min=0)
-    batch_size: int = option(16, "Rows per step.", min=1)
     max_rows: int | None = option(None, "Train on at most this many rows.", min=1)
 
 

@@ -36,8 +36,8 @@ from confide.methods.finetuning.held_out import HeldOut
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
 from confide.methods.finetuning.runs import merge_adapter, same_run
 from confide.methods.finetuning.supervised import fit
-from confide.methods.finetuning.verdict_loss import finite_losses, row_weights, verdict_loss
-from confide.methods.method import NAME_IT, check_answered_by, labels
+from confide.methods.finetuning.verdict_loss import finite_losses
+from confide.methods.method import NAME_IT, check_answered_by
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.progress import Progress
 from confide.records import Record
@@ -254,7 +254,10 @@ def _fit(
     right, wrong = _counts(chosen, "training")
     ids = add_to(model, tokenizer)
     rows = build_rows(chosen, tokenizer, ids, mask_wrong_answers=config.mask_wrong_answers, targets=targets)
-    held = _held_out(chosen, validation, tokenizer, ids, config) if validation else None
+    held = None
+    if validation:
+        _counts(validation, "validation")
+        held = HeldOut.of(build_rows(validation, tokenizer, ids), chosen, validation, config)
     room = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 20))
     check_context({row.id: len(row.input_ids) for row in (*rows, *(held.rows if held else ()))}, room)
     data = sha256_of_rows([row.id, row.input_ids, row.labels, row.target] for row in rows)
@@ -266,16 +269,6 @@ def _fit(
     seconds = time.perf_counter() - start
     merged = merge_adapter(fitted.model)
     return SelfRefResult(out, merged, tokenizer, ids, right, wrong, fitted.losses, fitted.held_losses, seconds), data
-
-
-def _held_out(
-    train: Sequence[Record], validation: Sequence[Record], tokenizer: Any, ids: TokenIds, config: SelfRefConfig
-) -> HeldOut:
-    """The validation rows and what verdicts on them cost."""
-    _counts(validation, "validation")
-    right, weights = labels(validation), row_weights(train, validation, config.seed)
-    rows = build_rows(validation, tokenizer, ids)
-    return HeldOut(rows, lambda z: verdict_loss(z, right, weights), config.patience)
 
 
 def _graded(records: Sequence[Record], split: str) -> list[Record]:

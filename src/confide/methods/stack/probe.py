@@ -144,6 +144,13 @@ def best_probe(probes: Sequence[Probe], held: States, validation: Sequence[Recor
     return min(probes, key=lambda probe: logistic_loss(probe.z(held), target))
 
 
+def best_fitted(
+    views: Sequence[View], states: States, train: Sequence[Record], held: States, validation: Sequence[Record]
+) -> Probe:
+    """Of linear probes on ``views``, fitted on training rows, the one that does best on validation rows."""
+    return best_probe([Probe.fit(view, states, labels(train)) for view in views], held, validation)
+
+
 def fit_probe(
     linear: Sequence[Probe],
     states: States,

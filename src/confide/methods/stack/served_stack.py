@@ -18,7 +18,7 @@ from confide.methods.method import labels, or_nan, or_none
 from confide.methods.portable.answer_signals import AnswerSignals, Ground, TrainingSignals
 from confide.methods.portable.mixture import Mixture
 from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING, LinearReading
-from confide.methods.stack.probe import PENALTIES, Probe, View, best_probe
+from confide.methods.stack.probe import PENALTIES, Probe, View, best_fitted
 from confide.methods.stack.stack import out_of_fold
 from confide.methods.stack.states import States
 from confide.numeric import Floats
@@ -89,5 +89,5 @@ def fit_served(
         training: what `fit_signals` found of the training rows.
     """
     views = [View(tuple(layers), POSITIONS_BEFORE_CLOSING, C) for C in PENALTIES]
-    chosen = best_probe([Probe.fit(view, states, labels(train)) for view in views], held, validation).view
+    chosen = best_fitted(views, states, train, held, validation).view
     return ServedStack.fit(chosen, states, train, training)

@@ -9,7 +9,7 @@ from confide.errors import ConfideError
 from confide.methods.method import labels
 from confide.methods.portable.answer_signals import TrainingSignals, fit_signals
 from confide.methods.portable.mixture import Mixture, told
-from confide.methods.stack.probe import Probe, View, best_probe, candidate_views
+from confide.methods.stack.probe import View, best_fitted, candidate_views
 from confide.methods.stack.stack import out_of_fold
 from confide.methods.stack.states import States, collect_states
 from confide.numeric import Floats
@@ -57,6 +57,6 @@ def unseen_confidences(
     Args:
         training: what `fit_signals` found of the training records.
     """
-    view = best_probe([Probe.fit(view, states, labels(train)) for view in views], held, validation).view
+    view = best_fitted(views, states, train, held, validation).view
     z = out_of_fold(view, view.select(states), labels(train), training)
     return Mixture.fit(training, train, z, entropies=True).of_training(training, train, z)
