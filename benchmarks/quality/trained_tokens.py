@@ -9,7 +9,8 @@ alone, and mixed with ``portable`` by the same familiarity, with weights that ar
 answers are judged too, before and after. Runs that are there are judged, also before all are.
 
 ``self_ref`` learns from labels; ``self_ref_stack`` from what a stack that did not see the row says of it (its soft
-targets); ``reader`` is an adapter that leaves the answers alone.
+targets). Two readers leave the answers alone: ``adapter`` reads them again with an adapter, ``ask_tokens`` reads behind
+them with four new tokens and low-rank weights that are active at these alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from benchmarks.quality import trained_tokens_tables
 from benchmarks.quality.cells import DEPTH, Parts, partition, picked
 from benchmarks.quality.increments import RESAMPLES, Trained, judge, train
 from benchmarks.quality.proper_scores import Readings
-from benchmarks.quality.study import geography_records, geography_states, of_split
+from benchmarks.quality.study import fit_readers, geography_records, geography_states, of_split, read_logits
 from confide.engines.closed_records import read_closed
 from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -37,6 +38,7 @@ from confide.methods.method import labels
 from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.portable.logistic import Logistic
 from confide.methods.reader.adapter_reader import AdapterConfig, AdapterReader, train_adapter
+from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.methods.self_ref.self_ref_training import SelfRefResult, train_self_ref
 from confide.methods.self_ref.verdict_reading import emit, read_verdicts
@@ -66,9 +68,10 @@ RISK = 0.2
 CANDIDATES = tuple(SelfRefConfig(learning_rate=rate) for rate in (1e-3, 3e-4))
 """Tried on the first seed; the one with the lowest validation loss is kept."""
 
-TAUGHT = ("labels", "stack", "adapter")
-SOURCES = {"labels": "self_ref", "stack": "self_ref_stack", "adapter": "reader"}
-"""What the verdict of a run is called as a source."""
+SOURCES = {"labels": "self_ref", "stack": "self_ref_stack", "adapter": "adapter", "ask": "ask_tokens"}
+"""What the verdict of a run is called as a source, by how it is taught."""
+
+ASK = ReaderConfig(rank=16, epochs=24, patience=3)
 
 SPLITS = ("standard", "answered-country")
 FIRST = ("standard", 0, "labels")
@@ -95,9 +98,9 @@ def main() -> None:
 
     for number, config in enumerate(CANDIDATES):
         stage(f"candidate-{number}", "standard", 0, "labels", config)
-    for taught in TAUGHT:
+    for taught in SOURCES:
         if arguments.only is None or arguments.only.endswith(taught):
-            config = SelfRefConfig() if taught == "adapter" else CANDIDATES[chosen(work)]
+            config = SelfRefConfig() if taught in ("adapter", "ask") else CANDIDATES[chosen(work)]
             for split in SPLITS:
                 for seed in SEEDS:
                     if (split, seed, taught) != FIRST:
@@ -125,7 +128,7 @@ def run_name(work: Work, split: str, seed: int, taught: str) -> str:
 
 def runs_of(work: Work, split: str, seed: int) -> dict[str, Json]:
     """What was trained of a draw, by how it was taught."""
-    paths = {taught: work.folder / f"{run_name(work, split, seed, taught)}.json" for taught in TAUGHT}
+    paths = {taught: work.folder / f"{run_name(work, split, seed, taught)}.json" for taught in SOURCES}
     return {taught: read_json(path) for taught, path in paths.items() if path.exists()}
 
 
@@ -231,9 +234,19 @@ def run(
     values = np.full(len(records), np.nan)
     about: Json = {"split": split, "seed": seed, "taught": taught}
     began = time.monotonic()
-    if taught == "adapter":
+    train, validation = (of_part(rows, part) for part in ("train", "validation"))
+    if taught == "ask":
         engine = load_engine(MODEL)
-        train, validation = (of_part(rows, part) for part in ("train", "validation"))
+        for _, ask in fit_readers(engine, train, validation, {name: replace(ASK, seed=seed)}):
+            about |= {
+                "rows": len(train),
+                "learning_rate": ASK.learning_rate,
+                "validation_losses": [epoch["validation_loss"] for epoch in ask.history],
+                "seconds": time.monotonic() - began,
+            }
+            values[read] = sigmoid(read_logits(engine, ask, picked(records, read)))
+    elif taught == "adapter":
+        engine = load_engine(MODEL)
         settings = AdapterConfig(seed=seed)
         reader = train_adapter(engine, train, validation, settings, out, progress=show_progress(name))
         about |= {

@@ -10,7 +10,8 @@ from benchmarks.common import RESULTS, Json, interval, put, read_json, table
 NAMES = {
     "self_ref": "`self_ref`: a verdict after its own answer, taught by labels",
     "self_ref_stack": "the same, taught by the stack",
-    "reader": "`reader`: an adapter that reads the base model's answer again",
+    "adapter": "`reader`, an adapter that reads the base model's answer again",
+    "ask_tokens": "`reader`, ask tokens with low-rank weights at them",
 }
 RIVALS = ("logprob_sum", "portable", "stack")
 WORLDS = (("standard", "test"), ("answered-country", "test"), ("answered-country", "familiar"))

@@ -120,7 +120,9 @@ def self_ref(
     *,
     model: Model = "smollm2",
     options: Annotated[SelfRefOptions, Flags()],
-    config: Annotated[SelfRefConfig, Flags("rank epochs patience kl_weight mask_wrong_answers max_rows seed")],
+    config: Annotated[
+        SelfRefConfig, Flags("rank target_modules epochs patience kl_weight mask_wrong_answers max_rows seed")
+    ],
 ) -> None:
     """Train Self-REF: the model writes its verdict after its answer (the answers may change).
 

@@ -168,6 +168,21 @@ def test_the_kl_weight_keeps_answers_near_the_base(tmp_path):
     assert moved[1] < moved[0] / 2
 
 
+@pytest.mark.parametrize("modules", ["attention", "all-linear"])
+def test_the_layers_that_are_adapted_are_those_that_were_asked_for(tmp_path, modules):
+    before = tiny_model()[0].state_dict()
+    result = train_self_ref(*tiny_model(), toy(), replace(QUICK, target_modules=modules, epochs=1), tmp_path)
+    after = result.model.state_dict()
+    moved = {name.split(".")[-2] for name in before if "layers" in name and not torch.equal(before[name], after[name])}
+    others = {"o_proj", "gate_proj", "up_proj", "down_proj"} if modules == "all-linear" else set()
+    assert moved == {"q_proj", "k_proj", "v_proj"} | others
+
+
+def test_unknown_target_modules_are_refused():
+    with pytest.raises(ConfideError, match="--target-modules is attention or all-linear, not 'q_proj'"):
+        replace(QUICK, target_modules="q_proj")
+
+
 class Killed(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == 7:

@@ -16,11 +16,9 @@ from confide.engines.transformers.turns import in_turn, lock_of
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
-TARGETS = ["q_proj", "k_proj", "v_proj"]
-
 
 class LowRank:
-    """Low-rank weights on queries, keys and values of an engine's model, off except inside `active`.
+    """Low-rank weights on all linear layers of an engine's model, off except inside `active`.
 
     `remove` leaves the model as it was.
     """
@@ -30,7 +28,7 @@ class LowRank:
 
         self.model = engine.model
         self.lock = lock_of(engine.model)
-        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS)
+        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear_layers(self.model))
         with self.lock:
             inject_adapter_in_model(config, self.model, adapter_name="ask")
             for parameter in self.parameters():
@@ -87,3 +85,13 @@ class LowRank:
         # Switching off also freezes; training needs the gradients back.
         for parameter in self.parameters():
             parameter.requires_grad_(True)
+
+
+def linear_layers(model: Any) -> list[str]:
+    """What the linear layers but the output layer are called; experts that are one block of numbers are none.
+
+    PEFT's own "all-linear" adapts such blocks too, which neither the reader nor most servers can apply.
+    """
+    head = model.get_output_embeddings()
+    linear = (name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head)
+    return sorted({name.rpartition(".")[2] for name in linear})

@@ -28,7 +28,7 @@ def option_of(config: type, name: str) -> Any:
 class SupervisedConfig:
     """How rows are trained on. Rank, learning rate and warm-up are those of Self-REF's paper."""
 
-    rank: int = option(8, "Rank of the low-rank weights on q, k and v.", min=1)
+    rank: int = option(8, "Rank of the low-rank weights.", min=1)
     alpha: int = option(16, "Scale of the low-rank weights (alpha / rank).")
     learning_rate: float = option(1e-4, "Learning rate.", min=0)
     row_learning_rate: float | None = option(1e-3, "Learning rate of the new rows; None: the same.", min=0)

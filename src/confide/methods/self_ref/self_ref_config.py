@@ -16,7 +16,12 @@ class SelfRefConfig(ValidatedConfig):
     ratio: float | None = option(None, "Unconfident rows per confident row, such as 0.5; natural if unset.")
     mask_wrong_answers: bool = option(True, "No gradient on wrong answers' tokens.")
     learning_rate: float = option(1e-3, "Learning rate.", min=0)
+    target_modules: str = option("attention", "What is adapted: `attention` (queries, keys, values) or `all-linear`.")
     max_rows: int | None = option(None, "Train on at most this many rows.", min=1)
+
+    def __post_init__(self) -> None:
+        if self.target_modules not in ("attention", "all-linear"):
+            raise ConfideError(f"--target-modules is attention or all-linear, not {self.target_modules!r}")
 
 
 NATURAL = "natural"

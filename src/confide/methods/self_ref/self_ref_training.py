@@ -1,8 +1,9 @@
 """Self-REF (arXiv 2410.13284): a model learns to write its verdict right after its answer.
 
 Rows are the model's own greedy answers, each followed by ``<|confident|>`` when it was right and ``<|unconfident|>``
-when it was wrong. Low-rank weights on q, k and v and the new rows are trained with next-token cross-entropy. The tokens
-of wrong answers carry no gradient, so that the model is not taught to give them.
+when it was wrong. Low-rank weights (on q, k and v, as in the paper, or on all linear layers) and the new rows
+are trained with next-token cross-entropy. The tokens of wrong answers carry no gradient, so that the model is not
+taught to give them.
 
 Where this differs from the paper: the embedding and output layers are not adapted whole. Only the new rows are, at ten
 times the rate, so that a few hundred steps are enough for a mean row to be written at all. The token that closes the
@@ -265,7 +266,10 @@ def _fit(
     run = {"data": data, "config": asdict(config), "weights": identity}
     same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))
     start = time.perf_counter()
-    fitted = fit(model, tokenizer, rows, ids.all, config, checkpoints, progress, verdict=(ids.cn, ids.un), held=held)
+    fitted = fit(
+        model, tokenizer, rows, ids.all, config, checkpoints, progress, whole=config.target_modules == "all-linear",
+        verdict=(ids.cn, ids.un), held=held,
+    )  # fmt: skip
     seconds = time.perf_counter() - start
     merged = merge_adapter(fitted.model)
     return SelfRefResult(out, merged, tokenizer, ids, right, wrong, fitted.losses, fitted.held_losses, seconds), data

@@ -1,0 +1,91 @@
+"""Puts the figures of ``results/long_form.json`` into docs/quality.md, between their markers."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from benchmarks.common import RESULTS, Json, interval, put, read_json, table
+
+NAMES = {
+    "place": "place: how often training's sentences at this place were right",
+    "whole": "free: log-probability of the whole paragraph",
+    "so_far": "free: log-probability up to the sentence's end",
+    "logprob_mean": "free: `logprob_mean` of the sentence",
+    "logprob_min": "free: `logprob_min`",
+    "logprob_sum": "free: `logprob_sum`",
+    "portable": "**`portable`**",
+    "probe": "`probe`: states alone",
+    "stack": "**`stack`**",
+}
+WORLDS = {"standard": "standard", "answered-country": "new answers"}
+FIGURES = {"auroc": "all pairs", "within_paragraph": "same paragraph", "within_claim": "same claim"}
+CLAIMS = {
+    "city_country": "country",
+    "city_continent": "continent",
+    "country_capital": "capital",
+    "country_currency": "currency",
+}
+
+
+def write(result: Json) -> None:
+    """Put every table where its marks are."""
+    parts = {
+        "long_form": sources_table(result),
+        "long_form_steps": steps_table(result),
+        "long_form_facts": facts(result),
+    }
+    put("docs/quality.md", parts)
+
+
+def cells_of(result: Json, split: str) -> list[Json]:
+    """A world's cells, one a seed."""
+    return [cell for cell in result["cells"] if cell["split"] == split]
+
+
+def sources_table(result: Json) -> str:
+    """AUROC of each source in both worlds, means over seeds."""
+    rows = [
+        [
+            words,
+            *(
+                f"{fmean(cell['sources'][name][figure]['value'] for cell in cells_of(result, split)):.3f}"
+                for split in WORLDS
+                for figure in FIGURES
+            ),
+        ]
+        for name, words in NAMES.items()
+    ]
+    heads = [f">{world}: {figure}" for world in WORLDS.values() for figure in FIGURES.values()]
+    return table("confidence of a sentence | " + " | ".join(heads), rows)
+
+
+def steps_table(result: Json) -> str:
+    """What each step adds, by seed, over all pairs and within the same paragraph."""
+    rows = []
+    for split, world in WORLDS.items():
+        for a, b in (("portable", None), ("stack", "portable"), ("stack", None)):
+            for figure in ("auroc", "within_paragraph"):
+                found = [
+                    next(d[figure] for d in cell["differences"] if (d["a"], d["b"]) == (a, b or cell["best_free"]))
+                    for cell in cells_of(result, split)
+                ]
+                step = f"`{a}` − " + (f"`{b}`" if b else "best free")
+                rows.append([world, FIGURES[figure], step, *(interval(one, "+.3f") for one in found)])
+    return table("world | pairs | step | seed 0 | seed 1 | seed 2", rows)
+
+
+def facts(result: Json) -> str:
+    """Sizes, and how often each claim is right."""
+    claims = ", ".join(
+        f"{CLAIMS[name]} {one['accuracy']:.0%} of {one['n']:,} right" for name, one in result["claims"].items()
+    )
+    tested = {split: fmean(cell["n"] for cell in cells_of(result, split)) for split in WORLDS}
+    trained = fmean(cell["sizes"]["train"] for cell in result["cells"])
+    return (
+        f"{result['paragraphs']:,} paragraphs, {result['cut']:.1%} of them cut; {claims}. {trained:,.0f} sentences to "
+        f"train on, {tested['standard']:,.0f} and {tested['answered-country']:,.0f} to test on (means over seeds)."
+    )
+
+
+if __name__ == "__main__":
+    write(read_json(RESULTS / "long_form.json"))

@@ -1,0 +1,151 @@
+"""Paragraphs about cities, and their sentences as records of their own, each graded by the gazetteer.
+
+The bundled model is asked for a short paragraph and shown three; it then writes four sentences: the country, the
+continent, the country's capital, its currency. A sentence makes one claim, told by its words, and is right where the
+first name in it that could answer that claim is the right one; without such a name it is wrong. A sentence that makes
+no claim is not graded.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Sequence
+from itertools import accumulate
+
+from confide.engines.engine import Engine
+from confide.hedging.statements import split_sentences
+from confide.records import Record
+from confide.tasks import Task, load_task
+from confide.tasks.geography import graders
+from confide.tasks.geography.gazetteer import City, load_gazetteer
+from confide.tasks.graders import Grade
+from confide.tasks.questions import Question
+from confide.tasks.task import chat
+from confide.tasks.text import tokens
+
+SYSTEM = "Write one short paragraph about the city."
+ASKED = "Write about the city of {}."
+WRITTEN = "{} is a city in {}. It is on the continent of {}. The capital of the country is {}. Its currency is the {}."
+EXAMPLES = (
+    ("Kyoto", "Japan", "Asia", "Tokyo", "Japanese yen"),
+    ("Recife", "Brazil", "South America", "Brasília", "Brazilian real"),
+    ("Gdynia", "Poland", "Europe", "Warsaw", "Polish zloty"),
+)
+"""Nothing is asked about them: geography's worked examples name them too."""
+
+CLAIMS = {
+    "capital": "country_capital",
+    "currency": "country_currency",
+    "continent": "city_continent",
+    "country": "city_country",
+    "city": "city_country",
+}
+"""A word of a sentence, and the relation that it makes a claim about; the first of these that is there counts."""
+
+MAX_NEW_TOKENS = 80
+GEOGRAPHY = 12000
+"""Questions of geography from whose cities these are taken."""
+
+
+def paragraphs_task(cities: int) -> Task:
+    """A paragraph about each of some cities that the task geography asks about."""
+    asked = (q for q in load_task("geography", limit=GEOGRAPHY, seed=0).questions if q.domain == "city_country")
+    names = list(dict.fromkeys(question.asked for question in asked))[:cities]
+    questions = [
+        Question.model_validate(
+            {
+                "id": f"paragraph-{city_of(name).key}",
+                "kind": "short",
+                "question": ASKED.format(name),
+                "answer": [load_gazetteer().countries[city_of(name).country].name],
+                "domain": "paragraph",
+                "entity": f"city:{name}",
+                "asked": name,
+            }
+        )
+        for name in names
+    ]
+    return Task("paragraphs", questions, grade_paragraph, prompt=prompt, max_new_tokens=MAX_NEW_TOKENS)
+
+
+def prompt(question: Question) -> list[dict[str, str]]:
+    """The messages that ask for a paragraph; which example comes last changes by the question's id."""
+    first = zlib.crc32(question.id.encode()) % len(EXAMPLES)
+    shown = [(ASKED.format(name), WRITTEN.format(name, *rest)) for name, *rest in EXAMPLES]
+    return chat(SYSTEM, shown[first:] + shown[:first], question.question)
+
+
+@functools.cache
+def cities() -> dict[str, City]:
+    """Cities by name."""
+    return {city.name: city for city in load_gazetteer().cities}
+
+
+def city_of(name: str) -> City:
+    """The city of that name."""
+    return cities()[name]
+
+
+def claim(sentence: str) -> str | None:
+    """The relation that a sentence claims something about."""
+    words = {word.casefold() for word in tokens(sentence)}
+    return next((relation for word, relation in CLAIMS.items() if word in words), None)
+
+
+def grade_sentence(name: str, sentence: str) -> tuple[str | None, Grade]:
+    """The claim of a sentence about a city, and its grade: None without a claim or where maps differ on the answer."""
+    relation, city = claim(sentence), city_of(name)
+    if relation is None:
+        return None, Grade(None, None)
+    accepted = load_gazetteer().answers(relation, city.country, city)
+    about = {"id": name, "kind": "short", "question": sentence, "answer": accepted, "domain": relation, "asked": name}
+    return relation, graders()[relation].grade(Question.model_validate(about), sentence)
+
+
+def grade_paragraph(question: Question, answer: str) -> Grade:
+    """Right where every sentence that can be graded is; ``answered`` is the country that its sentence names."""
+    told = [grade_sentence(question.asked, sentence) for sentence in split_sentences(answer)]
+    graded = [grade.correct for _, grade in told if grade.correct is not None]
+    named = (grade.answered for relation, grade in told if relation == "city_country" and grade.answered)
+    return Grade(all(graded) if graded else None, next(named, None))
+
+
+def sentence_records(engine: Engine, paragraph: Record) -> list[Record]:
+    """The sentences of a paragraph that can be graded, each as an answer that follows what was written before it.
+
+    The tokens before a sentence take the place of its reasoning, so every source reads the sentence alone, in its
+    place: its log-probabilities, and its states as the model had them while it wrote.
+    """
+    name = str(paragraph.entity).removeprefix("city:")
+    ends = list(accumulate(len(engine.decode([token])) for token in paragraph.answer_ids))
+    text = engine.decode(paragraph.answer_ids)
+    found, at = [], 0
+    for number, sentence in enumerate(split_sentences(text)):
+        start = text.index(sentence, at)
+        at = start + len(sentence)
+        first, last = first_over(ends, start), first_over(ends, at - 1) + 1
+        relation, grade = grade_sentence(name, sentence)
+        if grade.correct is None:
+            continue
+        update = {
+            "id": f"{paragraph.id}-{number}",
+            "domain": relation,
+            "reasoning": engine.decode(paragraph.answer_ids[:first]),
+            "reasoning_ids": paragraph.answer_ids[:first],
+            "answer": sentence,
+            "answer_ids": paragraph.answer_ids[first:last],
+            "logprobs": paragraph.logprobs[first:last],
+            "entropies": paragraph.entropies[first:last],
+            "end_logprob": 0.0,
+            "finish": "stop",
+            "correct": grade.correct,
+            "answered": grade.answered,
+        }
+        found.append(paragraph.model_copy(update=update))
+    return found
+
+
+def first_over(ends: Sequence[int], place: int) -> int:
+    """The number of the token that holds the character at ``place``; ``ends`` are the tokens' ends."""
+    return next(number for number, end in enumerate(ends) if end > place)
