@@ -136,7 +136,8 @@ def self_ref(
     candidates = options.candidates(config)
     train, validation = _learning_rows(records)
     rows = [*train, *validation]
-    targets = _stack_targets(model, train, validation, config.seed) if options.target == "stack" else None
+    keep = out / "targets.json"
+    targets = _stack_targets(model, train, validation, config.seed, keep) if options.target == "stack" else None
     config = candidates[0]
     if len(candidates) > 1:
         with progress_bar("choosing settings") as progress:
@@ -148,6 +149,7 @@ def self_ref(
         result = train_self_ref(
             loaded, tokenizer, rows, config, out, targets=targets, base_model=model, progress=progress
         )
+    keep.unlink(missing_ok=True)
     ratio = "natural ratio" if config.ratio is None else f"ratio {config.ratio:g}"
     typer.echo(
         f"{out}: trained on {result.right} right and {result.wrong} wrong answers in {result.seconds:.0f} s; "
@@ -156,13 +158,15 @@ def self_ref(
     )
 
 
-def _stack_targets(model: str, train: list[Record], validation: list[Record], seed: int) -> dict[str, float]:
-    """What a stack says of each training record, by its id."""
+def _stack_targets(
+    model: str, train: list[Record], validation: list[Record], seed: int, keep: Path
+) -> dict[str, float]:
+    """What a stack says of each training record, by its id; kept in a file while training goes on."""
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.stack.soft_targets import stack_targets
 
     with progress_bar("reading states") as progress:
-        return stack_targets(TransformersEngine.load(model), train, validation, seed, progress=progress)
+        return stack_targets(TransformersEngine.load(model), train, validation, seed, keep=keep, progress=progress)
 
 
 def rlmf(

@@ -22,14 +22,14 @@ import confide
 from confide.errors import ConfideError
 from confide.methods import checkpoint
 from confide.methods.finetuning import supervised
-from confide.methods.finetuning.runs import same_run
+from confide.methods.finetuning.runs import same_rows, same_run
 from confide.methods.rlmf import format_stage, reinforcement, training_guard
 from confide.methods.rlmf.reinforcement import RLMFResult, train_rlmf
 from confide.methods.self_ref import self_ref_training
 from confide.methods.self_ref.self_ref_training import train_self_ref
 from confide.records import Record, write_records
 from self_ref_rows import QUICK as SELF_REF
-from self_ref_rows import toy
+from self_ref_rows import rows_of, toy
 from stating_model import QUICK, quick, saved, toy_records, toy_task
 from tiny_model import tiny_model
 
@@ -187,6 +187,17 @@ def test_checkpoints_of_an_unknown_run_are_removed_and_those_of_this_one_stay(tm
     assert part.exists()
     with pytest.raises(ConfideError, match="seed 1, now 2"):
         same_run(tmp_path / "run.json", {"seed": 2}, [part])
+
+
+def test_other_validation_rows_are_another_run(tmp_path: Path) -> None:
+    """They choose the epoch and when a run ends."""
+    rows = rows_of(toy(6))[3]
+    first = same_rows(tmp_path, rows[:4], rows[4:], CONFIG, "weights")
+    assert same_rows(tmp_path, rows[:4], rows[4:], CONFIG, "weights") == first
+    with pytest.raises(ConfideError, match="held"):
+        same_rows(tmp_path, rows[:4], rows[5:], CONFIG, "weights")
+    with pytest.raises(ConfideError, match="data"):
+        same_rows(tmp_path, rows[:3], rows[4:], CONFIG, "weights")
 
 
 def _until(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

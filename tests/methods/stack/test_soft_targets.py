@@ -36,11 +36,11 @@ def test_what_states_know_is_in_the_targets():
     assert auroc(targets(0.0), right) < 0.9
 
 
-def test_rows_without_log_probabilities_are_refused():
+def test_rows_without_log_probabilities_are_refused(tmp_path):
     """The mixture would take them for answers that are certain."""
     bare = [r.model_copy(update={"logprobs": []}) if r.id == "1-3" else r for r in graded(40, 1)]
     with pytest.raises(ConfideError, match=r"1 training rows have none \(1-3"):
-        stack_targets(TransformersEngine(*tiny_model(), "tiny"), bare, graded(20, 2))
+        stack_targets(TransformersEngine(*tiny_model(), "tiny"), bare, graded(20, 2), keep=tmp_path / "t.json")
 
 
 def test_no_row_is_told_its_own_label():
@@ -51,10 +51,16 @@ def test_no_row_is_told_its_own_label():
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_targets_of_a_model_are_by_id_and_between_0_and_1():
+def test_targets_of_a_model_are_by_id_and_kept_for_a_run_that_goes_on(tmp_path, monkeypatch):
     engine = TransformersEngine(*tiny_model(), "tiny")
     rows = [r.model_copy(update={"answer_ids": engine.encode_answer(r.answer)}) for r in graded(60, 1)]
-    found = stack_targets(engine, rows[:40], rows[40:])
+    keep = tmp_path / "targets.json"
+    found = stack_targets(engine, rows[:40], rows[40:], keep=keep)
     assert list(found) == [r.id for r in rows[:40]]
     assert all(0 < value < 1 for value in found.values())
     assert candidate_views(engine.depth), "the layers are those that a stack chooses from"
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "closed", None)  # nothing is read again
+        assert stack_targets(engine, rows[:40], rows[40:], keep=keep) == found
+    with pytest.raises(ConfideError, match="targets that was made with other settings"):
+        stack_targets(engine, rows[:40], rows[40:], 1, keep=keep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from confide.engines.transformers.adapter import trained
 from confide.files import read_text, write_text
+from confide.hashing import sha256_of_rows
+from confide.methods.finetuning.labelled_rows import LabelledRow
+from confide.methods.finetuning.supervised_config import SupervisedConfig
 from confide.progress import Progress
 from confide.settings import check_settings
 
@@ -33,6 +37,24 @@ def same_run(path: Path, run: dict[str, Any], parts: Sequence[Path]) -> bool:
         check_settings(f"{path.parent} holds a run that", known, json.loads(json.dumps(run)))
     write_text(path, json.dumps(run))
     return known is not None
+
+
+def same_rows(
+    checkpoints: Path, rows: Sequence[LabelledRow], held: Sequence[LabelledRow], config: SupervisedConfig, weights: str
+) -> str:
+    """Note in a folder which rows, settings and weights its checkpoints belong to; returns a hash of the ``rows``.
+
+    Args:
+        held: rows that choose the epoch.
+        weights: the identity of the model that is trained.
+
+    Raises:
+        ConfideError: as `same_run` does.
+    """
+    data, held_data = (sha256_of_rows([r.id, r.input_ids, r.labels, r.target] for r in some) for some in (rows, held))
+    run = {"data": data, "held": held_data, "config": asdict(config), "weights": weights}
+    same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))
+    return data
 
 
 def last_checkpoint(folder: Path, also: Sequence[str] = ()) -> Path | None:

@@ -8,7 +8,7 @@ Answers are the base model's, token for token, since they are written without th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.engines.engine import check_context, first_difference, prompt_and_answer
-from confide.hashing import sha256_of_rows
 from confide.methods.finetuning.supervised_config import ValidatedConfig, option
 from confide.numeric import Floats
 from confide.progress import Progress
@@ -127,15 +126,13 @@ def train_adapter(
     """
     from confide.engines.transformers.adapter import Adapter
     from confide.methods.finetuning.held_out import HeldOut
-    from confide.methods.finetuning.runs import same_run
+    from confide.methods.finetuning.runs import same_rows
     from confide.methods.finetuning.supervised import fit
     from confide.methods.finetuning.verdict_loss import finite_losses
 
     rows, pair = adapter_rows(engine, train, targets), verdict_words(engine)
     held = HeldOut.of(adapter_rows(engine, validation), train, validation, config)
-    data = sha256_of_rows([row.id, row.input_ids, row.labels, row.target] for row in (*rows, *held.rows))
-    run = {"data": data, "config": asdict(config), "weights": engine.identity}
-    same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))
+    same_rows(checkpoints, rows, held.rows, config, engine.identity)
     fitted = fit(
         engine.forward.model, engine.tokenizer, rows, (), config, checkpoints, progress, title="reader", whole=True,
         verdict=pair, held=held,

@@ -35,7 +35,7 @@ from confide.hashing import sha256_of_rows
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo, common_chat_template_kwargs, save_checkpoint
 from confide.methods.finetuning.held_out import HeldOut
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
-from confide.methods.finetuning.runs import merge_adapter, same_run
+from confide.methods.finetuning.runs import merge_adapter, same_rows
 from confide.methods.finetuning.supervised import fit
 from confide.methods.finetuning.verdict_loss import finite_losses
 from confide.methods.method import NAME_IT, check_answered_by
@@ -261,10 +261,8 @@ def _fit(
         held = HeldOut.of(build_rows(validation, tokenizer, ids), chosen, validation, config)
     room = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 20))
     check_context({row.id: len(row.input_ids) for row in (*rows, *(held.rows if held else ()))}, room)
-    data = sha256_of_rows([row.id, row.input_ids, row.labels, row.target] for row in rows)
     checkpoints = out / "checkpoints"
-    run = {"data": data, "config": asdict(config), "weights": identity}
-    same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))
+    data = same_rows(checkpoints, rows, held.rows if held else (), config, identity)
     start = time.perf_counter()
     fitted = fit(
         model, tokenizer, rows, ids.all, config, checkpoints, progress, whole=config.target_modules == "all-linear",
