@@ -31,7 +31,7 @@ def test_names_parse_and_print(name):
 
 sources = st.builds(
     Source,
-    st.sampled_from([*KNOWN, "probe_logprobs", "reader_random", "answer_only_table", "p_true:2", "mine"]),
+    st.sampled_from([*KNOWN, "probe_logprobs", "answer_only_table", "p_true:2", "mine"]),
     st.none() | st.sampled_from(["prompt_end", "answer_last", "closing", "turn_end", "3"]),
     other=st.booleans(),
     shuffled=st.just(True),
@@ -63,7 +63,6 @@ def test_families_by_name():
     assert family("stack") == "learned"
     assert family("probe_logprobs") == "learned"
     assert family("p_true:2") == "asked"
-    assert family("p_true_trained") == "learned"
     assert family("option_probability") == family("option_probability_calibrated") == "free"
     assert family("logprob_summary") == "other"
     assert family("my model") == "other"

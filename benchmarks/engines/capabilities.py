@@ -23,8 +23,8 @@ SAFE = "logprob_token_ids,prompt_logprobs"
 SHOWN = ("learned", "asked", "sampled", "free", "prior")
 """Families of sources that are no floors, and take no other model."""
 
-COMPARISONS = ("reader_random", "p_true_trained", "answer_only_table")
-"""Sources that others are compared with, and that nobody serves."""
+COMPARISON = "answer_only_table"
+"""A source that others are compared with, and that nobody serves."""
 
 STANDINS = {
     "llama.cpp": checked_endpoints.llama_cpp,
@@ -66,7 +66,7 @@ def in_process(prepared: Prepared) -> Json:
 
 def shown(name: str) -> bool:
     """Whether a source has a place in the table."""
-    return family(name) in SHOWN and name not in COMPARISONS and not Source.parse(name).auxiliary
+    return family(name) in SHOWN and name != COMPARISON and not Source.parse(name).auxiliary
 
 
 def checked(url: str, model: str, *flags: str) -> Json:

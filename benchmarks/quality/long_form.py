@@ -5,11 +5,13 @@
 The bundled model writes paragraphs about cities, and every sentence is graded by the gazetteer (`paragraphs`). A
 sentence is read as an answer that follows what was written before it, so the sources are those of `increments`, trained
 on the sentences of 500 paragraphs and judged on the same sentences, over three seeds, in two worlds: ``standard``,
-where test paragraphs are drawn as training paragraphs were, and ``new answers``, where test paragraphs name countries
-that no paragraph of the other parts names. Beside them: the rate of right sentences at this place of a paragraph, and
-the log-probability of all that was written up to the sentence's end, and of the whole paragraph. Pairs of sentences of
-one paragraph show whether a source finds the weak one; pairs of one claim what is left without knowing that capitals
-are harder than continents. Intervals are 95 %, from a bootstrap by city.
+where test paragraphs are drawn as training paragraphs were, and ``new countries``, where test paragraphs name countries
+that no paragraph of the other parts names (continents and the form of the sentences are known there).
+
+Beside them: the rate of right sentences at this place of a paragraph, and the log-probability of all that was written
+up to the sentence's end, and of the whole paragraph. Pairs of sentences of one paragraph show whether a source finds
+the weak one; pairs of one claim what is left without knowing that capitals are harder than continents. Intervals are
+95 %, from a bootstrap by city.
 """
 
 from __future__ import annotations
@@ -159,14 +161,17 @@ def judged(some: Readings, seed: int) -> Json:
 
     everything = np.arange(len(records))
     drawn = {name: bootstrap.sample(partial(statistics, v), everything) for name, v in some.values.items()}
-    best = max(FREE, key=lambda name: float(drawn[name]["auroc"][0]))
-    pairs = dict.fromkeys([("portable", best), ("stack", "portable"), ("stack", best), ("portable", "logprob_sum")])
+    best = {figure: max(FREE, key=lambda name: float(drawn[name][figure][0])) for figure in groups}
     return {
         "n": len(records),
         "accuracy": float(y.mean()),
         "best_free": best,
-        "sources": {name: {f: estimate(values) for f, values in one.items()} for name, one in drawn.items()},
-        "differences": [{"a": a, "b": b, **{f: estimate(drawn[a][f] - drawn[b][f]) for f in groups}} for a, b in pairs],
+        "sources": {name: {figure: estimate(one[figure]) for figure in groups} for name, one in drawn.items()},
+        "differences": [
+            {"figure": figure, "a": a, "b": b, **estimate(drawn[a][figure] - drawn[b][figure])}
+            for figure in groups
+            for a, b in (("portable", best[figure]), ("stack", "portable"), ("stack", best[figure]))
+        ],
     }
 
 

@@ -17,8 +17,11 @@ NAMES = {
     "probe": "`probe`: states alone",
     "stack": "**`stack`**",
 }
-WORLDS = {"standard": "standard", "answered-country": "new answers"}
+WORLDS = {"standard": "standard", "answered-country": "new countries"}
 FIGURES = {"auroc": "all pairs", "within_paragraph": "same paragraph", "within_claim": "same claim"}
+STEPS = ("portable", None), ("stack", "portable"), ("stack", None)
+"""What is compared; None stands for the best free source."""
+
 CLAIMS = {
     "city_country": "country",
     "city_continent": "continent",
@@ -60,18 +63,21 @@ def sources_table(result: Json) -> str:
 
 
 def steps_table(result: Json) -> str:
-    """What each step adds, by seed, over all pairs and within the same paragraph."""
+    """What each step adds, by seed."""
     rows = []
     for split, world in WORLDS.items():
-        for a, b in (("portable", None), ("stack", "portable"), ("stack", None)):
-            for figure in ("auroc", "within_paragraph"):
-                found = [
-                    next(d[figure] for d in cell["differences"] if (d["a"], d["b"]) == (a, b or cell["best_free"]))
-                    for cell in cells_of(result, split)
-                ]
+        for figure, pairs in FIGURES.items():
+            for a, b in STEPS:
+                found = [difference(cell, figure, a, b) for cell in cells_of(result, split)]
                 step = f"`{a}` − " + (f"`{b}`" if b else "best free")
-                rows.append([world, FIGURES[figure], step, *(interval(one, "+.3f") for one in found)])
+                rows.append([world, pairs, step, *(interval(one, "+.3f") for one in found)])
     return table("world | pairs | step | seed 0 | seed 1 | seed 2", rows)
+
+
+def difference(cell: Json, figure: str, a: str, b: str | None) -> Json:
+    """A paired difference of one cell; None stands for the free source that is best by this figure on test."""
+    wanted = figure, a, b or cell["best_free"][figure]
+    return next(one for one in cell["differences"] if (one["figure"], one["a"], one["b"]) == wanted)
 
 
 def facts(result: Json) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Sequence
-from itertools import accumulate
 
 from confide.engines.engine import Engine
 from confide.hedging.statements import split_sentences
@@ -118,8 +117,10 @@ def sentence_records(engine: Engine, paragraph: Record) -> list[Record]:
     place: its log-probabilities, and its states as the model had them while it wrote.
     """
     name = str(paragraph.entity).removeprefix("city:")
-    ends = list(accumulate(len(engine.decode([token])) for token in paragraph.answer_ids))
-    text = engine.decode(paragraph.answer_ids)
+    ids = paragraph.answer_ids
+    # Decoded from the start each time: some letters are made of several tokens.
+    ends = [len(engine.decode(ids[: at + 1])) for at in range(len(ids))]
+    text = engine.decode(ids)
     found, at = [], 0
     for number, sentence in enumerate(split_sentences(text)):
         start = text.index(sentence, at)
@@ -131,10 +132,10 @@ def sentence_records(engine: Engine, paragraph: Record) -> list[Record]:
         update = {
             "id": f"{paragraph.id}-{number}",
             "domain": relation,
-            "reasoning": engine.decode(paragraph.answer_ids[:first]),
-            "reasoning_ids": paragraph.answer_ids[:first],
+            "reasoning": engine.decode(ids[:first]),
+            "reasoning_ids": ids[:first],
             "answer": sentence,
-            "answer_ids": paragraph.answer_ids[first:last],
+            "answer_ids": ids[first:last],
             "logprobs": paragraph.logprobs[first:last],
             "entropies": paragraph.entropies[first:last],
             "end_logprob": 0.0,

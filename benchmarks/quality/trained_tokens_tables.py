@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/trained_tokens.json`` into docs/quality.md, between their markers."""
+"""Puts the figures of ``results/trained_tokens.json`` into README.md and docs/quality.md, between their markers."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def write(result: Json) -> None:
         "trained_facts": facts(result),
     }
     put("docs/quality.md", parts)
+    put("README.md", {"trained_tokens": short_table(result)})
 
 
 def values(
@@ -49,11 +50,28 @@ def mean_of(some: Sequence[float]) -> str:
     return f"{fmean(some):.3f}" + ("" if len(some) == SEEDS else f" ({len(some)} of {SEEDS})")
 
 
+def lines_of(result: Json) -> list[tuple[str, str]]:
+    """The sources that there are and what they are called: trained verdicts alone, mixed, and their rivals."""
+    trained = [(name, words) for name, words in NAMES.items() if values(result, name, *WORLDS[0])]
+    mixed = [(f"{name}+portable", f"`{name}` mixed with `portable`") for name, _ in trained]
+    return [*trained, *mixed, *((name, f"`{name}`") for name in RIVALS)]
+
+
+def short_table(result: Json) -> str:
+    """AUROC of each source on ordinary rows, on new answers and within the same answer."""
+    rows = [
+        [
+            words,
+            *(mean_of(values(result, name, *world)) for world in WORLDS[:2]),
+            mean_of(values(result, name, *WORLDS[0], "within_answer")),
+        ]
+        for name, words in lines_of(result)
+    ]
+    return table("confidence | >standard | >new answers | >within answer", rows)
+
+
 def sources_table(result: Json) -> str:
     """Trained verdicts alone and mixed, with the rivals on the same rows."""
-    lines = [(name, words) for name, words in NAMES.items() if values(result, name, *WORLDS[0])]
-    mixed = [(f"{name}+portable", f"`{name}` mixed with `portable`") for name, _ in lines]
-    rivals = [(name, f"`{name}`") for name in RIVALS]
     rows = [
         [
             words,
@@ -61,7 +79,7 @@ def sources_table(result: Json) -> str:
             mean_of(values(result, name, *WORLDS[0], "within_answer")),
             *(mean_of(values(result, name, *WORLDS[0], figure, "routing")) for figure in ROUTING),
         ]
-        for name, words in (*lines, *mixed, *rivals)
+        for name, words in lines_of(result)
     ]
     head = ">standard | >new answers | >rows like training's | >within answer | " + " | ".join(ROUTING.values())
     return table(f"confidence | {head}", rows)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from confide.numeric import Floats
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "learned": ("stack", "portable", "reader", "self_ref", "graded", "tagged", "f_pred", "probe", "p_true_trained"),
+    "learned": ("stack", "portable", "reader", "self_ref", "graded", "tagged", "f_pred", "probe"),
     "asked": ("p_true", "verbalized"),
     "sampled": ("self_consistency", "semantic_entropy"),
     "outside": ("verifier",),

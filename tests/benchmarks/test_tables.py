@@ -14,6 +14,7 @@ from benchmarks.quality import (
     estimators_tables,
     frozen_tables,
     increments_tables,
+    long_form_tables,
     sensitivity,
     trained_tokens_tables,
     travel_tables,
@@ -54,6 +55,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
 
     increments_tables.write(result("increments"))
     trained_tokens_tables.write(result("trained_tokens"))
+    long_form_tables.write(result("long_form"))
     frozen_tables.write(result("frozen"))
     estimators_tables.write(result("estimators"))
     travel_tables.write(result("travel"))

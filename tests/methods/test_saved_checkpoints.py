@@ -1,7 +1,8 @@
 """Checkpoints and records that version 0.1 wrote still load and say the same.
 
 The folders in ``saved/`` were trained on the tiny model; the records beside them hold the confidences of that version.
-Stacks of before are refused: that in ``saved/reader`` was fitted again, on the same rows. What it and ``portable`` say
+Stacks of before are refused: that in ``saved/reader`` was fitted again, on the same rows. Its file also holds readers
+that only that version read. What it and ``portable`` say
 of the records is what they say in these records' traffic.
 """
 
@@ -36,8 +37,6 @@ SOURCES = {
         "probe@answer_last",
         "probe@closing",
         "reader",
-        "reader_random",
-        "p_true_trained",
         "self_consistency",
         "semantic_entropy",
         "option_probability",

@@ -28,7 +28,7 @@ from scored_model import engine, records, trained
 
 SOURCES, STATED, FLOORS, TEXT = set(all_sources()), StatedMethod.sources, Floors.sources, TextPriors.sources
 POSITIONED = [source for source in StackMethod.sources if "@" in source]
-READ = (*StackMethod.sources, "reader", "reader_random", "p_true_trained")
+READ = (*StackMethod.sources, "reader")
 
 
 def available(rows: list[Record], model: Any, *, verifier: Any = None) -> list[str]:
@@ -39,7 +39,7 @@ def available(rows: list[Record], model: Any, *, verifier: Any = None) -> list[s
 def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A trained tiny model and its records."""
     rows = records(240, samples=3, options=True)
-    folder = trained(tmp_path_factory.mktemp("scored") / "model", rows, comparisons=True, positions=True)
+    folder = trained(tmp_path_factory.mktemp("scored") / "model", rows, positions=True)
     return confide.load(folder, dtype="float32"), rows
 
 
@@ -76,8 +76,6 @@ def test_all_sources_can_be_had_and_cost_something(everything: Any) -> None:
                 assert (value <= 0) or not log_space(name)
     held = next(r for r in scored if r.split == "test")
     assert held.cost["reader"].tokens == 2
-    assert held.cost["reader_random"].tokens == 5
-    assert held.cost["p_true_trained"].tokens > 5
     assert held.cost["self_consistency"].tokens == sum(1 + len(s.answer.split()) for s in held.samples or [])
     for name in ("stack", "reader", "p_true", "verbalized", "verifier"):
         assert held.cost[name].seconds > 0
@@ -88,7 +86,7 @@ def test_all_sources_can_be_had_and_cost_something(everything: Any) -> None:
 def test_learned_sources_rank_and_controls_move(everything: Any) -> None:
     _, scored, rows = everything
     y = right(rows)
-    for name in ("stack", "portable", "probe", "reader", "reader_random", "probe@answer_last", "answer_only"):
+    for name in ("stack", "portable", "probe", "reader", "probe@answer_last", "answer_only"):
         assert auroc(column(scored, name), y) > 0.9, name
     assert auroc(column(scored, "probe@prompt_end"), y) < 0.75  # the answer is not there yet
     assert np.abs(column(scored, "stack") - column(scored, "stack_swapped")).max() > 1e-3
@@ -138,10 +136,9 @@ def test_sampled_answers_are_read_like_greedy_ones(everything: Any, world: Any) 
 def test_one_source_alone_is_the_same_as_in_company(everything: Any, world: Any) -> None:
     model, rows = world
     _, scored, _ = everything
-    for name in ("stack", "portable", "p_true_trained", "p_true", "verifier", "semantic_entropy"):
+    for name in ("stack", "portable", "reader", "p_true", "verifier", "semantic_entropy"):
         alone = score(rows, [name], model=model, verifier=engine() if name == "verifier" else None)
         np.testing.assert_allclose(column(alone, name), column(scored, name), atol=1e-4)
-    assert not any("lora" in name for name, _ in model.engine.model.named_parameters())
 
 
 def test_another_models_records_are_refused_or_named(world: Any) -> None:
@@ -225,8 +222,8 @@ def test_a_read_source_is_none_without_its_part_of_the_checkpoint(tmp_path: Path
     plain = confide.load(trained(tmp_path / "plain", rows), dtype="float32")
     assert set(available(rows, plain)) & set(READ) == {"stack", "stack_served", "probe", "probe_logprobs", "reader"}
     assert "portable" in available(rows, plain)
-    with pytest.raises(ConfideError, match="p_true_trained cannot be had"):
-        score(rows, ["p_true_trained"], model=plain)
+    with pytest.raises(ConfideError, match="self_ref cannot be had"):
+        score(rows, ["self_ref"], model=plain)
 
 
 class Toy(Method):

@@ -23,7 +23,7 @@ COST = (
     ("portable",),
     ("stack_served",),
     ("stack", "probe"),
-    ("reader", "self_ref", "graded", "tagged", "f_pred", "p_true_trained"),
+    ("reader", "self_ref", "graded", "tagged", "f_pred"),
     FAMILIES["asked"],
     FAMILIES["sampled"],
     FAMILIES["outside"],

@@ -160,23 +160,6 @@ def test_training_a_stack_in_its_place_leaves_no_reader(tmp_path: Path) -> None:
     assert model.parts.reader is None
 
 
-def test_what_it_is_compared_with_is_what_is_trained_without_it(tmp_path: Path) -> None:
-    """P(True) is saved with its weights, and the adapter is trained on the base model alone."""
-    found = {}
-    for name, options in {
-        "both": ReaderOptions(adapter="lora", epochs=1, comparisons=True),
-        "adapter": ReaderOptions(adapter="lora", epochs=1),
-        "p_true": ReaderOptions(ask_tokens="", comparisons=True),
-    }.items():
-        train_confidence(engine(), part("train"), part("validation"), options, tmp_path / name)
-        model = confide.load(tmp_path / name, dtype="float32")
-        sources = {"adapter": ["reader"], "p_true": ["p_true_trained"]}.get(name, ["reader", "p_true_trained"])
-        scored = score(part("test"), sources, model=model)
-        found[name] = {source: [r.confidence[source] for r in scored] for source in sources}
-    for source, values in {**found["adapter"], **found["p_true"]}.items():
-        assert found["both"][source] == pytest.approx(values, abs=1e-5), source
-
-
 def test_other_adapters_are_refused_by_name() -> None:
     with pytest.raises(ConfideError, match="--adapter is lora, not 'dora'"):
         ReaderOptions(adapter="dora")

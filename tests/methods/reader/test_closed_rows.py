@@ -23,7 +23,8 @@ def test_samples_are_merged_by_graded_answer_and_weigh_one_question() -> None:
         }
     )
     rows = make_rows(tiny, [record])
-    assert [(row.answered, row.target, row.weight) for row in rows] == [("France", 1.0, 0.5), ("Japan", 0.0, 0.5)]
+    told = [(tiny.decode(row.answer), row.target, row.weight) for row in rows]
+    assert told == [("France", 1.0, 0.5), ("Japan", 0.0, 0.5)]
     assert len({row.question for row in rows}) == 1
     assert len(make_rows(tiny, [record], samples=False)) == 1
 

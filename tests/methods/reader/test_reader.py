@@ -75,7 +75,7 @@ def test_gradients_reach_ask_tokens_and_verdict_only() -> None:
     store = stored(tiny, rows, budget=10**9)
     ask, verdict = torch.randn(2, 32, requires_grad=True), torch.randn(32, requires_grad=True)
     z = Reader(ask, verdict).z(store.batch(range(6)))
-    reader_loss(z, rows, pairwise=0.5).backward()  # type: ignore[no-untyped-call]
+    reader_loss(z, rows).backward()  # type: ignore[no-untyped-call]
     assert ask.grad is not None
     assert ask.grad.abs().sum() > 0
     assert verdict.grad is not None
@@ -133,18 +133,6 @@ def test_rows_in_a_checkpoint_change_no_answer_and_read_the_same(tied: bool) -> 
     loaded = reader_in_vocabulary(trained)
     torch.testing.assert_close(loaded.ask, reader.ask, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(loaded.verdict, reader.verdict, atol=1e-4, rtol=1e-4)
-
-
-def test_the_pair_term_counts_pairs_of_one_question_or_answer_only() -> None:
-    def row(target: float, question: str, answered: str) -> ClosedRow:
-        return ClosedRow([1], [1], target, 1.0, question, answered)
-
-    z = torch.tensor([0.0, 0.0])
-    apart = [row(1, "a", "x"), row(0, "b", "y")]
-    same = [row(1, "a", "x"), row(0, "a", "y")]
-    base = reader_loss(z, apart, 0.0)
-    assert reader_loss(z, apart, 1.0) == base
-    assert float(reader_loss(z, same, 1.0)) == pytest.approx(float(base) + np.log(2), abs=1e-5)
 
 
 def test_one_kind_of_label_is_refused_with_counts() -> None:

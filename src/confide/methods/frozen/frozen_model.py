@@ -50,7 +50,6 @@ class FrozenParts:
     Attributes:
         probes: the source ``probe`` and single positions (``probe@closing``) → what was chosen on validation.
         reader: the reader whose rows are in the vocabulary, or the adapter that reads.
-        compared: arrays of readers that are no vocabulary rows (``reader_random``, ``p_true_trained``).
         served: the stack as an engine gives it that reads while it answers.
         portable: what the same rows teach without the model's states.
     """
@@ -58,7 +57,6 @@ class FrozenParts:
     stack: Stack | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)
     reader: Reader | AdapterReader | None = None
-    compared: Mapping[str, Arrays] = field(default_factory=dict)
     served: ServedStack | None = None
     portable: PortableFile | None = None
 
@@ -134,7 +132,7 @@ class FrozenModel(ConfidenceModel):
 
     def _trained_arrays(self) -> list[Any]:
         held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}
-        held |= {name: probe.arrays() for name, probe in self.parts.probes.items()} | dict(self.parts.compared)
+        held |= {name: probe.arrays() for name, probe in self.parts.probes.items()}
         held |= {SERVED: self.parts.served.reading.arrays()} if self.parts.served else {}
         if isinstance(reader := self.parts.reader, AdapterReader):
             held[ADAPTER] = reader.arrays() | {"scale": np.array(reader.adapter.scale)}
@@ -232,34 +230,25 @@ class StackMethod(ClosedMethod):
 
 
 class ReaderMethod(ClosedMethod):
-    """``reader``, or one of the readers that it is compared with; trained by ``confide train reader``."""
+    """``reader``; trained by ``confide train reader``."""
 
-    def __init__(self, name: str):
-        self.name = name
-        self.sources = (name,)
+    name = "reader"
+    sources = ("reader",)
 
     def available(self, scope: Scope) -> Sequence[str]:
         """Whether the checkpoint holds it."""
-        parts = _parts(scope)
-        there = parts.reader is not None if self.name == "reader" else self.name in parts.compared
-        return self.sources if there else ()
+        return () if _parts(scope).reader is None else self.sources
 
     def fit(self, scope: Scope) -> None:
-        """Take what the checkpoint holds; low-rank weights go onto the model until `close`."""
-        assert scope.model is not None
-        parts = _parts(scope)
-        reader = parts.reader if self.name == "reader" else None
-        self.reader_ = reader or Reader.from_arrays(scope.model.engine, parts.compared[self.name])
-        self.room_ = self.reader_.tokens
+        """Take what the checkpoint holds."""
+        reader = _parts(scope).reader
+        assert reader is not None
+        self.reader_ = reader
+        self.room_ = reader.tokens
 
     def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
         """The confidence [batch] that the verdict gives."""
         return {self.name: sigmoid(self.reader_.logits(cast("TransformersClosed", closed)))}
-
-    def close(self) -> None:
-        """Take low-rank weights off the model again."""
-        if self.reader_.low_rank is not None:
-            self.reader_.low_rank.remove()
 
 
 def _parts(scope: Scope) -> FrozenParts:
@@ -280,7 +269,6 @@ def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, 
     named: dict[str, Mapping[str, NDArray[Any]]] = {
         f"probes/{name}": probe.arrays() for name, probe in parts.probes.items()
     }
-    named |= {f"readers/{name}": compared for name, compared in parts.compared.items()}
     update: dict[str, Any] = {}
     if parts.served is not None:
         update["served"], named[f"served/{SERVED}"] = parts.served.to_arrays()
@@ -308,7 +296,7 @@ def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, 
 
 
 def load_parts(folder: Path, info: CheckpointInfo) -> FrozenParts:
-    """Read what lies beside a frozen model's weights: stack, probes, readers outside the vocabulary.
+    """Read what lies beside a frozen model's weights: stack, probes, ``portable``.
 
     Raises:
         ConfideError: the folder is broken, or its stack is of an earlier version.
@@ -327,7 +315,7 @@ def load_parts(folder: Path, info: CheckpointInfo) -> FrozenParts:
         served = ServedStack.from_arrays(info.served or {}, given, signals) if given else None
     except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise ConfideError(f"{folder} is not a readable confide checkpoint: {error}") from None
-    return FrozenParts(stack, probes, None, _by_name(arrays, "readers/"), served, portable)
+    return FrozenParts(stack, probes, None, served, portable)
 
 
 def _by_name(arrays: Arrays, prefix: str) -> dict[str, Arrays]:

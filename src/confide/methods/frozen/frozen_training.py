@@ -24,7 +24,6 @@ from confide.methods.portable.mixture import Mixture
 from confide.methods.portable.portable_file import PortableFile
 from confide.methods.reader.adapter_reader import AdapterConfig, AdapterReader, train_adapter
 from confide.methods.reader.closed_rows import make_rows, shuffle_labels
-from confide.methods.reader.comparisons import fit_verdict, random_reader, train_p_true
 from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderOptions, parse_size
 from confide.methods.reader.reader_training import train_reader
@@ -32,7 +31,6 @@ from confide.methods.stack.probe import Probe, best_probe, candidate_views, fit_
 from confide.methods.stack.served_stack import fit_served
 from confide.methods.stack.stack import Stack, question_layer
 from confide.methods.stack.states import collect_states
-from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Record
 
@@ -75,26 +73,21 @@ def train_confidence(
     with locked(out):
         if options.other_model:
             train, validation = (measure_records(engine, rows) for rows in (train, validation))
-        untrained = random_reader(engine, seed=options.seed) if options.comparisons else None
-        parts, beside = fit_stack(engine, train, validation, options, beside=untrained, progress=progress)
+        parts = fit_stack(engine, train, validation, options, progress=progress)
         reader: Reader | AdapterReader | None
-        reader, p_true = train_readers(engine, train, validation, options, progress=progress)
-        compared = {}
-        if untrained is not None and p_true is not None and p_true.low_rank is not None:
-            chosen = fit_verdict(untrained, beside[: len(train)], train, beside[len(train) :], validation)
-            compared = {"reader_random": chosen.arrays(), "p_true_trained": p_true.arrays()}
-            p_true.low_rank.remove()
-        if options.adapter:  # after the weights of what it is compared with are off the model
+        if options.adapter:
             reader = adapter_reader(engine, train, validation, options, out / CHECKPOINTS, progress=progress)
+        else:
+            reader = ask_reader(engine, train, validation, options, progress=progress)
         info = CheckpointInfo(
             base_model=engine.name,
             base_sha256=sha256,
             training_data_sha256=sha256_of_rows([r.id, r.answer, r.correct] for r in train),
             training_rows=len(train),
             target=options.target,
-            **(asked | _trained_how(options, reader, p_true)),
+            **(asked | _trained_how(options, reader)),
         )
-        parts = replace(parts, reader=reader, compared=compared)
+        parts = replace(parts, reader=reader)
         save_frozen(out, engine, info, parts)
         if options.adapter:
             shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
@@ -107,21 +100,15 @@ def fit_stack(
     validation: Sequence[Record],
     options: ReaderOptions,
     *,
-    beside: Reader | None = None,
     progress: Progress | None = None,
-) -> tuple[FrozenParts, Floats]:
-    """Fit stacks and probes on graded ``train`` records; views and penalties are chosen on ``validation``.
-
-    Args:
-        beside: a reader whose hidden states [n, width] are collected in the same pass, and returned.
-    """
+) -> FrozenParts:
+    """Fit stacks and probes on graded ``train`` records; views and penalties are chosen on ``validation``."""
     depth = engine.depth
     views = candidate_views(depth)
     layers = sorted({question_layer(depth), *(layer for view in views for layer in view.layers)})
     records, n = [*train, *validation], len(train)
     room = 1 + max((config.ask_tokens for config in options.candidates), default=0)
-    features = beside.features if beside else None
-    states, more = collect_states(engine, records, layers, room=room, beside=features, progress=progress)
+    states, _ = collect_states(engine, records, layers, room=room, progress=progress)
     fitting, held = states.take(range(n)), states.take(range(n, len(records)))
     linear = [Probe.fit(view, fitting, labels(train)) for view in views]
     view = best_probe(linear, held, validation).view
@@ -134,22 +121,22 @@ def fit_stack(
     control = options.seed if options.shuffle_labels else None
     measured_by = engine.name if options.other_model else ""
     portable = PortableFile.of(Mixture.fit(signals, train), train, control, measured_by)
-    return FrozenParts(stack, probes, served=served, portable=portable), more
+    return FrozenParts(stack, probes, served=served, portable=portable)
 
 
-def train_readers(
+def ask_reader(
     engine: TransformersEngine,
     train: Sequence[Record],
     validation: Sequence[Record],
     options: ReaderOptions,
     *,
     progress: Progress | None = None,
-) -> tuple[Reader | None, Reader | None]:
-    """The candidate with the lowest validation log loss, and for comparison a trained P(True), where asked for."""
+) -> Reader | None:
+    """The reader with ask tokens that has the lowest validation log loss of the candidates; None without any."""
     from confide.engines.transformers.closed_store import ClosedStore
 
-    if not options.candidates and not options.comparisons:
-        return None, None
+    if not options.candidates:
+        return None
     fitting = make_rows(engine, train, options.target)
     held = make_rows(engine, validation, options.target, samples=False)
     spans = [[row.prompt for row in (*fitting, *held)], [row.answer for row in (*fitting, *held)]]
@@ -157,8 +144,7 @@ def train_readers(
         trained = [
             train_reader(engine, fitting, held, config, store=store, progress=progress) for config in options.candidates
         ]
-        p_true = train_p_true(engine, fitting, held, store, progress=progress) if options.comparisons else None
-    return min(trained, key=lambda reader: reader.validation_loss, default=None), p_true
+    return min(trained, key=lambda reader: reader.validation_loss)
 
 
 def adapter_reader(
@@ -180,17 +166,13 @@ def adapter_reader(
     return train_adapter(engine, train, validation, config, checkpoints, targets=targets, progress=progress)
 
 
-def _trained_how(
-    options: ReaderOptions, reader: Reader | AdapterReader | None, p_true: Reader | None
-) -> dict[str, Any]:
+def _trained_how(options: ReaderOptions, reader: Reader | AdapterReader | None) -> dict[str, Any]:
     """What ``confide.json`` says of the training besides its rows."""
     more: dict[str, Any] = {} if not options.shuffle_labels else {"shuffled_labels": options.seed}
     if isinstance(reader, AdapterReader):
         more["reader"] = {"adapter": options.adapter, "validation_losses": finite_losses(reader.losses)}
     elif reader is not None:
         more["reader"] = {"config": vars(reader.config), "history": reader.history}
-    if p_true is not None:
-        more["p_true_trained"] = {"history": p_true.history}
     return more
 
 

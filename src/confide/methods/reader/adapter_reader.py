@@ -57,11 +57,6 @@ class AdapterReader:
     tokens = 1
     """Tokens that a reading feeds behind the answer."""
 
-    bias = 0.0
-
-    low_rank = None
-    """It leaves nothing on the model."""
-
     def logits(self, closed: TransformersClosed) -> Floats:
         """The verdict's logit z [batch] of closed answers, which are read again from their prompts' start."""
         end = self.engine.turn_end

@@ -21,7 +21,7 @@ from confide.records import Record
 class ClosedRow:
     """One closed answer: prompt and answer token ids, what the reader should say (in [0, 1]), and its weight.
 
-    ``question`` and ``answered`` tell which rows share a question or an answer.
+    ``question`` tells which rows share a question.
     """
 
     prompt: list[int]
@@ -29,7 +29,6 @@ class ClosedRow:
     target: float
     weight: float
     question: str
-    answered: str | None
 
 
 def shuffle_labels(records: Sequence[Record], seed: int = 0) -> list[Record]:
@@ -57,7 +56,7 @@ def make_rows(
         if target == "consistency":
             if record.consistency is None:
                 raise ConfideError("the target consistency needs records with samples (annotate --samples K)")
-            rows.append(ClosedRow(prompt, answer, record.consistency, 1.0, record.id, record.answered))
+            rows.append(ClosedRow(prompt, answer, record.consistency, 1.0, record.id))
             continue
         asked = prompt[: len(prompt) - len(record.reasoning_ids)]
         groups = {(record.answered or record.answer, record.correct): [(prompt, answer)]}
@@ -67,7 +66,6 @@ def make_rows(
                 ids = sample.answer_ids or engine.encode_answer(sample.answer)
                 groups.setdefault((sample.answered, sample.correct), []).append((asked + sample.reasoning_ids, ids))
         total = sum(map(len, groups.values()))
-        for number, ((answered, correct), members) in enumerate(groups.items()):
-            name = answered if number else record.answered
-            rows.append(ClosedRow(*members[0], float(correct), len(members) / total, record.id, name))
+        for (_, correct), members in groups.items():
+            rows.append(ClosedRow(*members[0], float(correct), len(members) / total, record.id))
     return rows

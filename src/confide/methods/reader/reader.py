@@ -1,14 +1,12 @@
-"""The reader: the verdict at the last of a few ask tokens that follow the closed answer, z = h · verdict + bias."""
+"""The reader: the verdict at the last of a few ask tokens that follow the closed answer, z = h · verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from confide.methods.reader.reader_config import ReaderConfig
 from confide.numeric import Floats
@@ -28,7 +26,7 @@ class Reader:
 
     Attributes:
         ask: input embeddings of the ask tokens, [m, width].
-        verdict: w_CN − w_UN, [width]; rows in a vocabulary carry no ``bias``.
+        verdict: w_CN − w_UN, [width].
         low_rank: weights that are active at the ask positions alone.
         config: how it was trained.
         history: losses and seconds of each epoch of training.
@@ -37,7 +35,6 @@ class Reader:
     ask: Tensor
     verdict: Tensor
     low_rank: LowRank | None = None
-    bias: float = 0.0
     config: ReaderConfig | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -53,7 +50,7 @@ class Reader:
 
     def z(self, closed: TransformersClosed) -> Tensor:
         """The verdict's logit [batch] for closed answers."""
-        return self.hidden(closed) @ self.verdict.to(closed.mask.device) + self.bias
+        return self.hidden(closed) @ self.verdict.to(closed.mask.device)
 
     def hidden(self, closed: TransformersClosed) -> Tensor:
         """The final hidden state [batch, width] that the verdict is read from."""
@@ -63,29 +60,6 @@ class Reader:
     def logits(self, closed: TransformersClosed) -> Floats:
         """`z` as an array, without gradient."""
         return self.z(closed).detach().cpu().numpy().astype(np.float64)
-
-    def features(self, closed: TransformersClosed) -> Floats:
-        """`hidden` as an array, without gradient: what a verdict can be fitted on."""
-        return self.hidden(closed).detach().cpu().numpy().astype(np.float64)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """What is saved of a reader whose rows are not in a vocabulary."""
-        ask, verdict = (rows.detach().float().cpu().numpy() for rows in (self.ask, self.verdict))
-        low_rank = self.low_rank.arrays() if self.low_rank else {}
-        bias = np.array([self.bias], dtype=np.float32)
-        return {"ask": ask, "verdict": verdict, "bias": bias} | {f"low_rank.{n}": v for n, v in low_rank.items()}
-
-    @classmethod
-    def from_arrays(cls, engine: TransformersEngine, arrays: Mapping[str, NDArray[Any]]) -> Reader:
-        """The reader that `arrays` came from; its low-rank weights stay on the engine's model until removed."""
-        import torch
-
-        from confide.engines.transformers.low_rank import LowRank
-
-        weights = {n.removeprefix("low_rank."): value for n, value in arrays.items() if n.startswith("low_rank.")}
-        ask, verdict = (torch.from_numpy(np.array(arrays[name])).float() for name in ("ask", "verdict"))
-        low_rank = LowRank.from_arrays(engine, weights) if weights else None
-        return cls(ask, verdict, low_rank, bias=float(arrays["bias"][0]))
 
 
 def reader_in_vocabulary(engine: TransformersEngine, ask_tokens: int | None = None) -> Reader:

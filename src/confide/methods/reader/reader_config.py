@@ -21,7 +21,6 @@ class ReaderConfig:
     epochs: int = option(6, "At most this many passes.", min=1)
     learning_rate: float = option(2e-3, "Peak learning rate.", min=0)
     batch_size: int = option(32, "Rows per step.")
-    pairwise: float = option(0.0, "Weight of the pairwise term.", min=0)
     patience: int = option(2, "Stop after this many epochs without a better validation loss.")
     seed: int = option(0, "Seed of start values and order.")
 
@@ -44,12 +43,10 @@ class ReaderOptions:
     start: str = option("words,random", "What ask tokens start from, to choose from.")
     epochs: int = option_of(ReaderConfig, "epochs")
     learning_rate: float | None = option(None, "Peak learning rate; by default 2e-3, and 5e-4 of an adapter.", min=0)
-    pairwise: float = option_of(ReaderConfig, "pairwise")
     prefix_cache: str = option("4GB", "Memory for kept keys and values; a file past it.")
     adapter: str | None = option(
         None, "`lora`: the reader is a LoRA adapter that reads in a second pass, in place of ask tokens."
     )
-    comparisons: bool = option(False, "Also train what readers are compared with: P(True), random tokens.")
     positions: bool = option(False, "Also fit a probe at each token position (`probe@closing` …).")
     shuffle_labels: bool = option(False, "Control: shuffle labels by the seed; over five seeds nothing may rank.")
     other_model: bool = option(False, "The answers are another model's; train on this one's states.")
@@ -82,7 +79,6 @@ class ReaderOptions:
                 start=start,
                 epochs=self.epochs,
                 learning_rate=ReaderConfig.learning_rate if self.learning_rate is None else self.learning_rate,
-                pairwise=self.pairwise,
                 seed=self.seed,
             )
             for count in counts

@@ -42,21 +42,19 @@ def train_reader(
     config: ReaderConfig,
     *,
     store: ClosedStore,
-    fixed: tuple[Tensor, Tensor] | None = None,
     progress: Progress | None = None,
 ) -> Reader:
     """Train ask tokens and verdict rows; the epoch with the lowest validation log loss is kept.
 
     Args:
         store: keys and values of ``[*train, *validation]``, in that order.
-        fixed: ask rows [m, width] and verdict [width] that stay as they are; only low-rank weights learn then.
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    ask, verdict = fixed or start_rows(engine, config)
+    ask, verdict = start_rows(engine, config)
     low_rank = LowRank(engine, config.rank) if config.rank else None
     training = Reader(ask, verdict, low_rank)
-    groups = _parameter_groups(training, config, fixed is not None)
+    groups = _parameter_groups(training, config)
     optimiser = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98))
     schedule = _schedule(optimiser, config.epochs * math.ceil(len(train) / config.batch_size))
     held = range(len(train), len(train) + len(validation))
@@ -68,7 +66,7 @@ def train_reader(
         began, total = time.monotonic(), 0.0
         order = batches_by_length(store.lengths[: len(train)], config.batch_size, rng)
         for number, rows in enumerate(order):
-            loss = reader_loss(training.z(store.batch(rows)), [train[i] for i in rows], config.pairwise)
+            loss = reader_loss(training.z(store.batch(rows)), [train[i] for i in rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
@@ -93,14 +91,12 @@ def train_reader(
     return replace(best, config=config, history=history)
 
 
-def _parameter_groups(reader: Reader, config: ReaderConfig, fixed: bool) -> list[dict[str, Any]]:
+def _parameter_groups(reader: Reader, config: ReaderConfig) -> list[dict[str, Any]]:
     """What learns, and how fast; switches the gradients of these tensors on."""
-    groups: list[dict[str, Any]] = []
-    if not fixed:
-        rows = [reader.verdict, *([reader.ask] if config.ask_tokens else [])]
-        for tensor in rows:
-            tensor.requires_grad_(True)
-        groups.append({"params": rows, "lr": config.learning_rate})
+    rows = [reader.verdict, *([reader.ask] if config.ask_tokens else [])]
+    for tensor in rows:
+        tensor.requires_grad_(True)
+    groups: list[dict[str, Any]] = [{"params": rows, "lr": config.learning_rate}]
     if reader.low_rank:
         groups.append({"params": reader.low_rank.parameters(), "lr": config.learning_rate / 4})
     return groups
@@ -140,23 +136,11 @@ def yes_direction(engine: TransformersEngine) -> Tensor:
     return yes - no
 
 
-def reader_loss(z: Tensor, rows: Sequence[ClosedRow], pairwise: float) -> Tensor:
-    """Weighted binary cross-entropy on ``z`` [batch], plus a logistic loss on pairs that share a question or answer."""
+def reader_loss(z: Tensor, rows: Sequence[ClosedRow]) -> Tensor:
+    """Weighted binary cross-entropy on ``z`` [batch]."""
     target = torch.tensor([r.target for r in rows], device=z.device, dtype=torch.float32)
     weight = torch.tensor([r.weight for r in rows], device=z.device, dtype=torch.float32)
-    loss = (functional.binary_cross_entropy_with_logits(z, target, reduction="none") * weight).sum() / weight.sum()
-    if pairwise:
-        pairs = [
-            (i, j)
-            for i, a in enumerate(rows)
-            for j, b in enumerate(rows)
-            if a.target > b.target
-            and (a.question == b.question or (a.answered is not None and a.answered == b.answered))
-        ]
-        if pairs:
-            high, low = zip(*pairs, strict=True)
-            loss = loss + pairwise * functional.softplus(z[list(low)] - z[list(high)]).mean()
-    return loss
+    return (functional.binary_cross_entropy_with_logits(z, target, reduction="none") * weight).sum() / weight.sum()
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What readers are compared with: random tokens with a fitted verdict, and P(True) trained at its own question."""
+"""Training on a frozen model: whose answers it takes, what it refuses, and what a checkpoint needs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
 
 import confide
-from confide.engines.transformers.closed_store import ClosedStore
 from confide.errors import ConfideError
 from confide.methods.catalogue import available
 from confide.methods.checkpoint import FILE, read_info
@@ -21,14 +19,9 @@ from confide.methods.frozen.frozen_model import ARRAYS, FrozenParts, load_parts
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.method import Scope, check_answered_by
 from confide.methods.portable.portable_file import PortableFile
-from confide.methods.reader.closed_rows import make_rows
-from confide.methods.reader.comparisons import fit_verdict, random_reader, train_p_true
-from confide.methods.reader.reader import Reader
-from confide.methods.reader.reader_config import ReaderConfig, ReaderOptions
-from confide.methods.reader.reader_training import score_rows
+from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.scoring import score
 from confide.methods.stack.states import collect_states
-from confide.metrics import auroc
 from confide.records import Record
 from scored_model import engine, records, trained
 
@@ -39,43 +32,6 @@ def parts(folder: Path) -> FrozenParts:
 
 def right(rows: list[Record]) -> np.ndarray:  # type: ignore[type-arg]
     return np.array([bool(r.correct) for r in rows])
-
-
-def test_random_tokens_learn_a_verdict_row_alone() -> None:
-    tiny = engine()
-    rows = records(100)
-    reader = random_reader(tiny, 3, seed=1)
-    _, hidden = collect_states(tiny, rows, (), beside=reader.features)
-    assert hidden.shape == (100, 32)
-    fitted = fit_verdict(reader, hidden[:60], rows[:60], hidden[60:80], rows[60:80])
-    assert torch.equal(fitted.ask, reader.ask)
-    assert reader.verdict.abs().sum() == 0
-    _, z = collect_states(tiny, rows[80:], (), beside=fitted.logits)
-    np.testing.assert_allclose(z, hidden[80:] @ fitted.verdict.numpy() + fitted.bias, atol=1e-3)
-    assert auroc(z, right(rows[80:])) > 0.95
-    assert not torch.equal(random_reader(tiny, 3, seed=2).ask, reader.ask)
-
-
-def test_trained_p_true_learns_at_its_question_and_leaves_the_model_as_it_was() -> None:
-    tiny = engine()
-    names = set(tiny.model.state_dict())
-    train, held = make_rows(tiny, records(64)), make_rows(tiny, records(16))
-    rows = [*train, *held]
-    store = ClosedStore(tiny, [row.prompt for row in rows], [row.answer for row in rows], budget=10**9)
-    config = ReaderConfig(rank=4, epochs=12, learning_rate=4e-2, batch_size=8, patience=12)
-    reader = train_p_true(tiny, train, held, store, config)
-    z = score_rows(reader, store, range(64, 80))
-    target = np.array([row.target > 0.5 for row in held])
-    assert auroc(z, target) > 0.9
-    arrays = reader.arrays()
-    assert reader.low_rank is not None
-    reader.low_rank.remove()
-    assert set(tiny.model.state_dict()) == names
-    again = Reader.from_arrays(tiny, arrays)
-    np.testing.assert_allclose(score_rows(again, store, range(64, 80)), z, atol=1e-4)
-    assert again.low_rank is not None
-    again.low_rank.remove()
-    assert not any("lora" in name for name in tiny.model.state_dict())
 
 
 def test_a_checkpoint_says_that_its_labels_were_shuffled(tmp_path: Path) -> None:
@@ -147,7 +103,7 @@ def test_rows_that_do_not_fit_are_refused_before_any_pass(tmp_path: Path) -> Non
     rows = records(20)
     long = rows[0].model_copy(update={"answer": "red " * 300})
     options = ReaderOptions(
-        target="correctness", ask_tokens="", start="words", epochs=1, learning_rate=1e-3, pairwise=0,
+        target="correctness", ask_tokens="", start="words", epochs=1, learning_rate=1e-3,
         prefix_cache="1GB", seed=0,
     )  # fmt: skip
     with pytest.raises(ConfideError, match="1 rows do not fit the model's context of 256 tokens: 0"):
@@ -155,9 +111,8 @@ def test_rows_that_do_not_fit_are_refused_before_any_pass(tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_needs_no_probes_but_a_stack_of_this_version(tmp_path: Path) -> None:
-    folder = trained(tmp_path / "out", records(100), comparisons=True, positions=True)
+    folder = trained(tmp_path / "out", records(100), positions=True)
     checkpoint = parts(folder)
-    assert set(checkpoint.compared) == {"reader_random", "p_true_trained"}
     assert {"probe", "probe@closing"} < set(checkpoint.probes)
     about = json.loads((folder / FILE).read_text())
     del about["probes"]
@@ -166,7 +121,6 @@ def test_a_checkpoint_needs_no_probes_but_a_stack_of_this_version(tmp_path: Path
     save_file({name: value for name, value in arrays.items() if "/" not in name}, folder / ARRAYS)
     bare = parts(folder)
     assert not bare.probes
-    assert not bare.compared
     assert bare.stack is not None
     rows = records(20)
     states, _ = collect_states(engine(), rows, checkpoint.layers)
