@@ -2,8 +2,8 @@
 
 The bundled model is asked for a short paragraph and shown three; it then writes four sentences: the country, the
 continent, the country's capital, its currency. A sentence makes one claim, told by its words, and is right where the
-first name in it that could answer that claim is the right one; without such a name it is wrong. A sentence that makes
-no claim is not graded.
+first name in it that could answer that claim is the right one of the city that was asked about: the capital of a wrong
+country is wrong. A claim without such a name is wrong; a sentence that makes no claim is not graded.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ EXAMPLES = (
 )
 """Nothing is asked about them: geography's worked examples name them too."""
 
+COUNTRY = "city_country"
 CLAIMS = {
     "capital": "country_capital",
     "currency": "country_currency",
     "continent": "city_continent",
-    "country": "city_country",
-    "city": "city_country",
+    "country": COUNTRY,
+    "city": COUNTRY,
 }
 """A word of a sentence, and the relation that it makes a claim about; the first of these that is there counts."""
 
@@ -93,20 +94,25 @@ def claim(sentence: str) -> str | None:
 
 
 def grade_sentence(name: str, sentence: str) -> tuple[str | None, Grade]:
-    """The claim of a sentence about a city, and its grade: None without a claim or where maps differ on the answer."""
+    """The claim of a sentence about a city, and its grade.
+
+    Not graded: what makes no claim, what is said of the city and names no country ("a city in South America"), and
+    where maps differ on the answer.
+    """
     relation, city = claim(sentence), city_of(name)
     if relation is None:
         return None, Grade(None, None)
     accepted = load_gazetteer().answers(relation, city.country, city)
     about = {"id": name, "kind": "short", "question": sentence, "answer": accepted, "domain": relation, "asked": name}
-    return relation, graders()[relation].grade(Question.model_validate(about), sentence)
+    grade = graders()[relation].grade(Question.model_validate(about), sentence)
+    return relation, Grade(None, None) if relation == COUNTRY and grade.answered is None else grade
 
 
 def grade_paragraph(question: Question, answer: str) -> Grade:
     """Right where every sentence that can be graded is; ``answered`` is the country that its sentence names."""
     told = [grade_sentence(question.asked, sentence) for sentence in split_sentences(answer)]
     graded = [grade.correct for _, grade in told if grade.correct is not None]
-    named = (grade.answered for relation, grade in told if relation == "city_country" and grade.answered)
+    named = (grade.answered for relation, grade in told if relation == COUNTRY and grade.answered)
     return Grade(all(graded) if graded else None, next(named, None))
 
 
@@ -114,7 +120,7 @@ def sentence_records(engine: Engine, paragraph: Record) -> list[Record]:
     """The sentences of a paragraph that can be graded, each as an answer that follows what was written before it.
 
     The tokens before a sentence take the place of its reasoning, so every source reads the sentence alone, in its
-    place: its log-probabilities, and its states as the model had them while it wrote.
+    place: its log-probabilities, and states as for an answer, in a second pass that closes the turn after it.
     """
     name = str(paragraph.entity).removeprefix("city:")
     ids = paragraph.answer_ids
@@ -145,6 +151,17 @@ def sentence_records(engine: Engine, paragraph: Record) -> list[Record]:
         }
         found.append(paragraph.model_copy(update=update))
     return found
+
+
+def named_places(text: str) -> set[str]:
+    """Countries and capitals (and other large cities) that a text names."""
+    return {name for relation in (COUNTRY, "country_capital") for name in graders()[relation].finder.find(text)[0]}
+
+
+def places_of(country: str) -> set[str]:
+    """A country's name and its capitals."""
+    capitals = (place.capitals for place in load_gazetteer().countries.values() if place.name == country)
+    return {country, *(name for some in capitals for name in some)}
 
 
 def first_over(ends: Sequence[int], place: int) -> int:

@@ -11,19 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import MODEL, Work, annotated, load_engine, parser, show_progress
+from benchmarks.common import Work, annotated, load_engine, parser, show_progress
 from benchmarks.quality.cells import LAYERS, picked
 from confide.engines.transformers.closed_store import ClosedStore
-from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.reader.closed_rows import make_rows
 from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderConfig, ReaderOptions
 from confide.methods.reader.reader_training import train_reader
-from confide.methods.self_ref.self_ref_config import SelfRefConfig
-from confide.methods.self_ref.self_ref_training import SelfRefResult, train_self_ref
-from confide.methods.self_ref.verdict_reading import read_verdicts
 from confide.methods.stack.states import States, collect_states
 from confide.numeric import Floats
 from confide.records import Record
@@ -129,7 +125,7 @@ def fit_readers(
     configs: Mapping[str, ReaderConfig],
     target: str = "correctness",
 ) -> Iterator[tuple[str, Reader]]:
-    """Readers trained on the same rows, one by one; low-rank weights are in the model until the next one's turn."""
+    """Readers trained on the same rows, one by one."""
     fitting, held = (make_rows(engine, records, target) for records in (train, validation))
     rows = [*fitting, *held]
     prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
@@ -137,8 +133,6 @@ def fit_readers(
     for name, config in configs.items():
         reader = train_reader(engine, fitting, held, config, store=store, progress=show_progress(name))
         yield name, reader
-        if reader.low_rank:
-            reader.low_rank.remove()
     store.close()
 
 
@@ -146,17 +140,6 @@ def read_logits(engine: TransformersEngine, reader: Reader, records: Sequence[Re
     """A reader's logits [n]."""
     progress = show_progress("readings")
     return collect_states(engine, records, (), room=reader.tokens, beside=reader.logits, progress=progress)[1]
-
-
-def fit_self_ref(records: Sequence[Record], config: SelfRefConfig, out: Path) -> SelfRefResult:
-    """Self-REF from the bundled model."""
-    model, tokenizer = load_model(MODEL)
-    return train_self_ref(model, tokenizer, records, config, out, base_model=MODEL)
-
-
-def self_ref_confidence(trained: SelfRefResult, records: Sequence[Record]) -> Floats:
-    """The share of the confident token [n]."""
-    return read_verdicts(TransformersEngine(freeze(trained.model), trained.tokenizer), records)
 
 
 def unrepeated(test: Sequence[Record], train: Sequence[Record]) -> list[Record]:

@@ -11,8 +11,16 @@ NAMES = {
     "self_ref": "`self_ref`: a verdict after its own answer, taught by labels",
     "self_ref_stack": "the same, taught by the stack",
     "adapter": "`reader`, an adapter that reads the base model's answer again",
-    "ask_tokens": "`reader`, ask tokens with low-rank weights at them",
+    "ask_tokens": "`reader`, four ask tokens behind the answer",
 }
+TAUGHT = {
+    "labels": "Self-REF taught by labels",
+    "stack": "Self-REF taught by the stack",
+    "adapter": "The adapter that reads",
+    "ask": "Ask tokens",
+}
+"""How runs are taught, in words."""
+
 RIVALS = ("logprob_sum", "portable", "stack")
 WORLDS = (("standard", "test"), ("answered-country", "test"), ("answered-country", "familiar"))
 """Which rows of which draws: test rows; test rows with new answers, and rows like the training rows of these draws."""
@@ -109,11 +117,13 @@ def steps_table(result: Json) -> str:
 def facts(result: Json) -> str:
     """What training took, and the answers of the models that it changed."""
     runs = [(cell, taught, run) for cell in result["cells"] for taught, run in cell["runs"].items()]
-    epochs = [run["validation_losses"].index(min(run["validation_losses"])) + 1 for _, _, run in runs]
-    lines = [
-        f"- {len(runs)} runs on {runs[0][2]['rows']:,} rows: the best epoch was number "
-        f"{min(epochs)} to {max(epochs)} of 8 at most; {result['machine']['device']}."
-    ]
+    lines = [f"- {len(runs)} runs on {runs[0][2]['rows']:,} rows; {result['machine']['device']}."]
+    for taught, words in TAUGHT.items():
+        losses = [run["validation_losses"] for _, told, run in runs if told == taught]
+        best = [one.index(min(one)) + 1 for one in losses]
+        if best:
+            took = f"{min(map(len, losses))} to {max(map(len, losses))} epochs" if len(best) > 1 else "one run"
+            lines.append(f"- {words}: {took}, the best one number {', '.join(map(str, best))}.")
     lines += [
         f"- Learning rate {one['learning_rate']:g}: validation log loss {min(one['validation_losses']):.3f} at best."
         for one in result["candidates"]

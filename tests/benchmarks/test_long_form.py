@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import long_form_tables
-from benchmarks.quality.long_form import beside, judged, place
+from benchmarks.quality.long_form import SIMPLE, beside, claims_of_their_own, judged, place, split_paragraphs
 from benchmarks.quality.paragraphs import grade_sentence, paragraphs_task, prompt, sentence_records
 from benchmarks.quality.proper_scores import Readings
 from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -33,6 +33,7 @@ def paragraph(engine: TransformersEngine, text: str = TEXT) -> Record:
         ("The capital of the country is Tokyo.", "country_capital", True),
         ("Its currency is the Japanese yen.", "country_currency", True),
         ("Its currency is the local money.", "country_currency", False),
+        ("Nagoya is a city in Asia.", "city_country", None),
         ("Many people live there.", None, None),
     ],
 )
@@ -105,7 +106,7 @@ def test_a_source_that_knows_the_paragraph_alone_cannot_tell_its_sentences_apart
     ]
     right = np.array([bool(r.correct) for r in records], dtype=float)
     whole = np.repeat(right.reshape(-1, 3).mean(1), 3)
-    values = dict.fromkeys(("whole", "so_far", "logprob_mean", "logprob_min", "logprob_sum", "portable"), whole)
+    values = dict.fromkeys((*SIMPLE, "portable"), whole)
     found = judged(Readings(records, values | {"stack": right}), 0)
     assert found["sources"]["whole"]["within_paragraph"]["value"] == 0.5
     assert found["sources"]["whole"]["auroc"]["value"] > 0.7
@@ -113,3 +114,32 @@ def test_a_source_that_knows_the_paragraph_alone_cannot_tell_its_sentences_apart
     gap = long_form_tables.difference(found, "within_paragraph", "stack", "portable")
     assert gap["value"] == gap["low"] == gap["high"] == 0.5
     assert long_form_tables.difference(found, "auroc", "portable", None)["value"] == 0
+
+
+def test_what_follows_a_wrong_country_is_no_claim_of_its_own() -> None:
+    told = [("a", "city_country", True), ("a", "country_capital", False), ("b", "city_country", False)]
+    told += [("b", "country_capital", True), ("c", "country_capital", True)]
+    records = [Record(id=str(at), entity=e, domain=d, correct=c) for at, (e, d, c) in enumerate(told)]
+    assert claims_of_their_own(records).tolist() == [0, 1, 0, -1, -1]
+
+
+def test_other_parts_name_no_new_country_nor_its_capital() -> None:
+    countries = {"Japan": "Tokyo", "Peru": "Lima", "Kenya": "Nairobi", "Norway": "Oslo", "Poland": "Warsaw"}
+    paragraphs = [
+        Record(id=f"p{at}", entity=f"city:{at}", domain="paragraph", answered=country, answer=text)
+        for at, (country, text) in enumerate(
+            (country, f"It is a city in {country}. The capital is {capital}.")
+            for _ in range(40)
+            for country in countries
+            for capital in (countries[country], "Tokyo")
+        )
+    ]
+    sizes = {"train": 60, "validation": 10, "test": 60}
+    for seed in range(3):
+        used = split_paragraphs(paragraphs, "answered-country", seed, sizes)
+        new = {paragraph.answered for paragraph, part in used if part == "test"}
+        others = [paragraph.answer for paragraph, part in used if part != "test"]
+        assert others
+        assert not any(
+            name in text for text in others for country in new for name in (country, countries[str(country)])
+        )

@@ -15,7 +15,6 @@ from benchmarks.quality import (
     frozen_tables,
     increments_tables,
     long_form_tables,
-    sensitivity,
     trained_tokens_tables,
     travel_tables,
 )
@@ -30,7 +29,6 @@ PAGES = (
             "quality",
             "frozen-results",
             "estimators",
-            "sensitivity",
             "travel",
             "rlmf",
             "policies",
@@ -62,7 +60,6 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     rlmf_tables.write(result("rlmf"), sentences=False)
     rlmf_tables.write(result("rlmf-sentences"), sentences=True)
     rlmf_step.write(result("rlmf_step"))
-    sensitivity.write(result("sensitivity"))
     guarantee.write(result("guarantee"))
     large_files.write(result("large_files"))
     serving_tables.write()

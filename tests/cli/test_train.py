@@ -213,3 +213,30 @@ def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
     assert "--ratio is a number above 0, or several with commas, not 'half'" in str(bad.exception)
     bad = train("self-ref", "--records", graded, "--out", tmp_path / "out", "--target", "probe")
     assert "--target is correctness or stack, not 'probe'" in str(bad.exception)
+
+
+def test_soft_targets_are_kept_while_training_goes_on(graded, tmp_path, monkeypatch):
+    seen = {}
+
+    def told(engine, train, validation, seed, *, keep, progress):
+        keep.write_text("{}")
+        seen.update(engine=engine, keep=keep, rows=[record.id for record in (*train, *validation)])
+        return {record.id: 0.5 for record in train}
+
+    def trained(model, tokenizer, records, config, out, targets, base_model, progress):
+        seen.update(targets=targets, kept=seen["keep"].exists())
+        return SimpleNamespace(right=1, wrong=1, seconds=2.0, epoch=1, held_losses=[0.25])
+
+    monkeypatch.setattr("confide.engines.transformers.transformers_engine.TransformersEngine.load", lambda name: name)
+    monkeypatch.setattr("confide.engines.transformers.loading.load_model", lambda name: (name, None))
+    monkeypatch.setattr("confide.methods.stack.soft_targets.stack_targets", told)
+    monkeypatch.setattr("confide.methods.self_ref.self_ref_training.train_self_ref", trained)
+    out = tmp_path / "out"
+    out.mkdir()
+    result = train("self-ref", "--records", graded, "--out", out, "--target", "stack")
+    assert result.exit_code == 0, result.exception
+    assert seen["keep"] == out / "targets.json"
+    assert seen["rows"] == ["train0", "train1", "validation0", "validation1"]
+    assert seen["targets"] == {"train0": 0.5, "train1": 0.5}
+    assert seen["kept"]
+    assert not seen["keep"].exists()

@@ -10,7 +10,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 import confide
-from confide.engines.transformers.low_rank import LowRank
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from stating_model import saved
 from tiny_model import tiny_model
@@ -67,7 +66,3 @@ def test_two_adapters_on_one_base_are_two_models(tmp_path: Path) -> None:
         adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
         found.add(identity(stored(tmp_path / f"adapter{seed}", adapted.merge_and_unload())))
     assert len(found) == 3
-    engine = TransformersEngine.load(str(tmp_path / "base"))
-    before = engine.identity
-    LowRank(engine, 2).remove()
-    assert engine.identity == before

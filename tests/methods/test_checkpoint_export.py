@@ -44,7 +44,7 @@ def plain_z(folder: Path, ids: list[int], reader: ExportedReader) -> float:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.no_grad():
         logprobs = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
-    return float(logprobs[reader.confident_id] - logprobs[reader.unconfident_id]) + reader.bias
+    return float(logprobs[reader.confident_id] - logprobs[reader.unconfident_id])
 
 
 @pytest.mark.parametrize(("name", "ask_tokens"), [("Llama", "2"), ("Llama", "0"), ("Granite", "1"), ("Qwen2", "3")])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 import torch
 
 import confide
-from confide.engines.transformers.low_rank import LowRank
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.engines.transformers.turns import lock_of
 from confide.methods.checkpoint import CheckpointInfo
@@ -134,26 +132,3 @@ def test_models_are_loaded_one_after_another() -> None:
     names = ["reader", "self_ref", "stated", "reader"]
     assert in_threads(load, names) == [load(name) for name in names]
     assert torch.get_default_dtype() is torch.float32
-
-
-def test_low_rank_weights_are_active_for_their_own_thread_alone() -> None:
-    model = confide.load(SAVED / "reader")
-    low_rank = LowRank(model.engine, 2)
-    for parameter in low_rank.parameters():
-        parameter.data.fill_(0.5)
-    alone = told([model.answer(q, max_new_tokens=6) for q in QUESTIONS[:3]])
-    inside, answered = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with low_rank.active():
-            inside.set()
-            answered.wait(0.3)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    inside.wait(10)
-    found = told([model.answer(q, max_new_tokens=6) for q in QUESTIONS[:3]])
-    answered.set()
-    holder.join()
-    low_rank.remove()
-    assert alike(found, alone)

@@ -44,13 +44,13 @@ def z_of(ids: Sequence[int]) -> float:
     return (2.0 if right else -2.0) + share_of(tuple(ids))
 
 
-def exported(bias: float = 0.0) -> ExportedReader:
+def exported() -> ExportedReader:
     examples = []
     for answer in ("Japan", "Peru", "I do not know."):
         ids = (*prompt_of([{"role": "user", "content": "Where is Kyoto?"}]), *encoded(answer))
-        examples.append(Example(ids, z_of([*ids, END, *ASK]) + bias))
+        examples.append(Example(ids, z_of([*ids, END, *ASK])))
     return ExportedReader(
-        CONFIDENT, UNCONFIDENT, ASK, END, frozenset({END}), bias, "weights=abc, confidence=def", "tiny", tuple(examples)
+        CONFIDENT, UNCONFIDENT, ASK, END, frozenset({END}), "weights=abc, confidence=def", "tiny", tuple(examples)
     )
 
 

@@ -79,7 +79,6 @@ def exported_reader(model: ConfidenceModel) -> ExportedReader | None:
         tuple(signal.ask_ids),
         engine.turn_end,
         frozenset(engine.end_ids),
-        0.0,  # a reader of an earlier version may have had a bias
         model.identity,
         model.names[0],
         tuple(Example((*prompt, *answer), z) for answer, z in zip(answers, logits, strict=True)),

@@ -156,12 +156,6 @@ def test_of_several_answers_the_least_sure_counts(kind: str) -> None:
 
 
 @BOTH
-def test_the_bias_of_a_reader_is_added(kind: str) -> None:
-    reply = answered(KINDS[kind](), kind, reader=exported(bias=-1.5))
-    assert reply.sources[READER] == confidence(z_after(encoded("Japan")) - 1.5)
-
-
-@BOTH
 @pytest.mark.parametrize("answer", ["Japan", "Peru", ""])
 def test_a_given_answer_is_encoded_by_the_server(kind: str, answer: str) -> None:
     stub = KINDS[kind]()
@@ -348,7 +342,7 @@ def test_other_weights_are_seen(kind: str) -> None:
 
 def test_a_vocabulary_without_the_ids_is_seen() -> None:
     reader = exported()
-    outside = ExportedReader(9000, 9001, (9002,), END, frozenset({END}), 0.0, reader.identity, "m", reader.examples)
+    outside = ExportedReader(9000, 9001, (9002,), END, frozenset({END}), reader.identity, "m", reader.examples)
     told = problem(VllmServer(), "vllm", outside)
     assert told is not None
     assert "does not take the second request" in told

@@ -25,7 +25,7 @@ def test_samples_are_merged_by_graded_answer_and_weigh_one_question() -> None:
     rows = make_rows(tiny, [record])
     told = [(tiny.decode(row.answer), row.target, row.weight) for row in rows]
     assert told == [("France", 1.0, 0.5), ("Japan", 0.0, 0.5)]
-    assert len({row.question for row in rows}) == 1
+    assert len({row.id for row in rows}) == 1
     assert len(make_rows(tiny, [record], samples=False)) == 1
 
 

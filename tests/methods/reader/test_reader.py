@@ -98,25 +98,6 @@ def test_training_separates_and_leaves_the_model_alone(start: str) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_low_rank_weights_act_at_the_ask_positions_alone() -> None:
-    tiny = engine()
-    asked = [row.prompt for row in make_rows(tiny, records(4))]
-    plain = [c.ids for c in tiny.answer(asked, 8)]
-    names = set(tiny.model.state_dict())
-    train, held = make_rows(tiny, records(32)), make_rows(tiny, records(8))
-    store = stored(tiny, [*train, *held], budget=10**9)
-    config = ReaderConfig(ask_tokens=1, rank=2, epochs=2, learning_rate=5e-2, batch_size=8)
-    reader = train_reader(tiny, train, held, config, store=store)
-    assert reader.low_rank is not None
-    assert any(p.abs().sum() > 0 for n, p in tiny.model.named_parameters() if "lora_B" in n)
-    assert [c.ids for c in tiny.answer(asked, 8)] == plain
-    with_weights = score_rows(reader, store, [0, 1])
-    bare = score_rows(Reader(reader.ask, reader.verdict), store, [0, 1])
-    assert not np.allclose(with_weights, bare)
-    reader.low_rank.remove()
-    assert set(tiny.model.state_dict()) == names
-
-
 @pytest.mark.parametrize("tied", [True, False])
 def test_rows_in_a_checkpoint_change_no_answer_and_read_the_same(tied: bool) -> None:
     plain = engine(tied=tied)

@@ -62,5 +62,5 @@ def test_targets_of_a_model_are_by_id_and_kept_for_a_run_that_goes_on(tmp_path, 
     with monkeypatch.context() as patched:
         patched.setattr(engine, "closed", None)  # nothing is read again
         assert stack_targets(engine, rows[:40], rows[40:], keep=keep) == found
-    with pytest.raises(ConfideError, match="targets that was made with other settings"):
+    with pytest.raises(ConfideError, match="a set of targets that was made with other settings"):
         stack_targets(engine, rows[:40], rows[40:], 1, keep=keep)

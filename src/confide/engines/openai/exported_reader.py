@@ -33,8 +33,7 @@ class Example:
 class ExportedReader:
     """A reader whose tokens are in the vocabulary of the model that a server runs.
 
-    z = log p(confident) − log p(unconfident) + bias for the token after an answer, its closing token and the ask
-    tokens.
+    z = log p(confident) − log p(unconfident) for the token after an answer, its closing token and the ask tokens.
 
     Attributes:
         closing_id: the token that closes an answer.
@@ -49,7 +48,6 @@ class ExportedReader:
     ask_ids: tuple[int, ...]
     closing_id: int
     end_ids: frozenset[int]
-    bias: float
     identity: str
     model: str
     examples: tuple[Example, ...] = ()
@@ -93,7 +91,6 @@ class ExportedReader:
             _ids(data["ask_ids"]),
             closing,
             frozenset(_ids(data["end_ids"])),
-            float(data["bias"]),
             str(data["identity"]),
             str(data["model"]),
             tuple(Example(_ids(one["ids"]), float(one["z"])) for one in data["examples"]),

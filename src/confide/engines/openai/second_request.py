@@ -98,7 +98,7 @@ class SecondRequest:
         found = await asyncio.gather(*(self._of_choice(asked, reply, choice) for choice in reply.choices))
         reply.read_tokens += sum(verdict.read for verdict in found)
         reply.verdict_tokens += sum(verdict.written for verdict in found)
-        return [self._z(verdict) for verdict in found]
+        return [verdict.difference for verdict in found]
 
     async def measured(self, asked: Asked, reply: Reply) -> dict[str, Any]:
         """z of the one answer of a reply, as records keep it: by which reader, and what that took."""
@@ -118,7 +118,7 @@ class SecondRequest:
             return await self._verdict(prompt, ids)
 
         verdict = await self._patiently(ask)
-        z = self._z(verdict)
+        z = verdict.difference
         return math.nan if z is None else z, verdict.read + verdict.written
 
     async def problem(self) -> str | None:
@@ -134,7 +134,7 @@ class SecondRequest:
                 if failure.kind not in ("rejected", "misconfigured"):
                     raise
                 return f"does not take the second request of {self._engine}: it is another kind of server, or model"
-            found.append(self._z(verdict))
+            found.append(verdict.difference)
         wrong = difference(self.reader, found)
         return None if wrong is None else f"gives no reading: {wrong}"
 
@@ -170,9 +170,6 @@ class SecondRequest:
             return Verdict()
         async with self._slots:
             return await self._shapes.verdict(self.reader.asked(prompt, answer), self.reader.verdict_ids)
-
-    def _z(self, verdict: Verdict) -> float | None:
-        return None if verdict.difference is None else verdict.difference + self.reader.bias
 
 
 MakeSecond = Callable[[ServerModel, Http], SecondRequest]

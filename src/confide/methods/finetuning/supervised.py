@@ -18,7 +18,6 @@ from torch.nn import functional
 from transformers import TrainerControl, TrainerState, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from confide.engines.transformers.low_rank import linear_layers
 from confide.errors import ConfideError
 from confide.methods.finetuning.held_out import LOSS, HeldOut, Patience, load_best, losses_of
 from confide.methods.finetuning.labelled_rows import LabelledRow, collate, logits_at
@@ -280,6 +279,16 @@ def add_adapter(model: Any, new_ids: Sequence[int], config: SupervisedConfig, *,
     # With a base name PEFT asks the hub at every checkpoint whether the vocabulary grew.
     peft.peft_config["default"].base_model_name_or_path = ""
     return peft
+
+
+def linear_layers(model: Any) -> list[str]:
+    """What the linear layers but the output layer are called; experts that are one block of numbers are none.
+
+    PEFT's own "all-linear" adapts such blocks too, which neither the reader nor most servers can apply.
+    """
+    head = model.get_output_embeddings()
+    linear = (name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head)
+    return sorted({name.rpartition(".")[2] for name in linear})
 
 
 def optimizer(model: Any, config: SupervisedConfig) -> torch.optim.Optimizer:

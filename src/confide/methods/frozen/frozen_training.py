@@ -162,7 +162,7 @@ def adapter_reader(
         config = replace(config, learning_rate=options.learning_rate)
     targets = None
     if options.target == "consistency":
-        targets = {row.question: row.target for row in make_rows(engine, train, options.target)}
+        targets = {row.id: row.target for row in make_rows(engine, train, options.target)}
     return train_adapter(engine, train, validation, config, checkpoints, targets=targets, progress=progress)
 
 

@@ -21,14 +21,14 @@ from confide.records import Record
 class ClosedRow:
     """One closed answer: prompt and answer token ids, what the reader should say (in [0, 1]), and its weight.
 
-    ``question`` tells which rows share a question.
+    ``id`` is the record's.
     """
 
     prompt: list[int]
     answer: list[int]
     target: float
     weight: float
-    question: str
+    id: str
 
 
 def shuffle_labels(records: Sequence[Record], seed: int = 0) -> list[Record]:

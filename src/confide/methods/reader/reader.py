@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from confide.engines.transformers.closed_answers import TransformersClosed
-    from confide.engines.transformers.low_rank import LowRank
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
 
@@ -27,14 +25,12 @@ class Reader:
     Attributes:
         ask: input embeddings of the ask tokens, [m, width].
         verdict: w_CN − w_UN, [width].
-        low_rank: weights that are active at the ask positions alone.
         config: how it was trained.
         history: losses and seconds of each epoch of training.
     """
 
     ask: Tensor
     verdict: Tensor
-    low_rank: LowRank | None = None
     config: ReaderConfig | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -54,8 +50,7 @@ class Reader:
 
     def hidden(self, closed: TransformersClosed) -> Tensor:
         """The final hidden state [batch, width] that the verdict is read from."""
-        with self.low_rank.active() if self.low_rank else nullcontext():
-            return closed.feed(self.ask.to(closed.mask.device)).float()
+        return closed.feed(self.ask.to(closed.mask.device)).float()
 
     def logits(self, closed: TransformersClosed) -> Floats:
         """`z` as an array, without gradient."""

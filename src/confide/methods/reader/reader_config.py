@@ -17,7 +17,6 @@ class ReaderConfig:
 
     ask_tokens: int = option(4, "Number of ask tokens; 0 reads at the closing token.")
     start: str = option("words", "What ask tokens start from.")
-    rank: int = option(0, "Rank of the weights at the ask positions; 0 for none.")
     epochs: int = option(6, "At most this many passes.", min=1)
     learning_rate: float = option(2e-3, "Peak learning rate.", min=0)
     batch_size: int = option(32, "Rows per step.")

@@ -1,9 +1,8 @@
 """Training the reader: a frozen model, a few ask tokens after the closed answer, two verdict rows.
 
 The verdict is z = h · (w_CN − w_UN) at the last ask token, c = σ(z). The loss is a proper score on c (binary
-cross-entropy on z), never the full-vocabulary cross-entropy, which saturates. Only the new rows (and, a step up
-the ladder, low-rank weights that are active at the ask positions alone) receive gradients; answers stay token
-for token the base model's.
+cross-entropy on z), never the full-vocabulary cross-entropy, which saturates. Only the new rows receive gradients;
+answers stay token for token the base model's.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from confide.engines.engine import first_difference
-from confide.engines.transformers.low_rank import LowRank
 from confide.methods.reader.closed_rows import ClosedRow
 from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderConfig
@@ -52,24 +50,24 @@ def train_reader(
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     ask, verdict = start_rows(engine, config)
-    low_rank = LowRank(engine, config.rank) if config.rank else None
-    training = Reader(ask, verdict, low_rank)
-    groups = _parameter_groups(training, config)
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98))
+    training = Reader(ask, verdict)
+    rows = [verdict, *([ask] if config.ask_tokens else [])]
+    for tensor in rows:
+        tensor.requires_grad_(True)
+    optimiser = torch.optim.AdamW(rows, lr=config.learning_rate, weight_decay=0.0, betas=(0.9, 0.98))
     schedule = _schedule(optimiser, config.epochs * math.ceil(len(train) / config.batch_size))
     held = range(len(train), len(train) + len(validation))
     held_targets = np.array([row.target for row in validation]), np.array([row.weight for row in validation])
     best, best_loss, waited = _snapshot(training), math.inf, 0
-    best_weights: list[Tensor] = []
     history: list[dict[str, float]] = []
     for epoch in range(config.epochs):
         began, total = time.monotonic(), 0.0
         order = batches_by_length(store.lengths[: len(train)], config.batch_size, rng)
-        for number, rows in enumerate(order):
-            loss = reader_loss(training.z(store.batch(rows)), [train[i] for i in rows])
+        for number, some in enumerate(order):
+            loss = reader_loss(training.z(store.batch(some)), [train[i] for i in some])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
+            torch.nn.utils.clip_grad_norm_(rows, 1.0)
             optimiser.step()
             schedule.step()
             total += loss.item()
@@ -82,24 +80,9 @@ def train_reader(
         history.append({"epoch": epoch + 1, **losses, "seconds": seconds})
         if held_loss < best_loss:
             best, best_loss, waited = reader, held_loss, 0
-            best_weights = [p.detach().clone() for p in low_rank.parameters()] if low_rank else []
         elif (waited := waited + 1) >= config.patience:
             break
-    if low_rank:
-        for parameter, value in zip(low_rank.parameters(), best_weights, strict=True):
-            parameter.data.copy_(value)
     return replace(best, config=config, history=history)
-
-
-def _parameter_groups(reader: Reader, config: ReaderConfig) -> list[dict[str, Any]]:
-    """What learns, and how fast; switches the gradients of these tensors on."""
-    rows = [reader.verdict, *([reader.ask] if config.ask_tokens else [])]
-    for tensor in rows:
-        tensor.requires_grad_(True)
-    groups: list[dict[str, Any]] = [{"params": rows, "lr": config.learning_rate}]
-    if reader.low_rank:
-        groups.append({"params": reader.low_rank.parameters(), "lr": config.learning_rate / 4})
-    return groups
 
 
 def _schedule(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
@@ -111,7 +94,7 @@ def _schedule(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sc
 
 
 def _snapshot(reader: Reader) -> Reader:
-    return Reader(reader.ask.detach().clone(), reader.verdict.detach().clone(), reader.low_rank)
+    return Reader(reader.ask.detach().clone(), reader.verdict.detach().clone())
 
 
 def start_rows(engine: TransformersEngine, config: ReaderConfig) -> tuple[Tensor, Tensor]:

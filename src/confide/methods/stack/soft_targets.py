@@ -43,11 +43,13 @@ def stack_targets(
         ConfideError: training records without log-probabilities, of which a stack says nothing; ``keep`` is of other
             records, another model or seed.
     """
-    rows = sha256_of_rows([r.id, r.question, r.answer_ids, r.logprobs, r.correct] for r in (*train, *validation))
+    rows = sha256_of_rows(
+        [r.id, r.entity, r.question, r.answer_ids, r.logprobs, r.correct] for r in (*train, *validation)
+    )
     made_with = {"rows": rows, "weights": engine.identity, "seed": seed}
     if keep.exists():
         kept = json.loads(read_text(keep))
-        check_settings(f"{keep} holds targets that", kept["made_with"], made_with)
+        check_settings(f"{keep} holds a set of targets that", kept["made_with"], made_with)
         return {str(name): float(value) for name, value in kept["targets"].items()}
     if bad := [record.id for record, known in zip(train, told(train), strict=True) if not known]:
         raise ConfideError(f"a stack's targets need log-probabilities: {len(bad)} training rows have none ({bad[0]} …)")
