@@ -32,12 +32,13 @@ from benchmarks.quality.increments import RESAMPLES, train
 from benchmarks.quality.paragraphs import COUNTRY, named_places, paragraphs_task, places_of, sentence_records
 from benchmarks.quality.proper_scores import Readings
 from confide.evaluation.record_columns import Rows
+from confide.hashing import key_of_text, sha256_of_rows
 from confide.methods.method import labels
 from confide.methods.stack.states import States, collect_states
 from confide.metrics import auroc, within_auroc
 from confide.metrics.bootstrap import estimate
 from confide.numeric import Floats, Ints
-from confide.records import Record, read_records, write_records
+from confide.records import Record
 from confide.tasks.splits import assign_splits
 from confide.tasks.text import fold
 
@@ -86,16 +87,14 @@ def main() -> None:
 
 def written(work: Work, cities: int) -> tuple[list[Record], list[Record]]:
     """Paragraphs about so many cities, and their graded sentences."""
-    task, path = paragraphs_task(cities), work.folder / "sentences.jsonl"
-    paragraphs = annotated(lambda: work.engine, task, work.folder / "paragraphs.jsonl", title="paragraphs")
-    if not path.exists():
-        write_records(path, [s for paragraph in paragraphs for s in sentence_records(work.engine, paragraph)])
-    return paragraphs, read_records(path)
+    task, path = paragraphs_task(cities), work.folder / "paragraphs.jsonl"
+    paragraphs = annotated(lambda: work.engine, task, path, title="paragraphs", count=cities)[:cities]
+    return paragraphs, [sentence for paragraph in paragraphs for sentence in sentence_records(work.engine, paragraph)]
 
 
 def sentence_states(work: Work, sentences: list[Record]) -> States:
     """Hidden states of the sentences, at the layers that stacks choose from."""
-    path = work.folder / "states.npy"
+    path = work.folder / f"states-{key_of_text(sha256_of_rows([s.id, s.answer_ids] for s in sentences))}.npy"
     if not path.exists():
         np.save(path, collect_states(work.engine, sentences, LAYERS, progress=show_progress("states"))[0].values)
     return States(tuple(LAYERS), np.load(path, mmap_mode="r"))
