@@ -16,7 +16,6 @@ them with four new tokens.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -234,29 +233,21 @@ def run(
         targets = work.stage(f"{name}-targets", partial(stack_says, records, states, parts, seed))
     read = np.concatenate([parts["validation"], parts["calibration"][:TEST], parts["test"][:TEST]])
     values = np.full(len(records), np.nan)
-    about: Json = {"split": split, "seed": seed, "taught": taught}
-    began = time.monotonic()
     train, validation = (of_part(rows, part) for part in ("train", "validation"))
+    about: Json = {"split": split, "seed": seed, "taught": taught, "rows": len(train)}
     if taught == "ask":
         engine = load_engine(MODEL)
         for _, ask in fit_readers(engine, train, validation, {name: replace(ASK, seed=seed)}):
             about |= {
-                "rows": len(train),
                 "learning_rate": ASK.learning_rate,
                 "validation_losses": [epoch["validation_loss"] for epoch in ask.history],
-                "seconds": time.monotonic() - began,
             }
             values[read] = sigmoid(read_logits(engine, ask, picked(records, read)))
     elif taught == "adapter":
         engine = load_engine(MODEL)
         settings = AdapterConfig(seed=seed)
         reader = train_adapter(engine, train, validation, settings, out, progress=show_progress(name))
-        about |= {
-            "rows": len(train),
-            "learning_rate": settings.learning_rate,
-            "validation_losses": reader.losses,
-            "seconds": time.monotonic() - began,
-        }
+        about |= {"learning_rate": settings.learning_rate, "validation_losses": reader.losses}
         values[read] = adapter_confidence(reader, picked(records, read))
     else:
         loaded, settled = load_model(MODEL), replace(config, seed=seed)
@@ -287,7 +278,6 @@ def of_part(records: list[Record], part: str) -> list[Record]:
 def took(trained: SelfRefResult) -> Json:
     """What a training was."""
     return {
-        "rows": trained.right + trained.wrong,
         "epoch": trained.epoch,
         "validation_losses": trained.held_losses,
         "training_seconds": trained.seconds,

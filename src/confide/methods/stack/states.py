@@ -47,10 +47,10 @@ def collect_states(
     Args:
         layers: decoder layers (1 = the first).
         room: tokens that will be fed after the answer (the closing one counts).
-        beside: what else is read of each batch of closed answers, [batch] or [batch, k].
+        beside: what else is read of each batch of closed answers, [batch].
 
     Returns:
-        The states, and what ``beside`` gave for all records, [n] or [n, k] (NaN [n] without it).
+        The states, and what ``beside`` gave for all records, [n] (NaN without it).
     """
     values = np.zeros((len(records), len(layers), len(POSITIONS), engine.width), np.float16)
     more: NDArray[np.float64] = np.full(len(records), np.nan)
@@ -58,8 +58,5 @@ def collect_states(
         if layers:
             values[rows] = closed.states()
         if beside is not None:
-            column = beside(closed)
-            if more.ndim != column.ndim:
-                more = np.full((len(records), *column.shape[1:]), np.nan)
-            more[rows] = column
+            more[rows] = beside(closed)
     return States(tuple(layers), values), more
