@@ -6,7 +6,8 @@ Each run trains the bundled model on the 2,000 training rows that `increments` g
 improving (8 epochs at most, 24 of ask tokens); settings are chosen on validation rows of the first seed, and kept. Its
 verdict on the base model's answers is judged beside the sources of `increments`, trained on the same rows, on the same
 test rows: alone, and mixed with ``portable`` by the same familiarity, with weights that are fitted on validation rows.
-Its own answers are judged too, before and after. Runs that are there are judged, also before all are.
+Its own answers are judged too, before and after. Runs that are there are judged, also before all are; figures of runs
+that the results have and this work folder has not stay, as long as their rivals have the same figures on these rows.
 
 ``self_ref`` learns from labels; ``self_ref_stack`` from what a stack that did not see the row says of it (its soft
 targets). Two readers leave the answers alone: ``adapter`` reads them again with an adapter, ``ask_tokens`` reads behind
@@ -24,12 +25,24 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from benchmarks.common import MODEL, RESULTS, Json, Work, load_engine, parser, read_json, show_progress, write_result
+from benchmarks.common import (
+    MODEL,
+    RESULTS,
+    Json,
+    Work,
+    load_engine,
+    parser,
+    read_json,
+    rounded,
+    show_progress,
+    write_result,
+)
 from benchmarks.quality import trained_tokens_tables
 from benchmarks.quality.cells import DEPTH, Parts, partition, picked
 from benchmarks.quality.increments import RESAMPLES, Trained, judge, train
 from benchmarks.quality.proper_scores import Readings
 from benchmarks.quality.study import fit_readers, geography_records, geography_states, of_split, read_logits
+from benchmarks.quality.trained_tokens_tables import RIVALS
 from confide.engines.closed_records import read_closed
 from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -105,8 +118,13 @@ def main() -> None:
                     if (split, seed, taught) != FIRST:
                         stage(f"{split}-{seed}-{taught}", split, seed, taught, config)
     if arguments.only in (None, "judged"):
-        draws = [(split, seed) for split in SPLITS for seed in SEEDS if runs_of(work, split, seed)]
-        cells = [judged(work, records, states, *draw) for draw in draws]
+        before = read_json(arguments.out)["cells"] if arguments.out.exists() else []
+        known = {(cell["split"], cell["seed"]): cell for cell in before}
+        for draw in ((split, seed) for split in SPLITS for seed in SEEDS):
+            if runs_of(work, *draw):
+                found = rounded(judged(work, records, states, *draw))
+                known[draw] = joined(found, known[draw]) if draw in known else found
+        cells = [known[draw] for draw in sorted(known, key=lambda draw: (SPLITS.index(draw[0]), draw[1]))]
         made = {"machine": work.machine(), "resamples": RESAMPLES, "candidates": candidates(work), "cells": cells}
         result = write_result(arguments.out, "quality/trained_tokens.py", made)
         if arguments.out.parent == RESULTS:
@@ -126,9 +144,27 @@ def run_name(work: Work, split: str, seed: int, taught: str) -> str:
 
 
 def runs_of(work: Work, split: str, seed: int) -> dict[str, Json]:
-    """What was trained of a draw, by how it was taught."""
+    """What was trained of a draw and still has its verdicts here, by how it was taught."""
     paths = {taught: work.folder / f"{run_name(work, split, seed, taught)}.json" for taught in SOURCES}
-    return {taught: read_json(path) for taught, path in paths.items() if path.exists()}
+    return {taught: read_json(path) for taught, path in paths.items() if path.with_suffix(".npy").exists()}
+
+
+def joined(cell: Json, before: Json) -> Json:
+    """A draw's figures with those that the results had of other runs, whose verdicts may be on another machine.
+
+    Raises:
+        SystemExit: a rival has other figures in them, so the rows are others.
+    """
+    sets = {}
+    for name, now in cell["sets"].items():
+        old = before["sets"][name]
+        for rival in RIVALS:
+            if now["sources"][rival] != old["sources"][rival]:
+                raise SystemExit(f"{cell['split']}-{cell['seed']}: {rival} was {old['sources'][rival]} in the results")
+        steps = {(one["a"], one["b"]): one for one in [*old["differences"], *now["differences"]]}
+        both = {part: old[part] | now[part] for part in ("sources", "routing")}
+        sets[name] = now | both | {"differences": list(steps.values())}
+    return cell | {"runs": before["runs"] | cell["runs"], "sets": sets}
 
 
 def judged(work: Work, records: list[Record], states: States, split: str, seed: int) -> Json:
@@ -176,8 +212,7 @@ def routing(some: Readings) -> Json:
 
 def pairs_of(source: str) -> list[tuple[str, str]]:
     """What a trained verdict is compared with, alone and mixed."""
-    rivals = ("logprob_sum", "portable", "stack")
-    return [(name, rival) for name in (source, f"{source}+portable") for rival in rivals]
+    return [(name, rival) for name in (source, f"{source}+portable") for rival in RIVALS]
 
 
 def mixed_with_portable(trained: Trained, z: Floats, held: Ints) -> Callable[[Ints], Floats]:

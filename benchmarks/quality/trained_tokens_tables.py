@@ -22,6 +22,8 @@ TAUGHT = {
 """How runs are taught, in words."""
 
 RIVALS = ("logprob_sum", "portable", "stack")
+"""What a trained verdict is compared with, on the same rows."""
+
 WORLDS = (("standard", "test"), ("answered-country", "test"), ("answered-country", "familiar"))
 """Which rows of which draws: test rows; test rows with new answers, and rows like the training rows of these draws."""
 
