@@ -21,6 +21,7 @@ from verdict_server import (
     BOTH,
     END,
     KINDS,
+    AdaptedLlamaCpp,
     VerdictServer,
     VllmServer,
     encoded,
@@ -103,6 +104,21 @@ def test_answers_that_were_not_read_are_read_by_their_text(
     rows = [row for row in read_records(scored) if row.split != "train"]
     assert [row.confidence["reader"] for row in rows] == [expected(row) for row in rows]
     assert [row.cost["reader"].tokens for row in rows] == [tokens_of(row, kind) for row in rows]
+
+
+def test_an_adapter_on_llama_cpp_writes_neither_answers_nor_samples(
+    questions: Path, reader: Path, tmp_path: Path
+) -> None:
+    records = tmp_path / "records.jsonl"
+    with AdaptedLlamaCpp().running() as server:
+        more = ["--reader", reader, "--adapter", "1"]
+        line = ["annotate", *flags(server, "llama.cpp", *more), "--samples", "2", "--limit", "8"]
+        done(*line, "--task", questions, "--out", records)
+    rows = read_records(records)
+    assert {row.answer for row in rows} == {"Japan"}
+    assert {sample.answer for row in rows for sample in row.samples} == {"Japan"}
+    assert all(sigmoid(row.verdict["z"]) == expected(row) for row in rows if row.verdict)
+    assert sum(row.verdict is not None for row in rows) == 8
 
 
 def tokens_of(record: Record, kind: str) -> int:
@@ -203,7 +219,7 @@ def test_a_server_of_another_model_is_refused(kind: str, questions: Path, reader
         (["--engine", "vllm", "--adapter", "reads"], "needs --reader"),
         (["--engine", "vllm", "--reader", "nowhere"], "nowhere"),
         (["--engine", "vllm", "--reader", "exported", "--reading", "served"], "name one"),
-        (["--engine", "llama.cpp", "--reader", "exported", "--adapter", "reads"], "vLLM"),
+        (["--engine", "llama.cpp", "--reader", "exported", "--adapter", "reads"], "no number"),
         (["--engine", "transformers", "--reader", "exported"], "--engine openai, vllm or llama.cpp"),
         (["--engine", "vllm", "--reader", "exported", "--safe-to-ask", "everything"], "logprob_token_ids"),
     ],

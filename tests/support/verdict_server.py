@@ -272,5 +272,20 @@ class LlamaCppServer(VerdictServer):
         }  # fmt: skip
 
 
+class AdaptedLlamaCpp(LlamaCppServer):
+    """It was started with adapter 1 on; only with that one does it read as the exported reader did."""
+
+    def scale(self, body: dict[str, Any]) -> float:
+        listed = body.get("lora", [])
+        return {one["id"]: one["scale"] for one in listed}.get(1, 0.0) if listed else 1.0
+
+    def answers(self, body: dict[str, Any]) -> list[tuple[str, list[int]]]:
+        return [(text := "Peru" if self.scale(body) else "Japan", self.written(text))]
+
+    def completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.z = z_of if self.scale(body) == 1.0 else lambda ids: 5.0
+        return super().completion(body)
+
+
 KINDS: dict[str, type[VerdictServer]] = {"vllm": VllmServer, "llama.cpp": LlamaCppServer}
 BOTH = pytest.mark.parametrize("kind", KINDS)

@@ -30,9 +30,10 @@ class SmallServer(ServerModel):
     ``engine`` is what runs it, where more is asked of it than of any other: vLLM with confide's plug-in gives the
     learned ``reading`` of a folder that ``confide export --for vllm`` wrote (the folder, or its ``reading.json``).
     Stock vLLM and llama.cpp's server run the ``reader`` of a folder that ``confide export`` wrote (the folder, or its
-    ``reader.json``), which reads each answer by a second request; ``adapter`` names the LoRA adapter that reads. Such
-    fields as have ended servers are sent only where they are ``safe_to_ask``. On any server the ``portable`` confidence
-    of a folder (or its ``portable.json``) can be had, of text and log-probabilities alone.
+    ``reader.json``), which reads each answer by a second request; ``adapter`` is the LoRA adapter that reads, by its
+    name on vLLM, its number on llama.cpp's server. Such fields as have ended servers are sent only where they are
+    ``safe_to_ask``. On any server the ``portable`` confidence of a folder (or its ``portable.json``) can be had, of
+    text and log-probabilities alone.
     """
 
     name: Name = "small"
@@ -40,7 +41,7 @@ class SmallServer(ServerModel):
     reading: Path | None = None
     reader: Path | None = None
     portable: Path | None = None
-    adapter: str | None = Field(default=None, min_length=1)
+    adapter: str | None = Field(default=None, min_length=1, coerce_numbers_to_str=True)
     safe_to_ask: tuple[Literal["logprob_token_ids"], ...] = ()
 
     @model_validator(mode="after")
@@ -53,8 +54,8 @@ class SmallServer(ServerModel):
             raise ValueError("a reader is asked in the shapes of one kind of server: write engine: vllm or llama.cpp")
         if self.reader is not None and self.reading is not None:
             raise ValueError("a server runs the export of reading (with the plug-in) or that of reader: name one")
-        if self.adapter is not None and (self.reader is None or self.engine != "vllm"):
-            raise ValueError("adapter names what reads on vLLM, so it needs reader and engine: vllm")
+        if self.adapter is not None and self.reader is None:
+            raise ValueError("adapter names what reads, so it needs reader")
         return self
 
 

@@ -23,6 +23,7 @@ from verdict_server import (
     CONFIDENT,
     END,
     UNCONFIDENT,
+    AdaptedLlamaCpp,
     LlamaCppServer,
     VerdictServer,
     VllmServer,
@@ -54,7 +55,7 @@ def read(
 ) -> Any:
     async def run() -> Any:
         http = Http()
-        given = {"name": "m", "base_url": stub.url, "model": "tiny", "fields": ("return_token_ids",)}
+        given = {"name": "m", "base_url": stub.url, "model": "tiny", "fields": ("return_token_ids", "lora")}
         config = ServerModel.model_validate(given)
         second = SecondRequest(config, http, reader or exported(), kind, **more)
         try:
@@ -317,13 +318,31 @@ def test_an_adapter_reads_what_the_model_answered() -> None:
     assert {body["model"] for body in stub.bodies("/v1/chat/completions")} == {"tiny"}
 
 
-def test_llama_cpp_serves_no_adapter_under_a_name() -> None:
-    with pytest.raises(ConfideError, match="adapter"):
-        answered(LlamaCppServer(), "llama.cpp", adapter="reads")
+@pytest.mark.parametrize("stream", [False, True])
+def test_llama_cpp_switches_the_adapter_by_request(stream: bool) -> None:
+    async def use(_: SecondRequest, server: SecondReading) -> Any:
+        given = asked(temperature=0)
+        return [piece async for piece in server.stream(given)][-1] if stream else await server.ask(given)
+
+    reply = read(AdaptedLlamaCpp(), "llama.cpp", use, adapter="1")
+    assert reply.text == "Japan"  # by the model alone, although the server was started with the adapter on
+    assert reply.sources[READER] == confidence(z_after(encoded("Japan")))
 
 
-def problem(stub: VerdictServer, kind: str, reader: ExportedReader | None = None) -> str | None:
-    found: str | None = read(stub, kind, lambda second, _: second.problem(), reader)
+@pytest.mark.parametrize(("adapter", "known"), [("1", True), ("0", False), ("7", False)])
+def test_another_adapter_on_llama_cpp_is_seen(adapter: str, known: bool) -> None:
+    told = problem(AdaptedLlamaCpp(), "llama.cpp", adapter=adapter)
+    assert (told is None) == known, told
+
+
+@pytest.mark.parametrize("adapter", ["reads", "-1", "1.5", ""])
+def test_llama_cpp_numbers_its_adapters(adapter: str) -> None:
+    with pytest.raises(ConfideError, match="no number"):
+        answered(LlamaCppServer(), "llama.cpp", adapter=adapter)
+
+
+def problem(stub: VerdictServer, kind: str, reader: ExportedReader | None = None, **more: Any) -> str | None:
+    found: str | None = read(stub, kind, lambda second, _: second.problem(), reader, **more)
     return found
 
 

@@ -22,6 +22,7 @@ from verdict_server import (
     BOTH,
     END,
     KINDS,
+    AdaptedLlamaCpp,
     VerdictServer,
     encoded,
     exported_folder,
@@ -79,6 +80,14 @@ def test_a_second_request_decides(
         assert told["confide"]["source"] == "reader"
     else:
         assert events(response)[-1] == "[DONE]"
+
+
+def test_llama_cpp_s_adapter_reads_and_does_not_answer(tmp_path: Path) -> None:
+    with routed(tmp_path, AdaptedLlamaCpp(), "llama.cpp", more={"adapter": 1}) as running:
+        told = running.ask(QUESTION).json()
+        (row,) = running.rows()
+    assert told["choices"][0]["message"]["content"] == "Japan"
+    assert (row["source"], row["raw"], row["decision"]) == ("reader", raw_of("Japan"), "answer")
 
 
 @BOTH
@@ -206,7 +215,6 @@ def test_the_least_sure_of_several_answers_counts(tmp_path: Path, kind: str) -> 
     [
         ({"reader": "exported"}, "write engine: vllm or llama.cpp"),
         ({"engine": "vllm", "reader": "exported", "reading": "served"}, "name one"),
-        ({"engine": "llama.cpp", "reader": "exported", "adapter": "a"}, "adapter"),
         ({"engine": "vllm", "adapter": "a"}, "adapter"),
         ({"engine": "sglang", "reader": "exported"}, "engine"),
     ],

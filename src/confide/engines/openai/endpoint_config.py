@@ -20,6 +20,7 @@ SENT = (
     "add_generation_prompt",
     "continue_final_message",
     "return_token_ids",
+    "lora",
 )
 """Fields beyond OpenAI's that some servers take; each is sent only where its answer is wanted."""
 
@@ -53,7 +54,9 @@ class EndpointConfig:
         "With --engine vllm or llama.cpp: the folder of the reader that the server runs, or its reader.json (`confide "
         "export`); a second request reads each answer.",
     )
-    adapter: str | None = _option(None, "With --reader and --engine vllm: the LoRA adapter that reads, by its name.")
+    adapter: str | None = _option(
+        None, "With --reader: the LoRA adapter that reads, by its name on vLLM, its number on llama.cpp's server."
+    )
     input_price: float = _option(0.0, "Price of a million tokens read.", min=0)
     output_price: float = _option(0.0, "Price of a million tokens written.", min=0)
 

@@ -2,6 +2,9 @@
 
 Its ``/completion`` takes token ids. With ``post_sampling_probs`` it tells probabilities after the samplers, of which
 there is one, temperature 1; a bias of 60 on both tokens lifts them above all others and leaves their ratio as it is.
+
+An adapter that reads is switched by request. All other requests switch it off: without that the server takes what it
+was started with, and goes on from keys and values of the other weights.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from confide.engines.openai.bare_requests import BareRequests
 from confide.engines.openai.reply import Choice, Reply
 from confide.engines.openai.second_verdict import Verdict, count_in, list_in
 from confide.engines.openai.vllm_verdict import answered, token_ids
+from confide.errors import ConfideError
 from confide.numeric import as_finite
 
 _BIAS = 60.0
@@ -26,15 +30,22 @@ class LlamaCppVerdict:
     Args:
         requests: to the server.
         closing_id: the token that closes an answer; ``end_ids`` are all at which the model stops.
+        adapter: the number of the LoRA adapter that reads, as ``/lora-adapters`` lists it.
+
+    Attributes:
+        always: what every request for words has besides, so that the model alone writes them.
+        fields: what a request for an answer that is read has besides, so that its tokens are told.
     """
 
-    fields: Mapping[str, Any] = {"logprobs": True}
-    """What a request for an answer has besides, so that its tokens are told."""
-
-    def __init__(self, requests: BareRequests, closing_id: int, end_ids: Collection[int]):
+    def __init__(
+        self, requests: BareRequests, closing_id: int, end_ids: Collection[int], *, adapter: str | None = None
+    ):
         self._requests = requests
         self._closing = closing_id
         self._ends = end_ids
+        self._adapter = None if adapter is None else adapter_number(adapter)
+        self.always: Mapping[str, Any] = switched(self._adapter, 0.0)
+        self.fields: Mapping[str, Any] = {"logprobs": True, **self.always}
 
     async def prompt(self, messages: Sequence[Any], options: Mapping[str, Any], reply: Reply | None) -> list[int]:
         """The tokens of a conversation up to where its answer starts; raises `ModelError`."""
@@ -63,7 +74,8 @@ class LlamaCppVerdict:
 
     async def verdict(self, ids: Sequence[int], pair: tuple[int, int]) -> Verdict:
         """What is said of the tokens ``pair`` after ``ids``; raises `ModelError`."""
-        told = answered(await self._requests.post_beside("completion", verdict_body(ids, pair)))
+        body = verdict_body(ids, pair) | switched(self._adapter, 1.0)
+        told = answered(await self._requests.post_beside("completion", body))
         read, written = count_in(told, "tokens_evaluated"), count_in(told, "tokens_predicted")
         return Verdict(difference(told, pair), read, written)
 
@@ -84,6 +96,18 @@ def verdict_body(ids: Sequence[int], pair: tuple[int, int]) -> dict[str, Any]:
         "n_probs": 2,
         "post_sampling_probs": True,
     }
+
+
+def adapter_number(name: str) -> int:
+    """The number that names an adapter; raises `ConfideError`."""
+    if not (name.isascii() and name.isdigit()):
+        raise ConfideError(f"llama.cpp's server numbers its adapters from 0 (/lora-adapters): {name!r} is no number")
+    return int(name)
+
+
+def switched(adapter: int | None, scale: float) -> dict[str, Any]:
+    """The field of a request that switches an adapter on (scale 1) or off (0); none without an adapter."""
+    return {} if adapter is None else {"lora": [{"id": adapter, "scale": scale}]}
 
 
 def difference(told: Mapping[str, Any], pair: tuple[int, int]) -> float | None:

@@ -347,7 +347,7 @@ class OpenAIEngine:
 
     def _asked(self, prompt: list[int], room: int, **options: Any) -> Asked:
         turns, template = self._conversations[prompt[0]]
-        options |= {self.first.limit: room, **template_field(template)}
+        options |= {self.first.limit: room, **template_field(template), **(self._second.always if self._second else {})}
         return Asked(chat=True, messages=turns, options=options, deadline=math.inf, read=False)
 
     async def _ask(self, prompt: list[int] | None, asked: Asked) -> Reply:

@@ -26,7 +26,6 @@ from confide.engines.openai.second_verdict import Verdict
 from confide.engines.openai.server_config import ServerModel
 from confide.engines.openai.upstream import Http
 from confide.engines.openai.vllm_verdict import VllmVerdict
-from confide.errors import ConfideError
 
 log = logging.getLogger("confide")
 
@@ -38,6 +37,8 @@ READER = "reader"
 class _Shapes(Protocol):
     """What a kind of server is asked, and in which shapes."""
 
+    @property
+    def always(self) -> Mapping[str, Any]: ...
     @property
     def fields(self) -> Mapping[str, Any]: ...
     async def prompt(self, messages: Sequence[Any], options: Mapping[str, Any], reply: Reply | None) -> list[int]: ...
@@ -53,7 +54,7 @@ class SecondRequest:
         config: the server, asked for the model that answers.
         reader: what was exported.
         engine: the kind of server.
-        adapter: the name under which a LoRA adapter reads, where that is not the model that answers (vLLM).
+        adapter: the LoRA adapter that reads, where it is one: its name on vLLM, its number on llama.cpp's server.
         chosen_ids: whether the server bears ``logprob_token_ids`` (vLLM).
         concurrency: how many answers are read at once.
         retries: how often a request is sent again that the server could not take.
@@ -78,11 +79,14 @@ class SecondRequest:
         requests = BareRequests(config, http)
         self._shapes: _Shapes
         if engine == "llama.cpp":
-            if adapter is not None:
-                raise ConfideError("an adapter that reads is for vLLM, which serves it under a name of its own")
-            self._shapes = LlamaCppVerdict(requests, reader.closing_id, reader.end_ids)
+            self._shapes = LlamaCppVerdict(requests, reader.closing_id, reader.end_ids, adapter=adapter)
         else:
             self._shapes = VllmVerdict(requests, adapter or config.model, config.model, chosen_ids=chosen_ids)
+
+    @property
+    def always(self) -> Mapping[str, Any]:
+        """What every request for words has besides, so that the model alone writes them."""
+        return self._shapes.always
 
     def asked(self, asked: Asked) -> Asked:
         """The request for an answer with what tells its tokens."""

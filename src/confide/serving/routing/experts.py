@@ -172,7 +172,7 @@ class Models:
             self.exports[PORTABLE] = learned["beside"] = identity_text({PORTABLE_PART: portable.scored_by})
         self._learned = LearnedConfidences(mixture, portable)
         sources = partial(server_sources, learned=self._learned)
-        server = self._server(with_tokens_told(config), sources, **learned)
+        server = self._server(with_reader_fields(config), sources, **learned)
         self.reading = server.reading
         if portable is not None:
             portable.check_server("" if self._accepted(server.identity) else server.identity)
@@ -263,10 +263,10 @@ class Models:
             await asyncio.to_thread(self.batcher.close)
 
 
-def with_tokens_told(config: SmallServer) -> SmallServer:
-    """The server with the field that has the tokens of its answers told, where a reader reads them."""
-    wanted = config.reader is not None and "return_token_ids" not in config.fields
-    return config.model_copy(update={"fields": (*config.fields, "return_token_ids")}) if wanted else config
+def with_reader_fields(config: SmallServer) -> SmallServer:
+    """The server with the fields that a reader needs: its answers' tokens told, llama.cpp's adapter switched off."""
+    wanted = [] if config.reader is None else ["return_token_ids", *(["lora"] if config.adapter else [])]
+    return config.model_copy(update={"fields": tuple(dict.fromkeys((*config.fields, *wanted)))})
 
 
 def _lacking(model: Expert | Small, small: Small, options: Collection[str]) -> str | None:
