@@ -17,7 +17,7 @@ from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.floors import Floors
 from confide.methods.free import FREE, OPTION
 from confide.methods.frozen.frozen_model import FrozenModel, StackMethod
-from confide.methods.method import ClosedMethod, Column, Method, Scope
+from confide.methods.method import Column, Method, Scope
 from confide.methods.rlmf.stated_model import StatedMethod
 from confide.methods.scoring import score
 from confide.methods.text_prior import TextPriors
@@ -237,44 +237,6 @@ class Toy(Method):
 
     def read(self, records: Sequence[Record]) -> dict[str, Column]:
         return {"toy": Column(np.array([(ord(record.answer[0]) - ord("A")) / 25 for record in records]))}
-
-
-class Opened(ClosedMethod):
-    """Puts something onto the model when it is fitted, as low-rank weights do."""
-
-    name = "opened"
-    sources = ("opened",)
-    on_model = False
-
-    def available(self, scope: Scope) -> Sequence[str]:
-        return self.sources
-
-    def fit(self, scope: Scope) -> None:
-        Opened.on_model = True
-
-    def read_batch(self, closed: Any, records: Sequence[Record]) -> Any:
-        raise AssertionError("nothing is read when another method cannot be fitted")
-
-    def close(self) -> None:
-        Opened.on_model = False
-
-
-class Unfit(Toy):
-    """Cannot be fitted."""
-
-    name = "unfit"
-    sources = ("unfit",)
-
-    def fit(self, scope: Scope) -> None:
-        assert Opened.on_model
-        raise ConfideError("one label only")
-
-
-def test_the_model_is_as_it_was_when_a_later_method_cannot_be_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "METHODS", (Opened(), Unfit()))
-    with pytest.raises(ConfideError, match="one label only"):
-        score(records(20), ["opened", "unfit"])
-    assert not Opened.on_model
 
 
 def test_a_source_is_added_by_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,9 +142,6 @@ class ClosedMethod(Method):
     def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
         """Confidences [batch] by source; beside them, ``familiarity`` where the method knows it."""
 
-    def close(self) -> None:
-        """Leave the model as it was."""
-
 
 def check_labels(records: Sequence[Record]) -> None:
     """Raise `ConfideError` unless there are right and wrong answers among ``records``."""

@@ -82,20 +82,15 @@ def score(
     _check(scope, sources, reads=samples or controls or other_model)
     sheet = Sheet(scope)
     methods: list[Method] = []
-    try:
-        for method in catalogue.METHODS:
-            if wanted := [source for source in method.available(scope) if source in sources]:
-                methods.append(sheet.signed(method.fitted(scope, wanted)))
-        closed = [method for method in methods if isinstance(method, ClosedMethod)]
-        for method in methods:
-            if not isinstance(method, ClosedMethod | Floors):
-                sheet.fill(method, method.read(copies if isinstance(method, Free) else scope.new))
-        seeing_text = [method for method in methods if isinstance(method, Free | TextPriors | Portable)]
-        read_closed_answers(sheet, closed, seeing_text, samples=samples, controls=controls)
-    finally:
-        for method in methods:
-            if isinstance(method, ClosedMethod):
-                method.close()
+    for method in catalogue.METHODS:
+        if wanted := [source for source in method.available(scope) if source in sources]:
+            methods.append(sheet.signed(method.fitted(scope, wanted)))
+    closed = [method for method in methods if isinstance(method, ClosedMethod)]
+    for method in methods:
+        if not isinstance(method, ClosedMethod | Floors):
+            sheet.fill(method, method.read(copies if isinstance(method, Free) else scope.new))
+    seeing_text = [method for method in methods if isinstance(method, Free | TextPriors | Portable)]
+    read_closed_answers(sheet, closed, seeing_text, samples=samples, controls=controls)
     for method in methods:
         if isinstance(method, Floors):  # last: one of them is another source, shuffled
             sheet.fill(method, method.read(scope.new), costs=False)
