@@ -42,7 +42,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Any:
     annotate(engine, task, records, splits=split_questions(task.questions, "standard", 0), batch_size=64)
     rows = read_records(records)
     options = ReaderOptions(
-        target="correctness", ask_tokens="2", start="words", epochs=1, learning_rate=2e-3,
+        target="correctness", ask_tokens="2", epochs=1, learning_rate=2e-3,
         prefix_cache="1MB", seed=0,
     )  # fmt: skip
     train = [r for r in rows if r.split == "train" and r.correct is not None]
@@ -151,7 +151,7 @@ def test_wrong_words_are_named(path: Any, tmp_path: Path) -> None:
         export_checkpoint(folder / "reader", folder)
     all_right = [r.model_copy(update={"correct": True}) for r in rows[:20]]
     options = ReaderOptions(
-        target="correctness", ask_tokens="", start="words", epochs=1, learning_rate=1e-3,
+        target="correctness", ask_tokens="", epochs=1, learning_rate=1e-3,
         prefix_cache="1GB", seed=0,
     )  # fmt: skip
     engine = TransformersEngine.load("smollm2")

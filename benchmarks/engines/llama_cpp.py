@@ -56,7 +56,7 @@ def exported(work: Work, rows: Sequence[Record]) -> Path:
     """A reader trained on them, as an ordinary checkpoint."""
     trained, out = work.folder / "trained", work.folder / "exported"
     if not (trained / "confide.json").exists():
-        options = ReaderOptions(ask_tokens="4", start="words", epochs=2, prefix_cache="1GB", seed=0)
+        options = ReaderOptions(ask_tokens="4", epochs=2, prefix_cache="1GB", seed=0)
         train, held = ([row for row in rows if row.split == split] for split in ("train", "validation"))
         train_confidence(load_engine(MODEL), train, held, options, trained, progress=show_progress("reader"))
     if not (out / "confide.json").exists():

@@ -77,10 +77,10 @@ class Study(Work):
     def train(self, engine: str, rows: Mapping[str, Sequence[Record]], out: Path, **options: Any) -> Path:
         """`train_confidence` on training and validation rows, unless ``out`` holds its checkpoint.
 
-        Without other ``options``, a reader with four ask tokens that start from words.
+        Without other ``options``, a reader with four ask tokens.
         """
         if not (out / "confide.json").exists():
-            given: dict[str, Any] = {"start": "words", "epochs": 2, "prefix_cache": "6GB"} | options
+            given: dict[str, Any] = {"ask_tokens": "4", "epochs": 2, "prefix_cache": "6GB"} | options
             chosen = ReaderOptions(**given)
             who, progress = self.engine_of(engine), show_progress(f"{engine} {out.name}")
             train_confidence(who, rows["train"], rows["validation"], chosen, out, progress=progress)

@@ -159,14 +159,21 @@ def seen(monkeypatch):
 
 
 def test_the_reader_trains_with_what_the_flags_say(graded, tmp_path, seen):
-    flags = ("--ask-tokens", "1,4", "--start", "words", "--epochs", 3, "--seed", 7)
+    flags = ("--ask-tokens", "1,4", "--epochs", 3, "--seed", 7)
     result = train("reader", "--records", graded, "--out", tmp_path / "out", *flags)
     assert result.exit_code == 0, result.exception
     assert f"{tmp_path / 'out'}: done" in result.stdout
-    assert seen["options"] == ReaderOptions(ask_tokens="1,4", start="words", epochs=3, seed=7)
+    assert seen["options"] == ReaderOptions(ask_tokens="1,4", epochs=3, seed=7)
     assert [(c.ask_tokens, c.epochs, c.seed) for c in seen["options"].candidates] == [(1, 3, 7), (4, 3, 7)]
     for bad, sentence in ((("--ask-tokens", "some"), "--ask-tokens are numbers"), (("--target", "x"), "--target is")):
         assert sentence in str(train("reader", "--records", graded, "--out", tmp_path / "out", *bad).exception)
+
+
+def test_the_reader_is_an_adapter_by_default(graded, tmp_path, seen):
+    assert train("reader", "--records", graded, "--out", tmp_path / "out").exit_code == 0
+    assert seen["options"] == ReaderOptions()
+    assert seen["options"].adapter
+    assert not seen["options"].candidates
 
 
 def test_the_stack_trains_without_a_reader(graded, tmp_path, seen):

@@ -50,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     engine = TransformersEngine.load(str(place / "base"), dtype="float32")
     rows = [row.model_copy(update={"model": engine.name}) for row in records(60)]
     parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
-    options = ReaderOptions(ask_tokens="2", start="random", epochs=2, learning_rate=0.02, prefix_cache="1GB", seed=0)
+    options = ReaderOptions(ask_tokens="2", epochs=2, learning_rate=0.02, prefix_cache="1GB", seed=0)
     train_confidence(engine, *parts, options, place / "trained")
     export_checkpoint(place / "trained", place / "exported")
     return place
@@ -139,7 +139,7 @@ def trained_adapter(place: Path, out: Path) -> FrozenModel:
     engine = TransformersEngine.load(str(place / "base"), dtype="float32")
     rows = [row.model_copy(update={"model": engine.name}) for row in records(60)]
     parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
-    train_confidence(engine, *parts, ReaderOptions(adapter="lora", epochs=1), out / "trained")
+    train_confidence(engine, *parts, ReaderOptions(epochs=1), out / "trained")
     file = out / "trained" / "adapter" / "adapter_model.safetensors"
     torch.manual_seed(0)
     save_file({name: value + 0.2 * torch.randn_like(value) for name, value in load_file(file).items()}, file)

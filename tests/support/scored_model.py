@@ -47,7 +47,7 @@ def records(count: int, *, samples: int = 0, options: bool = False) -> list[Reco
 def trained(out: Path, rows: list[Record], **how: bool) -> Path:
     """A checkpoint trained on the train rows, with a reader of one ask token."""
     options = ReaderOptions(
-        target="correctness", ask_tokens="1", start="words", epochs=2, learning_rate=1e-2,
+        target="correctness", ask_tokens="1", epochs=2, learning_rate=1e-2,
         prefix_cache="1GB", seed=0, **how,
     )  # fmt: skip
     parts = [[r for r in rows if r.split == split] for split in ("train", "validation")]

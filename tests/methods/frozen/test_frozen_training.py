@@ -103,7 +103,7 @@ def test_rows_that_do_not_fit_are_refused_before_any_pass(tmp_path: Path) -> Non
     rows = records(20)
     long = rows[0].model_copy(update={"answer": "red " * 300})
     options = ReaderOptions(
-        target="correctness", ask_tokens="", start="words", epochs=1, learning_rate=1e-3,
+        target="correctness", ask_tokens="", epochs=1, learning_rate=1e-3,
         prefix_cache="1GB", seed=0,
     )  # fmt: skip
     with pytest.raises(ConfideError, match="1 rows do not fit the model's context of 256 tokens: 0"):

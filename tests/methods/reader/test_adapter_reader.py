@@ -86,7 +86,7 @@ def test_what_it_reads_is_what_training_saw(tmp_path: Path, name: str) -> None:
 
 
 def test_a_checkpoint_reads_with_it_in_score_and_in_answers(tmp_path: Path) -> None:
-    options = ReaderOptions(adapter="lora", epochs=2)
+    options = ReaderOptions(epochs=2)
     told = train_confidence(engine(), part("train"), part("validation"), options, tmp_path / "out")
     assert "reader: a LoRA adapter, validation log loss" in told
     assert not (tmp_path / "out" / "checkpoints").exists()
@@ -107,7 +107,7 @@ def test_a_checkpoint_reads_with_it_in_score_and_in_answers(tmp_path: Path) -> N
 
 def test_an_adapter_of_an_earlier_training_in_the_folder_reads_nothing(tmp_path: Path) -> None:
     out, parts = tmp_path / "out", (part("train"), part("validation"))
-    train_confidence(engine(), *parts, ReaderOptions(adapter="lora", epochs=1), out)
+    train_confidence(engine(), *parts, ReaderOptions(epochs=1), out)
     assert "reader" in confide.load(out, dtype="float32").answer("red").sources
     train_confidence(engine(), *parts, ReaderOptions(ask_tokens=""), out)
     assert (out / FOLDER / WEIGHTS).exists()
@@ -117,7 +117,7 @@ def test_an_adapter_of_an_earlier_training_in_the_folder_reads_nothing(tmp_path:
 
 
 def test_another_adapter_is_another_identity_and_a_broken_one_is_refused(tmp_path: Path) -> None:
-    options = ReaderOptions(adapter="lora", epochs=1)
+    options = ReaderOptions(epochs=1)
     train_confidence(engine(), part("train"), part("validation"), options, tmp_path / "out")
     before, file = confide.load(tmp_path / "out").identity, tmp_path / "out" / FOLDER / WEIGHTS
     assert confide.load(tmp_path / "out").identity == before
@@ -137,9 +137,7 @@ def test_another_adapter_is_another_identity_and_a_broken_one_is_refused(tmp_pat
 def test_an_adapter_that_is_gone_is_refused_and_looked_for_nowhere_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_confidence(
-        engine(), part("train"), part("validation"), ReaderOptions(adapter="lora", epochs=1), tmp_path / "out"
-    )
+    train_confidence(engine(), part("train"), part("validation"), ReaderOptions(epochs=1), tmp_path / "out")
     asked: list[object] = []
     monkeypatch.setattr(peft.config, "hf_hub_download", lambda *given, **_: asked.append(given))
     monkeypatch.chdir(tmp_path)
@@ -153,23 +151,23 @@ def test_an_adapter_that_is_gone_is_refused_and_looked_for_nowhere_else(
 
 
 def test_training_a_stack_in_its_place_leaves_no_reader(tmp_path: Path) -> None:
-    for options in (ReaderOptions(adapter="lora", epochs=1), ReaderOptions(ask_tokens="")):
+    for options in (ReaderOptions(epochs=1), ReaderOptions(ask_tokens="")):
         train_confidence(engine(), part("train"), part("validation"), options, tmp_path)
     model = confide.load(tmp_path)
     assert isinstance(model, FrozenModel)
     assert model.parts.reader is None
 
 
-def test_other_adapters_are_refused_by_name() -> None:
-    with pytest.raises(ConfideError, match="--adapter is lora, not 'dora'"):
-        ReaderOptions(adapter="dora")
-    assert ReaderOptions(adapter="lora").candidates == ()
-
-
-def test_the_learning_rate_that_is_asked_for_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-    monkeypatch.setattr(frozen_training, "train_adapter", lambda *given, **_: seen.append(given[3].learning_rate))
-    for options in (ReaderOptions(adapter="lora"), ReaderOptions(adapter="lora", learning_rate=1e-4)):
+def test_what_is_asked_for_is_taken_and_the_rest_is_of_the_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[AdapterConfig] = []
+    monkeypatch.setattr(frozen_training, "train_adapter", lambda *given, **_: seen.append(given[3]))
+    for options in (ReaderOptions(), ReaderOptions(learning_rate=1e-4, epochs=3, seed=7)):
+        assert options.candidates == ()
         frozen_training.adapter_reader(engine(), [], [], options, tmp_path)
-    assert seen == [AdapterConfig.learning_rate, 1e-4]
-    assert ReaderOptions().candidates[0].learning_rate == ReaderConfig.learning_rate
+    assert seen == [AdapterConfig(), AdapterConfig(learning_rate=1e-4, epochs=3, seed=7)]
+    assert ReaderOptions(ask_tokens="4").candidates == (ReaderConfig(),)
+    assert ReaderOptions(ask_tokens="4", learning_rate=1e-4, epochs=3).candidates == (
+        ReaderConfig(learning_rate=1e-4, epochs=3),
+    )

@@ -18,6 +18,7 @@ from confide.methods.reader.closed_rows import ClosedRow, make_rows
 from confide.methods.reader.reader import Reader, reader_in_vocabulary
 from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.reader.reader_training import (
+    WORDS,
     batches_by_length,
     reader_loss,
     score_rows,
@@ -82,13 +83,12 @@ def test_gradients_reach_ask_tokens_and_verdict_only() -> None:
     assert all(parameter.grad is None for parameter in tiny.model.parameters())
 
 
-@pytest.mark.parametrize("start", ["words", "random"])
-def test_training_separates_and_leaves_the_model_alone(start: str) -> None:
+def test_training_separates_and_leaves_the_model_alone() -> None:
     tiny = engine()
     before = {name: value.clone() for name, value in tiny.model.state_dict().items()}
     train, held = make_rows(tiny, records(64)), make_rows(tiny, records(16))
     store = stored(tiny, [*train, *held], budget=10**9)
-    config = ReaderConfig(ask_tokens=2, start=start, epochs=20, learning_rate=2e-2, patience=20, batch_size=8)  # type: ignore[arg-type]
+    config = ReaderConfig(ask_tokens=2, epochs=20, learning_rate=2e-2, patience=20, batch_size=8)
     reader = train_reader(tiny, train, held, config, store=store)
     z = score_rows(reader, store, range(64, 80))
     right = np.array([row.target > 0.5 for row in held])
@@ -121,15 +121,13 @@ def test_one_kind_of_label_is_refused_with_counts() -> None:
         check_labels([r.model_copy(update={"correct": True}) for r in records(3)])
 
 
-def test_starts_differ_and_are_seeded() -> None:
+@pytest.mark.parametrize("count", [0, 1, 3, 40])
+def test_ask_tokens_start_from_words(count: int) -> None:
     tiny = engine()
-    words, direction = start_rows(tiny, ReaderConfig(ask_tokens=3))
-    torch.manual_seed(0)
-    random, zero = start_rows(tiny, ReaderConfig(ask_tokens=3, start="random"))
-    assert words.shape == random.shape == (3, 32)
-    assert not torch.allclose(words, random)
-    assert zero.abs().sum() == 0
-    assert direction.shape == (32,)
+    rows, direction = start_rows(tiny, count)
+    assert (rows.shape, direction.shape) == ((count, 32), (32,))
+    words = tiny.input_rows(tiny.encode_answer(WORDS))[-count:] if count else rows
+    torch.testing.assert_close(rows[-len(words) :], words)
 
 
 def test_batches_cover_every_row_once() -> None:

@@ -157,9 +157,8 @@ def adapter_reader(
     progress: Progress | None = None,
 ) -> AdapterReader:
     """A LoRA adapter that reads, trained to the options' target."""
-    config = AdapterConfig(epochs=options.epochs, seed=options.seed)
-    if options.learning_rate is not None:
-        config = replace(config, learning_rate=options.learning_rate)
+    given: dict[str, Any] = {"epochs": options.epochs, "learning_rate": options.learning_rate}
+    config = AdapterConfig(seed=options.seed, **{name: value for name, value in given.items() if value is not None})
     targets = None
     if options.target == "consistency":
         targets = {row.id: row.target for row in make_rows(engine, train, options.target)}
@@ -170,7 +169,7 @@ def _trained_how(options: ReaderOptions, reader: Reader | AdapterReader | None) 
     """What ``confide.json`` says of the training besides its rows."""
     more: dict[str, Any] = {} if not options.shuffle_labels else {"shuffled_labels": options.seed}
     if isinstance(reader, AdapterReader):
-        more["reader"] = {"adapter": options.adapter, "validation_losses": finite_losses(reader.losses)}
+        more["reader"] = {"adapter": "lora", "validation_losses": finite_losses(reader.losses)}
     elif reader is not None:
         more["reader"] = {"config": vars(reader.config), "history": reader.history}
     return more
@@ -184,6 +183,6 @@ def _in_words(parts: FrozenParts) -> str:
     if isinstance(reader, AdapterReader):
         words += f"; reader: a LoRA adapter, validation log loss {min(reader.losses):.3f}"
     elif reader is not None and reader.config is not None:
-        words += f"; reader with {reader.config.ask_tokens} ask tokens ({reader.config.start}), "
+        words += f"; reader with {reader.config.ask_tokens} ask tokens, "
         words += f"validation log loss {reader.validation_loss:.3f}"
     return words

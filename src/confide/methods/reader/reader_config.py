@@ -8,44 +8,39 @@ from dataclasses import dataclass
 from confide.errors import ConfideError
 from confide.methods.finetuning.supervised_config import option, option_of
 
-STARTS = ("words", "random")
-
 
 @dataclass(frozen=True)
 class ReaderConfig:
-    """How a reader is trained; every choice is made on validation rows."""
+    """How a reader with ask tokens is trained; every choice is made on validation rows."""
 
     ask_tokens: int = option(4, "Number of ask tokens; 0 reads at the closing token.")
-    start: str = option("words", "What ask tokens start from.")
-    epochs: int = option(6, "At most this many passes.", min=1)
+    epochs: int = option(24, "At most this many passes.", min=1)
     learning_rate: float = option(2e-3, "Peak learning rate.", min=0)
     batch_size: int = option(32, "Rows per step.")
-    patience: int = option(2, "Stop after this many epochs without a better validation loss.")
-    seed: int = option(0, "Seed of start values and order.")
+    patience: int = option(3, "Stop after this many epochs without a better validation loss.")
+    seed: int = option(0, "Seed of the low-rank weights and of the order of rows.")
 
 
 @dataclass(frozen=True)
 class ReaderOptions:
     """What `train_confidence` trains, and what it may choose from, in the words of the command line.
 
+    The reader is a LoRA adapter, unless ``ask_tokens`` say otherwise.
+
     Raises:
         ConfideError: a value that cannot be used, by the name of its flag.
 
-    >>> [(config.ask_tokens, config.start) for config in ReaderOptions(ask_tokens="0,4").candidates]
-    [(0, 'words'), (4, 'words'), (4, 'random')]
+    >>> [config.ask_tokens for config in ReaderOptions(ask_tokens="0,4").candidates]
+    [0, 4]
     """
 
     target: str = option("correctness", "`correctness`, or `consistency` with the K samples.")
-    ask_tokens: str = option(
-        "4", "Ask-token counts to choose from; 0 reads at the closing token; empty for no ask tokens at all."
+    ask_tokens: str | None = option(
+        None, "Ask tokens in place of the adapter: counts to choose from, such as 4 (0 reads at the closing token)."
     )
-    start: str = option("words,random", "What ask tokens start from, to choose from.")
-    epochs: int = option_of(ReaderConfig, "epochs")
-    learning_rate: float | None = option(None, "Peak learning rate; by default 2e-3, and 5e-4 of an adapter.", min=0)
-    prefix_cache: str = option("4GB", "Memory for kept keys and values; a file past it.")
-    adapter: str | None = option(
-        None, "`lora`: the reader is a LoRA adapter that reads in a second pass, in place of ask tokens."
-    )
+    epochs: int | None = option(None, "At most this many passes; by default 8, and 24 of ask tokens.", min=1)
+    learning_rate: float | None = option(None, "Peak learning rate; by default 5e-4, and 2e-3 of ask tokens.", min=0)
+    prefix_cache: str = option("4GB", "Memory for kept keys and values of ask tokens' rows; a file past it.")
     positions: bool = option(False, "Also fit a probe at each token position (`probe@closing` …).")
     shuffle_labels: bool = option(False, "Control: shuffle labels by the seed; over five seeds nothing may rank.")
     other_model: bool = option(False, "The answers are another model's; train on this one's states.")
@@ -54,34 +49,32 @@ class ReaderOptions:
     def __post_init__(self) -> None:
         if self.target not in ("correctness", "consistency"):
             raise ConfideError(f"--target is correctness or consistency, not {self.target!r}")
-        if self.adapter not in (None, "lora"):
-            raise ConfideError(f"--adapter is lora, not {self.adapter!r}")
         _ = self.candidates, parse_size(self.prefix_cache)
+
+    @property
+    def adapter(self) -> bool:
+        """Whether the reader is an adapter."""
+        return self.ask_tokens is None
 
     @property
     def candidates(self) -> tuple[ReaderConfig, ...]:
         """The readers with ask tokens to train, of which the best on validation rows is kept."""
-        if self.adapter:
+        if self.ask_tokens is None:
             return ()
         try:
             counts = [int(part) for part in self.ask_tokens.split(",") if part.strip()]
         except ValueError:
             raise ConfideError(f"--ask-tokens are numbers separated by commas, not {self.ask_tokens!r}") from None
-        starts = [part.strip() for part in self.start.split(",") if part.strip()]
-        if bad := [name for name in starts if name not in STARTS]:
-            raise ConfideError(f"--start is words or random, not {bad[0]!r}")
         if any(count < 0 or count > 64 for count in counts):
             raise ConfideError("--ask-tokens lie between 0 and 64")
         return tuple(
             ReaderConfig(
                 ask_tokens=count,
-                start=start,
-                epochs=self.epochs,
+                epochs=ReaderConfig.epochs if self.epochs is None else self.epochs,
                 learning_rate=ReaderConfig.learning_rate if self.learning_rate is None else self.learning_rate,
                 seed=self.seed,
             )
             for count in counts
-            for start in (starts if count else starts[:1])
         )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
 WORDS = "\nIs this answer correct?"
-"""Ask tokens that start from words start from these (their last tokens, when there are fewer ask tokens)."""
+"""Ask tokens start from these words (their last tokens, when there are fewer ask tokens)."""
 
 
 def train_reader(
@@ -47,9 +47,8 @@ def train_reader(
     Args:
         store: keys and values of ``[*train, *validation]``, in that order.
     """
-    torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    ask, verdict = start_rows(engine, config)
+    ask, verdict = start_rows(engine, config.ask_tokens)
     training = Reader(ask, verdict)
     rows = [verdict, *([ask] if config.ask_tokens else [])]
     for tensor in rows:
@@ -97,17 +96,8 @@ def _snapshot(reader: Reader) -> Reader:
     return Reader(reader.ask.detach().clone(), reader.verdict.detach().clone())
 
 
-def start_rows(engine: TransformersEngine, config: ReaderConfig) -> tuple[Tensor, Tensor]:
-    """Initial ask rows [m, width] and verdict direction [width], in float32.
-
-    ``words``: the embeddings of `WORDS`, and E[Yes] − E[No]; ``random``: the mean row plus noise of the
-    embeddings' own spread, and a zero direction.
-    """
-    count = config.ask_tokens
-    if config.start == "random":
-        embeddings = engine.input_rows()
-        noise = torch.randn(count, embeddings.shape[1]).to(embeddings.device) * embeddings.std(0)
-        return embeddings.mean(0) + noise, torch.zeros_like(embeddings[0])
+def start_rows(engine: TransformersEngine, count: int) -> tuple[Tensor, Tensor]:
+    """Initial rows of ``count`` ask tokens [m, width], those of `WORDS`, and verdict direction [width], in float32."""
     words = engine.encode_answer(WORDS)
     words = (words * (count // len(words) + 1))[-count:] if count else []
     return engine.input_rows(words), yes_direction(engine) * 0.1
