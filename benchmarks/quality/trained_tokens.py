@@ -6,8 +6,9 @@ Each run trains the bundled model on the 2,000 training rows that `increments` g
 improving (8 epochs at most, 24 of ask tokens); settings are chosen on validation rows of the first seed, and kept. Its
 verdict on the base model's answers is judged beside the sources of `increments`, trained on the same rows, on the same
 test rows: alone, and mixed with ``portable`` by the same familiarity, with weights that are fitted on validation rows.
-Its own answers are judged too, before and after. Runs that are there are judged, also before all are; figures of runs
-that the results have and this work folder has not stay, as long as their rivals have the same figures on these rows.
+Its own answers are judged too, before and after. Runs that are there are judged, also before all are; what the results
+have of other runs stays. Another machine's arithmetic gives a few other answers and so another pool of records: every
+draw names its pool, and every figure stands beside its rivals on the same rows.
 
 ``self_ref`` learns from labels; ``self_ref_stack`` from what a stack that did not see the row says of it (its soft
 targets). Two readers leave the answers alone: ``adapter`` reads them again with an adapter, ``ask_tokens`` reads behind
@@ -46,6 +47,7 @@ from benchmarks.quality.trained_tokens_tables import RIVALS
 from confide.engines.closed_records import read_closed
 from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.hashing import sha256_of_rows
 from confide.methods.method import labels
 from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.portable.logistic import Logistic
@@ -119,12 +121,13 @@ def main() -> None:
                         stage(f"{split}-{seed}-{taught}", split, seed, taught, config)
     if arguments.only in (None, "judged"):
         before = read_json(arguments.out)["cells"] if arguments.out.exists() else []
-        known = {(cell["split"], cell["seed"]): cell for cell in before}
+        known = {name_of(cell): cell for cell in before}
         for draw in ((split, seed) for split in SPLITS for seed in SEEDS):
             if runs_of(work, *draw):
                 found = rounded(judged(work, records, states, *draw))
-                known[draw] = joined(found, known[draw]) if draw in known else found
-        cells = [known[draw] for draw in sorted(known, key=lambda draw: (SPLITS.index(draw[0]), draw[1]))]
+                name = name_of(found)
+                known[name] = joined(found, known[name]) if name in known else found
+        cells = [known[name] for name in sorted(known)]
         made = {"machine": work.machine(), "resamples": RESAMPLES, "candidates": candidates(work), "cells": cells}
         result = write_result(arguments.out, "quality/trained_tokens.py", made)
         if arguments.out.parent == RESULTS:
@@ -149,11 +152,21 @@ def runs_of(work: Work, split: str, seed: int) -> dict[str, Json]:
     return {taught: read_json(path) for taught, path in paths.items() if path.with_suffix(".npy").exists()}
 
 
+def name_of(cell: Json) -> tuple[int, int, str]:
+    """What tells a draw from others, in the order in which they are listed."""
+    return SPLITS.index(cell["split"]), cell["seed"], cell.get("pool", "")
+
+
+def pool_of(records: list[Record]) -> str:
+    """Which answers these are: results name them, since another machine's arithmetic gives a few others."""
+    return sha256_of_rows([record.id, record.answer, record.correct] for record in records)[:8]
+
+
 def joined(cell: Json, before: Json) -> Json:
-    """A draw's figures with those that the results had of other runs, whose verdicts may be on another machine.
+    """A draw's figures with those that the results had of other runs, whose verdicts may be gone.
 
     Raises:
-        SystemExit: a rival has other figures in them, so the rows are others.
+        SystemExit: a rival has other figures in them: it has changed since.
     """
     sets = {}
     for name, now in cell["sets"].items():
@@ -189,6 +202,7 @@ def judged(work: Work, records: list[Record], states: States, split: str, seed: 
     return {
         "split": split,
         "seed": seed,
+        "pool": pool_of(records),
         "runs": runs,
         "sets": {
             name: judge(some.records, some.values, seed, compared) | {"routing": routing(some)}

@@ -53,35 +53,44 @@ def values(
     return [one["value"] if isinstance(one, dict) else one for one in some if one is not None]
 
 
-def mean_of(some: Sequence[float]) -> str:
-    """The mean, with the number of seeds where some are missing."""
+def ahead(result: Json, source: str, rival: str, split: str, rows: str) -> list[float]:
+    """By how much a source's AUROC is above a rival's on the same rows, one a seed that has it."""
+    found = [one for cell in result["cells"] if cell["split"] == split for one in cell["sets"][rows]["differences"]]
+    return [one["value"] for one in found if (one["a"], one["b"]) == (source, rival)]
+
+
+def mean_of(some: Sequence[float], sign: str = "") -> str:
+    """The mean, with the number of seeds where there are not three."""
     if not some:
         return "–"
-    return f"{fmean(some):.3f}" + ("" if len(some) == SEEDS else f" ({len(some)} of {SEEDS})")
+    return f"{fmean(some):{sign}.3f}" + ("" if len(some) == SEEDS else f" ({len(some)} of {SEEDS})")
 
 
 def lines_of(result: Json) -> list[tuple[str, str]]:
-    """The sources that there are and what they are called: trained verdicts alone, mixed, and their rivals."""
+    """The trained verdicts that there are and what they are called, alone and mixed."""
     trained = [(name, words) for name, words in NAMES.items() if values(result, name, *WORLDS[0])]
-    mixed = [(f"{name}+portable", f"`{name}` mixed with `portable`") for name, _ in trained]
-    return [*trained, *mixed, *((name, f"`{name}`") for name in RIVALS)]
+    return [*trained, *((f"{name}+portable", f"`{name}` mixed with `portable`") for name, _ in trained)]
 
 
 def short_table(result: Json) -> str:
-    """AUROC of each source on ordinary rows, on new answers and within the same answer."""
+    """AUROC of each verdict on ordinary rows and on new answers, and how far it is above its rivals."""
+    standard, new = WORLDS[:2]
     rows = [
         [
             words,
-            *(mean_of(values(result, name, *world)) for world in WORLDS[:2]),
-            mean_of(values(result, name, *WORLDS[0], "within_answer")),
+            mean_of(values(result, name, *standard)),
+            *(mean_of(ahead(result, name, rival, *standard), "+") for rival in RIVALS),
+            mean_of(values(result, name, *new)),
+            mean_of(ahead(result, name, RIVALS[0], *new), "+"),
         ]
         for name, words in lines_of(result)
     ]
-    return table("confidence | >standard | >new answers | >within answer", rows)
+    above = " | ".join(f">above `{rival}`" for rival in RIVALS)
+    return table(f"confidence | >standard | {above} | >new answers | >above `{RIVALS[0]}`", rows)
 
 
 def sources_table(result: Json) -> str:
-    """Trained verdicts alone and mixed, with the rivals on the same rows."""
+    """Trained verdicts alone and mixed: AUROC in all worlds and within the same answer, and how they route."""
     rows = [
         [
             words,
@@ -89,10 +98,16 @@ def sources_table(result: Json) -> str:
             mean_of(values(result, name, *WORLDS[0], "within_answer")),
             *(mean_of(values(result, name, *WORLDS[0], figure, "routing")) for figure in ROUTING),
         ]
-        for name, words in lines_of(result)
+        for name, words in [*lines_of(result), *rivals_of(result)]
     ]
     head = ">standard | >new answers | >rows like training's | >within answer | " + " | ".join(ROUTING.values())
     return table(f"confidence | {head}", rows)
+
+
+def rivals_of(result: Json) -> list[tuple[str, str]]:
+    """The rivals and what they are called; their figures are means over all draws, of whatever verdict."""
+    draws = sum(cell["split"] == WORLDS[0][0] for cell in result["cells"])
+    return [(name, f"`{name}` ({draws} draws)") for name in RIVALS]
 
 
 def steps_table(result: Json) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.quality.trained_tokens import joined
+from benchmarks.quality.trained_tokens import joined, name_of, pool_of
 from benchmarks.quality.trained_tokens_tables import RIVALS
+from scored_model import records
 
 
 def cell(taught: str, source: str, value: float, stack: float = 0.9) -> dict[str, Any]:
@@ -40,3 +41,17 @@ def test_joined_takes_the_newer_figure_of_a_run() -> None:
 def test_joined_refuses_other_rows() -> None:
     with pytest.raises(SystemExit, match="standard-1: logprob_sum was"):
         joined(cell("adapter", "adapter", 0.91, stack=0.8), cell("labels", "self_ref", 0.88))
+
+
+def test_draws_of_other_records_are_other_draws() -> None:
+    rows = [record.model_copy(update={"correct": True}) for record in records(4)]
+    other = [*rows[:-1], rows[-1].model_copy(update={"answer": "another one"})]
+    assert pool_of(rows) == pool_of(list(rows)) != pool_of(other)
+    pools = ["", pool_of(rows), pool_of(other)]
+    draws = [
+        cell("labels", "self_ref", 0.88) | {"split": split, "seed": seed, "pool": pool}
+        for split in ("standard", "answered-country")
+        for seed in (0, 1)
+        for pool in sorted(pools)
+    ]
+    assert [name_of(draw) for draw in draws] == sorted({name_of(draw) for draw in draws})
