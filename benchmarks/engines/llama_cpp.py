@@ -174,7 +174,7 @@ def main() -> None:
     files = converted(folder, given.convert, work.folder)
     with llama_server(given.server, *files, work.folder / "server.log") as url:
         found = asyncio.run(read_all(url, ExportedReader.load(folder), asked))
-    model = confide.load(folder, dtype="float32")
+    model = confide.load(work.folder / "trained", dtype="float32")
     assert isinstance(model, FrozenModel)
     version = subprocess.run([given.server, "--version"], capture_output=True, text=True).stderr.splitlines()
     told = next((line for line in version if "version" in line), "")
