@@ -54,7 +54,7 @@ def prepare(out: Path) -> None:
     must("annotate", "--model", "smollm2", "--task", "geography", "--limit", QUESTIONS, "--out", records)
     if not (trained / "confide.json").exists():
         say("A stack is trained on its middle layers")
-        must("train", "reader", "--model", "smollm2", "--records", records, "--ask-tokens", "", "--out", trained)
+        must("train", "stack", "--model", "smollm2", "--records", records, "--out", trained)
     if not (out / "served" / "config.json").exists():
         say("It is exported for vLLM: the weights are linked, the reading lies beside them")
         must("export", "--for", "vllm", "--model", trained, "--out", out / "served")

@@ -64,7 +64,7 @@ def prepare(work: Path, records: Path) -> Json:
         sizes = ",".join(f"{name}={size}" for name, size in SIZES.items())
         must("split", records, "--out", parts, "--sizes", sizes)
     if not (model / "confide.json").exists():
-        must("train", "reader", "--model", "smollm2", "--records", parts, "--out", model, "--ask-tokens", "")
+        must("train", "stack", "--model", "smollm2", "--records", parts, "--out", model)
     if not scored.exists():
         kept = [row for row in read_records(parts) if row.split in ("calibration", "test")]
         write_records(work / "to-score.jsonl", kept)

@@ -19,7 +19,7 @@ SERVE = """\
 # A router in front of the demo's model: confide serve --config {config}
 # Every setting: docs/serving.md
 policy: policy.json
-small: {{model: reader, max_tokens: 20}}
+small: {{model: model, max_tokens: 20}}
 experts:
   - {{name: gazetteer, tool: "confide.tasks.geography.gazetteer:look_up"}}
   # An imperfect one: the same small model with a passage of the gazetteer in its prompt.
@@ -34,7 +34,7 @@ def demo(
     out: Annotated[Path, Option(help="Folder for records, checkpoint, policy and report."), Folder()] = Path(
         "confide-demo"
     ),
-    quick: Annotated[bool, Option("--quick", help="Fewer questions and epochs: under three minutes.")] = False,
+    quick: Annotated[bool, Option("--quick", help="Fewer questions: about two minutes.")] = False,
     seed: Annotated[int, Option(help="Seed of the questions, splits and training.")] = 0,
 ) -> None:
     """Annotate, train, score, evaluate, calibrate and validate on the bundled model and real questions.
@@ -45,7 +45,7 @@ def demo(
 
     began = time.monotonic()
     bundled_path()  # says what to install before anything is written
-    names = "records.jsonl", "reader", "scored.jsonl", "policy.json"
+    names = "records.jsonl", "model", "scored.jsonl", "policy.json"
     records, model, scored, policy = (quote(str(out / name)) for name in names)
 
     def run(command: str) -> int:
@@ -54,9 +54,8 @@ def demo(
         typer.secho(f"\n$ confide {command}", bold=True)
         return context.find_root().command.main(split(command), "confide", standalone_mode=False) or 0
 
-    start, epochs = ("words", 2) if quick else ("words,random", 5)
     run(f"annotate --model {BUNDLED} --task geography --limit {QUESTIONS[quick]} --out {records}")
-    run(f"train reader --model {BUNDLED} --records {records} --out {model} --start {start} --epochs {epochs}")
+    run(f"train stack --model {BUNDLED} --records {records} --out {model}")
     run(f"score --model {model} --records {records} --out {scored}")
     run(f"evaluate {scored} --out {quote(str(out))}")
     (out / "policy.json").unlink(missing_ok=True)
