@@ -29,6 +29,7 @@ from benchmarks.common import MODEL, Json, Work, annotated, load_engine, machine
 from confide.annotation import split_questions
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.exported_reader import ExportedReader
+from confide.engines.openai.llama_cpp_verdict import adapter_off
 from confide.engines.openai.second_request import SecondRequest
 from confide.engines.openai.server_config import ServerModel
 from confide.engines.openai.upstream import Http, Server
@@ -41,6 +42,9 @@ from confide.records import Record
 from confide.tasks import load_task
 
 ROOM = 24
+AT_ONCE = 6
+"""Rows that are read together in the second pass: the server then moves kept prompts from slot to slot."""
+
 _STARTS_S = 120
 
 
@@ -55,7 +59,7 @@ def records_of(work: Work, questions: int) -> list[Record]:
 
 def exported(work: Work, rows: Sequence[Record]) -> Path:
     """An adapter that reads, trained on them, and an ordinary checkpoint."""
-    trained, out = work.folder / "trained", work.folder / "exported"
+    trained, out = work.folder / "adapter-trained", work.folder / "adapter-exported"
     if not (trained / "confide.json").exists():
         options = ReaderOptions(epochs=2, seed=0)
         train, held = ([row for row in rows if row.split == split] for split in ("train", "validation"))
@@ -67,7 +71,7 @@ def exported(work: Work, rows: Sequence[Record]) -> Path:
 
 def converted(folder: Path, converters: Path, out: Path) -> tuple[Path, Path]:
     """The checkpoint and its adapter as GGUF in float32."""
-    model, adapter = out / "exported.gguf", out / "adapter.gguf"
+    model, adapter = out / "base.gguf", out / "adapter.gguf"
     for name, given, made in (
         ("convert_hf_to_gguf.py", [folder], model),
         ("convert_lora_to_gguf.py", [folder / "adapter", "--base", folder], adapter),
@@ -109,28 +113,37 @@ def answers(url: str) -> bool:
         return False
 
 
-async def read_all(url: str, reader: ExportedReader, rows: Sequence[Record]) -> list[Json]:
-    """Each row's answer on the server, its tokens, z, and the milliseconds of both requests."""
+async def read_all(url: str, reader: ExportedReader, rows: Sequence[Record], at_once: int) -> list[Json]:
+    """Each row's answer on the server, its tokens, z, and the milliseconds of both requests.
+
+    Args:
+        at_once: how many rows are under way together.
+    """
     http = Http()
-    config = ServerModel(name="llama", base_url=url, model="small", timeout_s=120.0, fields=("lora",))
-    server = await asyncio.to_thread(Server, config, http)
+    config = ServerModel(name="llama", base_url=url, model="small", timeout_s=120.0)
+    server = Server(config, http, always=adapter_off("0"))
     second = SecondRequest(config, http, reader, "llama.cpp", adapter="0")
     if (problem := await second.problem()) is not None:
         raise RuntimeError(f"the server {problem}")
-    found: list[Json] = []
-    for row in rows:
+    slots = asyncio.Semaphore(at_once)
+
+    async def one(row: Record) -> Json:
         turns = [message.model_dump() for message in row.messages]
         options = {"temperature": 0, "max_tokens": ROOM}
         asked = second.asked(Asked(chat=True, messages=turns, options=options, deadline=math.inf))
-        began = time.perf_counter()
-        reply = await server.ask(asked)
-        answered = time.perf_counter()
-        (z,) = await second.read(asked, reply)
+        async with slots:
+            began = time.perf_counter()
+            reply = await server.ask(asked)
+            answered = time.perf_counter()
+            (z,) = await second.read(asked, reply)
+            ended = time.perf_counter()
         content = (reply.choices[0].logprobs or {"content": []})["content"]
-        found.append({
+        return {
             "text": reply.text, "finish": reply.choices[0].finish, "ids": [token["id"] for token in content], "z": z,
-            "answer_ms": 1000 * (answered - began), "second_ms": 1000 * (time.perf_counter() - answered),
-        })  # fmt: skip
+            "answer_ms": 1000 * (answered - began), "second_ms": 1000 * (ended - answered),
+        }  # fmt: skip
+
+    found = await asyncio.gather(*map(one, rows))
     await http.close()
     return found
 
@@ -173,12 +186,16 @@ def main() -> None:
     asked = [row for row in rows if row.split == "test"][: 40 if given.quick else 200]
     files = converted(folder, given.convert, work.folder)
     with llama_server(given.server, *files, work.folder / "server.log") as url:
-        found = asyncio.run(read_all(url, ExportedReader.load(folder), asked))
-    model = confide.load(work.folder / "trained", dtype="float32")
+        reader = ExportedReader.load(folder)
+        found, together = (asyncio.run(read_all(url, reader, asked, at_once)) for at_once in (1, AT_ONCE))
+    model = confide.load(work.folder / "adapter-trained", dtype="float32")
     assert isinstance(model, FrozenModel)
     version = subprocess.run([given.server, "--version"], capture_output=True, text=True).stderr.splitlines()
     told = next((line for line in version if "version" in line), "")
-    write_result(given.out, "engines/llama_cpp.py", machine() | {"llama_cpp": told, **compare(model, asked, found)})
+    names = ("same_answers", "read", "z_off", "same_decisions")
+    at_once = {name: value for name, value in compare(model, asked, together).items() if name in names}
+    made = {"llama_cpp": told, **compare(model, asked, found), "at_once": {"rows": AT_ONCE, **at_once}}
+    write_result(given.out, "engines/llama_cpp.py", machine() | made)
 
 
 if __name__ == "__main__":

@@ -120,15 +120,16 @@ def main() -> None:
                     if (split, seed, taught) != FIRST:
                         stage(f"{split}-{seed}-{taught}", split, seed, taught, config)
     if arguments.only in (None, "judged"):
-        before = read_json(arguments.out)["cells"] if arguments.out.exists() else []
-        known = {name_of(cell): cell for cell in before}
+        before = read_json(arguments.out) if arguments.out.exists() else {"cells": [], "candidates": []}
+        known = {name_of(cell): cell for cell in before["cells"]}
         for draw in ((split, seed) for split in SPLITS for seed in SEEDS):
             if runs_of(work, *draw):
                 found = rounded(judged(work, records, states, *draw))
                 name = name_of(found)
                 known[name] = joined(found, known[name]) if name in known else found
         cells = [known[name] for name in sorted(known)]
-        made = {"machine": work.machine(), "resamples": RESAMPLES, "candidates": candidates(work), "cells": cells}
+        tried = candidates(work) or before["candidates"]
+        made = {"machine": work.machine(), "resamples": RESAMPLES, "candidates": tried, "cells": cells}
         result = write_result(arguments.out, "quality/trained_tokens.py", made)
         if arguments.out.parent == RESULTS:
             trained_tokens_tables.write(result)
@@ -142,14 +143,16 @@ def candidates(work: Work) -> list[Json]:
 
 
 def run_name(work: Work, split: str, seed: int, taught: str) -> str:
-    """What a run is called in the work folder: the first one is the candidate that was chosen."""
-    return f"candidate-{chosen(work)}" if (split, seed, taught) == FIRST else f"{split}-{seed}-{taught}"
+    """What a run is called in the work folder; the first one is the candidate that was chosen, if any was trained."""
+    first = (split, seed, taught) == FIRST and candidates(work)
+    return f"candidate-{chosen(work)}" if first else f"{split}-{seed}-{taught}"
 
 
 def runs_of(work: Work, split: str, seed: int) -> dict[str, Json]:
     """What was trained of a draw and still has its verdicts here, by how it was taught."""
     paths = {taught: work.folder / f"{run_name(work, split, seed, taught)}.json" for taught in SOURCES}
-    return {taught: read_json(path) for taught, path in paths.items() if path.with_suffix(".npy").exists()}
+    there = {taught: path for taught, path in paths.items() if path.exists() and path.with_suffix(".npy").exists()}
+    return {taught: read_json(path) for taught, path in there.items()}
 
 
 def name_of(cell: Json) -> tuple[int, int, str]:

@@ -47,23 +47,24 @@ def write(result: Json) -> None:
 def values(
     result: Json, source: str, split: str, rows: str, figure: str = "auroc", part: str = "sources"
 ) -> list[float]:
-    """A source's figure, one a seed that has it."""
+    """A source's figure, one a draw that has it."""
     found = [cell["sets"][rows][part] for cell in result["cells"] if cell["split"] == split]
     some = [one[source][figure] for one in found if source in one]
     return [one["value"] if isinstance(one, dict) else one for one in some if one is not None]
 
 
 def ahead(result: Json, source: str, rival: str, split: str, rows: str) -> list[float]:
-    """By how much a source's AUROC is above a rival's on the same rows, one a seed that has it."""
+    """By how much a source's AUROC is above a rival's on the same rows, one a draw that has it."""
     found = [one for cell in result["cells"] if cell["split"] == split for one in cell["sets"][rows]["differences"]]
     return [one["value"] for one in found if (one["a"], one["b"]) == (source, rival)]
 
 
 def mean_of(some: Sequence[float], sign: str = "") -> str:
-    """The mean, with the number of seeds where there are not three."""
+    """The mean, with the number of draws where there are not three."""
     if not some:
         return "–"
-    return f"{fmean(some):{sign}.3f}" + ("" if len(some) == SEEDS else f" ({len(some)} of {SEEDS})")
+    number = "" if len(some) == SEEDS else f" ({len(some)} draw{'s' * (len(some) > 1)})"
+    return f"{fmean(some):{sign}.3f}{number}"
 
 
 def lines_of(result: Json) -> list[tuple[str, str]]:
@@ -106,8 +107,7 @@ def sources_table(result: Json) -> str:
 
 def rivals_of(result: Json) -> list[tuple[str, str]]:
     """The rivals and what they are called; their figures are means over all draws, of whatever verdict."""
-    draws = sum(cell["split"] == WORLDS[0][0] for cell in result["cells"])
-    return [(name, f"`{name}` ({draws} draws)") for name in RIVALS]
+    return [(name, f"`{name}`") for name in RIVALS]
 
 
 def steps_table(result: Json) -> str:
@@ -147,7 +147,7 @@ def facts(result: Json) -> str:
         if some:
             epochs, minutes = (spread(values) for values in (map(len, losses), (run["seconds"] / 60 for run in some)))
             best = ", ".join(str(one.index(min(one)) + 1) for one in losses)
-            lines.append(f"- {words}: {epochs} epochs, the best one number {best}; {minutes} minutes on one core.")
+            lines.append(f"- {words}: {epochs} epochs, the best one number {best}; {minutes} minutes.")
     lines += [
         f"- Learning rate {one['learning_rate']:g}: validation log loss {min(one['validation_losses']):.3f} at best."
         for one in result["candidates"]

@@ -94,7 +94,7 @@ def rival(study: Study, seed: int) -> Json:
     drawn = draw(study, seed)
     train, validation = ([r for r in drawn if r.split == part] for part in ("train", "validation"))
     read = [r for r in drawn if r.split != "train"]
-    config = {"reader": ReaderConfig(epochs=4 if GPU else 2, seed=seed)}
+    config = {"reader": ReaderConfig(epochs=4 if GPU else 2, patience=2, seed=seed)}
     for name, reader in fit_readers(study.engine, train, validation, config, "consistency"):
         values = sigmoid(read_logits(study.engine, reader, read)).tolist()
         marked = [r.model_copy(update={"confidence": {name: v}}) for r, v in zip(read, values, strict=True)]

@@ -114,6 +114,8 @@ def test_an_adapter_on_llama_cpp_writes_neither_answers_nor_samples(
         more = ["--reader", reader, "--adapter", "1"]
         line = ["annotate", *flags(server, "llama.cpp", *more), "--samples", "2", "--limit", "8"]
         done(*line, "--task", questions, "--out", records)
+        done("ask", *flags(server, "llama.cpp", "--adapter", "1"), "Where is 1?")
+        assert server.words_by_the_model_alone()
     rows = read_records(records)
     assert {row.answer for row in rows} == {"Japan"}
     assert {sample.answer for row in rows for sample in row.samples} == {"Japan"}

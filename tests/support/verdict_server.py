@@ -280,7 +280,12 @@ class AdaptedLlamaCpp(LlamaCppServer):
         return {one["id"]: one["scale"] for one in listed}.get(1, 0.0) if listed else 1.0
 
     def answers(self, body: dict[str, Any]) -> list[tuple[str, list[int]]]:
-        return [(text := "Peru" if self.scale(body) else "Japan", self.written(text))]
+        text = "Peru" if self.scale(body) else self.knows(body["messages"][-1]["content"])
+        return [(text, self.written(text)) for _ in range(body.get("n") or 1)]
+
+    def words_by_the_model_alone(self) -> bool:
+        """Whether every request for words switched the adapter off."""
+        return not any(map(self.scale, self.bodies("/v1/chat/completions")))
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         self.z = z_of if self.scale(body) == 1.0 else lambda ids: 5.0

@@ -78,7 +78,9 @@ def load_engine(
 
 def load_judge(engine: str, endpoint: EndpointConfig, model: str, flag: str) -> Engine:
     """The engine of a model that is asked yes or no; raises `ConfideError` where its server cannot say how likely."""
-    judge: Engine = load_model(engine, replace(endpoint, reading=None, reader=None, adapter=None), model).engine
+    # llama.cpp's server answers with the weights that it has, under any name: an adapter stays switched off there.
+    adapter = endpoint.adapter if engine == "llama.cpp" else None
+    judge: Engine = load_model(engine, replace(endpoint, reading=None, reader=None, adapter=adapter), model).engine
     if "next_tokens" not in judge.capabilities:
         raise ConfideError(f"{flag} {model}: its server tells no top_logprobs, so a yes or no cannot be read")
     return judge
@@ -95,6 +97,10 @@ def _on_endpoint(
     from confide.engines.openai.openai_engine import OpenAIEngine
 
     learned: dict[str, Any] = {} if served is None else {"reading": served.reading, "export": served.identity}
+    if engine == "llama.cpp" and endpoint.adapter is not None:
+        from confide.engines.openai.llama_cpp_verdict import adapter_off
+
+        learned["always"] = adapter_off(endpoint.adapter)
     if reader is not None:
         from confide.engines.openai.second_request import SecondRequest
 
@@ -124,7 +130,7 @@ def _served(engine: str, endpoint: EndpointConfig) -> ServedFile | None:
 def _reader(engine: str, endpoint: EndpointConfig) -> ExportedReader | None:
     """The exported reader that the server runs, where its confidence is wanted."""
     if endpoint.reader is None:
-        if endpoint.adapter is not None:
+        if endpoint.adapter is not None and engine != "llama.cpp":
             raise ConfideError("--adapter names what reads, so it needs --reader")
         return None
     if engine not in ("vllm", "llama.cpp"):

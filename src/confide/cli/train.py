@@ -88,7 +88,7 @@ def stack(
     model: Model = "smollm2",
     options: Annotated[ReaderOptions, Flags("positions shuffle_labels other_model seed")],
 ) -> None:
-    """Train the stack: the portable confidence with a probe of the model's states; no ask tokens.
+    """Train the stack: the portable confidence with a probe of the model's states; no reader.
 
     Example: `confide train stack --model smollm2 --records runs/records.jsonl --out runs/stack`
     """
@@ -96,7 +96,7 @@ def stack(
 
 
 def reader(records: Records, out: Out, *, model: Model = "smollm2", options: Annotated[ReaderOptions, Flags()]) -> None:
-    """Train the frozen-model reader and the stack on top.
+    """Train the stack, and an adapter that reads the finished answer again; the model's answers stay as they are.
 
     Example: `confide train reader --model smollm2 --records runs/records.jsonl --out runs/reader`
     """

@@ -41,7 +41,7 @@ def read_answers(
     measure = any(not record.logprobs for record in records)
     measured = list(records)
     values: dict[str, Floats] = defaultdict(lambda: np.full(len(records), np.nan))
-    seconds = [0.0] * len(methods)
+    seconds, fed = [0.0] * len(methods), [0] * len(methods)
     for rows, closed in read_closed(engine, records, layers, room=room, measure=measure, progress=progress):
         for i, completion in zip(rows, closed.completions, strict=True):
             if not records[i].logprobs:
@@ -53,10 +53,11 @@ def read_answers(
             for name, column in method.read_batch(closed, some).items():
                 values[name][rows] = column
             seconds[number] += time.monotonic() - began
+            fed[number] += method.fed(closed)
     n = max(1, len(records))
     columns = {
-        source: Column(values[source], Cost(tokens=method.room_, seconds=spent / n))
-        for method, spent in zip(methods, seconds, strict=True)
+        source: Column(values[source], Cost(tokens=tokens / n, seconds=spent / n))
+        for method, spent, tokens in zip(methods, seconds, fed, strict=True)
         for source in (*method.wanted_, "familiarity")
     }
     return measured, columns | free_columns(measured, free)

@@ -142,6 +142,10 @@ class ClosedMethod(Method):
     def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
         """Confidences [batch] by source; beside them, ``familiarity`` where the method knows it."""
 
+    def fed(self, closed: ClosedAnswers) -> int:
+        """Tokens that reading a batch of closed answers feeds."""
+        return self.room_ * len(closed.completions)
+
 
 def check_labels(records: Sequence[Record]) -> None:
     """Raise `ConfideError` unless there are right and wrong answers among ``records``."""

@@ -56,6 +56,8 @@ class SmallServer(ServerModel):
             raise ValueError("a server runs the export of reading (with the plug-in) or that of reader: name one")
         if self.adapter is not None and self.reader is None:
             raise ValueError("adapter names what reads, so it needs reader")
+        if self.adapter is not None and self.engine == "llama.cpp" and not self.adapter.isdecimal():
+            raise ValueError("llama.cpp's server numbers its adapters from 0, so adapter is a number")
         return self
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.exported_reader import Example, ExportedReader
+from confide.engines.openai.llama_cpp_verdict import adapter_off
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reply import Reply
 from confide.engines.openai.second_reading import SecondReading
@@ -55,11 +56,12 @@ def read(
 ) -> Any:
     async def run() -> Any:
         http = Http()
-        given = {"name": "m", "base_url": stub.url, "model": "tiny", "fields": ("return_token_ids", "lora")}
+        given = {"name": "m", "base_url": stub.url, "model": "tiny", "fields": ("return_token_ids",)}
         config = ServerModel.model_validate(given)
         second = SecondRequest(config, http, reader or exported(), kind, **more)
         try:
-            reading = SecondReading("m", Server(config, http), second, config.timeout_s)
+            off = adapter_off(more["adapter"]) if kind == "llama.cpp" and "adapter" in more else None
+            reading = SecondReading("m", Server(config, http, always=off), second, config.timeout_s)
             reading.check.problem = None
             return await use(second, reading)
         finally:
@@ -324,7 +326,8 @@ def test_llama_cpp_switches_the_adapter_by_request(stream: bool) -> None:
         given = asked(temperature=0)
         return [piece async for piece in server.stream(given)][-1] if stream else await server.ask(given)
 
-    reply = read(AdaptedLlamaCpp(), "llama.cpp", use, adapter="1")
+    reply = read(stub := AdaptedLlamaCpp(), "llama.cpp", use, adapter="1")
+    assert not any(body["cache_prompt"] for body in stub.bodies("/completion") + stub.bodies("/v1/chat/completions"))
     assert reply.text == "Japan"  # by the model alone, although the server was started with the adapter on
     assert reply.sources[READER] == confidence(z_after(encoded("Japan")))
 

@@ -46,8 +46,6 @@ def test_a_row_ends_in_one_of_two_words_that_alone_is_learned() -> None:
         assert row.input_ids[-2:] == [tiny.turn_end, word]
         assert row.labels == [-100] * (len(row.input_ids) - 1) + [word]
     assert (right.target, wrong.target) == (1.0, 0.0)
-    (soft,) = adapter_rows(tiny, records(1), {"0": 0.25})
-    assert soft.target == 0.25
 
 
 def test_it_learns_and_leaves_the_model_as_it_was(tmp_path: Path) -> None:
@@ -99,6 +97,9 @@ def test_a_checkpoint_reads_with_it_in_score_and_in_answers(tmp_path: Path) -> N
     closed = model.engine.closed(prompts, [model.engine.encode_answer(r.answer) for r in tested])
     expected = sigmoid(model.parts.reader.logits(closed))
     assert [r.confidence["reader"] for r in scored] == pytest.approx(expected.tolist(), abs=1e-6)
+    read = [len(p) + len(model.engine.encode_answer(r.answer)) + 1 for p, r in zip(prompts, tested, strict=True)]
+    assert {r.cost["reader"].tokens for r in scored} == {np.mean(read)}, "the prompt is read again"
+    assert {r.cost["stack"].tokens for r in scored} == {1}
     answer = model.answer(tested[0].messages, max_new_tokens=8)
     read = model.confidence(tested[0].messages, answer.text)
     assert 0 < answer.sources["reader"] < 1
@@ -171,3 +172,9 @@ def test_what_is_asked_for_is_taken_and_the_rest_is_of_the_kind(
     assert ReaderOptions(ask_tokens="4", learning_rate=1e-4, epochs=3).candidates == (
         ReaderConfig(learning_rate=1e-4, epochs=3),
     )
+
+
+def test_consistency_is_learned_by_ask_tokens_alone() -> None:
+    with pytest.raises(ConfideError, match="consistency is for ask tokens"):
+        ReaderOptions(target="consistency")
+    assert ReaderOptions(target="consistency", ask_tokens="4").candidates

@@ -82,12 +82,25 @@ def test_a_second_request_decides(
         assert events(response)[-1] == "[DONE]"
 
 
-def test_llama_cpp_s_adapter_reads_and_does_not_answer(tmp_path: Path) -> None:
-    with routed(tmp_path, AdaptedLlamaCpp(), "llama.cpp", more={"adapter": 1}) as running:
+@pytest.mark.parametrize("more", [{}, {"drop": ["lora"]}, {"rename": {"lora": "x"}}])
+def test_llama_cpp_s_adapter_reads_and_does_not_answer(tmp_path: Path, more: dict[str, Any]) -> None:
+    small = AdaptedLlamaCpp()
+    with routed(tmp_path, small, "llama.cpp", more={"adapter": 1, **more}) as running:
         told = running.ask(QUESTION).json()
         (row,) = running.rows()
     assert told["choices"][0]["message"]["content"] == "Japan"
     assert (row["source"], row["raw"], row["decision"]) == ("reader", raw_of("Japan"), "answer")
+    assert small.words_by_the_model_alone()
+
+
+def test_llama_cpp_s_adapter_does_not_answer_as_an_expert_either(tmp_path: Path) -> None:
+    small = AdaptedLlamaCpp(knows=lambda text: "Chile")
+    experts = [{"name": "majority", "self": {"samples": 3}}]
+    with routed(tmp_path, small, "llama.cpp", more={"adapter": 1}, experts=experts) as running:
+        told = running.ask(QUESTION).json()
+        (row,) = running.rows()
+    assert (row["decision"], told["choices"][0]["message"]["content"]) == ("escalate", "Chile")
+    assert small.words_by_the_model_alone()
 
 
 @BOTH
@@ -216,6 +229,8 @@ def test_the_least_sure_of_several_answers_counts(tmp_path: Path, kind: str) -> 
         ({"reader": "exported"}, "write engine: vllm or llama.cpp"),
         ({"engine": "vllm", "reader": "exported", "reading": "served"}, "name one"),
         ({"engine": "vllm", "adapter": "a"}, "adapter"),
+        ({"engine": "llama.cpp", "reader": "exported", "adapter": "reads"}, "numbers its adapters"),
+        ({"engine": "llama.cpp", "reader": "exported", "adapter": -1}, "numbers its adapters"),
         ({"engine": "sglang", "reader": "exported"}, "engine"),
     ],
 )

@@ -20,7 +20,6 @@ SENT = (
     "add_generation_prompt",
     "continue_final_message",
     "return_token_ids",
-    "lora",
 )
 """Fields beyond OpenAI's that some servers take; each is sent only where its answer is wanted."""
 
@@ -55,7 +54,7 @@ class EndpointConfig:
         "export`); a second request reads each answer.",
     )
     adapter: str | None = _option(
-        None, "With --reader: the LoRA adapter that reads, by its name on vLLM, its number on llama.cpp's server."
+        None, "The LoRA adapter that reads, by its name on vLLM, its number on llama.cpp's server."
     )
     input_price: float = _option(0.0, "Price of a million tokens read.", min=0)
     output_price: float = _option(0.0, "Price of a million tokens written.", min=0)

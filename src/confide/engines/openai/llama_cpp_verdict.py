@@ -3,8 +3,8 @@
 Its ``/completion`` takes token ids. With ``post_sampling_probs`` it tells probabilities after the samplers, of which
 there is one, temperature 1; a bias of 60 on both tokens lifts them above all others and leaves their ratio as it is.
 
-An adapter that reads is switched by request. All other requests switch it off: without that the server takes what it
-was started with, and goes on from keys and values of the other weights.
+An adapter that reads is switched by request, and all other requests switch it off (`adapter_off`). The server knows
+kept keys and values by their tokens alone, not by the weights that made them, so no request goes on from any.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ class LlamaCppVerdict:
         requests: to the server.
         closing_id: the token that closes an answer; ``end_ids`` are all at which the model stops.
         adapter: the number of the LoRA adapter that reads, as ``/lora-adapters`` lists it.
-
-    Attributes:
-        always: what every request for words has besides, so that the model alone writes them.
-        fields: what a request for an answer that is read has besides, so that its tokens are told.
     """
+
+    fields: Mapping[str, Any] = {"logprobs": True}
+    """What a request for an answer has besides, so that its tokens are told."""
 
     def __init__(
         self, requests: BareRequests, closing_id: int, end_ids: Collection[int], *, adapter: str | None = None
@@ -43,9 +42,7 @@ class LlamaCppVerdict:
         self._requests = requests
         self._closing = closing_id
         self._ends = end_ids
-        self._adapter = None if adapter is None else adapter_number(adapter)
-        self.always: Mapping[str, Any] = switched(self._adapter, 0.0)
-        self.fields: Mapping[str, Any] = {"logprobs": True, **self.always}
+        self._adapter = {} if adapter is None else _switched(adapter, 1.0)
 
     async def prompt(self, messages: Sequence[Any], options: Mapping[str, Any], reply: Reply | None) -> list[int]:
         """The tokens of a conversation up to where its answer starts; raises `ModelError`."""
@@ -74,7 +71,7 @@ class LlamaCppVerdict:
 
     async def verdict(self, ids: Sequence[int], pair: tuple[int, int]) -> Verdict:
         """What is said of the tokens ``pair`` after ``ids``; raises `ModelError`."""
-        body = verdict_body(ids, pair) | switched(self._adapter, 1.0)
+        body = verdict_body(ids, pair) | self._adapter
         told = answered(await self._requests.post_beside("completion", body))
         read, written = count_in(told, "tokens_evaluated"), count_in(told, "tokens_predicted")
         return Verdict(difference(told, pair), read, written)
@@ -105,9 +102,13 @@ def adapter_number(name: str) -> int:
     return int(name)
 
 
-def switched(adapter: int | None, scale: float) -> dict[str, Any]:
-    """The field of a request that switches an adapter on (scale 1) or off (0); none without an adapter."""
-    return {} if adapter is None else {"lora": [{"id": adapter, "scale": scale}]}
+def adapter_off(adapter: str) -> dict[str, Any]:
+    """What every request for words has besides, so that the model alone writes them; raises `ConfideError`."""
+    return _switched(adapter, 0.0)
+
+
+def _switched(adapter: str, scale: float) -> dict[str, Any]:
+    return {"lora": [{"id": adapter_number(adapter), "scale": scale}], "cache_prompt": False}
 
 
 def difference(told: Mapping[str, Any], pair: tuple[int, int]) -> float | None:

@@ -65,6 +65,7 @@ class OpenAIEngine:
         reading: the learned reading that the server gives with each greedy answer.
         export: the identity of what was exported for it.
         second: makes the second request by which each greedy answer is read.
+        always: fields that the server is sent with every request for words.
 
     Raises:
         ConfideError: the endpoint does not answer a first question of one token, or does not give the reading, in one
@@ -80,6 +81,7 @@ class OpenAIEngine:
         reading: LearnedReading | None = None,
         export: str = "",
         second: MakeSecond | None = None,
+        always: Mapping[str, Any] | None = None,
     ):
         self.name = model
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
@@ -89,7 +91,7 @@ class OpenAIEngine:
         self._loop = BackgroundLoop()
         atexit.register(self.close)
         limits = {"concurrency": config.concurrency, "retries": config.retries}
-        self._server = PatientServer(server, **limits, reading=reading, export=export)
+        self._server = PatientServer(server, **limits, reading=reading, export=export, always=always)
         self._second = second(server, self._server.http) if second else None
         self._conversations: list[tuple[list[dict[str, Any]], dict[str, Any]]] = []
         self._numbers: dict[str, int] = {}  # of conversations: the same one has one number
@@ -347,7 +349,7 @@ class OpenAIEngine:
 
     def _asked(self, prompt: list[int], room: int, **options: Any) -> Asked:
         turns, template = self._conversations[prompt[0]]
-        options |= {self.first.limit: room, **template_field(template), **(self._second.always if self._second else {})}
+        options |= {self.first.limit: room, **template_field(template)}
         return Asked(chat=True, messages=turns, options=options, deadline=math.inf, read=False)
 
     async def _ask(self, prompt: list[int] | None, asked: Asked) -> Reply:

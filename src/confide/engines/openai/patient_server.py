@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
+from typing import Any
 
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.learned_reading import LearnedReading
@@ -47,6 +49,7 @@ class PatientServer:
             double from half a second, and are at least what the server asks for in ``Retry-After``. Where nobody has
             answered yet, an address that refuses connections is not tried again.
         reading: the learned reading that answers come with; ``export`` is the identity of what was exported.
+        always: fields that the server is sent with every request.
     """
 
     def __init__(
@@ -57,10 +60,11 @@ class PatientServer:
         retries: int,
         reading: LearnedReading | None = None,
         export: str = "",
+        always: Mapping[str, Any] | None = None,
     ):
         self.config = config
         self.http = Http()
-        self._server = Server(config, self.http, reading=reading, export=export)
+        self._server = Server(config, self.http, reading=reading, export=export, always=always)
         self._slots = asyncio.Semaphore(concurrency)
         self._retries = retries
         self._has_answered = False

@@ -1,6 +1,6 @@
 """A second request of one token, by which a reader in a server's model says how sure it is of an answer.
 
-The prompt's and the answer's tokens are those of the first request, the closing token and the ask tokens follow, and
+The prompt's and the answer's tokens are those of the first request, the closing token and any ask tokens follow, and
 the two verdict tokens are compared. What differs among servers is in `vllm_verdict` and `llama_cpp_verdict`.
 """
 
@@ -37,8 +37,6 @@ READER = "reader"
 class _Shapes(Protocol):
     """What a kind of server is asked, and in which shapes."""
 
-    @property
-    def always(self) -> Mapping[str, Any]: ...
     @property
     def fields(self) -> Mapping[str, Any]: ...
     async def prompt(self, messages: Sequence[Any], options: Mapping[str, Any], reply: Reply | None) -> list[int]: ...
@@ -82,11 +80,6 @@ class SecondRequest:
             self._shapes = LlamaCppVerdict(requests, reader.closing_id, reader.end_ids, adapter=adapter)
         else:
             self._shapes = VllmVerdict(requests, adapter or config.model, config.model, chosen_ids=chosen_ids)
-
-    @property
-    def always(self) -> Mapping[str, Any]:
-        """What every request for words has besides, so that the model alone writes them."""
-        return self._shapes.always
 
     def asked(self, asked: Asked) -> Asked:
         """The request for an answer with what tells its tokens."""

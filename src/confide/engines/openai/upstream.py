@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -79,6 +79,7 @@ class Server(Model):
             as long as the ``reading`` check finds it there.
         export: the identity of what was exported, which replies that carry the reading have.
         beside: that of what gives a confidence without a reading, which all replies have.
+        always: fields that the server is sent with every request, whatever the request says of them.
     """
 
     def __init__(
@@ -90,8 +91,10 @@ class Server(Model):
         reading: LearnedReading | None = None,
         export: str = "",
         beside: str = "",
+        always: Mapping[str, Any] | None = None,
     ):
         self._config = config
+        self._always = dict(always or {})
         self._http = http
         self._sources = sources
         self._export = identity_parts(export)
@@ -287,7 +290,7 @@ class Server(Model):
     @asynccontextmanager
     async def _post(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         """The server's response; what cannot be read inside the ``with`` (ValueError) counts as malformed."""
-        sent = as_sent(self._config, body)
+        sent = as_sent(self._config, body) | self._always
         try:
             data = to_json(sent)
         except ValueError:  # half of a surrogate pair is no text

@@ -29,11 +29,8 @@ class VllmVerdict:
         chosen_ids: whether the server bears ``logprob_token_ids``.
     """
 
-    always: Mapping[str, Any] = {}
-    """What every request for words has besides: the adapter that reads has a name of its own."""
-
     fields: Mapping[str, Any] = {"return_token_ids": True}
-    """What a request for an answer that is read has besides, so that its tokens are told."""
+    """What a request for an answer has besides, so that its tokens are told."""
 
     def __init__(self, requests: BareRequests, model: str, answering: str, *, chosen_ids: bool = False):
         self._requests = requests

@@ -250,6 +250,10 @@ class ReaderMethod(ClosedMethod):
         """The confidence [batch] that the verdict gives."""
         return {self.name: sigmoid(self.reader_.logits(cast("TransformersClosed", closed)))}
 
+    def fed(self, closed: ClosedAnswers) -> int:
+        """Tokens that reading a batch of closed answers feeds."""
+        return self.reader_.fed(cast("TransformersClosed", closed))
+
 
 def _parts(scope: Scope) -> FrozenParts:
     """What was trained on top of the model at hand."""

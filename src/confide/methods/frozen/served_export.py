@@ -50,7 +50,7 @@ def export_served(trained: Path, out: Path, base: str | None = None) -> str:
     if not info.trained:
         raise ConfideError(f"{trained} was not trained by confide: it has no {INFO}")
     if (served := load_parts(trained, info).served) is None:
-        why = "train it again" if info.stack else "only `confide train reader` leaves one"
+        why = "train it again" if info.stack else "only `confide train stack` and `train reader` leave one"
         raise ConfideError(f"{trained} has no reading that vLLM can give: {why}")
     if info.shuffled_labels is not None:
         raise ConfideError(f"{trained} was trained on shuffled labels: a control is not served")

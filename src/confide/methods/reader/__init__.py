@@ -1,1 +1,1 @@
-"""The reader: a verdict read at ask tokens after the closed answer of a frozen model."""
+"""The reader: an adapter, or ask tokens, that read the closed answer of a frozen model."""

@@ -7,7 +7,7 @@ Answers are the base model's, token for token, since they are written without th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,15 +55,21 @@ class AdapterReader:
     losses: list[float] = field(default_factory=list)
 
     tokens = 1
-    """Tokens that a reading feeds behind the answer."""
+    """Tokens that come behind the answer."""
 
     def logits(self, closed: TransformersClosed) -> Floats:
         """The verdict's logit z [batch] of closed answers, which are read again from their prompts' start."""
-        end = self.engine.turn_end
-        tails = [[*completion.reasoning_ids, *completion.ids, end] for completion in closed.completions]
+        tails = self._tails(closed)
         with self.adapter.active(self.engine):
             logprobs = self.engine.next_tokens(closed.prompts, self.verdict, tails, float32=True).logprobs
         return np.asarray(logprobs[:, 0] - logprobs[:, 1], dtype=np.float64)
+
+    def fed(self, closed: TransformersClosed) -> int:
+        """Tokens that reading these answers feeds: prompts too, whose keys and values are not the base model's."""
+        return sum(map(len, [*closed.prompts, *self._tails(closed)]))
+
+    def _tails(self, closed: TransformersClosed) -> list[list[int]]:
+        return [[*c.reasoning_ids, *c.ids, self.engine.turn_end] for c in closed.completions]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights by name."""
@@ -82,14 +88,8 @@ def verdict_words(engine: TransformersEngine) -> tuple[int, int]:
     return first_difference(engine.encode_answer(YES), engine.encode_answer(NO))
 
 
-def adapter_rows(
-    engine: TransformersEngine, records: Sequence[Record], targets: Mapping[str, float] | None = None
-) -> list[LabelledRow]:
-    """Closed answers with one label each: the verdict.
-
-    Args:
-        targets: what the verdict should say of a record, by its id, in [0, 1]; its label by default.
-    """
+def adapter_rows(engine: TransformersEngine, records: Sequence[Record]) -> list[LabelledRow]:
+    """Closed answers with one label each: the verdict."""
     from confide.methods.finetuning.labelled_rows import LabelledRow, context
 
     yes, no = verdict_words(engine)
@@ -98,7 +98,7 @@ def adapter_rows(
         prompt, answer = prompt_and_answer(engine, record)
         word, closed = yes if record.correct else no, [*prompt, *answer, engine.turn_end]
         row = LabelledRow.of(record.id, closed, [], [word], context(record.messages))
-        rows.append(replace(row, target=float(bool(record.correct)) if targets is None else targets[record.id]))
+        rows.append(replace(row, target=float(bool(record.correct))))
     check_context({row.id: len(row.input_ids) for row in rows}, engine.context)
     return rows
 
@@ -110,14 +110,12 @@ def train_adapter(
     config: AdapterConfig,
     checkpoints: Path,
     *,
-    targets: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> AdapterReader:
     """Train an adapter on graded records; the epoch is chosen on validation records. The engine's model stays as it is.
 
     Args:
         checkpoints: the run's folder, from which a killed run goes on.
-        targets: what the verdict should say of training records, by id, in [0, 1]; their labels by default.
     """
     from confide.engines.transformers.adapter import Adapter
     from confide.methods.finetuning.held_out import HeldOut
@@ -125,7 +123,7 @@ def train_adapter(
     from confide.methods.finetuning.supervised import fit
     from confide.methods.finetuning.verdict_loss import finite_losses
 
-    rows, pair = adapter_rows(engine, train, targets), verdict_words(engine)
+    rows, pair = adapter_rows(engine, train), verdict_words(engine)
     held = HeldOut.of(adapter_rows(engine, validation), train, validation, config)
     same_rows(checkpoints, rows, held.rows, config, engine.identity)
     fitted = fit(

@@ -44,6 +44,10 @@ class Reader:
         """The lowest log loss on validation rows in training."""
         return min(epoch["validation_loss"] for epoch in self.history)
 
+    def fed(self, closed: TransformersClosed) -> int:
+        """Tokens that reading these answers feeds."""
+        return self.tokens * len(closed.completions)
+
     def z(self, closed: TransformersClosed) -> Tensor:
         """The verdict's logit [batch] for closed answers."""
         return self.hidden(closed) @ self.verdict.to(closed.mask.device)

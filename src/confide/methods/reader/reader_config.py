@@ -34,7 +34,7 @@ class ReaderOptions:
     [0, 4]
     """
 
-    target: str = option("correctness", "`correctness`, or `consistency` with the K samples.")
+    target: str = option("correctness", "`correctness`, or with `--ask-tokens` also `consistency` with the K samples.")
     ask_tokens: str | None = option(
         None, "Ask tokens in place of the adapter: counts to choose from, such as 4 (0 reads at the closing token)."
     )
@@ -49,6 +49,8 @@ class ReaderOptions:
     def __post_init__(self) -> None:
         if self.target not in ("correctness", "consistency"):
             raise ConfideError(f"--target is correctness or consistency, not {self.target!r}")
+        if self.adapter and self.target == "consistency":
+            raise ConfideError("the adapter learns right and wrong; consistency is for ask tokens: --ask-tokens 4")
         _ = self.candidates, parse_size(self.prefix_cache)
 
     @property

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from confide.engines.openai.asked import Asked, text_of
 from confide.engines.openai.exported_reader import ExportedReader
+from confide.engines.openai.llama_cpp_verdict import adapter_off
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reading_check import ReadingCheck
 from confide.engines.openai.reply import Choice, Model, Reply
@@ -172,7 +173,9 @@ class Models:
             self.exports[PORTABLE] = learned["beside"] = identity_text({PORTABLE_PART: portable.scored_by})
         self._learned = LearnedConfidences(mixture, portable)
         sources = partial(server_sources, learned=self._learned)
-        server = self._server(with_reader_fields(config), sources, **learned)
+        if config.engine == "llama.cpp" and config.adapter is not None:
+            learned["always"] = adapter_off(config.adapter)
+        server = self._server(with_tokens_told(config), sources, **learned)
         self.reading = server.reading
         if portable is not None:
             portable.check_server("" if self._accepted(server.identity) else server.identity)
@@ -263,10 +266,10 @@ class Models:
             await asyncio.to_thread(self.batcher.close)
 
 
-def with_reader_fields(config: SmallServer) -> SmallServer:
-    """The server with the fields that a reader needs: its answers' tokens told, llama.cpp's adapter switched off."""
-    wanted = [] if config.reader is None else ["return_token_ids", *(["lora"] if config.adapter else [])]
-    return config.model_copy(update={"fields": tuple(dict.fromkeys((*config.fields, *wanted)))})
+def with_tokens_told(config: SmallServer) -> SmallServer:
+    """The server with the field that has the tokens of its answers told, where a reader reads them."""
+    wanted = config.reader is not None and "return_token_ids" not in config.fields
+    return config.model_copy(update={"fields": (*config.fields, "return_token_ids")}) if wanted else config
 
 
 def _lacking(model: Expert | Small, small: Small, options: Collection[str]) -> str | None:
