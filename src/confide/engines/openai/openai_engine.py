@@ -62,10 +62,8 @@ class OpenAIEngine:
         model: the model to ask for.
         chat_template_kwargs: what the chat template is given besides the messages; only vLLM, SGLang and llama.cpp
             take it, so that nothing is sent where nothing is given.
-        reading: the learned reading that the server gives with each greedy answer.
-        export: the identity of what was exported for it.
-        second: makes the second request by which each greedy answer is read.
-        always: fields that the server is sent with every request for words.
+        reading: the learned reading that comes with each greedy answer; ``export`` is its identity.
+        second: makes the second request that reads each greedy answer; all others have the fields of ``always``.
 
     Raises:
         ConfideError: the endpoint does not answer a first question of one token, or does not give the reading, in one
