@@ -131,10 +131,10 @@ def steps_table(result: Json) -> str:
     return table("world | step | seed 0 | seed 1 | seed 2", rows)
 
 
-def spread(values: Iterable[float]) -> str:
-    """The lowest and the highest of some numbers, as whole ones."""
+def spread(values: Iterable[int]) -> str:
+    """The lowest and the highest of some numbers."""
     low, high = min(some := list(values)), max(some)
-    return f"{low:.0f}" if f"{low:.0f}" == f"{high:.0f}" else f"{low:.0f} to {high:.0f}"
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def facts(result: Json) -> str:
@@ -142,12 +142,10 @@ def facts(result: Json) -> str:
     runs = [(cell, taught, run) for cell in result["cells"] for taught, run in cell["runs"].items()]
     lines = [f"- {len(runs)} runs on {runs[0][2]['rows']:,} rows; {result['machine']['device']}."]
     for taught, words in TAUGHT.items():
-        some = [run for _, told, run in runs if told == taught]
-        losses = [run["validation_losses"] for run in some]
-        if some:
-            epochs, minutes = (spread(values) for values in (map(len, losses), (run["seconds"] / 60 for run in some)))
+        losses = [run["validation_losses"] for _, told, run in runs if told == taught]
+        if losses:
             best = ", ".join(str(one.index(min(one)) + 1) for one in losses)
-            lines.append(f"- {words}: {epochs} epochs, the best one number {best}; {minutes} minutes.")
+            lines.append(f"- {words}: {spread(map(len, losses))} epochs, the best one number {best}.")
     lines += [
         f"- Learning rate {one['learning_rate']:g}: validation log loss {min(one['validation_losses']):.3f} at best."
         for one in result["candidates"]
