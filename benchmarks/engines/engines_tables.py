@@ -177,15 +177,22 @@ def variant_table(found: Json) -> str:
 
 def llama_line(found: Json) -> str:
     """The second request on llama.cpp's server, in words."""
-    off, (low, high), together = found["z_off"], found["z_range"], found["at_once"]
+    off, (low, high), together = found["z_off"], found["z_range"], found.get("at_once")
+    also = (
+        ""
+        if together is None
+        else (
+            f" With {together['rows']} at once {together['same_answers']:.1%} of the answers are equal, and z is at most "
+            f"{together['z_off']['max']:.1e} off."
+        )
+    )
     return (
         f"{found['questions']} questions, the model as GGUF in float32 on llama.cpp ({found['llama_cpp']}): "
         f"{found['same_answers']:.1%} of its answers are those of this process, token for token. z was read of "
         f"{found['read']}; on the same tokens it is at most {off['max']:.1e} off (mean {off['mean']:.1e}; z goes from "
         f"{low:.1f} to {high:.1f}), and {found['same_decisions']:.1%} of the decisions at its median are equal. "
         f"Median milliseconds: {found['answer_ms']:.0f} for an answer, {found['second_ms']:.0f} for "
-        f"the second request. With {together['rows']} at once {together['same_answers']:.1%} of the answers are equal, "
-        f"and z is at most {together['z_off']['max']:.1e} off."
+        f"the second request.{also}"
     )
 
 
