@@ -178,14 +178,10 @@ def variant_table(found: Json) -> str:
 def llama_line(found: Json) -> str:
     """The second request on llama.cpp's server, in words."""
     off, (low, high), together = found["z_off"], found["z_range"], found.get("at_once")
-    also = (
-        ""
-        if together is None
-        else (
-            f" With {together['rows']} at once {together['same_answers']:.1%} of the answers are equal, and z is at most "
-            f"{together['z_off']['max']:.1e} off."
-        )
-    )
+    also = ""
+    if together is not None:
+        also = f" With {together['rows']} at once {together['same_answers']:.1%} of the answers are equal, and z is at "
+        also += f"most {together['z_off']['max']:.1e} off."
     return (
         f"{found['questions']} questions, the model as GGUF in float32 on llama.cpp ({found['llama_cpp']}): "
         f"{found['same_answers']:.1%} of its answers are those of this process, token for token. z was read of "
