@@ -34,7 +34,7 @@ def demo(
     out: Annotated[Path, Option(help="Folder for records, checkpoint, policy and report."), Folder()] = Path(
         "confide-demo"
     ),
-    quick: Annotated[bool, Option("--quick", help="Fewer questions: about two minutes.")] = False,
+    quick: Annotated[bool, Option("--quick", help="Fewer questions: a few minutes.")] = False,
     seed: Annotated[int, Option(help="Seed of the questions, splits and training.")] = 0,
 ) -> None:
     """Annotate, train, score, evaluate, calibrate and validate on the bundled model and real questions.
