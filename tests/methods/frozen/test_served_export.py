@@ -229,8 +229,8 @@ def test_what_no_engine_can_read_is_refused(folders: tuple[Path, Path], tmp_path
     saved = Path(__file__).parents[1] / "saved"
     for folder, told in (
         (saved / "reader", "has no reading that vLLM can give: train it again"),
-        (saved / "self_ref", "only `confide train reader` leaves one"),
-        (saved / "stated", "only `confide train reader` leaves one"),
+        (saved / "self_ref", "only `confide train stack` and `train reader` leave one"),
+        (saved / "stated", "only `confide train stack` and `train reader` leave one"),
         (folders[0], "was not trained by confide"),
         (tmp_path / "nowhere", "was not trained by confide"),
     ):
