@@ -91,7 +91,10 @@ def short_table(result: Json) -> str:
 
 
 def sources_table(result: Json) -> str:
-    """Trained verdicts alone and mixed: AUROC in all worlds and within the same answer, and how they route."""
+    """Trained verdicts alone and mixed: AUROC in all worlds and within the same answer, and how they route.
+
+    The rivals' figures are means over all draws, of whatever verdict.
+    """
     rows = [
         [
             words,
@@ -99,15 +102,10 @@ def sources_table(result: Json) -> str:
             mean_of(values(result, name, *WORLDS[0], "within_answer")),
             *(mean_of(values(result, name, *WORLDS[0], figure, "routing")) for figure in ROUTING),
         ]
-        for name, words in [*lines_of(result), *rivals_of(result)]
+        for name, words in [*lines_of(result), *((name, f"`{name}`") for name in RIVALS)]
     ]
     head = ">standard | >new answers | >rows like training's | >within answer | " + " | ".join(ROUTING.values())
     return table(f"confidence | {head}", rows)
-
-
-def rivals_of(result: Json) -> list[tuple[str, str]]:
-    """The rivals and what they are called; their figures are means over all draws, of whatever verdict."""
-    return [(name, f"`{name}`") for name in RIVALS]
 
 
 def steps_table(result: Json) -> str:

@@ -95,15 +95,11 @@ def _on_endpoint(
     reader: ExportedReader | None,
 ) -> OpenAIEngine:
     from confide.engines.openai.openai_engine import OpenAIEngine
+    from confide.engines.openai.second_request import SecondRequest, sent_always
 
     learned: dict[str, Any] = {} if served is None else {"reading": served.reading, "export": served.identity}
-    if engine == "llama.cpp" and endpoint.adapter is not None:
-        from confide.engines.openai.llama_cpp_verdict import adapter_off
-
-        learned["always"] = adapter_off(endpoint.adapter)
+    learned["always"] = sent_always(engine, endpoint.adapter)
     if reader is not None:
-        from confide.engines.openai.second_request import SecondRequest
-
         learned["second"] = partial(
             SecondRequest,
             reader=reader,

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from confide.arguments import as_path
+from confide.engines.openai.second_request import sent_always
 from confide.engines.openai.server_config import FieldName, Name, Part, Price, ServerModel, Timeout
 from confide.errors import ConfideError
 from confide.policies.identities import identity_parts
@@ -56,8 +57,10 @@ class SmallServer(ServerModel):
             raise ValueError("a server runs the export of reading (with the plug-in) or that of reader: name one")
         if self.adapter is not None and self.reader is None:
             raise ValueError("adapter names what reads, so it needs reader")
-        if self.adapter is not None and self.engine == "llama.cpp" and not self.adapter.isdecimal():
-            raise ValueError("llama.cpp's server numbers its adapters from 0, so adapter is a number")
+        try:
+            sent_always(self.engine, self.adapter)
+        except ConfideError as error:
+            raise ValueError(str(error)) from None
         return self
 
 

@@ -63,7 +63,7 @@ class OpenAIEngine:
         chat_template_kwargs: what the chat template is given besides the messages; only vLLM, SGLang and llama.cpp
             take it, so that nothing is sent where nothing is given.
         reading: the learned reading that comes with each greedy answer; ``export`` is its identity.
-        second: makes the second request that reads each greedy answer; all others have the fields of ``always``.
+        second: makes the second request that reads each greedy answer; ``always`` are fields of all other requests.
 
     Raises:
         ConfideError: the endpoint does not answer a first question of one token, or does not give the reading, in one

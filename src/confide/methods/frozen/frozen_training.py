@@ -157,9 +157,7 @@ def adapter_reader(
     progress: Progress | None = None,
 ) -> AdapterReader:
     """A LoRA adapter that reads, trained on right and wrong answers."""
-    given: dict[str, Any] = {"epochs": options.epochs, "learning_rate": options.learning_rate}
-    config = AdapterConfig(seed=options.seed, **{name: value for name, value in given.items() if value is not None})
-    return train_adapter(engine, train, validation, config, checkpoints, progress=progress)
+    return train_adapter(engine, train, validation, AdapterConfig(**options.given), checkpoints, progress=progress)
 
 
 def _trained_how(options: ReaderOptions, reader: Reader | AdapterReader | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from confide.errors import ConfideError
 from confide.methods.finetuning.supervised_config import option, option_of
@@ -18,7 +19,7 @@ class ReaderConfig:
     learning_rate: float = option(2e-3, "Peak learning rate.", min=0)
     batch_size: int = option(32, "Rows per step.")
     patience: int = option(3, "Stop after this many epochs without a better validation loss.")
-    seed: int = option(0, "Seed of the low-rank weights and of the order of rows.")
+    seed: int = option(0, "Seed of what training draws: weights, folds, the order of rows.")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ class ReaderOptions:
         return self.ask_tokens is None
 
     @property
+    def given(self) -> dict[str, Any]:
+        """What was asked for of a training; the rest is by the kind of reader."""
+        asked = {"epochs": self.epochs, "learning_rate": self.learning_rate}
+        return {"seed": self.seed, **{name: value for name, value in asked.items() if value is not None}}
+
+    @property
     def candidates(self) -> tuple[ReaderConfig, ...]:
         """The readers with ask tokens to train, of which the best on validation rows is kept."""
         if self.ask_tokens is None:
@@ -69,15 +76,7 @@ class ReaderOptions:
             raise ConfideError(f"--ask-tokens are numbers separated by commas, not {self.ask_tokens!r}") from None
         if any(count < 0 or count > 64 for count in counts):
             raise ConfideError("--ask-tokens lie between 0 and 64")
-        return tuple(
-            ReaderConfig(
-                ask_tokens=count,
-                epochs=ReaderConfig.epochs if self.epochs is None else self.epochs,
-                learning_rate=ReaderConfig.learning_rate if self.learning_rate is None else self.learning_rate,
-                seed=self.seed,
-            )
-            for count in counts
-        )
+        return tuple(ReaderConfig(ask_tokens=count, **self.given) for count in counts)
 
 
 def parse_size(text: str) -> int:

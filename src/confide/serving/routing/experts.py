@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from confide.engines.openai.asked import Asked, text_of
 from confide.engines.openai.exported_reader import ExportedReader
-from confide.engines.openai.llama_cpp_verdict import adapter_off
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reading_check import ReadingCheck
 from confide.engines.openai.reply import Choice, Model, Reply
 from confide.engines.openai.request_fields import beyond, not_taken
 from confide.engines.openai.second_reading import SecondReading
-from confide.engines.openai.second_request import READER, SecondRequest
+from confide.engines.openai.second_request import READER, SecondRequest, sent_always
 from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.start_check import StartCheck
 from confide.engines.openai.upstream import Http, Server, Sources
@@ -173,8 +172,7 @@ class Models:
             self.exports[PORTABLE] = learned["beside"] = identity_text({PORTABLE_PART: portable.scored_by})
         self._learned = LearnedConfidences(mixture, portable)
         sources = partial(server_sources, learned=self._learned)
-        if config.engine == "llama.cpp" and config.adapter is not None:
-            learned["always"] = adapter_off(config.adapter)
+        learned["always"] = sent_always(config.engine, config.adapter)
         server = self._server(with_tokens_told(config), sources, **learned)
         self.reading = server.reading
         if portable is not None:
