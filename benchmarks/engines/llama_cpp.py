@@ -27,9 +27,9 @@ import numpy as np
 import confide
 from benchmarks.common import MODEL, Json, Work, annotated, load_engine, machine, parser, show_progress, write_result
 from confide.annotation import split_questions
+from confide.engines.openai.adapter_switch import switched
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.exported_reader import ExportedReader
-from confide.engines.openai.llama_cpp_verdict import adapter_off
 from confide.engines.openai.second_request import SecondRequest
 from confide.engines.openai.server_config import ServerModel
 from confide.engines.openai.upstream import Http, Server
@@ -121,7 +121,7 @@ async def read_all(url: str, reader: ExportedReader, rows: Sequence[Record], at_
     """
     http = Http()
     config = ServerModel(name="llama", base_url=url, model="small", timeout_s=120.0)
-    server = Server(config, http, always=adapter_off("0"))
+    server = Server(config, http, always=switched("0", on=False))
     second = SecondRequest(config, http, reader, "llama.cpp", adapter="0")
     if (problem := await second.problem()) is not None:
         raise RuntimeError(f"the server {problem}")

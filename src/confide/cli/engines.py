@@ -94,8 +94,9 @@ def _on_endpoint(
     served: ServedFile | None,
     reader: ExportedReader | None,
 ) -> OpenAIEngine:
+    from confide.engines.openai.adapter_switch import sent_always
     from confide.engines.openai.openai_engine import OpenAIEngine
-    from confide.engines.openai.second_request import SecondRequest, sent_always
+    from confide.engines.openai.second_request import SecondRequest
 
     learned: dict[str, Any] = {} if served is None else {"reading": served.reading, "export": served.identity}
     learned["always"] = sent_always(engine, endpoint.adapter)

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from confide.arguments import as_path
-from confide.engines.openai.second_request import sent_always
+from confide.engines.openai.adapter_switch import sent_always
 from confide.engines.openai.server_config import FieldName, Name, Part, Price, ServerModel, Timeout
 from confide.errors import ConfideError
 from confide.policies.identities import identity_parts

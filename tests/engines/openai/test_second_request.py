@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from confide.engines.openai.adapter_switch import sent_always
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.exported_reader import Example, ExportedReader
-from confide.engines.openai.llama_cpp_verdict import adapter_off
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reply import Reply
 from confide.engines.openai.second_reading import SecondReading
@@ -60,7 +60,7 @@ def read(
         config = ServerModel.model_validate(given)
         second = SecondRequest(config, http, reader or exported(), kind, **more)
         try:
-            off = adapter_off(more["adapter"]) if kind == "llama.cpp" and "adapter" in more else None
+            off = sent_always(kind, more.get("adapter")) or None
             reading = SecondReading("m", Server(config, http, always=off), second, config.timeout_s)
             reading.check.problem = None
             return await use(second, reading)

@@ -3,8 +3,7 @@
 Its ``/completion`` takes token ids. With ``post_sampling_probs`` it tells probabilities after the samplers, of which
 there is one, temperature 1; a bias of 60 on both tokens lifts them above all others and leaves their ratio as it is.
 
-An adapter that reads is switched by request, and all other requests switch it off (`adapter_off`). The server knows
-kept keys and values by their tokens alone, not by the weights that made them, so no request goes on from any.
+An adapter that reads is switched on by this request; all others switch it off (`adapter_switch`).
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from confide.engines.openai.adapter_switch import switched
 from confide.engines.openai.bare_requests import BareRequests
 from confide.engines.openai.reply import Choice, Reply
 from confide.engines.openai.second_verdict import Verdict, count_in, list_in
 from confide.engines.openai.vllm_verdict import answered, token_ids
-from confide.errors import ConfideError
 from confide.numeric import as_finite
 
 _BIAS = 60.0
@@ -42,7 +41,7 @@ class LlamaCppVerdict:
         self._requests = requests
         self._closing = closing_id
         self._ends = end_ids
-        self._adapter = {} if adapter is None else _switched(adapter, 1.0)
+        self._adapter = {} if adapter is None else switched(adapter, on=True)
 
     async def prompt(self, messages: Sequence[Any], options: Mapping[str, Any], reply: Reply | None) -> list[int]:
         """The tokens of a conversation up to where its answer starts; raises `ModelError`."""
@@ -93,22 +92,6 @@ def verdict_body(ids: Sequence[int], pair: tuple[int, int]) -> dict[str, Any]:
         "n_probs": 2,
         "post_sampling_probs": True,
     }
-
-
-def adapter_number(name: str) -> int:
-    """The number that names an adapter; raises `ConfideError`."""
-    if not (name.isascii() and name.isdigit()):
-        raise ConfideError(f"llama.cpp's server numbers its adapters from 0 (/lora-adapters): {name!r} is no number")
-    return int(name)
-
-
-def adapter_off(adapter: str) -> dict[str, Any]:
-    """What every request for words has besides, so that the model alone writes them; raises `ConfideError`."""
-    return _switched(adapter, 0.0)
-
-
-def _switched(adapter: str, scale: float) -> dict[str, Any]:
-    return {"lora": [{"id": adapter_number(adapter), "scale": scale}], "cache_prompt": False}
 
 
 def difference(told: Mapping[str, Any], pair: tuple[int, int]) -> float | None:

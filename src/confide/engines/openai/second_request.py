@@ -18,7 +18,7 @@ from confide.engines.engine import Completion
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.bare_requests import BareRequests
 from confide.engines.openai.exported_reader import ExportedReader, difference
-from confide.engines.openai.llama_cpp_verdict import LlamaCppVerdict, adapter_off
+from confide.engines.openai.llama_cpp_verdict import LlamaCppVerdict
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.patient_server import wait_s
 from confide.engines.openai.reply import Choice, Reply
@@ -167,11 +167,6 @@ class SecondRequest:
             return Verdict()
         async with self._slots:
             return await self._shapes.verdict(self.reader.asked(prompt, answer), self.reader.verdict_ids)
-
-
-def sent_always(engine: str, adapter: str | None) -> dict[str, Any]:
-    """Fields of every request for words, without which the adapter might write them; raises `ConfideError`."""
-    return adapter_off(adapter) if engine == "llama.cpp" and adapter is not None else {}
 
 
 MakeSecond = Callable[[ServerModel, Http], SecondRequest]
