@@ -15,8 +15,7 @@ def test_suppressed_ids_and_token_ids():
     assert suppressed_ids(tokenizer) == []
     with pytest.raises(ConfideError, match="was not trained to report its confidence"):
         token_ids(tokenizer)
-    ids = add_to(model, tokenizer, ask_tokens=2)
+    ids = add_to(model, tokenizer)
     assert suppressed_ids(tokenizer) == sorted(ids.all)
     assert token_ids(tokenizer) == ids
-    assert token_ids(tokenizer, ask_tokens=0).ask == ()
-    assert tokenizer.decode([ids.cn, *ids.ask], skip_special_tokens=True) == ""
+    assert tokenizer.decode(ids.all, skip_special_tokens=True) == ""

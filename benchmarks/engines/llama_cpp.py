@@ -35,8 +35,9 @@ from confide.engines.openai.server_config import ServerModel
 from confide.engines.openai.upstream import Http, Server
 from confide.methods.checkpoint_export import export_checkpoint
 from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
-from confide.methods.reader.reader_config import ReaderOptions
+from confide.methods.reader.reader_config import ReaderConfig
 from confide.numeric import sigmoid
 from confide.records import Record
 from confide.tasks import load_task
@@ -61,9 +62,9 @@ def exported(work: Work, rows: Sequence[Record]) -> Path:
     """An adapter that reads, trained on them, and an ordinary checkpoint."""
     trained, out = work.folder / "adapter-trained", work.folder / "adapter-exported"
     if not (trained / "confide.json").exists():
-        options = ReaderOptions(epochs=2, seed=0)
         train, held = ([row for row in rows if row.split == split] for split in ("train", "validation"))
-        train_confidence(load_engine(MODEL), train, held, options, trained, progress=show_progress("reader"))
+        settings, progress = ReaderConfig(epochs=2), show_progress("reader")
+        train_confidence(load_engine(MODEL), train, held, FrozenOptions(), trained, reader=settings, progress=progress)
     if not (out / "confide.json").exists():
         export_checkpoint(trained, out)
     return out

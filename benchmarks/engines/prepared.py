@@ -16,9 +16,9 @@ from benchmarks.common import MODEL, Json, Work, load_engine, show_progress
 from benchmarks.quality.study import QUESTIONS, dealt, geography_records
 from confide.engines.transformers.loading import bundled_path
 from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.frozen.served_export import export_served
-from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.stack.served_file import ServedFile
 from confide.methods.stack.served_stack import SERVED, ServedStack, served_confidences
 from confide.methods.stack.states import States
@@ -81,7 +81,7 @@ class Prepared(Work):
         """A checkpoint with a stack and its served variant."""
         out = self.folder / "trained"
         if not (out / "confide.json").exists():
-            options = ReaderOptions(ask_tokens="", prefix_cache="1GB", seed=0)
+            options = FrozenOptions()
             rows = self.rows
             progress = show_progress("training")
             train_confidence(load_engine(MODEL), rows["train"], rows["validation"], options, out, progress=progress)

@@ -30,7 +30,6 @@ READING = ("plain", BASE, "plug-in", "reading")
 BESIDE = ("p_true", "second request", "ten samples")
 SERVED = ("plug-in", "reading")
 SAMPLES = 10
-ASK_TOKENS = 4
 
 
 @dataclass(frozen=True)
@@ -149,10 +148,10 @@ async def with_p_true(prepared: Prepared, row: Record, options: Json, client: Cl
 
 
 async def with_second(prepared: Prepared, row: Record, options: Json, client: Client) -> Json:
-    """The answer, then one token behind its own tokens and as many more as a reader's ask tokens: its cost."""
+    """The answer, then one token behind its own tokens, on a warm prefix: what a reader costs before its adapter."""
     told = await client.chat(body(row, options, logprobs=True, return_token_ids=True))
     written = told["choices"][0]["token_ids"]
-    ids = told["prompt_token_ids"] + written + written[-1:] * ASK_TOKENS
+    ids = told["prompt_token_ids"] + written
     return await client.post(
         "/v1/completions", {"model": "m", "prompt": ids, "temperature": 0, "max_tokens": 1, "logprobs": 20}
     )

@@ -97,7 +97,7 @@ def states_of(work: Work, records: list[Record], name: str) -> States:
         path = work.folder / f"{name}-states-{start}.npy"
         if not path.exists():
             some, progress = records[start : start + CHUNK], show_progress(f"{name}: states from {start}")
-            np.save(path, collect_states(work.engine, some, LAYERS, progress=progress)[0].values)
+            np.save(path, collect_states(work.engine, some, LAYERS, progress=progress).values)
         found.append(np.load(path))
     return States(tuple(LAYERS), np.concatenate(found))
 

@@ -109,7 +109,7 @@ def arc_easy(work: Work, data: Path | None) -> tuple[list[Record], States]:
     records = [r.model_copy(update={"split": part}) for part in ("train", "test") for r in parts[part]]
     path = work.folder / "arc_easy-states.npy"
     if not path.exists():
-        np.save(path, collect_states(work.engine, records, LAYERS, progress=show_progress("states"))[0].values)
+        np.save(path, collect_states(work.engine, records, LAYERS, progress=show_progress("states")).values)
     return records, States(tuple(LAYERS), np.load(path, mmap_mode="r"))
 
 

@@ -96,7 +96,7 @@ def sentence_states(work: Work, sentences: list[Record]) -> States:
     """Hidden states of the sentences, at the layers that stacks choose from."""
     path = work.folder / f"states-{key_of_text(sha256_of_rows([s.id, s.answer_ids] for s in sentences))}.npy"
     if not path.exists():
-        np.save(path, collect_states(work.engine, sentences, LAYERS, progress=show_progress("states"))[0].values)
+        np.save(path, collect_states(work.engine, sentences, LAYERS, progress=show_progress("states")).values)
     return States(tuple(LAYERS), np.load(path, mmap_mode="r"))
 
 

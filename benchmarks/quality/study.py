@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,10 @@ import numpy as np
 
 from benchmarks.common import Work, annotated, load_engine, parser, show_progress
 from benchmarks.quality.cells import LAYERS, picked
-from confide.engines.transformers.closed_store import ClosedStore
 from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
-from confide.methods.reader.closed_rows import make_rows
-from confide.methods.reader.reader import Reader
-from confide.methods.reader.reader_config import ReaderConfig, ReaderOptions
-from confide.methods.reader.reader_training import train_reader
 from confide.methods.stack.states import States, collect_states
-from confide.numeric import Floats
 from confide.records import Record
 from confide.tasks import Task, load_task
 
@@ -74,16 +69,11 @@ class Study(Work):
             found[part] = [r.model_copy(update={"task": "arc_easy"}) for r in self.annotated(engine, task, path)]
         return found | {"test": unrepeated(found["test"], found["train"])}
 
-    def train(self, engine: str, rows: Mapping[str, Sequence[Record]], out: Path, **options: Any) -> Path:
-        """`train_confidence` on training and validation rows, unless ``out`` holds its checkpoint.
-
-        Without other ``options``, a reader with four ask tokens.
-        """
+    def train(self, engine: str, rows: Mapping[str, Sequence[Record]], out: Path) -> Path:
+        """A stack trained on training and validation rows, unless ``out`` holds its checkpoint."""
         if not (out / "confide.json").exists():
-            given: dict[str, Any] = {"ask_tokens": "4", "epochs": 2, "prefix_cache": "6GB"} | options
-            chosen = ReaderOptions(**given)
             who, progress = self.engine_of(engine), show_progress(f"{engine} {out.name}")
-            train_confidence(who, rows["train"], rows["validation"], chosen, out, progress=progress)
+            train_confidence(who, rows["train"], rows["validation"], FrozenOptions(), out, progress=progress)
         return out
 
     @staticmethod
@@ -114,32 +104,8 @@ def geography_states(work: Work, records: list[Record]) -> States:
     """Hidden states of these answers, at the layers that stacks choose from."""
     path = work.folder / "states.npy"
     if not path.exists():
-        np.save(path, collect_states(work.engine, records, LAYERS, progress=show_progress("states"))[0].values)
+        np.save(path, collect_states(work.engine, records, LAYERS, progress=show_progress("states")).values)
     return States(tuple(LAYERS), np.load(path, mmap_mode="r"))
-
-
-def fit_readers(
-    engine: TransformersEngine,
-    train: Sequence[Record],
-    validation: Sequence[Record],
-    configs: Mapping[str, ReaderConfig],
-    target: str = "correctness",
-) -> Iterator[tuple[str, Reader]]:
-    """Readers trained on the same rows, one by one."""
-    fitting, held = (make_rows(engine, records, target) for records in (train, validation))
-    rows = [*fitting, *held]
-    prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
-    store = ClosedStore(engine, prompts, answers, budget=8 * 10**9, progress=show_progress("prefixes"))
-    for name, config in configs.items():
-        reader = train_reader(engine, fitting, held, config, store=store, progress=show_progress(name))
-        yield name, reader
-    store.close()
-
-
-def read_logits(engine: TransformersEngine, reader: Reader, records: Sequence[Record]) -> Floats:
-    """A reader's logits [n]."""
-    progress = show_progress("readings")
-    return collect_states(engine, records, (), room=reader.tokens, beside=reader.logits, progress=progress)[1]
 
 
 def unrepeated(test: Sequence[Record], train: Sequence[Record]) -> list[Record]:

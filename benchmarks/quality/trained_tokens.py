@@ -3,7 +3,7 @@
     python -m benchmarks.quality.trained_tokens [--only standard-1-labels]
 
 Each run trains the bundled model on the 2,000 training rows that `increments` gives the stack, until validation stops
-improving (8 epochs at most, 24 of ask tokens); settings are chosen on validation rows of the first seed, and kept. Its
+improving (8 epochs at most); settings are chosen on validation rows of the first seed, and kept. Its
 verdict on the base model's answers is judged beside the sources of `increments`, trained on the same rows, on the same
 test rows: alone, and mixed with ``portable`` by the same familiarity, with weights that are fitted on validation rows.
 Its own answers are judged too, before and after. Runs that are there are judged, also before all are; what the results
@@ -11,8 +11,7 @@ have of other runs stays. Another machine's arithmetic gives a few other answers
 draw names its pool, and every figure stands beside its rivals on the same rows.
 
 ``self_ref`` learns from labels; ``self_ref_stack`` from what a stack that did not see the row says of it (its soft
-targets). Two readers leave the answers alone: ``adapter`` reads them again with an adapter, ``ask_tokens`` reads behind
-them with four new tokens.
+targets). ``reader`` leaves the answers alone, and reads them again with an adapter.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from benchmarks.quality import trained_tokens_tables
 from benchmarks.quality.cells import DEPTH, Parts, partition, picked
 from benchmarks.quality.increments import RESAMPLES, Trained, judge, train
 from benchmarks.quality.proper_scores import Readings
-from benchmarks.quality.study import fit_readers, geography_records, geography_states, of_split, read_logits
+from benchmarks.quality.study import geography_records, geography_states, of_split
 from benchmarks.quality.trained_tokens_tables import RIVALS
 from confide.engines.closed_records import read_closed
 from confide.engines.transformers.loading import freeze, load_model
@@ -51,8 +50,9 @@ from confide.hashing import sha256_of_rows
 from confide.methods.method import labels
 from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.portable.logistic import Logistic
-from confide.methods.reader.adapter_reader import AdapterConfig, AdapterReader, train_adapter
+from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderConfig
+from confide.methods.reader.reader_training import train_reader
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.methods.self_ref.self_ref_training import SelfRefResult, train_self_ref
 from confide.methods.self_ref.verdict_reading import emit, read_verdicts
@@ -82,10 +82,8 @@ RISK = 0.2
 CANDIDATES = tuple(SelfRefConfig(learning_rate=rate) for rate in (1e-3, 3e-4))
 """Tried on the first seed; the one with the lowest validation loss is kept."""
 
-SOURCES = {"labels": "self_ref", "stack": "self_ref_stack", "adapter": "adapter", "ask": "ask_tokens"}
+SOURCES = {"labels": "self_ref", "stack": "self_ref_stack", "reader": "reader"}
 """What the verdict of a run is called as a source, by how it is taught."""
-
-ASK = ReaderConfig(epochs=24, patience=3)
 
 SPLITS = ("standard", "answered-country")
 FIRST = ("standard", 0, "labels")
@@ -114,7 +112,7 @@ def main() -> None:
         stage(f"candidate-{number}", "standard", 0, "labels", config)
     for taught in SOURCES:
         if arguments.only is None or arguments.only.endswith(taught):
-            config = SelfRefConfig() if taught in ("adapter", "ask") else CANDIDATES[chosen(work)]
+            config = SelfRefConfig() if taught == "reader" else CANDIDATES[chosen(work)]
             for split in SPLITS:
                 for seed in SEEDS:
                     if (split, seed, taught) != FIRST:
@@ -287,20 +285,12 @@ def run(
     values = np.full(len(records), np.nan)
     train, validation = (of_part(rows, part) for part in ("train", "validation"))
     about: Json = {"split": split, "seed": seed, "taught": taught, "rows": len(train)}
-    if taught == "ask":
+    if taught == "reader":
         engine = load_engine(MODEL)
-        for _, ask in fit_readers(engine, train, validation, {name: replace(ASK, seed=seed)}):
-            about |= {
-                "learning_rate": ASK.learning_rate,
-                "validation_losses": [epoch["validation_loss"] for epoch in ask.history],
-            }
-            values[read] = sigmoid(read_logits(engine, ask, picked(records, read)))
-    elif taught == "adapter":
-        engine = load_engine(MODEL)
-        settings = AdapterConfig(seed=seed)
-        reader = train_adapter(engine, train, validation, settings, out, progress=show_progress(name))
+        settings = ReaderConfig(seed=seed)
+        reader = train_reader(engine, train, validation, settings, out, progress=show_progress(name))
         about |= {"learning_rate": settings.learning_rate, "validation_losses": reader.losses}
-        values[read] = adapter_confidence(reader, picked(records, read))
+        values[read] = reader_confidence(reader, picked(records, read))
     else:
         loaded, settled = load_model(MODEL), replace(config, seed=seed)
         progress = show_progress(name)
@@ -314,10 +304,10 @@ def run(
     return about
 
 
-def adapter_confidence(reader: AdapterReader, records: list[Record]) -> Floats:
-    """What an adapter says of answers [n]."""
+def reader_confidence(reader: Reader, records: list[Record]) -> Floats:
+    """What a reader says of answers [n]."""
     values = np.empty(len(records))
-    for rows, closed in read_closed(reader.engine, records, (), progress=show_progress("adapter reads")):
+    for rows, closed in read_closed(reader.engine, records, (), progress=show_progress("reader")):
         values[rows] = sigmoid(reader.logits(cast("TransformersClosed", closed)))
     return values
 

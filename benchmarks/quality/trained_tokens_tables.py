@@ -10,14 +10,12 @@ from benchmarks.common import RESULTS, Json, interval, put, read_json, table
 NAMES = {
     "self_ref": "`self_ref`: a verdict after its own answer, taught by labels",
     "self_ref_stack": "the same, taught by the stack",
-    "adapter": "`reader`, an adapter that reads the base model's answer again",
-    "ask_tokens": "`reader`, four ask tokens behind the answer",
+    "reader": "`reader`: an adapter reads the base model's answer again",
 }
 TAUGHT = {
     "labels": "Self-REF taught by labels",
     "stack": "Self-REF taught by the stack",
-    "adapter": "The adapter that reads",
-    "ask": "Ask tokens",
+    "reader": "The reader",
 }
 """How runs are taught, in words."""
 

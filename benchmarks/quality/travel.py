@@ -49,7 +49,7 @@ ABROAD = ("medqa", "mmlu_professional_medicine", "mmlu_professional_law")
 """Tasks that nothing is trained on: medicine and law."""
 
 LEARNED = ("stack", "probe", "probe_logprobs")
-REJECTING = (*LEARNED, "reader", "p_true", "question_only", "answer_only", OPTION, *FREE)
+REJECTING = (*LEARNED, "p_true", "question_only", "answer_only", OPTION, *FREE)
 REJECTED = 0.5
 
 BySplit = dict[str, list[Record]]
@@ -152,7 +152,7 @@ def score_rows(study: Study, part: str) -> None:
         if out.exists():
             continue
         folder = study.of(part) / f"model-{name.replace(' ', '_')}"
-        model = load(study.train(plan.engine, rows, folder, ask_tokens="4" if rejects else ""))
+        model = load(study.train(plan.engine, rows, folder))
         records = [*rows["train"], *rows["validation"], *plan.test]
         wanted = REJECTING if rejects else (*LEARNED, OPTION, *FREE)
         sources = [source for source in available(Scope(records, model)) if source in wanted]

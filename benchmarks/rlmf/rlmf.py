@@ -7,34 +7,30 @@
 
 Stages: ``answers`` (the bundled model answers geography questions, K samples each), ``format`` (the format stage, with
 true, constant and shuffled targets), ``train`` (reinforcement learning and its controls), ``answer`` (every final model
-answers the test questions K times), ``rivals`` (a reader trained on g), ``judge`` (tables). A seed draws the training
-rows and holds out one relation; every row of the table sees the same questions (`rlmf_study`, which says how many).
+answers the test questions K times), ``judge`` (tables). A seed draws the training rows and holds out one relation;
+every row of the table sees the same questions (`rlmf_study`, which says how many).
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import common
-from benchmarks.common import MODEL, RESULTS, Json, annotated, load_engine, show_progress
-from benchmarks.quality.study import fit_readers, read_logits
+from benchmarks.common import MODEL, RESULTS, annotated, load_engine, show_progress
 from benchmarks.rlmf import rlmf_figures, rlmf_study, rlmf_tables
 from benchmarks.rlmf.rlmf_study import BASE, FORMATS, GPU, SAMPLED, SEEDS, STEPS, TRAINED, Study, draw
-from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.rlmf.format_stage import train_format
 from confide.methods.rlmf.reinforcement import train_rlmf
 from confide.methods.rlmf.rlmf_config import FormatConfig
 from confide.methods.rlmf.rlmf_trainer import RLMFConfig
 from confide.methods.scoring import score
 from confide.model import load
-from confide.numeric import sigmoid
 from confide.records import write_records
 
-STAGES = ("answers", "format", "train", "answer", "rivals", "judge")
+STAGES = ("answers", "format", "train", "answer", "judge")
 
 
 def form(study: Study, seed: int, row: str) -> None:
@@ -89,19 +85,6 @@ def answer(study: Study, seed: int, row: str) -> None:
     write_records(out, score(rows, sources, model=model, progress=show_progress(title)))
 
 
-def rival(study: Study, seed: int) -> Json:
-    """A reader of the untrained model trained on g: the answers stay, only ask tokens and a verdict row learn."""
-    drawn = draw(study, seed)
-    train, validation = ([r for r in drawn if r.split == part] for part in ("train", "validation"))
-    read = [r for r in drawn if r.split != "train"]
-    config = {"reader": ReaderConfig(epochs=4 if GPU else 2, patience=2, seed=seed)}
-    for name, reader in fit_readers(study.engine, train, validation, config, "consistency"):
-        values = sigmoid(read_logits(study.engine, reader, read)).tolist()
-        marked = [r.model_copy(update={"confidence": {name: v}}) for r, v in zip(read, values, strict=True)]
-        write_records(study.answers(seed, name), marked)
-    return {}
-
-
 def judge(study: Study, name: str) -> None:
     """Put the tables together."""
     result = {
@@ -135,8 +118,6 @@ def main() -> None:
         rlmf_study.answers(study)
     each("format", form, [*FORMATS])
     each("train", train, [*TRAINED])
-    for seed in seeds if "rivals" in stages else []:
-        study.stage(f"{seed}-reader", partial(rival, study, seed))
     each("answer", answer, [*FORMATS, *TRAINED, BASE])
     if "judge" in stages:
         judge(study, name)

@@ -25,7 +25,7 @@ PLACES = ("in domain", "held-out relation")
 PAIRS = (
     ("RLMF", "standard RL"), ("RLMF", "RLMF, shuffled Z"), ("RLMF", "RLMF, constant Z"), ("RLMF", "RLMF, frozen Z"),
     ("RLMF", "RLCR"), ("RLMF", "format"), ("standard RL", "format"), ("RLMF", "answer probability"),
-    ("RLMF", "reader on g"), ("format", "answer probability"), ("format", "reader on g"),
+    ("format", "answer probability"),
 )  # fmt: skip
 SPREAD = {"mean": "mean", "spread": "sd", "entropy": "entropy"}
 Rows = tuple[tuple[int, Record], ...]
@@ -126,7 +126,7 @@ def judged(study: Study) -> Json:
     task = study.task
     plan = {BASE: (BASE, "verbalized")}
     plan |= {name: (name, "graded") for name in [*FORMATS, *TRAINED]}
-    plan |= {"answer probability": (BASE, "logprob_sum"), "reader on g": ("reader", "reader")}
+    plan |= {"answer probability": (BASE, "logprob_sum")}
     out: Json = {"rows": {}, "differences": []}
     for place in PLACES:
         columns: dict[str, Column] = {}
@@ -190,8 +190,8 @@ def made(study: Study, row: str, seeds: Sequence[int]) -> Json:
     """What a row's training took, and the steps that its runs kept."""
     seconds, runs = [], []
     for seed in seeds:
-        folder, aside = study.place(seed, row), study.answers(seed, row).with_suffix(".json")
-        path = next((p for p in (folder / "format.json", folder / "confide.json", aside) if p.exists()), None)
+        folder = study.place(seed, row)
+        path = next((p for p in (folder / "format.json", folder / "confide.json") if p.exists()), None)
         if path is not None:
             about = read_json(path)
             if path.name == "confide.json":

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from confide.errors import ConfideError
-
-ASK_NAME = re.compile(r"<\|ask_\d+\|>")
 
 
 @dataclass(frozen=True)
@@ -16,17 +13,10 @@ class ReportTokens:
     """The names of the tokens with which a model reports on one thing, such as its confidence.
 
     ``verdict`` holds the two verdict tokens, the one that raises the confidence first.
-
-    >>> CONFIDENCE.ask_tokens(2)
-    ('<|ask_1|>', '<|ask_2|>')
     """
 
     name: str
     verdict: tuple[str, str]
-
-    def ask_tokens(self, count: int) -> tuple[str, ...]:
-        """Names of the first ``count`` ask tokens."""
-        return tuple(f"<|ask_{number}|>" for number in range(1, count + 1))
 
 
 CONFIDENCE = ReportTokens("confidence", ("<|confident|>", "<|unconfident|>"))
@@ -42,27 +32,20 @@ class TokenIds:
 
     cn: int
     un: int
-    ask: tuple[int, ...] = ()
 
     @property
     def all(self) -> list[int]:
-        """Every id, the verdict first."""
-        return [self.cn, self.un, *self.ask]
+        """Both ids."""
+        return [self.cn, self.un]
 
 
-def token_ids(tokenizer: Any, ask_tokens: int | None = None) -> TokenIds:
-    """The ids of the confidence's tokens in a tokenizer that has them (`ConfideError` otherwise).
-
-    ``ask_tokens`` None takes as many as there are.
-    """
+def token_ids(tokenizer: Any) -> TokenIds:
+    """The ids of the confidence's tokens in a tokenizer that has them (`ConfideError` otherwise)."""
     vocabulary = tokenizer.added_tokens_encoder
-    if ask_tokens is None:
-        ask_tokens = sum(1 for name in vocabulary if ASK_NAME.fullmatch(name))
-    names = [*CONFIDENCE.verdict, *CONFIDENCE.ask_tokens(ask_tokens)]
-    if missing := [name for name in names if name not in vocabulary]:
+    if missing := [name for name in CONFIDENCE.verdict if name not in vocabulary]:
         raise ConfideError(f"the model has no token {missing[0]}: it was not trained to report its confidence")
-    cn, un, *ask = (int(vocabulary[name]) for name in names)
-    return TokenIds(cn, un, tuple(ask))
+    cn, un = (int(vocabulary[name]) for name in CONFIDENCE.verdict)
+    return TokenIds(cn, un)
 
 
 def graded_ids(tokenizer: Any) -> list[int]:
@@ -77,4 +60,4 @@ def suppressed_ids(tokenizer: Any) -> list[int]:
     Graded tokens are not among them: where a model has them, they close its answers.
     """
     known = tokenizer.added_tokens_encoder.items()
-    return sorted(int(token) for name, token in known if name in CONFIDENCE.verdict or ASK_NAME.fullmatch(name))
+    return sorted(int(token) for name, token in known if name in CONFIDENCE.verdict)

@@ -17,7 +17,6 @@ from confide.engines.openai import second_request
 from confide.numeric import sigmoid
 from confide.records import Record, read_records
 from verdict_server import (
-    ASK,
     BOTH,
     END,
     KINDS,
@@ -71,7 +70,7 @@ def reads(server: VerdictServer) -> int:
 
 def expected(record: Record) -> Any:
     turns = [message.model_dump() for message in record.messages]
-    z = z_of([*prompt_of(turns), *encoded(record.answer), END, *ASK])
+    z = z_of([*prompt_of(turns), *encoded(record.answer), END])
     return pytest.approx(float(sigmoid(z)), rel=1e-9)
 
 
@@ -126,7 +125,7 @@ def test_an_adapter_on_llama_cpp_writes_neither_answers_nor_samples(
 def tokens_of(record: Record, kind: str) -> int:
     """What is read and written to read an answer."""
     turns = [message.model_dump() for message in record.messages]
-    return (2 if kind == "vllm" else 1) * (len(prompt_of(turns)) + len(encoded(record.answer)) + 1 + len(ASK) + 1)
+    return (2 if kind == "vllm" else 1) * (len(prompt_of(turns)) + len(encoded(record.answer)) + 1 + 1)
 
 
 @BOTH
@@ -188,7 +187,7 @@ def test_a_server_that_fails_at_some_costs_these_alone(
 def test_ask_says_it(kind: str, reader: Path) -> None:
     with KINDS[kind]().running() as server:
         told = json.loads(done("ask", *flags(server, kind, "--reader", reader), "--json", "Where is Nara?").stdout)
-    z = z_of([*prompt_of([{"role": "user", "content": "Where is Nara?"}]), *encoded("Japan"), END, *ASK])
+    z = z_of([*prompt_of([{"role": "user", "content": "Where is Nara?"}]), *encoded("Japan"), END])
     assert (told["answer"], told["source"]) == ("Japan", "reader")
     assert told["confidence"] == pytest.approx(float(sigmoid(z)))
 

@@ -13,7 +13,8 @@ from confide.cli.flags import command
 from confide.cli.train import app as train_app
 from confide.cli.train import rlmf
 from confide.errors import ConfideError
-from confide.methods.reader.reader_config import ReaderOptions
+from confide.methods.frozen.frozen_options import FrozenOptions
+from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.records import Record, write_records
 from stating_model import question, saved, toy_records
@@ -153,27 +154,18 @@ def seen(monkeypatch):
     monkeypatch.setattr("confide.engines.transformers.transformers_engine.TransformersEngine.load", lambda name: name)
     monkeypatch.setattr(
         "confide.methods.frozen.frozen_training.train_confidence",
-        lambda engine, train, validation, options, out, progress: seen.update(options=options) or f"{out}: done",
+        lambda *given, reader, progress: seen.update(options=given[3], reader=reader) or f"{given[4]}: done",
     )
     return seen
 
 
 def test_the_reader_trains_with_what_the_flags_say(graded, tmp_path, seen):
-    flags = ("--ask-tokens", "1,4", "--epochs", 3, "--seed", 7)
-    result = train("reader", "--records", graded, "--out", tmp_path / "out", *flags)
+    line = ("reader", "--records", graded, "--out", tmp_path / "out")
+    result = train(*line, "--learning-rate", 1e-4, "--epochs", 3, "--seed", 7)
     assert result.exit_code == 0, result.exception
     assert f"{tmp_path / 'out'}: done" in result.stdout
-    assert seen["options"] == ReaderOptions(ask_tokens="1,4", epochs=3, seed=7)
-    assert [(c.ask_tokens, c.epochs, c.seed) for c in seen["options"].candidates] == [(1, 3, 7), (4, 3, 7)]
-    for bad, sentence in ((("--ask-tokens", "some"), "--ask-tokens are numbers"), (("--target", "x"), "--target is")):
-        assert sentence in str(train("reader", "--records", graded, "--out", tmp_path / "out", *bad).exception)
-
-
-def test_the_reader_is_an_adapter_by_default(graded, tmp_path, seen):
-    assert train("reader", "--records", graded, "--out", tmp_path / "out").exit_code == 0
-    assert seen["options"] == ReaderOptions()
-    assert seen["options"].adapter
-    assert not seen["options"].candidates
+    assert seen == {"options": FrozenOptions(seed=7), "reader": ReaderConfig(learning_rate=1e-4, epochs=3)}
+    assert "No such option: --ask-tokens" in train(*line, "--ask-tokens", "4").stderr
 
 
 def test_the_stack_trains_without_a_reader(graded, tmp_path, seen):
@@ -182,9 +174,8 @@ def test_the_stack_trains_without_a_reader(graded, tmp_path, seen):
     assert result.exit_code == 0, result.exception
     assert f"{tmp_path / 'out'}: done" in result.stdout
     flags = {"positions": True, "shuffle_labels": True, "other_model": True, "seed": 7}
-    assert seen["options"] == ReaderOptions(ask_tokens="", **flags)
-    assert seen["options"].candidates == ()
-    assert "No such option: --ask-tokens" in train(*line, "--ask-tokens", "4").stderr
+    assert seen == {"options": FrozenOptions(**flags), "reader": None}
+    assert "No such option: --epochs" in train(*line, "--epochs", "4").stderr
 
 
 def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):

@@ -20,8 +20,7 @@ CHAT = [
 NAMES = [
     "<|confident|>",
     "<|unconfident|>",
-    "<|ask_1|>",
-    "<|ask_17|>",
+    "<|conf_7|>",
     "<|im_start|>",
     "<|im_end|>",
     "<|pad|>",
@@ -43,7 +42,7 @@ def test_a_user_cannot_write_a_special_token(name):
     model, tokenizer = tiny_model()
     message = f"Paris{name}{name} and {name}"
     before = encode_chat(tokenizer, told(message))
-    ids = add_to(model, tokenizer, ask_tokens=20)
+    ids = add_to(model, tokenizer)
     after = encode_chat(tokenizer, told(message))
     assert after == before, "adding the tokens changes how text is read"
     assert not set(after) & set(ids.all)
@@ -73,7 +72,7 @@ _CACHE: list[tuple[object, object]] = []
 def _with_tokens():
     if not _CACHE:
         model, tokenizer = tiny_model()
-        add_to(model, tokenizer, ask_tokens=2)
+        add_to(model, tokenizer)
         _CACHE.append((model, tokenizer))
     return _CACHE[0]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from confide.engines.transformers.vocabulary import add_to
+from confide.engines.transformers.vocabulary import add_graded, add_to
+from confide.report_tokens import token_ids
 from tiny_model import tiny_model, tiny_tokenizer
 
 
@@ -14,8 +15,8 @@ def test_new_rows_are_the_mean_of_the_old_ones(tied):
     model, tokenizer = tiny_model(tied=tied)
     known = len(tokenizer)
     old = [layer.weight.detach().clone() for layer in (model.get_input_embeddings(), model.get_output_embeddings())]
-    ids = add_to(model, tokenizer, ask_tokens=3)
-    assert ids.all == list(range(known, known + 5))
+    ids = add_to(model, tokenizer)
+    assert ids.all == list(range(known, known + 2))
     for layer, weight in zip((model.get_input_embeddings(), model.get_output_embeddings()), old, strict=True):
         assert layer.weight.shape[0] % 64 == 0
         assert torch.equal(layer.weight[:known], weight)
@@ -42,8 +43,8 @@ def test_adding_again_keeps_trained_rows():
     kept = model.get_input_embeddings().weight.detach().clone()
     assert add_to(model, tokenizer) == ids
     assert torch.equal(model.get_input_embeddings().weight, kept)
-    more = add_to(model, tokenizer, ask_tokens=2)
-    assert (more.cn, more.un) == (ids.cn, ids.un)
+    add_graded(model, tokenizer)
+    assert token_ids(tokenizer) == ids
     assert torch.equal(model.get_input_embeddings().weight[[ids.cn, ids.un]], kept[[ids.cn, ids.un]])
 
 

@@ -102,7 +102,7 @@ def test_reading_costs_tokens_of_an_answer():
     routing = evaluate(records(200), resamples=10, expert_cost=4)["routing"]
     assert routing["expert_cost"] == 4
     assert routing["expert_cost_given"]
-    assert routing["sources"]["stack"]["overhead"] == 2  # 4 ask tokens beside answers of 2
+    assert routing["sources"]["stack"]["overhead"] == 2  # 4 tokens read beside answers of 2
     assert routing["sources"]["stack"]["cost"][0] == 3
     assert routing["sources"]["stack"]["cost"][-1] == 7
     assert routing["sources"]["logprob_sum"]["overhead"] == 0

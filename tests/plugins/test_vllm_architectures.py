@@ -10,9 +10,9 @@ import confide
 from architectures import VLLM_SIZES, architecture
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.frozen.served_export import export_served
-from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.stack.served_file import ServedFile
 from confide.methods.stack.states import States
 from scored_model import records
@@ -34,7 +34,7 @@ def served(place: Path, name: str) -> tuple[Path, FrozenModel]:
     engine = TransformersEngine.load(str(place / "base"), dtype="float32")
     rows = [row.model_copy(update={"model": engine.name}) for row in records(60)]
     parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
-    train_confidence(engine, *parts, ReaderOptions(ask_tokens="", prefix_cache="1GB", seed=0), place / "trained")
+    train_confidence(engine, *parts, FrozenOptions(), place / "trained")
     export_served(place / "trained", place / "served")
     trained = confide.load(place / "trained", dtype="float32")
     assert isinstance(trained, FrozenModel)

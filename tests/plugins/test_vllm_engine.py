@@ -15,9 +15,9 @@ from confide.annotation import annotate, split_questions
 from confide.engines.transformers.loading import bundled_path
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.frozen.served_export import export_served
-from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.stack.served_file import ServedFile
 from confide.methods.stack.states import States
 from confide.records import read_records
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     annotate(engine, task, place / "records.jsonl", splits=split_questions(task.questions, "standard", 0))
     rows = [row for row in read_records(place / "records.jsonl") if row.correct is not None]
     parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
-    train_confidence(engine, *parts, ReaderOptions(ask_tokens="", prefix_cache="1GB", seed=0), place / "trained")
+    train_confidence(engine, *parts, FrozenOptions(), place / "trained")
     export_served(place / "trained", place / "served")
     return place
 

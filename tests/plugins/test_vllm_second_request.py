@@ -27,8 +27,9 @@ from confide.engines.openai.upstream import Server as UpstreamServer
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.methods.checkpoint_export import export_checkpoint
 from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
-from confide.methods.reader.reader_config import ReaderOptions
+from confide.methods.reader.reader_config import ReaderConfig
 from scored_model import records
 from vllm_server import PYTHON, Server, vllm_server
 
@@ -37,12 +38,13 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(not PYTHON, reason="CONFIDE_VLLM_PYTHON is not set: run `make test-vllm`"),
 ]
+ADAPTER = "reads"
 QUESTIONS = [f"Which country is the city in? {number}" for number in range(5)]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with a trained reader, and its export."""
+    """A tiny model with a trained reader, made louder so that it cannot be taken for the base model, and its export."""
     place = tmp_path_factory.mktemp("second")
     model, tokenizer = architecture("Llama", **VLLM_SIZES)
     model.save_pretrained(place / "base")
@@ -50,8 +52,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     engine = TransformersEngine.load(str(place / "base"), dtype="float32")
     rows = [row.model_copy(update={"model": engine.name}) for row in records(60)]
     parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
-    options = ReaderOptions(ask_tokens="2", epochs=2, learning_rate=0.02, prefix_cache="1GB", seed=0)
-    train_confidence(engine, *parts, options, place / "trained")
+    train_confidence(engine, *parts, FrozenOptions(), place / "trained", reader=ReaderConfig(epochs=1))
+    file = place / "trained" / "adapter" / "adapter_model.safetensors"
+    torch.manual_seed(0)
+    save_file({name: value + 0.2 * torch.randn_like(value) for name, value in load_file(file).items()}, file)
     export_checkpoint(place / "trained", place / "exported")
     return place
 
@@ -65,7 +69,8 @@ def model(place: Path) -> FrozenModel:
 
 @pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[Server]:
-    with vllm_server(place / "exported", place / "log", "float32", "--max-model-len", "512") as server:
+    lora = ("--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"{ADAPTER}={place / 'exported' / 'adapter'}")
+    with vllm_server(place / "exported", place / "log", "float32", "--max-model-len", "512", *lora) as server:
         yield server
 
 
@@ -78,7 +83,8 @@ def z_in_process(model: FrozenModel, prompt: list[int], answer: list[int]) -> fl
 async def reading(server: Server, place: Path, **more: Any) -> AsyncIterator[tuple[SecondRequest, SecondReading]]:
     http = Http()
     config = ServerModel(name="m", base_url=f"{server.url}/v1", model="m", fields=("min_tokens", "return_token_ids"))
-    second = SecondRequest(config, http, ExportedReader.load(place / "exported"), "vllm", **more)
+    reader = ExportedReader.load(place / "exported")
+    second = SecondRequest(config, http, reader, "vllm", adapter=ADAPTER, **more)
     try:
         answers = SecondReading("m", await asyncio.to_thread(UpstreamServer, config, http), second, timeout_s=60.0)
         assert await answers.check.look() is None
@@ -117,7 +123,7 @@ async def read_answers(place: Path, model: FrozenModel, server: Server, stream: 
             ours = z_in_process(model, model.engine.encode(turns), written[:-1])
             assert logit(reply.sources[READER]) == pytest.approx(ours, abs=3e-4)
             assert reply.verdict_tokens == 2
-            assert reply.read_tokens == 2 * (reply.prompt_tokens + 3 + number + 3)
+            assert reply.read_tokens == 2 * (reply.prompt_tokens + 3 + number + 1)
 
 
 @pytest.mark.parametrize("chosen_ids", [False, True])
@@ -134,45 +140,16 @@ def test_z_of_an_answer_is_read_after_the_tokens_that_were_written(
     asyncio.run(read_answers(place, model, server, stream))
 
 
-def trained_adapter(place: Path, out: Path) -> FrozenModel:
-    """A trained adapter that reads, made louder so that it cannot be taken for the base model, and its export."""
-    engine = TransformersEngine.load(str(place / "base"), dtype="float32")
-    rows = [row.model_copy(update={"model": engine.name}) for row in records(60)]
-    parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
-    train_confidence(engine, *parts, ReaderOptions(epochs=1), out / "trained")
-    file = out / "trained" / "adapter" / "adapter_model.safetensors"
-    torch.manual_seed(0)
-    save_file({name: value + 0.2 * torch.randn_like(value) for name, value in load_file(file).items()}, file)
-    export_checkpoint(out / "trained", out / "exported")
-    model = confide.load(out / "trained", dtype="float32")
-    assert isinstance(model, FrozenModel)
-    return model
-
-
-async def problem_of(url: str, reader: ExportedReader, adapter: str | None) -> str | None:
+async def problem_of(url: str, reader: ExportedReader) -> str | None:
     http = Http()
     try:
         config = ServerModel(name="m", base_url=f"{url}/v1", model="m")
-        return await SecondRequest(config, http, reader, "vllm", adapter=adapter).problem()
+        return await SecondRequest(config, http, reader, "vllm").problem()
     finally:
         await http.close()
 
 
-async def read_by_adapter(server: Server, out: Path, model: FrozenModel) -> None:
-    async with reading(server, out, adapter="reads") as (second, _):
-        for question in QUESTIONS:
-            turns = [{"role": "user", "content": question}]
-            z, _ = await second.read_given(turns, {}, "Japan")
-            ours = z_in_process(model, model.engine.encode(turns), model.engine.encode_answer("Japan"))
-            assert z == pytest.approx(ours, abs=3e-4)
-
-
-def test_an_adapter_that_confide_trained_reads_what_the_base_model_answered(place: Path, tmp_path: Path) -> None:
-    model = trained_adapter(place, tmp_path)
-    flags = ("--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"reads={tmp_path / 'exported' / 'adapter'}")
-    reader = ExportedReader.load(tmp_path / "exported")
-    with vllm_server(tmp_path / "exported", tmp_path / "log", "float32", "--max-model-len", "512", *flags) as server:
-        asyncio.run(read_by_adapter(server, tmp_path, model))
-        found = asyncio.run(problem_of(server.url, reader, None))
+def test_the_base_model_without_the_adapter_is_known(place: Path, server: Server) -> None:
+    found = asyncio.run(problem_of(server.url, ExportedReader.load(place / "exported")))
     assert found is not None
     assert "runs other weights than the exported ones" in found

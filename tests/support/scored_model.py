@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
-from confide.methods.reader.reader_config import ReaderOptions
+from confide.methods.reader.reader_config import ReaderConfig
 from confide.records import Message, Record, Sample
 from tiny_model import tiny_model
 
@@ -44,12 +45,11 @@ def records(count: int, *, samples: int = 0, options: bool = False) -> list[Reco
     return made
 
 
-def trained(out: Path, rows: list[Record], **how: bool) -> Path:
-    """A checkpoint trained on the train rows, with a reader of one ask token."""
-    options = ReaderOptions(
-        target="correctness", ask_tokens="1", epochs=2, learning_rate=1e-2,
-        prefix_cache="1GB", seed=0, **how,
-    )  # fmt: skip
+QUICK = ReaderConfig(rank=2, alpha=4, epochs=2, batch_size=8, learning_rate=2e-2, warmup_steps=0)
+
+
+def trained(out: Path, rows: list[Record], reader: ReaderConfig | None = None, **how: bool) -> Path:
+    """A checkpoint trained on the train rows."""
     parts = [[r for r in rows if r.split == split] for split in ("train", "validation")]
-    train_confidence(engine(), *parts, options, out)
+    train_confidence(engine(), *parts, FrozenOptions(**how), out, reader=reader)
     return out

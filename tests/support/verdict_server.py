@@ -21,8 +21,8 @@ from app_thread import app_in_thread
 from confide.engines.openai.exported_reader import FILE, FOLDER, Example, ExportedReader
 from endpoint_server import share_of
 
-END, START, ASK, CONFIDENT, UNCONFIDENT = 256, 257, (258, 259), 260, 261
-WORDS = {END: "<end>", START: "<start>", 258: "<ask_1>", 259: "<ask_2>", CONFIDENT: "<yes>", UNCONFIDENT: "<no>"}
+END, START, SILENT, CONFIDENT, UNCONFIDENT = 256, 257, 258, 260, 261
+WORDS = {END: "<end>", START: "<start>", SILENT: "<silent>", CONFIDENT: "<yes>", UNCONFIDENT: "<no>"}
 VOCABULARY = 264
 
 
@@ -48,9 +48,9 @@ def exported() -> ExportedReader:
     examples = []
     for answer in ("Japan", "Peru", "I do not know."):
         ids = (*prompt_of([{"role": "user", "content": "Where is Kyoto?"}]), *encoded(answer))
-        examples.append(Example(ids, z_of([*ids, END, *ASK])))
+        examples.append(Example(ids, z_of([*ids, END])))
     return ExportedReader(
-        CONFIDENT, UNCONFIDENT, ASK, END, frozenset({END}), "weights=abc, confidence=def", "tiny", tuple(examples)
+        CONFIDENT, UNCONFIDENT, END, frozenset({END}), "weights=abc, confidence=def", "tiny", tuple(examples)
     )
 
 

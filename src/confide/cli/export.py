@@ -25,7 +25,7 @@ def export(
     engine: For = None,
     base: Base = None,
 ) -> None:
-    """Write the model with its new vocabulary rows as an ordinary checkpoint; `confide.json` names the rows.
+    """Write the model as an ordinary checkpoint: with its new tokens, or beside it the adapter that reads.
 
     With `--for vllm`: the base model, whose weights are linked, with the reading that vLLM gives beside its answers.
 
@@ -41,4 +41,5 @@ def export(
     from confide.methods.checkpoint_export import export_checkpoint
 
     ids = export_checkpoint(model, out)
-    typer.echo(f"{out}: ordinary checkpoint; new tokens {', '.join(f'{k}={v}' for k, v in ids.items())}")
+    new = f"; new tokens {', '.join(f'{k}={v}' for k, v in ids.items())}" if ids else ""
+    typer.echo(f"{out}: ordinary checkpoint{new}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,8 @@ from confide.cli.outputs import Folder
 from confide.cli.printing import warn
 from confide.errors import ConfideError
 from confide.methods.finetuning.supervised_config import option
-from confide.methods.reader.reader_config import ReaderOptions
+from confide.methods.frozen.frozen_options import FrozenOptions
+from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.rlmf.rlmf_config import FormatConfig, How, RLMFSettings
 from confide.methods.self_ref.self_ref_config import SelfRefConfig, SelfRefOptions
 from confide.progress import progress_bar
@@ -86,31 +87,40 @@ def stack(
     out: Out,
     *,
     model: Model = "smollm2",
-    options: Annotated[ReaderOptions, Flags("positions shuffle_labels other_model seed")],
+    options: Annotated[FrozenOptions, Flags()],
 ) -> None:
     """Train the stack: the portable confidence with a probe of the model's states; no reader.
 
     Example: `confide train stack --model smollm2 --records runs/records.jsonl --out runs/stack`
     """
-    _train_frozen(records, out, model, replace(options, ask_tokens=""))
+    _train_frozen(records, out, model, options)
 
 
-def reader(records: Records, out: Out, *, model: Model = "smollm2", options: Annotated[ReaderOptions, Flags()]) -> None:
+def reader(
+    records: Records,
+    out: Out,
+    *,
+    model: Model = "smollm2",
+    config: Annotated[ReaderConfig, Flags("epochs learning_rate")],
+    options: Annotated[FrozenOptions, Flags()],
+) -> None:
     """Train the stack, and an adapter that reads the finished answer again; the model's answers stay as they are.
 
     Example: `confide train reader --model smollm2 --records runs/records.jsonl --out runs/reader`
     """
-    _train_frozen(records, out, model, options)
+    _train_frozen(records, out, model, options, config)
 
 
-def _train_frozen(records: Path, out: Path, model: str, options: ReaderOptions) -> None:
+def _train_frozen(
+    records: Path, out: Path, model: str, options: FrozenOptions, reader: ReaderConfig | None = None
+) -> None:
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.frozen.frozen_training import train_confidence
 
     train, validation = _learning_rows(records)
     engine = TransformersEngine.load(model)
     with progress_bar("training") as progress:
-        summary = train_confidence(engine, train, validation, options, out, progress=progress)
+        summary = train_confidence(engine, train, validation, options, out, reader=reader, progress=progress)
     typer.echo(summary)
 
 

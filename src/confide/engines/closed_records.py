@@ -15,7 +15,6 @@ def read_closed(
     records: Sequence[Record],
     layers: Sequence[int] = (),
     *,
-    room: int = 1,
     measure: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[tuple[list[int], ClosedAnswers]]:
@@ -25,14 +24,13 @@ def read_closed(
 
     Args:
         layers: decoder layers (1 = the first) whose states are kept.
-        room: tokens that will be fed after the answer (the closing one counts).
         measure: also measure the log-probabilities and entropies of the answers' tokens.
 
     Raises:
         ConfideError: records that do not fit the context, counted and named, before anything runs.
     """
     spans = [prompt_and_answer(engine, record) for record in records]
-    check_context({r.id: len(p) + len(a) for r, (p, a) in zip(records, spans, strict=True)}, engine.context, room)
+    check_context({r.id: len(p) + len(a) for r, (p, a) in zip(records, spans, strict=True)}, engine.context, 1)
     longest: dict[tuple[int, ...], int] = {}
     for prompt, answer in spans:
         longest[tuple(prompt)] = max(longest.get(tuple(prompt), 0), len(answer))

@@ -24,11 +24,7 @@ class SignalInfo(BaseModel):
 
     Attributes:
         method: the kind of trained model: ``reader``, ``self_ref`` or ``stated``.
-        reads: whether the vocabulary holds a reader's rows.
-        own_logits: whether these rows give z as the model's own, scaled logits (None: before there was a difference).
-        ask_tokens: how many ask tokens follow a closed answer.
         verdict_ids: name → id of the two verdict tokens.
-        ask_ids: ids of the ask tokens.
         statement: how a stated confidence is written: ``graded`` or ``tagged``.
         grade_ids: ids of the graded tokens, lowest first.
         reads_at: where the confidence is read, in words.
@@ -37,11 +33,7 @@ class SignalInfo(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     method: str = ""
-    reads: bool | None = None
-    own_logits: bool | None = None
-    ask_tokens: int = 0
     verdict_ids: dict[str, int] = Field(default_factory=dict)
-    ask_ids: list[int] = Field(default_factory=list)
     statement: str | None = None
     grade_ids: list[int] = Field(default_factory=list)
     reads_at: str = ""
@@ -96,8 +88,8 @@ class CheckpointInfo(BaseModel):
 def read_info(folder: Path) -> CheckpointInfo:
     """Read ``confide.json``; a folder without one holds a plain model.
 
-    Raises `ConfideError` for a broken one, and for a folder that training was killed in while it moved files there: it
-    holds trained weights, and nothing that says so.
+    Raises `ConfideError` for a broken one, for one that earlier versions wrote and this one cannot read, and for a
+    folder that training was killed in while it moved files there: it holds trained weights, and nothing that says so.
     """
     folder = folder.expanduser()
     path = folder / FILE
@@ -109,13 +101,19 @@ def read_info(folder: Path) -> CheckpointInfo:
         data = json.loads(read_text(path))
         if data.get("schema") != 1:
             raise ConfideError(f"{path} has schema {data.get('schema')!r}; this version reads schema 1")
-        return CheckpointInfo.model_validate(data)
+        info = CheckpointInfo.model_validate(data)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise ConfideError(f"{folder} is not a readable confide checkpoint: {where}: {problem['msg']}") from None
     except (ValueError, AttributeError) as error:
         raise ConfideError(f"{folder} is not a readable confide checkpoint: {error}") from None
+    if (info.confidence.model_extra or {}).get("reads"):
+        raise ConfideError(
+            f"{folder} has a reader of ask tokens, which an earlier version of confide trained and this one does not "
+            "read: train it again with `confide train reader`"
+        )
+    return info
 
 
 def save_checkpoint(

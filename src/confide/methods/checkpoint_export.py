@@ -14,9 +14,8 @@ from confide.methods.catalogue import model_kind
 from confide.methods.checkpoint import FILE, read_info
 from confide.methods.confidence_model import ConfidenceModel
 from confide.methods.frozen.frozen_model import FrozenModel
-from confide.methods.reader.adapter_reader import FOLDER as ADAPTER
-from confide.methods.reader.adapter_reader import AdapterReader
-from confide.report_tokens import CONFIDENCE, GRADED
+from confide.methods.reader.reader import FOLDER as ADAPTER
+from confide.report_tokens import GRADED
 
 _ANSWERS = ("France", "I do not know.", "Lyon is a large city, and it lies in the country of France.")
 _QUESTION = "In which country is Lyon?"
@@ -26,7 +25,7 @@ def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
     """Copy a trained folder as an ordinary checkpoint that loads without confide.
 
     Where it has a reader, ``confide/reader.json`` says how a server that runs the checkpoint is asked for it
-    (`ExportedReader`); one that is an adapter lies in ``adapter``, for a server to load under a name of its own.
+    (`ExportedReader`), and the adapter lies in ``adapter``, for a server to load under a name of its own.
 
     Returns:
         The new tokens' names and ids.
@@ -48,15 +47,13 @@ def export_checkpoint(folder: Path, out: Path) -> dict[str, int]:
     data = {key: value for key, value in json.loads(read_text(folder / FILE)).items() if key in public}
     with locked(out), written_folder(out, FILE) as part:
         model.engine.save(part)
-        if reader is not None and info.reader.get("adapter"):
-            shutil.copytree(folder / ADAPTER, part / ADAPTER)
         if reader is not None:
+            shutil.copytree(folder / ADAPTER, part / ADAPTER)
             (part / FOLDER).mkdir()
             write_text(part / FOLDER / READER, json.dumps(reader.to_json(), indent=1) + "\n")
         write_text(part / FILE, json.dumps(data, indent=1) + "\n")
     signal = info.confidence
-    names = [*signal.verdict_ids, *CONFIDENCE.ask_tokens(len(signal.ask_ids)), *GRADED[: len(signal.grade_ids)]]
-    return dict(zip(names, [*signal.verdict_ids.values(), *signal.ask_ids, *signal.grade_ids], strict=True))
+    return signal.verdict_ids | dict(zip(GRADED, signal.grade_ids, strict=False))
 
 
 def exported_reader(model: ConfidenceModel) -> ExportedReader | None:
@@ -66,17 +63,12 @@ def exported_reader(model: ConfidenceModel) -> ExportedReader | None:
     """
     if not isinstance(model, FrozenModel) or model.parts.reader is None or model.info.shuffled_labels is not None:
         return None
-    engine, signal = model.engine, model.info.confidence
-    reader = model.parts.reader
-    words = [signal.verdict_ids[name] for name in CONFIDENCE.verdict]
-    confident, unconfident = reader.verdict if isinstance(reader, AdapterReader) else words
+    engine, reader = model.engine, model.parts.reader
     prompt = engine.encode(model.as_asked(_QUESTION))
     answers = [engine.encode_answer(answer) for answer in _ANSWERS]
     logits = reader.logits(engine.closed([prompt] * len(answers), answers)).tolist()
     return ExportedReader(
-        confident,
-        unconfident,
-        tuple(signal.ask_ids),
+        *reader.verdict,
         engine.turn_end,
         frozenset(engine.end_ids),
         model.identity,

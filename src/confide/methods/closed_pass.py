@@ -37,12 +37,11 @@ def read_answers(
     """
     engine = model.engine
     layers = sorted({layer for method in methods for layer in method.layers_})
-    room = max([1, *(method.room_ for method in methods)])
     measure = any(not record.logprobs for record in records)
     measured = list(records)
     values: dict[str, Floats] = defaultdict(lambda: np.full(len(records), np.nan))
     seconds, fed = [0.0] * len(methods), [0] * len(methods)
-    for rows, closed in read_closed(engine, records, layers, room=room, measure=measure, progress=progress):
+    for rows, closed in read_closed(engine, records, layers, measure=measure, progress=progress):
         for i, completion in zip(rows, closed.completions, strict=True):
             if not records[i].logprobs:
                 measured[i] = with_token_scores(records[i], completion)

@@ -145,7 +145,7 @@ class ConfidenceModel(ABC):
         if not self.info.trained:
             return ""
         signal = self.info.confidence
-        ours = [*signal.verdict_ids.values(), *signal.ask_ids, *signal.grade_ids]
+        ours = [*signal.verdict_ids.values(), *signal.grade_ids]
         rows = [self.engine.input_rows(ours), self.engine.output_rows(ours)] if ours else []
         about = [self.engine.identity, signal.model_dump(), self.info.stack, self.info.probes]
         about += [self.info.served] if self.info.served else []  # checkpoints without one keep the hash they had

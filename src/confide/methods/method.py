@@ -130,21 +130,19 @@ class ClosedMethod(Method):
 
     Attributes:
         layers_: the layers whose states it reads.
-        room_: tokens that it feeds after an answer, the closing one included.
     """
 
     needs = ("states",)
     by_model = True
     layers_: tuple[int, ...] = ()
-    room_: int = 1
 
     @abstractmethod
     def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
         """Confidences [batch] by source; beside them, ``familiarity`` where the method knows it."""
 
     def fed(self, closed: ClosedAnswers) -> int:
-        """Tokens that reading a batch of closed answers feeds."""
-        return self.room_ * len(closed.completions)
+        """Tokens that reading a batch of closed answers feeds: of each the closing one."""
+        return len(closed.completions)
 
 
 def check_labels(records: Sequence[Record]) -> None:
@@ -197,6 +195,15 @@ def _who(name: str, identity: str) -> str:
 def labels(records: Sequence[Record]) -> NDArray[np.bool_]:
     """Which answers are right, shape [n]."""
     return np.array([bool(record.correct) for record in records], dtype=np.bool_)
+
+
+def shuffle_labels(records: Sequence[Record], seed: int = 0) -> list[Record]:
+    """Copies whose labels belong to other records; what learns from them must not rank. Samples are left out."""
+    order = np.random.default_rng(seed).permutation(len(records))
+    return [
+        record.model_copy(update={"correct": other.correct, "consistency": other.consistency, "samples": None})
+        for record, other in zip(records, (records[i] for i in order), strict=True)
+    ]
 
 
 def or_nan(values: Sequence[float | None]) -> Floats:

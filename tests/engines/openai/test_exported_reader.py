@@ -7,7 +7,7 @@ import pytest
 
 from confide.engines.openai.exported_reader import ExportedReader, difference
 from confide.errors import ConfideError
-from verdict_server import ASK, CONFIDENT, END, UNCONFIDENT, exported, exported_folder
+from verdict_server import CONFIDENT, END, UNCONFIDENT, exported, exported_folder
 
 
 def test_a_folder_or_its_file_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_a_file_of_before_with_a_bias_of_nothing_is_read(tmp_path: Path) -> None
 
 def test_the_second_request_goes_on_after_the_closing_token() -> None:
     reader = exported()
-    assert reader.asked([1, 2], [3]) == [1, 2, 3, END, *ASK]
+    assert reader.asked([1, 2], [3]) == [1, 2, 3, END]
     assert reader.verdict_ids == (CONFIDENT, UNCONFIDENT)
 
 
@@ -36,9 +36,8 @@ def test_an_answer_is_what_stands_before_its_closing_token(written: list[int], a
     "change",
     [
         {"schema": 2},
-        {"ask_ids": "12"},
-        {"ask_ids": None},
         {"end_ids": 3},
+        {"end_ids": "12"},
         {"identity": "no identity"},
         {"examples": [{"ids": [1]}]},
         {"confident_id": None},
@@ -48,6 +47,15 @@ def test_another_file_is_refused_by_its_name(tmp_path: Path, change: dict[str, o
     (tmp_path / "reader.json").write_text(json.dumps(exported().to_json() | change))
     with pytest.raises(ConfideError, match=r"reader\.json"):
         ExportedReader.load(tmp_path / "reader.json")
+
+
+def test_a_reader_of_ask_tokens_is_refused_and_a_file_without_any_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "reader.json"
+    file.write_text(json.dumps(exported().to_json() | {"ask_ids": [258]}))
+    with pytest.raises(ConfideError, match=r"a reader of ask tokens, .*: train and export it again"):
+        ExportedReader.load(file)
+    file.write_text(json.dumps(exported().to_json() | {"ask_ids": []}))
+    assert ExportedReader.load(file) == exported()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])

@@ -20,9 +20,9 @@ from confide.engines.openai.upstream import Http, Server
 from confide.errors import ConfideError
 from confide.numeric import sigmoid
 from verdict_server import (
-    ASK,
     CONFIDENT,
     END,
+    SILENT,
     UNCONFIDENT,
     AdaptedLlamaCpp,
     LlamaCppServer,
@@ -40,7 +40,7 @@ BOTH = pytest.mark.parametrize("kind", KINDS)
 
 
 def z_after(answer: list[int], turns: list[dict[str, Any]] = TURNS) -> float:
-    return z_of([*prompt_of(turns), *answer, END, *ASK])
+    return z_of([*prompt_of(turns), *answer, END])
 
 
 def asked(**options: Any) -> Asked:
@@ -126,11 +126,11 @@ def test_an_answer_that_ended_with_another_end_token(kind: str) -> None:
 
 @BOTH
 def test_tokens_count_as_they_were_written_not_as_the_text_would_be_encoded(kind: str) -> None:
-    # A model may spell a text with other tokens than its tokenizer: here an ask token that shows nothing.
-    written = [*encoded("Jap"), 258, *encoded("an"), END]
+    # A model may spell a text with other tokens than its tokenizer: here one that shows nothing.
+    written = [*encoded("Jap"), SILENT, *encoded("an"), END]
     reply = answered(KINDS[kind](written=lambda text: written), kind)
     assert reply.text == "Japan"
-    assert reply.sources[READER] == confidence(z_of([*prompt_of(TURNS), *written, *ASK]))
+    assert reply.sources[READER] == confidence(z_of([*prompt_of(TURNS), *written]))
 
 
 @BOTH
@@ -164,7 +164,7 @@ def test_a_given_answer_is_encoded_by_the_server(kind: str, answer: str) -> None
     stub = KINDS[kind]()
     z, tokens = read(stub, kind, lambda second, _: second.read_given(TURNS, {}, answer))
     assert z == pytest.approx(z_after(encoded(answer)))
-    length = len(prompt_of(TURNS)) + len(encoded(answer)) + 1 + len(ASK)
+    length = len(prompt_of(TURNS)) + len(encoded(answer)) + 1
     assert tokens == (2 if kind == "vllm" else 1) * (length + 1)
     assert not stub.bodies("/v1/chat/completions")
 
@@ -272,7 +272,7 @@ def test_a_server_that_was_away_is_looked_at_before_it_is_believed(kind: str, st
 @BOTH
 def test_what_it_read_and_wrote_is_counted_and_paid(kind: str) -> None:
     reply = answered(KINDS[kind](), kind)
-    requests, length = (2 if kind == "vllm" else 1), len(prompt_of(TURNS)) + 5 + 1 + len(ASK)
+    requests, length = (2 if kind == "vllm" else 1), len(prompt_of(TURNS)) + 5 + 1
     assert (reply.read_tokens, reply.verdict_tokens) == (requests * length, requests)
     assert (reply.prompt_tokens, reply.completion_tokens) == (len(prompt_of(TURNS)), 6)
     assert reply.spent_tokens == reply.tokens + requests * (length + 1)

@@ -10,8 +10,8 @@ import confide
 from confide.engines.closed_records import measure_records
 from confide.methods.confidence_model import Answer
 from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
-from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.scoring import score
 from confide.records import Record
 from graded_rows import counted_reads
@@ -25,7 +25,7 @@ QUESTIONS = [f"Which country is the city in? {colour} {n}" for n in range(4) for
 def folder(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out, rows = tmp_path_factory.mktemp("frozen") / "stack", records(240)
     parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
-    train_confidence(engine(), *parts, ReaderOptions(ask_tokens=""), out)
+    train_confidence(engine(), *parts, FrozenOptions(), out)
     return out
 
 

@@ -16,10 +16,10 @@ from confide.errors import ConfideError
 from confide.methods.catalogue import available
 from confide.methods.checkpoint import FILE, read_info
 from confide.methods.frozen.frozen_model import ARRAYS, FrozenParts, load_parts
+from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.method import Scope, check_answered_by
 from confide.methods.portable.portable_file import PortableFile
-from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.scoring import score
 from confide.methods.stack.states import collect_states
 from confide.records import Record
@@ -102,12 +102,8 @@ def test_rows_that_do_not_fit_are_refused_before_any_pass(tmp_path: Path) -> Non
     tiny = engine()
     rows = records(20)
     long = rows[0].model_copy(update={"answer": "red " * 300})
-    options = ReaderOptions(
-        target="correctness", ask_tokens="", epochs=1, learning_rate=1e-3,
-        prefix_cache="1GB", seed=0,
-    )  # fmt: skip
     with pytest.raises(ConfideError, match="1 rows do not fit the model's context of 256 tokens: 0"):
-        train_confidence(tiny, [long, *rows[1:]], rows[1:], options, tmp_path / "out")
+        train_confidence(tiny, [long, *rows[1:]], rows[1:], FrozenOptions(), tmp_path / "out")
 
 
 def test_a_checkpoint_needs_no_probes_but_a_stack_of_this_version(tmp_path: Path) -> None:
@@ -123,7 +119,7 @@ def test_a_checkpoint_needs_no_probes_but_a_stack_of_this_version(tmp_path: Path
     assert not bare.probes
     assert bare.stack is not None
     rows = records(20)
-    states, _ = collect_states(engine(), rows, checkpoint.layers)
+    states = collect_states(engine(), rows, checkpoint.layers)
     assert checkpoint.stack is not None
     read = bare.stack.read(states, rows)
     np.testing.assert_allclose(read["stack"], checkpoint.stack.read(states, rows)["stack"])

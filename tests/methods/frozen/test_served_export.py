@@ -26,9 +26,9 @@ from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
 from confide.methods.checkpoint import read_info
 from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.frozen.served_export import export_served, weight_files
-from confide.methods.reader.reader_config import ReaderOptions
 from confide.methods.stack.served_file import ServedFile
 from confide.methods.stack.served_stack import SERVED, served_values
 from confide.records import Message, Record
@@ -51,7 +51,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     engine = TransformersEngine.load(str(base))
     rows = [row.model_copy(update={"model": str(base)}) for row in records(60)]
     parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
-    options = ReaderOptions(ask_tokens="", prefix_cache="1GB", seed=0)
+    options = FrozenOptions()
     train_confidence(engine, *parts, options, trained)
     return base, trained
 

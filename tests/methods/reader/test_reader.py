@@ -1,135 +1,163 @@
-"""The reader: kept prefixes give the gradient of a plain pass, training separates, answers stay as they are."""
+"""The reader: it learns, the answers stay, and the checkpoint says with it what training said."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import shutil
+from pathlib import Path
 
 import numpy as np
+import peft.config
 import pytest
-import torch
+from safetensors.torch import load_file, save_file
 
-from confide.engines.transformers.closed_store import ClosedStore
-from confide.engines.transformers.loading import freeze
+import confide
+from architectures import architecture
+from confide.engines.transformers.adapter import CONFIG, WEIGHTS
 from confide.engines.transformers.transformers_engine import TransformersEngine
-from confide.engines.transformers.vocabulary import add_to, write_verdict_rows
 from confide.errors import ConfideError
-from confide.methods.method import check_labels
-from confide.methods.reader.closed_rows import ClosedRow, make_rows
-from confide.methods.reader.reader import Reader, reader_in_vocabulary
+from confide.methods.checkpoint_export import export_checkpoint
+from confide.methods.finetuning import supervised
+from confide.methods.frozen.frozen_model import FrozenModel
+from confide.methods.frozen.frozen_options import FrozenOptions
+from confide.methods.frozen.frozen_training import train_confidence
+from confide.methods.method import labels
+from confide.methods.reader.reader import FOLDER, verdict_words
 from confide.methods.reader.reader_config import ReaderConfig
-from confide.methods.reader.reader_training import (
-    WORDS,
-    batches_by_length,
-    reader_loss,
-    score_rows,
-    start_rows,
-    train_reader,
-)
+from confide.methods.reader.reader_training import reader_rows, train_reader
+from confide.methods.scoring import score
 from confide.metrics import auroc
-from confide.records import Message, Record
-from tiny_model import tiny_model
+from confide.numeric import sigmoid
+from confide.records import Record
+from scored_model import engine, records
 
-ANSWERS = ["France", "Germany", "Japan", "Chile"]
-
-
-def engine(*, tied: bool = True) -> TransformersEngine:
-    model, tokenizer = tiny_model(tied=tied)
-    return TransformersEngine(freeze(model.float()), tokenizer, "tiny")
+pytestmark = pytest.mark.usefixtures("one_thread")
+QUICK = ReaderConfig(epochs=8, patience=8, batch_size=4, learning_rate=2e-2, warmup_steps=0)
+SHORT = ReaderConfig(epochs=1)
 
 
-def stored(tiny: TransformersEngine, rows: list[ClosedRow], **how: Any) -> ClosedStore:
-    return ClosedStore(tiny, [row.prompt for row in rows], [row.answer for row in rows], **how)
+def part(split: str, count: int = 60) -> list[Record]:
+    return [row for row in records(count) if row.split == split]
 
 
-def records(count: int) -> list[Record]:
-    """France and Germany are right, the others wrong; questions differ in length."""
-    made = []
-    for i in range(count):
-        answer = ANSWERS[i % 4]
-        messages = [
-            Message(role="system", content="Answer with the name only."),
-            Message(role="user", content=f"Which country is the city in? {'red ' * (i % 5)}{i}"),
-        ]
-        made.append(Record(id=str(i), messages=messages, answer=answer, correct=i % 4 < 2, answered=answer))
-    return made
+def train(out: Path, reader: ReaderConfig | None = SHORT) -> str:
+    return train_confidence(engine(), part("train"), part("validation"), FrozenOptions(), out, reader=reader)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("budget", [10**9, 0])
-def test_kept_prefixes_read_like_a_plain_pass(tied: bool, budget: int) -> None:
-    tiny = engine(tied=tied)
-    rows = make_rows(tiny, records(7))
-    store = stored(tiny, rows, budget=budget, batch_size=3)
-    reader = Reader(torch.randn(3, 32), torch.randn(32))
-    kept = score_rows(reader, store, range(7), batch_size=4)
-    store.close()
-    for row, z in zip(rows, kept, strict=True):
-        ids = torch.tensor([[*row.prompt, *row.answer, tiny.turn_end]])
-        embeds = torch.cat([tiny.model.get_input_embeddings()(ids), reader.ask[None]], 1)
-        plain = tiny.model.base_model(inputs_embeds=embeds).last_hidden_state[0, -1] @ reader.verdict
-        assert z == pytest.approx(float(plain), abs=1e-3)
-
-
-def test_gradients_reach_ask_tokens_and_verdict_only() -> None:
+def test_a_row_ends_in_one_of_two_words_that_alone_is_learned() -> None:
     tiny = engine()
-    rows = make_rows(tiny, records(6))
-    store = stored(tiny, rows, budget=10**9)
-    ask, verdict = torch.randn(2, 32, requires_grad=True), torch.randn(32, requires_grad=True)
-    z = Reader(ask, verdict).z(store.batch(range(6)))
-    reader_loss(z, rows).backward()  # type: ignore[no-untyped-call]
-    assert ask.grad is not None
-    assert ask.grad.abs().sum() > 0
-    assert verdict.grad is not None
-    assert all(parameter.grad is None for parameter in tiny.model.parameters())
+    yes, no = verdict_words(tiny)
+    right, wrong = reader_rows(tiny, records(2))  # France, then Chile
+    for row, word in ((right, yes), (wrong, no)):
+        assert row.input_ids[-2:] == [tiny.turn_end, word]
+        assert row.labels == [-100] * (len(row.input_ids) - 1) + [word]
+    assert (right.target, wrong.target) == (1.0, 0.0)
 
 
-def test_training_separates_and_leaves_the_model_alone() -> None:
+def test_it_learns_and_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     tiny = engine()
-    before = {name: value.clone() for name, value in tiny.model.state_dict().items()}
-    train, held = make_rows(tiny, records(64)), make_rows(tiny, records(16))
-    store = stored(tiny, [*train, *held], budget=10**9)
-    config = ReaderConfig(ask_tokens=2, epochs=20, learning_rate=2e-2, patience=20, batch_size=8)
-    reader = train_reader(tiny, train, held, config, store=store)
-    z = score_rows(reader, store, range(64, 80))
-    right = np.array([row.target > 0.5 for row in held])
-    assert auroc(z, right) > 0.95
-    assert min(epoch["validation_loss"] for epoch in reader.history) < 0.45
-    after = tiny.model.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    prompt = tiny.encode([{"role": "user", "content": "Which country is the city in? red 1"}])
+    before, identity, names = tiny.answer([prompt], 8)[0], tiny.identity, list(tiny.model.state_dict())
+    reader = train_reader(tiny, part("train"), part("validation"), QUICK, tmp_path)
+    assert reader.losses[-1] < reader.losses[0]
+    tested = part("test")
+    closed = tiny.closed([tiny.encode(r.messages) for r in tested], [tiny.encode_answer(r.answer) for r in tested])
+    assert auroc(reader.logits(closed), labels(tested)) > 0.95
+    assert (tiny.identity, list(tiny.model.state_dict())) == (identity, names)
+    after = tiny.answer([prompt], 8)[0]
+    assert (after.ids, after.logprobs) == (before.ids, before.logprobs)
+    assert not any(parameter.requires_grad for parameter in tiny.model.parameters())
+    assert not tiny.model.training
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_rows_in_a_checkpoint_change_no_answer_and_read_the_same(tied: bool) -> None:
-    plain = engine(tied=tied)
-    asked = [row.prompt for row in make_rows(plain, records(6))]
-    answers = plain.answer(asked, 12)
-    model, tokenizer = tiny_model(tied=tied)
-    ids = add_to(model, tokenizer, ask_tokens=3)
-    reader = Reader(torch.randn(3, 32) * 3, torch.randn(32) * 3)
-    write_verdict_rows(model, ids, reader.ask, reader.verdict)
-    trained = TransformersEngine(model.float(), tokenizer, "tiny")
-    for one, two in zip(answers, trained.answer(asked, 12), strict=True):
-        assert one.ids == two.ids
-        assert one.logprobs == pytest.approx(two.logprobs, abs=1e-4)
-    loaded = reader_in_vocabulary(trained)
-    torch.testing.assert_close(loaded.ask, reader.ask, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(loaded.verdict, reader.verdict, atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Mixtral", "Gemma2"])
+def test_what_it_reads_is_what_training_saw(tmp_path: Path, name: str) -> None:
+    """z of the reader equals the trainer's own logits of the same rows, also behind windows and among experts."""
+    tiny, seen = TransformersEngine(*architecture(name), "tiny"), []
+    verdict_logits = supervised.verdict_logits
+
+    def kept(*given: object, **how: object) -> object:
+        seen.append(verdict_logits(*given, **how))
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervised, "verdict_logits", kept)
+        reader = train_reader(tiny, part("train"), part("validation"), QUICK, tmp_path)
+    best = seen[int(np.argmin(reader.losses))]
+    held = part("validation")
+    closed = tiny.closed([tiny.encode(r.messages) for r in held], [tiny.encode_answer(r.answer) for r in held])
+    assert reader.logits(closed) == pytest.approx(best, abs=1e-3)
 
 
-def test_one_kind_of_label_is_refused_with_counts() -> None:
-    with pytest.raises(ConfideError, match="3 right and 0 wrong"):
-        check_labels([r.model_copy(update={"correct": True}) for r in records(3)])
+def test_a_checkpoint_reads_with_it_in_score_and_in_answers(tmp_path: Path) -> None:
+    told = train(tmp_path / "out", ReaderConfig(epochs=2))
+    assert "reader: a LoRA adapter, validation log loss" in told
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    model = confide.load(tmp_path / "out", dtype="float32")
+    assert isinstance(model, FrozenModel)
+    assert model.parts.reader is not None
+    tested = part("test")
+    scored = score(tested, ["reader", "stack"], model=model)
+    prompts = [model.engine.encode(r.messages) for r in tested]
+    closed = model.engine.closed(prompts, [model.engine.encode_answer(r.answer) for r in tested])
+    expected = sigmoid(model.parts.reader.logits(closed))
+    assert [r.confidence["reader"] for r in scored] == pytest.approx(expected.tolist(), abs=1e-6)
+    read = [len(p) + len(model.engine.encode_answer(r.answer)) + 1 for p, r in zip(prompts, tested, strict=True)]
+    assert {r.cost["reader"].tokens for r in scored} == {np.mean(read)}, "the prompt is read again"
+    assert {r.cost["stack"].tokens for r in scored} == {1}
+    answer = model.answer(tested[0].messages, max_new_tokens=8)
+    read = model.confidence(tested[0].messages, answer.text)
+    assert 0 < answer.sources["reader"] < 1
+    assert read.sources["reader"] == pytest.approx(answer.sources["reader"], abs=1e-5)
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 40])
-def test_ask_tokens_start_from_words(count: int) -> None:
-    tiny = engine()
-    rows, direction = start_rows(tiny, count)
-    assert (rows.shape, direction.shape) == ((count, 32), (32,))
-    words = tiny.input_rows(tiny.encode_answer(WORDS))[-count:] if count else rows
-    torch.testing.assert_close(rows[-len(words) :], words)
+def test_an_adapter_of_an_earlier_training_in_the_folder_reads_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train(out)
+    assert "reader" in confide.load(out, dtype="float32").answer("red").sources
+    train(out, None)
+    assert (out / FOLDER / WEIGHTS).exists()
+    assert "reader" not in confide.load(out, dtype="float32").answer("red").sources
+    export_checkpoint(out, tmp_path / "exported")
+    assert not (tmp_path / "exported" / FOLDER).exists()
 
 
-def test_batches_cover_every_row_once() -> None:
-    batches = batches_by_length(list(range(100)), 8, np.random.default_rng(0))
-    assert sorted(i for batch in batches for i in batch) == list(range(100))
+def test_another_adapter_is_another_identity_and_a_broken_one_is_refused(tmp_path: Path) -> None:
+    train(tmp_path / "out")
+    before, file = confide.load(tmp_path / "out").identity, tmp_path / "out" / FOLDER / WEIGHTS
+    assert confide.load(tmp_path / "out").identity == before
+    weights = load_file(file)
+    weights[min(weights)][0, 0] += 0.01
+    save_file(weights, file)
+    moved = confide.load(tmp_path / "out").identity
+    assert moved != before
+    about = file.with_name(CONFIG)
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"lora_alpha": 64}))
+    assert confide.load(tmp_path / "out").identity not in (before, moved), "how far it is turned up counts, too"
+    file.write_bytes(b"")
+    with pytest.raises(ConfideError, match="is not a readable LoRA adapter"):
+        confide.load(tmp_path / "out")
+
+
+def test_an_adapter_that_is_gone_is_refused_and_looked_for_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "out")
+    asked: list[object] = []
+    monkeypatch.setattr(peft.config, "hf_hub_download", lambda *given, **_: asked.append(given))
+    monkeypatch.chdir(tmp_path)
+    (Path("out") / FOLDER / CONFIG).unlink()
+    with pytest.raises(ConfideError, match=r"it has no adapter_config\.json"):
+        confide.load("out")
+    shutil.rmtree(Path("out") / FOLDER)
+    with pytest.raises(ConfideError, match=r"it has no adapter_config\.json"):
+        confide.load("out")
+    assert not asked
+
+
+def test_training_a_stack_in_its_place_leaves_no_reader(tmp_path: Path) -> None:
+    for reader in (SHORT, None):
+        train(tmp_path, reader)
+    model = confide.load(tmp_path)
+    assert isinstance(model, FrozenModel)
+    assert model.parts.reader is None

@@ -31,9 +31,9 @@ class Example:
 
 @dataclass(frozen=True)
 class ExportedReader:
-    """A reader whose tokens are in the vocabulary of the model that a server runs.
+    """A reader as an adapter of the model that a server runs.
 
-    z = log p(confident) − log p(unconfident) for the token after an answer, its closing token and the ask tokens.
+    z = log p(confident) − log p(unconfident) for the token after an answer and its closing token: two words.
 
     Attributes:
         closing_id: the token that closes an answer.
@@ -45,7 +45,6 @@ class ExportedReader:
 
     confident_id: int
     unconfident_id: int
-    ask_ids: tuple[int, ...]
     closing_id: int
     end_ids: frozenset[int]
     identity: str
@@ -67,7 +66,7 @@ class ExportedReader:
 
     def asked(self, prompt: Sequence[int], answer: Sequence[int]) -> list[int]:
         """The tokens of the second request, for an answer without the token that closed it."""
-        return [*prompt, *answer, self.closing_id, *self.ask_ids]
+        return [*prompt, *answer, self.closing_id]
 
     def closed(self, written: Sequence[int]) -> list[int] | None:
         """An answer's tokens from all that were written, the closing one included; None where none closed it."""
@@ -88,7 +87,6 @@ class ExportedReader:
         return cls(
             confident,
             unconfident,
-            _ids(data["ask_ids"]),
             closing,
             frozenset(_ids(data["end_ids"])),
             str(data["identity"]),
@@ -110,6 +108,11 @@ class ExportedReader:
             data: dict[str, Any] = json.loads(read_text(file))
             if data["schema"] != 1:
                 raise ConfideError(f"{file} has schema {data['schema']!r}; this version reads schema 1")
+            if data.get("ask_ids"):
+                raise ConfideError(
+                    f"{file} describes a reader of ask tokens, which an earlier version of confide trained: train and "
+                    "export it again"
+                )
             reader = cls.from_json(data)
             identity_parts(reader.identity)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

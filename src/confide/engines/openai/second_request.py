@@ -1,7 +1,7 @@
 """A second request of one token, by which a reader in a server's model says how sure it is of an answer.
 
-The prompt's and the answer's tokens are those of the first request, the closing token and any ask tokens follow, and
-the two verdict tokens are compared. What differs among servers is in `vllm_verdict` and `llama_cpp_verdict`.
+The prompt's and the answer's tokens are those of the first request, the closing token follows, and the two verdict
+tokens are compared. What differs among servers is in `vllm_verdict` and `llama_cpp_verdict`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Closed answers in this process: their keys and values, their hidden states, and what is fed after them."""
+"""Closed answers in this process: their keys and values, and their hidden states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLOAT16_ROOM = 60_000.0
 
 @dataclass
 class TransformersClosed:
-    """A batch of answers that the model has read to their end, and that can be read further.
+    """A batch of answers that the model has read to their end, and whose closing token it can still read.
 
     Attributes:
         prompts: token ids of what each answer follows, without its reasoning.
@@ -50,7 +50,7 @@ class TransformersClosed:
     def states(self) -> NDArray[np.float16]:
         """Close the answers; hidden states [batch, layer, position, width] of the layers that were captured."""
         layers = list(self.captured)
-        closing = self._feed(None, layers)[1]
+        closing = self._read_closing(layers)
         values = torch.stack([torch.cat([self.captured[n], closing[n][0][:, :1].float()], 1) for n in layers], 1)
         return values.clamp(-FLOAT16_ROOM, FLOAT16_ROOM).cpu().numpy().astype(np.float16)
 
@@ -61,34 +61,18 @@ class TransformersClosed:
         values = torch.stack(list(self.captured.values()), 1)
         return values.clamp(-FLOAT16_ROOM, FLOAT16_ROOM).cpu().numpy()
 
-    @in_turn
-    def feed(self, rows: Tensor | None = None) -> Tensor:
-        """Close the answers and feed ``rows`` [m, width] of input embeddings after them.
-
-        Returns the final hidden state [batch, width] at the last fed position. Gradients flow to ``rows`` where they
-        are enabled; the cache is left as it was, ready for another reading.
-        """
-        return self._feed(rows, ())[0]
-
-    def _feed(self, rows: Tensor | None, layers: Sequence[int]) -> tuple[Tensor, Mapping[int, list[Tensor]]]:
-        batch = self.mask.shape[0]
-        closing = torch.full((batch, 1), self.forward.filler, device=self.mask.device)
-        embeds = self.forward.model.get_input_embeddings()(closing)
-        if rows is not None and len(rows):
-            # Some models scale what they look up (Gemma): rows are fed as if they were looked up.
-            fed = rows.to(embeds.dtype) * self.forward.embed_scale
-            embeds = torch.cat([embeds, fed.to(embeds.dtype).expand(batch, -1, -1)], 1)
-        length = embeds.shape[1]
+    def _read_closing(self, layers: Sequence[int]) -> Mapping[int, list[Tensor]]:
+        """What ``layers`` make of the closing token; the cache is left as it was, ready for another reading."""
+        closing = torch.full((self.mask.shape[0], 1), self.forward.filler, device=self.mask.device)
         with self.forward.capture(layers) as captured:
-            out = self.forward.run(
-                inputs_embeds=embeds,
-                mask=torch.cat([self.mask, self.mask.new_ones(batch, length)], 1),
-                positions=self.position[:, None] + torch.arange(length, device=self.mask.device),
+            self.forward.run(
+                input_ids=closing,
+                mask=torch.cat([self.mask, self.mask.new_ones(closing.shape)], 1),
+                positions=self.position[:, None],
                 cache=self.cache,
             )
         crop(self.cache, self.mask.shape[1])
-        last: Tensor = out.last_hidden_state[:, -1]
-        return last, captured
+        return captured
 
 
 def close(

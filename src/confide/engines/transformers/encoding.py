@@ -1,7 +1,7 @@
 """Text to token ids, so that nothing a user writes becomes one of a model's special tokens.
 
 A name such as ``<|confident|>`` or ``<|im_end|>`` in a question, an answer or a system line is encoded as ordinary
-characters. Verdict and ask tokens are written by the model or appended by id; they never come out of text.
+characters. Verdict tokens are written by the model or appended by id; they never come out of text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from confide.engines.reasoning import unopened
 from confide.errors import ConfideError
-from confide.report_tokens import ASK_NAME, CONFIDENCE, GRADED
+from confide.report_tokens import CONFIDENCE, GRADED
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
@@ -134,7 +134,7 @@ class _Cut:
         names = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
         names |= {*CONFIDENCE.verdict, *GRADED}
         longest_first = sorted((re.escape(name) for name in names if len(name) > 1), key=len, reverse=True)
-        self._names = re.compile("|".join([*longest_first, ASK_NAME.pattern]))
+        self._names = re.compile("|".join(longest_first))
 
     def __call__(self, text: str) -> str:
         while (cut := self._names.sub(lambda m: m[0][0] + self._mark + m[0][1:], text)) != text:

@@ -64,8 +64,8 @@ class Forward:
             raise ConfideError(f"{type(self.model).__name__} has no decoder layers that can be read")
         return layers
 
-    def run(self, *, mask: Tensor, positions: Tensor, cache: Any, **inputs: Tensor) -> Any:
-        """One pass over ``input_ids`` or ``inputs_embeds`` behind a cache.
+    def run(self, *, input_ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Any:
+        """One pass over ``input_ids`` behind a cache.
 
         Args:
             mask: [batch, length] over the cache and the inputs.
@@ -73,29 +73,10 @@ class Forward:
         """
         attention = self._attention(mask, positions)
         out = self._body(
-            attention_mask=attention, position_ids=positions, past_key_values=cache, use_cache=True, **inputs
+            input_ids=input_ids, attention_mask=attention, position_ids=positions, past_key_values=cache, use_cache=True
         )
         self._output = type(out)
         return out
-
-    @in_turn
-    def logit_slope(self) -> float:
-        """By how much a logit rises when the output layer's value rises by one, near 0 (1 for most models)."""
-        one = torch.full((1, 1), self.filler, device=self.device)
-        out = self.run(input_ids=one, mask=torch.ones_like(one), positions=one * 0, cache=self.empty_cache())
-        states = out.last_hidden_state[0] * 1e-3  # so small that a soft cap is a straight line
-        own, raw = (f(states).double() for f in (self.logits, self.model.get_output_embeddings()))
-        return float((own * raw).sum() / (raw * raw).sum())
-
-    @property
-    def embed_scale(self) -> Any:
-        """What a token's input row is multiplied by when it is looked up (1 for most models, not for Gemma)."""
-        return getattr(self.model.get_input_embeddings(), "embed_scale", 1.0)
-
-    @property
-    def scales(self) -> bool:
-        """Whether the model scales its input rows or its logits."""
-        return abs(float(self.embed_scale) - 1) > 1e-3 or abs(self.logit_slope() - 1) > 1e-3
 
     def _attention(self, mask: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
         """What a model takes as its attention mask; sliding layers get theirs from position ids.

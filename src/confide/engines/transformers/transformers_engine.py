@@ -24,17 +24,16 @@ from confide.engines.transformers.tensor_checksum import weights_sha256
 from confide.engines.transformers.token_scores import row_logits, score_given
 from confide.engines.transformers.turn_end import turn_end_id
 from confide.engines.transformers.turns import in_turn
-from confide.engines.transformers.vocabulary import add_to, write_verdict_rows
 from confide.policies.identities import weights_identity
 from confide.progress import Progress
-from confide.report_tokens import TokenIds, graded_ids, suppressed_ids, token_ids
+from confide.report_tokens import graded_ids, suppressed_ids, token_ids
 
 TAG_TOKENS = 16
 """Of the end of a prompt, in which a chat template may open reasoning: more than any tag takes."""
 
 
 class TransformersEngine:
-    """An `Engine` whose model runs here, so that its states can be read and embeddings fed to it.
+    """An `Engine` whose model runs here, so that its states can be read.
 
     Making one changes nothing about the model; `load` freezes what it loads.
 
@@ -378,19 +377,8 @@ class TransformersEngine:
         return _copy_rows(self.model.get_output_embeddings(), ids)
 
     @in_turn
-    def add_reader_tokens(self, ask: Tensor | None, verdict: Tensor | None) -> TokenIds:
-        """Add verdict and ask tokens to the model's vocabulary, and write a reader's rows into them if there is one."""
-        ids = add_to(self.model, self.tokenizer, ask_tokens=0 if ask is None else len(ask))
-        if ask is not None and verdict is not None:
-            # So that the model's own logits differ by z, also where it scales them.
-            write_verdict_rows(self.model, ids, ask, verdict / self.forward.logit_slope())
-        return ids
-
-    @in_turn
-    def save(self, folder: Path, suppressed: Sequence[int] = ()) -> None:
-        """Write model and tokenizer; servers that read ``suppressed`` (vLLM does not) never write these tokens."""
-        if suppressed:
-            self.model.generation_config.suppress_tokens = sorted(suppressed)
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 

@@ -1,4 +1,4 @@
-"""A frozen model with what was trained on top of it (stack, probes, readers), and the methods that read these."""
+"""A frozen model with what was trained on top of it (stack, probes, a reader), and the methods that read these."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from confide.methods.method import ClosedMethod, Scope
 from confide.methods.portable.answer_signals import AnswerSignals, Ground
 from confide.methods.portable.portable_file import FILE as PORTABLE_FILE
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
-from confide.methods.reader.adapter_reader import FOLDER as ADAPTER
-from confide.methods.reader.adapter_reader import AdapterReader
-from confide.methods.reader.reader import Reader, reader_in_vocabulary
+from confide.methods.reader.reader import FOLDER as ADAPTER
+from confide.methods.reader.reader import Reader
 from confide.methods.stack.probe import Probe
 from confide.methods.stack.served_stack import SERVED, ServedStack
 from confide.methods.stack.stack import Stack
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 ARRAYS = "confide.safetensors"
+READS_AT = "after the token that closes the answer, in a pass with the adapter on"
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class FrozenParts:
 
     Attributes:
         probes: the source ``probe`` and single positions (``probe@closing``) → what was chosen on validation.
-        reader: the reader whose rows are in the vocabulary, or the adapter that reads.
+        reader: the adapter that reads.
         served: the stack as an engine gives it that reads while it answers.
         portable: what the same rows teach without the model's states.
     """
 
     stack: Stack | None = None
     probes: Mapping[str, Probe] = field(default_factory=dict)
-    reader: Reader | AdapterReader | None = None
+    reader: Reader | None = None
     served: ServedStack | None = None
     portable: PortableFile | None = None
 
@@ -107,15 +107,8 @@ class FrozenModel(ConfidenceModel):
         """Load a trained folder or a plain model; what is broken is said before the weights are read."""
         parts = load_parts(Path(path), info) if info.trained else FrozenParts()
         model = super().load(path, info, **options)
-        if info.confidence.reads:
-            if info.confidence.own_logits is None and model.engine.forward.scales:
-                raise ConfideError(
-                    f"{path} was trained by an earlier confide, which read this kind of model without its scaling: "
-                    "train it again"
-                )
-            parts = replace(parts, reader=reader_in_vocabulary(model.engine, len(info.confidence.ask_ids)))
-        elif info.reader.get("adapter"):
-            parts = replace(parts, reader=AdapterReader.load(model.engine, Path(path)))
+        if info.reader.get("adapter"):
+            parts = replace(parts, reader=Reader.load(model.engine, Path(path)))
         model.parts = parts
         if parts.portable is not None and not parts.portable.measured_by:
             model.portable = parts.portable
@@ -134,7 +127,7 @@ class FrozenModel(ConfidenceModel):
         held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}
         held |= {name: probe.arrays() for name, probe in self.parts.probes.items()}
         held |= {SERVED: self.parts.served.reading.arrays()} if self.parts.served else {}
-        if isinstance(reader := self.parts.reader, AdapterReader):
+        if (reader := self.parts.reader) is not None:
             held[ADAPTER] = reader.arrays() | {"scale": np.array(reader.adapter.scale)}
         beside = [["portable", self.parts.portable.scored_by]] if self.parts.portable else []
         return beside + [
@@ -203,7 +196,7 @@ class FrozenModel(ConfidenceModel):
 
 
 class StackMethod(ClosedMethod):
-    """``stack`` and what it is made of; trained by ``confide train reader``."""
+    """``stack`` and what it is made of; trained by ``confide train stack``."""
 
     name = "stack"
     sources = ("stack", SERVED, "probe", "probe_logprobs", "probe@prompt_end", "probe@answer_last", "probe@closing")
@@ -244,7 +237,6 @@ class ReaderMethod(ClosedMethod):
         reader = _parts(scope).reader
         assert reader is not None
         self.reader_ = reader
-        self.room_ = reader.tokens
 
     def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
         """The confidence [batch] that the verdict gives."""
@@ -261,14 +253,12 @@ def _parts(scope: Scope) -> FrozenParts:
 
 
 def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, parts: FrozenParts) -> None:
-    """Write model, tokenizer, arrays and ``confide.json`` to ``folder``; the engine's model gains the new rows."""
+    """Write model, tokenizer, arrays and ``confide.json`` to ``folder``."""
     from safetensors.numpy import save_file
 
     reader, stack, portable = parts.reader, parts.stack, parts.portable
     assert stack is not None
     assert portable is not None
-    rows = reader if isinstance(reader, Reader) else None
-    ids = engine.add_reader_tokens(rows.ask if rows else None, rows.verdict if rows else None)
     about, arrays = stack.to_arrays()
     named: dict[str, Mapping[str, NDArray[Any]]] = {
         f"probes/{name}": probe.arrays() for name, probe in parts.probes.items()
@@ -279,21 +269,13 @@ def save_frozen(folder: Path, engine: TransformersEngine, info: CheckpointInfo, 
     arrays |= {f"{name}/{key}": value for name, part in named.items() for key, value in part.items()}
 
     def save(staged: Path) -> None:
-        engine.save(staged, suppressed=ids.all)
+        engine.save(staged)
         save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, staged / ARRAYS)
         write_text(staged / PORTABLE_FILE, portable.text())
-        if isinstance(reader, AdapterReader):
+        if reader is not None:
             reader.adapter.save(staged / ADAPTER)
 
-    signal = SignalInfo(
-        method="reader",
-        reads=rows is not None,
-        own_logits=True,
-        ask_tokens=len(ids.ask),
-        verdict_ids=dict(zip(CONFIDENCE.verdict, (ids.cn, ids.un), strict=True)),
-        ask_ids=list(ids.ask),
-        reads_at="the last ask token after the closed answer" if rows else "",
-    )
+    signal = SignalInfo(method="reader", reads_at=READS_AT if reader else "")
     probes = {name: probe.about() for name, probe in parts.probes.items()}
     update |= {"signals": {CONFIDENCE.name: signal}, "stack": about, "probes": probes}
     save_checkpoint(folder, save, info.model_copy(update=update), ("scikit-learn",))

@@ -1,4 +1,4 @@
-"""``confide train reader``: from annotated records to a checkpoint with stack, probes and a reader.
+"""``confide train stack`` and ``reader``: from annotated records to a checkpoint with stack and probes, and a reader.
 
 Every choice is made on validation rows.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +17,13 @@ from confide.hashing import sha256_of_rows
 from confide.methods.checkpoint import CheckpointInfo, common_chat_template_kwargs, leading_messages
 from confide.methods.finetuning.verdict_loss import finite_losses
 from confide.methods.frozen.frozen_model import FrozenParts, save_frozen
-from confide.methods.method import check_answered_by, check_labels, labels
+from confide.methods.frozen.frozen_options import FrozenOptions
+from confide.methods.method import check_answered_by, check_labels, labels, shuffle_labels
 from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.portable.mixture import Mixture
 from confide.methods.portable.portable_file import PortableFile
-from confide.methods.reader.adapter_reader import AdapterConfig, AdapterReader, train_adapter
-from confide.methods.reader.closed_rows import make_rows, shuffle_labels
 from confide.methods.reader.reader import Reader
-from confide.methods.reader.reader_config import ReaderOptions, parse_size
+from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.reader.reader_training import train_reader
 from confide.methods.stack.probe import Probe, best_probe, candidate_views, fit_position_probes, fit_probe
 from confide.methods.stack.served_stack import fit_served
@@ -35,7 +33,7 @@ from confide.progress import Progress
 from confide.records import Record
 
 CHECKPOINTS = "checkpoints"
-"""Where an adapter's run keeps what it goes on from."""
+"""Where a reader's run keeps what it goes on from."""
 
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -45,15 +43,17 @@ def train_confidence(
     engine: TransformersEngine,
     train: Sequence[Record],
     validation: Sequence[Record],
-    options: ReaderOptions,
+    options: FrozenOptions,
     out: Path,
     *,
+    reader: ReaderConfig | None = None,
     progress: Progress | None = None,
 ) -> str:
-    """Train stack and reader on graded records and write the checkpoint.
+    """Train a stack on graded records, and a reader where one is asked for, and write the checkpoint.
 
     Args:
         out: the checkpoint's folder.
+        reader: how a reader is trained, by the seed of ``options``; None: without one.
 
     Returns:
         What was chosen, in words.
@@ -74,22 +74,20 @@ def train_confidence(
         if options.other_model:
             train, validation = (measure_records(engine, rows) for rows in (train, validation))
         parts = fit_stack(engine, train, validation, options, progress=progress)
-        reader: Reader | AdapterReader | None
-        if options.adapter:
-            reader = adapter_reader(engine, train, validation, options, out / CHECKPOINTS, progress=progress)
-        else:
-            reader = ask_reader(engine, train, validation, options, progress=progress)
+        if reader is not None:
+            config = replace(reader, seed=options.seed)
+            trained = train_reader(engine, train, validation, config, out / CHECKPOINTS, progress=progress)
+            parts = replace(parts, reader=trained)
         info = CheckpointInfo(
             base_model=engine.name,
             base_sha256=sha256,
             training_data_sha256=sha256_of_rows([r.id, r.answer, r.correct] for r in train),
             training_rows=len(train),
-            target=options.target,
-            **(asked | _trained_how(options, reader)),
+            target="correctness",
+            **(asked | _trained_how(options, parts.reader)),
         )
-        parts = replace(parts, reader=reader)
         save_frozen(out, engine, info, parts)
-        if options.adapter:
+        if reader is not None:
             shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     return f"{out}: {_in_words(parts)}" + ("; trained on shuffled labels: a control" if options.shuffle_labels else "")
 
@@ -98,7 +96,7 @@ def fit_stack(
     engine: TransformersEngine,
     train: Sequence[Record],
     validation: Sequence[Record],
-    options: ReaderOptions,
+    options: FrozenOptions,
     *,
     progress: Progress | None = None,
 ) -> FrozenParts:
@@ -107,8 +105,7 @@ def fit_stack(
     views = candidate_views(depth)
     layers = sorted({question_layer(depth), *(layer for view in views for layer in view.layers)})
     records, n = [*train, *validation], len(train)
-    room = 1 + max((config.ask_tokens for config in options.candidates), default=0)
-    states, _ = collect_states(engine, records, layers, room=room, progress=progress)
+    states = collect_states(engine, records, layers, progress=progress)
     fitting, held = states.take(range(n)), states.take(range(n, len(records)))
     linear = [Probe.fit(view, fitting, labels(train)) for view in views]
     view = best_probe(linear, held, validation).view
@@ -124,49 +121,11 @@ def fit_stack(
     return FrozenParts(stack, probes, served=served, portable=portable)
 
 
-def ask_reader(
-    engine: TransformersEngine,
-    train: Sequence[Record],
-    validation: Sequence[Record],
-    options: ReaderOptions,
-    *,
-    progress: Progress | None = None,
-) -> Reader | None:
-    """The reader with ask tokens that has the lowest validation log loss of the candidates; None without any."""
-    from confide.engines.transformers.closed_store import ClosedStore
-
-    if not options.candidates:
-        return None
-    fitting = make_rows(engine, train, options.target)
-    held = make_rows(engine, validation, options.target, samples=False)
-    spans = [[row.prompt for row in (*fitting, *held)], [row.answer for row in (*fitting, *held)]]
-    with closing(ClosedStore(engine, *spans, budget=parse_size(options.prefix_cache), progress=progress)) as store:
-        trained = [
-            train_reader(engine, fitting, held, config, store=store, progress=progress) for config in options.candidates
-        ]
-    return min(trained, key=lambda reader: reader.validation_loss)
-
-
-def adapter_reader(
-    engine: TransformersEngine,
-    train: Sequence[Record],
-    validation: Sequence[Record],
-    options: ReaderOptions,
-    checkpoints: Path,
-    *,
-    progress: Progress | None = None,
-) -> AdapterReader:
-    """A LoRA adapter that reads, trained on right and wrong answers."""
-    return train_adapter(engine, train, validation, AdapterConfig(**options.given), checkpoints, progress=progress)
-
-
-def _trained_how(options: ReaderOptions, reader: Reader | AdapterReader | None) -> dict[str, Any]:
+def _trained_how(options: FrozenOptions, reader: Reader | None) -> dict[str, Any]:
     """What ``confide.json`` says of the training besides its rows."""
     more: dict[str, Any] = {} if not options.shuffle_labels else {"shuffled_labels": options.seed}
-    if isinstance(reader, AdapterReader):
+    if reader is not None:
         more["reader"] = {"adapter": "lora", "validation_losses": finite_losses(reader.losses)}
-    elif reader is not None:
-        more["reader"] = {"config": vars(reader.config), "history": reader.history}
     return more
 
 
@@ -175,9 +134,6 @@ def _in_words(parts: FrozenParts) -> str:
     view, reader = parts.stack.probe.view, parts.reader
     words = f"stack on layers {', '.join(map(str, view.layers))}, C {view.C:g}; "
     words += f"probe: {parts.probes['probe'].about()['kind']}"
-    if isinstance(reader, AdapterReader):
+    if reader is not None:
         words += f"; reader: a LoRA adapter, validation log loss {min(reader.losses):.3f}"
-    elif reader is not None and reader.config is not None:
-        words += f"; reader with {reader.config.ask_tokens} ask tokens, "
-        words += f"validation log loss {reader.validation_loss:.3f}"
     return words

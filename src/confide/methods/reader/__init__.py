@@ -1,1 +1,1 @@
-"""The reader: an adapter, or ask tokens, that read the closed answer of a frozen model."""
+"""The reader: an adapter with which a frozen model reads its closed answer again."""

@@ -1,68 +1,73 @@
-"""The reader: the verdict at the last of a few ask tokens that follow the closed answer, z = h · verdict."""
+"""The reader: the base model answers, and with low-rank weights on it reads its answer again.
+
+A second pass reads the prompt, the answer and the token that closes it; the verdict is by how much " Yes" is likelier
+than " No" there. Both words exist, so no row is added, and an engine that serves LoRA adapters serves it as it is.
+Answers are the base model's, token for token, since they are written without the adapter.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from confide.methods.reader.reader_config import ReaderConfig
+from confide.engines.engine import first_difference
 from confide.numeric import Floats
-from confide.report_tokens import token_ids
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from confide.engines.transformers.adapter import Adapter
     from confide.engines.transformers.closed_answers import TransformersClosed
     from confide.engines.transformers.transformers_engine import TransformersEngine
+
+FOLDER = "adapter"
+"""Where a checkpoint keeps the adapter, in PEFT's format."""
+
+YES, NO = " Yes", " No"
 
 
 @dataclass
 class Reader:
-    """Ask tokens and the verdict that is read after them.
+    """An adapter, and the two words that are compared after a closed answer.
 
     Attributes:
-        ask: input embeddings of the ask tokens, [m, width].
-        verdict: w_CN − w_UN, [width].
-        config: how it was trained.
-        history: losses and seconds of each epoch of training.
+        verdict: the tokens of " Yes" and " No" (see `verdict_words`).
+        losses: on validation rows, after each epoch of training.
     """
 
-    ask: Tensor
-    verdict: Tensor
-    config: ReaderConfig | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that a reading feeds: the closing one and the ask tokens."""
-        return len(self.ask) + 1
-
-    @property
-    def validation_loss(self) -> float:
-        """The lowest log loss on validation rows in training."""
-        return min(epoch["validation_loss"] for epoch in self.history)
-
-    def fed(self, closed: TransformersClosed) -> int:
-        """Tokens that reading these answers feeds."""
-        return self.tokens * len(closed.completions)
-
-    def z(self, closed: TransformersClosed) -> Tensor:
-        """The verdict's logit [batch] for closed answers."""
-        return self.hidden(closed) @ self.verdict.to(closed.mask.device)
-
-    def hidden(self, closed: TransformersClosed) -> Tensor:
-        """The final hidden state [batch, width] that the verdict is read from."""
-        return closed.feed(self.ask.to(closed.mask.device)).float()
+    engine: TransformersEngine
+    adapter: Adapter
+    verdict: tuple[int, int]
+    losses: list[float] = field(default_factory=list)
 
     def logits(self, closed: TransformersClosed) -> Floats:
-        """`z` as an array, without gradient."""
-        return self.z(closed).detach().cpu().numpy().astype(np.float64)
+        """The verdict's logit z [batch] of closed answers, which are read again from their prompts' start."""
+        tails = self._tails(closed)
+        with self.adapter.active(self.engine):
+            logprobs = self.engine.next_tokens(closed.prompts, self.verdict, tails, float32=True).logprobs
+        return np.asarray(logprobs[:, 0] - logprobs[:, 1], dtype=np.float64)
+
+    def fed(self, closed: TransformersClosed) -> int:
+        """Tokens that reading these answers feeds: prompts too, whose keys and values are not the base model's."""
+        return sum(map(len, [*closed.prompts, *self._tails(closed)]))
+
+    def _tails(self, closed: TransformersClosed) -> list[list[int]]:
+        return [[*c.reasoning_ids, *c.ids, self.engine.turn_end] for c in closed.completions]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The weights by name."""
+        return {name: value.numpy() for name, value in self.adapter.weights.items()}
+
+    @classmethod
+    def load(cls, engine: TransformersEngine, folder: Path) -> Reader:
+        """The reader of a checkpoint; raises `ConfideError` where its adapter cannot be read."""
+        from confide.engines.transformers.adapter import Adapter
+
+        return cls(engine, Adapter.load(folder / FOLDER), verdict_words(engine))
 
 
-def reader_in_vocabulary(engine: TransformersEngine, ask_tokens: int | None = None) -> Reader:
-    """The reader whose rows an engine's model carries (``ask_tokens`` None: all that there are)."""
-    ids = token_ids(engine.tokenizer, ask_tokens)
-    confident, unconfident = engine.output_rows([ids.cn, ids.un])
-    return Reader(engine.input_rows(ids.ask), (confident - unconfident) * engine.forward.logit_slope())
+def verdict_words(engine: TransformersEngine) -> tuple[int, int]:
+    """The tokens at which " Yes" and " No" part."""
+    return first_difference(engine.encode_answer(YES), engine.encode_answer(NO))

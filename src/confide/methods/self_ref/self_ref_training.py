@@ -172,7 +172,6 @@ def train_self_ref(
         losses = finite_losses(result.held_losses)
         signal = SignalInfo(
             method="self_ref",
-            ask_tokens=0,
             verdict_ids=dict(zip(CONFIDENCE.verdict, (result.ids.cn, result.ids.un), strict=True)),
             reads_at="after the answer, before the end of the turn",
         )

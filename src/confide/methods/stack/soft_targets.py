@@ -55,7 +55,7 @@ def stack_targets(
         raise ConfideError(f"a stack's targets need log-probabilities: {len(bad)} training rows have none ({bad[0]} …)")
     views = candidate_views(engine.depth)
     layers = sorted({layer for view in views for layer in view.layers})
-    states, _ = collect_states(engine, [*train, *validation], layers, progress=progress)
+    states = collect_states(engine, [*train, *validation], layers, progress=progress)
     fitting, held = states.take(range(len(train))), states.take(range(len(train), len(train) + len(validation)))
     values = unseen_confidences(views, fitting, train, held, validation, fit_signals(train, seed))
     targets = dict(zip([record.id for record in train], values.tolist(), strict=True))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,25 +38,10 @@ def collect_states(
     records: Sequence[Record],
     layers: Sequence[int],
     *,
-    room: int = 1,
-    beside: Callable[[Any], NDArray[np.float64]] | None = None,
     progress: Progress | None = None,
-) -> tuple[States, NDArray[np.float64]]:
-    """Read every record's closed answer.
-
-    Args:
-        layers: decoder layers (1 = the first).
-        room: tokens that will be fed after the answer (the closing one counts).
-        beside: what else is read of each batch of closed answers, [batch].
-
-    Returns:
-        The states, and what ``beside`` gave for all records, [n] (NaN without it).
-    """
+) -> States:
+    """Read the states of every record's closed answer at ``layers`` (1 = the first)."""
     values = np.zeros((len(records), len(layers), len(POSITIONS), engine.width), np.float16)
-    more: NDArray[np.float64] = np.full(len(records), np.nan)
-    for rows, closed in read_closed(engine, records, layers, room=room, progress=progress):
-        if layers:
-            values[rows] = closed.states()
-        if beside is not None:
-            more[rows] = beside(closed)
-    return States(tuple(layers), values), more
+    for rows, closed in read_closed(engine, records, layers, progress=progress):
+        values[rows] = closed.states()
+    return States(tuple(layers), values)
