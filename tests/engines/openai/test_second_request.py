@@ -364,7 +364,7 @@ def test_other_weights_are_seen(kind: str) -> None:
 
 def test_a_vocabulary_without_the_ids_is_seen() -> None:
     reader = exported()
-    outside = ExportedReader(9000, 9001, (9002,), END, frozenset({END}), reader.identity, "m", reader.examples)
+    outside = ExportedReader(9000, 9001, END, frozenset({END}), reader.identity, "m", reader.examples)
     told = problem(VllmServer(), "vllm", outside)
     assert told is not None
     assert "does not take the second request" in told
