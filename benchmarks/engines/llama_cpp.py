@@ -123,7 +123,7 @@ async def read_all(url: str, reader: ExportedReader, rows: Sequence[Record], at_
     http = Http()
     config = ServerModel(name="llama", base_url=url, model="small", timeout_s=120.0)
     server = Server(config, http, always=switched("0", on=False))
-    second = SecondRequest(config, http, reader, "llama.cpp", adapter="0")
+    second = SecondRequest(config, http, reader, "llama.cpp", "0")
     if (problem := await second.problem()) is not None:
         raise RuntimeError(f"the server {problem}")
     slots = asyncio.Semaphore(at_once)

@@ -1,12 +1,12 @@
-"""Trained tokens at full strength: Self-REF on the rows of the stack, taught by labels or by the stack.
+"""Trained verdicts at full strength: Self-REF, taught by labels or by the stack, and the reader, on the stack's rows.
 
     python -m benchmarks.quality.trained_tokens [--only standard-1-labels]
 
 Each run trains the bundled model on the 2,000 training rows that `increments` gives the stack, until validation stops
-improving (8 epochs at most); settings are chosen on validation rows of the first seed, and kept. Its
-verdict on the base model's answers is judged beside the sources of `increments`, trained on the same rows, on the same
-test rows: alone, and mixed with ``portable`` by the same familiarity, with weights that are fitted on validation rows.
-Its own answers are judged too, before and after. Runs that are there are judged, also before all are; what the results
+improving (8 epochs at most); settings are chosen on validation rows of the first seed, and kept. Its verdict on the
+base model's answers is judged beside the sources of `increments`, trained on the same rows, on the same test rows:
+alone, and mixed with ``portable`` by the same familiarity, with weights that are fitted on validation rows. Self-REF's
+own answers are judged too, before and after. Runs that are there are judged, also before all are; what the results
 have of other runs stays. Another machine's arithmetic gives a few other answers and so another pool of records: every
 draw names its pool, and every figure stands beside its rivals on the same rows.
 

@@ -55,15 +55,14 @@ def logit_of_exp(c: ArrayLike) -> Floats:
     return np.asarray(c - rest)
 
 
-def logistic_loss(z: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
+def logistic_loss(z: NDArray[Any], target: NDArray[Any]) -> float:
     """Mean log loss (nats) of the probability σ(z) against targets in [0, 1], computed from the logits.
 
     Args:
         z: logits, shape [n].
         target: 0 or 1, or a probability between them, shape [n].
-        weights: of the rows, shape [n]; None weighs them alike.
 
     >>> round(logistic_loss(np.array([0.0, 0.0]), np.array([1.0, 0.0])), 4)
     0.6931
     """
-    return float(np.average(np.logaddexp(0, z) - target * z, weights=weights))
+    return float(np.mean(np.logaddexp(0, z) - target * z))

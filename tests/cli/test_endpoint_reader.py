@@ -17,6 +17,7 @@ from confide.engines.openai import second_request
 from confide.numeric import sigmoid
 from confide.records import Record, read_records
 from verdict_server import (
+    ADAPTERS,
     BOTH,
     END,
     KINDS,
@@ -51,7 +52,8 @@ def reader(tmp_path: Path) -> Path:
 
 
 def flags(server: VerdictServer, kind: str, *more: object) -> list[object]:
-    return ["--engine", kind, "--base-url", server.url, "--model", "tiny", *more]
+    adapter = ["--adapter", ADAPTERS[kind]] if "--reader" in more else []
+    return ["--engine", kind, "--base-url", server.url, "--model", "tiny", *adapter, *more]
 
 
 def run(*arguments: object) -> Result:
@@ -110,8 +112,7 @@ def test_an_adapter_on_llama_cpp_writes_neither_answers_nor_samples(
 ) -> None:
     records = tmp_path / "records.jsonl"
     with AdaptedLlamaCpp().running() as server:
-        more = ["--reader", reader, "--adapter", "1"]
-        line = ["annotate", *flags(server, "llama.cpp", *more), "--samples", "2", "--limit", "8"]
+        line = ["annotate", *flags(server, "llama.cpp", "--reader", reader), "--samples", "2", "--limit", "8"]
         done(*line, "--task", questions, "--out", records)
         done("ask", *flags(server, "llama.cpp", "--adapter", "1"), "Where is 1?")
         assert server.words_by_the_model_alone()
@@ -218,11 +219,13 @@ def test_a_server_of_another_model_is_refused(kind: str, questions: Path, reader
     [
         (["--engine", "openai", "--reader", "exported"], "--engine vllm and --engine llama.cpp"),
         (["--engine", "vllm", "--adapter", "reads"], "needs --reader"),
-        (["--engine", "vllm", "--reader", "nowhere"], "nowhere"),
+        (["--engine", "vllm", "--reader", "exported"], "needs --adapter"),
+        (["--engine", "llama.cpp", "--reader", "exported"], "needs --adapter"),
+        (["--engine", "vllm", "--reader", "nowhere", "--adapter", "a"], "nowhere"),
         (["--engine", "vllm", "--reader", "exported", "--reading", "served"], "name one"),
         (["--engine", "llama.cpp", "--reader", "exported", "--adapter", "reads"], "no number"),
         (["--engine", "transformers", "--reader", "exported"], "--engine openai, vllm or llama.cpp"),
-        (["--engine", "vllm", "--reader", "exported", "--safe-to-ask", "everything"], "logprob_token_ids"),
+        (["--engine", "vllm", "--safe-to-ask", "everything"], "logprob_token_ids"),
     ],
 )
 def test_flags_that_make_no_sense(more: list[str], why: str, reader: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from confide.cli.flags import Flags, command
 from confide.errors import ConfideError
-from confide.methods.finetuning.supervised_config import option, option_of
+from confide.methods.finetuning.supervised_config import option
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,13 @@ class Settings(Base):
     masked: bool = option(True, "Mask wrong answers.")
     most: int | None = option(None, "At most this many rows.")
     hidden: int = option(3, "No flag.")
-    again: int = option_of(Base, "rank")
 
 
 seen: dict[str, Any] = {}
 
 
 def verb(
-    settings: Annotated[Settings, Flags("rank beta form positions masked most again")],
+    settings: Annotated[Settings, Flags("rank beta form positions masked most")],
     given: Annotated[dict[str, Any], Flags("hidden", given=Settings)],
     name: Annotated[str, typer.Option(help="A name.")] = "none",
 ) -> None:
@@ -74,7 +73,7 @@ def test_a_value_that_a_field_does_not_take(arguments):
 def test_help_comes_from_the_fields():
     shown = {parameter.opts[0]: parameter.help for parameter in get_command(app).params if parameter.opts}
     assert shown["--kl-weight"] == "Weight of the penalty."
-    assert shown["--again"] == shown["--rank"] == "Rank of the weights."
+    assert shown["--rank"] == "Rank of the weights."
     assert shown["--hidden"] == "No flag. Default: 3."
     assert shown["--name"] == "A name."
     assert "--beta" not in shown

@@ -74,8 +74,6 @@ def test_a_record_is_read_at_its_answer(style: str) -> None:
     for one, other in zip(written.completions, given.completions, strict=True):
         assert one.ids == other.ids
         np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-3)
-    rows = torch.randn(2, 32)
-    torch.testing.assert_close(written.feed(rows), given.feed(rows), atol=1e-3, rtol=1e-3)
     np.testing.assert_allclose(written.states().astype(float), given.states().astype(float), atol=2e-2, rtol=1e-2)
     another = TransformersEngine(*thinking_model(style), "another")
     assert prompt_and_answer(another, records[0]) == spans[0]  # the same tokens mean the same there

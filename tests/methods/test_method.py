@@ -6,7 +6,6 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.methods.method import check_labels, shuffle_labels
-from confide.records import Sample
 from scored_model import records
 
 
@@ -16,13 +15,9 @@ def test_one_kind_of_label_is_refused_with_counts() -> None:
 
 
 def test_shuffled_labels_are_other_rows_labels() -> None:
-    rows = [r.model_copy(update={"consistency": i / 40, "samples": [Sample(answer="x")]}) for i, r in
-            enumerate(records(40))]  # fmt: skip
+    rows = records(40)
     lied = shuffle_labels(rows, seed=3)
     assert [r.id for r in lied] == [r.id for r in rows]
     assert sum(bool(r.correct) for r in lied) == sum(bool(r.correct) for r in rows)
     assert sum(a.correct != b.correct for a, b in zip(lied, rows, strict=True)) > 5
-    pairs = {(r.correct, r.consistency) for r in rows}
-    assert all((r.correct, r.consistency) in pairs for r in lied)  # a row's labels move together
-    assert all(r.samples is None for r in lied)
     assert [r.correct for r in shuffle_labels(rows, 3)] == [r.correct for r in lied]

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from confide.annotation import annotate
 from confide.engines.closed_records import measure_options
 from confide.engines.engine import encode_at_once
+from confide.engines.transformers.adapter import Adapter
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.engines.transformers.vocabulary import add_to
 from confide.errors import ConfideError
@@ -18,8 +20,8 @@ from confide.methods.checkpoint import CheckpointInfo, common_chat_template_kwar
 from confide.methods.confidence_model import Answer
 from confide.methods.exchanged_answers import sampled_answers, swapped
 from confide.methods.frozen.frozen_model import FrozenModel, FrozenParts
-from confide.methods.reader.closed_rows import make_rows
-from confide.methods.reader.reader import Reader
+from confide.methods.reader.reader import Reader, verdict_words
+from confide.methods.reader.reader_training import reader_rows
 from confide.methods.rlmf.stating import Tagged
 from confide.methods.sampled import sampling_cost, self_consistency, semantic_entropy
 from confide.methods.self_ref.self_ref_model import SelfRefModel
@@ -51,6 +53,16 @@ def annotated(out: Path, style: str = "think", **template: bool) -> list[Record]
     return read_records(out)
 
 
+def drawn_adapter() -> Adapter:
+    """An adapter whose weights change something."""
+    adapted = get_peft_model(thinking_model("think")[0], LoraConfig(r=4, target_modules="all-linear"))
+    torch.manual_seed(1)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return Adapter.of(adapted)
+
+
 @pytest.mark.parametrize("style", ["think", "opened", "channel"])
 def test_the_answer_is_graded_and_the_reasoning_kept_beside_it(tmp_path: Path, style: str) -> None:
     for record, answer in zip(annotated(tmp_path / "r.jsonl", style), ANSWERS, strict=True):
@@ -73,8 +85,9 @@ def test_what_the_template_was_given_stays_with_the_records_and_a_run_is_not_con
     with pytest.raises(ConfideError, match="chat template"):
         annotated(tmp_path / "r.jsonl")
     # The records say how they were asked: an engine with other settings reads the same prompt.
-    (row, _) = make_rows(engine(), records)
-    assert row.prompt == engine().encode(records[0].messages, OFF)
+    (row, _) = reader_rows(engine(), records)
+    prompt = engine().encode(records[0].messages, OFF)
+    assert row.input_ids[: len(prompt)] == prompt
 
 
 def test_training_rows_hold_the_reasoning_and_do_not_learn_it(tmp_path: Path) -> None:
@@ -82,10 +95,11 @@ def test_training_rows_hold_the_reasoning_and_do_not_learn_it(tmp_path: Path) ->
     model, tokenizer = thinking_model("think")
     ids = add_to(model, tokenizer)
     for record, row, closed in zip(
-        records, build_rows(records, tokenizer, ids), make_rows(thinker, records), strict=True
+        records, build_rows(records, tokenizer, ids), reader_rows(thinker, records), strict=True
     ):
         prompt = thinker.encode(record.messages) + record.reasoning_ids
-        assert (closed.prompt, closed.answer) == (prompt, record.answer_ids)
+        word = verdict_words(thinker)[0 if record.correct else 1]
+        assert closed.input_ids == [*prompt, *record.answer_ids, thinker.turn_end, word]
         assert row.input_ids[: len(prompt)] == prompt
         assert set(row.labels[: len(prompt)]) == {-100}
         verdict = ids.cn if record.correct else ids.un
@@ -100,9 +114,8 @@ def same(one: Answer, other: Answer) -> None:
 
 def test_an_answer_is_read_behind_its_reasoning_when_written_and_when_given() -> None:
     thinker = engine()
-    torch.manual_seed(1)
     frozen = FrozenModel(thinker, CheckpointInfo(), "thinker")
-    frozen.parts = FrozenParts(reader=Reader(torch.randn(2, 32), torch.randn(32) * 0.3))
+    frozen.parts = FrozenParts(reader=Reader(thinker, drawn_adapter(), verdict_words(thinker)))
     add_to(thinker.model, thinker.tokenizer)
     for model in (frozen, SelfRefModel(thinker, CheckpointInfo(), "thinker")):
         for question, answer in zip(QUESTIONS, ANSWERS, strict=True):

@@ -84,7 +84,7 @@ async def reading(server: Server, place: Path, **more: Any) -> AsyncIterator[tup
     http = Http()
     config = ServerModel(name="m", base_url=f"{server.url}/v1", model="m", fields=("min_tokens", "return_token_ids"))
     reader = ExportedReader.load(place / "exported")
-    second = SecondRequest(config, http, reader, "vllm", adapter=ADAPTER, **more)
+    second = SecondRequest(config, http, reader, "vllm", ADAPTER, **more)
     try:
         answers = SecondReading("m", await asyncio.to_thread(UpstreamServer, config, http), second, timeout_s=60.0)
         assert await answers.check.look() is None
@@ -144,7 +144,7 @@ async def problem_of(url: str, reader: ExportedReader) -> str | None:
     http = Http()
     try:
         config = ServerModel(name="m", base_url=f"{url}/v1", model="m")
-        return await SecondRequest(config, http, reader, "vllm").problem()
+        return await SecondRequest(config, http, reader, "vllm", "m").problem()
     finally:
         await http.close()
 

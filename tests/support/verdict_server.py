@@ -292,5 +292,8 @@ class AdaptedLlamaCpp(LlamaCppServer):
         return super().completion(body)
 
 
+ADAPTERS = {"vllm": "reads", "llama.cpp": "1"}
+"""What the adapter that reads is called."""
+
 KINDS: dict[str, type[VerdictServer]] = {"vllm": VllmServer, "llama.cpp": LlamaCppServer}
 BOTH = pytest.mark.parametrize("kind", KINDS)

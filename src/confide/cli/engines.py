@@ -105,7 +105,7 @@ def _on_endpoint(
             SecondRequest,
             reader=reader,
             engine=cast("SecondEngine", engine),
-            adapter=endpoint.adapter,
+            adapter=cast("str", endpoint.adapter),
             chosen_ids="logprob_token_ids" in endpoint.safe,
             concurrency=endpoint.concurrency,
             retries=endpoint.retries,
@@ -134,6 +134,8 @@ def _reader(engine: str, endpoint: EndpointConfig) -> ExportedReader | None:
         raise ConfideError("--reader is for --engine vllm and --engine llama.cpp, whose second requests are known")
     if endpoint.reading is not None:
         raise ConfideError("a server runs the export of --reading (with the plug-in) or that of --reader: name one")
+    if endpoint.adapter is None:
+        raise ConfideError("--reader needs --adapter: the adapter's name on vLLM, its number on llama.cpp's server")
     from confide.engines.openai.exported_reader import ExportedReader
 
     return ExportedReader.load(Path(endpoint.reader))

@@ -30,7 +30,7 @@ def read_closed(
         ConfideError: records that do not fit the context, counted and named, before anything runs.
     """
     spans = [prompt_and_answer(engine, record) for record in records]
-    check_context({r.id: len(p) + len(a) for r, (p, a) in zip(records, spans, strict=True)}, engine.context, 1)
+    check_context({r.id: len(p) + len(a) for r, (p, a) in zip(records, spans, strict=True)}, engine.context, room=1)
     longest: dict[tuple[int, ...], int] = {}
     for prompt, answer in spans:
         longest[tuple(prompt)] = max(longest.get(tuple(prompt), 0), len(answer))

@@ -117,7 +117,7 @@ CAPABILITIES = ("answers", "samples", "next_tokens", "given_answers", "states", 
 
 
 class ClosedAnswers(Protocol):
-    """A batch of answers that the model has read to their end, ready to be read further."""
+    """A batch of answers that the model has read to their end."""
 
     @property
     def completions(self) -> list[Completion]:

@@ -23,7 +23,7 @@ class SignalInfo(BaseModel):
     """How a model reports on one signal.
 
     Attributes:
-        method: the kind of trained model: ``reader``, ``self_ref`` or ``stated``.
+        method: the kind of trained model: ``reader`` (a stack, with a reader or without), ``self_ref`` or ``stated``.
         verdict_ids: name → id of the two verdict tokens.
         statement: how a stated confidence is written: ``graded`` or ``tagged``.
         grade_ids: ids of the graded tokens, lowest first.
@@ -38,6 +38,13 @@ class SignalInfo(BaseModel):
     grade_ids: list[int] = Field(default_factory=list)
     reads_at: str = ""
 
+    @property
+    def hashed(self) -> dict[str, Any]:
+        """What counts where confidences are told apart, in the shape of earlier versions: what they wrote stays."""
+        told = {"reads": None, "own_logits": None, "ask_tokens": 0, "ask_ids": [], **self.model_dump()}
+        first = ("method", "reads", "own_logits", "ask_tokens", "verdict_ids", "ask_ids")
+        return {name: told[name] for name in first} | told
+
 
 class CheckpointInfo(BaseModel):
     """What ``confide.json`` says of a trained folder; all empty for a model that was never trained.
@@ -48,7 +55,7 @@ class CheckpointInfo(BaseModel):
         probes: source → what is saved of a probe beside its arrays.
         served: what is saved of the served stack beside its arrays.
         chat_template_kwargs: what the chat template was given besides the messages of training rows.
-        reader: how a reader was trained; ``adapter`` where it is one.
+        reader: how a reader was trained; empty for none.
         prompts: the leading messages (system line, worked examples) that training rows carried.
         training_rows: how many rows trained, or how many of each label.
         shuffled_labels: the seed by which labels were shuffled: a control.
@@ -67,7 +74,6 @@ class CheckpointInfo(BaseModel):
     base_sha256: str | None = None
     training_data_sha256: str | None = None
     training_rows: int | dict[str, int] | None = None
-    target: str | None = None
     reader: dict[str, Any] = Field(default_factory=dict)
     prompts: list[list[dict[str, str]]] = Field(default_factory=list)
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)

@@ -147,7 +147,7 @@ class ConfidenceModel(ABC):
         signal = self.info.confidence
         ours = [*signal.verdict_ids.values(), *signal.grade_ids]
         rows = [self.engine.input_rows(ours), self.engine.output_rows(ours)] if ours else []
-        about = [self.engine.identity, signal.model_dump(), self.info.stack, self.info.probes]
+        about = [self.engine.identity, signal.hashed, self.info.stack, self.info.probes]
         about += [self.info.served] if self.info.served else []  # checkpoints without one keep the hash they had
         return sha256_of_rows([*about, *(row.tolist() for row in rows), *self._trained_arrays()])[:IDENTITY_DIGITS]
 

@@ -198,12 +198,9 @@ def labels(records: Sequence[Record]) -> NDArray[np.bool_]:
 
 
 def shuffle_labels(records: Sequence[Record], seed: int = 0) -> list[Record]:
-    """Copies whose labels belong to other records; what learns from them must not rank. Samples are left out."""
+    """Copies whose labels belong to other records; what learns from them must not rank."""
     order = np.random.default_rng(seed).permutation(len(records))
-    return [
-        record.model_copy(update={"correct": other.correct, "consistency": other.consistency, "samples": None})
-        for record, other in zip(records, (records[i] for i in order), strict=True)
-    ]
+    return [record.model_copy(update={"correct": records[i].correct}) for record, i in zip(records, order, strict=True)]
 
 
 def or_nan(values: Sequence[float | None]) -> Floats:

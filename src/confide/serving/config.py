@@ -55,8 +55,8 @@ class SmallServer(ServerModel):
             raise ValueError("a reader is asked in the shapes of one kind of server: write engine: vllm or llama.cpp")
         if self.reader is not None and self.reading is not None:
             raise ValueError("a server runs the export of reading (with the plug-in) or that of reader: name one")
-        if self.adapter is not None and self.reader is None:
-            raise ValueError("adapter names what reads, so it needs reader")
+        if (self.adapter is None) != (self.reader is None):
+            raise ValueError("a reader and the adapter that reads belong together: name both, or neither")
         try:
             sent_always(self.engine, self.adapter)
         except ConfideError as error:

@@ -20,6 +20,7 @@ from confide.engines.openai.upstream import Http, Server
 from confide.errors import ConfideError
 from confide.numeric import sigmoid
 from verdict_server import (
+    ADAPTERS,
     CONFIDENT,
     END,
     SILENT,
@@ -58,9 +59,10 @@ def read(
         http = Http()
         given = {"name": "m", "base_url": stub.url, "model": "tiny", "fields": ("return_token_ids",)}
         config = ServerModel.model_validate(given)
-        second = SecondRequest(config, http, reader or exported(), kind, **more)
+        named = {"adapter": ADAPTERS[kind], **more}
+        second = SecondRequest(config, http, reader or exported(), kind, **named)
         try:
-            off = sent_always(kind, more.get("adapter")) or None
+            off = sent_always(kind, named["adapter"]) or None
             reading = SecondReading("m", Server(config, http, always=off), second, config.timeout_s)
             reading.check.problem = None
             return await use(second, reading)
@@ -287,7 +289,7 @@ def test_the_key_goes_with_every_request(kind: str, monkeypatch: pytest.MonkeyPa
     async def run() -> None:
         http = Http()
         config = ServerModel(name="m", base_url=stub.url, model="tiny", api_key_env="KEY_OF_IT")
-        second = SecondRequest(config, http, exported(), kind)  # type: ignore[arg-type]
+        second = SecondRequest(config, http, exported(), kind, ADAPTERS[kind])  # type: ignore[arg-type]
         await second.read_given(TURNS, {}, "Japan")
         await http.close()
 
@@ -315,7 +317,7 @@ def test_one_request_is_enough_where_chosen_ids_are_safe() -> None:
 
 def test_an_adapter_reads_what_the_model_answered() -> None:
     stub = VllmServer()
-    answered(stub, "vllm", adapter="reads")
+    answered(stub, "vllm")
     assert {body["model"] for body in stub.bodies("/v1/completions")} == {"reads"}
     assert {body["model"] for body in stub.bodies("/v1/chat/completions")} == {"tiny"}
 
@@ -326,7 +328,7 @@ def test_llama_cpp_switches_the_adapter_by_request(stream: bool) -> None:
         given = asked(temperature=0)
         return [piece async for piece in server.stream(given)][-1] if stream else await server.ask(given)
 
-    reply = read(stub := AdaptedLlamaCpp(), "llama.cpp", use, adapter="1")
+    reply = read(stub := AdaptedLlamaCpp(), "llama.cpp", use)
     assert not any(body["cache_prompt"] for body in stub.bodies("/completion") + stub.bodies("/v1/chat/completions"))
     assert reply.text == "Japan"  # by the model alone, although the server was started with the adapter on
     assert reply.sources[READER] == confidence(z_after(encoded("Japan")))

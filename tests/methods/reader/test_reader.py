@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
 from confide.methods.checkpoint_export import export_checkpoint
 from confide.methods.finetuning import supervised
+from confide.methods.frozen import frozen_training
 from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
@@ -52,6 +54,19 @@ def test_a_row_ends_in_one_of_two_words_that_alone_is_learned() -> None:
         assert row.input_ids[-2:] == [tiny.turn_end, word]
         assert row.labels == [-100] * (len(row.input_ids) - 1) + [word]
     assert (right.target, wrong.target) == (1.0, 0.0)
+
+
+def test_its_seed_is_that_of_the_whole_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[ReaderConfig] = []
+
+    def caught(*given: object, **_: object) -> None:
+        seen.append(given[3])  # type: ignore[arg-type]
+        raise ConfideError("enough")
+
+    monkeypatch.setattr(frozen_training, "train_reader", caught)
+    with pytest.raises(ConfideError, match="enough"):
+        train_confidence(engine(), part("train"), part("validation"), FrozenOptions(seed=7), tmp_path, reader=SHORT)
+    assert seen == [replace(SHORT, seed=7)]
 
 
 def test_it_learns_and_leaves_the_model_as_it_was(tmp_path: Path) -> None:

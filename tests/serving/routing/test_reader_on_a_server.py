@@ -18,7 +18,7 @@ from confide.policies.source_choice import calibrate_best_source
 from two_sources import two_sources
 from upstreams import Running, Upstream, events, policy_file, router, until
 from verdict_server import (
-    ASK,
+    ADAPTERS,
     BOTH,
     END,
     KINDS,
@@ -48,6 +48,7 @@ def routed(
     with small.running(), Upstream(answer="Japan, of course").running() as big:
         price = {"input": 1e6, "output": 1e6}
         server = {"engine": kind, "base_url": small.url, "model": "tiny", "reader": str(reader), "price": price}
+        server["adapter"] = ADAPTERS[kind]
         config: dict[str, Any] = {"policy": str(policy_file(folder, source="reader"))}
         config |= {"small": server | (more or {}), "experts": [{"name": "big", "base_url": big.url, "model": "big"}]}
         with router(folder, **{**config, **settings}) as running:
@@ -56,7 +57,7 @@ def routed(
 
 
 def raw_of(answer: str) -> Any:
-    z = z_of([*prompt_of([{"role": "user", "content": QUESTION}]), *encoded(answer), END, *ASK])
+    z = z_of([*prompt_of([{"role": "user", "content": QUESTION}]), *encoded(answer), END])
     return pytest.approx(float(sigmoid(z)), rel=1e-9)
 
 
@@ -85,7 +86,7 @@ def test_a_second_request_decides(
 @pytest.mark.parametrize("more", [{}, {"drop": ["lora"]}, {"rename": {"lora": "x"}}])
 def test_llama_cpp_s_adapter_reads_and_does_not_answer(tmp_path: Path, more: dict[str, Any]) -> None:
     small = AdaptedLlamaCpp()
-    with routed(tmp_path, small, "llama.cpp", more={"adapter": 1, **more}) as running:
+    with routed(tmp_path, small, "llama.cpp", more=more) as running:
         told = running.ask(QUESTION).json()
         (row,) = running.rows()
     assert told["choices"][0]["message"]["content"] == "Japan"
@@ -96,7 +97,7 @@ def test_llama_cpp_s_adapter_reads_and_does_not_answer(tmp_path: Path, more: dic
 def test_llama_cpp_s_adapter_does_not_answer_as_an_expert_either(tmp_path: Path) -> None:
     small = AdaptedLlamaCpp(knows=lambda text: "Chile")
     experts = [{"name": "majority", "self": {"samples": 3}}]
-    with routed(tmp_path, small, "llama.cpp", more={"adapter": 1}, experts=experts) as running:
+    with routed(tmp_path, small, "llama.cpp", experts=experts) as running:
         told = running.ask(QUESTION).json()
         (row,) = running.rows()
     assert (row["decision"], told["choices"][0]["message"]["content"]) == ("escalate", "Chile")
@@ -111,7 +112,7 @@ def test_what_the_second_request_takes_is_in_the_row_and_not_in_the_answer(tmp_p
     length = len(prompt_of([{"role": "user", "content": QUESTION}]))
     requests = 2 if kind == "vllm" else 1
     assert usage == {"prompt_tokens": length, "completion_tokens": 6, "total_tokens": length + 6}
-    assert row["small_tokens"] == length + 6 + requests * (length + 5 + 1 + len(ASK) + 1)
+    assert row["small_tokens"] == length + 6 + requests * (length + 5 + 1 + 1)
     assert row["cost"] == pytest.approx(row["small_tokens"])
 
 
@@ -228,10 +229,11 @@ def test_the_least_sure_of_several_answers_counts(tmp_path: Path, kind: str) -> 
     [
         ({"reader": "exported"}, "write engine: vllm or llama.cpp"),
         ({"engine": "vllm", "reader": "exported", "reading": "served"}, "name one"),
-        ({"engine": "vllm", "adapter": "a"}, "adapter"),
+        ({"engine": "vllm", "adapter": "a"}, "belong together"),
+        ({"engine": "vllm", "reader": "exported"}, "belong together"),
         ({"engine": "llama.cpp", "reader": "exported", "adapter": "reads"}, "numbers its adapters"),
         ({"engine": "llama.cpp", "reader": "exported", "adapter": -1}, "numbers its adapters"),
-        ({"engine": "sglang", "reader": "exported"}, "engine"),
+        ({"engine": "sglang", "reader": "exported", "adapter": "a"}, "engine"),
     ],
 )
 def test_settings_that_make_no_sense(tmp_path: Path, small: dict[str, Any], why: str) -> None:
@@ -245,7 +247,8 @@ def test_what_is_no_exported_reader_is_refused_at_the_start(tmp_path: Path, name
     (tmp_path / "empty").mkdir()
     (tmp_path / "other.json").write_text("{}")
     server = {
-        "engine": "vllm", "base_url": "http://127.0.0.1:9/v1", "model": "tiny", "reader": str(tmp_path / name)
+        "engine": "vllm", "base_url": "http://127.0.0.1:9/v1", "model": "tiny", "adapter": "a",
+        "reader": str(tmp_path / name),
     }  # fmt: skip
     with pytest.raises(ConfideError, match=name), router(tmp_path, small=server):
         pass

@@ -50,8 +50,8 @@ class EndpointConfig:
     )
     reader: str | None = _option(
         None,
-        "With --engine vllm or llama.cpp: the folder of the reader that the server runs, or its reader.json (`confide "
-        "export`); a second request reads each answer.",
+        "With --engine vllm or llama.cpp: the folder of the reader whose adapter the server runs, or its reader.json "
+        "(`confide export`); a second request reads each answer. Needs --adapter.",
     )
     adapter: str | None = _option(
         None, "The LoRA adapter that reads, by its name on vLLM, its number on llama.cpp's server."

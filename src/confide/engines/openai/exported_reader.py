@@ -31,9 +31,10 @@ class Example:
 
 @dataclass(frozen=True)
 class ExportedReader:
-    """A reader as an adapter of the model that a server runs.
+    """What a client must know of a reader whose adapter a server has loaded.
 
-    z = log p(confident) − log p(unconfident) for the token after an answer and its closing token: two words.
+    z = log p(Yes) − log p(No) for the token after an answer and its closing token; ``confident_id`` and
+    ``unconfident_id`` are these two words.
 
     Attributes:
         closing_id: the token that closes an answer.

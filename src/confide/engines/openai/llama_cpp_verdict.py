@@ -35,13 +35,11 @@ class LlamaCppVerdict:
     fields: Mapping[str, Any] = {"logprobs": True}
     """What a request for an answer has besides, so that its tokens are told."""
 
-    def __init__(
-        self, requests: BareRequests, closing_id: int, end_ids: Collection[int], *, adapter: str | None = None
-    ):
+    def __init__(self, requests: BareRequests, closing_id: int, end_ids: Collection[int], adapter: str):
         self._requests = requests
         self._closing = closing_id
         self._ends = end_ids
-        self._adapter = {} if adapter is None else switched(adapter, on=True)
+        self._adapter = switched(adapter, on=True)
 
     async def prompt(self, messages: Sequence[Any], options: Mapping[str, Any], reply: Reply | None) -> list[int]:
         """The tokens of a conversation up to where its answer starts; raises `ModelError`."""
@@ -85,7 +83,6 @@ def verdict_body(ids: Sequence[int], pair: tuple[int, int]) -> dict[str, Any]:
     return {
         "prompt": list(ids),
         "n_predict": 1,
-        "cache_prompt": True,
         "temperature": 1.0,
         "samplers": ["temperature"],
         "logit_bias": [[id, _BIAS] for id in pair],

@@ -52,7 +52,7 @@ class SecondRequest:
         config: the server, asked for the model that answers.
         reader: what was exported.
         engine: the kind of server.
-        adapter: the LoRA adapter that reads, where it is one: its name on vLLM, its number on llama.cpp's server.
+        adapter: the LoRA adapter that reads: its name on vLLM, its number on llama.cpp's server.
         chosen_ids: whether the server bears ``logprob_token_ids`` (vLLM).
         concurrency: how many answers are read at once.
         retries: how often a request is sent again that the server could not take.
@@ -64,8 +64,8 @@ class SecondRequest:
         http: Http,
         reader: ExportedReader,
         engine: SecondEngine,
+        adapter: str,
         *,
-        adapter: str | None = None,
         chosen_ids: bool = False,
         concurrency: int = 64,
         retries: int = 0,
@@ -77,9 +77,9 @@ class SecondRequest:
         requests = BareRequests(config, http)
         self._shapes: _Shapes
         if engine == "llama.cpp":
-            self._shapes = LlamaCppVerdict(requests, reader.closing_id, reader.end_ids, adapter=adapter)
+            self._shapes = LlamaCppVerdict(requests, reader.closing_id, reader.end_ids, adapter)
         else:
-            self._shapes = VllmVerdict(requests, adapter or config.model, config.model, chosen_ids=chosen_ids)
+            self._shapes = VllmVerdict(requests, adapter, config.model, chosen_ids=chosen_ids)
 
     def asked(self, asked: Asked) -> Asked:
         """The request for an answer with what tells its tokens."""

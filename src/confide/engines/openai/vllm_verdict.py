@@ -25,16 +25,16 @@ class VllmVerdict:
 
     Args:
         requests: to the server.
-        model: the model, or the LoRA adapter, that reads; ``answering`` is the one that answers.
+        adapter: the LoRA adapter that reads; ``answering`` is the model that answers.
         chosen_ids: whether the server bears ``logprob_token_ids``.
     """
 
     fields: Mapping[str, Any] = {"return_token_ids": True}
     """What a request for an answer has besides, so that its tokens are told."""
 
-    def __init__(self, requests: BareRequests, model: str, answering: str, *, chosen_ids: bool = False):
+    def __init__(self, requests: BareRequests, adapter: str, answering: str, *, chosen_ids: bool = False):
         self._requests = requests
-        self._model = model
+        self._adapter = adapter
         self._answering = answering
         self._chosen_ids = chosen_ids
 
@@ -57,9 +57,9 @@ class VllmVerdict:
     async def verdict(self, ids: Sequence[int], pair: tuple[int, int]) -> Verdict:
         """What is said of the tokens ``pair`` after ``ids``; raises `ModelError`."""
         if self._chosen_ids:
-            told = [await self._requests.post("completions", chosen_body(self._model, ids, pair))]
+            told = [await self._requests.post("completions", chosen_body(self._adapter, ids, pair))]
         else:
-            bodies = [allowed_body(self._model, ids, id) for id in pair]
+            bodies = [allowed_body(self._adapter, ids, id) for id in pair]
             told = await asyncio.gather(*(self._requests.post("completions", body) for body in bodies))
         usage = [answered(one).get("usage") for one in told]
         return Verdict(

@@ -21,7 +21,7 @@ FLOAT16_ROOM = 60_000.0
 
 @dataclass
 class TransformersClosed:
-    """A batch of answers that the model has read to their end, and whose closing token it can still read.
+    """A batch of answers that the model has read to their end; what closes them it can still read.
 
     Attributes:
         prompts: token ids of what each answer follows, without its reasoning.
@@ -51,7 +51,7 @@ class TransformersClosed:
         """Close the answers; hidden states [batch, layer, position, width] of the layers that were captured."""
         layers = list(self.captured)
         closing = self._read_closing(layers)
-        values = torch.stack([torch.cat([self.captured[n], closing[n][0][:, :1].float()], 1) for n in layers], 1)
+        values = torch.stack([torch.cat([self.captured[n], closing[n][0].float()], 1) for n in layers], 1)
         return values.clamp(-FLOAT16_ROOM, FLOAT16_ROOM).cpu().numpy().astype(np.float16)
 
     @in_turn
@@ -62,7 +62,7 @@ class TransformersClosed:
         return values.clamp(-FLOAT16_ROOM, FLOAT16_ROOM).cpu().numpy()
 
     def _read_closing(self, layers: Sequence[int]) -> Mapping[int, list[Tensor]]:
-        """What ``layers`` make of the closing token; the cache is left as it was, ready for another reading."""
+        """What ``layers`` make of the closing token; the cache is left as it was."""
         closing = torch.full((self.mask.shape[0], 1), self.forward.filler, device=self.mask.device)
         with self.forward.capture(layers) as captured:
             self.forward.run(

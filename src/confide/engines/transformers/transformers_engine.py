@@ -201,7 +201,7 @@ class TransformersEngine:
         *,
         gone: Gone | None = None,
     ) -> TransformersClosed:
-        """The greedy answer to each prompt, ready to be read further without another pass."""
+        """The greedy answer to each prompt, whose closing token can be read without another pass."""
         ids, mask, cache = self.forward.prefill(prompts, max_new_tokens)
         with self.forward.capture(layers) as captured:
             left = Left(gone, range(len(prompts))) if gone else None
@@ -367,13 +367,13 @@ class TransformersEngine:
         return out.last_hidden_state, mask, out.past_key_values, captured
 
     @in_turn
-    def input_rows(self, ids: Sequence[int] | None = None) -> Tensor:
-        """Input embeddings of the tokens ``ids`` (None: of all), a float32 copy [n, width]."""
+    def input_rows(self, ids: Sequence[int]) -> Tensor:
+        """Input embeddings of the tokens ``ids``, a float32 copy [n, width]."""
         return _copy_rows(self.model.get_input_embeddings(), ids)
 
     @in_turn
-    def output_rows(self, ids: Sequence[int] | None = None) -> Tensor:
-        """Rows of the output layer for the tokens ``ids`` (None: for all), a float32 copy [n, width]."""
+    def output_rows(self, ids: Sequence[int]) -> Tensor:
+        """Rows of the output layer for the tokens ``ids``, a float32 copy [n, width]."""
         return _copy_rows(self.model.get_output_embeddings(), ids)
 
     @in_turn
@@ -383,6 +383,6 @@ class TransformersEngine:
         self.tokenizer.save_pretrained(folder)
 
 
-def _copy_rows(layer: Any, ids: Sequence[int] | None) -> Tensor:
+def _copy_rows(layer: Any, ids: Sequence[int]) -> Tensor:
     weight: Tensor = layer.weight.detach()
-    return (weight if ids is None else weight[list(ids)]).float().clone()
+    return weight[list(ids)].float().clone()

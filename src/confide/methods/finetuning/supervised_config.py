@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -16,12 +16,6 @@ def option(default: Any, help: str, *, flag: str | None = None, min: float | Non
     """
     known = {"help": help, "flag": flag, "min": min}
     return field(default=default, metadata={key: value for key, value in known.items() if value is not None})
-
-
-def option_of(config: type, name: str) -> Any:
-    """Make a field with the default and the help of another configuration's field."""
-    source = next(one for one in fields(config) if one.name == name)
-    return field(default=source.default, metadata=source.metadata)
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,6 @@ def train_confidence(
             base_sha256=sha256,
             training_data_sha256=sha256_of_rows([r.id, r.answer, r.correct] for r in train),
             training_rows=len(train),
-            target="correctness",
             **(asked | _trained_how(options, parts.reader)),
         )
         save_frozen(out, engine, info, parts)

@@ -186,7 +186,7 @@ class Models:
 
     def _second_reading(self, config: SmallServer, server: Server) -> Model:
         """The server of the small model, whose answers are read by a second request where it runs a reader."""
-        if config.reader is None or config.engine == "openai":
+        if config.reader is None or config.adapter is None or config.engine == "openai":
             return server
         reader = ExportedReader.load(config.reader)
         self.exports[READER] = identity_text({"confidence": reader.scored_by})
@@ -195,7 +195,7 @@ class Models:
             self._http,
             reader,
             config.engine,
-            adapter=config.adapter,
+            config.adapter,
             chosen_ids="logprob_token_ids" in config.safe_to_ask,
         )
         read = SecondReading(config.name, server, second, config.timeout_s)
