@@ -1,4 +1,4 @@
-"""Signals: the ids of new tokens, for those who read and for those who must not write them."""
+"""Report tokens: the ids of new tokens, for those who read and for those who must not write them."""
 
 from __future__ import annotations
 
