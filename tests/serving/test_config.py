@@ -213,8 +213,10 @@ def test_whole_paths_names_and_other_stores_stay(elsewhere):
         path.write_text(f"policy: /a/p.json\nstore: '{store}'\nsmall: {{model: smollm2}}\n")
         found = ServeConfig.load(path)
         assert (str(found.policy), found.store, found.small.model) == ("/a/p.json", store, "smollm2")
-    for key, engine in (("reading", "vllm"), ("reader", "llama.cpp"), ("portable", "openai")):
-        server = f"{{base_url: 'http://x/v1', model: m, engine: {engine}, {key}: learned}}"
+    for key, more in (
+        ("reading", "engine: vllm"), ("reader", "engine: llama.cpp, adapter: 0"), ("portable", "engine: openai")
+    ):  # fmt: skip
+        server = f"{{base_url: 'http://x/v1', model: m, {more}, {key}: learned}}"
         path.write_text(f"mode: observe\nsmall: {server}\n")
         assert getattr(ServeConfig.load(path).small, key) == elsewhere / "learned"
     path.write_text("mode: observe\nsmall: {model: HuggingFaceTB/SmolLM2}\n")

@@ -172,7 +172,7 @@ def test_a_server_without_log_probabilities_leaves_it_to_the_next_source(tmp_pat
 
         quiet = False
 
-    more = {"engine": "vllm", "reader": str(exported_folder(tmp_path / "exported"))}
+    more = {"engine": "vllm", "reader": str(exported_folder(tmp_path / "exported")), "adapter": "reads"}
     policy = ordered(tmp_path / "order.json", "portable", "reader")
     with routed(tmp_path, small := Silent(), portable, more=more, policy=policy) as running:
         until(lambda: running.get("/readyz").json().get("reading") == "there")
@@ -226,7 +226,7 @@ def test_each_source_is_held_against_what_gives_it(tmp_path: Path, portable: Pat
     parts |= {wrong: parts[wrong] + "-another"}
     identities = parts["portable"], parts["reader"]
     policy = ordered(tmp_path / "order.json", "portable", "reader", identities=identities)
-    more = {"engine": "vllm", "reader": str(exported_folder(tmp_path / "exported"))}
+    more = {"engine": "vllm", "reader": str(exported_folder(tmp_path / "exported")), "adapter": "reads"}
     with (
         pytest.raises(ConfideError, match=f"made for another model .{parts[wrong]}"),
         routed(tmp_path, VllmServer(), portable, more=more, policy=policy),
