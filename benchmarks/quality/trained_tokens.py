@@ -1,4 +1,4 @@
-"""Trained verdicts at full strength: Self-REF, taught by labels or by the stack, and the reader, on the stack's rows.
+"""Trained verdicts at full strength: Self-REF and the reader, on the rows of the stack.
 
     python -m benchmarks.quality.trained_tokens [--only standard-1-labels]
 
@@ -10,8 +10,8 @@ own answers are judged too, before and after. Runs that are there are judged, al
 have of other runs stays. Another machine's arithmetic gives a few other answers and so another pool of records: every
 draw names its pool, and every figure stands beside its rivals on the same rows.
 
-``self_ref`` learns from labels; ``self_ref_stack`` from what a stack that did not see the row says of it (its soft
-targets). ``reader`` leaves the answers alone, and reads them again with an adapter.
+``self_ref`` writes its verdict after its own answer; ``reader`` leaves the answers alone, and reads them again with an
+adapter.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from benchmarks.common import (
     write_result,
 )
 from benchmarks.quality import trained_tokens_tables
-from benchmarks.quality.cells import DEPTH, Parts, partition, picked
+from benchmarks.quality.cells import Parts, partition, picked
 from benchmarks.quality.increments import RESAMPLES, Trained, judge, train
 from benchmarks.quality.proper_scores import Readings
 from benchmarks.quality.study import geography_records, geography_states, of_split
@@ -48,7 +48,6 @@ from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.hashing import sha256_of_rows
 from confide.methods.method import labels
-from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.portable.logistic import Logistic
 from confide.methods.reader.reader import Reader
 from confide.methods.reader.reader_config import ReaderConfig
@@ -56,8 +55,6 @@ from confide.methods.reader.reader_training import train_reader
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.methods.self_ref.self_ref_training import SelfRefResult, train_self_ref
 from confide.methods.self_ref.verdict_reading import emit, read_verdicts
-from confide.methods.stack.probe import candidate_views
-from confide.methods.stack.soft_targets import unseen_confidences
 from confide.methods.stack.states import States
 from confide.metrics import apgr, auroc, coverage_at_risk
 from confide.numeric import Floats, Ints, logit, sigmoid
@@ -82,7 +79,7 @@ RISK = 0.2
 CANDIDATES = tuple(SelfRefConfig(learning_rate=rate) for rate in (1e-3, 3e-4))
 """Tried on the first seed; the one with the lowest validation loss is kept."""
 
-SOURCES = {"labels": "self_ref", "stack": "self_ref_stack", "reader": "reader"}
+SOURCES = {"labels": "self_ref", "reader": "reader"}
 """What the verdict of a run is called as a source, by how it is taught."""
 
 SPLITS = ("standard", "answered-country")
@@ -278,9 +275,6 @@ def run(
     """One trained model: its verdicts on the base model's answers are kept, its own answers are judged."""
     parts, _ = partition(records, split, seed)
     rows, out = rows_of(records, parts), work.folder / f"{name}.run"
-    targets = None
-    if taught == "stack":  # kept, so that a run that goes on is taught the same numbers
-        targets = work.stage(f"{name}-targets", partial(stack_says, records, states, parts, seed))
     read = np.concatenate([parts["validation"], parts["calibration"][:TEST], parts["test"][:TEST]])
     values = np.full(len(records), np.nan)
     train, validation = (of_part(rows, part) for part in ("train", "validation"))
@@ -294,7 +288,7 @@ def run(
     else:
         loaded, settled = load_model(MODEL), replace(config, seed=seed)
         progress = show_progress(name)
-        trained = train_self_ref(*loaded, rows, settled, out, targets=targets, base_model=MODEL, progress=progress)
+        trained = train_self_ref(*loaded, rows, settled, out, base_model=MODEL, progress=progress)
         about |= took(trained) | {"learning_rate": settled.learning_rate}
         engine = TransformersEngine(freeze(trained.model), trained.tokenizer)
         values[read] = read_verdicts(engine, picked(records, read), progress=show_progress(f"{name} verdicts"))
@@ -324,15 +318,6 @@ def took(trained: SelfRefResult) -> Json:
         "validation_losses": trained.held_losses,
         "training_seconds": trained.seconds,
     }
-
-
-def stack_says(records: list[Record], states: States, parts: Parts, seed: int) -> dict[str, float]:
-    """What a stack that did not see a training row says of it, by the record's id."""
-    rows, held = np.sort(parts["train"][:ROWS]), parts["validation"][:VALIDATION]
-    fitting, validation = picked(records, rows), picked(records, held)
-    views, signals = candidate_views(DEPTH), fit_signals(fitting, seed)
-    values = unseen_confidences(views, states.take(rows), fitting, states.take(held), validation, signals)
-    return dict(zip([record.id for record in fitting], values.tolist(), strict=True))
 
 
 def own_answers(engine: TransformersEngine, records: list[Record]) -> Json:

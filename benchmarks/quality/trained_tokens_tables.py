@@ -8,13 +8,11 @@ from statistics import fmean
 from benchmarks.common import RESULTS, Json, interval, put, read_json, table
 
 NAMES = {
-    "self_ref": "`self_ref`: a verdict after its own answer, taught by labels",
-    "self_ref_stack": "the same, taught by the stack",
+    "self_ref": "`self_ref`: a verdict after its own answer",
     "reader": "`reader`: an adapter reads the base model's answer again",
 }
 TAUGHT = {
-    "labels": "Self-REF taught by labels",
-    "stack": "Self-REF taught by the stack",
+    "labels": "Self-REF",
     "reader": "The reader",
 }
 """How runs are taught, in words."""
@@ -146,11 +144,11 @@ def facts(result: Json) -> str:
         f"- Learning rate {one['learning_rate']:g}: validation log loss {min(one['validation_losses']):.3f} at best."
         for one in result["candidates"]
     ]
-    for cell, taught, run in runs:
+    for cell, _, run in runs:
         if own := run.get("own"):
             world = "standard" if cell["split"] == "standard" else "new answers"
             lines.append(
-                f"- {world}, seed {cell['seed']}, taught by {taught}: {own['n']} of its own answers, "
+                f"- Self-REF, {world}, seed {cell['seed']}: {own['n']} of its own answers, "
                 f"{own['accuracy_before']:.1%} right before and {own['accuracy']:.1%} after, "
                 f"{own['same_answer']:.0%} unchanged; its verdicts rank them with an AUROC of {own['auroc']:.3f}."
             )

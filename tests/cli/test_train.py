@@ -181,11 +181,11 @@ def test_the_stack_trains_without_a_reader(graded, tmp_path, seen):
 def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
     seen = {}
 
-    def trained(model, tokenizer, records, config, out, targets, base_model, progress):
-        seen.update(config=config, rows=[record.id for record in records], targets=targets)
+    def trained(model, tokenizer, records, config, out, base_model, progress):
+        seen.update(config=config, rows=[record.id for record in records])
         return SimpleNamespace(right=1, wrong=1, seconds=2.0, epoch=1, held_losses=[0.25, 0.5])
 
-    def choice(load, records, candidates, out, targets, progress):
+    def choice(load, records, candidates, out, progress):
         seen["candidates"] = candidates
         return SimpleNamespace(config=candidates[1])
 
@@ -201,7 +201,6 @@ def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
     assert "log loss 0.250" in result.stdout
     assert seen["config"] == SelfRefConfig(ratio=0.5, rank=4, mask_wrong_answers=False, max_rows=9)
     assert seen["rows"] == ["train0", "train1", "validation0", "validation1"]
-    assert seen["targets"] is None
     monkeypatch.setattr("confide.methods.self_ref.self_ref_training.choose_settings", choice)
     several = train("self-ref", "--records", graded, "--out", tmp_path / "out", "--learning-rate", "1e-3,1e-4")
     assert several.exit_code == 0, several.exception
@@ -209,32 +208,3 @@ def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
     assert seen["config"].learning_rate == 1e-4
     bad = train("self-ref", "--records", graded, "--out", tmp_path / "out", "--ratio", "half")
     assert "--ratio is a number above 0, or several with commas, not 'half'" in str(bad.exception)
-    bad = train("self-ref", "--records", graded, "--out", tmp_path / "out", "--target", "probe")
-    assert "--target is correctness or stack, not 'probe'" in str(bad.exception)
-
-
-def test_soft_targets_are_kept_while_training_goes_on(graded, tmp_path, monkeypatch):
-    seen = {}
-
-    def told(engine, train, validation, seed, *, keep, progress):
-        keep.write_text("{}")
-        seen.update(engine=engine, keep=keep, rows=[record.id for record in (*train, *validation)])
-        return {record.id: 0.5 for record in train}
-
-    def trained(model, tokenizer, records, config, out, targets, base_model, progress):
-        seen.update(targets=targets, kept=seen["keep"].exists())
-        return SimpleNamespace(right=1, wrong=1, seconds=2.0, epoch=1, held_losses=[0.25])
-
-    monkeypatch.setattr("confide.engines.transformers.transformers_engine.TransformersEngine.load", lambda name: name)
-    monkeypatch.setattr("confide.engines.transformers.loading.load_model", lambda name: (name, None))
-    monkeypatch.setattr("confide.methods.stack.soft_targets.stack_targets", told)
-    monkeypatch.setattr("confide.methods.self_ref.self_ref_training.train_self_ref", trained)
-    out = tmp_path / "out"
-    out.mkdir()
-    result = train("self-ref", "--records", graded, "--out", out, "--target", "stack")
-    assert result.exit_code == 0, result.exception
-    assert seen["keep"] == out / "targets.json"
-    assert seen["rows"] == ["train0", "train1", "validation0", "validation1"]
-    assert seen["targets"] == {"train0": 0.5, "train1": 0.5}
-    assert seen["kept"]
-    assert not seen["keep"].exists()

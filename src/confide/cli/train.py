@@ -146,37 +146,19 @@ def self_ref(
     candidates = options.candidates(config)
     train, validation = _learning_rows(records)
     rows = [*train, *validation]
-    keep = out / "targets.json"
-    targets = _stack_targets(model, train, validation, config.seed, keep) if options.target == "stack" else None
     config = candidates[0]
     if len(candidates) > 1:
         with progress_bar("choosing settings") as progress:
-            config = choose_settings(
-                lambda: load_model(model), rows, candidates, out, targets=targets, progress=progress
-            ).config
+            config = choose_settings(lambda: load_model(model), rows, candidates, out, progress=progress).config
     loaded, tokenizer = load_model(model)  # now, so that it is not in memory beside a candidate
     with progress_bar("training") as progress:
-        result = train_self_ref(
-            loaded, tokenizer, rows, config, out, targets=targets, base_model=model, progress=progress
-        )
-    keep.unlink(missing_ok=True)
+        result = train_self_ref(loaded, tokenizer, rows, config, out, base_model=model, progress=progress)
     ratio = "natural ratio" if config.ratio is None else f"ratio {config.ratio:g}"
     typer.echo(
         f"{out}: trained on {result.right} right and {result.wrong} wrong answers in {result.seconds:.0f} s; "
         f"learning rate {config.learning_rate:g}, {ratio}, epoch {result.epoch} of {len(result.held_losses)} is best "
         f"on validation rows (log loss {min(result.held_losses):.3f})"
     )
-
-
-def _stack_targets(
-    model: str, train: list[Record], validation: list[Record], seed: int, keep: Path
-) -> dict[str, float]:
-    """What a stack says of each training record, by its id; kept in a file while training goes on."""
-    from confide.engines.transformers.transformers_engine import TransformersEngine
-    from confide.methods.stack.soft_targets import stack_targets
-
-    with progress_bar("reading states") as progress:
-        return stack_targets(TransformersEngine.load(model), train, validation, seed, keep=keep, progress=progress)
 
 
 def rlmf(

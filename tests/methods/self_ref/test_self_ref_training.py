@@ -282,25 +282,6 @@ def test_a_candidate_that_diverges_is_not_chosen_and_one_alone_is_refused(tmp_pa
     assert not (tmp_path / "one" / "confide.json").exists()
 
 
-def test_a_choice_made_for_other_targets_is_not_taken_up(tmp_path):
-    records = validated()
-    candidates = [replace(QUICK, epochs=1, ratio=ratio) for ratio in (None, 0.5)]
-    choose_settings(tiny_model, records, candidates, tmp_path)
-    with pytest.raises(ConfideError, match=r"choice\.json holds a choice"):
-        choose_settings(tiny_model, records, candidates, tmp_path, targets={r.id: 0.5 for r in records})
-
-
-def test_a_verdict_can_be_taught_what_another_source_says(tmp_path):
-    """Soft targets that are the opposite of the labels turn the verdict round."""
-    records = toy(24)
-    targets = {r.id: 0.1 if r.correct else 0.9 for r in records}
-    result = train_self_ref(*tiny_model(), records, replace(QUICK, epochs=8), tmp_path, targets=targets)
-    values = read_verdicts(engine_of(result), records)
-    right = np.array([bool(r.correct) for r in records])
-    assert values[right].max() < values[~right].min()
-    assert np.abs(values - np.where(right, 0.1, 0.9)).max() < 0.2
-
-
 @pytest.mark.parametrize(("correct", "said"), [(True, "5 right and 0 wrong"), (False, "0 right and 5 wrong")])
 def test_labels_of_one_kind_are_refused(tmp_path, correct, said):
     records = [record(i, "France", correct) for i in range(5)]

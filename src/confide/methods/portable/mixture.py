@@ -102,13 +102,6 @@ class Mixture:
         known = told(records) if z is None else told(records) & np.isfinite(z)
         return np.where(known, mixed, np.nan), f
 
-    def of_training(self, training: TrainingSignals, records: Sequence[Record], z: Floats | None = None) -> Floats:
-        """Confidences [n] of the records that the mixture was fitted on, by the signals that did not see them.
-
-        Their traffic is training's own, which is familiar ground.
-        """
-        return self.familiar.predict(_together(training.columns, free_matrix(records, self.options, self.entropies), z))
-
     def to_json(self, *, signals: bool = True) -> dict[str, Any]:
         """The mixture as JSON can hold it; without its ``signals`` where they are kept once for several mixtures."""
         about: dict[str, Any] = {name: getattr(self, name) for name in _SWITCHES}

@@ -35,11 +35,6 @@ class SelfRefOptions:
         NATURAL, "Unconfident rows per confident row, to choose from: numbers such as 0.5, `natural` for all rows."
     )
     learning_rate: str = option("1e-3", "Learning rates to choose from.")
-    target: str = option("correctness", "What the verdict is taught: `correctness`, or what a `stack` says of the row.")
-
-    def __post_init__(self) -> None:
-        if self.target not in ("correctness", "stack"):
-            raise ConfideError(f"--target is correctness or stack, not {self.target!r}")
 
     def candidates(self, config: SelfRefConfig) -> list[SelfRefConfig]:
         """``config`` with each of the settings to try.

@@ -19,7 +19,7 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,10 @@ def build_rows(
     ids: TokenIds,
     *,
     mask_wrong_answers: bool = True,
-    targets: Mapping[str, float] | None = None,
 ) -> list[LabelledRow]:
     """Records as training rows.
 
     Labels are −100 on the prompt and, with ``mask_wrong_answers``, on the tokens of wrong answers.
-
-    Args:
-        targets: what the verdict should say of a record, by its id, in [0, 1]; its label by default.
     """
     closing = turn_end_id(tokenizer)
     rows = []
@@ -101,7 +97,7 @@ def build_rows(
         end = [ids.cn if record.correct else ids.un, *([closing] if record.finish == "stop" else [])]
         learn = bool(record.correct) or not mask_wrong_answers
         row = LabelledRow.of(record.id, prompt, answer, end, context(record.messages), learn_answer=learn)
-        rows.append(replace(row, target=float(record.correct) if targets is None else targets[record.id]))
+        rows.append(replace(row, target=float(record.correct)))
     return rows
 
 
@@ -144,7 +140,6 @@ def train_self_ref(
     config: SelfRefConfig,
     out: Path,
     *,
-    targets: Mapping[str, float] | None = None,
     base_model: str | None = None,
     progress: Progress | None = None,
 ) -> SelfRefResult:
@@ -153,7 +148,6 @@ def train_self_ref(
     Those of the split ``validation`` choose the epoch. A run that was killed continues from its last checkpoint.
 
     Args:
-        targets: what the verdict should say of training records, by id, in [0, 1]; their labels by default.
         model: as `load_model` gives it; it and its ``tokenizer`` are changed in place.
         out: the checkpoint's folder, which this run holds alone.
         base_model: the name that goes into ``confide.json``.
@@ -168,7 +162,7 @@ def train_self_ref(
     train, validation = _graded(records, "train"), _graded(records, "validation")
     check_answered_by([*train, *validation], [name], [identity], NAME_IT)
     with locked(out):
-        result, data = _fit(model, tokenizer, train, validation, config, out, identity, targets, progress)
+        result, data = _fit(model, tokenizer, train, validation, config, out, identity, progress)
         losses = finite_losses(result.held_losses)
         signal = SignalInfo(
             method="self_ref",
@@ -196,7 +190,6 @@ def choose_settings(
     candidates: Sequence[SelfRefConfig],
     out: Path,
     *,
-    targets: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> Choice:
     """Train with each candidate's settings and choose on the split ``validation``.
@@ -214,8 +207,7 @@ def choose_settings(
     engine = TransformersEngine(*first, str(getattr(first[0].config, "_name_or_path", "")))
     identity = engine.identity
     check_answered_by([*train, *validation], [engine.name], [identity], NAME_IT)
-    taught = targets or {}
-    data = sha256_of_rows([r.id, r.question, r.answer, r.correct, r.split, taught.get(r.id)] for r in records)
+    data = sha256_of_rows([r.id, r.question, r.answer, r.correct, r.split] for r in records)
     tried = {str(number): asdict(config) for number, config in enumerate(candidates)}
     budget = {"candidates": tried, "data": data, "weights": identity}
     with locked(out):
@@ -226,7 +218,7 @@ def choose_settings(
         for number in range(len(losses), len(candidates)):
             loaded = first if number == 0 else load()
             result, _ = _fit(
-                *loaded, train, validation, candidates[number], out / f"candidate-{number}", identity, targets, progress
+                *loaded, train, validation, candidates[number], out / f"candidate-{number}", identity, progress
             )
             losses.append(min(result.held_losses))
             write_text(file, json.dumps(kept, indent=1))
@@ -246,14 +238,13 @@ def _fit(
     config: SelfRefConfig,
     out: Path,
     identity: str,
-    targets: Mapping[str, float] | None,
     progress: Progress | None,
 ) -> tuple[SelfRefResult, str]:
     """Train without saving; the result and a hash of the training rows."""
     chosen = mix(train, config.ratio, config.seed, config.max_rows)
     right, wrong = _counts(chosen, "training")
     ids = add_to(model, tokenizer)
-    rows = build_rows(chosen, tokenizer, ids, mask_wrong_answers=config.mask_wrong_answers, targets=targets)
+    rows = build_rows(chosen, tokenizer, ids, mask_wrong_answers=config.mask_wrong_answers)
     held = None
     if validation:
         _counts(validation, "validation")
