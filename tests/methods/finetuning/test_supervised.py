@@ -170,16 +170,6 @@ def test_batches_hold_rows_that_start_alike_and_leftovers_share_the_rest():
     assert sorted(len(found) for found in contexts) == [1, 1, 1, 1, 2]
 
 
-def test_a_soft_target_splits_the_verdict_between_its_two_tokens():
-    logits = torch.randn(3, 9, requires_grad=True)
-    labels, logprobs = torch.tensor([3, 5, 7]), logits.log_softmax(-1)
-    hard = answer_loss(logits, labels, torch.tensor([1.0, 0.0, 1.0]), (3, 5))
-    torch.testing.assert_close(hard, answer_loss(logits, labels))
-    soft = answer_loss(logits, labels, torch.tensor([0.2, 0.9, 0.5]), (3, 5))
-    shares = -(0.2 * logprobs[0, 3] + 0.8 * logprobs[0, 5] + 0.9 * logprobs[1, 3] + 0.1 * logprobs[1, 5])
-    torch.testing.assert_close(soft, (shares - logprobs[2, 7]) / 3)
-
-
 def test_verdict_logits_are_the_plain_ones_whatever_the_order_and_the_batches():
     model, _, ids, rows = rows_of([record(i, "France" * (1 + i % 3), bool(i % 2)) for i in range(5)])
     z = verdict_logits(model, rows, (ids.cn, ids.un), lambda batch: collate(batch, 0), size=2)

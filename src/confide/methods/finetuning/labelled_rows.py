@@ -26,7 +26,6 @@ class LabelledRow:
         labels: the tokens to learn, −100 elsewhere.
         answer: the answer's span in ``input_ids``.
         context: equal for rows that start alike.
-        target: how likely the verdict should say yes, in [0, 1]; rows without a verdict have 0.
     """
 
     id: str
@@ -34,7 +33,6 @@ class LabelledRow:
     labels: list[int]
     answer: tuple[int, int]
     context: str = ""
-    target: float = 0.0
 
     @classmethod
     def of(
@@ -56,7 +54,6 @@ class LabelledRow:
             "input_ids": self.input_ids,
             "labels": self.labels,
             "answer": self.answer_mask,
-            "target": [self.target] * len(self.input_ids),
         }
 
 

@@ -51,7 +51,7 @@ def same_rows(
     Raises:
         ConfideError: as `same_run` does.
     """
-    data, held_data = (sha256_of_rows([r.id, r.input_ids, r.labels, r.target] for r in some) for some in (rows, held))
+    data, held_data = (sha256_of_rows([r.id, r.input_ids, r.labels] for r in some) for some in (rows, held))
     run = {"data": data, "held": held_data, "config": asdict(config), "weights": weights}
     same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))
     return data

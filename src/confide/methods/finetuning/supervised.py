@@ -44,25 +44,10 @@ class Fitted:
     held_losses: list[float]
 
 
-def answer_loss(
-    logits: Tensor, labels: Tensor, target: Tensor | None = None, verdict: tuple[int, int] | None = None
-) -> Tensor:
-    """Next-token cross-entropy, averaged over the labels that are not −100.
-
-    Args:
-        target: where the label is one of the two tokens of the ``verdict``, the share that the first one should have,
-            [n]; the label itself counts elsewhere.
-    """
-    if verdict is None or target is None:
-        total = functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
-        return total / (labels != -100).sum().clamp(min=1)
-    known = labels != -100
-    logprobs = logits.log_softmax(-1)
-    losses = -logprobs.gather(1, labels.clamp(min=0)[:, None])[:, 0]
-    yes, no = verdict
-    shared = -(target * logprobs[:, yes] + (1 - target) * logprobs[:, no])
-    losses = torch.where((labels == yes) | (labels == no), shared, losses)
-    return losses[known].sum() / known.sum().clamp(min=1)
+def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Next-token cross-entropy, averaged over the labels that are not −100."""
+    total = functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+    return total / (labels != -100).sum().clamp(min=1)
 
 
 def kl_to_base(logits: Tensor, base: Tensor, new_ids: Sequence[int]) -> Tensor:
@@ -108,7 +93,7 @@ class SupervisedTrainer(SFTTrainer):
         if self.kl_weight:
             positions |= answer
         logits = logits_at(model, inputs, positions)
-        loss = answer_loss(logits, labels[positions], inputs["target"][positions], self.verdict)
+        loss = answer_loss(logits, labels[positions])
         if self.kl_weight:
             with torch.no_grad(), model.disable_adapter():
                 base = logits_at(model, inputs, answer)
@@ -168,7 +153,7 @@ def fit(
         checkpoints: the folder of the run's checkpoints.
         title: what progress calls the run.
         whole: adapt every linear layer, not queries, keys and values alone.
-        verdict: the tokens that say yes and no, where rows have a target.
+        verdict: the tokens that say yes and no, which ``held`` rows end in.
         held: rows that choose the epoch; without them the last one is kept.
     """
     set_seed(config.seed)  # the low-rank weights are drawn before TRL sets its own seed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +57,6 @@ def reader_rows(engine: TransformersEngine, records: Sequence[Record]) -> list[L
     for record in records:
         prompt, answer = prompt_and_answer(engine, record)
         word, closed = yes if record.correct else no, [*prompt, *answer, engine.turn_end]
-        row = LabelledRow.of(record.id, closed, [], [word], context(record.messages))
-        rows.append(replace(row, target=float(bool(record.correct))))
+        rows.append(LabelledRow.of(record.id, closed, [], [word], context(record.messages)))
     check_context({row.id: len(row.input_ids) for row in rows}, engine.context)
     return rows

@@ -20,7 +20,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,7 @@ def build_rows(
         answer = list(record.answer_ids) or encode_text(tokenizer, record.answer)
         end = [ids.cn if record.correct else ids.un, *([closing] if record.finish == "stop" else [])]
         learn = bool(record.correct) or not mask_wrong_answers
-        row = LabelledRow.of(record.id, prompt, answer, end, context(record.messages), learn_answer=learn)
-        rows.append(replace(row, target=float(record.correct)))
+        rows.append(LabelledRow.of(record.id, prompt, answer, end, context(record.messages), learn_answer=learn))
     return rows
 
 
