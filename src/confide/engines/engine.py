@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.engines.directions import Shares
 from confide.errors import ConfideError
 from confide.progress import Progress
 from confide.records import Record
@@ -36,6 +37,9 @@ class Completion:
         written: how many tokens were generated, where ``ids`` are not known.
         more: what came besides, as records keep it (tool calls, usage).
         first: text of a token → its log-probability (nats) as the first of the answer, as far as that is told.
+        shares: what directions read, [rows, k], reasoning included: row 0 at the last token before the answer, row i at
+            the i-th token written; the closing token is not read, nor the last one of a cut answer. None: not read.
+        stopped: whether a watch ended it.
     """
 
     text: str
@@ -51,6 +55,8 @@ class Completion:
     written: int | None = None
     more: dict[str, Any] = field(default_factory=dict)
     first: dict[str, float] = field(default_factory=dict)
+    shares: Shares | None = None
+    stopped: bool = False
 
     @property
     def tokens(self) -> int:

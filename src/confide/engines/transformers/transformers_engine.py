@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from confide.engines.directions import Directions, Watch
 from confide.engines.engine import CAPABILITIES, Completion, Gone, NextTokens
 from confide.engines.reasoning import left_open, reasoning_tokens, without_tags
 from confide.engines.transformers.batches import group_batches, rows_at_once
@@ -20,8 +21,10 @@ from confide.engines.transformers.forward import Forward
 from confide.engines.transformers.generation import Generator
 from confide.engines.transformers.loading import freeze, load_model
 from confide.engines.transformers.sampling import Left, Sampler
+from confide.engines.transformers.tails import run_tails
 from confide.engines.transformers.tensor_checksum import weights_sha256
 from confide.engines.transformers.token_scores import row_logits, score_given
+from confide.engines.transformers.token_shares import reading
 from confide.engines.transformers.turn_end import turn_end_id
 from confide.engines.transformers.turns import in_turn
 from confide.policies.identities import weights_identity
@@ -184,11 +187,18 @@ class TransformersEngine:
     @in_turn
     @torch.no_grad()
     def answer(
-        self, prompts: Sequence[list[int]], max_new_tokens: int, *, gone: Gone | None = None
+        self,
+        prompts: Sequence[list[int]],
+        max_new_tokens: int,
+        *,
+        gone: Gone | None = None,
+        directions: Directions | None = None,
+        watch: Watch | None = None,
     ) -> list[Completion]:
         """The greedy answer to each prompt; that of one which is ``gone`` meanwhile ends there."""
         passed = self.forward.prefill(prompts, max_new_tokens)
-        written = self._generator.in_stages(*passed, max_new_tokens, gone=gone)
+        with reading(self.forward, directions) as shares:
+            written = self._generator.in_stages(*passed, max_new_tokens, gone=gone, shares=shares, watch=watch)
         return self.without_reasoning(prompts, written)
 
     @in_turn
@@ -200,13 +210,17 @@ class TransformersEngine:
         layers: Sequence[int] = (),
         *,
         gone: Gone | None = None,
+        directions: Directions | None = None,
+        watch: Watch | None = None,
     ) -> TransformersClosed:
         """The greedy answer to each prompt, whose closing token can be read without another pass."""
-        ids, mask, cache = self.forward.prefill(prompts, max_new_tokens)
-        with self.forward.capture(layers) as captured:
-            left = Left(gone, range(len(prompts))) if gone else None
-            out = self._generator.generate(ids, mask, cache, max_new_tokens, left=left)
-        completions = self.without_reasoning(prompts, self._generator.completions(out, ids.shape[1]))
+        (ids, mask, cache), rows = self.forward.prefill(prompts, max_new_tokens), range(len(prompts))
+        with self.forward.capture(layers) as captured, reading(self.forward, directions) as shares:
+            left = Left(gone, rows) if gone else None
+            watched = self._generator.watched(watch, rows, shares, ids, fresh=True)
+            out = self._generator.generate(ids, mask, cache, max_new_tokens, left=left, watched=watched)
+        written = self._generator.completions(out, ids.shape[1], shares, watched)
+        completions = self.without_reasoning(prompts, written)
         return close(self.forward, prompts, out.past_key_values, mask, completions, captured)
 
     @in_turn
@@ -242,18 +256,21 @@ class TransformersEngine:
         temperature: float = 1.0,
         seed: int = 0,
         gone: Gone | None = None,
+        directions: Directions | None = None,
     ) -> list[list[Completion]]:
         """``count`` sampled answers to each prompt, all from one pass over it."""
         ids, mask, cache = self.forward.prefill(prompts, max_new_tokens)
         cache.batch_repeat_interleave(count)
-        flat = self._generator.in_stages(
-            ids.repeat_interleave(count, 0),
-            mask.repeat_interleave(count, 0),
-            cache,
-            max_new_tokens,
-            Sampler(temperature, seed, self.device),
-            (lambda row: gone(row // count)) if gone else None,
-        )
+        with reading(self.forward, directions) as shares:
+            flat = self._generator.in_stages(
+                ids.repeat_interleave(count, 0),
+                mask.repeat_interleave(count, 0),
+                cache,
+                max_new_tokens,
+                Sampler(temperature, seed, self.device),
+                (lambda row: gone(row // count)) if gone else None,
+                shares,
+            )
         flat = self.without_reasoning([prompt for prompt in prompts for _ in range(count)], flat)
         return [flat[i * count : (i + 1) * count] for i in range(len(prompts))]
 
@@ -269,8 +286,9 @@ class TransformersEngine:
     ) -> NextTokens:
         """Log-probabilities of the tokens ``ids`` after each prompt and its tail (see `Engine.next_tokens`)."""
         tails = tails or [[] for _ in prompts]
-        hidden, _, _, _ = self._run_tails(prompts, tails)
-        last = hidden[torch.arange(len(tails)), torch.tensor([len(tail) for tail in tails])]
+        last = run_tails(self.forward, prompts, tails).hidden[
+            torch.arange(len(tails)), torch.tensor([len(tail) for tail in tails])
+        ]
         wanted = list(ids)
         with self._in_float32(wanted) if float32 else nullcontext():
             logits = self.forward.logits(last).float()
@@ -289,16 +307,25 @@ class TransformersEngine:
         *,
         layers: Sequence[int] = (),
         measure: bool = False,
+        directions: Directions | None = None,
     ) -> TransformersClosed:
         """Read given ``answers`` as if the model had written them (see `Engine.closed`)."""
-        hidden, mask, cache, captured = self._run_tails(prompts, answers, layers)
+        read = run_tails(self.forward, prompts, answers, layers, directions)
         if measure:
             completions = score_given(
-                hidden, answers, head=self.forward.logits, end=self.turn_end, banned=self._banned, grades=self.grades
+                read.hidden,
+                answers,
+                head=self.forward.logits,
+                end=self.turn_end,
+                banned=self._banned,
+                grades=self.grades,
             )
         else:
             completions = [Completion("", list(a), [], [], None, "stop") for a in answers]
-        return close(self.forward, prompts, cache, mask, completions, captured)
+        if read.shares is not None:
+            rows = zip(completions, read.shares, strict=True)
+            completions = [replace(c, shares=shares[: len(c.ids) + 1]) for c, shares in rows]
+        return close(self.forward, prompts, read.cache, read.mask, completions, read.captured)
 
     @in_turn
     def without_reasoning(self, prompts: Sequence[list[int]], completions: Sequence[Completion]) -> list[Completion]:
@@ -342,29 +369,6 @@ class TransformersEngine:
             yield
         finally:
             hook.remove()
-
-    def _run_tails(
-        self, prompts: Sequence[list[int]], tails: Sequence[list[int]], layers: Sequence[int] = ()
-    ) -> tuple[Tensor, Tensor, Any, dict[int, list[Tensor]]]:
-        """Final hidden states [batch, 1 + longest tail, width] from the last prompt token on.
-
-        Returns the prompts' mask, the cache, and the states of ``layers`` over the same positions beside them.
-        """
-        width = max(map(len, tails))
-        ids, mask, cache = self.forward.prefill(prompts)
-        padded = [[*tail, *[self.forward.filler] * (width - len(tail))] for tail in tails]
-        fed = torch.tensor(padded, dtype=torch.long, device=self.device).view(len(tails), width)
-        lengths = torch.tensor([len(tail) for tail in tails], device=self.device)
-        inside = torch.arange(width, device=self.device)[None] < lengths[:, None]
-        full = torch.cat([mask, inside.to(mask.dtype)], 1)
-        with self.forward.capture(layers) as captured:
-            out = self.forward.run(
-                input_ids=torch.cat([ids[:, -1:], fed], 1),
-                mask=full,
-                positions=full.cumsum(1).sub(1).clamp(min=0)[:, -(width + 1) :],
-                cache=cache,
-            )
-        return out.last_hidden_state, mask, out.past_key_values, captured
 
     @in_turn
     def input_rows(self, ids: Sequence[int]) -> Tensor:
