@@ -6,24 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from confide.errors import ConfideError
-
-
-@dataclass(frozen=True)
-class ReportTokens:
-    """The names of the tokens with which a model reports on one thing, such as its confidence.
-
-    ``verdict`` holds the two verdict tokens, the one that raises the confidence first.
-    """
-
-    name: str
-    verdict: tuple[str, str]
-
-
-CONFIDENCE = ReportTokens("confidence", ("<|confident|>", "<|unconfident|>"))
+from confide.signals import CONFIDENCE, SIGNALS
 
 GRADES = 11
 GRADED = tuple(f"<|conf_{grade}|>" for grade in range(GRADES))
 """Graded tokens: each closes an answer and states a confidence of 0, 0.1 … 1 in it."""
+
+
+def report_names() -> set[str]:
+    """The names of the tokens with which a model reports on any signal."""
+    return {name for signal in SIGNALS.values() for name in signal.tokens}
 
 
 @dataclass(frozen=True)
@@ -42,9 +34,9 @@ class TokenIds:
 def token_ids(tokenizer: Any) -> TokenIds:
     """The ids of the confidence's tokens in a tokenizer that has them (`ConfideError` otherwise)."""
     vocabulary = tokenizer.added_tokens_encoder
-    if missing := [name for name in CONFIDENCE.verdict if name not in vocabulary]:
+    if missing := [name for name in CONFIDENCE.tokens if name not in vocabulary]:
         raise ConfideError(f"the model has no token {missing[0]}: it was not trained to report its confidence")
-    cn, un = (int(vocabulary[name]) for name in CONFIDENCE.verdict)
+    cn, un = (int(vocabulary[name]) for name in CONFIDENCE.tokens)
     return TokenIds(cn, un)
 
 
@@ -59,5 +51,5 @@ def suppressed_ids(tokenizer: Any) -> list[int]:
 
     Graded tokens are not among them: where a model has them, they close its answers.
     """
-    known = tokenizer.added_tokens_encoder.items()
-    return sorted(int(token) for name, token in known if name in CONFIDENCE.verdict)
+    names = report_names()
+    return sorted(int(token) for name, token in tokenizer.added_tokens_encoder.items() if name in names)

@@ -110,8 +110,11 @@ def test_a_watch_ends_one_answer_and_leaves_its_neighbours(
     else:
         found = engine.answer_and_close(asked, MOST, directions=directions, watch=watch).completions
     ended = found[longest]
-    assert ended.stopped and ended.finish == "length" and ended.ids == whole[longest].ids[:5]
-    assert ended.shares is not None and len(ended.shares) == 6
+    assert ended.stopped
+    assert ended.finish == "length"
+    assert ended.ids == whole[longest].ids[:5]
+    assert ended.shares is not None
+    assert len(ended.shares) == 6
     for row, (completion, told) in enumerate(zip(found, whole, strict=True)):
         assert seen[row][0] is None
         if row != longest:
@@ -135,7 +138,9 @@ def test_a_watch_that_ends_at_the_last_token_leaves_the_answer_whole(
         return at == row and count == len(whole[row].ids) + 1
 
     found = engine.answer(asked, MOST, directions=directions, watch=watch)[row]
-    assert found.stopped and found.finish == "stop" and found.ids == whole[row].ids
+    assert found.stopped
+    assert found.finish == "stop"
+    assert found.ids == whole[row].ids
 
 
 def test_directions_side_by_side_read_what_each_reads(engine: TransformersEngine, directions: Directions) -> None:
@@ -144,5 +149,7 @@ def test_directions_side_by_side_read_what_each_reads(engine: TransformersEngine
     both = engine.answer(asked, MOST, directions=Directions.joined([other, directions]))
     alone = [engine.answer(asked, MOST, directions=one) for one in (other, directions)]
     for completion, first, second in zip(both, *alone, strict=True):
-        assert completion.shares is not None and first.shares is not None and second.shares is not None
+        assert completion.shares is not None
+        assert first.shares is not None
+        assert second.shares is not None
         np.testing.assert_allclose(completion.shares, np.hstack([first.shares, second.shares]), rtol=1e-4, atol=1e-4)

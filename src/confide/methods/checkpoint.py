@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from confide.errors import ConfideError
 from confide.files import read_text, write_text, written_folder
 from confide.records import Record
-from confide.report_tokens import CONFIDENCE
+from confide.signals import CONFIDENCE
 
 FILE = "confide.json"
 

@@ -117,6 +117,7 @@ class Record(BaseModel):
     * ``sampled_with``: the temperature and the seed of ``samples``.
     * ``identity``: which weights answered; ``scored_by``: source to what gave its confidence, where that was trained
       (`confide.policies.identities`).
+    * ``signal``: what ``correct`` is about, where that is not whether the answer is right (`confide.signals`).
     * ``request_shape``: how the question was asked, beyond what ``messages`` show.
     * ``confidence``: source to a value in [0, 1], for ``logprob_sum`` in nats (≤ 0), or None (not available, never 0).
       A bare number is the source ``given``. A ``logprob_sum`` above 0 is a probability, as older versions wrote
@@ -153,6 +154,7 @@ class Record(BaseModel):
     finish: Literal["stop", "length"] = "stop"
     reference: Any = None
     correct: bool | None = None
+    signal: str = ""
     answered: str | None = None
     judged: bool | None = None
     judged_by: str = ""

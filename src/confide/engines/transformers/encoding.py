@@ -14,7 +14,7 @@ from typing import Any
 
 from confide.engines.reasoning import unopened
 from confide.errors import ConfideError
-from confide.report_tokens import CONFIDENCE, GRADED
+from confide.report_tokens import GRADED, report_names
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
@@ -132,7 +132,7 @@ class _Cut:
         self._mark = next(char for char in map(chr, range(0xF0000, 0x10FFFE)) if char not in used)
         # Other added tokens (runs of spaces, tags) are part of how a model reads ordinary text: left alone.
         names = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-        names |= {*CONFIDENCE.verdict, *GRADED}
+        names |= {*report_names(), *GRADED}
         longest_first = sorted((re.escape(name) for name in names if len(name) > 1), key=len, reverse=True)
         self._names = re.compile("|".join(longest_first))
 

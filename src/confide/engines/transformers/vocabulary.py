@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from confide.report_tokens import CONFIDENCE, GRADED, TokenIds, graded_ids, token_ids
+from confide.report_tokens import GRADED, TokenIds, graded_ids, token_ids
+from confide.signals import CONFIDENCE
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +20,7 @@ def add_to(model: Any, tokenizer: Any) -> TokenIds:
     New rows, input and (when untied) output, start as the mean of the existing ones. Tokens that are already
     there keep their rows, so a second call changes nothing.
     """
-    _add_names(model, tokenizer, CONFIDENCE.verdict)
+    _add_names(model, tokenizer, CONFIDENCE.tokens)
     return token_ids(tokenizer)
 
 

@@ -31,7 +31,7 @@ from confide.methods.stack.stack import Stack
 from confide.methods.stack.states import States
 from confide.numeric import Floats, sigmoid
 from confide.records import Message, Record
-from confide.report_tokens import CONFIDENCE
+from confide.signals import CONFIDENCE
 from confide.sources import as_probability
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ from confide.methods.rlmf.stating import Graded, Stating, grade_of
 from confide.policies.identities import weights_identity
 from confide.progress import Progress
 from confide.records import Record, Sample
-from confide.report_tokens import CONFIDENCE
+from confide.signals import CONFIDENCE
 from confide.tasks import Task
 
 TOLERANCE = 0.1

@@ -42,8 +42,9 @@ from confide.methods.method import NAME_IT, check_answered_by
 from confide.methods.self_ref.self_ref_config import SelfRefConfig
 from confide.progress import Progress
 from confide.records import Record
-from confide.report_tokens import CONFIDENCE, TokenIds
+from confide.report_tokens import TokenIds
 from confide.settings import check_settings
+from confide.signals import CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def train_self_ref(
         losses = finite_losses(result.held_losses)
         signal = SignalInfo(
             method="self_ref",
-            verdict_ids=dict(zip(CONFIDENCE.verdict, (result.ids.cn, result.ids.un), strict=True)),
+            verdict_ids=dict(zip(CONFIDENCE.tokens, (result.ids.cn, result.ids.un), strict=True)),
             reads_at="after the answer, before the end of the turn",
         )
         info = CheckpointInfo(

@@ -12,7 +12,8 @@ from confide.engines.engine import Gone, check_context, prompt_and_answer
 from confide.numeric import Floats, sigmoid
 from confide.progress import Progress
 from confide.records import Message, Record
-from confide.report_tokens import CONFIDENCE, token_ids
+from confide.report_tokens import token_ids
+from confide.signals import CONFIDENCE
 
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -51,7 +52,7 @@ def emit(
     An answer that is cut at ``max_new_tokens`` gets its confidence from one more forward pass.
     """
     ids = token_ids(engine.tokenizer)
-    names = dict(zip((ids.cn, ids.un), CONFIDENCE.verdict, strict=True))
+    names = dict(zip((ids.cn, ids.un), CONFIDENCE.tokens, strict=True))
     prompts = [engine.encode(messages) for messages in conversations]
     emissions: dict[int, Emission] = {}
     for rows in engine.batches(prompts, size=batch_size):
