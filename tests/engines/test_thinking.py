@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -133,9 +135,8 @@ def test_tokens_of_another_model_that_mean_something_else_are_not_read() -> None
 
 def test_a_tag_that_a_model_mentions_is_no_reasoning() -> None:
     engine = engine_of("bracket")
-    for text in ("The tag [/THINK] closes it", "a </think> b"):
-        said = Completion(text, engine.encode_answer(text), [], [], None, "stop")
-        assert engine.without_reasoning(prompts_of(engine)[:1], [said]) == [said]
-    for text in ("[", "<", "a"):
-        cut = Completion(text, engine.encode_answer(text), [], [], None, "length")
-        assert engine.without_reasoning(prompts_of(engine)[:1], [cut]) == [cut]
+    mentioned = [("The tag [/THINK] closes it", "stop"), ("a </think> b", "stop")]
+    for text, finish in [*mentioned, *((cut, "length") for cut in ("[", "<", "a"))]:
+        said = Completion(text, engine.encode_answer(text), [], [], None, finish)
+        (kept,) = engine.without_reasoning(prompts_of(engine)[:1], [said])
+        assert kept == replace(said, starts=kept.starts)

@@ -62,6 +62,7 @@ def _data(by: AnsweredBy, task: Task, asked: AskedQuestion, answer: Completion) 
         "answer_ids": answer.ids,
         "logprobs": answer.logprobs,
         "entropies": answer.entropies,
+        "token_starts": answer.starts,
         "end_logprob": answer.end_logprob,
         "finish": answer.finish,
         "reference": question.answer,

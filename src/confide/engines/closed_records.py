@@ -67,4 +67,5 @@ def with_token_scores(record: Record, completion: Completion) -> Record:
     """A copy of ``record`` with the token scores of ``completion``; a cut answer closes with nothing."""
     end = completion.end_logprob if record.finish == "stop" else None
     scores = {"logprobs": completion.logprobs, "entropies": completion.entropies, "end_logprob": end}
-    return record.model_copy(update={"answer_ids": completion.ids} | scores)
+    starts = record.token_starts if record.answer_ids == completion.ids else completion.starts
+    return record.model_copy(update={"answer_ids": completion.ids, "token_starts": starts} | scores)

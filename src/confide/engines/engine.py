@@ -40,6 +40,7 @@ class Completion:
         shares: what directions read, [rows, k], reasoning included: row 0 at the last token before the answer, row i at
             the i-th token written; the closing token is not read, nor the last one of a cut answer. None: not read.
         stopped: whether a watch ended it.
+        starts: the character of ``text`` at which each token starts; empty where that is not known.
     """
 
     text: str
@@ -57,6 +58,7 @@ class Completion:
     first: dict[str, float] = field(default_factory=dict)
     shares: Shares | None = None
     stopped: bool = False
+    starts: list[int] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:

@@ -110,6 +110,8 @@ class Record(BaseModel):
     * ``reasoning``: what the model thought before it answered; ``reasoning_ids``: its tokens, tags included. The answer
       is graded and read without it.
     * ``logprobs``, ``entropies``: of the answer's tokens, in nats; ``end_logprob``: of the closing token.
+    * ``token_starts``: the character of ``answer`` at which each of them starts.
+    * ``part``: which part of an answer ``answer`` is ("": all of it), such as ``/year`` or ``sentence 2``.
     * ``option_logprobs``: log p of every choice (nats per token, in the order of ``choices``) where the answer is the
       likeliest of them.
     * ``reading``: z that the engine read of its own states while it answered, where it has a learned reading, and
@@ -148,7 +150,9 @@ class Record(BaseModel):
     answer_ids: list[int] = Field(default_factory=list)
     logprobs: list[float] = Field(default_factory=list)
     entropies: list[float] = Field(default_factory=list)
+    token_starts: list[int] = Field(default_factory=list)
     end_logprob: float | None = None
+    part: str = ""
     reading: float | None = None
     read_by: str = ""
     finish: Literal["stop", "length"] = "stop"
@@ -204,8 +208,9 @@ class Record(BaseModel):
 
     @property
     def question(self) -> str:
-        """The text of the last user turn ("" when the record carries no messages)."""
-        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+        """The text of the last user turn ("" when the record carries no messages), and the part that is asked about."""
+        asked = next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+        return f"{asked}\n{self.part}" if self.part else asked
 
     @property
     def earlier(self) -> list[Message]:

@@ -26,7 +26,8 @@ from confide.records.record import Record
 from confide.sources import FAMILIES, Source
 
 _KNOWN = {name for names in FAMILIES.values() for name in names}
-_LISTS = ("messages", "option_logprobs", "reasoning_ids", "answer_ids", "logprobs", "entropies", "samples")
+_SCORES = ("option_logprobs", "reasoning_ids", "answer_ids", "logprobs", "entropies", "token_starts")
+_LISTS = ("messages", *_SCORES, "samples")
 _MAPPINGS = ("chat_template_kwargs", "scored_by", "request_shape", "cost")
 _NUMBERS = ("end_logprob", "reading", "consistency", "familiarity", "own_turns")
 _NAMES = (
@@ -42,6 +43,7 @@ _NAMES = (
     "graded_by",
     "judged_by",
     "read_by",
+    "part",
 )
 _TEXTS = (*_NAMES, "answer", "answered", "reasoning", "grade_error")
 _MISSING = ("", "nan", "null", "none", "na", "n/a")

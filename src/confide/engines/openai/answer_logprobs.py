@@ -9,6 +9,7 @@ from typing import Any
 
 from confide.engines.openai.reply import Choice
 from confide.engines.reasoning import TAGS
+from confide.engines.token_starts import starts_of_bytes
 
 _CLOSING = re.compile(b"|".join(re.escape(closing.encode()) for _, closing in TAGS))
 
@@ -47,25 +48,37 @@ def tokens_before(choice: Choice) -> int | None:
 
 def text_logprobs(choice: Choice) -> list[float] | None:
     """The same of any text, also of one that was cut."""
+    return _told(choice)[0]
+
+
+def text_starts(choice: Choice) -> list[int]:
+    """The character of a text at which each of these tokens starts ([]: that cannot be told)."""
+    return _told(choice)[1]
+
+
+def _told(choice: Choice) -> tuple[list[float] | None, list[int]]:
+    """Log-probabilities of a text's tokens (None: not told), and where each of them starts ([]: not told)."""
     content = (choice.logprobs or {}).get("content")
     if not choice.text.strip() or not isinstance(content, list) or not content:
-        return None
+        return None, []
     tokens: list[bytes] = []
     values: list[float] = []
     for token in content:
         value = token.get("logprob") if isinstance(token, dict) else None
         if not isinstance(value, int | float) or not -1e6 < value <= 1e-3:
-            return None
+            return None, []
         values.append(min(float(value), 0.0))
         tokens.append(_bytes(token))
     output, answer = b"".join(tokens), choice.text.encode()
     start = _start(output, b"".join(tokens[:-1]), answer, choice.reasoning is not None)
     if start < 0:
         # The server spells its tokens in a way of its own; without reasoning they still are the whole answer.
-        return None if choice.reasoning else values
+        return (None if choice.reasoning else values), []
     end = start + len(answer)
-    stops = zip(tokens, values, accumulate(map(len, tokens)), strict=True)
-    return [value for token, value, stop in stops if stop > start and stop - len(token) < end]
+    begins = starts_of_bytes(tokens, choice.text, start)
+    stops = zip(tokens, values, begins, accumulate(map(len, tokens)), strict=True)
+    kept = [(value, begin) for token, value, begin, stop in stops if stop > start and stop - len(token) < end]
+    return [value for value, _ in kept], [begin for _, begin in kept]
 
 
 def _start(output: bytes, without_last: bytes, answer: bytes, reasoned: bool) -> int:

@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 
 from confide.engines.engine import Completion
-from confide.engines.openai.answer_logprobs import answer_logprobs, first_token, likeliest, text_logprobs
+from confide.engines.openai.answer_logprobs import (
+    answer_logprobs,
+    first_token,
+    likeliest,
+    text_logprobs,
+    text_starts,
+)
 from confide.engines.openai.reply import Choice, Reply
+from confide.engines.token_starts import moved
 
 
 def completion_of(reply: Reply) -> list[Completion]:
@@ -36,13 +43,15 @@ def _completion(choice: Choice, share: float, reply: Reply) -> Completion:
         "completion_tokens": counted,
         "cost": reply.cost / len(reply.choices),
     }
-    read = choice.read
+    read, text = choice.read, choice.text.strip()
+    logprobs = read.logprobs if read else (text_logprobs(choice) if choice.cut else answer_logprobs(choice)) or []
+    starts = moved(text_starts(choice), len(choice.text) - len(choice.text.lstrip()))
     if read is not None and read.z is not None:
         more |= {"reading": read.z, "read_by": read.by}
     return Completion(
-        text=choice.text.strip(),
+        text=text,
         ids=read.ids if read else [],
-        logprobs=read.logprobs if read else (text_logprobs(choice) if choice.cut else answer_logprobs(choice)) or [],
+        logprobs=logprobs,
         entropies=[],
         end_logprob=read.end_logprob if read else None,
         finish="length" if choice.cut else "stop",
@@ -50,6 +59,7 @@ def _completion(choice: Choice, share: float, reply: Reply) -> Completion:
         written=counted,
         more=more,
         first=_first_tokens(choice),
+        starts=starts if len(starts) == len(logprobs) else [],
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from confide.engines.directions import Directions, Watch
 from confide.engines.engine import CAPABILITIES, Completion, Gone, NextTokens
 from confide.engines.reasoning import left_open, reasoning_tokens, without_tags
+from confide.engines.token_starts import moved, starts_of_ids
 from confide.engines.transformers.batches import group_batches, rows_at_once
 from confide.engines.transformers.closed_answers import TransformersClosed, close
 from confide.engines.transformers.encoding import encode_chat, encode_text
@@ -335,18 +336,20 @@ class TransformersEngine:
             opened = left_open(self._spelled(prompt[-TAG_TOKENS:])) is not None
             cut = completion.finish == "length"
             count = reasoning_tokens(completion.ids, self._spelled, opened=opened, cut=cut)
+            text, ids = completion.text, completion.ids[count:]
             if count:
-                before, ids = completion.ids[:count], completion.ids[count:]
+                before, text = completion.ids[:count], self.decode(ids)
                 completion = replace(
                     completion,
-                    text=self.decode(ids).lstrip(),
+                    text=text.lstrip(),
                     ids=ids,
                     logprobs=completion.logprobs[count:],
                     entropies=completion.entropies[count:],
                     reasoning=without_tags(self._spelled(before)),
                     reasoning_ids=before,
                 )
-            split.append(completion)
+            starts = moved(starts_of_ids(ids, self.decode), len(text) - len(completion.text))
+            split.append(replace(completion, starts=starts))
         return split
 
     def _spelled(self, ids: Sequence[int]) -> str:
