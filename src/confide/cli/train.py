@@ -21,6 +21,7 @@ from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.rlmf.rlmf_config import FormatConfig, How, RLMFSettings
 from confide.methods.self_ref.self_ref_config import SelfRefConfig, SelfRefOptions
 from confide.progress import progress_bar
+from confide.signals import find_signal
 
 if TYPE_CHECKING:
     from confide.methods.rlmf.reinforcement import RLMFResult
@@ -122,6 +123,31 @@ def _train_frozen(
     with progress_bar("training") as progress:
         summary = train_confidence(engine, train, validation, options, out, reader=reader, progress=progress)
     typer.echo(summary)
+
+
+def signal(
+    records: Annotated[Path, Option(help="Records whose labels are about the signal, with train and validation rows.")],
+    out: Annotated[
+        Path, Option(help="Folder for a new checkpoint, or one of the same model that is to carry the signal too.")
+    ],
+    *,
+    name: Annotated[str, Option("--signal", help="Which signal: `red_flag`, `outcome`.")],
+    model: Model = "smollm2",
+) -> None:
+    """Train a signal that is read while the model writes: one direction in its states; answers stay as they are.
+
+    In a signal's records `correct` is true where nothing is to be flagged.
+
+    Example: `confide train signal --signal red_flag --records runs/red_flag.jsonl --out runs/stack`
+    """
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.along.along_training import train_signal
+
+    declared = find_signal(name)
+    train, validation = _learning_rows(records)
+    engine = TransformersEngine.load(model)
+    with progress_bar("training") as progress:
+        typer.echo(train_signal(engine, declared, train, validation, out, progress=progress))
 
 
 def self_ref(
@@ -281,6 +307,7 @@ verbs: dict[str, Callable[..., None]] = {
     "portable": portable,
     "stack": stack,
     "reader": reader,
+    "signal": signal,
     "self-ref": self_ref,
     "rlmf": rlmf,
 }

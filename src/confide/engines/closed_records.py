@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from confide.engines.engine import ClosedAnswers, Completion, Engine, check_context, prompt_and_answer
+from confide.engines.directions import Directions
+from confide.engines.engine import ClosedAnswers, Completion, Engine, check_context, prompt_and_answer, written
 from confide.engines.options import choose_options
 from confide.progress import Progress
 from confide.records import Record
+
+if TYPE_CHECKING:
+    from confide.engines.transformers.transformers_engine import TransformersEngine
 
 
 def read_closed(
@@ -29,8 +34,7 @@ def read_closed(
     Raises:
         ConfideError: records that do not fit the context, counted and named, before anything runs.
     """
-    spans = [prompt_and_answer(engine, record) for record in records]
-    check_context({r.id: len(p) + len(a) for r, (p, a) in zip(records, spans, strict=True)}, engine.context, room=1)
+    spans = _fitting(engine, records, [prompt_and_answer(engine, record) for record in records])
     longest: dict[tuple[int, ...], int] = {}
     for prompt, answer in spans:
         longest[tuple(prompt)] = max(longest.get(tuple(prompt), 0), len(answer))
@@ -39,6 +43,39 @@ def read_closed(
     for rows in engine.batches([p for p, _ in spans], keys=keys, progress=progress, note="reading answers"):
         prompts, answers = zip(*(spans[i] for i in rows), strict=True)
         yield rows, engine.closed(prompts, answers, layers=layers, measure=measure)
+
+
+def written_spans(engine: Engine, records: Sequence[Record]) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each record's prompt, and of all that was written behind it: reasoning and answer.
+
+    Raises:
+        ConfideError: records that do not fit the context, counted and named.
+    """
+    told = (written(engine, record) for record in records)
+    return _fitting(engine, records, [(prompt, reasoning + answer) for prompt, reasoning, answer in told])
+
+
+def read_written(
+    engine: TransformersEngine,
+    records: Sequence[Record],
+    directions: Directions,
+    *,
+    progress: Progress | None = None,
+) -> Iterator[tuple[list[int], list[Completion]]]:
+    """Read directions along all that was written for each record; yields row numbers, and completions with shares."""
+    spans = written_spans(engine, records)
+    keys = [len(p) + len(written) for p, written in spans]
+    for rows in engine.batches([p for p, _ in spans], keys=keys, progress=progress, note="reading answers"):
+        prompts, texts = zip(*(spans[i] for i in rows), strict=True)
+        yield rows, engine.closed(prompts, texts, directions=directions).completions
+
+
+def _fitting(
+    engine: Engine, records: Sequence[Record], spans: list[tuple[list[int], list[int]]]
+) -> list[tuple[list[int], list[int]]]:
+    lengths = {r.id: len(p) + len(a) for r, (p, a) in zip(records, spans, strict=True)}
+    check_context(lengths, engine.context, room=1)
+    return spans
 
 
 def measure_records(engine: Engine, records: Sequence[Record]) -> list[Record]:

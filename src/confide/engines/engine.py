@@ -292,7 +292,13 @@ def check_tokens(row: str, ids: Iterable[int], vocabulary: int) -> None:
 
 
 def prompt_and_answer(engine: Engine, record: Record) -> tuple[list[int], list[int]]:
-    """Token ids of what an answer follows (prompt and reasoning) and of the answer, as it was written if that is known.
+    """Token ids of what an answer follows (prompt and reasoning) and of the answer; see `written`."""
+    prompt, reasoning, answer = written(engine, record)
+    return prompt + reasoning, answer
+
+
+def written(engine: Engine, record: Record) -> tuple[list[int], list[int], list[int]]:
+    """Token ids of a record's prompt, its reasoning and its answer, as they were written if that is known.
 
     Another model's answer is encoded from its text where its ids mean something else here. An answer without known
     reasoning that this engine did not give is read as one that was given at once.
@@ -311,7 +317,7 @@ def prompt_and_answer(engine: Engine, record: Record) -> tuple[list[int], list[i
         prompt = engine.encode(record.messages, record.chat_template_kwargs)
     else:
         prompt = encode_at_once(engine, record.messages)
-    return prompt + reasoning, ids or engine.encode_answer(record.answer)
+    return prompt, reasoning, ids or engine.encode_answer(record.answer)
 
 
 def encode_at_once(engine: Engine, messages: Sequence[Any]) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from confide.engines.engine import CAPABILITIES
 from confide.errors import ConfideError
+from confide.methods.along.along_method import AlongMethod
 from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.confidence_model import ConfidenceModel
 from confide.methods.endpoint_model import ServedMethod
@@ -31,6 +32,7 @@ METHODS: tuple[Method, ...] = (
     ReaderMethod(),
     SelfRefMethod(),
     StatedMethod(),
+    AlongMethod(),
     PTrue("p_true", by_model=True),
     Verbalized(),
     PTrue("verifier", by_model=False),

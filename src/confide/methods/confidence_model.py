@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from confide.engines.transformers.turns import in_turn
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
 from confide.methods.answer_traffic import UnseenShare
+from confide.methods.trace import Trace
 from confide.policies.identities import IDENTITY_DIGITS, PORTABLE_PART, identity_parts, identity_text
 from confide.records import Message, Record
 from confide.sources import Source
@@ -46,6 +48,8 @@ class Answer:
         prompt_tokens: tokens of the prompt.
         completion_tokens: tokens that were written, reasoning and the closing one included.
         reasoning: what the model thought before it answered; None where it did not.
+        along: signal → what it said along the answer, for signals that the model carries.
+        stopped_by: the signal that ended it before the model did; None: none.
     """
 
     text: str
@@ -58,6 +62,8 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reasoning: str | None = None
+    along: dict[str, Trace] = field(default_factory=dict)
+    stopped_by: str | None = None
 
 
 class PortableConfidence(Protocol):
@@ -92,6 +98,9 @@ class ConfidenceModel(ABC):
 
     frozen = False
     """Whether the answers are token for token the base model's."""
+
+    signals: Mapping[str, object] = MappingProxyType({})
+    """What it reads while it answers, by the signal's name."""
 
     portable: PortableConfidence | None = None
     """What tells a confidence of its answers from text and log-probabilities alone."""
@@ -194,13 +203,25 @@ class ConfidenceModel(ABC):
 
     @in_turn
     def answers(
-        self, questions: Sequence[Conversation], *, max_new_tokens: int = 64, gone: Gone | None = None
+        self,
+        questions: Sequence[Conversation],
+        *,
+        max_new_tokens: int = 64,
+        gone: Gone | None = None,
+        stop: Mapping[str, float] | None = None,
     ) -> list[Answer]:
         """Answer a batch of questions greedily; see `answer`.
 
         Args:
             gone: whether nobody waits for the answer to a question, by its place, any more; such an answer is given up.
+            stop: signal → the value under which an answer ends at once, whatever has been written of it.
+
+        Raises:
+            ConfideError: as `answer` does, or the model does not carry a signal of ``stop``.
         """
+        if missing := next((name for name in stop or {} if name not in self.signals), None):
+            carried = ", ".join(self.signals) or "none"
+            raise ConfideError(f"the model does not carry the signal {missing} (it carries {carried})")
         if isinstance(questions, str | Mapping) or not isinstance(questions, Sequence):
             raise ConfideError(f"answers takes a list of questions, not {shown(questions)}")
         max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
@@ -208,7 +229,7 @@ class ConfidenceModel(ABC):
         prompts = [self.engine.encode(messages) for messages in conversations]
         for prompt in prompts:
             self._check(len(prompt) + max_new_tokens)
-        answers = self._answer(conversations, prompts, max_new_tokens, gone) if prompts else []
+        answers = self._answer(conversations, prompts, max_new_tokens, gone, stop or {}) if prompts else []
         return [
             replace(a, prompt_tokens=a.prompt_tokens or len(prompt)) for a, prompt in zip(answers, prompts, strict=True)
         ]
@@ -283,9 +304,10 @@ class ConfidenceModel(ABC):
         conversations: Sequence[list[Message]],
         prompts: Sequence[list[int]],
         max_new_tokens: int,
-        gone: Gone | None = None,
+        gone: Gone | None,
+        stop: Mapping[str, float],
     ) -> list[Answer]:
-        """Answer conversations that fit the context."""
+        """Answer conversations that fit the context; ``stop`` names signals that the model carries alone."""
 
     @abstractmethod
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:

@@ -84,7 +84,8 @@ class EndpointModel(ConfidenceModel):
         conversations: Sequence[list[Message]],
         prompts: Sequence[list[int]],
         max_new_tokens: int,
-        gone: Gone | None = None,
+        gone: Gone | None,
+        stop: Mapping[str, float],
     ) -> list[Answer]:
         found = self.engine.answer(prompts, max_new_tokens, gone=gone)
         told = zip(conversations, found, strict=True)

@@ -15,6 +15,8 @@ from confide.engines.closed_records import with_token_scores
 from confide.engines.engine import ClosedAnswers, Completion, Gone
 from confide.errors import ConfideError
 from confide.files import write_text
+from confide.methods.along.along_reading import AlongReading, load_signals
+from confide.methods.along.stop_watch import StopWatch, joined, traces
 from confide.methods.answer_traffic import TrafficWindow, UnseenShare
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo, save_checkpoint
 from confide.methods.confidence_model import Answer, ConfidenceModel
@@ -101,6 +103,7 @@ class FrozenModel(ConfidenceModel):
     def __init__(self, engine: TransformersEngine, info: CheckpointInfo, name: str = ""):
         super().__init__(engine, info, name)
         self.window = TrafficWindow()
+        self.signals: dict[str, AlongReading] = {}
 
     @classmethod
     def load(cls, path: str, info: CheckpointInfo, **options: Any) -> Self:
@@ -112,6 +115,7 @@ class FrozenModel(ConfidenceModel):
         model.parts = parts
         if parts.portable is not None and not parts.portable.measured_by:
             model.portable = parts.portable
+        model.signals = load_signals(Path(path), info.base_sha256) if info.trained else {}
         return model
 
     @property
@@ -141,15 +145,31 @@ class FrozenModel(ConfidenceModel):
         conversations: Sequence[list[Message]],
         prompts: Sequence[list[int]],
         max_new_tokens: int,
-        gone: Gone | None = None,
+        gone: Gone | None,
+        stop: Mapping[str, float],
     ) -> list[Answer]:
-        closed = self.engine.answer_and_close(prompts, max_new_tokens, self.parts.layers, gone=gone)
-        return self._read_closed(closed, conversations, closed.completions)
+        readings = list(self.signals.values())
+        watch = StopWatch(readings, stop, self.engine.decode) if stop else None
+        closed = self.engine.answer_and_close(
+            prompts, max_new_tokens, self.parts.layers, gone=gone, directions=joined(readings), watch=watch
+        )
+        answers = self._read_closed(closed, conversations, closed.completions)
+        stopped = watch.stopped_by_ if watch else {}
+        return [replace(answer, stopped_by=stopped.get(row)) for row, answer in enumerate(answers)]
 
     def _read(self, conversation: list[Message], prompt: list[int], completion: Completion) -> Answer:
         closed = self.engine.closed([prompt], [completion.ids], layers=self.parts.layers, measure=True)
-        measured = [replace(closed.completions[0], text=completion.text, reasoning=completion.reasoning)]
-        return self._read_closed(closed, [conversation], measured)[0]
+        measured = replace(closed.completions[0], text=completion.text, reasoning=completion.reasoning)
+        if self.signals:
+            measured = self._along(prompt, completion, measured)
+        return self._read_closed(closed, [conversation], [measured])[0]
+
+    def _along(self, prompt: list[int], completion: Completion, measured: Completion) -> Completion:
+        """A given answer with what the signals read along it, reasoning included."""
+        before = completion.reasoning_ids
+        written, asked = [*before, *completion.ids], prompt[: len(prompt) - len(before)]
+        (read,) = self.engine.closed([asked], [written], directions=joined(list(self.signals.values()))).completions
+        return replace(measured, shares=read.shares, reasoning_ids=before)
 
     def _read_closed(
         self,
@@ -176,6 +196,9 @@ class FrozenModel(ConfidenceModel):
         for name, column in columns.items():
             for values, value in zip(sources, column.tolist(), strict=True):
                 values[self.named(name)] = None if np.isnan(value) else value
+        along = [traces(list(self.signals.values()), completion, self.engine.decode) for completion in completions]
+        for values, told_along in zip(sources, along, strict=True):
+            values |= {name: trace.lowest for name, trace in told_along.items()}
         best = next((name for name in ("stack", "reader", PORTABLE) if name in columns), None)
         source = "logprob_sum" if best is None else self.named(best)
         told = [None if (raw := values[source]) is None else float(as_probability(source, raw)) for values in sources]
@@ -190,8 +213,9 @@ class FrozenModel(ConfidenceModel):
                 c.ids,
                 completion_tokens=c.tokens,
                 reasoning=c.reasoning,
+                along=traced,
             )
-            for c, probability, values, near in zip(completions, told, sources, familiarity, strict=True)
+            for c, probability, values, near, traced in zip(completions, told, sources, familiarity, along, strict=True)
         ]
 
 

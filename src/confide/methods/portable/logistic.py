@@ -27,8 +27,13 @@ class Logistic:
     bias: Floats
 
     @classmethod
-    def fit(cls, features: NDArray[Any], target: NDArray[Any], **how: Any) -> Logistic:
-        """Fit on features [n, d] and right or wrong [n]; ``how`` goes to scikit-learn's ``LogisticRegression``."""
+    def fit(
+        cls, features: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None = None, **how: Any
+    ) -> Logistic:
+        """Fit on features [n, d] and right or wrong [n], each row with its weight [n] (None: 1).
+
+        ``how`` goes to scikit-learn's ``LogisticRegression``.
+        """
         from sklearn.linear_model import LogisticRegression
 
         known = np.isfinite(features)
@@ -36,7 +41,7 @@ class Logistic:
         mean = np.where(known, features, 0).sum(0) / n
         scale = np.sqrt(np.where(known, (features - mean) ** 2, 0).sum(0) / n) + 1e-6
         model = LogisticRegression(**{"C": 1.0, "max_iter": 1000} | how)
-        model.fit(np.nan_to_num((features - mean) / scale, copy=False), target)
+        model.fit(np.nan_to_num((features - mean) / scale, copy=False), target, weights)
         arrays = (np.asarray(array, dtype=np.float64) for array in (mean, scale, model.coef_[0], model.intercept_))
         return cls(*arrays)
 

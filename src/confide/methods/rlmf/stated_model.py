@@ -58,7 +58,8 @@ class StatedModel(ConfidenceModel):
         conversations: Sequence[list[Message]],
         prompts: Sequence[list[int]],
         max_new_tokens: int,
-        gone: Gone | None = None,
+        gone: Gone | None,
+        stop: Mapping[str, float],
     ) -> list[Answer]:
         asked = [self.engine.encode(self.stating.messages(messages)) for messages in conversations]
         written = self.engine.answer(asked, max_new_tokens + self.stating.room, gone=gone)

@@ -28,7 +28,8 @@ class SelfRefModel(ConfidenceModel):
         conversations: Sequence[list[Message]],
         prompts: Sequence[list[int]],
         max_new_tokens: int,
-        gone: Gone | None = None,
+        gone: Gone | None,
+        stop: Mapping[str, float],
     ) -> list[Answer]:
         return [
             Answer(

@@ -1,0 +1,1 @@
+"""Readings along an answer: a signal read while the answer is written."""

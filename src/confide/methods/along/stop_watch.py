@@ -1,0 +1,83 @@
+"""The stop watch: ends answers while they are written, where the level of a signal falls below a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from confide.engines.directions import Directions, Shares
+from confide.engines.engine import Completion
+from confide.methods.along.along_reading import AlongReading
+from confide.methods.along.schedule import is_due, needs_text
+from confide.methods.along.smoothing import Level
+from confide.methods.trace import Trace
+
+
+@dataclass
+class Followed:
+    """One signal along one answer that is being written; a position that its text decides waits for the next token."""
+
+    reading: AlongReading
+    level: Level
+    count: int = 0
+    waiting: tuple[float, str] | None = None
+
+    def feed(self, z: float, piece: str) -> float | None:
+        """P(fine) at the position that a token of the text ``piece`` settles, where ``z`` was read; None: at none."""
+        self.count += 1
+        if not needs_text(self.reading.schedule):
+            due = is_due(self.reading.schedule, self.count, piece, piece)
+            return float(self.reading.probability(self.level.add(z))) if due else None
+        before, self.waiting = self.waiting, (z, piece) if piece else self.waiting
+        if before is None or not piece or not is_due(self.reading.schedule, self.count - 1, before[1], piece):
+            return None
+        return float(self.reading.probability(self.level.add(before[0])))
+
+
+@dataclass
+class StopWatch:
+    """A watch (`confide.engines.directions.Watch`) over all signals of a model.
+
+    Attributes:
+        readings: the signals that are read, in the order of their shares.
+        below: signal → P(fine) under which an answer ends.
+        decode: token ids to text.
+        stopped_by_: place of an answer → the signal that ended it.
+    """
+
+    readings: Sequence[AlongReading]
+    below: Mapping[str, float]
+    decode: Callable[[Sequence[int]], str]
+    stopped_by_: dict[int, str] = field(default_factory=dict)
+    _answers: dict[int, list[Followed]] = field(default_factory=dict)
+
+    def __call__(self, row: int, token: int | None, shares: Shares) -> bool:
+        """Whether an answer ends at a token; what was read before it began is of the question alone."""
+        if token is None:
+            self._answers[row] = [Followed(reading, reading.follow()) for reading in self.readings]
+            return False
+        piece = self.decode([token])
+        for followed, z in zip(self._answers[row], shares.tolist(), strict=True):
+            name = followed.reading.signal
+            value = followed.feed(z, piece)
+            if value is not None and value < self.below.get(name, 0.0):
+                self.stopped_by_.setdefault(row, name)
+        return row in self.stopped_by_
+
+
+def joined(readings: Sequence[AlongReading]) -> Directions | None:
+    """The directions of all readings side by side; None for no reading."""
+    return Directions.joined([reading.directions for reading in readings]) if readings else None
+
+
+def traces(
+    readings: Sequence[AlongReading], completion: Completion, decode: Callable[[Sequence[int]], str]
+) -> dict[str, Trace]:
+    """What each signal says along a completion that was read, by its name."""
+    if completion.shares is None:
+        return {}
+    ids = [*completion.reasoning_ids, *completion.ids]
+    return {
+        reading.signal: reading.trace(completion.shares[:, place], reading.due(ids, len(completion.shares), decode))
+        for place, reading in enumerate(readings)
+    }
