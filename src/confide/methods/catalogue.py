@@ -22,6 +22,7 @@ from confide.methods.sampled import Sampled
 from confide.methods.self_ref.self_ref_model import SelfRefMethod, SelfRefModel
 from confide.methods.text_prior import TextPriors
 from confide.methods.verbalized import Verbalized
+from confide.signals import along_signals
 from confide.tasks import Task
 
 METHODS: tuple[Method, ...] = (
@@ -32,7 +33,7 @@ METHODS: tuple[Method, ...] = (
     ReaderMethod(),
     SelfRefMethod(),
     StatedMethod(),
-    AlongMethod(),
+    *map(AlongMethod, along_signals()),
     PTrue("p_true", by_model=True),
     Verbalized(),
     PTrue("verifier", by_model=False),

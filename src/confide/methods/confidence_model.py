@@ -145,7 +145,7 @@ class ConfidenceModel(ABC):
         """Which weights answer, and what training left beside them (see `confide.policies.identities`)."""
         beside = self.portable.scored_by if self.portable else ""
         parts = {"confidence": self.scored_by, PORTABLE_PART: beside}
-        return identity_text({**identity_parts(self.engine.identity), **parts})
+        return identity_text({**identity_parts(self.engine.identity), **parts, **self._signal_parts()})
 
     @cached_property
     @in_turn
@@ -159,6 +159,10 @@ class ConfidenceModel(ABC):
         about = [self.engine.identity, signal.hashed, self.info.stack, self.info.probes]
         about += [self.info.served] if self.info.served else []  # checkpoints without one keep the hash they had
         return sha256_of_rows([*about, *(row.tolist() for row in rows), *self._trained_arrays()])[:IDENTITY_DIGITS]
+
+    def _signal_parts(self) -> dict[str, str]:
+        """A hash of what gives each signal, by its name."""
+        return {}
 
     def _trained_arrays(self) -> list[Any]:
         """What else gives confidences, in a form that JSON can write."""

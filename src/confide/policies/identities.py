@@ -3,8 +3,8 @@
 An identity is ``part=value`` pairs. In this process ``weights`` is a hash of the weights that answer, and
 ``confidence`` one of what training left beside them; of a server there is what it reports (``model``,
 ``fingerprint``) and lists (``root``, ``owner``). ``portable`` is a hash of what gives the confidence of that name,
-which any model may have beside another one. Two identities are compared in the parts that both have, since a server
-does not report all parts at all times.
+which any model may have beside another one, and so is the name of each signal that is read along an answer. Two
+identities are compared in the parts that both have, since a server does not report all parts at all times.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from confide.errors import ConfideError
 from confide.records import Record
+from confide.signals import along_signals
 
 _SEPARATOR = ", "
 _LONGEST = 128
@@ -25,7 +26,10 @@ IDENTITY_DIGITS = 16
 PORTABLE_PART = "portable"
 """The source that is learned from records alone, and the part that says what gives it."""
 
-TRAINED_PARTS = ("confidence", PORTABLE_PART)
+OWN_PARTS = (PORTABLE_PART, *along_signals())
+"""Sources that have a part of their own in an identity, of their name: each is trained by itself."""
+
+TRAINED_PARTS = ("confidence", *OWN_PARTS)
 """The parts that say what training left beside the weights."""
 
 
@@ -80,7 +84,7 @@ def same_name(name: str, other: str) -> bool:
 
 def scored_by_part(source: str) -> str:
     """The part of an identity that says what gives the confidence ``source``."""
-    return PORTABLE_PART if source == PORTABLE_PART else "confidence"
+    return source if source in OWN_PARTS else "confidence"
 
 
 def identity_of(record: Record, source: str) -> str:

@@ -12,6 +12,8 @@ import confide
 from along_rows import FLAGGED, along_rows, of_split, tiny_engine
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
+from confide.methods import catalogue
+from confide.methods.along.along_method import AlongMethod
 from confide.methods.along.along_reading import AlongReading, load_signals
 from confide.methods.along.along_training import (
     Candidate,
@@ -25,7 +27,8 @@ from confide.methods.along.token_states import collect_token_states, spread
 from confide.methods.method import labels
 from confide.methods.scoring import score
 from confide.metrics import auroc
-from confide.signals import OUTCOME, RED_FLAG, SIGNALS, Signal, find_signal
+from confide.policies.identities import identity_of
+from confide.signals import OUTCOME, RED_FLAG, SIGNALS, Signal, along_signals, find_signal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -153,16 +156,17 @@ def test_a_checkpoint_carries_several_signals_and_scores_them(engine: Transforme
     values = np.array([row.confidence["red_flag"] for row in test], dtype=float)
     assert float(auroc(values, labels(test))) > 0.85
     assert all(row.confidence["outcome"] is not None for row in test)
-    assert all("red_flag" not in row.confidence for row in of_split(scored, "train"))
+    assert all(row.confidence["red_flag"] is None for row in of_split(scored, "train"))
+    assert test[0].scored_by == {name: reading.scored_by for name, reading in model.signals.items()}  # type: ignore[attr-defined]
+    assert identity_of(test[0], "red_flag") == f"red_flag={test[0].scored_by['red_flag']}"
+    assert f"red_flag={test[0].scored_by['red_flag']}" in model.identity
 
 
 def test_a_signal_declared_anew_needs_no_code(
     engine: TransformersEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from confide.methods.along.along_method import AlongMethod
-
     monkeypatch.setitem(SIGNALS, "rude", Signal("rude", fine="polite", flagged="rude", schedule="tokens"))
-    monkeypatch.setattr(AlongMethod, "sources", (*AlongMethod.sources, "rude"))
+    monkeypatch.setattr(catalogue, "METHODS", (*catalogue.METHODS, *map(AlongMethod, along_signals()[-1:])))
     rows = along_rows(engine, 300, "rude")
     train_signal(engine, find_signal("rude"), of_split(rows, "train"), of_split(rows, "validation"), tmp_path / "model")
     model = confide.load(tmp_path / "model")

@@ -1,4 +1,4 @@
-"""Along-readings as a method of scoring: each signal that a model carries is a source of the signal's name."""
+"""The along-reading of a signal as a method of scoring: its source has the signal's name."""
 
 from __future__ import annotations
 
@@ -9,45 +9,51 @@ from typing import cast
 import numpy as np
 
 from confide.engines.closed_records import read_written, written_spans
-from confide.engines.directions import Directions
 from confide.methods.along.along_reading import AlongReading
 from confide.methods.method import Column, Method, Scope
 from confide.records import Cost, Record
-from confide.signals import along_signals
 
 
 class AlongMethod(Method):
-    """``red_flag`` and what else is read while an answer is written; trained by ``confide train signal``."""
+    """A signal that is read while an answer is written; trained by ``confide train signal``.
 
-    name = "along"
-    sources = tuple(along_signals())
+    Args:
+        signal: its name.
+    """
+
     needs = ("states",)
     by_model = True
 
+    def __init__(self, signal: str):
+        self.name = signal
+        self.sources = (signal,)
+
     def available(self, scope: Scope) -> Sequence[str]:
-        """The signals that the checkpoint carries."""
-        carried = _carried(scope)
-        return [*(name for name in self.sources if name in carried)]
+        """Whether the model carries it."""
+        return () if self._carried(scope) is None else self.sources
+
+    def fit(self, scope: Scope) -> None:
+        """Take what the model carries."""
+        reading = self._carried(scope)
+        assert reading is not None
+        self.reading_, self.scored_by = reading, reading.scored_by
 
     def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
-        """The lowest value along each answer, [n], by signal; NaN for an answer without a token."""
+        """The lowest value along each answer, [n]; NaN for an answer without a token."""
         assert self.scope_.model is not None
-        engine, carried = self.scope_.model.engine, _carried(self.scope_)
-        readings = [carried[name] for name in self.wanted_]
+        engine, reading = self.scope_.model.engine, self.reading_
         spans = [ids for _, ids in written_spans(engine, records)]
-        values = np.full((len(readings), len(records)), np.nan)
+        values = np.full(len(records), np.nan)
         began = time.monotonic()
-        directions = Directions.joined([reading.directions for reading in readings])
-        for rows, completions in read_written(engine, records, directions, progress=self.scope_.progress):
+        for rows, completions in read_written(engine, records, reading.directions, progress=self.scope_.progress):
             for i, completion in zip(rows, completions, strict=True):
                 assert completion.shares is not None
-                for place, reading in enumerate(readings):
-                    due = reading.due(spans[i], len(completion.shares), engine.decode)
-                    lowest = reading.trace(completion.shares[:, place], due).lowest
-                    values[place, i] = np.nan if lowest is None else lowest
+                due = reading.due(spans[i], len(completion.shares), engine.decode)
+                lowest = reading.trace(completion.shares[:, 0], due).lowest
+                values[i] = np.nan if lowest is None else lowest
         cost = Cost(seconds=(time.monotonic() - began) / max(1, len(records)))
-        return {name: Column(column, cost) for name, column in zip(self.wanted_, values, strict=True)}
+        return {self.name: Column(values, cost)}
 
-
-def _carried(scope: Scope) -> dict[str, AlongReading]:
-    return cast("dict[str, AlongReading]", scope.model.signals) if scope.model else {}
+    def _carried(self, scope: Scope) -> AlongReading | None:
+        carried = scope.model.signals if scope.model else {}
+        return cast("AlongReading | None", carried.get(self.name))

@@ -127,6 +127,9 @@ class FrozenModel(ConfidenceModel):
     def _traffic_closed(self) -> AbstractContextManager[None]:
         return self.window.closed()
 
+    def _signal_parts(self) -> dict[str, str]:
+        return {name: reading.scored_by for name, reading in self.signals.items()}
+
     def _trained_arrays(self) -> list[Any]:
         held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}
         held |= {name: probe.arrays() for name, probe in self.parts.probes.items()}
