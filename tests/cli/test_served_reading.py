@@ -12,7 +12,7 @@ from aiohttp import web
 from answer_world import IDENTITY, served_file, served_world
 from confide.cli.main import app, ended
 from confide.engines.openai import reading_check
-from confide.methods.stack.served_file import ServedFile
+from confide.methods.frozen.served_file import ServedFile
 from confide.methods.stack.served_stack import served_confidences
 from confide.policies.identities import identity_parts
 from confide.records import read_records

@@ -13,7 +13,7 @@ from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.frozen.served_export import export_served
-from confide.methods.stack.served_file import ServedFile
+from confide.methods.frozen.served_file import ServedFile
 from confide.methods.stack.states import States
 from scored_model import records
 from vllm_server import PYTHON, vllm_server

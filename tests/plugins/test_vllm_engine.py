@@ -14,13 +14,16 @@ import confide
 from confide.annotation import annotate, split_questions
 from confide.engines.transformers.loading import bundled_path
 from confide.engines.transformers.transformers_engine import TransformersEngine
+from confide.methods.along.along_training import train_signal
+from confide.methods.along.stop_watch import joined
 from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.frozen.served_export import export_served
-from confide.methods.stack.served_file import ServedFile
+from confide.methods.frozen.served_file import ServedFile
 from confide.methods.stack.states import States
 from confide.records import read_records
+from confide.signals import OUTCOME, RED_FLAG
 from confide.tasks import load_task
 from vllm_server import PYTHON, Server, vllm_server
 
@@ -47,6 +50,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [row for row in read_records(place / "records.jsonl") if row.correct is not None]
     parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
     train_confidence(engine, *parts, FrozenOptions(), place / "trained")
+    # Two made-up signals: is the answer long, does it begin with a letter of the first half.
+    for signal, fine in ((RED_FLAG, lambda row: len(row.answer_ids) < 3), (OUTCOME, lambda row: row.answer < "M")):
+        labelled = [[row.model_copy(update={"correct": fine(row)}) for row in some] for some in parts]
+        train_signal(engine, signal, *labelled, place / "trained")
     export_served(place / "trained", place / "served")
     return place
 
@@ -107,6 +114,28 @@ def test_z_is_that_of_this_process(
         off += off_by(model, chunked, reading, conversations)
     print(f"z: {len(off)} answers, furthest off {max(off):.1e}")
     assert len(off) > 2 * ASKED
+    assert max(off) < 3e-4
+
+
+def test_signals_along_the_answer_are_those_of_this_process(
+    server: Server, folder: Path, reading: ServedFile, conversations: list[Messages]
+) -> None:
+    model = confide.load(folder / "trained", dtype="float32")
+    assert isinstance(model, FrozenModel)
+    carried = list(model.signals.values())
+    assert [one.rule for one in carried] == list(reading.signals)
+    assert [rule.signal for rule in reading.signals] == ["outcome", "red_flag"]
+    off, start = [], len(reading.reading.positions)
+    for messages in conversations:
+        told = server.chat(messages, temperature=0, **reading.reading.fields())
+        read = reading.reading.read(content(told["choices"][0]))
+        assert read.shares is not None
+        (closed,) = model.engine.closed([told["prompt_token_ids"]], [read.ids], directions=joined(carried)).completions
+        assert closed.shares is not None
+        rows = len(read.ids) + (told["choices"][0]["finish_reason"] == "stop")
+        assert read.shares.shape == (rows, start + 2)
+        off.append(np.abs(read.shares[:, start:] - closed.shares[:rows]).max())
+    print(f"signals: furthest off {max(off):.1e}")
     assert max(off) < 3e-4
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from confide.engines.openai.openai_engine import OpenAIEngine
     from confide.engines.openai.second_request import SecondEngine
     from confide.methods.confidence_model import ConfidenceModel
-    from confide.methods.stack.served_file import ServedFile
+    from confide.methods.frozen.served_file import ServedFile
 
 EngineName = Annotated[
     Literal["transformers", "openai", "vllm", "llama.cpp"],
@@ -119,7 +119,7 @@ def _served(engine: str, endpoint: EndpointConfig) -> ServedFile | None:
         return None
     if engine != "vllm":
         raise ConfideError("--reading is for --engine vllm, which gives it by confide's plug-in")
-    from confide.methods.stack.served_file import ServedFile
+    from confide.methods.frozen.served_file import ServedFile
 
     return ServedFile.load(Path(endpoint.reading))
 

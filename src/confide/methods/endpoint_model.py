@@ -27,8 +27,8 @@ from confide.sources import as_probability
 if TYPE_CHECKING:
     from confide.engines.openai.exported_reader import ExportedReader
     from confide.engines.openai.openai_engine import OpenAIEngine
+    from confide.methods.frozen.served_file import ServedFile
     from confide.methods.portable.portable_file import PortableFile
-    from confide.methods.stack.served_file import ServedFile
 
 FREE_SOURCE = "logprob_sum"
 

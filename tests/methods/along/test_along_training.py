@@ -49,8 +49,8 @@ def test_flagged_answers_are_told_and_the_level_falls_at_the_word(
 ) -> None:
     rows = of_split(along_rows(engine, 240, seed=5), "test")
     shares = read_shares(engine, rows, reading.directions)
-    due = due_of(engine, rows, reading.schedule)
-    found = [reading.trace(read[:, 0], at) for read, at in zip(shares, due, strict=True)]
+    due = due_of(engine, rows, reading.rule.schedule)
+    found = [reading.rule.trace(read[:, 0], at) for read, at in zip(shares, due, strict=True)]
     lowest = np.array([trace.lowest for trace in found])
     assert float(auroc(lowest, labels(rows))) > 0.95
     word = engine.encode_answer(f" {FLAGGED}")
@@ -67,7 +67,8 @@ def test_the_number_is_a_probability(engine: TransformersEngine, reading: AlongR
     rows = of_split(along_rows(engine, 240, seed=5), "test")
     shares = read_shares(engine, rows, reading.directions)
     found = [
-        reading.trace(s[:, 0], at).lowest for s, at in zip(shares, due_of(engine, rows, reading.schedule), strict=True)
+        reading.rule.trace(s[:, 0], at).lowest
+        for s, at in zip(shares, due_of(engine, rows, reading.rule.schedule), strict=True)
     ]
     fine = labels(rows)
     assert np.mean(np.array(found)[fine]) > 0.75
@@ -82,7 +83,9 @@ def test_shuffled_labels_teach_nothing(engine: TransformersEngine) -> None:
     reading = train_along(engine, RED_FLAG, shuffled, of_split(rows, "validation"))
     test = of_split(along_rows(engine, 240, seed=9), "test")
     shares = read_shares(engine, test, reading.directions)
-    lowest = [reading.trace(s[:, 0], at).lowest for s, at in zip(shares, due_of(engine, test, "tokens"), strict=True)]
+    lowest = [
+        reading.rule.trace(s[:, 0], at).lowest for s, at in zip(shares, due_of(engine, test, "tokens"), strict=True)
+    ]
     assert float(auroc(np.array(lowest), labels(test))) < 0.9
 
 
@@ -157,7 +160,7 @@ def test_a_checkpoint_carries_several_signals_and_scores_them(engine: Transforme
     assert float(auroc(values, labels(test))) > 0.85
     assert all(row.confidence["outcome"] is not None for row in test)
     assert all(row.confidence["red_flag"] is None for row in of_split(scored, "train"))
-    assert test[0].scored_by == {name: reading.scored_by for name, reading in model.signals.items()}  # type: ignore[attr-defined]
+    assert test[0].scored_by == {name: reading.rule.scored_by for name, reading in model.signals.items()}  # type: ignore[attr-defined]
     assert identity_of(test[0], "red_flag") == f"red_flag={test[0].scored_by['red_flag']}"
     assert f"red_flag={test[0].scored_by['red_flag']}" in model.identity
 
@@ -199,7 +202,7 @@ def test_a_broken_signal_is_told(
 ) -> None:
     folder = tmp_path / "signals" / "red_flag"
     reading.save(folder)
-    assert load_signals(tmp_path, engine.sha256)["red_flag"].scored_by == reading.scored_by
+    assert load_signals(tmp_path, engine.sha256)["red_flag"].rule.scored_by == reading.rule.scored_by
     about = json.loads((folder / "along.json").read_text())
     (folder / "along.json").write_text(json.dumps(about | {key: value}))
     if key == "layers" and len(about["layers"]) == 1:

@@ -9,7 +9,8 @@ from along_rows import tiny_engine
 from confide.engines.directions import Directions
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
-from confide.methods.along.along_reading import AlongReading
+from confide.methods.along.along_reading import AlongReading, AlongRule
+from confide.methods.along.smoothing import Level
 from confide.methods.along.stop_watch import Followed, StopWatch, joined, traces
 from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.frozen.frozen_model import FrozenModel
@@ -27,7 +28,8 @@ def engine() -> TransformersEngine:
 
 def drawn(engine: TransformersEngine, name: str, seed: int, schedule: str = "tokens") -> AlongReading:
     weight = np.random.default_rng(seed).normal(size=(1, engine.width, 1)).astype(np.float32)
-    return AlongReading(name, schedule, "none", Directions((2,), weight, np.zeros(1, np.float32)), scale=0.2)
+    directions = Directions((2,), weight, np.zeros(1, np.float32))
+    return AlongReading.of(AlongRule(name, schedule, "none", scale=0.2), directions, {})
 
 
 @pytest.mark.parametrize("schedule", ["tokens", "every:3"])
@@ -63,11 +65,11 @@ def test_a_signal_without_a_threshold_stops_nothing(engine: TransformersEngine) 
 
 
 def test_a_line_is_settled_by_the_token_that_follows_it(engine: TransformersEngine) -> None:
-    followed = Followed(drawn(engine, "outcome", 0, "lines"), drawn(engine, "outcome", 0, "lines").follow())
+    followed = Followed(AlongRule("outcome", "lines", "none", 0.2), Level("none"))
     z = [5.0, -4.0, -3.0, 1.0]
     found = [followed.feed(value, piece) for value, piece in zip(z, ["a", "\n", "\n", "b"], strict=True)]
     assert found[:3] == [None, None, None]
-    assert found[3] == pytest.approx(float(followed.reading.probability(-3.0)))
+    assert found[3] == pytest.approx(float(followed.rule.probability(-3.0)))
 
 
 def test_a_model_stops_its_answers_and_says_by_what(engine: TransformersEngine) -> None:

@@ -24,14 +24,17 @@ import confide
 from confide.cli.main import app
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
+from confide.methods.along.along_training import train_signal
+from confide.methods.along.stop_watch import joined
 from confide.methods.checkpoint import read_info
 from confide.methods.frozen.frozen_model import FrozenModel
 from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.frozen.frozen_training import train_confidence
 from confide.methods.frozen.served_export import export_served, weight_files
-from confide.methods.stack.served_file import ServedFile
+from confide.methods.frozen.served_file import ServedFile
 from confide.methods.stack.served_stack import SERVED, served_values
 from confide.records import Message, Record
+from confide.signals import RED_FLAG
 from confide_vllm.extra_ids import Fingerprint, extended, project, split, widen
 from confide_vllm.refusals import wrong_export
 from scored_model import COLOURS, records
@@ -53,13 +56,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     parts = [[row for row in rows if row.split == split] for split in ("train", "validation")]
     options = FrozenOptions()
     train_confidence(engine, *parts, options, trained)
+    train_signal(engine, RED_FLAG, *parts, trained)  # any labels will do
     return base, trained
 
 
 @pytest.fixture(scope="module")
 def served(folders: tuple[Path, Path]) -> Path:
     out = folders[1].with_name("served")
-    assert "stack_served of LlamaForCausalLM" in export_served(folders[1], out)
+    assert "stack_served and red_flag of LlamaForCausalLM" in export_served(folders[1], out)
     return out
 
 
@@ -124,6 +128,10 @@ def test_the_engine_gives_the_confidence_of_this_process(folders: tuple[Path, Pa
         closed = model.engine.closed([prompt], [ids], layers=model.parts.layers, measure=True)
         completion = closed.completions[0]
         assert back.logprobs == pytest.approx(completion.logprobs, abs=1e-4)
+        directions = joined(list(model.signals.values()))
+        (along,) = model.engine.closed([prompt], [ids], directions=directions).completions
+        assert back.shares is not None
+        np.testing.assert_allclose(back.shares[:, 3:], along.shares, atol=1e-3)
         record = Record(
             id="", messages=conversation, answer=text, answer_ids=ids, logprobs=completion.logprobs,
             entropies=completion.entropies, end_logprob=completion.end_logprob,
@@ -155,7 +163,7 @@ def test_what_reads_it_back_needs_no_torch(served: Path) -> None:
     code = """
 import sys
 import pathlib
-from confide.methods.stack.served_file import ServedFile
+from confide.methods.frozen.served_file import ServedFile
 from confide.methods.stack.served_stack import served_confidences
 from confide.records import Record
 file = ServedFile.load(pathlib.Path(sys.argv[1]))

@@ -17,7 +17,7 @@ from answer_world import IDENTITY, served_file, served_world
 from confide.engines.openai import reading_check
 from confide.engines.openai.upstream import Server
 from confide.errors import ConfideError
-from confide.methods.stack.served_file import ServedFile
+from confide.methods.frozen.served_file import ServedFile
 from confide.methods.stack.served_stack import served_confidences
 from confide.policies import MaxRisk, Policy
 from confide.policies.identities import identity_parts, identity_text

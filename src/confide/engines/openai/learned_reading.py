@@ -13,6 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from confide.engines.directions import Shares
 from confide.numeric import as_finite
 
 EXTRA = 64
@@ -37,6 +40,8 @@ class ReadAnswer:
         end_logprob: that of closing it; None for an answer that was cut.
         other: whether it did not come from this export: its ids are not among those told, or say something else.
         by: the fingerprint of what read it ("" where z is None).
+        shares: what was read along it, as `Completion.shares`: the shares of z, then those of the signals. None where a
+            token came without them.
     """
 
     z: float | None
@@ -45,6 +50,7 @@ class ReadAnswer:
     end_logprob: float | None
     other: bool = False
     by: str = ""
+    shares: Shares | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class LearnedReading:
         offset: the share that a state of zeros has at each, which is the mean over the tokens of an empty answer.
         end_ids: tokens that close an answer.
         fingerprint: its bytes.
+        signals: the names of the signals that are read along every answer, whose shares follow those of the positions.
     """
 
     vocabulary: int
@@ -64,6 +71,7 @@ class LearnedReading:
     offset: tuple[float, ...]
     end_ids: frozenset[int]
     fingerprint: tuple[int, ...]
+    signals: tuple[str, ...] = ()
 
     @property
     def by(self) -> str:
@@ -73,7 +81,8 @@ class LearnedReading:
     @property
     def ids(self) -> list[int]:
         """The ids that an answer's reading comes with: the zero, the shares, and one byte of the fingerprint."""
-        return [*(self.vocabulary + i for i in range(1 + len(self.positions))), self.fingerprint_ids[-1]]
+        count = 1 + len(self.positions) + len(self.signals)
+        return [*(self.vocabulary + i for i in range(count)), self.fingerprint_ids[-1]]
 
     @property
     def fingerprint_ids(self) -> list[int]:
@@ -95,16 +104,19 @@ class LearnedReading:
         Raises ValueError where tokens are not told by their ids, each with its log-probability.
         """
         ids = [_token_id(token) for token in content]
-        told = [as_finite(token.get("logprob")) for token in content]
-        if len(logprobs := [value for value in told if value is not None]) < len(ids):
+        values = [as_finite(token.get("logprob")) for token in content]
+        if len(logprobs := [value for value in values if value is not None]) < len(ids):
             raise ValueError("the server does not tell how likely each token is")
         other = bool(content) and self._is_other(content[0])
+        rows = [None if other else self.shares(token) for token in content]
+        told = [row for row in rows if row is not None]
+        shares = np.array(told, np.float32) if told and len(told) == len(rows) else None
         if not ids or ids[-1] not in self.end_ids:
-            return ReadAnswer(None, ids[start:], logprobs[start:], None, other)
+            return ReadAnswer(None, ids[start:], logprobs[start:], None, other, shares=shares)
         end = len(ids) - 1
-        z = self._z(content[start:]) if start <= end and not other else None
+        z = self._z(rows[start:]) if start <= end else None
         by = "" if z is None else self.by
-        return ReadAnswer(z, ids[start:end], logprobs[start:end], logprobs[end], other, by)
+        return ReadAnswer(z, ids[start:end], logprobs[start:end], logprobs[end], other, by, shares)
 
     def _is_other(self, token: Any) -> bool:
         """Whether what came with a token is not what this export sends; a mask hides whose it is."""
@@ -130,9 +142,8 @@ class LearnedReading:
             return f"it serves another export: fingerprint {told}, not {wanted}"
         return None
 
-    def _z(self, content: Sequence[Any]) -> float | None:
-        """The sum of the shares of an answer whose last token closes it."""
-        rows = [self._shares(token) for token in content]
+    def _z(self, rows: Sequence[list[float] | None]) -> float | None:
+        """The sum of the shares of an answer whose last token, and row, closes it."""
         first, last = rows[0], rows[-1]
         inside = [row for row in rows[1:] if row is not None]
         if first is None or last is None or len(inside) < len(rows) - 1:
@@ -147,7 +158,8 @@ class LearnedReading:
                 z += sum(row[i] for row in inside) / len(inside) if inside else self.offset[i]
         return z
 
-    def _shares(self, token: Any) -> list[float] | None:
+    def shares(self, token: Any) -> list[float] | None:
+        """The shares that one token came with: what was read at the token before it. None where they are not there."""
         values = _numbers(token, self.ids)
         return None if values is None else [value - values[0] for value in values[1:-1]]
 
@@ -160,6 +172,7 @@ class LearnedReading:
             tuple(data["offset"]),
             frozenset(data["end_ids"]),
             tuple(data["fingerprint"]),
+            tuple(signal["signal"] for signal in data.get("signals", ())),
         )
 
 

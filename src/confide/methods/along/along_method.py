@@ -36,7 +36,7 @@ class AlongMethod(Method):
         """Take what the model carries."""
         reading = self._carried(scope)
         assert reading is not None
-        self.reading_, self.scored_by = reading, reading.scored_by
+        self.reading_, self.scored_by = reading, reading.rule.scored_by
 
     def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
         """The lowest value along each answer, [n]; NaN for an answer without a token."""
@@ -49,7 +49,7 @@ class AlongMethod(Method):
             for i, completion in zip(rows, completions, strict=True):
                 assert completion.shares is not None
                 due = reading.due(spans[i], len(completion.shares), engine.decode)
-                lowest = reading.trace(completion.shares[:, 0], due).lowest
+                lowest = reading.rule.trace(completion.shares[:, 0], due).lowest
                 values[i] = np.nan if lowest is None else lowest
         cost = Cost(seconds=(time.monotonic() - began) / max(1, len(records)))
         return {self.name: Column(values, cost)}

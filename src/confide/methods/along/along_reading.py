@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from confide.engines.directions import Directions, Shares
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
 from confide.hashing import sha256_of_rows
-from confide.methods.along.schedule import check_schedule, due_rows, needs_text, pieces_of
+from confide.methods.along.schedule import check_schedule, due_of_ids
 from confide.methods.along.smoothing import Level, check_smoothing, levels
 from confide.methods.trace import Trace
 from confide.numeric import Floats, Ints, sigmoid
@@ -26,24 +26,22 @@ FOLDER = "signals"
 
 
 @dataclass(frozen=True)
-class AlongReading:
-    """A fitted reading: P(fine) = σ(scale · level + shift), the level smoothed over scheduled positions.
+class AlongRule:
+    """What becomes of a signal's readings: P(fine) = σ(scale · level + shift), the level smoothed over positions.
 
     Attributes:
-        signal: what it reports on.
-        schedule: where it is read (`confide.methods.along.schedule`).
-        smoothing: how readings become a level (`confide.methods.along.smoothing`).
-        directions: one direction: the logit of "fine" at a token.
-        about: what training says of itself: rows, settings, figures on validation rows.
+        signal: what they report on.
+        schedule: where they are taken (`confide.methods.along.schedule`).
+        smoothing: how they become a level (`confide.methods.along.smoothing`).
+        scored_by: a hash of what gives the values.
     """
 
     signal: str
     schedule: str
     smoothing: str
-    directions: Directions
     scale: float = 1.0
     shift: float = 0.0
-    about: dict[str, Any] = field(default_factory=dict)
+    scored_by: str = ""
 
     def probability(self, level: Floats | float) -> Floats:
         """P(fine) at a level; any shape."""
@@ -54,6 +52,52 @@ class AlongReading:
         values = self.probability(levels(np.asarray(shares, dtype=np.float64)[due], self.smoothing))
         return Trace(due.tolist(), values.tolist())
 
+    def follow(self) -> Level:
+        """The level of an answer that is about to be written."""
+        return Level(self.smoothing)
+
+    def to_json(self) -> dict[str, Any]:
+        """The rule as JSON can hold it."""
+        return {name: getattr(self, name) for name in _RULE}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> AlongRule:
+        """The rule that `to_json` came from; raises `ConfideError` for what is no schedule or no smoothing."""
+        return cls(
+            str(data["signal"]),
+            check_schedule(data["schedule"]),
+            check_smoothing(data["smoothing"]),
+            float(data["scale"]),
+            float(data["shift"]),
+            str(data["scored_by"]),
+        )
+
+
+_RULE = ("signal", "schedule", "smoothing", "scale", "shift", "scored_by")
+
+
+@dataclass(frozen=True)
+class AlongReading:
+    """A fitted reading.
+
+    Attributes:
+        rule: what becomes of it.
+        directions: one direction: the logit of "fine" at a token.
+        about: what training says of itself: rows, settings, figures on validation rows.
+    """
+
+    rule: AlongRule
+    directions: Directions
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rule: AlongRule, directions: Directions, about: Mapping[str, Any]) -> Self:
+        """A reading whose rule says what gives its values."""
+        arrays = [directions.layers, directions.weight.tolist(), directions.offset.tolist()]
+        told = [rule.signal, rule.schedule, rule.smoothing, rule.scale, rule.shift]
+        by = sha256_of_rows([*told, *arrays])[:IDENTITY_DIGITS]
+        return cls(replace(rule, scored_by=by), directions, dict(about))
+
     def due(self, ids: Sequence[int], rows: int, decode: Callable[[Sequence[int]], str]) -> Ints:
         """The rows of an answer's shares at which it is read.
 
@@ -62,23 +106,7 @@ class AlongReading:
             rows: how many rows of shares there are.
             decode: token ids to text.
         """
-        from confide.engines.token_starts import starts_of_ids
-
-        if not needs_text(self.schedule):
-            return due_rows(self.schedule, rows - 1)
-        starts = starts_of_ids(ids, decode)
-        return due_rows(self.schedule, rows - 1, pieces_of(decode(ids), starts) if starts else [""] * len(ids))
-
-    def follow(self) -> Level:
-        """The level of an answer that is about to be written."""
-        return Level(self.smoothing)
-
-    @property
-    def scored_by(self) -> str:
-        """A hash of what gives its values."""
-        arrays = [self.directions.layers, self.directions.weight.tolist(), self.directions.offset.tolist()]
-        told = [self.signal, self.schedule, self.smoothing, self.scale, self.shift]
-        return sha256_of_rows([*told, *arrays])[:IDENTITY_DIGITS]
+        return due_of_ids(self.rule.schedule, ids, rows, decode)
 
     def save(self, folder: Path) -> None:
         """Write it into ``folder``."""
@@ -86,8 +114,7 @@ class AlongReading:
 
         folder.mkdir(parents=True, exist_ok=True)
         save_file({"weight": self.directions.weight, "offset": self.directions.offset}, folder / ARRAYS)
-        told = {name: getattr(self, name) for name in ("signal", "schedule", "smoothing", "scale", "shift", "about")}
-        about = {"schema": 1, **told, "layers": list(self.directions.layers)}
+        about = {"schema": 1, **self.rule.to_json(), "about": self.about, "layers": list(self.directions.layers)}
         write_text(folder / FILE, json.dumps(about, indent=1) + "\n")
 
     @classmethod
@@ -104,15 +131,7 @@ class AlongReading:
             directions = Directions(tuple(about["layers"]), arrays["weight"], arrays["offset"])
             if directions.weight.shape[0::2] != (len(directions.layers), 1) or directions.offset.shape != (1,):
                 raise ValueError("its arrays do not fit its layers")
-            return cls(
-                str(about["signal"]),
-                check_schedule(about["schedule"]),
-                check_smoothing(about["smoothing"]),
-                directions,
-                float(about["scale"]),
-                float(about["shift"]),
-                dict(about["about"]),
-            )
+            return cls.of(AlongRule.from_json(about), directions, about["about"])
         except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
             raise ConfideError(f"{folder} holds no readable signal: {error}") from None
 
@@ -126,8 +145,8 @@ def load_signals(checkpoint: Path, base_sha256: str | None) -> dict[str, AlongRe
     found = {path.parent.name: AlongReading.load(path.parent) for path in sorted(checkpoint.glob(f"{FOLDER}/*/{FILE}"))}
     for name, reading in found.items():
         folder = checkpoint / FOLDER / name
-        if reading.signal != name:
-            raise ConfideError(f"{folder} holds the signal {reading.signal}")
+        if reading.rule.signal != name:
+            raise ConfideError(f"{folder} holds the signal {reading.rule.signal}")
         if base_sha256 is not None and reading.about.get("weights") != base_sha256:
             raise ConfideError(f"{folder} was fitted on other weights than those of {checkpoint}: train it again")
     return found

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from confide.engines.closed_records import read_written, written_spans
 from confide.engines.directions import Directions, Shares
-from confide.engines.token_starts import starts_of_ids
 from confide.errors import ConfideError
 from confide.files import locked, written_folder
-from confide.methods.along.along_reading import FILE, FOLDER, AlongReading
-from confide.methods.along.schedule import due_rows, needs_text, pieces_of
+from confide.methods.along.along_reading import FILE, FOLDER, AlongReading, AlongRule
+from confide.methods.along.schedule import due_of_ids
 from confide.methods.along.smoothing import CHOICES, levels
 from confide.methods.along.token_states import collect_token_states, spread
 from confide.methods.checkpoint import CheckpointInfo, leading_messages, read_info, save_checkpoint
@@ -96,7 +95,7 @@ def train_along(
         "C": candidates[best].C,
         "weights": engine.sha256,
     }
-    return AlongReading(signal.name, schedule, smoothing, directions[best], scale or 1.0, shift, about)
+    return AlongReading.of(AlongRule(signal.name, schedule, smoothing, scale or 1.0, shift), directions[best], about)
 
 
 def check_signal(records: Sequence[Record], signal: Signal) -> None:
@@ -113,15 +112,9 @@ def due_of(
     Args:
         rows: how many rows of shares there are of each; by default one more than tokens.
     """
-    found = []
-    for number, (_, ids) in enumerate(written_spans(engine, records)):
-        read = len(ids) if rows is None else rows[number] - 1
-        pieces: list[str] = []
-        if needs_text(schedule):
-            starts = starts_of_ids(ids, engine.decode)
-            pieces = pieces_of(engine.decode(ids), starts) if starts else [""] * len(ids)
-        found.append(due_rows(schedule, read, pieces))
-    return found
+    spans = [ids for _, ids in written_spans(engine, records)]
+    counts = [len(ids) + 1 for ids in spans] if rows is None else rows
+    return [due_of_ids(schedule, ids, count, engine.decode) for ids, count in zip(spans, counts, strict=True)]
 
 
 def read_shares(
@@ -215,5 +208,5 @@ def train_signal(
             save_checkpoint(out, engine.save, made)
         with written_folder(out / FOLDER / signal.name, FILE) as part:
             reading.save(part)
-    told = f"layers {', '.join(map(str, reading.directions.layers))}, smoothed by {reading.smoothing}"
+    told = f"layers {', '.join(map(str, reading.directions.layers))}, smoothed by {reading.rule.smoothing}"
     return f"{out}: {signal.name} on {told}; AUROC {reading.about['validation_auroc']:.3f} on the validation rows"

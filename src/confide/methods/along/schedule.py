@@ -11,10 +11,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from confide.engines.token_starts import starts_of_ids
 from confide.errors import ConfideError
 from confide.numeric import Ints
 
@@ -78,3 +79,15 @@ def pieces_of(text: str, starts: Sequence[int]) -> list[str]:
     """The text of each token, from where they start."""
     ends = [*starts[1:], len(text)]
     return [text[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def due_of_ids(schedule: str, ids: Sequence[int], rows: int, decode: Callable[[Sequence[int]], str]) -> Ints:
+    """`due_rows` of tokens that a decoder spells.
+
+    Args:
+        rows: how many rows of shares there are, that of the last token before the answer included.
+    """
+    if not needs_text(schedule):
+        return due_rows(schedule, rows - 1)
+    starts = starts_of_ids(ids, decode)
+    return due_rows(schedule, rows - 1, pieces_of(decode(ids), starts) if starts else [""] * len(ids))

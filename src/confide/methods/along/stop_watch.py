@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from confide.engines.directions import Directions, Shares
 from confide.engines.engine import Completion
-from confide.methods.along.along_reading import AlongReading
+from confide.methods.along.along_reading import AlongReading, AlongRule
 from confide.methods.along.schedule import is_due, needs_text
 from confide.methods.along.smoothing import Level
 from confide.methods.trace import Trace
@@ -17,7 +17,7 @@ from confide.methods.trace import Trace
 class Followed:
     """One signal along one answer that is being written; a position that its text decides waits for the next token."""
 
-    reading: AlongReading
+    rule: AlongRule
     level: Level
     count: int = 0
     waiting: tuple[float, str] | None = None
@@ -25,13 +25,13 @@ class Followed:
     def feed(self, z: float, piece: str) -> float | None:
         """P(fine) at the position that a token of the text ``piece`` settles, where ``z`` was read; None: at none."""
         self.count += 1
-        if not needs_text(self.reading.schedule):
-            due = is_due(self.reading.schedule, self.count, piece, piece)
-            return float(self.reading.probability(self.level.add(z))) if due else None
+        if not needs_text(self.rule.schedule):
+            due = is_due(self.rule.schedule, self.count, piece, piece)
+            return float(self.rule.probability(self.level.add(z))) if due else None
         before, self.waiting = self.waiting, (z, piece) if piece else self.waiting
-        if before is None or not piece or not is_due(self.reading.schedule, self.count - 1, before[1], piece):
+        if before is None or not piece or not is_due(self.rule.schedule, self.count - 1, before[1], piece):
             return None
-        return float(self.reading.probability(self.level.add(before[0])))
+        return float(self.rule.probability(self.level.add(before[0])))
 
 
 @dataclass
@@ -54,11 +54,11 @@ class StopWatch:
     def __call__(self, row: int, token: int | None, shares: Shares) -> bool:
         """Whether an answer ends at a token; what was read before it began is of the question alone."""
         if token is None:
-            self._answers[row] = [Followed(reading, reading.follow()) for reading in self.readings]
+            self._answers[row] = [Followed(reading.rule, reading.rule.follow()) for reading in self.readings]
             return False
         piece = self.decode([token])
         for followed, z in zip(self._answers[row], shares.tolist(), strict=True):
-            name = followed.reading.signal
+            name = followed.rule.signal
             value = followed.feed(z, piece)
             if value is not None and value < self.below.get(name, 0.0):
                 self.stopped_by_.setdefault(row, name)
@@ -78,6 +78,8 @@ def traces(
         return {}
     ids = [*completion.reasoning_ids, *completion.ids]
     return {
-        reading.signal: reading.trace(completion.shares[:, place], reading.due(ids, len(completion.shares), decode))
+        reading.rule.signal: reading.rule.trace(
+            completion.shares[:, place], reading.due(ids, len(completion.shares), decode)
+        )
         for place, reading in enumerate(readings)
     }

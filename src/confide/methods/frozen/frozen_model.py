@@ -128,7 +128,7 @@ class FrozenModel(ConfidenceModel):
         return self.window.closed()
 
     def _signal_parts(self) -> dict[str, str]:
-        return {name: reading.scored_by for name, reading in self.signals.items()}
+        return {name: reading.rule.scored_by for name, reading in self.signals.items()}
 
     def _trained_arrays(self) -> list[Any]:
         held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}

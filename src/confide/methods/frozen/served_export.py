@@ -15,6 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from confide.engines.directions import Directions
 from confide.engines.openai.exported_reader import FOLDER
 from confide.engines.openai.learned_reading import EXTRA
 from confide.engines.transformers.loading import resolve
@@ -24,8 +28,7 @@ from confide.files import locked, read_text, write_text, written_folder
 from confide.methods.checkpoint import FILE as INFO
 from confide.methods.checkpoint import read_info
 from confide.methods.frozen.frozen_model import FrozenModel, load_parts
-from confide.methods.stack.linear_reading import LinearReading
-from confide.methods.stack.served_file import FILE
+from confide.methods.frozen.served_file import FILE
 from confide.methods.stack.served_stack import SERVED
 
 ARRAYS = f"{FOLDER}/reading.safetensors"
@@ -60,19 +63,23 @@ def export_served(trained: Path, out: Path, base: str | None = None) -> str:
     config, files = _read_config(folder), weight_files(folder)
     model = FrozenModel.load(str(trained), info)
     _check_base(folder, config, model.engine.sha256)
-    shown = _fingerprint(files, served.reading)
+    signals = list(model.signals.values())
+    directions = Directions.joined([served.reading.directions, *(signal.directions for signal in signals)])
+    shown = _fingerprint(files, directions)
     reading = {
         "vocabulary": config["vocab_size"],
         "positions": served.reading.positions,
         "offset": served.reading.offset.tolist(),
         "end_ids": model.engine.end_ids,
         "fingerprint": list(shown),
+        **({"signals": [signal.rule.to_json() for signal in signals]} if signals else {}),
     }
     about = {"schema": 1, "version": version("confide"), "source": SERVED, "model": model.engine.name}
     about |= {"identity": model.identity, "reading": reading, "mixture": served.mixture.to_json()}
-    _write(out, folder, files, _served_config(config, served.reading), about, served.reading)
-    return f"{out}: {SERVED} of {config['architectures'][0]} for vLLM with confide-vllm {version('confide')}, " + (
-        f"layers {', '.join(map(str, served.reading.layers))}, fingerprint {shown.hex()}"
+    _write(out, folder, files, _served_config(config, directions), about, directions)
+    carried = " and ".join([SERVED, *model.signals])
+    return f"{out}: {carried} of {config['architectures'][0]} for vLLM with confide-vllm {version('confide')}, " + (
+        f"layers {', '.join(map(str, directions.layers))}, fingerprint {shown.hex()}"
     )
 
 
@@ -128,12 +135,12 @@ def _check_base(folder: Path, config: dict[str, Any], sha256: str) -> None:
         raise ConfideError(f"{folder} has {engine.vocabulary} rows of tokens and says {config['vocab_size']}")
 
 
-def _served_config(config: dict[str, Any], reading: LinearReading) -> dict[str, Any]:
+def _served_config(config: dict[str, Any], directions: Directions) -> dict[str, Any]:
     block = {
         "version": version("confide"),
         "vocab_size": config["vocab_size"],
-        "hidden_size": reading.width,
-        "layers": reading.layers,
+        "hidden_size": directions.weight.shape[1],
+        "layers": directions.layers,
         "arrays": ARRAYS,
     }
     architecture = PREFIX + config["architectures"][0]
@@ -141,7 +148,7 @@ def _served_config(config: dict[str, Any], reading: LinearReading) -> dict[str, 
 
 
 def _write(
-    out: Path, base: Path, files: Sequence[Path], config: dict[str, Any], about: dict[str, Any], reading: LinearReading
+    out: Path, base: Path, files: Sequence[Path], config: dict[str, Any], about: dict[str, Any], directions: Directions
 ) -> None:
     from safetensors.numpy import save_file
 
@@ -152,7 +159,7 @@ def _write(
         if (templates := base / "additional_chat_templates").is_dir():
             shutil.copytree(templates, part / templates.name)
         (part / FOLDER).mkdir()
-        save_file(reading.arrays(), part / ARRAYS)
+        save_file(_arrays(directions), part / ARRAYS)
         write_text(part / FOLDER / FILE, json.dumps(about, indent=1) + "\n")
         for file in files:  # beside the others: what is moved there is given the mode of a new file
             _link(file, out / file.name)
@@ -168,23 +175,28 @@ def _link(file: Path, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def _fingerprint(files: Sequence[Path], reading: LinearReading) -> bytes:
-    """What the plug-in finds of these weights and of this reading (its ``extra_ids.Fingerprint``)."""
+def _arrays(directions: Directions) -> dict[str, NDArray[np.float32]]:
+    """The arrays by the names that the plug-in knows."""
+    return {"weight": directions.weight, "offset": directions.offset}
+
+
+def _fingerprint(files: Sequence[Path], directions: Directions) -> bytes:
+    """What the plug-in finds of these weights and of these directions (its ``extra_ids.Fingerprint``)."""
     import torch
 
     integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     lines = []
-    for name, tensor in _tensors(files, reading):
+    for name, tensor in _tensors(files, directions):
         bits = tensor.contiguous().view(-1).view(integers[tensor.element_size()])
         lines.append(f"{name} {tuple(tensor.shape)} {tensor.dtype} {int(bits.sum(dtype=torch.int64))}")
     return hashlib.sha256("\n".join(sorted(lines)).encode()).digest()[:_BYTES]
 
 
-def _tensors(files: Sequence[Path], reading: LinearReading) -> Iterator[tuple[str, Any]]:
+def _tensors(files: Sequence[Path], directions: Directions) -> Iterator[tuple[str, Any]]:
     import torch
     from safetensors import safe_open
 
-    for name, array in reading.arrays().items():
+    for name, array in _arrays(directions).items():
         yield name, torch.from_numpy(array)
     for file in files:
         with safe_open(file, framework="pt") as tensors:

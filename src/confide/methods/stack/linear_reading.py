@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from confide.engines.directions import Directions
 from confide.methods.portable.logistic import Logistic
 from confide.methods.stack.probe import Probe, View
 from confide.methods.stack.states import States
@@ -55,6 +56,11 @@ class LinearReading:
     def width(self) -> int:
         """How many numbers a state has."""
         return self.weight.shape[1]
+
+    @property
+    def directions(self) -> Directions:
+        """What an engine reads of each token for it, a number a position."""
+        return Directions(self.layers, self.weight, self.offset)
 
     def shares(self, states: States) -> Floats:
         """What each position gives of z, [n, position]."""

@@ -24,9 +24,9 @@ from confide.engines.openai.start_check import StartCheck
 from confide.engines.openai.upstream import Http, Server, Sources
 from confide.functions import load_function
 from confide.methods.answer_traffic import UnseenShare
+from confide.methods.frozen.served_file import ServedFile
 from confide.methods.learned_confidences import LearnedConfidences
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
-from confide.methods.stack.served_file import ServedFile
 from confide.methods.stack.served_stack import SERVED
 from confide.policies.identities import PORTABLE_PART, identity_text, same_model
 from confide.serving.api_errors import ApiError

@@ -10,7 +10,7 @@ import pytest
 
 from answer_world import served_file, served_world
 from confide.errors import ConfideError
-from confide.methods.stack.served_file import ServedFile
+from confide.methods.frozen.served_file import ServedFile
 
 
 @pytest.fixture(scope="module")

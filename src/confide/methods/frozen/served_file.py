@@ -11,6 +11,7 @@ from confide.engines.openai.exported_reader import FOLDER
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.errors import ConfideError
 from confide.files import read_text
+from confide.methods.along.along_reading import AlongRule
 from confide.methods.portable.mixture import Mixture
 
 FILE = "reading.json"
@@ -23,12 +24,14 @@ class ServedFile:
     Attributes:
         identity: which weights answer, and what gives the confidence (see `confide.policies.identities`).
         model: what records of the answers name.
+        signals: what becomes of the readings of signals along the answers, in the order of their shares.
     """
 
     reading: LearnedReading
     mixture: Mixture
     identity: str
     model: str
+    signals: tuple[AlongRule, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> ServedFile:
@@ -41,6 +44,8 @@ class ServedFile:
             if "signals" not in data["mixture"]:
                 raise ConfideError(f"{file} comes from an earlier version of confide: train again, and export that")
             reading = LearnedReading.from_json(data["reading"])
-            return cls(reading, Mixture.from_json(data["mixture"], states=True), data["identity"], data["model"])
+            signals = tuple(AlongRule.from_json(rule) for rule in data["reading"].get("signals", ()))
+            mixture = Mixture.from_json(data["mixture"], states=True)
+            return cls(reading, mixture, data["identity"], data["model"], signals)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfideError(f"{file} is not what `confide export --for vllm` writes: {error!r}") from None
