@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from confide.methods.along.along_reading import AlongRule
 from confide.methods.portable.answer_signals import fit_signals
 from confide.methods.stack.linear_reading import POSITIONS_BEFORE_CLOSING
 from confide.methods.stack.probe import View
@@ -51,7 +53,14 @@ def served_world(seed: int = 0) -> ServedStack:
     return ServedStack.fit(View((1, 2), POSITIONS_BEFORE_CLOSING, 0.01), states, records, fit_signals(records))
 
 
-def served_file(path: Path, served: ServedStack, vocabulary: int, end: int, fingerprint: list[int]) -> Path:
+def served_file(
+    path: Path,
+    served: ServedStack,
+    vocabulary: int,
+    end: int,
+    fingerprint: list[int],
+    signals: Sequence[AlongRule] = (),
+) -> Path:
     """Its ``reading.json``, as `confide export --for vllm` writes it."""
     reading = {
         "vocabulary": vocabulary,
@@ -59,6 +68,7 @@ def served_file(path: Path, served: ServedStack, vocabulary: int, end: int, fing
         "offset": served.reading.offset.tolist(),
         "end_ids": [end],
         "fingerprint": fingerprint,
+        "signals": [rule.to_json() for rule in signals],
     }
     about = {"schema": 1, "model": "small", "identity": IDENTITY, "reading": reading}
     path.write_text(json.dumps(about | {"mixture": served.mixture.to_json()}), encoding="utf-8")

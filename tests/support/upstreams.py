@@ -47,8 +47,10 @@ def policy_file(
     abstain: float = 0,
     identity: str = "",
     requests: Sequence[RequestShape] = (),
+    easy: bool = True,
+    name: str = "policy.json",
 ) -> Path:
-    """A policy that answers from raw confidence 0.5 up, and abstains below ``abstain``.
+    """A policy that answers from raw confidence 0.5 up, and abstains below ``abstain``; all answers of a domain "easy".
 
     On ``logprob_sum`` it is one of those made when that was a probability: it states no scale. It was made for the
     model ``identity``, on rows that were asked as ``requests`` were.
@@ -58,7 +60,7 @@ def policy_file(
         "schema": 1,
         "source": source,
         "calibrator": {"kind": "platt", "parameters": {"transform": "identity", "slope": 2.0, "intercept": 0.0}},
-        "thresholds": {"*": [*rules, {"below": THRESHOLD, "decision": "escalate"}], "easy": []},
+        "thresholds": {"*": [*rules, {"below": THRESHOLD, "decision": "escalate"}], **({"easy": []} if easy else {})},
         "guarantee": {
             "max_risk": 0.2,
             "level": 0.95,
@@ -79,7 +81,7 @@ def policy_file(
         data["profile"] = profile_of(asked, source).model_dump()
     if last_resort:
         data["last_resort"] = last_resort
-    path = folder / "policy.json"
+    path = folder / name
     path.write_text(json.dumps(data))
     return path
 
@@ -274,6 +276,8 @@ class FakeAnswer:
     prompt_tokens: int = 10
     completion_tokens: int = 2
     reasoning: str | None = None
+    along: dict[str, Any] = field(default_factory=dict)
+    stopped_by: str | None = None
 
     @property
     def sources(self) -> dict[str, float | None]:
@@ -286,6 +290,7 @@ class FakeModel:
 
     identity = "weights=fake, confidence=fake"
     unseen: ClassVar[dict[str, Any]] = {}
+    signals: ClassVar[dict[str, Any]] = {}
     room = 0
 
     def __init__(self, confidence: Callable[[str], float | None] | None = None):
@@ -298,7 +303,9 @@ class FakeModel:
     def prompt_tokens(self, question: Any, *, max_new_tokens: int) -> int:
         return len(str(question).split())
 
-    def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
+    def answers(
+        self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None, stop: Any = None
+    ) -> list[FakeAnswer]:
         self.batches.append(len(questions))
         self.seen += questions
         time.sleep(0.002)

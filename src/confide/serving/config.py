@@ -22,6 +22,7 @@ from confide.engines.openai.server_config import FieldName, Name, Part, Price, S
 from confide.errors import ConfideError
 from confide.policies.identities import identity_parts
 from confide.serving.api_keys import ApiKey
+from confide.signals import find_signal
 from confide.yaml_files import beside, beside_or_name, read_yaml, store_beside
 
 
@@ -176,6 +177,29 @@ class Audit(Part):
     queue: int = Field(default=1024, ge=0)
 
 
+Action = Literal["stop", "refuse", "escalate", "log"]
+
+
+class Watch(Part):
+    """A signal of the small model's answers, and what is done where it falls below the threshold of its policy.
+
+    ``stop`` ends the answer there and gives what was written, ``refuse`` gives a refusal instead, ``escalate`` asks the
+    experts, and ``log`` keeps a note.
+    """
+
+    signal: str
+    policy: Path
+    action: Action
+
+    @model_validator(mode="after")
+    def _is_declared(self) -> Self:
+        try:
+            find_signal(self.signal)
+        except ConfideError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
 class ServeConfig(Part):
     """Everything ``confide serve`` needs to know; see docs/serving.md."""
 
@@ -185,6 +209,7 @@ class ServeConfig(Part):
     stream_mode: Literal["hold", "early"] = "hold"
     policy: Path | None = None
     unlike: Literal["answer", "escalate"] = "answer"
+    watch: tuple[Watch, ...] = ()
     accept_model: Annotated[str, AfterValidator(_check_identity)] = ""
     small: Small
     experts: tuple[Expert, ...] = ()
@@ -204,6 +229,9 @@ class ServeConfig(Part):
         names = [model.name for model in models]
         if len(set(names)) < len(names):
             raise ValueError(f"names must differ: {', '.join(names)}")
+        signals = [watch.signal for watch in self.watch]
+        if len(set(signals)) < len(signals):
+            raise ValueError("watch: a signal is watched by one policy")
         for what in ("name", "hash"):
             given = [getattr(key, what) for key in self.api_keys]
             if twice := {value for value in given if given.count(value) > 1}:
@@ -244,6 +272,9 @@ class ServeConfig(Part):
         changes: dict[str, Any] = {"store": store_beside(path, self.store)}
         if self.policy is not None:
             changes["policy"] = beside(path, str(self.policy))
+        changes["watch"] = tuple(
+            watch.model_copy(update={"policy": beside(path, str(watch.policy))}) for watch in self.watch
+        )
         if isinstance(self.small, SmallLocal):
             changes["small"] = self.small.model_copy(update={"model": beside_or_name(path, self.small.model)})
         else:

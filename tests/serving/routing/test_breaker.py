@@ -325,10 +325,10 @@ def test_a_key_that_varies_its_poison_is_refused_alone(tmp_path: Path, small: Up
 
 def test_the_small_models_breaker_is_the_same(tmp_path: Path, big: Upstream) -> None:
     class Crashing(FakeModel):
-        def answers(self, questions: Any, *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
+        def answers(self, questions: Any, *, max_new_tokens: int, **more: Any) -> list[FakeAnswer]:
             if any("poison" in question for question in questions):
                 raise RuntimeError("out of memory")
-            return super().answers(questions, max_new_tokens=max_new_tokens, gone=gone)
+            return super().answers(questions, max_new_tokens=max_new_tokens, **more)
 
     settings = {"model": Crashing(), "small": {"model": "x"}, "experts": [expert_server(big)], "api_keys": KEYS}
     with router(tmp_path, **settings) as running:

@@ -134,7 +134,7 @@ def test_a_legacy_call_is_put_together_from_its_pieces(tmp_path: Path, small: Up
 
 def test_a_cut_answer_in_this_process_escalates(tmp_path: Path, big: Upstream) -> None:
     class Cut(FakeModel):
-        def answers(self, questions: Any, *, max_new_tokens: int, gone: Any = None) -> Any:
+        def answers(self, questions: Any, *, max_new_tokens: int, **more: Any) -> Any:
             found = super().answers(questions, max_new_tokens=max_new_tokens)
             for answer in found:
                 answer.finish = "length"

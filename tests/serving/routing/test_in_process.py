@@ -105,7 +105,7 @@ def test_the_small_model_may_answer_again_with_samples_or_a_passage(tmp_path: Pa
 class Moody(FakeModel):
     """Fails for some questions, and for every batch that holds one."""
 
-    def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
+    def answers(self, questions: Sequence[Any], *, max_new_tokens: int, **more: Any) -> list[FakeAnswer]:
         if any("too long" in q for q in questions):
             raise ConfideError("900 tokens do not fit")
         if any("crash" in q for q in questions):
@@ -126,7 +126,7 @@ def test_work_of_clients_that_left_is_not_begun() -> None:
     began, leave = threading.Event(), threading.Event()
 
     class Slow(FakeModel):
-        def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
+        def answers(self, questions: Sequence[Any], *, max_new_tokens: int, **more: Any) -> list[FakeAnswer]:
             began.set()
             leave.wait(5)
             return super().answers(questions, max_new_tokens=max_new_tokens)
@@ -153,7 +153,7 @@ def batches_of(longest: int, *asked: tuple[str, int]) -> list[list[str]]:
     found: list[list[str]] = []
 
     class Noting(FakeModel):
-        def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
+        def answers(self, questions: Sequence[Any], *, max_new_tokens: int, **more: Any) -> list[FakeAnswer]:
             found.append(list(questions))
             return super().answers(questions, max_new_tokens=max_new_tokens)
 
@@ -210,7 +210,7 @@ def test_neighbours_of_a_crash_are_answered_twice_at_most() -> None:
     runs: list[str] = []
 
     class Crashing(FakeModel):
-        def answers(self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
+        def answers(self, questions: Sequence[Any], *, max_new_tokens: int, **more: Any) -> list[FakeAnswer]:
             runs.extend(questions)
             if any("crash" in question for question in questions):
                 raise RuntimeError("out of memory")

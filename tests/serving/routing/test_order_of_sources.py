@@ -36,8 +36,8 @@ class Read(FakeAnswer):
 
 
 class Reading(FakeModel):
-    def answers(self, questions: Any, *, max_new_tokens: int, gone: Any = None) -> list[FakeAnswer]:
-        found = super().answers(questions, max_new_tokens=max_new_tokens, gone=gone)
+    def answers(self, questions: Any, *, max_new_tokens: int, **more: Any) -> list[FakeAnswer]:
+        found = super().answers(questions, max_new_tokens=max_new_tokens, **more)
         texts = [a.text if "=" in a.text else "stack=0.5 logprob_sum=-0.5" for a in found]  # the first one warms up
         return [Read(text, None, source="stack") for text in texts]
 

@@ -10,7 +10,7 @@ with what was read at its last one.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class ReadAnswer:
         by: the fingerprint of what read it ("" where z is None).
         shares: what was read along it, as `Completion.shares`: the shares of z, then those of the signals. None where a
             token came without them.
+        pieces: the text of each token, reasoning and the closing one included; row i of ``shares`` came with token i.
     """
 
     z: float | None
@@ -51,6 +52,7 @@ class ReadAnswer:
     other: bool = False
     by: str = ""
     shares: Shares | None = None
+    pieces: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,13 @@ class LearnedReading:
         rows = [None if other else self.shares(token) for token in content]
         told = [row for row in rows if row is not None]
         shares = np.array(told, np.float32) if told and len(told) == len(rows) else None
+        pieces = [piece_of(token) for token in content]
         if not ids or ids[-1] not in self.end_ids:
-            return ReadAnswer(None, ids[start:], logprobs[start:], None, other, shares=shares)
+            return ReadAnswer(None, ids[start:], logprobs[start:], None, other, shares=shares, pieces=pieces)
         end = len(ids) - 1
         z = self._z(rows[start:]) if start <= end else None
         by = "" if z is None else self.by
-        return ReadAnswer(z, ids[start:end], logprobs[start:end], logprobs[end], other, by, shares)
+        return ReadAnswer(z, ids[start:end], logprobs[start:end], logprobs[end], other, by, shares, pieces)
 
     def _is_other(self, token: Any) -> bool:
         """Whether what came with a token is not what this export sends; a mask hides whose it is."""
@@ -174,6 +177,14 @@ class LearnedReading:
             tuple(data["fingerprint"]),
             tuple(signal["signal"] for signal in data.get("signals", ())),
         )
+
+
+def piece_of(token: Any) -> str:
+    """The text of a token that is told by its id, from its bytes; "" where these are not told."""
+    raw = token.get("bytes") if isinstance(token, dict) else None
+    if not isinstance(raw, list) or not all(isinstance(byte, int) and 0 <= byte < 256 for byte in raw):
+        return ""
+    return bytes(raw).decode(errors="replace")
 
 
 def _token_id(token: Any) -> int:

@@ -91,6 +91,7 @@ class Reply:
     ``by`` is the name of the model that answered, ``identity`` what is known of its weights, ``ms`` the time it took,
     ``prompt_logprobs`` what a server tells of the prompt's tokens, in its own shape, ``prompt_token_ids`` which they
     are.
+    ``signals`` maps each signal that was read along it to its lowest value, ``stopped`` says that one of them ended it.
     ``read_tokens`` and ``verdict_tokens`` count what further requests read and wrote to find how sure the model is.
     """
 
@@ -107,6 +108,8 @@ class Reply:
     prompt_token_ids: list[int] | None = None
     read_tokens: int = 0
     verdict_tokens: int = 0
+    signals: dict[str, float | None] = field(default_factory=dict)
+    stopped: bool = False
 
     @property
     def text(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -86,6 +87,25 @@ class StreamReader:
     def finish(self) -> list[Delta]:
         """The server said that the stream is whole: a choice whose end it did not tell ended for an unknown reason."""
         return [delta for index in [*self._choices] for delta in self._end(index, UNKNOWN)]
+
+    @property
+    def told(self) -> list[Any]:
+        """What is told so far of the tokens of the first choice."""
+        first = self._choices.get(0)
+        return [] if first is None or first.logprobs is None else list(first.logprobs["content"])
+
+    def stop(self, finish: str, unsaid: Sequence[Delta]) -> Reply:
+        """What came so far, without its last pieces, ended by ``finish``; raises ValueError where nothing came."""
+        for delta in reversed(unsaid):
+            choice = self._choices[delta.index]
+            choice.content = (choice.content or "").removesuffix(delta.delta.get("content") or "")
+            choice.reasoning = (choice.reasoning or "").removesuffix(delta.delta.get("reasoning_content") or "") or None
+        for choice in self._choices.values():
+            choice.finish, choice.more = finish, {}
+        if not self._choices:
+            raise ValueError("the stream broke off")
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        return Reply(choices, *self._usage, identity=self._identity, prompt_token_ids=self._prompt, stopped=True)
 
     def _add_choice(self, data: Any) -> list[Delta]:
         if not isinstance(data, dict):
@@ -189,6 +209,15 @@ class ServerBody:
         if self._events.done:
             deltas += self._reader.finish()
         return deltas, self._reader.reply()
+
+    @property
+    def told(self) -> list[Any]:
+        """What is told so far of the tokens of the first choice."""
+        return self._reader.told
+
+    def stop(self, finish: str, unsaid: Sequence[Delta]) -> Reply:
+        """What came of a stream that is not waited for any longer, without its last pieces, ended by ``finish``."""
+        return self._reader.stop(finish, unsaid)
 
     def _add(self, chunks: list[Any]) -> list[Delta]:
         return [delta for chunk in chunks for delta in self._reader.add(chunk)]

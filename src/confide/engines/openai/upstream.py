@@ -22,6 +22,7 @@ from pydantic_core import from_json, to_json
 
 from confide.engines.openai.answer_logprobs import plain_tokens, tokens_before
 from confide.engines.openai.asked import Asked
+from confide.engines.openai.followed_signals import FILTERED, Follower, Signals
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.model_listing import is_adapter, listed_identity
@@ -79,6 +80,7 @@ class Server(Model):
             as long as the ``reading`` check finds it there.
         export: the identity of what was exported, which replies that carry the reading have.
         beside: that of what gives a confidence without a reading, which all replies have.
+        signals: what the reading says along each answer, which may end it.
         always: fields that the server is sent with every request, whatever the request says of them.
     """
 
@@ -91,12 +93,14 @@ class Server(Model):
         reading: LearnedReading | None = None,
         export: str = "",
         beside: str = "",
+        signals: Signals | None = None,
         always: Mapping[str, Any] | None = None,
     ):
         self._config = config
         self._always = dict(always or {})
         self._http = http
         self._sources = sources
+        self._signals = signals
         self._export = identity_parts(export)
         self._export.pop(PORTABLE_PART, None)  # that lies beside the model, and is not what the server runs
         self._beside = identity_parts(beside)
@@ -125,6 +129,9 @@ class Server(Model):
         return await self._ask(asked, False)
 
     async def _ask(self, asked: Asked, reading: bool) -> Reply:
+        if reading and self._follow(asked) is not None:  # as a stream, so that it can be ended
+            async with aclosing(self._stream(asked, reading)) as pieces:
+                return [piece async for piece in pieces if isinstance(piece, Reply)][-1]
         async with self._post(self._body(asked, stream=False, reading=reading)) as response:
             body = ServerBody()
             async for data in _bytes(response):
@@ -156,9 +163,14 @@ class Server(Model):
     async def _stream(self, asked: Asked, reading: bool) -> AsyncGenerator[Delta | Reply]:
         stream = "stream" not in self.check.left_out
         async with self._post(self._body(asked, stream=stream, reading=reading)) as response:
-            body = ServerBody()
+            body, follower = ServerBody(), self._follow(asked) if reading else None
             async for data in _bytes(response):
-                for delta in body.feed(data):
+                deltas = body.feed(data)
+                if follower is not None and follower.ends(body.told):
+                    # Leaving the response closes its connection, which ends the generation.
+                    yield self._completed(asked, body.stop(FILTERED, deltas), reading)
+                    return
+                for delta in deltas:
                     yield _plain(delta) if reading else delta
                 if body.done:
                     break
@@ -167,6 +179,11 @@ class Server(Model):
             for delta in deltas:
                 yield _plain(delta) if reading else delta
         yield self._completed(asked, reply, reading)
+
+    def _follow(self, asked: Asked) -> Follower | None:
+        """What may end the one answer to a request while it is written."""
+        signals = self._signals
+        return signals.follow() if signals is not None and signals.stops and asked.n == 1 else None
 
     # -- the learned reading -------------------------------------------------------------------------------
 
@@ -235,6 +252,8 @@ class Server(Model):
                 self._read(choice)
             if all(choice.read is not None and not choice.read.other for choice in reply.choices):
                 parts |= self._export
+            if self._signals is not None:
+                reply.signals = self._signals.lowest(reply.choices)
         reply.identity = identity_text(parts | self._beside)
         if self._sources is None:
             return reply
@@ -285,6 +304,8 @@ class Server(Model):
             body["stream"] = True
             if "stream_options" not in left_out:
                 body["stream_options"] = {"include_usage": True}
+                if reading and self._signals is not None:  # of vLLM: an answer that is ended has no last chunk
+                    body["stream_options"]["continuous_usage_stats"] = True
         return body
 
     @asynccontextmanager

@@ -25,13 +25,23 @@ class Followed:
     def feed(self, z: float, piece: str) -> float | None:
         """P(fine) at the position that a token of the text ``piece`` settles, where ``z`` was read; None: at none."""
         self.count += 1
+        before, self.waiting = self.waiting, (z, piece)
         if not needs_text(self.rule.schedule):
-            due = is_due(self.rule.schedule, self.count, piece, piece)
-            return float(self.rule.probability(self.level.add(z))) if due else None
-        before, self.waiting = self.waiting, (z, piece) if piece else self.waiting
-        if before is None or not piece or not is_due(self.rule.schedule, self.count - 1, before[1], piece):
+            return self.end() if is_due(self.rule.schedule, self.count, piece, piece) else None
+        if before is None:
             return None
-        return float(self.rule.probability(self.level.add(before[0])))
+        if not piece:  # the text before it ends where this token ends, too
+            self.waiting = (z, before[1])
+            return None
+        return self._at(before[0]) if is_due(self.rule.schedule, self.count - 1, before[1], piece) else None
+
+    def end(self) -> float | None:
+        """P(fine) at the last token, which is always a position; None where that was counted, or there was none."""
+        before, self.waiting = self.waiting, None
+        return None if before is None else self._at(before[0])
+
+    def _at(self, z: float) -> float:
+        return float(self.rule.probability(self.level.add(z)))
 
 
 @dataclass

@@ -30,6 +30,7 @@ from confide.serving.http.request_bodies import problem_of
 from confide.serving.http.routes import Service, routes
 from confide.serving.routing.experts import Models
 from confide.serving.routing.likeness import Likeness
+from confide.serving.routing.watching import Watched, Watching
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel
@@ -63,9 +64,12 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
 
         model = load(config.small.model, chat_template_kwargs=config.small.chat_template_kwargs)
     check_source(config, policy, model)
-    models = Models(config, model)
-    Likeness(config, policy).check_start(models.identity, models.exports)
-    service = Service(config, policy, models)
+    watching = Watching(Watched.load(config), acts=config.mode == "act")
+    models = Models(config, model, watching.below)
+    watching.check(models.signals)
+    for made in (policy, *(watched.policy for watched in watching.watched)):
+        Likeness(config, made).check_start(models.identity, models.exports)
+    service = Service(config, policy, models, watching)
     if config.api_keys and not any(key.may("read") for key in config.api_keys):
         log.warning(
             "no key in api_keys may open the dashboard and /metrics: write one as {name: …, hash: …, scopes: [read]}"

@@ -47,6 +47,7 @@ from confide.serving.routing.experts import Models
 from confide.serving.routing.in_process import check_local
 from confide.serving.routing.prometheus import Metrics
 from confide.serving.routing.router import RETRY_S, Router
+from confide.serving.routing.watching import Watching
 from confide.serving.store.store import JudgedError, Store
 from confide.serving.store.troubles import StoreError
 
@@ -66,14 +67,14 @@ _MESSAGE = _STREAM | errors(*_BODY_ERRORS, 502, 504, model=MessagesErrorBody)
 class Service:
     """What the routes share: the router, its models and store, and what is counted."""
 
-    def __init__(self, config: ServeConfig, policy: Policy | None, models: Models):
+    def __init__(self, config: ServeConfig, policy: Policy | None, models: Models, watching: Watching | None = None):
         self.config = config
         self.fields = config.fields  # put together once
         self.policy = policy
         self.metrics = Metrics()
         self.models = models
         self.store = Store.open(config.store)
-        self.router = Router(config, self.models, policy, self.store, self.metrics)
+        self.router = Router(config, self.models, policy, self.store, self.metrics, watching)
         named = [("confide", "confide")]
         if (embeddings := config.embeddings) is not None:
             named.append((embeddings.model, embeddings.name))

@@ -7,6 +7,7 @@ ahead or behind: a row from the future counts as one of now.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -238,4 +239,4 @@ def latest(connection: Connection) -> list[dict[str, Any]]:
     shown = f.decision_id.in_([row["id"] for row in rows])
     judged = connection.execute(select(f.decision_id, f.correct, f.about).where(shown).order_by(f.id))
     last = {decision: {"correct": correct, "about": about} for decision, correct, about in judged}
-    return [row | {"feedback": last.get(row["id"])} for row in rows]
+    return [row | {"feedback": last.get(row["id"]), "flags": json.loads(row["flags"] or "[]")} for row in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +36,7 @@ from confide.serving.routing.embeddings import EmbeddingsServer
 from confide.serving.routing.guard import Guarded
 from confide.serving.routing.in_process import Batcher, Local
 from confide.serving.routing.server_logprobs import server_sources
+from confide.serving.routing.server_signals import ServerSignals
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel
@@ -115,10 +116,14 @@ class Models:
     Args:
         config: the configuration.
         model: the small model in this process (None: it runs on a server).
+        below: signal to the value under which an answer of the small model ends while it is written.
     """
 
-    def __init__(self, config: ServeConfig, model: ConfidenceModel | None = None):
+    def __init__(
+        self, config: ServeConfig, model: ConfidenceModel | None = None, below: Mapping[str, float] | None = None
+    ):
         self._config = config
+        self._below = dict(below or {})
         self._http = Http()
         self._servers: list[Server] = []
         self._checking: list[asyncio.Task[None]] = []
@@ -129,12 +134,15 @@ class Models:
         """Whether the small model's server gives its learned reading, where it is to."""
         self.exports: dict[str, str] = {}
         """Source to the identity of what was exported to give it."""
+        self.signals: list[str] = []
+        """The signals that the small model carries."""
         self._learned = LearnedConfidences()
         small: Local | Server
         if isinstance(config.small, SmallLocal):
             if model is None:
                 raise ValueError("the small model runs in this process and was not given")
-            self.batcher = Batcher(model, config.small.batch, config.small.max_prompt_tokens)
+            self.batcher = Batcher(model, config.small.batch, config.small.max_prompt_tokens, self._below)
+            self.signals = list(model.signals)
             small = Local(config.small, self.batcher, model.identity)
             self.small = Guarded(config.small.name, small, price=config.small.price, deadline_s=config.deadline_s)
         else:
@@ -168,6 +176,10 @@ class Models:
             served = ServedFile.load(config.reading)
             mixture, learned = served.mixture, {"reading": served.reading, "export": served.identity}
             self.exports[SERVED] = served.identity
+            if served.signals:
+                self.signals = [rule.signal for rule in served.signals]
+                self.exports |= dict.fromkeys(self.signals, served.identity)
+                learned["signals"] = ServerSignals(served.reading, served.signals, self._below)
         if config.portable is not None:
             portable = PortableFile.load(config.portable)
             self.exports[PORTABLE] = learned["beside"] = identity_text({PORTABLE_PART: portable.scored_by})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -57,12 +57,14 @@ class Batcher:
     Args:
         batch: the most requests in a batch.
         longest: the most tokens of a prompt; a longer one is refused.
+        stop: signal to the value under which an answer ends while it is written.
     """
 
-    def __init__(self, model: ConfidenceModel, batch: int, longest: int):
+    def __init__(self, model: ConfidenceModel, batch: int, longest: int, stop: Mapping[str, float] | None = None):
         self._model = model
         self._batch = batch
         self._longest = longest
+        self._stop = dict(stop or {})
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="confide-small", daemon=True)
         self._thread.start()
@@ -139,7 +141,10 @@ class Batcher:
             else:
                 with nullcontext() if first.counts else self._model.uncounted():
                     results = self._model.answers(
-                        [job.question for job in batch], max_new_tokens=first.max_tokens, gone=lambda n: batch[n].gone
+                        [job.question for job in batch],
+                        max_new_tokens=first.max_tokens,
+                        gone=lambda n: batch[n].gone,
+                        stop=self._stop,
                     )
             answered = list(zip(batch, results, strict=True))
         except Exception as error:
@@ -182,7 +187,10 @@ class Local(Model):
         choice = Choice(answer.text, answer.reasoning, answer.finish)
         sources = dict(answer.sources) if choice.readable else {}
         counts = answer.prompt_tokens, answer.completion_tokens
-        return Reply([choice], *counts, sources, answer.source, identity=self.identity)
+        signals = {name: trace.lowest for name, trace in answer.along.items()}
+        stopped = answer.stopped_by is not None
+        by = self.identity
+        return Reply([choice], *counts, sources, answer.source, identity=by, signals=signals, stopped=stopped)
 
     async def sample(self, asked: Asked, count: int) -> Reply:
         """Sampled answers, one per choice; raises `ModelError`."""

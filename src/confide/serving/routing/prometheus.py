@@ -30,6 +30,8 @@ class Metrics:
         self.sources = counter("confide_sources", text, ["source"])
         text = "Requests unlike the calibration rows of the policy, by what is unlike."
         self.unlike = counter("confide_unlike", text, ["what"])
+        text = "Signals of small answers that fell below their thresholds, and what was done about them."
+        self.flags = counter("confide_flags", text, ["signal", "action"])
         self.seconds = histogram("confide_request_seconds", "Time to the committed decision.")
         self.model_seconds = histogram("confide_model_seconds", "Time of a model's answer.", ["model"])
         self.tokens = counter("confide_tokens", "Tokens read and written.", ["model"])
@@ -70,6 +72,8 @@ class Metrics:
         self.sources.labels((turn.raw is not None and turn.source) or "none").inc()
         for what in turn.unlike:
             self.unlike.labels(what).inc()
+        for flag in turn.flags:
+            self.flags.labels(flag["signal"], flag["action"]).inc()
         self.seconds.observe(turn.seconds)
         self.cost_saved.inc(turn.cost_saved)
         for reply in (turn.small, turn.expert):

@@ -30,6 +30,7 @@ from confide.serving.routing.likeness import Likeness
 from confide.serving.routing.prometheus import Metrics
 from confide.serving.routing.slots import Slots
 from confide.serving.routing.turn import GONE, Turn
+from confide.serving.routing.watching import Watching, decided_by
 from confide.serving.store.store import Store
 from confide.serving.store.troubles import StoreError
 
@@ -55,9 +56,18 @@ class Router:
         policy: the policy (None only in mode observe: then nothing is decided, only logged).
         store: where decisions are stored.
         metrics: what is counted.
+        watching: the signals that are watched.
     """
 
-    def __init__(self, config: ServeConfig, models: Models, policy: Policy | None, store: Store, metrics: Metrics):
+    def __init__(
+        self,
+        config: ServeConfig,
+        models: Models,
+        policy: Policy | None,
+        store: Store,
+        metrics: Metrics,
+        watching: Watching | None = None,
+    ):
         self.slots = Slots(config.limits.concurrency, config.limits.queue, metrics.turned_away.inc)
         self.small = models.small
         self.experts = models.experts
@@ -66,6 +76,7 @@ class Router:
         self._policy_id = policy.id if policy else None  # a hash, computed once
         self._store = store
         self._metrics = metrics
+        self._watching = watching or Watching([])
         self._likeness = Likeness(config, policy, models.model)
         self._tasks: set[asyncio.Task[None]] = set()  # what goes on without its client
         self.auditor = Auditor(config, models.experts, store, metrics)
@@ -250,6 +261,15 @@ class Router:
     # -- deciding ----------------------------------------------------------------------------------------
 
     def _decide(self, turn: Turn) -> None:
+        """Decide by the confidence, and by the signals of the answer that are watched."""
+        self._decide_by_policy(turn)
+        if turn.small is None:
+            return
+        turn.flags = self._watching.flags(turn.small)
+        if self._config.mode == "act" and (action := decided_by(turn.flags, stopped=turn.small.stopped)) is not None:
+            turn.action, turn.decision = action, "escalate" if action == "escalate" else "abstain"
+
+    def _decide_by_policy(self, turn: Turn) -> None:
         """Read the confidence and decide; a missing one escalates."""
         small, policy, domain = turn.small, self._policy, turn.asked.domain
         given = {name: raw for name, raw in small.sources.items() if math.isfinite(raw or 0)} if small else {}
@@ -293,11 +313,14 @@ class Router:
             return turn.serve(turn.expert, "expert")
         if turn.small is not None and (turn.decision == "answer" or self._config.mode == "observe"):
             return turn.serve(turn.small, "small")
+        if turn.small is not None and turn.action == "stop":
+            return turn.serve(self._watching.stops_at(turn.small), "stopped")
         last_resort = self._policy.last_resort if self._policy is not None and turn.expert_asked else "error"
-        if turn.small is not None and last_resort == "unverified":
+        if turn.small is not None and last_resort == "unverified" and turn.action is None:
             return turn.serve(turn.small, "unverified")
         # An expert that has no answer has not failed: there is none, and asking again would not change that.
-        unknown = turn.no_answer or (last_resort == "abstain" and not turn.invalid)
+        withheld = last_resort == "abstain" or (last_resort == "unverified" and turn.action is not None)
+        unknown = turn.no_answer or (withheld and not turn.invalid)
         if turn.decision == "abstain" or unknown:
             return turn.serve(self._refusal(turn), "abstained")
         return None

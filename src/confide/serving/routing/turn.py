@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -13,7 +14,8 @@ from typing_extensions import TypedDict
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.reply import Reply
 from confide.records import RequestShape
-from confide.serving.config import ServeConfig
+from confide.serving.config import Action, ServeConfig
+from confide.serving.routing.watching import Flag
 from confide.serving.store.tables import DecisionRow, new_decision_id
 from confide.sources import as_probability
 
@@ -34,11 +36,12 @@ class Extension(TypedDict):
     threshold: float | None
     policy_id: str | None
     answered_by: str | None
-    served: Annotated[str, WithJsonSchema({"enum": ["small", "expert", "unverified", "abstained"]})]
+    served: Annotated[str, WithJsonSchema({"enum": ["small", "expert", "unverified", "abstained", "stopped"]})]
     mode: Annotated[str, WithJsonSchema({"enum": ["act", "observe"]})]
     tokens_saved: int
     cost_saved: float
     verified: bool
+    flags: list[Flag]
 
 
 @dataclass(slots=True)
@@ -50,7 +53,8 @@ class Turn:
     answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request, ``param``
     which field of it no model took, ``no_answer`` that an expert has no answer. ``reading`` is the task that reads
     a small answer of which the client was shown a part. ``committed`` is set once the row is on its way to the
-    store. ``begun`` are the choices of which a stream has held a chunk.
+    store. ``flags`` are the signals of the small answer that fell below their thresholds, ``action`` what is done about
+    them. ``begun`` are the choices of which a stream has held a chunk.
     """
 
     asked: Asked
@@ -78,6 +82,8 @@ class Turn:
     no_answer: bool = False
     reading: asyncio.Task[None] | None = None
     committed: bool = False
+    flags: list[Flag] = field(default_factory=list)
+    action: Action | None = None
     begun: set[int] = field(default_factory=set)
 
     @property
@@ -152,6 +158,7 @@ class Turn:
             "tokens_saved": self.tokens_saved,
             "cost_saved": self.cost_saved,
             "verified": self.verified,
+            "flags": self.flags,
         }
 
     def headers(self) -> dict[str, str]:
@@ -204,6 +211,7 @@ class Turn:
             unlike=", ".join(self.unlike) or None,
             request_shape=self.shape.model_dump_json(exclude_none=True) if self.shape else None,
             question_hash=self.asked.question_hash,
+            flags=json.dumps(self.flags) if self.flags else None,
         )
 
     @property

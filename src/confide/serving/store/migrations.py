@@ -142,6 +142,11 @@ def _add_counters(dialect: str) -> list[str]:
     ]
 
 
+def _add_flags(dialect: str) -> list[str]:
+    """The signals that fell below their thresholds."""
+    return ["ALTER TABLE decisions ADD COLUMN flags TEXT"]
+
+
 STEPS = [
     _add_feedback,
     _add_provenance,
@@ -150,6 +155,7 @@ STEPS = [
     _add_arrival,
     _add_trust,
     _add_counters,
+    _add_flags,
 ]
 """Step *i* brings a database from version *i* + 1 to *i* + 2."""
 

@@ -23,7 +23,7 @@ class DecisionRow:
     """One routed request, as it stands in the table ``decisions``.
 
     ``decision`` is the policy's word (answer, escalate, abstain), ``served`` what the client got (small, expert,
-    unverified, abstained, error), ``mode`` act or observe. ``raw`` is the confidence of ``source`` on its own
+    unverified, abstained, stopped, error), ``mode`` act or observe. ``raw`` is the confidence of ``source`` on its own
     scale, ``probability`` the calibrated one; None means not available. ``audit`` says that the row was drawn to get
     both answers, ``audit_probability`` how likely that was (0: no audits configured), ``agreed`` whether the two
     answers say the same. Times are unix seconds (``created``) and milliseconds, money is in the unit of the prices.
@@ -31,6 +31,7 @@ class DecisionRow:
     ``identity`` says which weights gave the small answer, ``key`` which client's key asked, ``question_hash`` which
     rows asked the same, and ``unlike`` in what the request differs from the calibration rows (None: in nothing).
     ``request_shape`` is what could be seen of how it was asked (`confide.records.RequestShape` as JSON).
+    ``flags`` are the signals that fell below their thresholds, as JSON (None: none did).
     ``audit_due`` is when another process may take up an audit that is not done (None: there is none to do), and
     ``audit_request`` what it needs for that, where texts are stored.
 
@@ -72,6 +73,7 @@ class DecisionRow:
     request_shape: str | None = None
     audit_due: float | None = None
     audit_request: str | None = None
+    flags: str | None = None
 
     def values(self) -> dict[str, Any]:
         """The fields as a database takes them: no NaN, no half characters."""
