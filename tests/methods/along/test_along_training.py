@@ -107,16 +107,18 @@ def test_every_answer_weighs_the_same(engine: TransformersEngine) -> None:
     assert found.offset[0] == pytest.approx(np.log(1 / 9), abs=0.05)
 
 
-def test_token_states_are_those_of_the_rows_that_are_due(engine: TransformersEngine) -> None:
+def test_token_states_are_those_of_the_rows_that_are_kept(engine: TransformersEngine) -> None:
     rows = along_rows(engine, 6)
-    due = [spread(at, 3) for at in due_of(engine, rows, "tokens")]
-    states = collect_token_states(engine, rows, due, [1, 2])
-    assert states.values.shape == (sum(map(len, due)), 2, engine.width)
+    due = due_of(engine, rows, "tokens")
+    kept = [spread(at, 3) for at in due]
+    states = collect_token_states(engine, rows, due, kept, [1, 2])
+    means = collect_token_states(engine, rows, due, kept, [1, 2], means=True)
+    assert states.values.shape == means.values.shape == (sum(map(len, kept)), 2, engine.width)
     for number, row in enumerate(rows):
-        prompt = engine.encode(row.messages)
-        closed = engine.closed([prompt], [row.answer_ids], layers=[1, 2])
-        last = closed.states()[0, :, 2]
-        np.testing.assert_allclose(states.values[states.answer == number][-1], last, atol=0.02)
+        closed = engine.closed([engine.encode(row.messages)], [row.answer_ids], layers=[1, 2]).states()[0]
+        np.testing.assert_allclose(states.values[states.answer == number][-1], closed[:, 2], atol=0.02)
+        np.testing.assert_allclose(means.values[means.answer == number][-1], closed[:, 1], atol=0.02)
+        assert not np.allclose(means.values[means.answer == number][0], closed[:, 1], atol=0.02)
 
 
 @pytest.mark.parametrize(("most", "kept"), [(1, 1), (2, 2), (4, 4), (20, 10)])

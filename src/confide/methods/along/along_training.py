@@ -1,7 +1,10 @@
 """Training of an along-reading: one direction for every token of an answer, taught what was said of the answer.
 
-Every answer weighs the same, however many tokens it has. Layers, penalty and smoothing are chosen on validation rows,
-by how well the answer's number, the lowest level along it, tells fine answers from flagged ones.
+It is fitted on the mean of the states so far, at a few places of each answer, since one token says little and the
+reading is linear: its mean over tokens is the reading of their mean. Where each position has a label of its own, it is
+fitted on the states there. Every answer weighs the same, however many tokens it has. Layers, penalty and smoothing are
+chosen on validation rows, by how well the answer's number, the lowest level along it, tells fine answers from flagged
+ones.
 """
 
 from __future__ import annotations
@@ -25,7 +28,6 @@ from confide.methods.along.token_states import collect_token_states, spread
 from confide.methods.checkpoint import CheckpointInfo, leading_messages, read_info, save_checkpoint
 from confide.methods.method import check_answered_by, check_labels, labels
 from confide.methods.portable.logistic import Logistic
-from confide.methods.stack.probe import PENALTIES, candidate_views
 from confide.metrics import auroc
 from confide.numeric import Floats, Ints
 from confide.progress import Progress
@@ -35,8 +37,14 @@ from confide.signals import Signal
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
-TOKENS = 32
-"""Tokens of an answer that training sees at most, evenly spread over those where the signal is read."""
+PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2)
+"""What the direction's C is chosen from, the inverse strength of its penalty as scikit-learn's."""
+
+DEPTHS = ((0.6,), (0.4, 0.6), (0.4, 0.8), (0.4, 0.6, 0.8, 1.0))
+"""Which layers are read together, as shares of the model's depth."""
+
+PLACES, TOKENS = 4, 32
+"""Places of an answer that training sees at most: of means so far, and of positions with labels of their own."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +79,11 @@ def train_along(
         check_signal(rows, signal)
     schedule = schedule or signal.schedule
     due = due_of(engine, train, schedule)
-    kept = [spread(rows, TOKENS) for rows in due]
-    candidates = [Candidate(view.layers, C) for view in _views(engine.depth) for C in PENALTIES]
+    means = targets is None
+    kept = [spread(rows, PLACES if means else TOKENS) for rows in due]
+    candidates = _candidates(engine.depth)
     layers = sorted({layer for candidate in candidates for layer in candidate.layers})
-    states = collect_token_states(engine, train, kept, layers, progress=progress)
+    states = collect_token_states(engine, train, due, kept, layers, means=means, progress=progress)
     if targets is None:
         taught = np.repeat(labels(train).astype(np.float64), [len(rows) for rows in kept])
     else:
@@ -172,9 +181,9 @@ def _choose(read: Sequence[Shares], due: Sequence[Ints], right: NDArray[np.bool_
     return best[1:]
 
 
-def _views(depth: int) -> list[Candidate]:
-    layers = dict.fromkeys(view.layers for view in candidate_views(depth))
-    return [Candidate(chosen, 1.0) for chosen in layers]
+def _candidates(depth: int) -> list[Candidate]:
+    views = dict.fromkeys(tuple(sorted({max(1, round(share * depth)) for share in shares})) for shares in DEPTHS)
+    return [Candidate(layers, C) for layers in views for C in PENALTIES]
 
 
 def train_signal(

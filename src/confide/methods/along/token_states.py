@@ -1,4 +1,4 @@
-"""Token states: hidden states of answers at the tokens where a signal is read, for training."""
+"""Token states: hidden states of answers at the tokens where a signal is read, or their means so far, for training."""
 
 from __future__ import annotations
 
@@ -57,11 +57,18 @@ def collect_token_states(
     engine: TransformersEngine,
     records: Sequence[Record],
     due: Sequence[Ints],
+    kept: Sequence[Ints],
     layers: Sequence[int],
     *,
+    means: bool = False,
     progress: Progress | None = None,
 ) -> TokenStates:
-    """Read the states of records' answers, reasoning included, at the rows that are ``due`` of each."""
+    """Read the states of records' answers, reasoning included, at the rows that are ``kept`` of each.
+
+    Args:
+        due: the rows at which the signal is read, those that are kept among them.
+        means: whether a row's state is the mean over all rows due so far.
+    """
     spans = written_spans(engine, records)
     found: list[NDArray[Any]] = [np.empty(0)] * len(records)
     for rows in engine.batches([p for p, _ in spans], progress=progress, note="reading tokens"):
@@ -69,8 +76,11 @@ def collect_token_states(
         with engine.lock:
             captured = run_tails(engine.forward, prompts, answers, layers).captured
         states = torch.stack([torch.cat(captured[layer], 1).float() for layer in layers], 2)
-        values = states.clamp(-STATE_ROOM, STATE_ROOM).cpu().numpy().astype(np.float16)
+        values = states.clamp(-STATE_ROOM, STATE_ROOM).cpu().numpy()
         for place, i in enumerate(rows):
-            found[i] = values[place, due[i]]
-    counts = [len(rows) for rows in due]
+            at = values[place, due[i]]
+            if means:
+                at = np.cumsum(at, 0, dtype=np.float64) / np.arange(1, len(at) + 1)[:, None, None]
+            found[i] = at[np.isin(due[i], kept[i])].astype(np.float16)
+    counts = [len(rows) for rows in kept]
     return TokenStates(tuple(layers), np.concatenate(found), np.repeat(np.arange(len(records)), counts))
