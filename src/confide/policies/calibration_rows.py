@@ -145,8 +145,9 @@ def rows_for(
     """The rows that ``goal`` is about.
 
     The risk of kept answers needs a label and a confidence, a share of escalations neither; all other goals need a
-    label, and the label of ``expert`` on the same question where its records are given. Where ``judged``, a judge's
-    verdict will do in place of a label. Raises `ConfideError` when the expert has none.
+    label, and the label of ``expert`` on the same question where its records are given. False alarms are about fine
+    answers, whose label is true, alone. Where ``judged``, a judge's verdict will do in place of a label. Raises
+    `ConfideError` when the expert has none.
     """
     right: dict[str, bool] | None = None
     if expert is not None:
@@ -163,7 +164,7 @@ def rows_for(
             without_label += 1
         elif value is None and goal == "max_risk":
             without_confidence += 1
-        else:
+        elif goal != "false_alarms" or record.correct:
             chosen.append(record)
             confidence.append(-math.inf if value is None else value)
             labels.append(labelled)

@@ -37,6 +37,7 @@ WORDS = {
         "were kept though the expert says otherwise",
         "of the requests are kept though the expert says otherwise",
     ),
+    "false_alarms": Words("audited right answers", "were not kept", "of the right answers are not kept"),
 }
 """The goals that are bounds, in words."""
 

@@ -37,15 +37,16 @@ class Promise:
     """What a policy promised: a share of at most ``limit`` at ``level`` (None: it promised nothing).
 
     ``goal`` says of what: max_risk (wrong among the kept answers), budget (escalated among all requests),
-    match_expert (kept though the expert says otherwise, among all requests) or cost (nothing). ``observed`` was seen on
-    ``n`` calibration rows, ``coverage`` is the share answered of them all. With ``domains`` the promise holds in each;
+    match_expert (kept though the expert says otherwise, among all requests), false_alarms (not kept, among requests
+    whose small answer is right) or cost (nothing). ``observed`` was seen on ``n`` calibration rows, ``coverage`` is the
+    share answered of them all. With ``domains`` the promise holds in each;
     ``per`` entity, it is about entities. ``fallbacks`` are the sources that decide where ``source`` gives nothing, as
     on a share ``fallback_share`` of the calibration rows; the audits are of the answers as served, by any of them.
     """
 
     policy_id: str
     source: str
-    goal: Literal["max_risk", "budget", "match_expert", "cost"]
+    goal: Literal["max_risk", "budget", "match_expert", "false_alarms", "cost"]
     limit: float | None
     level: float
     observed: float
