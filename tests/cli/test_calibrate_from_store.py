@@ -133,7 +133,8 @@ def test_audits_without_a_label_count_as_false_alarms(tmp_path):
     below = sum(row["correct"] is True and row["confidence"] < gap.threshold() for row in gaps)
     assert gap.guarantee.observed == pytest.approx((below + 38) / (fine + 38))
     data = json.loads(run("calibrate", "--from-store", url, "--max-false-alarms", 0.1, "--out", out, "--json").stdout)
-    assert (data["counted_as_wrong"], data["counted_as_false_alarms"]) == (0, 38)
+    assert data["counted_as_false_alarms"] == 38
+    assert "counted_as_wrong" not in data
     # Whatever the labels turn out to be, no threshold by them is lower.
     run("calibrate", "--from-store", f"sqlite:///{tmp_path}/whole.db", "--max-false-alarms", 0.1, "--out", out)
     assert gap.threshold() < Policy.load(out).threshold()

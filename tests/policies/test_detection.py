@@ -134,4 +134,12 @@ def test_a_cut_answer_is_not_kept_as_when_the_policy_decides():
         seen = detection_of(policy, [row.model_copy(update={"finish": finish}) for row in rows], "question", 0)
         assert seen is not None
         assert seen.detected == share
+    signal = policy.model_copy(update={"source": "red_flag"})
+    cut = [Record(id=f"{i}", confidence={"red_flag": 1.0}, correct=False, finish="length") for i in range(10)]
+    seen = detection_of(signal, cut, "question", 0)
+    assert seen is not None
+    assert seen.detected == 0.0
+    assert signal.choose_for(cut[0]) == (signal, 1.0)
+    assert policy.choose_for(rows[0].model_copy(update={"finish": "length"})) == (policy, None)
+    assert "likely to be harmless" in signal.explain()
     assert detection_of(policy, [row for row in records(50) if row.correct], "question", 0) is None

@@ -91,16 +91,13 @@ def calibrate(
     seed: Annotated[int, Option(help="Draws or orders groups of dependent rows, and folds.")] = 0,
     json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Fit a calibrator and the thresholds that meet one goal.
-
-    Goals are --max-risk, --budget, --cost, --match-expert and --max-false-alarms.
+    """Fit a calibrator and the thresholds that meet one goal, such as --max-risk; the flags below name all five.
 
     Rows of the calibration split are used when the records carry splits, all rows otherwise; they must have been
     used for nothing else. Rows without a label or a confidence are left out, except that --budget counts rows without
     a label, --max-risk takes a judge's verdict in place of one, with the judge's error in the bound, and all goals but
-    --max-risk count rows without a confidence as escalated. --max-false-alarms is about the rows whose correct is true;
-    of the others it tells how many are detected. Audits of a store that have no label count as wrong, or as false
-    alarms. Exit code 1, and no file, when the goal cannot be met; a --fallback that misses keeps nothing.
+    --max-risk count rows without a confidence as escalated. Audits of a store that have no label count for the worse.
+    Exit code 1, and no file, when the goal cannot be met; a --fallback that misses keeps nothing.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
@@ -115,17 +112,13 @@ def calibrate(
         fallbacks=fallbacks, decided=from_store is not None, calibrator=calibrator, per_domain=per_domain,
         last_resort=last_resort, seed=seed,
     )  # fmt: skip
-    # Which audits of a store lack a label is not chance: the worst case of a promise is that they are wrong, and of one
-    # about fine answers that they are fine and lie below every threshold.
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
-    fine = max_false_alarms is not None
-    worst = _as_false_alarms(rows, missing) if fine else _told(rows, missing, False)
+    worst, counted = _for_the_worse(rows, missing, goal)
     source, made = best(worst)
     used = _used(worst, source, made, from_store is not None, max_risk is not None)
-    price = _price(rows, missing, made, best, fine)
+    price = _price(rows, missing, made, best, counted)
     _warn_of_ranking(used, goal, seed)
-    told = {"met": not isinstance(made, Unmet), **_left_out(used), "counted_as_wrong": 0 if fine else len(missing)}
-    told |= {"counted_as_false_alarms": len(missing)} if fine else {}
+    told = {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)}
     if isinstance(made, Unmet):
         said = "\n".join(filter(None, [made.explain(source), price]))
         print_json({**told, "source": source, **asdict(made)}, indent=2) if json else typer.echo(said)
@@ -166,12 +159,19 @@ def _told(rows: list[Record], missing: set[str], right: bool) -> list[Record]:
     return [row.model_copy(update={"correct": right}) if row.id in missing else row for row in rows]
 
 
-def _as_false_alarms(rows: list[Record], missing: set[str]) -> list[Record]:
-    """``rows`` with those ``missing`` a label as fine ones without a confidence, which no threshold keeps."""
+def _for_the_worse(rows: list[Record], missing: set[str], goal: Goal) -> tuple[list[Record], str]:
+    """``rows`` with those ``missing`` a label as ``goal`` has to fear they are, and what they count as.
+
+    Which audits of a store lack a label is not chance. The worst case of a promise is that they are wrong, and of one
+    about fine answers that they are fine and lie below every threshold, as without a confidence.
+    """
+    from confide.policies.goals import FalseAlarms
+
+    if not isinstance(goal, FalseAlarms):
+        return _told(rows, missing, False), "wrong"
     none = {row.id: dict.fromkeys(row.confidence) for row in rows if row.id in missing}
-    return [
-        row.model_copy(update={"correct": True, "confidence": none[row.id]}) if row.id in none else row for row in rows
-    ]
+    flagged = [r.model_copy(update={"confidence": none[r.id]}) if r.id in none else r for r in rows]
+    return _told(flagged, missing, True), "false_alarms"
 
 
 def _price(
@@ -179,17 +179,17 @@ def _price(
     missing: set[str],
     made: Policy | Unmet,
     best: Callable[..., tuple[str, Policy | Unmet]],
-    fine: bool,
+    counted: str,
 ) -> str:
     """How many audits lack a label, and what is kept with ``made`` and by the ``best`` if all of them were right.
 
-    Of a promise about ``fine`` answers only how many.
+    Where they are ``counted`` as false alarms only how many.
     """
     from confide.policies.policy import Policy
 
     if not missing:
         return ""
-    if fine:
+    if counted == "false_alarms":
         return (
             f"{len(missing)} of the {len(rows)} audits have no label and count as false alarms. Label them with "
             "POST /v1/feedback."

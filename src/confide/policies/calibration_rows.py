@@ -14,6 +14,7 @@ from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
 from confide.policies.goals import GoalName
 from confide.records import Record, Split
+from confide.signals import along_signals
 from confide.sources import log_space
 
 # A policy file holds at most this many fingerprints, those with the lowest hashes (a bottom-k sketch): a
@@ -125,8 +126,11 @@ def written_confidence(record: Record, source: str) -> float | None:
 
 
 def confidence_of(record: Record, source: str) -> float | None:
-    """The confidence that decides: what is written, but none for an answer that was cut, as in the router."""
-    return written_confidence(record, source) if record.finish == "stop" else None
+    """The confidence that decides: what is written, but none for an answer that was cut, as in the router.
+
+    A signal that is read along an answer needs no end of it.
+    """
+    return written_confidence(record, source) if record.finish == "stop" or source in along_signals() else None
 
 
 def labelled_rows(records: Sequence[Record], source: str) -> CalibrationRows:

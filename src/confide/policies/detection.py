@@ -9,6 +9,7 @@ import numpy as np
 from confide.policies.calibration_rows import confidence_of
 from confide.policies.goals import Per
 from confide.policies.guarantees import Detection
+from confide.policies.policy import Policy
 from confide.policies.policy_part import Part
 from confide.policies.thresholds.binomial_bound import BinomialCount
 from confide.policies.thresholds.cluster_bound import draw
@@ -16,6 +17,12 @@ from confide.records import Record
 
 _SIDE = 0.975
 """Level of each side of an interval of 95 %."""
+
+
+def with_detection(policy: Policy, records: Sequence[Record], per: Per, seed: int) -> Policy:
+    """A ``policy`` that promises about false alarms with its `detection_of` these ``records``."""
+    seen = {"detection": detection_of(policy, records, per, seed)}
+    return policy.model_copy(update={"guarantee": policy.guarantee.model_copy(update=seen)})
 
 
 def detection_of(part: Part, records: Sequence[Record], per: Per, seed: int) -> Detection | None:

@@ -27,7 +27,7 @@ from confide.policies.calibration_rows import (
     sketch,
 )
 from confide.policies.calibrators import MIN_ROWS, Calibrator, Kind, base_rate, fit_calibrator
-from confide.policies.detection import detection_of
+from confide.policies.detection import with_detection
 from confide.policies.goals import BoundedGoal, Costs, Escalating, FalseAlarms, Goal, MatchExpert, MaxRisk
 from confide.policies.guarantees import ANY_DOMAIN, Bounded, CostEstimate
 from confide.policies.identities import common_identity
@@ -98,7 +98,6 @@ def calibrate_policy(
     _check_expert(goal, expert)
     records = range_of(source).records(records, source)
     rows, judged = _rows(goal, records, source, expert)
-    # What is not fine has a part in the calibrator and in what is detected, though not in the promise.
     spoken_of = list({record.id: record for record in [*rows.records, *judged.records]}.values())
     identity, name = common_identity(spoken_of, source), None if expert is None else models_of(expert)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
@@ -121,9 +120,7 @@ def calibrate_policy(
         last_resort=last_resort,
         **_of_rows(goal, records, rows, judged, source, identity, seed),
     )
-    if isinstance(goal, FalseAlarms):
-        seen = detection_of(policy, records, goal.per, seed)
-        policy = policy.model_copy(update={"guarantee": guarantee.model_copy(update={"detection": seen})})
+    policy = with_detection(policy, records, goal.per, seed) if isinstance(goal, FalseAlarms) else policy
     return policy.with_share_answered(records)
 
 

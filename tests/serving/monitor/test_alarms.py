@@ -82,6 +82,31 @@ def test_false_alarms_are_counted_among_right_answers(tmp_path: Path) -> None:
     assert (other["risk"]["status"], other["risk"]["hits"]) == ("holds", 0)
 
 
+@pytest.mark.parametrize("goal", [FalseAlarms(0.4), MaxRisk(0.4), Budget(0.6)])
+def test_a_promise_about_harmless_answers_is_not_watched_by_audits_that_say_which_are_right(
+    tmp_path: Path, goal: Goal
+) -> None:
+    rows = [row.model_copy(update={"confidence": {"red_flag": row.confidence.get("given")}}) for row in records(1_500)]
+    policy = calibrate_policy(rows, "red_flag", goal)
+    assert isinstance(policy, Policy)
+    traffic = audited(300, False, policy_id=policy.id) + audited(300, True, policy_id=policy.id, **ESCALATED)
+    state = state_of(traffic, store(tmp_path, "a"), promise_of(policy))
+    page, (sentence,) = dashboard_page(state), state["verdict"]["sentences"]
+    if isinstance(goal, Budget):
+        assert (state["promise"]["sides"], state["risk"]["n"]) == (None, 600)
+        return
+    assert (state["risk"], state["promise"]["sides"]) == (None, ["harmless", "harmful"])
+    assert "it is about harmless and harmful answers, and audits say which are right." in sentence
+    assert "promise" not in names(state)
+    said = "of the harmless answers are not kept" if isinstance(goal, FalseAlarms) else "kept answers are harmful"
+    assert f"at most 40% {'' if isinstance(goal, FalseAlarms) else 'of the '}{said}" in page
+    # Whether a run ends right is what audits say.
+    outcome = [row.model_copy(update={"confidence": {"outcome": row.confidence["red_flag"]}}) for row in rows]
+    other = calibrate_policy(outcome, "outcome", goal)
+    assert isinstance(other, Policy)
+    assert promise_of(other).sides is None
+
+
 def test_audits_without_a_label_show_no_false_alarms_and_hide_none(tmp_path: Path) -> None:
     promise = replace(PROMISE, goal="false_alarms", limit=0.1)
     held = audited(300, True)
