@@ -9,15 +9,21 @@ and the tables of ``docs/policies.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 import shapes
 from benchmarks.common import RESULTS, Json, put, table, write_result
-from confide.policies.thresholds.escalation_thresholds import budget_threshold
+from confide.errors import ConfideError
+from confide.policies.thresholds.cluster_bound import draw
+from confide.policies.thresholds.escalation_thresholds import budget_threshold, false_alarm_threshold
 from confide.policies.thresholds.fallback_testing import BoundedThreshold
 from shapes import Rows, Shape
 
@@ -31,6 +37,47 @@ def within_budget(rows: Rows) -> float | None:
     """`confide calibrate --budget 0.3`."""
     found = budget_threshold(rows.confidence, 0.3, shapes.LEVEL)
     return found.threshold if isinstance(found, BoundedThreshold) else None
+
+
+def few_false_alarms(rows: Rows, limit: float) -> float | None:
+    """`confide calibrate --max-false-alarms LIMIT`."""
+    fine = np.flatnonzero(rows.correct)
+    groups = None
+    if rows.clusters is not None:
+        drawn = draw([rows.clusters[i] for i in fine.tolist()], "question", 0)
+        fine, groups = fine[drawn.rows], drawn.clusters
+    with suppress(ConfideError):  # too few rows show nothing
+        found = false_alarm_threshold(rows.confidence[fine], limit, shapes.LEVEL, groups, hint=False)
+        return found.threshold if isinstance(found, BoundedThreshold) else None
+    return None
+
+
+def false_alarm_plan() -> list[tuple[Shape, Rule, Rule]]:
+    """Shapes of false alarms: the share of fine answers below the threshold is what is bounded."""
+    steep, apart = shapes.STEEP, math.sqrt(2) * float(norm.ppf(0.85))
+    alone = Shape("false alarms", "steep; at most 0.05 of the right answers; the share of wrong ones detected in place "
+                  "of coverage", steep.draw, lambda t: float(norm.cdf(t)), lambda t: float(norm.cdf(t - apart)),
+                  0.05)  # fmt: skip
+    # A score is 0.9 of its cluster's and 0.1 of its own, both uniform; labels say nothing of it.
+    below = np.sort(0.9 * np.linspace(0, 1, 2001)[:, None] + 0.1 * np.linspace(0, 1, 201), axis=None)
+
+    def share(t: float) -> float:
+        return float(np.searchsorted(below, t) / len(below))
+
+    clusters = Shape("false alarms, clusters", "4 to 10 rows a cluster; at most 0.1; the share of false alarms in "
+                     "place of coverage", shapes.CLUSTERS.draw, share, share, 0.1)  # fmt: skip
+    return [
+        (
+            alone,
+            partial(few_false_alarms, limit=0.05),
+            lambda rows: float(np.quantile(rows.confidence[rows.correct], 0.05)),
+        ),
+        (
+            clusters,
+            partial(few_false_alarms, limit=0.1),
+            lambda rows: few_false_alarms(replace(rows, clusters=None), 0.1),
+        ),
+    ]
 
 
 def cell(shape: Shape, n: int, rule: Rule, grid: NDArray[np.float64]) -> dict[str, float]:
@@ -51,13 +98,13 @@ def named(shape: Shape, rule: str) -> Shape:
     return replace(shape, name=f"{shape.name}, {rule}", about="as above")
 
 
-def measure() -> Json:
-    """Every cell of the table."""
+def plan() -> list[tuple[Shape, Rule, Rule]]:
+    """Every row of the table: a shape, our rule and a naive one."""
     # The share escalated is the threshold itself; that is what is bounded, and to be used up.
     scores = shapes.uniform("", "", lambda s: np.zeros(len(s)))
     budget = Shape("budget", "at most 0.3 escalated; the share escalated in place of coverage", scores.draw,
                    lambda t: min(max(t, 0.0), 1.0), lambda t: t, 0.3)  # fmt: skip
-    plan: list[tuple[Shape, Rule, Rule]] = [
+    return [
         *((shape, shapes.ours, shapes.naive_threshold) for shape in shapes.RISK_SHAPES),
         (shapes.STEEP_CLUSTERS, shapes.ours, shapes.naive_threshold),
         (named(shapes.STEEP_CLUSTERS, "per entity"), shapes.per_entity, shapes.naive_threshold),
@@ -71,9 +118,14 @@ def measure() -> Json:
         ),
         *((shape, shapes.matched, shapes.naive_match) for shape in shapes.LOSS_SHAPES),
         (budget, within_budget, lambda rows: float(np.quantile(rows.confidence, 0.3))),
+        *false_alarm_plan(),
     ]
+
+
+def measure(rows: Sequence[tuple[Shape, Rule, Rule]]) -> Json:
+    """Every cell of these ``rows`` of the table."""
     cells = []
-    for shape, ours, naive in plan:
+    for shape, ours, naive in rows:
         grid = np.array([t for t in np.linspace(-4, 6, 4001) if shape.kept(float(t)) > 0])
         for n in SIZES:
             row: Json = {"shape": shape.name, "about": shape.about, "n": n}
@@ -122,4 +174,4 @@ def write(result: Json) -> None:
 
 
 if __name__ == "__main__":
-    write(write_result(RESULTS / "guarantee.json", "policies/guarantee.py", measure()))
+    write(write_result(RESULTS / "guarantee.json", "policies/guarantee.py", measure(plan())))

@@ -20,6 +20,7 @@ class Signal:
         tokens: the tokens with which a model writes it, the one that raises the confidence first.
         fine: what an answer is called where nothing is to be flagged.
         flagged: what it is called otherwise.
+        audited: whether that is whether the answer is right, which the audits of a router label.
         schedule: where in an answer it is read while that is written (`confide.methods.along.schedule`); "" for one
             that is read of the finished answer alone.
     """
@@ -28,11 +29,12 @@ class Signal:
     tokens: tuple[str, ...] = ()
     fine: str = "right"
     flagged: str = "wrong"
+    audited: bool = True
     schedule: str = ""
 
 
 CONFIDENCE = Signal("confidence", ("<|confident|>", "<|unconfident|>"))
-RED_FLAG = Signal("red_flag", ("<|red_flag|>",), fine="harmless", flagged="harmful", schedule="tokens")
+RED_FLAG = Signal("red_flag", ("<|red_flag|>",), fine="harmless", flagged="harmful", audited=False, schedule="tokens")
 OUTCOME = Signal("outcome", fine="right in the end", flagged="wrong in the end", schedule="lines")
 
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in (CONFIDENCE, RED_FLAG, OUTCOME)}

@@ -119,7 +119,7 @@ def test_seeds_lie_between_0_and_2_to_the_32(told, rows, tmp_path, verb, seed):
     "arguments",
     [
         *(f"calibrate rows.jsonl {goal} {value} --out p.json"
-          for goal in ("--max-risk", "--budget", "--match-expert", "--max-risk 0.3 --level")
+          for goal in ("--max-risk", "--budget", "--match-expert", "--max-false-alarms", "--max-risk 0.3 --level")
           for value in ("nan", "inf", "-1", "1", "2", "x")),
         *(f"annotate --model {MODEL} --task arithmetic --samples 2 --out a.jsonl {flag} {value}"
           for flag, values in {"--temperature": "nan inf 0 -1", "--limit": "-1 0 1.5 " + "9" * 30,

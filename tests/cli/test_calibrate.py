@@ -102,7 +102,7 @@ def test_reversed_confidence_warns(tmp_path):
     assert "does not go with more right answers" in result.stderr
 
 
-GOALS = ("--max-risk", "--budget", "--cost", "--match-expert")
+GOALS = ("--max-risk", "--budget", "--cost", "--match-expert", "--max-false-alarms")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,19 @@ GOALS = ("--max-risk", "--budget", "--cost", "--match-expert")
         (foreign(50) + foreign(1), (), "duplicate ids"),
         ([row | {"correct": None} for row in foreign(50)], (), "at least 29 rows, got 0"),
         ([{"id": "a", "confidence": "high", "correct": True}], (), "line 1: confidence"),
-        (foreign(50), ("--max-risk", "0.1", "--budget", "0.3"), "--cost and --match-expert, got 2"),
+        (foreign(50), ("--max-risk", "0.1", "--budget", "0.3"), "--match-expert and --max-false-alarms, got 2"),
+        (
+            foreign(50),
+            ("--max-risk", "0.1", "--max-false-alarms", "0.1"),
+            "--match-expert and --max-false-alarms, got 2",
+        ),
+        (foreign(50), ("--max-false-alarms", "0.05"), "at least 59 independent fine rows (correct is true), got 3"),
+        (
+            [row | {"correct": False} for row in foreign(50)],
+            ("--max-false-alarms", "0.05"),
+            "fine rows (correct is true), got 0",
+        ),
+        (foreign(50), ("--max-false-alarms", "5"), "false-alarms must lie"),
         (foreign(50), ("--cost", "answer=1"), "--cost lacks escalate, wrong"),
         (foreign(50), ("--match-expert", "0.2"), "needed (--expert)"),
         (
@@ -139,7 +151,9 @@ def test_calibrate_bad_input(tmp_path, rows, flags, says):
 
 def test_no_goal_is_named(tmp_path):
     result = run("calibrate", write(tmp_path / "r.jsonl", foreign(50)), "--out", tmp_path / "p.json")
-    assert "takes one of --max-risk, --budget, --cost and --match-expert, got 0" in str(result.exception)
+    assert "takes one of --max-risk, --budget, --cost, --match-expert and --max-false-alarms, got 0" in str(
+        result.exception
+    )
 
 
 def test_budget_end_to_end(tmp_path):
@@ -153,6 +167,66 @@ def test_budget_end_to_end(tmp_path):
     assert result.exit_code == 3 or "The promise holds: the share escalated is at most 0.3" in result.stdout
     low = write(tmp_path / "l.jsonl", [{"id": f"l{i}", "confidence": 0.5} for i in range(100)])
     assert run("validate", out, low).exit_code == 1
+
+
+def harmless_or_harmful(n: int, seed: int, prefix: str) -> list[dict]:
+    """Half of the rows are fine and score high, as read by a detector."""
+    rng = np.random.default_rng(seed)
+    return [
+        {"id": f"{prefix}{i}", "confidence": {"red_flag": float(rng.beta(*((6, 2) if i % 2 else (2, 6))))},
+         "correct": bool(i % 2)}
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def test_false_alarms_end_to_end(tmp_path):
+    records, out = write(tmp_path / "r.jsonl", harmless_or_harmful(1600, 0, "r")), tmp_path / "p.json"
+    flags = ("--source", "red_flag", "--max-false-alarms", 0.05)
+    result = run("calibrate", records, *flags, "--level", 0.95, "--out", out)
+    assert result.exit_code == 0, result.output
+    for words in (
+        "at most 5% of fine answers (correct is true) are not kept",
+        "Of 800 rows that are not fine, ",
+        "Rows: 1600 used, 800 of them tested that are fine; 0 without a confidence, 0 without a label.",
+    ):
+        assert words in result.stdout
+    policy = Policy.load(out)
+    assert policy.guarantee.n == 800
+    assert policy.guarantee.detection.detected > 0.85
+    assert policy.decide(0.1) == "escalate"
+    told = run("calibrate", records, *flags, "--out", out, "--json")
+    assert json.loads(told.stdout)["policy"]["guarantee"]["detection"]["n"] == 800
+    fresh = harmless_or_harmful(3000, 1, "f")
+    kept = run("validate", out, write(tmp_path / "f.jsonl", fresh))
+    assert kept.exit_code in (0, 3), kept.output
+    assert "of 1500 independent fine rows kept" in kept.stdout
+    lower = [row | {"confidence": {"red_flag": row["confidence"]["red_flag"] / 2}} for row in fresh]
+    broken = run("validate", out, write(tmp_path / "l.jsonl", lower))
+    assert broken.exit_code == 1
+    assert "The promise does not hold: the share of fine answers not kept is above 0.05" in broken.stdout
+    few = run("validate", out, write(tmp_path / "few.jsonl", fresh[:20]), "--json")
+    assert few.exit_code == 3
+    assert json.loads(few.stdout)["detection"]["n"] == 10
+    decided = run("decide", out, tmp_path / "f.jsonl", "--out", tmp_path / "d.jsonl")
+    assert decided.exit_code == 0, decided.output
+    assert "fine answers" in run("policy", "show", out).stdout
+    missing = [row | {"confidence": {"red_flag": None}} if i % 16 == 1 else row
+               for i, row in enumerate(harmless_or_harmful(1600, 0, "r"))]  # fmt: skip
+    unmet = run("calibrate", write(tmp_path / "m.jsonl", missing), *flags, "--out", tmp_path / "q.json")
+    assert unmet.exit_code == 1
+    assert "as 12.5% of the fine rows have no confidence and escalate" in unmet.stdout
+    assert not (tmp_path / "q.json").exists()
+
+
+def test_false_alarms_in_domains_and_entities(tmp_path):
+    rows = [row | {"domain": "ab"[i // 2 % 2], "entity": f"e{i // 4}"}
+            for i, row in enumerate(harmless_or_harmful(3200, 0, "r"))]  # fmt: skip
+    records, out = write(tmp_path / "r.jsonl", rows), tmp_path / "p.json"
+    flags = ("--source", "red_flag", "--max-false-alarms", 0.05, "--per", "entity", "--out", out)
+    whole = run("calibrate", records, *flags)
+    assert "3200 used, 800 of them tested that are fine (one per entity)" in whole.stdout
+    assert run("calibrate", records, *flags, "--per-domain").exit_code == 0
+    assert set(Policy.load(out).thresholds) == {"a", "b", "*"}
 
 
 def test_match_expert_end_to_end(tmp_path):
@@ -281,7 +355,13 @@ def test_the_best_of_several_sources_is_taken_at_a_split_level(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "goal", [("--budget", 0.3), ("--cost", "answer=1,escalate=5,wrong=20"), ("--max-risk", 0.2, "--per-domain")]
+    "goal",
+    [
+        ("--budget", 0.3),
+        ("--cost", "answer=1,escalate=5,wrong=20"),
+        ("--max-risk", 0.2, "--per-domain"),
+        ("--max-false-alarms", 0.2),
+    ],
 )
 def test_the_best_of_several_sources_by_what_each_goal_seeks(tmp_path, goal):
     records, out = write(tmp_path / "r.jsonl", two_sources(1_500)), tmp_path / "p.json"

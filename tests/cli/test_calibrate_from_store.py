@@ -117,6 +117,30 @@ def test_audits_without_a_label_count_as_wrong(tmp_path):
     assert Policy.load(out).guarantee.n == 1_500
 
 
+def test_audits_without_a_label_count_as_false_alarms(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    rows = foreign(1_500)
+    gaps = [row | {"correct": None if i % 40 == 0 else row["correct"]} for i, row in enumerate(rows)]
+    fine = sum(row["correct"] is True for row in gaps)
+    for name, kept in (("gaps", gaps), ("whole", rows)):
+        store_of(f"sqlite:///{tmp_path}/{name}.db", kept)
+    url, out = f"sqlite:///{tmp_path}/gaps.db", tmp_path / "p.json"
+    result = run("calibrate", "--from-store", url, "--max-false-alarms", 0.1, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "38 of the 1500 audits have no label and count as false alarms. Label them" in result.output
+    gap = Policy.load(out)
+    assert gap.guarantee.n == fine + 38
+    below = sum(row["correct"] is True and row["confidence"] < gap.threshold() for row in gaps)
+    assert gap.guarantee.observed == pytest.approx((below + 38) / (fine + 38))
+    data = json.loads(run("calibrate", "--from-store", url, "--max-false-alarms", 0.1, "--out", out, "--json").stdout)
+    assert data["counted_as_false_alarms"] == 38
+    assert "counted_as_wrong" not in data
+    # Whatever the labels turn out to be, no threshold by them is lower.
+    run("calibrate", "--from-store", f"sqlite:///{tmp_path}/whole.db", "--max-false-alarms", 0.1, "--out", out)
+    assert gap.threshold() < Policy.load(out).threshold()
+    assert run("calibrate", "--from-store", url, "--max-false-alarms", 0.02, "--out", out).exit_code == 1
+
+
 def test_a_question_asked_again_and_again_is_not_left_out_of_a_promise_per_question(tmp_path):
     pytest.importorskip("sqlalchemy")
     url, out = f"sqlite:///{tmp_path}/confide.db", tmp_path / "p.json"

@@ -124,5 +124,8 @@ def test_a_cut_answer_has_no_confidence_in_calibration_as_in_the_router():
     made = rows_for("max_risk", rows, "stack")
     assert (len(made.records), made.without_confidence) == (7, 3)
     assert np.isneginf(rows_for("budget", rows, "stack").confidence).sum() == 3
+    # What is read along an answer needs no end of it.
+    along = [row.model_copy(update={"confidence": {"red_flag": 0.9}}) for row in rows]
+    assert rows_for("max_risk", along, "red_flag").without_confidence == 0
     # What recognises a row and what it looks like does not depend on it.
     assert fingerprint(rows[0], "stack") == fingerprint(rows[0].model_copy(update={"finish": "stop"}), "stack")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from confide.errors import ConfideError
-from confide.policies import Budget, Costs, MaxRisk, Policy, calibrate_policy, validate_policy
+from confide.policies import Budget, Costs, FalseAlarms, MaxRisk, Policy, calibrate_policy, validate_policy
 from confide.policies.identities import (
     answered_by,
     check_one_model,
@@ -162,6 +162,8 @@ def test_rows_of_other_weights_are_told() -> None:
 
 def test_an_unmet_goal_on_rows_of_two_models_is_refused_like_a_met_one() -> None:
     mixed = rows(100) + rows(100, "weights=cd", start=100, correct=False)
-    for goal in (MaxRisk(0.05), MaxRisk(0.05, simultaneous=True), Budget(0.3), Costs(answer=1, escalate=5, wrong=9)):
+    costs = Costs(answer=1, escalate=5, wrong=9)
+    # Of one model no row is fine; it has a part in the calibrator all the same.
+    for goal in (MaxRisk(0.05), MaxRisk(0.05, simultaneous=True), Budget(0.3), costs, FalseAlarms(0.05)):
         with pytest.raises(ConfideError, match="different models"):
             calibrate_policy(mixed, "stack", goal)

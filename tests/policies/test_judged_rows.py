@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from confide.errors import ConfideError
-from confide.policies import Budget, Costs, Guarantee, MatchExpert, MaxRisk, Policy, Unmet, calibrate_policy
+from confide.policies import (
+    Budget,
+    Costs,
+    FalseAlarms,
+    Guarantee,
+    MatchExpert,
+    MaxRisk,
+    Policy,
+    Unmet,
+    calibrate_policy,
+)
 from confide.policies.thresholds import fallback_testing
 from confide.policies.validation import validate_policy
 from confide.records import Record
@@ -161,6 +171,11 @@ def test_other_goals_do_not_take_verdicts_for_labels(goal: MatchExpert | Costs, 
     expert = [Record(id=row.id, correct=True) for row in some]
     with pytest.raises(ConfideError, match=said):
         calibrate_policy(some, "given", goal, expert=expert)
+
+
+def test_false_alarms_count_no_verdict() -> None:
+    with pytest.raises(ConfideError, match="only --max-risk counts the judge's own error"):
+        calibrate_policy(rows(), "given", FalseAlarms(0.1))
 
 
 def test_a_budget_reads_no_label_and_needs_no_judge() -> None:

@@ -112,6 +112,11 @@ GUARANTEES = {
         "goal": "match_expert", "margin": 0.01, "level": 0.95, "method": "m", "n": 2000, "coverage": 0.4,
         "observed_loss": 0.004, "upper_bound": 0.0099, "expert": "big",
     },
+    "false_alarms": {
+        "goal": "false_alarms", "max_share": 0.05, "level": 0.95, "method": "m", "n": 800, "coverage": 0.97,
+        "observed_share": 0.03, "upper_bound": 0.042,
+        "detection": {"n": 300, "detected": 0.91, "low": 0.87, "high": 0.94},
+    },
     "cost": {
         "goal": "cost", "answer": 1, "escalate": 20, "wrong": 100, "abstain": 30, "n": 500, "coverage": 0.6,
         "observed_cost": 14.2, "always": {"answer": 31, "escalate": 20, "abstain": 30}, "expert": "",
@@ -123,6 +128,9 @@ GUARANTEES = {
     ("goal", "words"),
     [
         ("budget", ["at least 90%", "at most 30% of new questions escalate", "28.0% escalated", "always right"]),
+        ("false_alarms", ["at most 5% of fine answers (correct is true) are not kept", "800 fine calibration rows",
+                          "97.0% of them kept; 3.0% were not (upper bound 4.2%; m)",
+                          "Of 300 rows that are not fine, 91.0% are not kept either (95% interval 87.0% to 94.0%)"]),
         ("match_expert", ["at most 1% less accurate than big alone", "+0.4% of accuracy lost", "Not promised"]),
         ("cost", ["wrong 100, abstain 30", "14.2 a question, against 31 to answer always", "Nothing is promised",
                   "own errors are counted"]),
@@ -221,7 +229,13 @@ def test_saved_policies_load_and_decide_as_when_they_were_made(name):
 def test_saved_policies_hold_every_calibrator_and_goal():
     policies = [Policy.load(SAVED / f"{name}.json") for name in EXPECTED["policies"]]
     assert {policy.calibrator.kind for policy in policies} == {"platt", "temperature", "beta", "isotonic"}
-    assert {policy.guarantee.goal for policy in policies} == {"max_risk", "budget", "match_expert", "cost"}
+    assert {policy.guarantee.goal for policy in policies} == {
+        "max_risk",
+        "budget",
+        "match_expert",
+        "cost",
+        "false_alarms",
+    }
     assert any(len(policy.thresholds) > 1 for policy in policies)
     (order,) = [policy for policy in policies if policy.fallbacks]
     assert all(part.guarantee.judge for part in order.parts)

@@ -12,6 +12,7 @@ from confide.policies import (
     BudgetGuarantee,
     CostEstimate,
     Costs,
+    FalseAlarms,
     Guarantee,
     MatchExpert,
     MatchGuarantee,
@@ -223,7 +224,7 @@ def test_clusters_count_once():
     assert made(rows, "given", MatchExpert(0.1, per="entity"), expert=expert_of(rows, 0.9)).guarantee.n == 500
 
 
-GOALS = [MaxRisk(0.3), MaxRisk(0.3, simultaneous=True), Budget(0.3), MatchExpert(0.15)]
+GOALS = [MaxRisk(0.3), MaxRisk(0.3, simultaneous=True), Budget(0.3), MatchExpert(0.15), FalseAlarms(0.1)]
 
 
 @pytest.mark.parametrize("goal", GOALS, ids=lambda goal: f"{goal.name} {getattr(goal, 'simultaneous', '')}")
@@ -234,7 +235,7 @@ def test_per_question_all_rows_of_an_entity_count(goal):
     for entity in range(3000):
         size = 20 if entity % 10 == 0 else 1
         for c in rng.uniform(0.5, 1, size).tolist():
-            right = rng.random() < (c - 0.2 if size == 20 else c)
+            right = isinstance(goal, FalseAlarms) or rng.random() < (c - 0.2 if size == 20 else c)
             rows.append(Record(id=f"r{len(rows)}", confidence={"given": c}, correct=right, entity=f"e{entity}"))
     expert = expert_of(rows, 0.9) if isinstance(goal, MatchExpert) else None
     question = made(rows, "given", goal, expert=expert)
@@ -344,6 +345,9 @@ def test_the_calibrator_that_is_asked_for():
         (Budget, 1.3, {}, "budget must lie strictly between 0 and 1, got 1.3"),
         (MatchExpert, 0.0, {"expert": []}, "match-expert must lie"),
         (MaxRisk, 0.01, {}, "at least 299 rows, got 200"),
+        (FalseAlarms, 0.1, {"expert": []}, "false alarms do not depend on an expert: leave --expert out"),
+        (FalseAlarms, 5, {}, "false-alarms must lie strictly between 0 and 1, got 5"),
+        (FalseAlarms, 0.01, {}, r"at least 299 independent fine rows \(correct is true\), got 149"),
     ],
 )
 def test_bad_goals_are_named(goal, limit, changes, says):

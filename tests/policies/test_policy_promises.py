@@ -15,7 +15,11 @@ from confide.policies.calibration_rows import CalibrationRows
 from confide.policies.goals import MaxRisk
 from confide.policies.policy_fitting import _parts, _solve
 from confide.policies.thresholds.cluster_bound import draw
-from confide.policies.thresholds.escalation_thresholds import budget_threshold, match_expert_threshold
+from confide.policies.thresholds.escalation_thresholds import (
+    budget_threshold,
+    false_alarm_threshold,
+    match_expert_threshold,
+)
 from confide.policies.thresholds.fallback_testing import BoundedThreshold
 from confide.policies.thresholds.risk_threshold import _everywhere
 from confide.records import Record
@@ -165,6 +169,55 @@ def test_a_budget_is_kept_where_a_quantile_is_not():
         quantile_over += np.quantile(score, 0.3) > 0.3
     assert over / SETS <= allowed(SETS)
     assert quantile_over / SETS > 0.4
+
+
+@pytest.mark.parametrize("n", [59, 93, 400])
+def test_the_share_of_false_alarms_is_kept_and_the_next_score_would_break_it(n):
+    """Scores of fine answers, uniform: the true share below a threshold is the threshold."""
+    over = next_over = quantile_over = 0
+    for seed in range(SETS):
+        score = np.random.default_rng(seed).random(n)
+        found = false_alarm_threshold(score, 0.05, LEVEL, hint=False)
+        assert isinstance(found, BoundedThreshold)
+        over += found.threshold > 0.05
+        next_over += np.sort(score)[found.count.bad + 1] > 0.05
+        quantile_over += np.quantile(score, 0.05) > 0.05
+    assert 0.02 < over / SETS <= allowed(SETS)
+    assert next_over / SETS > allowed(SETS)
+    assert quantile_over / SETS > 0.3
+
+
+@pytest.mark.parametrize(("per", "entities"), [("question", 500), ("question", 2500), ("entity", 500)])
+def test_false_alarms_are_kept_in_uneven_entities(per, entities):
+    """One entity in ten has 20 fine rows, half of the entities one score for all of theirs.
+
+    Large ones score lower, or per entity higher, than small ones: rows taken for independent break the promise.
+    """
+    over = blind_over = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        sizes = np.where(rng.random(entities) < 0.1, 20, 1)
+        names = np.repeat(np.arange(entities), sizes)
+        together = (rng.random(entities) < 0.5)[names]
+        score = np.where(together, rng.random(entities)[names], rng.random(len(names)))
+        score = np.where(sizes[names] == 20, score ** POWERS[per], score)
+        drawn = draw([str(name) for name in names], per, seed)
+        with suppress(ConfideError):  # too few rows show nothing
+            found = false_alarm_threshold(score[drawn.rows], 0.1, LEVEL, drawn.clusters, hint=False)
+            over += isinstance(found, BoundedThreshold) and uneven_share(found.threshold, per) > 0.1
+        blind = false_alarm_threshold(score, 0.1, LEVEL, hint=False)
+        blind_over += isinstance(blind, BoundedThreshold) and uneven_share(blind.threshold, per) > 0.1
+    assert over / 400 <= allowed(400)
+    assert blind_over / 400 > allowed(400)
+
+
+POWERS = {"question": 2.0, "entity": 0.5}
+
+
+def uneven_share(threshold: float, per: str) -> float:
+    """The true share of fine answers below a threshold, per question or entity."""
+    large = 20 if per == "question" else 1
+    return (0.9 * threshold + 0.1 * large * threshold ** (1 / POWERS[per])) / (0.9 + 0.1 * large)
 
 
 def test_every_domain_keeps_the_promise_at_once():

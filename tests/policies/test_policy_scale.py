@@ -11,7 +11,7 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.policies import Policy
-from confide.policies.goals import Budget, Costs, Goal, MatchExpert, MaxRisk
+from confide.policies.goals import Budget, Costs, FalseAlarms, Goal, MatchExpert, MaxRisk
 from confide.policies.policy_fitting import calibrate_policy
 from confide.policies.policy_part import NEVER
 from confide.policies.profiles import shift
@@ -106,13 +106,16 @@ def test_long_answers_keep_their_ranks(kind: str) -> None:
     assert validate_policy(policy, long_rows(start=1000)).verdict == "holds"
 
 
-@pytest.mark.parametrize("goal", [Budget(0.5), MatchExpert(0.3), Costs(answer=1, escalate=20, wrong=100, abstain=50)])
+@pytest.mark.parametrize(
+    "goal", [Budget(0.5), MatchExpert(0.3), FalseAlarms(0.1), Costs(answer=1, escalate=20, wrong=100, abstain=50)]
+)
 @pytest.mark.parametrize("per_domain", [False, True])
 def test_every_goal_works_in_log_space(goal: Goal, per_domain: bool) -> None:
     sums = np.random.default_rng(1).uniform(-1500, -500, 2000)
     answers = rows(sums.tolist(), (sums > -1000).tolist())
     expert = [Record(id=row.id, correct=i % 20 > 0, model="big") for i, row in enumerate(answers)]
-    policy = calibrate_policy(answers, "logprob_sum", goal, expert=expert, per_domain=per_domain)
+    whose = None if isinstance(goal, FalseAlarms) else expert
+    policy = calibrate_policy(answers, "logprob_sum", goal, expert=whose, per_domain=per_domain)
     assert isinstance(policy, Policy)
     assert policy.decide(-501.0, "a") == "answer"
     assert policy.decide(-1499.0, "a") == "escalate"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from confide.policies import Budget, MaxRisk, Policy, calibrate_policy
+from confide.policies import Budget, FalseAlarms, MaxRisk, Policy, calibrate_policy
 from confide.policies.thresholds.fallback_testing import Unmet
 from confide.records import Record
 
@@ -27,6 +27,7 @@ def rows(n: int, seed: int, harder: float, missing: float = 0.0, each: int = 1) 
         (MaxRisk(0.1), 120, {"harder": 0.01}),
         (MaxRisk(0.1, per="entity"), 240, {"harder": 0.01, "each": 2}),
         (Budget(0.2), 60, {"harder": 0.0, "missing": 0.12}),
+        (FalseAlarms(0.2), 80, {"harder": 0.0, "missing": 0.12}),
     ],
 )
 def test_as_many_fresh_rows_meet_the_goal_in_most_draws(goal, n, options):

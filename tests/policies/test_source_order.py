@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from confide.errors import ConfideError
-from confide.policies import Budget, Costs, MatchExpert, MaxRisk, Policy, Unmet, calibrate_policy, shift
+from confide.policies import Budget, Costs, FalseAlarms, MatchExpert, MaxRisk, Policy, Unmet, calibrate_policy, shift
 from confide.policies.calibration_rows import sketch
 from confide.policies.kept_answers import cautions
 from confide.policies.policy_part import NEVER
@@ -215,7 +215,7 @@ def test_every_goal_has_an_order():
     rows = two_sources(1200)
     expert = [Record(id=row.id, correct=i % 20 > 0, model="big") for i, row in enumerate(rows)]
     costs = Costs.parse("answer=1,escalate=20,wrong=100")
-    for goal, more in ((Budget(0.5), {}), (MatchExpert(0.05), {"expert": expert}), (costs, {})):
+    for goal, more in ((Budget(0.5), {}), (FalseAlarms(0.4), {}), (MatchExpert(0.05), {"expert": expert}), (costs, {})):
         made = in_order(rows, goal, **more)
         assert [part.guarantee.goal for part in made.parts] == [goal.name] * 2
         assert Policy.model_validate_json(made.to_json()) == made

@@ -201,6 +201,10 @@ def test_other_goals_are_checked_per_question_too():
     # 440 of 1160 questions escalate, of one entity in ten a little more than half: 0.055 of the entities.
     assert only(validate_policy(budget, fresh)).observed == pytest.approx(440 / 1160)
     assert validate_policy(budget, fresh).verdict == "broken"
+    alarms = with_guarantee(goal="false_alarms", max_share=0.3, observed_share=0.28, **more)
+    fine = [row.model_copy(update={"correct": True}) for row in fresh]
+    assert only(validate_policy(alarms, fine)).observed == pytest.approx(440 / 1160)
+    assert validate_policy(alarms, fine).verdict == "broken"
     match = with_guarantee(goal="match_expert", margin=0.05, observed_loss=0.01, expert="big", **more)
     expert = [Record(id=row.id, correct=True) for row in uneven(0)]
     assert validate_policy(match, uneven(7), expert).verdict == "broken"
@@ -230,6 +234,41 @@ def test_budget_needs_no_labels():
     assert only(found).rows_needed is not None
     # Rows without a confidence escalate and count.
     assert only(validate_policy(made, [*fresh, *(Record(id=f"m{i}") for i in range(100))])).observed == 0.75
+
+
+def flagged(fine: int, low: int, caught: int, missed: int) -> list[Record]:
+    """Fine rows above and below the threshold of 0.5, then others below and above it."""
+    plan = [(0.9, True)] * fine + [(0.1, True)] * low + [(0.1, False)] * caught + [(0.9, False)] * missed
+    return [Record(id=f"r{i}", confidence={"given": c}, correct=y) for i, (c, y) in enumerate(plan)]
+
+
+def test_false_alarms_are_counted_among_fine_rows():
+    made = with_guarantee(goal="false_alarms", max_share=0.1, observed_share=0.05)
+    for fine, low, verdict in [
+        (36, 0, "holds"), (35, 0, "undecided"), (98, 2, "holds"), (97, 3, "undecided"), (78, 22, "broken"),
+        (79, 21, "undecided"),
+    ]:  # fmt: skip
+        found = validate_policy(made, flagged(fine, low, 45, 5))
+        assert found.verdict == verdict, (fine, low)
+        assert (only(found).n, only(found).kept, only(found).observed) == (fine + low, fine, low / (fine + low))
+        assert found.detection is not None
+        assert (found.detection.n, found.detection.detected) == (50, 0.9)
+        assert found.detection.low < 0.9 < found.detection.high
+    assert only(found).rows_needed is not None
+    text = found.explain()
+    for words in ("share of fine answers not kept is at most 0.1", "79 of 100 independent fine rows kept",
+                  "21.0% were not (bounds", "Of 50 rows that are not fine, 90.0% are not kept either"):  # fmt: skip
+        assert words in text
+    bare = [Record(id=f"u{i}", confidence={"given": 0.1}) for i in range(30)]
+    without = validate_policy(made, [*flagged(98, 2, 0, 0), *bare])
+    assert (without.verdict, without.left_out, without.detection) == ("holds", 30, None)
+    # A fine row without a confidence is a false alarm.
+    missing = [Record(id=f"m{i}", confidence={"given": None}, correct=True) for i in range(40)]
+    assert validate_policy(made, flagged(98, 2, 0, 0) + missing).verdict == "broken"
+    with pytest.raises(ConfideError, match=r"none of the 50 fresh rows is fine \(correct is true\)"):
+        validate_policy(made, flagged(0, 0, 45, 5))
+    with pytest.raises(ConfideError, match="none of the 30 fresh rows says whether its answer is correct"):
+        validate_policy(made, bare)
 
 
 def matched(losses: int, gains: int, same: int, low: int = 0):

@@ -38,6 +38,9 @@ Cost = Annotated[
 MatchExpert = Annotated[
     float | None, Option(help="Goal: fewest escalations, accuracy at most this far below the expert's.")
 ]
+MaxFalseAlarms = Annotated[
+    float | None, Option(help="Goal: highest threshold with this share of fine answers (correct) below it at most.")
+]
 Expert = Annotated[
     Path | None, Option(metavar="RECORDS", help="The expert's graded answers, same ids. Without: it is always right.")
 ]
@@ -77,6 +80,7 @@ def calibrate(
     budget: Annotated[float | None, Option(help="Goal: most accuracy with this share escalated at most.")] = None,
     cost: Cost = None,
     match_expert: MatchExpert = None,
+    max_false_alarms: MaxFalseAlarms = None,
     level: Annotated[float, Option(help="Probability of keeping the promise.")] = 0.95,
     per: PerWhat = "question",
     simultaneous: Simultaneous = False,
@@ -87,13 +91,13 @@ def calibrate(
     seed: Annotated[int, Option(help="Draws or orders groups of dependent rows, and folds.")] = 0,
     json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Fit a calibrator and the thresholds that meet one goal: --max-risk, --budget, --cost or --match-expert.
+    """Fit a calibrator and the thresholds that meet one goal, such as --max-risk; the flags below name all five.
 
     Rows of the calibration split are used when the records carry splits, all rows otherwise; they must have been
     used for nothing else. Rows without a label or a confidence are left out, except that --budget counts rows without
     a label, --max-risk takes a judge's verdict in place of one, with the judge's error in the bound, and all goals but
-    --max-risk count rows without a confidence as escalated. Audits of a store that have no label count as wrong. Exit
-    code 1, and no file, when the goal cannot be met; a --fallback that misses keeps nothing.
+    --max-risk count rows without a confidence as escalated. Audits of a store that have no label count for the worse.
+    Exit code 1, and no file, when the goal cannot be met; a --fallback that misses keeps nothing.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
@@ -101,21 +105,20 @@ def calibrate(
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
 
-    goal = _goal(max_risk, budget, cost, match_expert, level, per, simultaneous)
+    goal = _goal(max_risk, budget, cost, match_expert, max_false_alarms, level, per, simultaneous)
     rows, sources, fallbacks = _rows(records, from_store, source, fallback, identity)
     best = partial(
         calibrate_best_source, sources=sources, goal=goal, expert=None if expert is None else read_records(expert),
         fallbacks=fallbacks, decided=from_store is not None, calibrator=calibrator, per_domain=per_domain,
         last_resort=last_resort, seed=seed,
     )  # fmt: skip
-    # Which audits of a store lack a label is not chance: the worst case of a promise is that they are wrong.
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
-    worst = _told(rows, missing, False)
+    worst, counted = _for_the_worse(rows, missing, goal)
     source, made = best(worst)
     used = _used(worst, source, made, from_store is not None, max_risk is not None)
-    price = _price(rows, missing, made, best)
+    price = _price(rows, missing, made, best, counted)
     _warn_of_ranking(used, goal, seed)
-    told = {"met": not isinstance(made, Unmet), **_left_out(used), "counted_as_wrong": len(missing)}
+    told = {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)}
     if isinstance(made, Unmet):
         said = "\n".join(filter(None, [made.explain(source), price]))
         print_json({**told, "source": source, **asdict(made)}, indent=2) if json else typer.echo(said)
@@ -156,14 +159,41 @@ def _told(rows: list[Record], missing: set[str], right: bool) -> list[Record]:
     return [row.model_copy(update={"correct": right}) if row.id in missing else row for row in rows]
 
 
+def _for_the_worse(rows: list[Record], missing: set[str], goal: Goal) -> tuple[list[Record], str]:
+    """``rows`` with those ``missing`` a label as ``goal`` has to fear they are, and what they count as.
+
+    Which audits of a store lack a label is not chance. The worst case of a promise is that they are wrong, and of one
+    about fine answers that they are fine and lie below every threshold, as without a confidence.
+    """
+    from confide.policies.goals import FalseAlarms
+
+    if not isinstance(goal, FalseAlarms):
+        return _told(rows, missing, False), "wrong"
+    none = {row.id: dict.fromkeys(row.confidence) for row in rows if row.id in missing}
+    flagged = [r.model_copy(update={"confidence": none[r.id]}) if r.id in none else r for r in rows]
+    return _told(flagged, missing, True), "false_alarms"
+
+
 def _price(
-    rows: list[Record], missing: set[str], made: Policy | Unmet, best: Callable[..., tuple[str, Policy | Unmet]]
+    rows: list[Record],
+    missing: set[str],
+    made: Policy | Unmet,
+    best: Callable[..., tuple[str, Policy | Unmet]],
+    counted: str,
 ) -> str:
-    """How many audits lack a label, and what is kept with ``made`` and by the ``best`` if all of them were right."""
+    """How many audits lack a label, and what is kept with ``made`` and by the ``best`` if all of them were right.
+
+    Where they are ``counted`` as false alarms only how many.
+    """
     from confide.policies.policy import Policy
 
     if not missing:
         return ""
+    if counted == "false_alarms":
+        return (
+            f"{len(missing)} of the {len(rows)} audits have no label and count as false alarms. Label them with "
+            "POST /v1/feedback."
+        )
     _, most = best(_told(rows, missing, True))
     kept, might = (f"{p.guarantee.coverage:.1%}" if isinstance(p, Policy) else "nothing" for p in (made, most))
     return (
@@ -218,21 +248,25 @@ def _goal(
     budget: float | None,
     cost: str | None,
     match_expert: float | None,
+    max_false_alarms: float | None,
     level: float,
     per: Per,
     simultaneous: bool,
 ) -> Goal:
-    from confide.policies.goals import Budget, Costs, MatchExpert, MaxRisk
+    from confide.policies.goals import Budget, Costs, FalseAlarms, MatchExpert, MaxRisk
 
     goals: list[Goal] = [] if max_risk is None else [MaxRisk(max_risk, level, per, simultaneous)]
     if budget is not None:
         goals.append(Budget(budget, level, per))
     if match_expert is not None:
         goals.append(MatchExpert(match_expert, level, per))
+    if max_false_alarms is not None:
+        goals.append(FalseAlarms(max_false_alarms, level, per))
     if cost is not None:
         goals.append(Costs.parse(cost))
     if len(goals) != 1:
-        raise ConfideError(f"calibrate takes one of --max-risk, --budget, --cost and --match-expert, got {len(goals)}")
+        names = "--max-risk, --budget, --cost, --match-expert and --max-false-alarms"
+        raise ConfideError(f"calibrate takes one of {names}, got {len(goals)}")
     if simultaneous and max_risk is None:
         raise ConfideError("--simultaneous is about the risk of kept answers: it goes with --max-risk alone")
     return goals[0]
@@ -315,14 +349,17 @@ def _print(
 
 
 def _left_out_for(part: Part) -> str:
-    """Why fewer rows were tested than used, where rows share entities."""
+    """Why fewer rows were tested than used: not all are fine, or rows share entities."""
     from confide.policies.guarantees import CostEstimate
 
     g = part.guarantee
-    if g is None or isinstance(g, CostEstimate) or g.per is None:
+    if g is None or isinstance(g, CostEstimate):
         return ""
+    fine = " that are fine" * (g.goal == "false_alarms")
+    if g.per is None:
+        return fine
     if g.per == "entity":
-        return " (one per entity)"
+        return f"{fine} (one per entity)"
     if "betting" in g.method:
-        return " (all but those of the largest entities)"
-    return " (entities drawn in proportion to their rows, one row of each)"
+        return f"{fine} (all but those of the largest entities)"
+    return f"{fine} (entities drawn in proportion to their rows, one row of each)"

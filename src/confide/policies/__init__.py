@@ -4,8 +4,14 @@ Everything here works on numbers alone (numpy, scipy and scikit-learn, no torch)
 """
 
 from confide.policies.calibrators import fit_calibrator
-from confide.policies.goals import Budget, Costs, MatchExpert, MaxRisk
-from confide.policies.guarantees import BudgetGuarantee, CostEstimate, Guarantee, MatchGuarantee
+from confide.policies.goals import Budget, Costs, FalseAlarms, MatchExpert, MaxRisk
+from confide.policies.guarantees import (
+    BudgetGuarantee,
+    CostEstimate,
+    FalseAlarmGuarantee,
+    Guarantee,
+    MatchGuarantee,
+)
 from confide.policies.policy import Policy
 from confide.policies.policy_fitting import calibrate_policy
 from confide.policies.policy_part import Decision, Part, Rule
@@ -19,6 +25,8 @@ __all__ = [
     "CostEstimate",
     "Costs",
     "Decision",
+    "FalseAlarmGuarantee",
+    "FalseAlarms",
     "Guarantee",
     "MatchExpert",
     "MatchGuarantee",

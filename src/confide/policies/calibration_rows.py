@@ -14,6 +14,7 @@ from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
 from confide.policies.goals import GoalName
 from confide.records import Record, Split
+from confide.signals import along_signals
 from confide.sources import log_space
 
 # A policy file holds at most this many fingerprints, those with the lowest hashes (a bottom-k sketch): a
@@ -125,8 +126,11 @@ def written_confidence(record: Record, source: str) -> float | None:
 
 
 def confidence_of(record: Record, source: str) -> float | None:
-    """The confidence that decides: what is written, but none for an answer that was cut, as in the router."""
-    return written_confidence(record, source) if record.finish == "stop" else None
+    """The confidence that decides: what is written, but none for an answer that was cut, as in the router.
+
+    A signal that is read along an answer needs no end of it.
+    """
+    return written_confidence(record, source) if record.finish == "stop" or source in along_signals() else None
 
 
 def labelled_rows(records: Sequence[Record], source: str) -> CalibrationRows:
@@ -145,8 +149,9 @@ def rows_for(
     """The rows that ``goal`` is about.
 
     The risk of kept answers needs a label and a confidence, a share of escalations neither; all other goals need a
-    label, and the label of ``expert`` on the same question where its records are given. Where ``judged``, a judge's
-    verdict will do in place of a label. Raises `ConfideError` when the expert has none.
+    label, and the label of ``expert`` on the same question where its records are given. False alarms are about fine
+    answers, whose label is true, alone. Where ``judged``, a judge's verdict will do in place of a label. Raises
+    `ConfideError` when the expert has none.
     """
     right: dict[str, bool] | None = None
     if expert is not None:
@@ -163,7 +168,7 @@ def rows_for(
             without_label += 1
         elif value is None and goal == "max_risk":
             without_confidence += 1
-        else:
+        elif goal != "false_alarms" or record.correct:
             chosen.append(record)
             confidence.append(-math.inf if value is None else value)
             labels.append(labelled)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from confide.errors import ConfideError
 
-BoundedName = Literal["max_risk", "budget", "match_expert"]
+BoundedName = Literal["max_risk", "budget", "match_expert", "false_alarms"]
 GoalName = Literal[BoundedName, "cost"]
 Per = Literal["question", "entity"]
 """What counts alike in a promise: every question, or every entity, however many questions are about it."""
@@ -75,6 +75,14 @@ class Budget(BoundedGoal):
     _test = "binomial tail"
 
 
+class FalseAlarms(BoundedGoal):
+    """The highest threshold; at most a share ``limit`` of the fine answers, those that are correct, is not kept."""
+
+    name = "false_alarms"
+    _order = "order statistic"
+    _test = "binomial tail"
+
+
 class MatchExpert(BoundedGoal):
     """Fewest escalations; small model and expert together lose at most ``limit`` of the expert's accuracy."""
 
@@ -124,6 +132,8 @@ class Costs:
 
 
 Goal = BoundedGoal | Costs
+Escalating = Budget | FalseAlarms
+"""Goals that bound what is not kept: where nothing is kept they are missed, and no confidence is not kept, too."""
 
 
 def check_shares(limit: float, level: float, name: str) -> None:

@@ -135,6 +135,42 @@ class BudgetGuarantee(Promise):
     expert: str | None = None
 
 
+class Detection(BaseModel, extra="forbid"):
+    """Of ``n`` rows that are not fine, whose label is false, a share ``detected`` was not kept, with its 95 % interval.
+
+    It is an estimate beside a promise about fine rows, and no promise.
+    """
+
+    n: int = Field(ge=1)
+    detected: Share
+    low: Share
+    high: Share
+
+    def explain(self) -> str:
+        """The share and its interval in a sentence."""
+        return (
+            f"Of {self.n:,} rows that are not fine, {self.detected:.1%} are not kept either (95% interval "
+            f"{self.low:.1%} to {self.high:.1%}); nothing is promised about these."
+        )
+
+
+class FalseAlarmGuarantee(Promise):
+    """``--max-false-alarms``: at most a share ``max_share`` of new fine answers, those that are correct, is not kept.
+
+    Of the ``n`` fine rows tested ``observed_share`` was not kept. ``detection`` is what was seen on all others (None:
+    there were none).
+    """
+
+    _fields = ("max_share", "observed_share")
+    _spared = (*Promise._spared, "detection")
+
+    goal: Literal["false_alarms"]
+    max_share: OpenShare
+    observed_share: Share
+    upper_bound: Share
+    detection: Detection | None = None
+
+
 class MatchGuarantee(Promise):
     """``--match-expert``: the pair's accuracy is at most ``margin`` below that of ``expert`` alone.
 
@@ -173,17 +209,18 @@ def _goal(value: Any) -> Any:
     return value.get("goal", "max_risk") if isinstance(value, dict) else getattr(value, "goal", None)
 
 
-Bounded = Guarantee | BudgetGuarantee | MatchGuarantee
+Bounded = Guarantee | BudgetGuarantee | MatchGuarantee | FalseAlarmGuarantee
 AnyGuarantee = Annotated[
     Annotated[Guarantee, Tag("max_risk")]
     | Annotated[BudgetGuarantee, Tag("budget")]
     | Annotated[MatchGuarantee, Tag("match_expert")]
+    | Annotated[FalseAlarmGuarantee, Tag("false_alarms")]
     | Annotated[CostEstimate, Tag("cost")],
     Discriminator(_goal),
 ]
 
 
-_AIM = ("goal", "max_risk", "budget", "margin", "level", "answer", "escalate", "wrong", "abstain")
+_AIM = ("goal", "max_risk", "budget", "margin", "max_share", "level", "answer", "escalate", "wrong", "abstain")
 
 
 def aim_of(g: Bounded | CostEstimate) -> dict[str, Any]:
@@ -203,31 +240,39 @@ def explain_guarantee(g: Bounded | CostEstimate) -> list[str]:
             f"against {always}.",
             "Nothing is promised: the thresholds are the cheapest by the calibrated probabilities of these rows.",
         ]
-    bound = f"(upper bound {g.upper_bound:.1%}; {g.method})."
     each = " in every domain named below" if g.domains else ""
-    limit = f"{100 * g.limit:.4g}%"
-    if isinstance(g, BudgetGuarantee):
-        promise = f"at most {limit} of new questions escalate"
-        evidence = f"{g.observed_share:.1%} escalated {bound}"
-        if g.accuracy is not None:
-            evidence += f" Accuracy with the expert there: {g.accuracy:.1%}. {_explain_expert(g.expert)}"
-    elif isinstance(g, MatchGuarantee):
-        promise = f"small model and expert together are at most {limit} less accurate than "
-        promise += f"{g.expert or 'the expert'} alone"
-        evidence = f"{g.observed_loss:+.1%} of accuracy lost to the expert's {bound}"
-    else:
-        promise = f"at most {limit} of the kept answers are wrong"
-        evidence = f"{g.observed_risk:.1%} of the kept ones were wrong {bound}"
-        evidence += "" if g.judge is None else f" {g.judge.explain()}"
+    promise, evidence = _in_words(g)
+    fine = "fine " * isinstance(g, FalseAlarmGuarantee)
     return [
         f"Promise: with probability at least {100 * g.level:.4g}% over the calibration rows, {promise}{each}, "
         f"for new questions drawn as those were. {explain_counting(g.per, g.most_rows, g.uncovered)}",
-        f"Evidence: {g.n:,} calibration rows{_explain_entities(g)}, {g.coverage:.1%} of them kept; {evidence}",
+        f"Evidence: {g.n:,} {fine}calibration rows{_explain_entities(g)}, {g.coverage:.1%} of them kept; {evidence}",
         *(f"  {_explain_domain(domain, evidence)}" for domain, evidence in g.domains.items()),
         *_explain_assumption(g),
         "Not promised: anything about one single answer, another model or source, or questions unlike "
         "the calibration rows. `confide validate` checks the promise on fresh rows.",
     ]
+
+
+def _in_words(g: Bounded) -> tuple[str, str]:
+    """What is promised, and what was seen of it."""
+    bound, limit = f"(upper bound {g.upper_bound:.1%}; {g.method}).", f"{100 * g.limit:.4g}%"
+    if isinstance(g, BudgetGuarantee):
+        seen = f"{g.observed_share:.1%} escalated {bound}"
+        if g.accuracy is not None:
+            seen += f" Accuracy with the expert there: {g.accuracy:.1%}. {_explain_expert(g.expert)}"
+        return f"at most {limit} of new questions escalate", seen
+    if isinstance(g, MatchGuarantee):
+        alone = f"{g.expert or 'the expert'} alone"
+        pair = f"small model and expert together are at most {limit} less accurate than {alone}"
+        return pair, f"{g.observed_loss:+.1%} of accuracy lost to the expert's {bound}"
+    if isinstance(g, FalseAlarmGuarantee):
+        seen = f"{g.observed_share:.1%} were not {bound}"
+        seen += "" if g.detection is None else f" {g.detection.explain()}"
+        return f"at most {limit} of fine answers (correct is true) are not kept", seen
+    seen = f"{g.observed_risk:.1%} of the kept ones were wrong {bound}"
+    seen += "" if g.judge is None else f" {g.judge.explain()}"
+    return f"at most {limit} of the kept answers are wrong", seen
 
 
 def explain_counting(per: Per | None, most: int | None, uncovered: float | None = None) -> str:

@@ -14,7 +14,7 @@ from confide.arguments import as_path
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
 from confide.hashing import sha256_of_text
-from confide.policies.calibration_rows import seen_again
+from confide.policies.calibration_rows import confidence_of, seen_again
 from confide.policies.goals import Per
 from confide.policies.guarantees import AnyGuarantee, Promise, aim_of, explain_guarantee
 from confide.policies.policy_part import Part
@@ -89,12 +89,10 @@ class Policy(Part):
         return self
 
     def choose_for(self, record: Record) -> tuple[Part, float | None]:
-        """The part that decides on a ``record``, and the confidence that it reads: none where the answer was cut."""
-        if record.finish != "stop":
-            return self, None
-        part = self.choose(record.confidence)
-        value = record.confidence.get(part.source)
-        return part, value if value is not None and math.isfinite(value) else None
+        """The part that decides on a ``record``, and the confidence that it reads, as `confidence_of` does."""
+        confidences = {source: confidence_of(record, source) for source in self.sources}
+        part = self.choose(confidences)
+        return part, confidences[part.source]
 
     def only(self, part: Part) -> Policy:
         """The policy in which a ``part`` of this one, which has a guarantee, decides alone."""

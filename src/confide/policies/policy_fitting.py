@@ -2,15 +2,14 @@
 
 With domains, every domain with enough independent rows gets a threshold of its own and the others share one; the rule
 looks at row counts only. The error rate 1 − level is split evenly over these parts, so the promise holds in all of them
-at once. A part in which the goal is not shown keeps nothing; the goal is unmet when that is so everywhere, and a budget
-when it is so anywhere.
+at once. A part in which the goal is not shown keeps nothing; the goal is unmet when that is so everywhere, a budget or
+a share of false alarms when it is so anywhere.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from confide.errors import ConfideError
+from confide.policies.calibration_evidence import guarantee_of
 from confide.policies.calibration_rows import (
     CalibrationRows,
     data_sha256,
@@ -27,18 +27,11 @@ from confide.policies.calibration_rows import (
     sketch,
 )
 from confide.policies.calibrators import MIN_ROWS, Calibrator, Kind, base_rate, fit_calibrator
-from confide.policies.goals import BoundedGoal, Budget, Costs, Goal, MatchExpert, MaxRisk
-from confide.policies.guarantees import (
-    ANY_DOMAIN,
-    Bounded,
-    BudgetGuarantee,
-    CostEstimate,
-    Evidence,
-    Guarantee,
-    MatchGuarantee,
-)
+from confide.policies.detection import with_detection
+from confide.policies.goals import BoundedGoal, Costs, Escalating, FalseAlarms, Goal, MatchExpert, MaxRisk
+from confide.policies.guarantees import ANY_DOMAIN, Bounded, CostEstimate
 from confide.policies.identities import common_identity
-from confide.policies.judged_rows import METHOD, check_goal, error_of, judges_of
+from confide.policies.judged_rows import check_goal
 from confide.policies.least_cost import cheapest
 from confide.policies.policy import Policy
 from confide.policies.policy_part import NEVER, Part, Rule
@@ -49,6 +42,7 @@ from confide.policies.thresholds.binomial_bound import fewest_rows
 from confide.policies.thresholds.cluster_bound import Drawn, draw
 from confide.policies.thresholds.escalation_thresholds import (
     budget_threshold,
+    false_alarm_threshold,
     match_expert_threshold,
 )
 from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
@@ -85,7 +79,7 @@ def calibrate_policy(
     Args:
         records: calibration rows, used for nothing else before. Rows that lack what the goal needs are left out.
         source: whose confidence decides.
-        goal: `MaxRisk`, `Budget`, `MatchExpert` or `Costs`.
+        goal: `MaxRisk`, `Budget`, `MatchExpert`, `FalseAlarms` or `Costs`.
         calibrator: the kind of calibrator, or ``auto`` for the one with the lowest cross-validated log loss.
         expert: another model's graded answers to the same questions (same ids). `MatchExpert` needs them; `Budget` and
             `Costs` take the expert to be always right without them.
@@ -104,7 +98,8 @@ def calibrate_policy(
     _check_expert(goal, expert)
     records = range_of(source).records(records, source)
     rows, judged = _rows(goal, records, source, expert)
-    identity, name = common_identity(rows.records, source), None if expert is None else models_of(expert)
+    spoken_of = list({record.id: record for record in [*rows.records, *judged.records]}.values())
+    identity, name = common_identity(spoken_of, source), None if expert is None else models_of(expert)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = _fitter(judged, calibrator, goal, seed)
     if isinstance(goal, Costs):
@@ -121,10 +116,11 @@ def calibrate_policy(
         calibrator=fitted,
         thresholds=rules,
         guarantee=guarantee,
-        model=models_of(rows.records),
+        model=models_of(spoken_of),
         last_resort=last_resort,
         **_of_rows(goal, records, rows, judged, source, identity, seed),
     )
+    policy = with_detection(policy, records, goal.per, seed) if isinstance(goal, FalseAlarms) else policy
     return policy.with_share_answered(records)
 
 
@@ -192,8 +188,9 @@ def _fitter(
 def _check_expert(goal: Goal, expert: Sequence[Record] | None) -> None:
     if isinstance(goal, MatchExpert) and expert is None:
         raise ConfideError("to match an expert its own graded answers are needed (--expert)")
-    if isinstance(goal, MaxRisk) and expert is not None:
-        raise ConfideError("the risk of kept answers does not depend on an expert: leave --expert out")
+    if isinstance(goal, MaxRisk | FalseAlarms) and expert is not None:
+        what = "the risk of kept answers does" if isinstance(goal, MaxRisk) else "false alarms do"
+        raise ConfideError(f"{what} not depend on an expert: leave --expert out")
 
 
 def rows_for_a_domain(goal: Goal) -> int:
@@ -218,8 +215,8 @@ def _parts(rows: CalibrationRows, goal: Goal) -> dict[str, CalibrationRows]:
     rest = [i for name, at in where.items() if name not in large for i in at]
     if not large:
         return {ANY_DOMAIN: rows}
-    # Where nothing is kept everything escalates: a budget has to hold for small domains, too.
-    if independent(rest) >= least or (rest and isinstance(goal, Budget)):
+    # Where nothing is kept everything escalates: a budget has to hold for small domains, too, and so have false alarms.
+    if independent(rest) >= least or (rest and isinstance(goal, Escalating)):
         large[ANY_DOMAIN] = rest
     return {name: rows.take(at) for name, at in large.items()}
 
@@ -251,17 +248,20 @@ def _bounded(
         name: _NOTHING_KEPT if isinstance(part, Unmet) else [Rule(below=part.threshold, decision="escalate")]
         for name, part in solved.items()
     }
-    return fitted, rules, _guarantee(goal, parts, drawn, solved, expert)
+    return fitted, rules, guarantee_of(goal, parts, drawn, solved, expert)
 
 
 def _missed(goal: BoundedGoal, solved: dict[str, BoundedThreshold | Unmet]) -> str | None:
-    """The part to mend if the whole misses ``goal``: where all do the nearest one, for a budget the furthest of any."""
+    """The part to mend if the whole misses ``goal``: where all do the nearest one, else the furthest of any.
+
+    A share of what is not kept has to be met everywhere.
+    """
     missed = {
         name: part.attainable.limit if part.attainable else 1.0
         for name, part in solved.items()
         if isinstance(part, Unmet)
     }
-    if isinstance(goal, Budget):
+    if isinstance(goal, Escalating):
         return max(missed, key=missed.__getitem__, default=None)
     return min(missed, key=missed.__getitem__) if len(missed) == len(solved) else None
 
@@ -310,73 +310,9 @@ def _solve(
         )  # fmt: skip
     drawn = draw(part.clusters, goal.per, seed)
     part, groups = part.take(drawn.rows), drawn.clusters
+    if isinstance(goal, FalseAlarms):
+        return false_alarm_threshold(part.confidence, goal.limit, level, groups, hint)
     if isinstance(goal, MatchExpert):
         return match_expert_threshold(part.confidence, part.correct, part.expert, goal.limit, level, groups, hint)
     gain = np.where(part.labelled, part.expert.astype(float) - part.correct, 0.0) if has_expert else None
     return budget_threshold(part.confidence, goal.limit, level, gain, groups, hint)
-
-
-def _guarantee(
-    goal: BoundedGoal,
-    parts: dict[str, CalibrationRows],
-    drawn: dict[str, Drawn],
-    solved: dict[str, BoundedThreshold | Unmet],
-    expert: str | None,
-) -> Bounded:
-    """The promise over all parts, with each one's evidence when there are several."""
-    met = {name: part for name, part in solved.items() if isinstance(part, BoundedThreshold)}
-    n = sum(part.n for part in solved.values())
-    kept = sum(part.count.kept for part in met.values())
-    clustered = any(sample.clusters for sample in drawn.values())
-    shared: dict[str, Any] = {
-        "level": goal.level, "method": goal.method(clustered), "n": n, "coverage": kept / n,
-        "upper_bound": max(part.upper_bound for part in met.values()), **_counting(drawn.values()),
-    }  # fmt: skip
-    if len(parts) > 1 or ANY_DOMAIN not in parts:
-        shared["domains"] = {
-            name: Evidence(met=False, n=part.n)
-            if isinstance(part, Unmet)
-            else Evidence(
-                met=True,
-                n=part.n,
-                observed=part.count.observed,
-                upper_bound=part.upper_bound,
-                coverage=part.coverage,
-                most_rows=drawn[name].most,
-            )
-            for name, part in solved.items()
-        }
-    if isinstance(goal, MaxRisk):
-        wrong = sum(part.count.observed * part.count.kept for part in met.values())
-        by = judges_of(record for part in parts.values() for record in part.records)
-        if judge := error_of((part.count for part in met.values()), by):
-            shared |= {"judge": judge, "method": f"{goal.order}, {METHOD}"}
-        return Guarantee(max_risk=goal.limit, observed_risk=wrong / kept, **shared)
-    if isinstance(goal, MatchExpert):
-        # Rows of a part that keeps nothing all escalate, and lose nothing.
-        lost = sum(part.count.observed * part.n for part in met.values())
-        return MatchGuarantee(
-            goal="match_expert", margin=goal.limit, observed_loss=lost / n, expert=expert or "", **shared
-        )
-    right: list[bool] = []
-    for name, part in parts.items():
-        limit = met[name].threshold if name in met else math.inf
-        right += np.where(part.confidence >= limit, part.correct, part.expert)[part.labelled].tolist()
-    accuracy = float(np.mean(right)) if right else None
-    return BudgetGuarantee(
-        goal="budget", budget=goal.limit, observed_share=1 - kept / n, accuracy=accuracy, expert=expert, **shared
-    )
-
-
-def _counting(drawn: Collection[Drawn]) -> dict[str, Any]:
-    """What counts alike in the promise over all parts; nothing is said where each entity has one row."""
-    several = [sample for sample in drawn if sample.per is not None]
-    if not several:
-        return {}
-    per = several[0].per
-    if per == "entity":
-        return {"per": per}
-    entities = sum(sample.entities for sample in drawn)
-    uncovered = max(sample.uncovered for sample in several)
-    most = max(sample.most or 1 for sample in several)
-    return {"per": per, "entities": entities, "most_rows": most, "uncovered": uncovered or None}

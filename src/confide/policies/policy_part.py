@@ -26,6 +26,7 @@ from confide.policies.identities import identity_parts
 from confide.policies.profiles import Profile
 from confide.policies.ranges import ANY_NUMBER, Range, range_of
 from confide.records import Record
+from confide.signals import CONFIDENCE, SIGNALS
 from confide.sources import log_space
 
 Decision = Literal["answer", "escalate", "abstain"]
@@ -198,4 +199,5 @@ class Part(BaseModel, extra="forbid", populate_by_name=True):
         if rules[-1].below == NEVER:
             return f"{', '.join([*parts, ''])}every {'other ' * bool(parts)}answer is {words[rules[-1].decision]}."
         sure = float(self.calibrator.predict(rules[-1].below))
-        return f"{', '.join(parts)}; kept from {rules[-1].below:.6g} up (there {sure:.1%} likely to be right)."
+        fine = SIGNALS.get(self.source, CONFIDENCE).fine
+        return f"{', '.join(parts)}; kept from {rules[-1].below:.6g} up (there {sure:.1%} likely to be {fine})."

@@ -17,7 +17,7 @@ from typing import Any
 from confide.errors import ConfideError
 from confide.policies.calibration_rows import models_of, rows_decided_by
 from confide.policies.goals import BoundedGoal, Goal
-from confide.policies.guarantees import BudgetGuarantee, CostEstimate
+from confide.policies.guarantees import BudgetGuarantee, CostEstimate, FalseAlarmGuarantee
 from confide.policies.identities import common_identity
 from confide.policies.policy import Policy
 from confide.policies.policy_fitting import calibrate_policy, part_that_keeps_nothing
@@ -38,8 +38,8 @@ def calibrate_best_source(
 ) -> tuple[str, Policy | Unmet]:
     """The best policy among those of ``sources``, and its source; ``fallbacks`` decide where it gives no confidence.
 
-    It is the one that answers most; for a budget the most accurate one, for `Costs` the cheapest. Its guarantee has the
-    goal's level, and says at which level each source was tested.
+    It is the one that answers most; for a budget the most accurate one, for false alarms the one that detects most, for
+    `Costs` the cheapest. Its guarantee has the goal's level, and says at which level each source was tested.
 
     Args:
         records: calibration rows, as in `calibrate_policy`.
@@ -117,6 +117,8 @@ def _worth(policy: Policy) -> tuple[float, float]:
         return -guarantee.observed_cost, guarantee.coverage
     if isinstance(guarantee, BudgetGuarantee):
         return guarantee.accuracy or 0.0, guarantee.coverage
+    if isinstance(guarantee, FalseAlarmGuarantee):
+        return guarantee.detection.detected if guarantee.detection else 0.0, guarantee.coverage
     return guarantee.coverage, -guarantee.observed
 
 

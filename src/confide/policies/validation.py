@@ -19,13 +19,16 @@ from confide.policies.calibration_rows import (
     models_of,
     rows_for,
 )
+from confide.policies.detection import detection_of
 from confide.policies.goals import BoundedName, GoalName, Per
 from confide.policies.guarantees import (
     ANY_DOMAIN,
     Bounded,
     BudgetGuarantee,
     CostEstimate,
+    Detection,
     Evidence,
+    FalseAlarmGuarantee,
     Guarantee,
     JudgeError,
     MatchGuarantee,
@@ -70,7 +73,8 @@ class Check:
 
     def explain(self, goal: BoundedName) -> list[str]:
         """What the rows show of the quantity that ``goal`` bounds, a sentence or two per line."""
-        rows = "independent rows" if self.entities is None else f"rows of {self.entities} entities"
+        named = "fine rows" if goal == "false_alarms" else "rows"
+        rows = f"independent {named}" if self.entities is None else f"{named} of {self.entities} entities"
         kept = f"{self.kept} of {self.n} {rows} kept" + (f" ({self.kept / self.n:.1%})" if self.n else "")
         lines = [f"{kept}, {'and none has a label' if self.kept else 'so nothing was observed'}."]
         if self.observed is not None:
@@ -78,6 +82,7 @@ class Check:
                 "max_risk": "wrong",
                 "budget": "of all escalated",
                 "match_expert": "of accuracy lost to the expert's",
+                "false_alarms": "were not",
             }
             bounds = f"(bounds {self.lower:.1%} and {self.upper:.1%})"
             lines = [f"{kept}; {self.observed:.1%} {name[goal]} {bounds}."]
@@ -87,7 +92,7 @@ class Check:
             )
         if self.rows_needed is not None:
             if_so = "is as in calibration" if self.observed is None else "stays as seen"
-            lines.append(f"About {self.rows_needed:,} independent rows would decide, if all {if_so}.")
+            lines.append(f"About {self.rows_needed:,} independent {named} would decide, if all {if_so}.")
         elif self.verdict == "undecided" and self.observed is None:
             lacking = "no kept one has a label" if self.kept else "none is kept"
             lines.append(f"How many rows would decide cannot be told where {lacking}.")
@@ -102,7 +107,8 @@ class Validation:
 
     ``left_out`` counts rows without the labels that the goal needs. Of a policy with an order of sources ``verdict`` is
     about all their promises, ``checks`` are those of the first ``source``, and ``fallbacks`` has the others'. ``judge``
-    says how often a judge was wrong.
+    says how often a judge was wrong. ``detection`` is what is not kept of the rows that are not fine, beside a promise
+    about false alarms.
     """
 
     goal: BoundedName
@@ -117,10 +123,16 @@ class Validation:
     source: str = ""
     fallbacks: dict[str, Validation] = field(default_factory=dict)
     judge: JudgeError | None = None
+    detection: Detection | None = None
 
     def explain(self) -> str:
         """The verdict, and what the rows of each domain show."""
-        names = {"max_risk": "risk", "budget": "share escalated", "match_expert": "loss of accuracy"}
+        names = {
+            "max_risk": "risk",
+            "budget": "share escalated",
+            "match_expert": "loss of accuracy",
+            "false_alarms": "share of fine answers not kept",
+        }
         every, one = ("Every", "One") if self.fallbacks else ("The", "The")
         verdict = {
             "holds": f"{every} promise holds: the {{}} is at most",
@@ -143,6 +155,8 @@ class Validation:
             lines += check.explain(self.goal)
         if self.judge is not None:
             lines.append(self.judge.explain())
+        if self.detection is not None:
+            lines.append(self.detection.explain())
         if self.left_out:
             lines.append(f"{self.left_out} rows without a label were left out.")
         return lines
@@ -167,7 +181,8 @@ def validate_policy(
     Args:
         records: fresh rows of any split; the caller picks them. A budget needs no labels.
         expert: the expert's graded answers to the same questions (same ids), for a policy that matches one.
-        seed: draws one row from each group of dependent rows when the rows are compared with the calibration rows.
+        seed: draws one row from each group of dependent rows when the rows are compared with the calibration rows, and
+            where what is detected is counted.
 
     Raises:
         ConfideError: when the policy promises nothing, no row has what its promise needs, a confidence is outside the
@@ -181,7 +196,7 @@ def validate_policy(
     there = [source for source, one in alone.items() if any(confidence_of(r, source) is not None for r in records)]
     domains = sum(len(_answered(alone[source])) for source in there)
     # With none at all the first source says what is missing.
-    made = {source: _validate(alone[source], records, expert, domains) for source in there or [policy.source]}
+    made = {source: _validate(alone[source], records, expert, domains, seed) for source in there or [policy.source]}
     warnings = [
         f"no fresh row has a confidence from {name}: its promise is not checked" for name in alone if name not in there
     ]
@@ -211,7 +226,9 @@ def _answered(policy: Policy) -> dict[str, Evidence]:
     return {name: one for name, one in evidence.items() if one.met and policy.threshold(name) != NEVER}
 
 
-def _validate(policy: Policy, records: Sequence[Record], expert: Sequence[Record] | None, domains: int) -> Validation:
+def _validate(
+    policy: Policy, records: Sequence[Record], expert: Sequence[Record] | None, domains: int, seed: int
+) -> Validation:
     """The check of one source's promise, one of ``domains`` that are checked in all."""
     promise = policy.guarantee
     assert not isinstance(promise, CostEstimate)
@@ -226,6 +243,9 @@ def _validate(policy: Policy, records: Sequence[Record], expert: Sequence[Record
         seen = _count(policy, promise, part.take(drawn.rows), drawn.clusters)
         counts.append(seen)
         checks[name] = _check(promise, seen, before, domains)
+    detection = None
+    if isinstance(promise, FalseAlarmGuarantee):
+        detection = detection_of(policy, records, promise.per or "question", seed)
     warnings = other_models(policy, usable.records)
     if not_covered:
         warnings.append(f"{not_covered} rows are about larger entities than the promise covers: they were left out")
@@ -241,6 +261,7 @@ def _validate(policy: Policy, records: Sequence[Record], expert: Sequence[Record
         most_rows=promise.most_rows,
         source=policy.source,
         judge=error_of(counts, judges_of(usable.records)),
+        detection=detection,
     )
 
 
@@ -256,10 +277,12 @@ def _usable(
     if isinstance(promise, MatchGuarantee) and expert is None:
         raise ConfideError("the expert's graded answers to the fresh questions are needed, too (--expert)")
     graded = expert if isinstance(promise, MatchGuarantee) else None
-    goal: GoalName = "budget" if promise.goal == "budget" else "match_expert"
+    goal: GoalName = "match_expert" if promise.goal == "max_risk" else promise.goal
     usable = rows_for(goal, records, policy.source, graded, judged=promise.goal == "max_risk")
     if not usable.records:
-        raise ConfideError(f"none of the {len(records)} fresh rows says whether its answer is correct")
+        fine = any(record.correct is not None for record in records) and promise.goal == "false_alarms"
+        said = "is fine (correct is true)" if fine else "says whether its answer is correct"
+        raise ConfideError(f"none of the {len(records)} fresh rows {said}")
     if np.isneginf(usable.confidence).all():
         raise missing_source(usable.records, policy.source, "fresh row")
     return usable
@@ -313,13 +336,13 @@ def _count(policy: Policy, promise: Bounded, rows: CalibrationRows, clusters: Cl
         if isinstance(promise, MatchGuarantee):
             loss = np.where(keep, rows.expert.astype(int) - rows.correct, 0)
             return clusters.count(loss, np.ones(n), kept, signed=True)
-        if isinstance(promise, BudgetGuarantee):
+        if isinstance(promise, BudgetGuarantee | FalseAlarmGuarantee):
             return clusters.count(~keep, np.ones(n), kept)
         return clusters.count(keep & ~rows.correct, keep, kept)
     if isinstance(promise, MatchGuarantee):
         losses, gains = keep & rows.expert & ~rows.correct, keep & rows.correct & ~rows.expert
         return PairedCount(n, kept, int(losses.sum()), int(gains.sum()))
-    if isinstance(promise, BudgetGuarantee):
+    if isinstance(promise, BudgetGuarantee | FalseAlarmGuarantee):
         return BinomialCount(n, kept, bad=n - kept, counted=n)
     return BinomialCount(n, kept, bad=int((keep & ~rows.correct).sum()), counted=kept)
 

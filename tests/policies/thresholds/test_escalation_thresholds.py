@@ -11,10 +11,12 @@ from scipy.stats import beta, binom
 
 from confide.errors import ConfideError
 from confide.policies.goals import Costs
+from confide.policies.thresholds.cluster_bound import Clusters
 from confide.policies.thresholds.escalation_thresholds import (
     budget_threshold,
     cheapest_thresholds,
     cost_of,
+    false_alarm_threshold,
     match_expert_threshold,
 )
 from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
@@ -77,6 +79,48 @@ def test_a_bad_budget_is_named():
         budget_threshold(np.arange(8), 0.3, 0.95)
     with pytest.raises(ConfideError, match="budget must lie strictly between 0 and 1, got 30"):
         budget_threshold(np.arange(100), 30, 0.95)
+
+
+@pytest.mark.parametrize(("limit", "level"), [(0.01, 0.9), (0.05, 0.95), (0.05, 0.975), (0.2, 0.99)])
+@pytest.mark.parametrize("n", [459, 460, 500, 933, 2000])
+def test_a_false_alarm_threshold_is_the_highest_order_statistic_that_holds_at_the_level(n, limit, level):
+    # The share of fine answers below the k-th lowest of n is Beta(k, n + 1 − k): at most the limit with
+    # P(Binomial(n, limit) ≥ k).
+    k = max(k for k in range(1, n + 1) if binom.sf(k - 1, n, limit) >= level)
+    assert beta.cdf(limit, k, n + 1 - k) >= level > beta.cdf(limit, k + 1, n - k)
+    scores = np.random.default_rng(n).permutation(np.arange(1.0, n + 1))
+    found = false_alarm_threshold(scores, limit, level)
+    assert isinstance(found, BoundedThreshold)
+    assert (found.threshold, found.count.bad, found.count.kept) == (k, k - 1, n - k + 1)
+    assert (k - 1) / n <= found.upper_bound <= limit
+
+
+def test_the_fewest_fine_rows_are_those_that_show_the_limit_when_none_is_flagged():
+    for limit, level in ((0.05, 0.95), (0.01, 0.95), (0.1, 0.9)):
+        fewest = next(n for n in range(1, 1000) if 1 - (1 - limit) ** n >= level)
+        found = false_alarm_threshold(np.arange(fewest), limit, level)
+        assert isinstance(found, BoundedThreshold)
+        assert found.count.bad == 0
+        with pytest.raises(ConfideError, match=rf"need at least {fewest} independent fine rows .* got {fewest - 1}"):
+            false_alarm_threshold(np.arange(fewest - 1), limit, level)
+    with pytest.raises(ConfideError, match="false-alarms must lie strictly between 0 and 1, got 5"):
+        false_alarm_threshold(np.arange(100), 5, 0.95)
+    few = Clusters(np.arange(40) // 10, 10)
+    with pytest.raises(ConfideError, match=r"needs about [\d,]+ fine rows .* up to 10, got 40"):
+        false_alarm_threshold(np.arange(40), 0.05, 0.95, few)
+
+
+def test_fine_answers_that_tie_with_the_threshold_are_kept_and_those_without_a_confidence_are_not():
+    tied = false_alarm_threshold(np.repeat([0.2, 0.5, 0.9], [3, 40, 57]), 0.1, 0.95)
+    assert isinstance(tied, BoundedThreshold)
+    assert (tied.threshold, tied.count.bad) == (0.5, 3)
+    missing = false_alarm_threshold(np.r_[np.full(3, -np.inf), np.arange(97)], 0.1, 0.95)
+    assert isinstance(missing, BoundedThreshold)
+    assert missing.count.bad == 4
+    assert missing.threshold == 1
+    unmet = false_alarm_threshold(np.r_[np.full(9, -np.inf), np.arange(91)], 0.1, 0.95)
+    assert isinstance(unmet, Unmet)
+    assert (unmet.goal, unmet.attainable and unmet.attainable.observed) == ("false_alarms", 0.09)
 
 
 def rows(n: int, seed: int = 0, small: float = 0.7, big: float = 0.95):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from confide.methods.answer_traffic import UnseenShare
-from confide.policies import Budget, MaxRisk, Policy, calibrate_policy
+from confide.policies import Budget, FalseAlarms, MaxRisk, Policy, calibrate_policy
 from confide.policies.calibration_rows import confidence_of
 from confide.policies.goals import Goal
 from confide.records import Record
@@ -61,6 +61,65 @@ def test_several_hot_questions_and_a_promise_to_match_an_expert(tmp_path: Path) 
     # Half of the audits may be wrong where these are escalated.
     escalated = [row for i in range(4) for row in audited(60, False, f"hot {i}", **ESCALATED)]
     assert "repeats" not in names(state_of(audited(600, True) + escalated, store(tmp_path, "c"), match))
+
+
+def test_false_alarms_are_counted_among_right_answers(tmp_path: Path) -> None:
+    promise = replace(PROMISE, goal="false_alarms", limit=0.1)
+    wrong = audited(300, False) + audited(300, False, **ESCALATED)
+    kept, flagged = audited(300, True), audited(150, True, **ESCALATED)
+    fine = state_of(wrong + kept + flagged[:5], store(tmp_path, "a"), promise)
+    assert (fine["risk"]["status"], fine["risk"]["n"], fine["risk"]["hits"]) == ("holds", 305, 5)
+    (sentence,) = fine["verdict"]["sentences"]
+    assert "5 of 305 audited right answers were not kept" in sentence
+    assert "Right answers not kept" in dashboard_page(fine)
+    broken = state_of(wrong + kept + flagged, store(tmp_path, "b"), promise)
+    assert (broken["risk"]["status"], broken["verdict"]["status"]) == ("broken", "broken")
+    assert "of the right answers are not kept; at most 10% was promised" in dashboard_page(broken)
+    assert names(broken)["promise"] == "alarm"
+    # A model that is right less often, on both sides, breaks nothing; nor does one that escalates what is wrong.
+    more = audited(300, False, domain="law")
+    other = state_of(wrong + more + kept, store(tmp_path, "c"), promise)
+    assert (other["risk"]["status"], other["risk"]["hits"]) == ("holds", 0)
+
+
+@pytest.mark.parametrize("goal", [FalseAlarms(0.4), MaxRisk(0.4), Budget(0.6)])
+def test_a_promise_about_harmless_answers_is_not_watched_by_audits_that_say_which_are_right(
+    tmp_path: Path, goal: Goal
+) -> None:
+    rows = [row.model_copy(update={"confidence": {"red_flag": row.confidence.get("given")}}) for row in records(1_500)]
+    policy = calibrate_policy(rows, "red_flag", goal)
+    assert isinstance(policy, Policy)
+    traffic = audited(300, False, policy_id=policy.id) + audited(300, True, policy_id=policy.id, **ESCALATED)
+    state = state_of(traffic, store(tmp_path, "a"), promise_of(policy))
+    page, (sentence,) = dashboard_page(state), state["verdict"]["sentences"]
+    if isinstance(goal, Budget):
+        assert (state["promise"]["sides"], state["risk"]["n"]) == (None, 600)
+        return
+    assert (state["risk"], state["promise"]["sides"]) == (None, ["harmless", "harmful"])
+    assert "it is about harmless and harmful answers, and audits say which are right." in sentence
+    assert "promise" not in names(state)
+    said = "of the harmless answers are not kept" if isinstance(goal, FalseAlarms) else "kept answers are harmful"
+    assert f"at most 40% {'' if isinstance(goal, FalseAlarms) else 'of the '}{said}" in page
+    # Whether a run ends right is what audits say.
+    outcome = [row.model_copy(update={"confidence": {"outcome": row.confidence["red_flag"]}}) for row in rows]
+    other = calibrate_policy(outcome, "outcome", goal)
+    assert isinstance(other, Policy)
+    assert promise_of(other).sides is None
+
+
+def test_audits_without_a_label_show_no_false_alarms_and_hide_none(tmp_path: Path) -> None:
+    promise = replace(PROMISE, goal="false_alarms", limit=0.1)
+    held = audited(300, True)
+    for name, gaps, status in (
+        ("none", [], "holds"),
+        ("kept", audited(60, None), "undecided"),  # may be wrong, so that fewer are right
+        ("escalated", audited(60, None, **ESCALATED), "undecided"),
+    ):
+        state = state_of(held + gaps, store(tmp_path, name), promise)
+        assert (state["risk"]["status"], state["risk"]["n"], state["risk"]["hits"]) == (status, 300, 0)
+        assert state["risk"]["unlabelled"] == len(gaps)
+    shown = audited(150, True) + audited(150, True, **ESCALATED)
+    assert state_of(shown + audited(60, None), store(tmp_path, "b"), promise)["risk"]["status"] == "broken"
 
 
 def test_right_or_few_repeats_are_none(tmp_path: Path) -> None:
@@ -194,7 +253,7 @@ def routed(policy: Policy, rows: list[Record]) -> list[DecisionRow]:
     return made
 
 
-@pytest.mark.parametrize("goal", [MaxRisk(0.1), MaxRisk(0.1, per="entity"), Budget(0.7)])
+@pytest.mark.parametrize("goal", [MaxRisk(0.1), MaxRisk(0.1, per="entity"), Budget(0.7), FalseAlarms(0.4)])
 @pytest.mark.parametrize("per_domain", [False, True])
 def test_the_calibration_rows_as_traffic_are_no_fall_of_the_share_answered(
     tmp_path: Path, goal: Goal, per_domain: bool
@@ -241,7 +300,7 @@ def test_a_promise_per_entity_is_not_watched_by_question(tmp_path: Path) -> None
             assert "cannot be seen here" in dashboard_page(state)
 
 
-@pytest.mark.parametrize("goal", ["max_risk", "match_expert", "budget"])
+@pytest.mark.parametrize("goal", ["max_risk", "match_expert", "budget", "false_alarms"])
 def test_no_goal_per_entity_is_called_broken_or_held(tmp_path: Path, goal: Any) -> None:
     promise = replace(PROMISE, goal=goal, per="entity", domains=("a", "b"), coverage=1.0)
     state = state_of(audited(300, False, domain="a"), store(tmp_path, goal), promise)

@@ -278,6 +278,13 @@ COST = {"answer": 1, "escalate": 20, "wrong": 100, "n": 500, "coverage": 0.6, "o
             2,
             "though the expert says otherwise",
         ),
+        (
+            EVIDENCE | {"goal": "false_alarms", "max_share": 0.2, "observed_share": 0.1},
+            "false_alarms",
+            0.2,
+            2,
+            "of the right answers are not kept",
+        ),
         (COST | {"goal": "cost"}, "cost", None, None, "least expected cost, so nothing is promised"),
     ],
 )

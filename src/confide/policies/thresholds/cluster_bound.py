@@ -172,13 +172,16 @@ class Clusters:
         """About the fewest rows, none of them bad, that show ``limit`` at ``error``."""
         return math.ceil(-math.log(error) / math.log1p(_STAKE * limit / ((1 - limit) * self.most)))
 
-    def check_flawless(self, limit: float, error: float) -> None:
-        """Raise `ConfideError` when the rows are so few that they could not show ``limit``, were none of them bad."""
+    def check_flawless(self, limit: float, error: float, what: str = "rows") -> None:
+        """Raise `ConfideError` when the rows are so few that they could not show ``limit``, were none of them bad.
+
+        ``what`` they are is told there.
+        """
         rows = len(self.code)
         if not rows or not self.count(np.zeros(rows), np.ones(rows), rows).shows(limit, error):
             needed = self.rows_needed(limit, error)
             raise ConfideError(
-                f"per question, a bound of {limit:g} needs about {needed:,} rows where an entity has up to "
+                f"per question, a bound of {limit:g} needs about {needed:,} {what} where an entity has up to "
                 f"{self.most}, got {rows}; per entity fewer may do"
             )
 

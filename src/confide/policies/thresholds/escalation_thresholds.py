@@ -1,10 +1,14 @@
-"""Thresholds of the goals that escalate: within a budget, close to the expert's accuracy, or at the least cost.
+"""Thresholds of the goals that escalate: a budget, false alarms, close to the expert's accuracy, at the least cost.
 
 **Budget.** Promised: with probability at least level over the calibration rows, at most ``budget`` of new questions
 escalate. No label is needed. The threshold is an order statistic of the raw confidences, and the share of the
 population below the (j + 1)-th lowest of n values exceeds ``budget`` with probability P(Binomial(n, budget) ≤ j) at
 most (Wilks 1941, "Determination of sample sizes for setting tolerance limits"): j is the largest for which that is at
 most 1 − level.
+
+**False alarms.** Promised: with probability at least level over the calibration rows, at most ``limit`` of new fine
+answers lie below the threshold. It is a budget on the fine rows alone; what lies below among the others is no part of
+it.
 
 **Matching an expert.** Escalated questions get the expert's answer, so only kept ones can lose. Promised: with
 probability at least level over the calibration rows, the accuracy lost is at most the margin. Thresholds are tested
@@ -32,7 +36,7 @@ from numpy.typing import ArrayLike
 
 from confide.errors import ConfideError
 from confide.numeric import Floats, Ints
-from confide.policies.goals import Costs, check_shares
+from confide.policies.goals import BoundedName, Costs, check_shares
 from confide.policies.thresholds import fallback_testing as fallback
 from confide.policies.thresholds.binomial_bound import BinomialCount, affordable_bad, fewest_rows
 from confide.policies.thresholds.cluster_bound import ClusterCount, Clusters
@@ -61,21 +65,58 @@ def budget_threshold(
     """
     check_shares(budget, level, "budget")
     c = np.asarray(confidence, dtype=float)
-    g = np.zeros(len(c)) if gain is None else np.asarray(gain, dtype=float)
-    n = len(c)
-    order = np.argsort(c, kind="stable")
-    c, g = c[order], g[order]
+    if groups is None and len(c) < (needed := fewest_rows(budget, level)):
+        raise ConfideError(
+            f"a budget of {budget:g} at level {level:g} needs at least {needed} independent rows, got {len(c)}"
+        )
     if groups is not None:
         groups.check_flawless(budget, 1 - level)
-        groups = groups.sorted(order)
-    elif n < (needed := fewest_rows(budget, level)):
+    return _order_statistic("budget", c, budget, level, gain, groups, hint)
+
+
+def false_alarm_threshold(
+    confidence: ArrayLike, limit: float, level: float, groups: Clusters | None = None, hint: bool = True
+) -> fallback.BoundedThreshold | fallback.Unmet:
+    """Find the highest threshold below which at most ``limit`` of new fine answers lie.
+
+    ``confidence`` [n] is that of fine answers alone, −inf where there is none. Rows of different ``groups`` are
+    independent. Without ``hint`` no other limit is looked for. Raises `ConfideError` for shares outside (0, 1) or too
+    few rows.
+
+    >>> found = false_alarm_threshold(np.arange(59), 0.05, 0.95)
+    >>> found.threshold, found.count.bad, false_alarm_threshold(np.arange(93), 0.05, 0.95).threshold
+    (0.0, 0, 1.0)
+    """
+    check_shares(limit, level, "false-alarms")
+    c = np.asarray(confidence, dtype=float)
+    if groups is None and len(c) < (needed := fewest_rows(limit, level)):
         raise ConfideError(
-            f"a budget of {budget:g} at level {level:g} needs at least {needed} independent rows, got {n}"
+            f"at most {limit:g} of false alarms at level {level:g} need at least {needed} independent fine rows "
+            f"(correct is true), got {len(c)}"
         )
-    find = partial(_most_accurate, c, None if gain is None else g, level=level, groups=groups)
+    if groups is not None:
+        groups.check_flawless(limit, 1 - level, "fine rows (correct is true)")
+    return _order_statistic("false_alarms", c, limit, level, None, groups, hint)
+
+
+def _order_statistic(
+    goal: BoundedName,
+    confidence: Floats,
+    limit: float,
+    level: float,
+    gain: ArrayLike | None,
+    groups: Clusters | None,
+    hint: bool,
+) -> fallback.BoundedThreshold | fallback.Unmet:
+    """The threshold below which at most ``limit`` lie, by rows enough; arguments as in `budget_threshold`."""
+    n, order = len(confidence), np.argsort(confidence, kind="stable")
+    c = confidence[order]
+    g = None if gain is None else np.asarray(gain, dtype=float)[order]
+    groups = None if groups is None else groups.sorted(order)
+    find = partial(_most_accurate, c, g, level=level, groups=groups)
     missing = int(np.isneginf(c).sum())
     return fallback.threshold_or_hint(
-        find, "budget", budget, level, n, lambda: _escalated(groups, n, missing).interval(level)[1], hint
+        find, goal, limit, level, n, lambda: _escalated(groups, n, missing).interval(level)[1], hint
     )
 
 
@@ -84,7 +125,7 @@ def _most_accurate(
 ) -> fallback.BoundedThreshold | None:
     """The threshold of the largest accuracy within ``budget`` (None: the rows without a confidence exceed it).
 
-    ``confidence`` and ``gain`` (n,) are sorted from low to high confidence.
+    ``confidence`` and ``gain`` (n,) are sorted from low to high confidence; without ``gain`` it is the highest one.
     """
     c, n = confidence, len(confidence)
     if groups is not None:

@@ -106,36 +106,46 @@ class Unmet:
             "max_risk": f"a risk of at most {self.limit:g}",
             "budget": f"at most {self.limit:.1%} escalated",
             "match_expert": f"an accuracy at most {self.limit:g} below the expert's",
+            "false_alarms": f"at most {self.limit:.1%} of the fine answers not kept",
         }[self.goal]
         why = f"The goal cannot be met: no threshold on {source} shows {goal} at level {self.level:g}"
-        why += f" on these {self.n} rows."
+        why += f" on these {self.n} {self._rows}."
         met = "No looser limit could be shown either."
         if hint := self.attainable:
             kept = f"keeping {hint.coverage:.1%} of the answers (observed {hint.observed:.1%}, upper bound "
             kept += f"{hint.upper_bound:.1%})"
-            if self.goal == "budget":
-                kept = f"as {hint.observed:.1%} of the rows have no confidence and escalate"
-            what = {"max_risk": "a risk", "budget": "a share escalated", "match_expert": "a loss"}[self.goal]
+            if self.goal in ("budget", "false_alarms"):
+                kept = f"as {hint.observed:.1%} of the {self._rows} have no confidence and escalate"
+            what = {
+                "max_risk": "a risk", "budget": "a share escalated", "match_expert": "a loss",
+                "false_alarms": "a share of false alarms",
+            }[self.goal]  # fmt: skip
             met = f"What could be met: {what} of {hint.limit:g}, {kept}. Chosen after this look, it is a promise on "
             met += "fresh rows alone."
         return "\n".join((why, met, self._next_step()))
+
+    @property
+    def _rows(self) -> str:
+        return "fine rows" if self.goal == "false_alarms" else "rows"
 
     def _next_step(self) -> str:
         if self.rows_needed is None:
             better = "a source that tells right from wrong better (`confide evaluate` compares them), or another goal"
             if self.labels is not None:
                 better = f"fresh rows with more labels than these {self.labels} (`confide label`), {better}"
+            more = f"confidences for the {self._rows} that have none, or a source that more of them have"
             next_step = {
                 "max_risk": f"{better}: --match-expert, --budget or --cost",
                 "match_expert": f"{better}: --max-risk or --cost",
-                "budget": "confidences for the rows that have none, or a source that more of them have",
+                "budget": more,
+                "false_alarms": more,
             }[self.goal]
             return (
                 f"How many more rows would show it, if any number does, cannot be told from these. Next: {next_step}."
             )
         if self.rows_needed <= self.n:
             return "These rows come close: as many fresh ones would show it in four of five draws."
-        return f"Next: about {self.rows_needed:,} rows like these would show it in four of five draws."
+        return f"Next: about {self.rows_needed:,} {self._rows} like these would show it in four of five draws."
 
 
 @dataclass(frozen=True)

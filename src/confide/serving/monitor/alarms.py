@@ -37,6 +37,7 @@ WORDS = {
         "were kept though the expert says otherwise",
         "of the requests are kept though the expert says otherwise",
     ),
+    "false_alarms": Words("audited right answers", "were not kept", "of the right answers are not kept"),
 }
 """The goals that are bounds, in words."""
 
@@ -173,6 +174,10 @@ def verdict_of(state: dict[str, Any]) -> dict[str, Any]:
         if status != "broken" and recent["unlike"] > recent["rows"] / 2:
             text = f"{recent['unlike']} of the last {recent['rows']} requests are unlike the calibration rows"
             status, sentence = "undecided", f"The promise says nothing about today's traffic: {text}."
+    elif state["promise"] is not None and state["promise"]["sides"] is not None:
+        what = " and ".join(state["promise"]["sides"])
+        sentence = f"Whether the promise holds cannot be seen here: it is about {what} answers, and audits say which "
+        status, sentence = "unknown", f"{sentence}are right."
     else:
         reason = "There is no policy" if state["promise"] is None else "The policy goes for the least expected cost"
         status, sentence = "unknown", f"{reason}, so nothing is promised."

@@ -23,6 +23,8 @@ LABEL_PATIENCE_S = 600
 _C = audit_counts.c
 _SUMS = ("n", "good", "bad")
 _ALL_SUMS = ("all_n", "all_good", "all_bad")
+_BOTH = ("match_expert", "false_alarms")
+"""Goals that are about answers that were not kept, too."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Evidence:
 def evidence_of(connection: Connection, promise: Promise, now: float) -> Evidence:
     """What the audits of the promise's policy show at unix time ``now``."""
     found = _blocks(connection, promise, ALL)
-    spoken_of = [row for row in found if row["kept"] or promise.goal == "match_expert"]
+    spoken_of = [row for row in found if row["kept"] or promise.goal in _BOTH]
+    count = right_steps_of if promise.goal == "false_alarms" else steps_of
     domains: dict[str, Steps] = {}
     if promise.in_domains:
         kept = [row for row in found if row["kept"]]
@@ -51,8 +54,8 @@ def evidence_of(connection: Connection, promise: Promise, now: float) -> Evidenc
         domains = {name: steps_of(row for row in rows if row["kept"]) for name, rows in named.items()}
         domains["*"] = steps_of(_without(kept, [row for rows in named.values() for row in rows if row["kept"]]))
     return Evidence(
-        steps=steps_of(spoken_of),
-        repeats=steps_of(spoken_of, _ALL_SUMS),
+        steps=count(spoken_of),
+        repeats=count(spoken_of, _ALL_SUMS),
         latest=_latest(connection, promise),
         domains=domains,
         counts=_numbers(connection, promise, found, now),
@@ -61,12 +64,33 @@ def evidence_of(connection: Connection, promise: Promise, now: float) -> Evidenc
 
 def steps_of(rows: Iterable[dict[str, Any]], names: Sequence[str] = _SUMS) -> Steps:
     """Rows of the totals as steps: of what is kept, the wrong are hits, and those without a label may be."""
-    kept = [row for row in rows if row[names[0]]]
-    hits = [(row[names[2]], row[names[0]] - row[names[1]]) if row["kept"] else (0, 0) for row in kept]
-    least, most = np.array(hits, dtype=float).reshape(-1, 2).T
-    times, n, share = (
-        np.array([row[name] for row in kept], dtype=float) for name in ("latest", names[0], "probability")
-    )
+    some = [row for row in rows if row[names[0]]]
+    counts = []
+    for row in some:
+        n, right, wrong = (row[name] for name in names)
+        counts.append((n, wrong, n - right) if row["kept"] else (n, 0, 0))
+    return _steps(some, counts)
+
+
+def right_steps_of(rows: Iterable[dict[str, Any]], names: Sequence[str] = _SUMS) -> Steps:
+    """Rows of the totals as steps of right answers: those not kept are hits.
+
+    One without a label counts for whatever is worse: for the upper bound as right and not kept, for the lower one as
+    right and kept, since leaving out a hit, or adding a row that is none, lowers the share.
+    """
+    some = [row for row in rows if row[names[0]] > row[names[2]]]
+    counts = []
+    for row in some:
+        n, right, wrong = (row[name] for name in names)
+        hits = 0 if row["kept"] else right
+        counts.append((n - wrong, hits, hits + n - wrong - right))
+    return _steps(some, counts)
+
+
+def _steps(rows: Sequence[dict[str, Any]], counts: Sequence[tuple[int, int, int]]) -> Steps:
+    """Steps of ``rows``; of each ``counts`` says how many there are, and the least and the most hits."""
+    n, least, most = np.array(counts, dtype=float).reshape(-1, 3).T
+    times, share = (np.array([row[name] for row in rows], dtype=float) for name in ("latest", "probability"))
     return Steps(times=times, n=n, least=least, most=most, share=share)
 
 
@@ -108,10 +132,12 @@ def _latest(connection: Connection, promise: Promise) -> Floats:
     """The newest `LATEST_AUDITS` questions that the promise is about, 1 for a hit, oldest first."""
     q = audit_questions.c
     found: list[tuple[int, float]] = []
-    for kept in (True, False) if promise.goal == "match_expert" else (True,):
-        mine = (q.policy_id == promise.policy_id, q.scope == ALL, q.kept.is_(kept))
+    right = promise.goal == "false_alarms"
+    for kept in (True, False) if promise.goal in _BOTH else (True,):
+        mine = [q.policy_id == promise.policy_id, q.scope == ALL, q.kept.is_(kept)] + [q.label.is_(True)] * right
         query = select(q.number, q.label).where(*mine).order_by(q.number.desc()).limit(LATEST_AUDITS)
-        found += [(row.number, float(kept and row.label is False)) for row in connection.execute(query)]
+        hits = ((row.number, not kept if right else kept and row.label is False) for row in connection.execute(query))
+        found += [(number, float(hit)) for number, hit in hits]
     return np.array([hit for _, hit in sorted(found)[-LATEST_AUDITS:]], dtype=float)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from confide.metrics import confidence_sequences as sequences
 from confide.numeric import Floats
 from confide.serving.monitor.eras import Steps, last_bounds
+from confide.signals import CONFIDENCE, SIGNALS
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
@@ -37,15 +38,18 @@ class Promise:
     """What a policy promised: a share of at most ``limit`` at ``level`` (None: it promised nothing).
 
     ``goal`` says of what: max_risk (wrong among the kept answers), budget (escalated among all requests),
-    match_expert (kept though the expert says otherwise, among all requests) or cost (nothing). ``observed`` was seen on
-    ``n`` calibration rows, ``coverage`` is the share answered of them all. With ``domains`` the promise holds in each;
+    match_expert (kept though the expert says otherwise, among all requests), false_alarms (not kept, among requests
+    whose small answer is right) or cost (nothing). ``observed`` was seen on ``n`` calibration rows, ``coverage`` is the
+    share answered of them all. With ``domains`` the promise holds in each;
     ``per`` entity, it is about entities. ``fallbacks`` are the sources that decide where ``source`` gives nothing, as
     on a share ``fallback_share`` of the calibration rows; the audits are of the answers as served, by any of them.
+    ``sides`` are the words for fine and flagged answers where that is not being right or wrong: audits do not tell them
+    apart, so such a promise cannot be watched.
     """
 
     policy_id: str
     source: str
-    goal: Literal["max_risk", "budget", "match_expert", "cost"]
+    goal: Literal["max_risk", "budget", "match_expert", "false_alarms", "cost"]
     limit: float | None
     level: float
     observed: float
@@ -55,11 +59,13 @@ class Promise:
     per: Literal["question", "entity"] = "question"
     fallbacks: tuple[str, ...] = ()
     fallback_share: float = 0.0
+    sides: tuple[str, str] | None = None
 
     @property
     def in_domains(self) -> bool:
         """Whether a risk was promised in each of several domains, which can be watched."""
-        return self.goal == "max_risk" and len(self.domains) > 1 and self.per == "question"
+        several = self.goal == "max_risk" and len(self.domains) > 1
+        return several and self.per == "question" and self.sides is None
 
 
 def promise_of(policy: Policy) -> Promise:
@@ -70,6 +76,9 @@ def promise_of(policy: Policy) -> Promise:
     coverage = g.coverage if answered is None else answered
     seen = policy.profile.confidence.missing / policy.profile.n if policy.profile and policy.fallbacks else 0.0
     order: dict[str, Any] = {"fallbacks": tuple(policy.sources[1:]), "fallback_share": seen}
+    signal = SIGNALS.get(policy.source, CONFIDENCE)
+    if not signal.audited and g.goal not in ("budget", "cost"):  # these need no label, or promise nothing
+        order["sides"] = (signal.fine, signal.flagged)
     if g.goal == "cost":
         return Promise(policy.id, policy.source, "cost", None, LEVEL, 0.0, coverage, g.n, **order)
     domains, per = tuple(sorted(g.domains)), policy.per or "question"

@@ -35,7 +35,7 @@ NO_AUDITS = {
 }
 
 
-_LISTS = ("domains", "fallbacks")
+_LISTS = ("domains", "fallbacks", "sides")
 
 
 async def snapshot(
@@ -80,7 +80,7 @@ def build(
         if promise.goal == "budget":
             steps = promises.requests_steps(ends, n, escalated)
             risk = promises.promise_state(steps, promise, (latest == -1).astype(float))
-        elif promise.goal != "cost":
+        elif promise.goal != "cost" and promise.sides is None:
             risk = promises.promise_state(audited.steps, promise, audited.latest)
             risk["repeats"] = promises.repeats_state(audited.repeats, promise)
     state = {
@@ -88,7 +88,7 @@ def build(
         "window_s": window_s,
         "latest_rows": traffic.READ,
         "mode": recent[0].mode if recent else None,
-        "promise": None if promise is None else {k: list(v) if k in _LISTS else v for k, v in vars(promise).items()},
+        "promise": None if promise is None else _plain(promise),
         "risk": risk,
         "coverage": coverage,
         "broken_domains": promises.broken_domains(audited.domains, promise) if promise and audited else [],
@@ -106,3 +106,7 @@ def build(
     state["alarms"] = alarms_in(state, constant)
     state["verdict"] = verdict_of(state)
     return state
+
+
+def _plain(promise: Promise) -> dict[str, Any]:
+    return {k: list(v) if k in _LISTS and v is not None else v for k, v in vars(promise).items()}
