@@ -1,0 +1,1 @@
+"""Readings inside an answer: what they cost, and what they are worth."""
