@@ -7,8 +7,10 @@ log-probabilities, its states, and how sure the model was of going on as it did 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from confide.errors import ConfideError
 from confide.parts.json_values import json_values
 from confide.parts.part import Part, token_span
 from confide.parts.sentences import sentence_parts
@@ -51,16 +53,64 @@ PARTS: dict[str, Callable[[str], list[Part]]] = {
 """What an answer can be split by."""
 
 
-def part_records(
-    record: Record, parts: Sequence[Part], grade: Callable[[Part], tuple[bool | None, Any]] | None = None
-) -> list[Record]:
+PartGrader = Callable[[Part], tuple[bool | None, Any]]
+"""Whether a part is right (None: that is not known), and its reference."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of the answers of a file.
+
+    Answers are counted in ``records``, ``without`` (parts), ``untold`` (their parts have no tokens), ``unfinished``
+    (JSON that is cut or broken); the others count parts and keys.
+    """
+
+    records: int
+    parts: int
+    graded: int
+    right: int
+    without: int
+    untold: int
+    unfinished: int
+    duplicates: int
+
+
+def split_records(
+    records: Sequence[Record], by: str, grader: Callable[[Any], PartGrader] | None = None
+) -> tuple[list[Record], Summary]:
+    """The records of all parts of many answers, by one of `PARTS`.
+
+    Args:
+        grader: what grades fields by a record's reference; parts of other kinds are not graded.
+
+    Raises:
+        ConfideError: a record is that of a part.
+    """
+    if again := next((record for record in records if record.part), None):
+        raise ConfideError(f"row {again.id} is a part of an answer already: give the records of whole answers")
+    found: list[Record] = []
+    without = untold = unfinished = duplicates = 0
+    for record in records:
+        grade = grader(record.reference) if grader and by == "fields" else None
+        made = part_records(record, PARTS[by](record.answer), grade)
+        found += made
+        without += not made
+        untold += any(not part.logprobs for part in made)
+        if by == "fields":
+            values = json_values(record.answer)
+            unfinished += values.state in ("cut", "broken")
+            duplicates += len(values.duplicates)
+    labels = [part.correct for part in found if part.correct is not None]
+    counts = len(records), len(found), len(labels), sum(labels), without, untold, unfinished, duplicates
+    return found, Summary(*counts)
+
+
+def part_records(record: Record, parts: Sequence[Part], grade: PartGrader | None = None) -> list[Record]:
     """The records of an answer's ``parts``, with the tokens that each of them overlaps.
 
     The whole answer's confidence is kept as ``whole``: source to confidence. Where it is not known at which
     characters the tokens start, a part has no log-probabilities.
 
-    Args:
-        grade: whether a part is right (None: that is not known), and its reference.
     """
     starts, count = record.token_starts, max(len(record.answer_ids), len(record.logprobs))
     told = bool(starts) and len(starts) == count
