@@ -17,10 +17,10 @@ from confide.engines.engine import Completion, Gone, encode_at_once
 from confide.engines.transformers.turns import in_turn
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
-from confide.methods.answer_part import AnswerPart
 from confide.methods.answer_traffic import UnseenShare
 from confide.methods.portable_confidence import PortableConfidence
 from confide.methods.trace import Trace
+from confide.parts.answer_part import AnswerPart
 from confide.policies.identities import IDENTITY_DIGITS, PORTABLE_PART, identity_parts, identity_text
 from confide.records import Message
 from confide.signals import CLAIM, FIELD

@@ -36,7 +36,12 @@ class Part:
         >>> Part("/items/12/price", 0, 1, "9").kind
         '/items/*/price'
         """
-        return _INDEX.sub("/*", self.name) if "/" in self.name else ""
+        return kind_of(self.name)
+
+
+def kind_of(name: str) -> str:
+    """`Part.kind` of a part's name."""
+    return _INDEX.sub("/*", name) if "/" in name else ""
 
 
 def token_span(start: int, end: int, starts: Sequence[int]) -> tuple[int, int]:

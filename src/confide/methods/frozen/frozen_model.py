@@ -18,7 +18,6 @@ from confide.errors import ConfideError
 from confide.files import write_text
 from confide.methods.along.along_reading import AlongReading, load_signals
 from confide.methods.along.stop_watch import StopWatch, joined, traces
-from confide.methods.answer_part import AnswerPart
 from confide.methods.answer_traffic import TrafficWindow, UnseenShare
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo, save_checkpoint
 from confide.methods.confidence_model import Answer, ConfidenceModel
@@ -36,6 +35,7 @@ from confide.methods.stack.served_stack import SERVED, ServedStack
 from confide.methods.stack.stack import Stack
 from confide.methods.stack.states import States
 from confide.numeric import Floats, sigmoid
+from confide.parts.answer_part import AnswerPart
 from confide.records import Message, Record
 from confide.signals import CONFIDENCE, PART_SIGNALS
 from confide.sources import as_probability

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from confide.engines.directions import Shares
 from confide.engines.engine import Completion
-from confide.methods.answer_part import AnswerPart
 from confide.methods.answer_traffic import Surroundings
 from confide.methods.parts.part_reading import PartReading, free_confidence_of, part_logits
+from confide.parts.answer_part import AnswerPart
+from confide.parts.part import Part
 from confide.parts.part_records import PARTS, part_records
 from confide.records import Message, Record
 from confide.signals import FIELD
@@ -24,6 +25,7 @@ def told_parts(
     reading: PartReading | None = None,
     shares: Shares | None = None,
     traffic: Surroundings | None = None,
+    parts: Sequence[Part] | None = None,
 ) -> list[AnswerPart]:
     """The parts of an answer in the order of its text.
 
@@ -31,6 +33,7 @@ def told_parts(
         reading: what was trained for them; None: the probability of each part's own tokens.
         shares: what the reading's directions read along the answer, reasoning included, [rows, position].
         traffic: what surrounds the parts; None: each other.
+        parts: which parts; None: all that its text has.
     """
     record = Record(
         id="",
@@ -43,7 +46,8 @@ def told_parts(
         token_starts=answer.starts,
         reasoning_ids=answer.reasoning_ids,
     )
-    parts = PARTS[SPLIT_BY.get(signal, "sentences")](answer.text)
+    if parts is None:
+        parts = PARTS[SPLIT_BY.get(signal, "sentences")](answer.text)
     records = part_records(record, parts)
     if not records:
         return []

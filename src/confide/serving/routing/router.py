@@ -25,6 +25,7 @@ from confide.serving.routing.agreement_of_replies import agree
 from confide.serving.routing.auditor import Auditor
 from confide.serving.routing.completion_bodies import chunk_body, completion_body, correction_chunk, last_chunks
 from confide.serving.routing.experts import Models
+from confide.serving.routing.field_rules import FieldRules
 from confide.serving.routing.guard import Guarded
 from confide.serving.routing.likeness import Likeness
 from confide.serving.routing.prometheus import Metrics
@@ -45,6 +46,15 @@ RETRY_S = 5.0
 _CLOSE_S = 5.0
 _COMMIT_S = 5.0
 _OPENING = Delta({"content": ""})
+
+
+def _field_rules(config: ServeConfig, identity: str) -> FieldRules | None:
+    """What is decided of fields; None: nothing is told of them."""
+    rules = config.field_rules
+    if rules is None:
+        return None
+    policy = Policy.load(rules.policy) if rules.policy else None
+    return FieldRules(policy, rules.required, identity)
 
 
 class Router:
@@ -78,6 +88,7 @@ class Router:
         self._metrics = metrics
         self._watching = watching or Watching([])
         self._likeness = Likeness(config, policy, models.model)
+        self._fields = _field_rules(config, models.fields_by)
         self._tasks: set[asyncio.Task[None]] = set()  # what goes on without its client
         self.auditor = Auditor(config, models.experts, store, metrics)
 
@@ -86,6 +97,7 @@ class Router:
         async with self._turn(asked) as turn:
             turn.small = await self._ask([self.small], asked, turn)
             self._decide(turn)
+            self._decide_fields(turn)
             if self._escalates(turn):
                 turn.expert_asked = True
                 turn.expert = await self._ask(self.experts, asked, turn)
@@ -113,6 +125,7 @@ class Router:
             else:
                 turn.small = await self._ask([self.small], asked, turn)
             self._decide(turn)
+            self._decide_fields(turn)
             if self._escalates(turn):
                 async with aclosing(self._expert_chunks(turn, opened)) as chunks:
                     async for chunk in chunks:
@@ -173,6 +186,7 @@ class Router:
         if turn.reading is not None:
             await asyncio.wait([turn.reading])
             self._decide(turn)
+            self._decide_fields(turn)
         if not turn.committed and (turn.small is not None or turn.errors):
             turn.fail(GONE)
             await self._commit(turn)
@@ -293,6 +307,14 @@ class Router:
         turn.probability = part.probability(turn.raw)
         turn.threshold = part.threshold(domain)
         if turn.unlike and self._config.unlike == "escalate":
+            turn.decision = "escalate"
+
+    def _decide_fields(self, turn: Turn) -> None:
+        """Tell what there is of the small answer's fields; one that is not sure enough escalates."""
+        if self._fields is None or turn.small is None:
+            return
+        turn.fields = self._fields.words(turn.small.parts)
+        if turn.decision == "answer" and self._fields.escalates(turn.fields, wanted=turn.asked.formatted):
             turn.decision = "escalate"
 
     def _escalates(self, turn: Turn) -> bool:

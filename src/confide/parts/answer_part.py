@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from confide.parts.part import kind_of
+
 
 @dataclass(frozen=True)
 class AnswerPart:
@@ -27,3 +29,8 @@ class AnswerPart:
     source: str
     start: int
     end: int
+
+    @property
+    def kind(self) -> str:
+        """What parts of many answers share, as `Part.kind`."""
+        return kind_of(self.name)
