@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from confide.engines.directions import Shares
 from confide.engines.engine import Completion
@@ -57,6 +58,10 @@ def told_parts(
         z = None if reading.served is None else part_logits(reading.served, records, shares)
         told = reading.confidences(records, z, traffic)
     return [
-        AnswerPart(part.name, part.text, part.value, confidence, source, part.start, part.end)
+        AnswerPart(part.name, part.text, _value(signal, part), confidence, source, part.start, part.end)
         for part, (confidence, source) in zip(parts, told, strict=True)
     ]
+
+
+def _value(signal: str, part: Part) -> Any:
+    return part.value if signal == FIELD.name else part.text
