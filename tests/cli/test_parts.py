@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,13 @@ from confide.cli.flags import command
 from confide.cli.main import app as every_verb
 from confide.cli.main import ended
 from confide.cli.parts import parts
+from confide.cli.train import app as trained
+from confide.methods.confidence_model import Answer
+from confide.methods.portable.portable_file import PortableFile
+from confide.parts.answer_part import AnswerPart
 from confide.records import Record, read_records
 
+ask_verb: Any = importlib.import_module("confide.cli.ask")
 app = typer.Typer()
 app.command()(command(parts))
 
@@ -140,3 +146,44 @@ def test_every_other_verb_takes_parts_for_answers(tmp_path: Path) -> None:
     confide("evaluate", files["S"], "--out", tmp_path / "out")
     assert "/year" in (tmp_path / "out" / "report.html").read_text()
     assert isinstance(scored[0], Record)
+
+
+def test_what_is_learned_of_fields_stands_in_a_folder_by_its_signal(tmp_path: Path) -> None:
+    rows = [made(n, 1900 + n % 90, n % 3 > 0, split="train", correct=n % 3 > 0) for n in range(60)]
+    run(written(tmp_path / "R.jsonl", rows), "--out", tmp_path / "P.jsonl")
+
+    def train(*arguments: object) -> Any:
+        return CliRunner().invoke(trained, ["portable", *map(str, arguments), "--out", str(tmp_path / "out")])
+
+    done = train("--records", tmp_path / "P.jsonl", "--signal", "field")
+    assert done.exit_code == 0, done.output
+    assert "field learned from 120 parts (100 right, 20 wrong), by text, log-probabilities" in done.stdout
+    assert PortableFile.load(tmp_path / "out" / "signals" / "field").training_rows == 120
+    assert "no signal 'year' is about parts" in str(
+        train("--records", tmp_path / "P.jsonl", "--signal", "year").exception
+    )
+    assert "is a whole answer" in str(train("--records", tmp_path / "R.jsonl", "--signal", "field").exception)
+
+
+class Asked:
+    identity = ""
+
+    def answer(self, question: str, *, max_new_tokens: int, fields: bool = False, claims: bool = False) -> Answer:
+        assert not claims
+        told = [
+            AnswerPart("/year", "null", None, 0.25, "field", 9, 13),
+            AnswerPart("/a", "x", "x", None, "field", 0, 1),
+        ]
+        return Answer('{"year": null}', 0.5, "stack", None, fields=told if fields else [])
+
+
+def test_ask_prints_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask_verb, "load_model", lambda *_, **__: Asked())
+    every = typer.Typer()
+    every.command()(command(ask_verb.ask))
+    told = CliRunner().invoke(every, ["--model", "x", "--fields", "Who?"])
+    assert "/year: None  (field 0.25)" in told.stdout
+    assert "/a: x  (no confidence)" in told.stdout
+    data = json.loads(CliRunner().invoke(every, ["--model", "x", "--fields", "--json", "Who?"]).stdout)
+    assert data["fields"][0] == {"name": "/year", "value": None, "confidence": 0.25, "source": "field"}
+    assert "fields" not in json.loads(CliRunner().invoke(every, ["--model", "x", "--json", "Who?"]).stdout)
