@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Sequence
 
 from confide.engines.engine import Engine
-from confide.hedging.statements import split_sentences
+from confide.engines.token_starts import starts_of_ids
+from confide.parts.part_records import part_records
+from confide.parts.sentences import sentence_parts, split_sentences
 from confide.records import Record
 from confide.tasks import Task, load_task
 from confide.tasks.geography import graders
@@ -124,32 +125,21 @@ def sentence_records(engine: Engine, paragraph: Record) -> list[Record]:
     """
     name = str(paragraph.entity).removeprefix("city:")
     ids = paragraph.answer_ids
-    # Decoded from the start each time: some letters are made of several tokens.
-    ends = [len(engine.decode(ids[: at + 1])) for at in range(len(ids))]
-    text = engine.decode(ids)
-    found, at = [], 0
-    for number, sentence in enumerate(split_sentences(text)):
-        start = text.index(sentence, at)
-        at = start + len(sentence)
-        first, last = first_over(ends, start), first_over(ends, at - 1) + 1
-        relation, grade = grade_sentence(name, sentence)
-        if grade.correct is None:
-            continue
-        update = {
-            "id": f"{paragraph.id}-{number}",
-            "domain": relation,
-            "reasoning": engine.decode(ids[:first]),
-            "reasoning_ids": ids[:first],
-            "answer": sentence,
-            "answer_ids": ids[first:last],
-            "logprobs": paragraph.logprobs[first:last],
-            "entropies": paragraph.entropies[first:last],
-            "end_logprob": 0.0,
-            "finish": "stop",
-            "correct": grade.correct,
-            "answered": grade.answered,
-        }
-        found.append(paragraph.model_copy(update=update))
+    starts = starts_of_ids(ids, engine.decode)
+    told = paragraph.model_copy(update={"answer": engine.decode(ids), "token_starts": starts, "end_logprob": 0.0})
+    found = []
+    for number, part in enumerate(part_records(told, sentence_parts(told.answer))):
+        relation, grade = grade_sentence(name, part.answer)
+        if grade.correct is not None:
+            update = {
+                "id": f"{paragraph.id}-{number}",
+                "part": "",  # the sentence says itself what it is about
+                "domain": relation,
+                "end_logprob": 0.0,
+                "correct": grade.correct,
+                "answered": grade.answered,
+            }
+            found.append(part.model_copy(update=update))
     return found
 
 
@@ -162,8 +152,3 @@ def places_of(country: str) -> set[str]:
     """A country's name and its capitals."""
     capitals = (place.capitals for place in load_gazetteer().countries.values() if place.name == country)
     return {country, *(name for some in capitals for name in some)}
-
-
-def first_over(ends: Sequence[int], place: int) -> int:
-    """The number of the token that holds the character at ``place``; ``ends`` are the tokens' ends."""
-    return next(number for number, end in enumerate(ends) if end > place)

@@ -37,8 +37,14 @@ CONFIDENCE = Signal("confidence", ("<|confident|>", "<|unconfident|>"))
 RED_FLAG = Signal("red_flag", ("<|red_flag|>",), fine="harmless", flagged="harmful", audited=False, schedule="tokens")
 OUTCOME = Signal("outcome", fine="right in the end", flagged="wrong in the end", schedule="lines")
 
-SIGNALS: dict[str, Signal] = {signal.name: signal for signal in (CONFIDENCE, RED_FLAG, OUTCOME)}
+FIELD = Signal("field")
+CLAIM = Signal("claim")
+
+SIGNALS: dict[str, Signal] = {signal.name: signal for signal in (CONFIDENCE, RED_FLAG, OUTCOME, FIELD, CLAIM)}
 """Every signal by its name."""
+
+PART_SIGNALS = (FIELD.name, CLAIM.name)
+"""Those that are the confidence of parts of an answer: fields of its JSON and arguments of tool calls, sentences."""
 
 
 def along_signals() -> list[str]:

@@ -11,10 +11,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from confide.numeric import Floats
-from confide.signals import along_signals
+from confide.signals import PART_SIGNALS, along_signals
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "learned": ("stack", "portable", "reader", "self_ref", "graded", "tagged", "f_pred", "probe", *along_signals()),
+    "learned": (
+        "stack",
+        "portable",
+        "reader",
+        "self_ref",
+        "graded",
+        "tagged",
+        "f_pred",
+        "probe",
+        *PART_SIGNALS,
+        *along_signals(),
+    ),
     "asked": ("p_true", "verbalized"),
     "sampled": ("self_consistency", "semantic_entropy"),
     "outside": ("verifier",),

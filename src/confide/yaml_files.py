@@ -9,7 +9,7 @@ from typing import Any
 from confide.errors import ConfideError
 from confide.files import is_stream, read_text
 
-NAMES = ("smollm2", "geography", "arithmetic")
+NAMES = ("smollm2", "geography", "arithmetic", "extraction")
 """What is bundled goes by these names, also where there is a folder or file called so."""
 
 _SQLITE = "sqlite:///"

@@ -8,8 +8,9 @@ import pytest
 from confide.cli.rewriting_server import RewritingServer
 from confide.errors import ConfideError
 from confide.hedging import hedged_records, load_language
-from confide.hedging.hedged_records import Summary, hedge
+from confide.hedging.hedged_records import Summary, hedge, with_sentences
 from confide.hedging.rewording import Rewriter, Templates
+from confide.parts.part_records import PARTS, part_records
 from confide.records import Record, read_records
 from rewriter_server import Model
 
@@ -269,3 +270,22 @@ def test_a_server_that_fails_halfway_leaves_what_is_done(tmp_path, monkeypatch):
         summary = hedge(rows(6), out, rewriter(), "given")
     assert [row.id for row in read_records(out)] == [f"r{i}" for i in range(6)]
     assert summary.rows == 6
+
+
+def test_each_sentence_of_a_paragraph_is_worded_by_its_own_confidence(tmp_path: Path) -> None:
+    text = "Lyon is in France. Its currency is the franc."
+    whole = Record(id="a", answer=text)
+    values = {"sentence 1": 0.95, "sentence 2": 0.2}
+    parts = [part.model_copy(update={"confidence": {"claim": values[part.part]}})
+             for part in part_records(whole, PARTS["sentences"](text))]  # fmt: skip
+    rows = with_sentences([whole], parts, "claim")
+    summary = hedge(rows, tmp_path / "H.jsonl", Templates(EN, "plain", 0), "claim")
+    (row,) = read_records(tmp_path / "H.jsonl")
+    hedges = (row.model_extra or {})["hedges"]
+    assert [one["confidence"] for one in hedges] == [0.95, 0.2]
+    assert all(abs(one["confidence"] - one["value"]) <= 0.1 for one in hedges)
+    assert summary.claims == 2
+    with pytest.raises(ConfideError, match="are not among the records of parts"):
+        with_sentences([whole], parts[:1], "claim")
+    with pytest.raises(ConfideError, match="is no sentence of an answer"):
+        with_sentences([whole], [whole], "claim")

@@ -277,3 +277,25 @@ def test_a_bad_cell(tmp_path: Path, row: str, what: str) -> None:
 def test_a_question_file_is_nothing_that_a_kill_cut_off(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfideError, match=r"line [12]: "):
         read(tmp_path / "q.jsonl", text)
+
+
+def test_a_reference_may_be_an_object_of_values(tmp_path: Path) -> None:
+    row = {"id": "a", "kind": "fields", "question": "Who?", "answer": {"name": "Ann", "year": None}}
+    assert read_questions(write(tmp_path / "q.jsonl", [row]))[0].answer == row["answer"]
+    table = tmp_path / "q.csv"
+    table.write_text('id,kind,question,answer\na,fields,Who?,"{""name"": ""Ann"", ""year"": null}"\n')
+    assert read_questions(table)[0].answer == row["answer"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [({}, "an object of the right values"), (["Ann"], "an object of"), (None, "an object"), (7, "an object")],
+)
+def test_a_question_for_fields_needs_such_an_object(tmp_path: Path, answer: object, problem: str) -> None:
+    row = {"id": "a", "kind": "fields", "question": "Who?", "answer": answer}
+    with pytest.raises(ConfideError, match=problem):
+        read_questions(write(tmp_path / "q.jsonl", [row]))
+    table = tmp_path / "q.csv"
+    table.write_text('id,kind,question,answer\na,fields,Who?,"{""name"": "\n')
+    with pytest.raises(ConfideError, match="answer: not valid JSON"):
+        read_questions(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -16,6 +16,7 @@ from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.errors import ConfideError
 
 if TYPE_CHECKING:
+    from confide.parts.answer_part import AnswerPart
     from confide.policies.policy import Policy
 
 
@@ -31,6 +32,10 @@ def ask(
     policy: Annotated[Path | None, Option(help="Policy that turns the confidence into a decision.")] = None,
     max_new_tokens: Annotated[int, Option(min=1, help="Room for the answer and the reasoning before it.")] = 32,
     chat_template_kwargs: ChatTemplateKwargs = None,
+    fields: Annotated[
+        bool, Option("--fields", help="Also each value of the answer's JSON, with its confidence.")
+    ] = False,
+    claims: Annotated[bool, Option("--claims", help="Also each sentence of the answer, with its confidence.")] = False,
     json: Annotated[bool, Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Ask one question.
@@ -48,7 +53,10 @@ def ask(
     loaded_policy = Policy.load(policy) if policy else None
     template = parse_mapping(chat_template_kwargs)
     loaded = load_model(engine, endpoint, model, portable=portable, chat_template_kwargs=template)
-    answer = loaded.answer(asked, max_new_tokens=max_new_tokens)
+    wanted = {name: True for name, on in (("fields", fields), ("claims", claims)) if on}
+    if wanted and engine != "transformers":
+        raise ConfideError("--fields and --claims are for a model in this process; the router tells those of servers")
+    answer = loaded.answer(asked, max_new_tokens=max_new_tokens, **wanted)
     decided = {} if loaded_policy is None else _decided(loaded_policy, answer.sources, loaded.identity)
     data: dict[str, object] = {
         "answer": answer.text,
@@ -60,17 +68,27 @@ def ask(
     if answer.reasoning is not None:
         data["reasoning"] = answer.reasoning
     data |= decided
+    parts = {name: [_told(part) for part in getattr(answer, name)] for name in wanted}
+    data |= parts
     if json:
         print_json(data)
         return
     typer.secho(answer.text, bold=True)
-    parts = [f"{answer.source} {answer.confidence:.2f}" if answer.confidence is not None else "no confidence"]
+    words = [f"{answer.source} {answer.confidence:.2f}" if answer.confidence is not None else "no confidence"]
     if answer.familiarity is not None:
-        parts.append(f"familiarity {answer.familiarity:.2f}")
+        words.append(f"familiarity {answer.familiarity:.2f}")
     if "decision" in data:
         by = f" by {data['decided_by']}" * (data["decided_by"] not in (None, answer.source))
-        parts.append(f"decision {data['decision']}{by}")
-    typer.secho(" · ".join(parts), dim=True)
+        words.append(f"decision {data['decision']}{by}")
+    typer.secho(" · ".join(words), dim=True)
+    for part in [part for some in parts.values() for part in some]:
+        sure = "no confidence" if part["confidence"] is None else f"{part['source']} {part['confidence']:.2f}"
+        typer.echo(f"  {part['name']}: {part['value']}  ({sure})")
+
+
+def _told(part: AnswerPart) -> dict[str, Any]:
+    """A part as it is printed."""
+    return {"name": part.name, "value": part.value, "confidence": part.confidence, "source": part.source}
 
 
 def _decided(policy: Policy, sources: Mapping[str, float | None], identity: str) -> dict[str, object]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 def hedge(
     records: Annotated[Path, Option(help="Scored records, or `{id, answer, confidence}` rows of any system.")],
     out: Annotated[Path, Option(help="Hedged records (JSON lines); an existing file is continued.")],
+    parts: Annotated[
+        Path | None, Option(help="Scored records of the answers' sentences: each is worded by its own confidence.")
+    ] = None,
     source: Annotated[str, Option(help="Whose confidence is put into words.")] = "stack",
     style: Annotated[str, Option(help="`plain`, `first_person`, or `formal` (the terms of ICD 203).")] = "plain",
     engine: Annotated[
@@ -37,12 +40,14 @@ def hedge(
 
     Each row gains `hedged`, `hedges` and `hedge_confidence`, the number that readers take from the wording: within 0.1
     of the confidence, checked, as is that the answer is still there. Tagged answers
-    (`<sentence>…</sentence><confidence>0.7</confidence>`) are worded sentence by sentence, by their own numbers. A row
+    (`<sentence>…</sentence><confidence>0.7</confidence>`) are worded sentence by sentence, by their own numbers, and so
+    are answers whose sentences have scored records of their own (`confide parts --by sentences`, `--parts`). A row
     without a confidence passes through. A key for the server is taken from `OPENAI_API_KEY`.
 
     Example: `confide hedge --records scored.jsonl --out hedged.jsonl --style first_person`
     """
     from confide.hedging.hedged_records import hedge as run
+    from confide.hedging.hedged_records import with_sentences
     from confide.hedging.statements import is_tagged
     from confide.policies.calibration_rows import pick_source
     from confide.policies.identities import answered_by, common_identity
@@ -50,8 +55,11 @@ def hedge(
 
     wording = _wording(engine, model, language, style, seed)
     rows = read_records(records)
-    picked = source if all(is_tagged(row.answer) for row in rows) else pick_source(rows, source)
+    told = read_records(parts) if parts else rows
+    picked = source if all(is_tagged(row.answer) for row in rows) else pick_source(told, source)
     rows = answered_by(identity, rows, picked)
+    if parts:
+        rows = with_sentences(rows, told, picked)
     common_identity(rows, picked)
     with progress_bar("hedging") as progress:
         summary = run(rows, out, wording, picked, progress=progress)

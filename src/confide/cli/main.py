@@ -24,6 +24,7 @@ from confide.cli.export import export
 from confide.cli.flags import command
 from confide.cli.hedge import hedge
 from confide.cli.label import label
+from confide.cli.parts import parts
 from confide.cli.policy_verbs import decide, validate
 from confide.cli.score import score
 from confide.cli.serve import serve
@@ -38,7 +39,22 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Teach a language model to say how sure it is, and act on it: answer, escalate or abstain.",
 )
-verbs = (demo, tasks, annotate, label, split, score, evaluate, calibrate, validate, signal_quality, decide, ask, export)
+verbs = (
+    demo,
+    tasks,
+    annotate,
+    label,
+    split,
+    parts,
+    score,
+    evaluate,
+    calibrate,
+    validate,
+    signal_quality,
+    decide,
+    ask,
+    export,
+)
 for verb in (*verbs, hedge):
     app.command()(command(verb))
 app.command()(serve)  # its --config is the router's own

@@ -34,6 +34,10 @@ Out = Annotated[
     Option(help="Folder for the trained checkpoint."),
     Folder("confide.json", "config.json", "run.json", "log.jsonl", "format.json", "choice.json"),
 ]
+PartSignal = Annotated[
+    str | None,
+    Option(help="`field` or `claim`: records are of parts of answers; the folder carries it beside what is there."),
+]
 Model = Annotated[str, Option(help="The model that gave the answers: `smollm2`, a folder or a hub name.")]
 StartingModel = Annotated[
     str, Option(help="The model that answered, or a folder of this verb: then its format stage is reused.")
@@ -67,17 +71,22 @@ def portable(
     records: Annotated[Path, Option(help="Annotated records with train rows and log-probabilities.")],
     out: Annotated[Path, Option(help="Folder for `portable.json`."), Folder("portable.json")],
     *,
+    signal: PartSignal = None,
     seed: Annotated[int, Option(help="Seed of the folds and of the kinds of question.")] = 0,
 ) -> None:
     """Learn a confidence from graded records alone, for any server that tells log-probabilities; no model is loaded.
 
     Example: `confide train portable --records runs/records.jsonl --out runs/portable`
     """
+    from confide.methods.parts.part_training import train_parts
     from confide.methods.portable.portable_training import train_portable
 
     graded = _graded_rows(records)
     if not graded["train"]:
         raise ConfideError(f"{records}: there is no graded train row, of {sum(map(len, graded.values()))} graded ones")
+    if signal is not None:
+        typer.echo(train_parts(signal, graded["train"], graded["validation"], out, seed=seed))
+        return
     summary = train_portable(graded["train"], out, seed)
     unused = len(graded["validation"])
     typer.echo(summary + (f"; nothing was chosen on the {unused} graded validation rows" if unused else ""))
@@ -88,13 +97,29 @@ def stack(
     out: Out,
     *,
     model: Model = "smollm2",
+    signal: PartSignal = None,
     options: Annotated[FrozenOptions, Flags()],
 ) -> None:
     """Train the stack: the portable confidence with a probe of the model's states; no reader.
 
     Example: `confide train stack --model smollm2 --records runs/records.jsonl --out runs/stack`
     """
+    if signal is not None:
+        _train_parts(records, out, model, signal, options)
+        return
     _train_frozen(records, out, model, options)
+
+
+def _train_parts(records: Path, out: Path, model: str, signal: str, options: FrozenOptions) -> None:
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+    from confide.methods.parts.part_training import train_parts
+
+    if options != FrozenOptions(seed=options.seed):
+        raise ConfideError("--signal takes --seed and no other option of a stack")
+    train, validation = _learning_rows(records)
+    engine = TransformersEngine.load(model)
+    with progress_bar("training") as progress:
+        typer.echo(train_parts(signal, train, validation, out, engine=engine, seed=options.seed, progress=progress))
 
 
 def reader(

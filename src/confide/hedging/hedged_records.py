@@ -18,6 +18,7 @@ from confide.hedging.hedge_reading import read_hedge
 from confide.hedging.language import Language
 from confide.hedging.rewording import Templates, Wording
 from confide.hedging.statements import is_tagged, read_tagged
+from confide.parts.sentences import split_sentences
 from confide.policies.calibration_rows import confidence_of
 from confide.records import Record, RecordWriter, check_records_file, write_records
 from confide.settings import check_settings
@@ -29,6 +30,9 @@ BATCH = 64
 
 PHRASES_DIGITS = 12
 """Digits of the hash by which a style's phrases are told apart."""
+
+SENTENCES = "sentences"
+"""The key of a record that has a confidence for each of its sentences: a list of ``{"text", "confidence"}``."""
 
 GAINED = ("hedged", "hedges", "hedge_confidence", "hedge_status", "hedge_with")
 """What a hedged row has beside its record."""
@@ -119,6 +123,30 @@ def hedge(
         return _summarise(rows, wording.language)
 
 
+def with_sentences(records: Sequence[Record], parts: Sequence[Record], source: str) -> list[Record]:
+    """Copies of answers with the confidences of their sentences, from the scored records of these.
+
+    Raises:
+        ConfideError: a record of no sentence, or an answer whose sentences are not all there.
+    """
+    told: dict[str, list[dict[str, Any]]] = {}
+    for part in parts:
+        if not part.part.startswith("sentence "):
+            raise ConfideError(
+                f"row {part.id} is no sentence of an answer: make such rows by `confide parts --by sentences`"
+            )
+        raw = confidence_of(part, source)
+        sure = None if raw is None else float(as_probability(source, raw))
+        told.setdefault(part.id.removesuffix(f"#{part.part}"), []).append({"text": part.answer, "confidence": sure})
+    found = []
+    for record in records:
+        sentences = told.get(record.id, [])
+        if [one["text"] for one in sentences] != split_sentences(record.answer):
+            raise ConfideError(f"row {record.id}: the sentences of its answer are not among the records of parts")
+        found.append(record.model_copy(update={SENTENCES: sentences}))
+    return found
+
+
 async def _word_batch(records: Sequence[Record], wording: Templates, settings: dict[str, Any]) -> list[Record]:
     try:
         async with asyncio.TaskGroup() as group:
@@ -173,6 +201,14 @@ def _claims(record: Record, source: str) -> list[Claim] | str:
             claim(text=s.text, confidence=s.confidence, key=f"{record.id}-{i}", question=alone)
             for i, s in enumerate(reading.statements)
             if s.confidence is not None  # always so where the format is strict
+        ]
+    if told := (record.model_extra or {}).get(SENTENCES):
+        if any(one["confidence"] is None for one in told):
+            return "no_confidence"
+        alone = question if len(told) == 1 else None
+        return [
+            claim(text=one["text"], confidence=one["confidence"], key=f"{record.id}-{i}", question=alone)
+            for i, one in enumerate(told)
         ]
     confidence = confidence_of(record, source)
     if confidence is None:

@@ -115,54 +115,6 @@ def write_tagged(statements: Iterable[Statement]) -> str:
     return "\n".join(lines)
 
 
-# Marks that end a sentence, with the quotes and brackets that close after them. East Asian ones need no space.
-_END = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』”）]*)\s*")
-# A full stop after these does not end a sentence. It may after "etc." and "Inc.", so they are not here.
-_ABBREVIATION = re.compile(
-    r"mr|mrs|ms|mx|dr|prof|rev|hon|gen|col|capt|lt|sgt|sen|rep|gov|pres|st|mt|ft|vs|cf|e\.g|i\.e|viz|approx|ca|eds|al|"
-    r"dept|est|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec",
-    re.IGNORECASE,
-)
-# Nor does it after these where a number follows: "No. 5", but "I said no. He left."
-_NUMBERED = re.compile(r"nos?|vol|figs?|eqs?|sec|ch|pp?", re.IGNORECASE)
-
-
-def split_sentences(text: str) -> list[str]:
-    """Split ``text`` into its sentences, stripped; only whitespace between them is lost.
-
-    A line break ends a sentence. A full stop does not end one after an abbreviation, an initial ("J. Doe", "U.S.
-    Senate") or the number of a list item, nor before a small letter, nor without a space after it ("3.5"). In doubt
-    two sentences stay one, because half a claim is worse than a long one.
-
-    >>> split_sentences("Dr. Who paid $3.50 in St. Ives. It rained! 1. Why?")
-    ['Dr. Who paid $3.50 in St. Ives.', 'It rained!', '1. Why?']
-    """
-    sentences = []
-    for line in text.split("\n"):
-        start = 0
-        for mark in _END.finditer(line):
-            if _ends(line[start : mark.start()], mark[0].strip(), line[mark.end() :]):
-                sentences.append(line[start : mark.end()].strip())
-                start = mark.end()
-        sentences.append(line[start:].strip())
-    return [sentence for sentence in sentences if sentence]
-
-
-def _ends(before: str, mark: str, after: str) -> bool:
-    """Whether ``mark`` ends the sentence that ``before`` begins."""
-    if not before.strip() or after[:1].islower():
-        return False
-    if mark != ".":
-        return True
-    word = before.split()[-1].lstrip("\"'“‘«([")
-    if before.strip() == word and word.isdigit():
-        return False
-    last = word.rpartition(".")[2]
-    if len(last) == 1 and last.isupper() and word != "I":
-        return False
-    return not (_ABBREVIATION.fullmatch(word) or (after[:1].isdigit() and _NUMBERED.fullmatch(word)))
-
-
 def _length(text: str) -> int:
     """Characters that are not whitespace."""
     return sum(map(len, text.split()))

@@ -16,13 +16,14 @@ from confide.methods.free import Free
 from confide.methods.frozen.frozen_model import FrozenModel, ReaderMethod, StackMethod
 from confide.methods.method import Method, Scope
 from confide.methods.p_true import PTrue
+from confide.methods.parts.part_method import PartMethod
 from confide.methods.portable.portable_method import Portable
 from confide.methods.rlmf.stated_model import StatedMethod, StatedModel
 from confide.methods.sampled import Sampled
 from confide.methods.self_ref.self_ref_model import SelfRefMethod, SelfRefModel
 from confide.methods.text_prior import TextPriors
 from confide.methods.verbalized import Verbalized
-from confide.signals import along_signals
+from confide.signals import PART_SIGNALS, along_signals
 from confide.tasks import Task
 
 METHODS: tuple[Method, ...] = (
@@ -34,6 +35,7 @@ METHODS: tuple[Method, ...] = (
     SelfRefMethod(),
     StatedMethod(),
     *map(AlongMethod, along_signals()),
+    *map(PartMethod, PART_SIGNALS),
     PTrue("p_true", by_model=True),
     Verbalized(),
     PTrue("verifier", by_model=False),

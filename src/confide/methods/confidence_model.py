@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
@@ -18,9 +18,12 @@ from confide.engines.transformers.turns import in_turn
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_rows
 from confide.methods.answer_traffic import UnseenShare
+from confide.methods.portable_confidence import PortableConfidence
 from confide.methods.trace import Trace
+from confide.parts.answer_part import AnswerPart
 from confide.policies.identities import IDENTITY_DIGITS, PORTABLE_PART, identity_parts, identity_text
-from confide.records import Message, Record
+from confide.records import Message
+from confide.signals import CLAIM, FIELD
 from confide.sources import Source
 from confide.tasks.text import tokens
 
@@ -49,7 +52,10 @@ class Answer:
         completion_tokens: tokens that were written, reasoning and the closing one included.
         reasoning: what the model thought before it answered; None where it did not.
         along: signal → what it said along the answer, for signals that the model carries.
+        fields: the values of its JSON, or the arguments of its tool calls, where they were asked for.
+        claims: its sentences, where they were asked for.
         stopped_by: the signal that ended it before the model did; None: none.
+        written: what the engine told of it; None where that is not kept.
     """
 
     text: str
@@ -64,25 +70,9 @@ class Answer:
     reasoning: str | None = None
     along: dict[str, Trace] = field(default_factory=dict)
     stopped_by: str | None = None
-
-
-class PortableConfidence(Protocol):
-    """What tells a confidence of answers from text and log-probabilities alone; `PortableFile` does."""
-
-    @property
-    def model(self) -> str:
-        """Whose answers it learned from."""
-
-    @property
-    def identity(self) -> str:
-        """Which weights answered them ("": not known)."""
-
-    @property
-    def scored_by(self) -> str:
-        """A hash of everything that gives the confidence."""
-
-    def confidences(self, records: Sequence[Record], among: Sequence[Record] | None = None) -> list[float | None]:
-        """The confidence of each answered record, in the traffic of the rows ``among`` (None: of these records)."""
+    fields: list[AnswerPart] = field(default_factory=list)
+    claims: list[AnswerPart] = field(default_factory=list)
+    written: Completion | None = field(default=None, repr=False, compare=False)
 
 
 class ConfidenceModel(ABC):
@@ -193,17 +183,21 @@ class ConfidenceModel(ABC):
         seed = self.info.shuffled_labels
         return source if seed is None else str(replace(Source.parse(source), shuffled=True, seed=seed))
 
-    def answer(self, question: Conversation, *, max_new_tokens: int = 64) -> Answer:
+    def answer(
+        self, question: Conversation, *, max_new_tokens: int = 64, fields: bool = False, claims: bool = False
+    ) -> Answer:
         """Answer one question; text and confidence come from one generation.
 
         Args:
             question: a question, or a whole conversation as messages with ``role`` and ``content``.
             max_new_tokens: tokens after which an answer is cut.
+            fields: also how sure it is of each value of the answer's JSON, or argument of its tool calls.
+            claims: also how sure it is of each sentence.
 
         Raises:
             ConfideError: prompt and answer do not fit the model's context, or the question is none.
         """
-        return self.answers([question], max_new_tokens=max_new_tokens)[0]
+        return self.answers([question], max_new_tokens=max_new_tokens, fields=fields, claims=claims)[0]
 
     @in_turn
     def answers(
@@ -213,8 +207,10 @@ class ConfidenceModel(ABC):
         max_new_tokens: int = 64,
         gone: Gone | None = None,
         stop: Mapping[str, float] | None = None,
+        fields: bool = False,
+        claims: bool = False,
     ) -> list[Answer]:
-        """Answer a batch of questions greedily; see `answer`.
+        """Answer a batch of questions greedily; see `answer` for ``fields`` and ``claims``.
 
         Args:
             gone: whether nobody waits for the answer to a question, by its place, any more; such an answer is given up.
@@ -235,8 +231,18 @@ class ConfidenceModel(ABC):
             self._check(len(prompt) + max_new_tokens)
         answers = self._answer(conversations, prompts, max_new_tokens, gone, stop or {}) if prompts else []
         return [
-            replace(a, prompt_tokens=a.prompt_tokens or len(prompt)) for a, prompt in zip(answers, prompts, strict=True)
+            replace(
+                a,
+                prompt_tokens=a.prompt_tokens or len(prompt),
+                fields=self._parts(FIELD.name, messages, a) if fields else [],
+                claims=self._parts(CLAIM.name, messages, a) if claims else [],
+            )
+            for a, prompt, messages in zip(answers, prompts, conversations, strict=True)
         ]
+
+    def _parts(self, signal: str, conversation: list[Message], answer: Answer) -> list[AnswerPart]:
+        """How sure it is of each part of an answer it has just given."""
+        raise ConfideError(f"this model ({self.info.confidence.method}) says nothing of the parts of an answer")
 
     def samples(self, question: Conversation, count: int, *, max_new_tokens: int = 64, seed: int = 0) -> list[str]:
         """``count`` answers to one question, sampled at temperature 1; the same seed gives the same ones."""

@@ -23,7 +23,8 @@ from confide.records import Cost, Record
 
 if TYPE_CHECKING:
     from confide.engines.engine import ClosedAnswers, Engine
-    from confide.methods.confidence_model import ConfidenceModel, PortableConfidence
+    from confide.methods.confidence_model import ConfidenceModel
+    from confide.methods.portable_confidence import PortableConfidence
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@
 | ``correct``, or else ``label`` | whether the answer is right: true or false, yes or no, 1 or 0 |
 | ``judged`` | whether a judge calls it right, in the same words |
 | ``choices``, ``reference`` of a short question | texts separated by ``|``, or a JSON list |
+| ``reference`` of a question for fields | a JSON object |
 | other fields of a record | as they are; a list or a mapping as JSON |
 | any other | kept as it is |
 
@@ -107,7 +108,7 @@ class RecordCells:
             return _read(self._number, value, f"{where}: {key}")
         if key == "judged":
             return _read(truth, value, f"{where}: {key}")
-        if key in (*_LISTS, *_MAPPINGS):
+        if key in (*_LISTS, *_MAPPINGS) or (key == "reference" and str(row.get("kind")).strip() == "fields"):
             return _read(_json, value, f"{where}: {key}")
         if key == "choices" or (key == "reference" and str(row.get("kind", "short")).strip() == "short"):
             return _read(bar_list, value, f"{where}: {key}")

@@ -154,6 +154,28 @@ def _check_identity(identity: str) -> str:
     return identity
 
 
+class Fields(Part):
+    """What is told, and decided, of the fields of an answer: values of its JSON, arguments of its tool calls.
+
+    ``policy`` was calibrated on records of fields (`confide parts`); an answer escalates where one of the ``required``
+    pointers is missing or below its threshold, without ``required`` where any of its fields is. ``portable`` is the
+    folder (or its ``portable.json``) that gives confidences of fields to a small model on a server; one in this process
+    brings its own.
+    """
+
+    policy: Path | None = None
+    required: tuple[str, ...] = ()
+    portable: Path | None = None
+
+    @model_validator(mode="after")
+    def _pointers(self) -> Self:
+        if self.required and self.policy is None:
+            raise ValueError("required fields are held against thresholds: give the policy of fields")
+        if wrong := next((name for name in self.required if "/" not in name), None):
+            raise ValueError(f"required: {wrong!r} is no pointer; a field is written /year, an argument tool/argument")
+        return self
+
+
 class Limits(Part):
     """What one request, and all of them together, may ask for.
 
@@ -213,6 +235,7 @@ class ServeConfig(Part):
     accept_model: Annotated[str, AfterValidator(_check_identity)] = ""
     small: Small
     experts: tuple[Expert, ...] = ()
+    field_rules: Fields | None = Field(default=None, alias="fields")
     embeddings: Embeddings | None = None
     store: str = "sqlite:///confide.db"
     store_text: bool = False
@@ -240,6 +263,8 @@ class ServeConfig(Part):
                 )
         if self.mode == "act" and self.policy is None:
             raise ValueError("mode act needs a policy; without one there is only mode: observe")
+        if self.field_rules and self.field_rules.portable and isinstance(self.small, SmallLocal):
+            raise ValueError("fields: portable is for a small model on a server; one in this process brings its own")
         if not self.api_keys and not is_loopback(self.host):
             raise ValueError(
                 f"host {self.host} can be reached from other machines: set api_keys, or keep 127.0.0.1 "
@@ -275,6 +300,9 @@ class ServeConfig(Part):
         changes["watch"] = tuple(
             watch.model_copy(update={"policy": beside(path, str(watch.policy))}) for watch in self.watch
         )
+        if rules := self.field_rules:
+            own = {key: beside(path, str(value)) for key in ("policy", "portable") if (value := getattr(rules, key))}
+            changes["field_rules"] = rules.model_copy(update=own)
         if isinstance(self.small, SmallLocal):
             changes["small"] = self.small.model_copy(update={"model": beside_or_name(path, self.small.model)})
         else:

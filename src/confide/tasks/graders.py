@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from confide.tasks.field_grader import grade_fields
 from confide.tasks.numbers import answer_reading, number_text, parse_number
 from confide.tasks.questions import Question
 from confide.tasks.text import NameFinder, fold, spelled, tokens, with_decimal_points
@@ -184,6 +185,7 @@ _GRADERS: dict[str, Grader] = {
     "short": grade_short,
     "choice": grade_choice,
     "number": grade_number,
+    "fields": lambda question, answer: Grade(*grade_fields(question.answer, answer)),
     # Nothing is right or wrong, but answers can still be compared.
     "prompt": lambda _, answer: Grade(None, spelled(answer) or None),
 }

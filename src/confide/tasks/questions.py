@@ -15,14 +15,14 @@ from confide.records import Message, Record
 from confide.tasks.conversations import check_conversation, problem_of
 from confide.tasks.numbers import number_text, parse_number, read_numbers
 
-Kind = Literal["choice", "short", "number", "prompt"]
+Kind = Literal["choice", "short", "number", "fields", "prompt"]
 
 
 class Question(BaseModel):
     """One question and its reference.
 
-    ``answer`` is the index of the right choice (choice), the accepted strings (short; empty: unanswerable) or
-    a number as text (number); a prompt has a ``label`` instead. Unknown keys are kept.
+    ``answer`` is the index of the right choice (choice), the accepted strings (short; empty: unanswerable), a number
+    as text (number) or an object of the right values (fields); a prompt has a ``label`` instead. Unknown keys are kept.
 
     A conversation has ``messages`` in place of ``question``, which is then the text of its last turn, the user's.
     """
@@ -34,7 +34,7 @@ class Question(BaseModel):
     question: str = ""
     messages: list[Message] | None = None
     choices: list[str] | None = None
-    answer: int | list[str] | str | None = None
+    answer: int | list[str] | str | dict[str, Any] | None = None
     domain: str = ""
     entity: str | None = None
     label: str | None = None
@@ -83,6 +83,8 @@ class Question(BaseModel):
                 raise ValueError(f"answer {self.answer} is out of range: {count} choices, counted from 0")
         elif self.kind == "short" and not isinstance(self.answer, list):
             raise ValueError("the answer of a short question is a list of accepted strings")
+        elif self.kind == "fields" and not (isinstance(self.answer, dict) and self.answer):
+            raise ValueError("the answer of a question for fields is an object of the right values")
         elif self.kind == "number" and self.answer is not None:
             number = parse_number(self.answer) if isinstance(self.answer, str) else None
             if number is None:
@@ -154,11 +156,12 @@ def _of_cells(row: dict[str, Any]) -> dict[str, Any]:
     for key in lists:
         if isinstance(data.get(key), str):
             data[key] = bar_list(data[key])
-    if isinstance(messages := data.get("messages"), str):
-        try:
-            data["messages"] = json_value(messages)
-        except ValueError as error:
-            raise ValueError(f"messages: not valid JSON ({error})") from None
+    for key in ("messages", "answer") if data.get("kind") == "fields" else ("messages",):
+        if isinstance(text := data.get(key), str):
+            try:
+                data[key] = json_value(text)
+            except ValueError as error:
+                raise ValueError(f"{key}: not valid JSON ({error})") from None
     if isinstance(data.get("choices"), list) and "" in data["choices"]:
         raise ValueError("choices: one of them is empty")
     if data.get("kind") == "short":

@@ -11,6 +11,7 @@ from confide.data_files import ENDINGS
 from confide.errors import ConfideError
 from confide.tasks import hub
 from confide.tasks.arithmetic import arithmetic_task
+from confide.tasks.extraction import extraction_task
 from confide.tasks.generated import PREFIX, generated_task
 from confide.tasks.geography import geography_task
 from confide.tasks.questions import read_questions
@@ -36,6 +37,7 @@ class TaskInfo:
 _BUNDLED = [
     TaskInfo("geography", "short", None, "CC BY 4.0", "offline", "cities, countries, capitals, currencies, continents"),
     TaskInfo("arithmetic", "number", None, "Apache-2.0", "offline", "sums, differences, products of signed numbers"),
+    TaskInfo("extraction", "fields", None, "Apache-2.0", "offline", "fields of a described person, event or product"),
     TaskInfo(f"{PREFIX}NAME", "short", None, "Apache-2.0", "offline", "problems of a generator, difficulty as domain"),
 ]
 
@@ -84,6 +86,8 @@ def load_task(
         return geography_task(limit, seed)
     if name_or_path == "arithmetic":
         return arithmetic_task(limit, seed)
+    if name_or_path == "extraction":
+        return extraction_task(limit, seed)
     if name_or_path.startswith(PREFIX):
         return generated_task(name_or_path, limit, seed)
     path = Path(name_or_path)

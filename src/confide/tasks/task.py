@@ -20,9 +20,10 @@ SYSTEM = {
     "choice": "Answer with the letter of the right choice only.",
     "short": "Answer with the name only.",
     "number": "Answer with the number only.",
+    "fields": "Answer with one JSON object only.",
     "prompt": "",
 }
-MAX_NEW_TOKENS = {"choice": 8, "short": 24, "number": 32, "prompt": 128}
+MAX_NEW_TOKENS = {"choice": 8, "short": 24, "number": 32, "fields": 256, "prompt": 128}
 
 CLOZE_SYSTEM = "Answer the question."
 CLOZE = "Question: {}\nAnswer:"

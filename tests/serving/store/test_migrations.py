@@ -162,7 +162,7 @@ def undo_version_8(raw: Connection) -> None:
     for table in COUNTERS:
         raw.execute(text(f"DROP TABLE {table}"))
     raw.execute(text("DROP INDEX decisions_audit_due"))
-    for column in ("audit_due", "audit_request", "flags"):  # the last one is of version 9
+    for column in ("audit_due", "audit_request", "flags", "parts"):  # the last ones are of versions 9 and 10
         raw.execute(text(f"ALTER TABLE decisions DROP COLUMN {column}"))
     raw.execute(text("CREATE INDEX decisions_policy ON decisions (policy_id, created, decision)"))
     raw.execute(text("UPDATE schema_version SET version = 7"))

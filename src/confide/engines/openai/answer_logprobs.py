@@ -56,19 +56,25 @@ def text_starts(choice: Choice) -> list[int]:
     return _told(choice)[1]
 
 
-def _told(choice: Choice) -> tuple[list[float] | None, list[int]]:
-    """Log-probabilities of a text's tokens (None: not told), and where each of them starts ([]: not told)."""
+def written_tokens(choice: Choice) -> tuple[list[bytes], list[float]]:
+    """The bytes of every token that was written, and log-probabilities (nats); nothing where one is not told."""
     content = (choice.logprobs or {}).get("content")
-    if not choice.text.strip() or not isinstance(content, list) or not content:
-        return None, []
     tokens: list[bytes] = []
     values: list[float] = []
-    for token in content:
+    for token in content if isinstance(content, list) else ():
         value = token.get("logprob") if isinstance(token, dict) else None
         if not isinstance(value, int | float) or not -1e6 < value <= 1e-3:
-            return None, []
+            return [], []
         values.append(min(float(value), 0.0))
         tokens.append(_bytes(token))
+    return tokens, values
+
+
+def _told(choice: Choice) -> tuple[list[float] | None, list[int]]:
+    """Log-probabilities of a text's tokens (None: not told), and where each of them starts ([]: not told)."""
+    tokens, values = written_tokens(choice)
+    if not choice.text.strip() or not tokens:
+        return None, []
     output, answer = b"".join(tokens), choice.text.encode()
     start = _start(output, b"".join(tokens[:-1]), answer, choice.reasoning is not None)
     if start < 0:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.learned_reading import ReadAnswer
 from confide.engines.openai.server_config import Price
+from confide.parts.answer_part import AnswerPart
 
 _PIECE = 64
 _ENDS = frozenset({"stop", "stop_sequence", "end_turn", "eos", "eos_token"})
@@ -92,6 +93,7 @@ class Reply:
     ``prompt_logprobs`` what a server tells of the prompt's tokens, in its own shape, ``prompt_token_ids`` which they
     are.
     ``signals`` maps each signal that was read along it to its lowest value, ``stopped`` says that one of them ended it.
+    ``parts`` are the fields of the first answer, where they are told.
     ``read_tokens`` and ``verdict_tokens`` count what further requests read and wrote to find how sure the model is.
     """
 
@@ -110,6 +112,7 @@ class Reply:
     verdict_tokens: int = 0
     signals: dict[str, float | None] = field(default_factory=dict)
     stopped: bool = False
+    parts: list[AnswerPart] = field(default_factory=list)
 
     @property
     def text(self) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confide.engines.closed_records import with_token_scores
+from confide.engines.directions import Directions
 from confide.engines.engine import ClosedAnswers, Completion, Gone
 from confide.errors import ConfideError
 from confide.files import write_text
@@ -22,6 +23,8 @@ from confide.methods.checkpoint import CheckpointInfo, SignalInfo, save_checkpoi
 from confide.methods.confidence_model import Answer, ConfidenceModel
 from confide.methods.free import free_confidence
 from confide.methods.method import ClosedMethod, Scope
+from confide.methods.parts.part_reading import PartReading, load_part_readings
+from confide.methods.parts.told_parts import told_parts
 from confide.methods.portable.answer_signals import AnswerSignals, Ground
 from confide.methods.portable.portable_file import FILE as PORTABLE_FILE
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
@@ -32,8 +35,9 @@ from confide.methods.stack.served_stack import SERVED, ServedStack
 from confide.methods.stack.stack import Stack
 from confide.methods.stack.states import States
 from confide.numeric import Floats, sigmoid
+from confide.parts.answer_part import AnswerPart
 from confide.records import Message, Record
-from confide.signals import CONFIDENCE
+from confide.signals import CONFIDENCE, PART_SIGNALS
 from confide.sources import as_probability
 
 if TYPE_CHECKING:
@@ -104,6 +108,8 @@ class FrozenModel(ConfidenceModel):
         super().__init__(engine, info, name)
         self.window = TrafficWindow()
         self.signals: dict[str, AlongReading] = {}
+        self.part_readings: dict[str, PartReading] = {}
+        self.part_windows = {signal: TrafficWindow() for signal in PART_SIGNALS}
 
     @classmethod
     def load(cls, path: str, info: CheckpointInfo, **options: Any) -> Self:
@@ -115,7 +121,9 @@ class FrozenModel(ConfidenceModel):
         model.parts = parts
         if parts.portable is not None and not parts.portable.measured_by:
             model.portable = parts.portable
-        model.signals = load_signals(Path(path), info.base_sha256) if info.trained else {}
+        if info.trained:
+            model.signals = load_signals(Path(path), info.base_sha256)
+            model.part_readings = load_part_readings(Path(path), info.base_sha256)
         return model
 
     @property
@@ -124,11 +132,36 @@ class FrozenModel(ConfidenceModel):
         signals = self.parts.signals
         return {} if signals is None else signals.unseen(self.window.traffic)
 
-    def _traffic_closed(self) -> AbstractContextManager[None]:
-        return self.window.closed()
+    @contextmanager
+    def _traffic_closed(self) -> Iterator[None]:
+        with ExitStack() as closed:
+            for window in (self.window, *self.part_windows.values()):
+                closed.enter_context(window.closed())
+            yield
 
     def _signal_parts(self) -> dict[str, str]:
-        return {name: reading.rule.scored_by for name, reading in self.signals.items()}
+        along = {name: reading.rule.scored_by for name, reading in self.signals.items()}
+        return along | {name: reading.scored_by for name, reading in self.part_readings.items()}
+
+    def _directions(self) -> tuple[Directions | None, dict[str, slice]]:
+        """What is read along every answer, and the columns of each part reading."""
+        along = joined(list(self.signals.values()))
+        several, columns = ([along] if along else []), {}
+        start = along.count if along else 0
+        for name, reading in self.part_readings.items():
+            if (directions := reading.directions) is not None:
+                columns[name] = slice(start, start + directions.count)
+                start += directions.count
+                several.append(directions)
+        return (Directions.joined(several) if several else None), columns
+
+    def _parts(self, signal: str, conversation: list[Message], answer: Answer) -> list[AnswerPart]:
+        written, columns = answer.written, self._directions()[1]
+        assert written is not None
+        read = written.shares is not None and signal in columns
+        shares = written.shares[:, columns[signal]] if read and written.shares is not None else None
+        reading, window = self.part_readings.get(signal), self.part_windows[signal]
+        return told_parts(signal, conversation, written, reading, shares, window)
 
     def _trained_arrays(self) -> list[Any]:
         held = {"stack": self.parts.stack.to_arrays()[1]} if self.parts.stack else {}
@@ -154,7 +187,7 @@ class FrozenModel(ConfidenceModel):
         readings = list(self.signals.values())
         watch = StopWatch(readings, stop, self.engine.decode) if stop else None
         closed = self.engine.answer_and_close(
-            prompts, max_new_tokens, self.parts.layers, gone=gone, directions=joined(readings), watch=watch
+            prompts, max_new_tokens, self.parts.layers, gone=gone, directions=self._directions()[0], watch=watch
         )
         answers = self._read_closed(closed, conversations, closed.completions)
         stopped = watch.stopped_by_ if watch else {}
@@ -217,6 +250,7 @@ class FrozenModel(ConfidenceModel):
                 completion_tokens=c.tokens,
                 reasoning=c.reasoning,
                 along=traced,
+                written=c,
             )
             for c, probability, values, near, traced in zip(completions, told, sources, familiarity, along, strict=True)
         ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from confide.methods.confidence_model import PortableConfidence
 from confide.methods.method import Column, Method, Scope, check_answered_by, or_nan
 from confide.methods.portable.mixture import told
 from confide.methods.portable.portable_file import PORTABLE
+from confide.methods.portable_confidence import PortableConfidence
 from confide.records import Record
 
 

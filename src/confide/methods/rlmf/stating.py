@@ -18,9 +18,10 @@ import numpy as np
 from confide.engines.engine import Completion
 from confide.engines.transformers.encoding import render_chat
 from confide.errors import ConfideError
-from confide.hedging.statements import TAGGED_PROMPT, Reading, Statement, read_tagged, split_sentences, write_tagged
+from confide.hedging.statements import TAGGED_PROMPT, Reading, Statement, read_tagged, write_tagged
 from confide.methods.verbalized import parse
 from confide.numeric import Floats
+from confide.parts.sentences import split_sentences
 from confide.records import Message, Record
 from confide.report_tokens import GRADES
 

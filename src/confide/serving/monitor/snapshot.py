@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from confide.serving.monitor import promises, traffic
 from confide.serving.monitor.alarms import alarms_in, verdict_of
 from confide.serving.monitor.evidence import evidence_of
+from confide.serving.monitor.field_counts import field_counts
 from confide.serving.monitor.promises import Promise
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def build(
         "traffic": traffic.traffic(connection, start, now),
         "latency": traffic.latency(recent),
         "domains": traffic.by_domain(connection, start, promise),
+        "fields": field_counts(connection, start),
         "failures": traffic.failures(connection, start),
         "feedback": traffic.feedback_counts(connection, start),
         "recent": traffic.recent_counts(recent, now, promise),

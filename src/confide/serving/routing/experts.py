@@ -35,6 +35,7 @@ from confide.serving.routing.canonical_text import canonical
 from confide.serving.routing.embeddings import EmbeddingsServer
 from confide.serving.routing.guard import Guarded
 from confide.serving.routing.in_process import Batcher, Local
+from confide.serving.routing.reply_parts import FieldsOfReplies
 from confide.serving.routing.server_logprobs import server_sources
 from confide.serving.routing.server_signals import ServerSignals
 
@@ -137,11 +138,14 @@ class Models:
         self.signals: list[str] = []
         """The signals that the small model carries."""
         self._learned = LearnedConfidences()
+        self.fields_by = "" if model is None else model.identity
+        """The identity of what gives confidences of fields."""
         small: Local | Server
         if isinstance(config.small, SmallLocal):
             if model is None:
                 raise ValueError("the small model runs in this process and was not given")
-            self.batcher = Batcher(model, config.small.batch, config.small.max_prompt_tokens, self._below)
+            told, longest = config.field_rules is not None, config.small.max_prompt_tokens
+            self.batcher = Batcher(model, config.small.batch, longest, self._below, fields=told)
             self.signals = list(model.signals)
             small = Local(config.small, self.batcher, model.identity)
             self.small = Guarded(config.small.name, small, price=config.small.price, deadline_s=config.deadline_s)
@@ -184,13 +188,22 @@ class Models:
             portable = PortableFile.load(config.portable)
             self.exports[PORTABLE] = learned["beside"] = identity_text({PORTABLE_PART: portable.scored_by})
         self._learned = LearnedConfidences(mixture, portable)
-        sources = partial(server_sources, learned=self._learned)
+        sources = partial(server_sources, learned=self._learned, fields=self._fields())
         learned["always"] = sent_always(config.engine, config.adapter)
         server = self._server(with_tokens_told(config), sources, **learned)
         self.reading = server.reading
         if portable is not None:
             portable.check_server("" if self._accepted(server.identity) else server.identity)
         return server
+
+    def _fields(self) -> FieldsOfReplies | None:
+        """What tells the fields of the small server's replies; None: they are not wanted."""
+        rules = self._config.field_rules
+        if rules is None:
+            return None
+        portable = PortableFile.load(rules.portable) if rules.portable else None
+        self.fields_by = identity_text({PORTABLE_PART: portable.scored_by}) if portable else ""
+        return FieldsOfReplies(portable)
 
     def _accepted(self, identity: str) -> bool:
         """Whether the operator says that the model with this ``identity`` may stand for another one."""

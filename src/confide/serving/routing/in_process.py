@@ -58,10 +58,20 @@ class Batcher:
         batch: the most requests in a batch.
         longest: the most tokens of a prompt; a longer one is refused.
         stop: signal to the value under which an answer ends while it is written.
+        fields: whether the fields of answers are told.
     """
 
-    def __init__(self, model: ConfidenceModel, batch: int, longest: int, stop: Mapping[str, float] | None = None):
+    def __init__(
+        self,
+        model: ConfidenceModel,
+        batch: int,
+        longest: int,
+        stop: Mapping[str, float] | None = None,
+        *,
+        fields: bool = False,
+    ):
         self._model = model
+        self._more: dict[str, Any] = {"fields": True} if fields else {}
         self._batch = batch
         self._longest = longest
         self._stop = dict(stop or {})
@@ -145,6 +155,7 @@ class Batcher:
                         max_new_tokens=first.max_tokens,
                         gone=lambda n: batch[n].gone,
                         stop=self._stop,
+                        **self._more,
                     )
             answered = list(zip(batch, results, strict=True))
         except Exception as error:
@@ -189,8 +200,8 @@ class Local(Model):
         counts = answer.prompt_tokens, answer.completion_tokens
         signals = {name: trace.lowest for name, trace in answer.along.items()}
         stopped = answer.stopped_by is not None
-        by = self.identity
-        return Reply([choice], *counts, sources, answer.source, identity=by, signals=signals, stopped=stopped)
+        told: dict[str, Any] = {"signals": signals, "stopped": stopped, "parts": list(getattr(answer, "fields", ()))}
+        return Reply([choice], *counts, sources, answer.source, identity=self.identity, **told)
 
     async def sample(self, asked: Asked, count: int) -> Reply:
         """Sampled answers, one per choice; raises `ModelError`."""

@@ -25,6 +25,7 @@ from confide.serving.routing.agreement_of_replies import agree
 from confide.serving.routing.auditor import Auditor
 from confide.serving.routing.completion_bodies import chunk_body, completion_body, correction_chunk, last_chunks
 from confide.serving.routing.experts import Models
+from confide.serving.routing.field_rules import FieldRules
 from confide.serving.routing.guard import Guarded
 from confide.serving.routing.likeness import Likeness
 from confide.serving.routing.prometheus import Metrics
@@ -78,6 +79,7 @@ class Router:
         self._metrics = metrics
         self._watching = watching or Watching([])
         self._likeness = Likeness(config, policy, models.model)
+        self._fields = FieldRules.load(config, models.fields_by)
         self._tasks: set[asyncio.Task[None]] = set()  # what goes on without its client
         self.auditor = Auditor(config, models.experts, store, metrics)
 
@@ -261,10 +263,14 @@ class Router:
     # -- deciding ----------------------------------------------------------------------------------------
 
     def _decide(self, turn: Turn) -> None:
-        """Decide by the confidence, and by the signals of the answer that are watched."""
+        """Decide by the confidence, by fields that are not sure enough, and by the signals that are watched."""
         self._decide_by_policy(turn)
         if turn.small is None:
             return
+        if self._fields is not None:
+            turn.fields = self._fields.words(turn.small.parts)
+            if turn.decision == "answer" and self._fields.escalates(turn.fields, wanted=turn.asked.formatted):
+                turn.decision = "escalate"
         turn.flags = self._watching.flags(turn.small)
         if self._config.mode == "act" and (action := decided_by(turn.flags, stopped=turn.small.stopped)) is not None:
             turn.action, turn.decision = action, "escalate" if action == "escalate" else "abstain"

@@ -10,12 +10,13 @@ from confide.methods.learned_confidences import LearnedConfidences
 from confide.methods.portable.portable_file import PORTABLE
 from confide.methods.stack.served_stack import SERVED
 from confide.records import Message, Record
+from confide.serving.routing.reply_parts import FieldsOfReplies
 
 _FREE = "logprob_sum"
 
 
 def server_sources(
-    asked: Asked, reply: Reply, learned: LearnedConfidences | None = None
+    asked: Asked, reply: Reply, learned: LearnedConfidences | None = None, fields: FieldsOfReplies | None = None
 ) -> tuple[dict[str, float | None], str]:
     """The confidences of a server's reply, and the one to use without a policy.
 
@@ -25,7 +26,10 @@ def server_sources(
     Args:
         asked: the request; of it the text of the last user turn counts. Where it is not to be read, nothing learned is.
         learned: what was trained for this server's model.
+        fields: what tells the fields of the reply, which then stand in its ``parts``.
     """
+    if fields is not None and asked.read:
+        reply.parts = fields.read(asked, reply)
     question = [Message(role="user", content=asked.question)]
     records, readings = [], []
     for choice in reply.choices:

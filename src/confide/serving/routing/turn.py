@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, NotRequired
 
 from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
@@ -15,6 +15,7 @@ from confide.engines.openai.asked import Asked
 from confide.engines.openai.reply import Reply
 from confide.records import RequestShape
 from confide.serving.config import Action, ServeConfig
+from confide.serving.routing.field_rules import FieldWord
 from confide.serving.routing.watching import Flag
 from confide.serving.store.tables import DecisionRow, new_decision_id
 from confide.sources import as_probability
@@ -42,6 +43,7 @@ class Extension(TypedDict):
     cost_saved: float
     verified: bool
     flags: list[Flag]
+    fields: NotRequired[list[FieldWord]]
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ class Turn:
     which field of it no model took, ``no_answer`` that an expert has no answer. ``reading`` is the task that reads
     a small answer of which the client was shown a part. ``committed`` is set once the row is on its way to the
     store. ``flags`` are the signals of the small answer that fell below their thresholds, ``action`` what is done about
-    them. ``begun`` are the choices of which a stream has held a chunk.
+    them. ``begun`` are the choices of which a stream has held a chunk, ``fields`` what is told of the small answer's.
     """
 
     asked: Asked
@@ -85,6 +87,7 @@ class Turn:
     flags: list[Flag] = field(default_factory=list)
     action: Action | None = None
     begun: set[int] = field(default_factory=set)
+    fields: list[FieldWord] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -142,7 +145,7 @@ class Turn:
 
     def extension(self) -> Extension:
         """The field ``confide`` of a response."""
-        return {
+        told: Extension = {
             "decision_id": self.id,
             "confidence": self.confidence,
             "raw": self.raw,
@@ -160,6 +163,9 @@ class Turn:
             "verified": self.verified,
             "flags": self.flags,
         }
+        if self.config.field_rules is not None:
+            told["fields"] = self.fields
+        return told
 
     def headers(self) -> dict[str, str]:
         """The decision as headers of a response."""
@@ -212,7 +218,15 @@ class Turn:
             request_shape=self.shape.model_dump_json(exclude_none=True) if self.shape else None,
             question_hash=self.asked.question_hash,
             flags=json.dumps(self.flags) if self.flags else None,
+            parts=self._stored_fields(),
         )
+
+    def _stored_fields(self) -> str | None:
+        """The fields as a row holds them: their values only where texts are stored."""
+        if not self.fields:
+            return None
+        kept = [word if self.config.store_text else {**word, "value": None} for word in self.fields]
+        return json.dumps(kept, ensure_ascii=False)
 
     @property
     def cost(self) -> float:

@@ -147,6 +147,11 @@ def _add_flags(dialect: str) -> list[str]:
     return ["ALTER TABLE decisions ADD COLUMN flags TEXT"]
 
 
+def _add_parts(dialect: str) -> list[str]:
+    """What was told of the fields of a small answer."""
+    return ["ALTER TABLE decisions ADD COLUMN parts TEXT"]
+
+
 STEPS = [
     _add_feedback,
     _add_provenance,
@@ -156,6 +161,7 @@ STEPS = [
     _add_trust,
     _add_counters,
     _add_flags,
+    _add_parts,
 ]
 """Step *i* brings a database from version *i* + 1 to *i* + 2."""
 

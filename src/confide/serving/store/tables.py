@@ -33,7 +33,8 @@ class DecisionRow:
     ``request_shape`` is what could be seen of how it was asked (`confide.records.RequestShape` as JSON).
     ``flags`` are the signals that fell below their thresholds, as JSON (None: none did).
     ``audit_due`` is when another process may take up an audit that is not done (None: there is none to do), and
-    ``audit_request`` what it needs for that, where texts are stored.
+    ``audit_request`` what it needs for that, where texts are stored. ``parts`` is what was told of the small answer's
+    fields, as JSON.
 
     A new field also needs a step in `confide.serving.store.migrations`.
     """
@@ -74,6 +75,7 @@ class DecisionRow:
     audit_due: float | None = None
     audit_request: str | None = None
     flags: str | None = None
+    parts: str | None = None
 
     def values(self) -> dict[str, Any]:
         """The fields as a database takes them: no NaN, no half characters."""
