@@ -68,6 +68,7 @@ def test_files_are_written_in_one_place() -> None:
         "records/record_files.py": ["open", "write_table"],  # appends
         "methods/rlmf/training_guard.py": ["open", "save_file"],  # appends to the log
         "methods/along/along_reading.py": ["save_file"],  # into a staged folder
+        "methods/parts/part_reading.py": ["save_file"],  # the same
         "methods/frozen/frozen_model.py": ["save_file"],
         "methods/frozen/served_export.py": ["save_file"],
         "engines/transformers/adapter.py": ["save_file", "save_pretrained"],

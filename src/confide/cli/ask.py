@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,16 +72,22 @@ def ask(
     data |= parts
     if json:
         print_json(data)
-        return
-    typer.secho(answer.text, bold=True)
-    words = [f"{answer.source} {answer.confidence:.2f}" if answer.confidence is not None else "no confidence"]
-    if answer.familiarity is not None:
-        words.append(f"familiarity {answer.familiarity:.2f}")
+    else:
+        _print(data, [part for some in parts.values() for part in some])
+
+
+def _print(data: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> None:
+    """Print the answer, a line of what is known of it, and a line for each part."""
+    typer.secho(data["answer"], bold=True)
+    source, confidence = data["source"], data["confidence"]
+    words = [f"{source} {confidence:.2f}" if confidence is not None else "no confidence"]
+    if data["familiarity"] is not None:
+        words.append(f"familiarity {data['familiarity']:.2f}")
     if "decision" in data:
-        by = f" by {data['decided_by']}" * (data["decided_by"] not in (None, answer.source))
+        by = f" by {data['decided_by']}" * (data["decided_by"] not in (None, source))
         words.append(f"decision {data['decision']}{by}")
     typer.secho(" · ".join(words), dim=True)
-    for part in [part for some in parts.values() for part in some]:
+    for part in parts:
         sure = "no confidence" if part["confidence"] is None else f"{part['source']} {part['confidence']:.2f}"
         typer.echo(f"  {part['name']}: {part['value']}  ({sure})")
 

@@ -1,6 +1,6 @@
 """What it costs to read every token while an answer is written: paired, interleaved rounds in one process.
 
-    python -m benchmarks.inside.reading_cost
+    python -m benchmarks.inside.token_cost
 
 The bundled model writes answers of a fixed length, alone and in batches, greedy; no answer may end earlier. Arms: plain
 generation; two signals, each one direction over two layers; the same with a watch that looks at every token and stops
@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.common import RESULTS, Json, Work, parser, write_result
 from benchmarks.engines.paired_rounds import in_turn, ratio
-from benchmarks.inside import reading_cost_tables
+from benchmarks.inside import token_cost_tables
 from confide.engines.directions import Directions
 from confide.engines.engine import Completion
 from confide.engines.transformers.transformers_engine import TransformersEngine
@@ -37,7 +37,7 @@ Arm = Callable[[list[list[int]]], list[Completion]]
 
 
 def main() -> None:
-    options = parser(__doc__, "reading_cost")
+    options = parser(__doc__, "token_cost")
     options.add_argument("--rounds", type=float, default=1.0, help="share of the rounds (default: all)")
     arguments = options.parse_args()
     work = Work(arguments.work)
@@ -46,9 +46,9 @@ def main() -> None:
         rounds = max(2, round(arguments.rounds * all_rounds))
         loads[str(size)] = work.stage(f"load-{size}", partial(measured, work, size, rounds))
     made = {"machine": work.machine(), "tokens": TOKENS, "signals": SIGNALS, "loads": loads}
-    result = write_result(arguments.out, "inside/reading_cost.py", made)
+    result = write_result(arguments.out, "inside/token_cost.py", made)
     if arguments.out.parent == RESULTS:
-        reading_cost_tables.write(result)
+        token_cost_tables.write(result)
 
 
 def measured(work: Work, size: int, rounds: int) -> Json:
