@@ -17,6 +17,7 @@ from confide.methods.frozen.frozen_model import FrozenModel, ReaderMethod, Stack
 from confide.methods.method import Method, Scope
 from confide.methods.p_true import PTrue
 from confide.methods.portable.portable_method import Portable
+from confide.methods.red_flag.flag_reading import FlagTokenMethod
 from confide.methods.rlmf.stated_model import StatedMethod, StatedModel
 from confide.methods.sampled import Sampled
 from confide.methods.self_ref.self_ref_model import SelfRefMethod, SelfRefModel
@@ -34,6 +35,7 @@ METHODS: tuple[Method, ...] = (
     SelfRefMethod(),
     StatedMethod(),
     *map(AlongMethod, along_signals()),
+    FlagTokenMethod(),
     PTrue("p_true", by_model=True),
     Verbalized(),
     PTrue("verifier", by_model=False),
