@@ -38,7 +38,7 @@ _BUNDLED = [
     TaskInfo("geography", "short", None, "CC BY 4.0", "offline", "cities, countries, capitals, currencies, continents"),
     TaskInfo("arithmetic", "number", None, "Apache-2.0", "offline", "sums, differences, products of signed numbers"),
     TaskInfo(f"{PREFIX}NAME", "short", None, "Apache-2.0", "offline", "problems of a generator, difficulty as domain"),
-    TaskInfo(RED_FLAG, "prompt", None, "of its prompts", "hub: several", "harmful and harmless prompts, forced openings"),
+    TaskInfo(RED_FLAG, "prompt", None, "MIT and others", "hub: several", "for red flags: prompts, forced openings"),
 ]
 
 
