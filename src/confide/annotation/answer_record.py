@@ -73,6 +73,8 @@ def _data(by: AnsweredBy, task: Task, asked: AskedQuestion, answer: Completion) 
         data["chat_template_kwargs"] = asked.template
     if answer.reasoning is not None:
         data |= {"reasoning": answer.reasoning, "reasoning_ids": answer.reasoning_ids}
+    if question.opening:
+        data |= {"opening": question.opening, "opening_ids": asked.opening}
     data |= answer.more
     if question.choices:
         data["choices"] = question.choices
