@@ -99,6 +99,10 @@ def _on_endpoint(
     from confide.engines.openai.second_request import SecondRequest
 
     learned: dict[str, Any] = {} if served is None else {"reading": served.reading, "export": served.identity}
+    if served is not None and served.signals:
+        from confide.methods.along.server_signals import ServerSignals
+
+        learned["signals"] = ServerSignals(served.reading, served.signals, {})
     learned["always"] = sent_always(engine, endpoint.adapter)
     if reader is not None:
         learned["second"] = partial(

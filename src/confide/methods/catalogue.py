@@ -9,7 +9,7 @@ from confide.errors import ConfideError
 from confide.methods.along.along_method import AlongMethod
 from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.confidence_model import ConfidenceModel
-from confide.methods.endpoint_model import ServedMethod
+from confide.methods.endpoint_model import ServedMethod, ServedSignal
 from confide.methods.endpoint_reader import EndpointReader
 from confide.methods.floors import Floors
 from confide.methods.free import Free
@@ -36,6 +36,7 @@ METHODS: tuple[Method, ...] = (
     SelfRefMethod(),
     StatedMethod(),
     *map(AlongMethod, along_signals()),
+    *map(ServedSignal, along_signals()),
     *map(PartMethod, PART_SIGNALS),
     FlagTokenMethod(),
     PTrue("p_true", by_model=True),

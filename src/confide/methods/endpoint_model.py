@@ -52,6 +52,7 @@ class EndpointModel(ConfidenceModel):
         self._learned = LearnedConfidences(served.mixture if served else None, portable)
         if portable is not None:
             portable.check_server(engine.identity)
+        self.signals = {rule.signal: rule for rule in served.signals} if served else {}
         self.names += [exported.model for exported in (served, reader) if exported is not None]
 
     @property
@@ -110,6 +111,7 @@ class EndpointModel(ConfidenceModel):
         z = None if self.served is None else _z(self.served, record)
         learned = self._learned.read([record], [z])
         sources = {source: value for source, (value,) in learned.items()} | free_confidence(record)
+        sources |= completion.more.get("signals", {})
         if self.reader is not None:
             z = completion.more.get("verdict", {}).get("z")
             sources = {READER: None if z is None else float(sigmoid(z)), **sources}
@@ -160,3 +162,41 @@ class ServedMethod(Method):
         assert isinstance(model, EndpointModel)
         assert model.served is not None
         return {SERVED: Column(or_nan(served_confidence(model.served, records)))}
+
+
+class ServedSignal(Method):
+    """A signal that an engine read along its answers; it costs nothing.
+
+    Args:
+        signal: its name.
+    """
+
+    needs = ("reading",)
+    by_model = True
+
+    def __init__(self, signal: str):
+        self.name = signal
+        self.sources = (signal,)
+
+    def available(self, scope: Scope) -> Sequence[str]:
+        """Where the served model carries it, and at least one record has it by that export."""
+        served = scope.model.served if isinstance(scope.model, EndpointModel) else None
+        mine = served is not None and any(self.name in _signals(served, record) for record in scope.records)
+        return self.sources if mine else ()
+
+    def fit(self, scope: Scope) -> None:
+        """Take which training gives it."""
+        assert isinstance(scope.model, EndpointModel)
+        assert scope.model.served is not None
+        self.scored_by = next(rule.scored_by for rule in scope.model.served.signals if rule.signal == self.name)
+
+    def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
+        """One column [n]."""
+        model = self.scope_.model
+        assert isinstance(model, EndpointModel)
+        assert model.served is not None
+        return {self.name: Column(or_nan([_signals(model.served, record).get(self.name) for record in records]))}
+
+
+def _signals(served: ServedFile, record: Record) -> Mapping[str, float | None]:
+    return record.signals if record.read_by == served.reading.by else {}

@@ -26,6 +26,7 @@ _OF_THE_WHOLE = (
     "option_logprobs",
     "reading",
     "read_by",
+    "signals",
     "judged",
     "judged_by",
     "graded_by",

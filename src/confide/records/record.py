@@ -117,6 +117,7 @@ class Record(BaseModel):
       likeliest of them.
     * ``reading``: z that the engine read of its own states while it answered, where it has a learned reading, and
       ``read_by`` the fingerprint of what read it.
+    * ``signals``: the lowest value of each signal that the engine read along the answer, by ``read_by``, too.
     * ``sampled_with``: the temperature and the seed of ``samples``.
     * ``identity``: which weights answered; ``scored_by``: source to what gave its confidence, where that was trained
       (`confide.policies.identities`).
@@ -157,6 +158,7 @@ class Record(BaseModel):
     part: str = ""
     reading: float | None = None
     read_by: str = ""
+    signals: dict[str, float | None] = Field(default_factory=dict)
     finish: Literal["stop", "length"] = "stop"
     reference: Any = None
     correct: bool | None = None

@@ -29,7 +29,7 @@ from confide.sources import FAMILIES, Source
 _KNOWN = {name for names in FAMILIES.values() for name in names}
 _SCORES = ("option_logprobs", "reasoning_ids", "answer_ids", "logprobs", "entropies", "token_starts")
 _LISTS = ("messages", *_SCORES, "samples")
-_MAPPINGS = ("chat_template_kwargs", "scored_by", "request_shape", "cost")
+_MAPPINGS = ("chat_template_kwargs", "scored_by", "request_shape", "cost", "signals")
 _NUMBERS = ("end_logprob", "reading", "consistency", "familiarity", "own_turns")
 _NAMES = (
     "id",
@@ -45,6 +45,7 @@ _NAMES = (
     "judged_by",
     "read_by",
     "part",
+    "signal",
 )
 _TEXTS = (*_NAMES, "answer", "answered", "reasoning", "grade_error")
 _MISSING = ("", "nan", "null", "none", "na", "n/a")

@@ -46,8 +46,10 @@ def _completion(choice: Choice, share: float, reply: Reply) -> Completion:
     read, text = choice.read, choice.text.strip()
     logprobs = read.logprobs if read else (text_logprobs(choice) if choice.cut else answer_logprobs(choice)) or []
     starts = moved(text_starts(choice), len(choice.text) - len(choice.text.lstrip()))
-    if read is not None and read.z is not None:
+    if read is not None and read.by:
         more |= {"reading": read.z, "read_by": read.by}
+    if reply.signals and len(reply.choices) == 1:
+        more["signals"] = reply.signals
     return Completion(
         text=text,
         ids=read.ids if read else [],

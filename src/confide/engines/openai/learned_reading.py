@@ -39,7 +39,7 @@ class ReadAnswer:
         logprobs: log-probability (nats) of each.
         end_logprob: that of closing it; None for an answer that was cut.
         other: whether it did not come from this export: its ids are not among those told, or say something else.
-        by: the fingerprint of what read it ("" where z is None).
+        by: the fingerprint of what read it ("" where nothing was read).
         shares: what was read along it, as `Completion.shares`: the shares of z, then those of the signals. None where a
             token came without them.
         pieces: the text of each token, reasoning and the closing one included; row i of ``shares`` came with token i.
@@ -113,12 +113,11 @@ class LearnedReading:
         rows = [None if other else self.shares(token) for token in content]
         told = [row for row in rows if row is not None]
         shares = np.array(told, np.float32) if told and len(told) == len(rows) else None
-        pieces = [piece_of(token) for token in content]
+        pieces, by = [piece_of(token) for token in content], "" if shares is None else self.by
         if not ids or ids[-1] not in self.end_ids:
-            return ReadAnswer(None, ids[start:], logprobs[start:], None, other, shares=shares, pieces=pieces)
+            return ReadAnswer(None, ids[start:], logprobs[start:], None, other, by, shares, pieces)
         end = len(ids) - 1
         z = self._z(rows[start:]) if start <= end else None
-        by = "" if z is None else self.by
         return ReadAnswer(z, ids[start:end], logprobs[start:end], logprobs[end], other, by, shares, pieces)
 
     def _is_other(self, token: Any) -> bool:

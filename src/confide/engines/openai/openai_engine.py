@@ -33,6 +33,7 @@ from confide.engines.openai.first_questions import (
     reads_given_answers,
     template_field,
 )
+from confide.engines.openai.followed_signals import Signals
 from confide.engines.openai.given_answers import GivenAnswers, given_answer
 from confide.engines.openai.learned_reading import LearnedReading
 from confide.engines.openai.model_error import ModelError
@@ -62,7 +63,7 @@ class OpenAIEngine:
         model: the model to ask for.
         chat_template_kwargs: what the chat template is given besides the messages; only vLLM, SGLang and llama.cpp
             take it, so that nothing is sent where nothing is given.
-        reading: the learned reading that comes with each greedy answer; ``export`` is its identity.
+        reading: the learned reading that comes with each greedy answer, with ``signals``; ``export`` is its identity.
         second: makes the second request that reads each greedy answer; ``always`` are fields of all other requests.
 
     Raises:
@@ -78,6 +79,7 @@ class OpenAIEngine:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         reading: LearnedReading | None = None,
         export: str = "",
+        signals: Signals | None = None,
         second: MakeSecond | None = None,
         always: Mapping[str, Any] | None = None,
     ):
@@ -88,8 +90,8 @@ class OpenAIEngine:
         server = config.server(model)
         self._loop = BackgroundLoop()
         atexit.register(self.close)
-        limits = {"concurrency": config.concurrency, "retries": config.retries}
-        self._server = PatientServer(server, **limits, reading=reading, export=export, always=always)
+        given: dict[str, Any] = {"reading": reading, "export": export, "signals": signals, "always": always}
+        self._server = PatientServer(server, concurrency=config.concurrency, retries=config.retries, **given)
         self._second = second(server, self._server.http) if second else None
         self._conversations: list[tuple[list[dict[str, Any]], dict[str, Any]]] = []
         self._numbers: dict[str, int] = {}  # of conversations: the same one has one number
@@ -352,11 +354,9 @@ class OpenAIEngine:
 
     async def _ask(self, prompt: list[int] | None, asked: Asked) -> Reply:
         reply = await self._server.ask(asked)
-        if same_model(identity_text(self._identity), reply.identity) is False:
-            raise ConfideError(
-                f"another model answers under {self.name} now ({reply.identity}) than at the start "
-                f"({identity_text(self._identity)})"
-            )
+        before, now = identity_text(self._identity), reply.identity
+        if same_model(before, now) is False:
+            raise ConfideError(f"another model answers under {self.name} now ({now}) than at the start ({before})")
         if self._server.problem is not None:
             raise ConfideError(f"the server at {self._server.config.base_url} {self._server.problem}")
         if prompt is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
 from typing import Any
 
 from confide.engines.openai.asked import Asked
@@ -59,12 +58,11 @@ class PatientServer:
         concurrency: int,
         retries: int,
         reading: LearnedReading | None = None,
-        export: str = "",
-        always: Mapping[str, Any] | None = None,
+        **learned: Any,
     ):
         self.config = config
         self.http = Http()
-        self._server = Server(config, self.http, reading=reading, export=export, always=always)
+        self._server = Server(config, self.http, reading=reading, **learned)
         self._slots = asyncio.Semaphore(concurrency)
         self._retries = retries
         self._has_answered = False

@@ -182,11 +182,7 @@ def fit(
         held=held,
     )
     report_progress(trainer, progress, title)
-    last = last_checkpoint(checkpoints)
-    if last is not None and held is not None and held.ended(last):
-        trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-    else:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    _run(trainer, checkpoints, held)
     if trainer.state.best_model_checkpoint:
         load_best(trainer.model, checkpoints / Path(trainer.state.best_model_checkpoint).name)
     history = trainer.state.log_history
@@ -194,6 +190,15 @@ def fit(
         model.get_base_model().set_attn_implementation(before)
     losses = [float(entry["loss"]) for entry in history if "loss" in entry]
     return Fitted(trainer.model, losses, losses_of(history))
+
+
+def _run(trainer: SupervisedTrainer, checkpoints: Path, held: HeldOut | None) -> None:
+    """Train from the last whole checkpoint on; a run that has ended is not begun again."""
+    last = last_checkpoint(checkpoints)
+    if last is not None and held is not None and held.ended(last):
+        trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+    else:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
 
 
 def attention_of(model: Any) -> str | None:

@@ -23,6 +23,7 @@ from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.start_check import StartCheck
 from confide.engines.openai.upstream import Http, Server, Sources
 from confide.functions import load_function
+from confide.methods.along.server_signals import ServerSignals
 from confide.methods.answer_traffic import UnseenShare
 from confide.methods.frozen.served_file import ServedFile
 from confide.methods.learned_confidences import LearnedConfidences
@@ -37,7 +38,6 @@ from confide.serving.routing.guard import Guarded
 from confide.serving.routing.in_process import Batcher, Local
 from confide.serving.routing.reply_parts import FieldsOfReplies
 from confide.serving.routing.server_logprobs import server_sources
-from confide.serving.routing.server_signals import ServerSignals
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel
