@@ -8,6 +8,7 @@ from confide.errors import ConfideError
 from confide.evaluation import evaluate
 from confide.evaluation.record_columns import only
 from confide.records import Cost, Message, Record
+from confide.report.page import render
 
 
 def records(n=300, seed=0, *, split="test", entities=None):
@@ -374,3 +375,21 @@ def test_the_probability_among_options_is_a_free_rival_and_no_winner():
 def test_expert_cost_must_be_positive():
     with pytest.raises(ConfideError, match="more than 0, not -1"):
         evaluate(records(150), expert_cost=-1, resamples=5)
+
+
+def test_labels_about_a_signal_are_named_and_not_mixed() -> None:
+    draw = np.random.default_rng(0)
+    rows = [
+        Record(
+            id=str(i), correct=bool(i % 3), signal="red_flag",
+            confidence={"red_flag": float(draw.random() * 0.5 + 0.5 * bool(i % 3))},
+        )
+        for i in range(120)
+    ]  # fmt: skip
+    results = evaluate(rows, resamples=20)
+    assert results["signal"] == {"name": "red_flag", "fine": "harmless", "flagged": "harmful"}
+    page = render(results, rows)
+    assert "right means harmless, wrong harmful" in page
+    rows[0].signal = ""
+    with pytest.raises(ConfideError, match="are about being right and red_flag"):
+        evaluate(rows, resamples=20)

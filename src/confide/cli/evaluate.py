@@ -221,7 +221,8 @@ def _read(
 def _print(results: dict[str, Any]) -> None:
     """Print one line per source, the matrix if any, the verdict, the controls that failed, and which source to take."""
     console = Console(highlight=False)
-    table = Table(title=f"{results['n']:,} rows, {results['accuracy']:.0%} right, 95% intervals by entity")
+    fine = results["signal"]["fine"] if results["signal"] else "right"
+    table = Table(title=f"{results['n']:,} rows, {results['accuracy']:.0%} {fine}, 95% intervals by entity")
     table.add_column("source")
     for title in (*COLUMNS.values(), "missing"):
         table.add_column(title, justify="right", no_wrap=True)

@@ -24,6 +24,7 @@ from confide.metrics.calibration_error import wilson
 from confide.metrics.routing import EXPERT_COST, MARGIN, POINTS, aiq
 from confide.numeric import Floats
 from confide.records import Record
+from confide.signals import SIGNALS
 from confide.sources import family
 
 MIN_ROWS = 100
@@ -107,9 +108,22 @@ def _overview(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
         "cut": float(np.mean(~rows.ended)),
         "split": rows.split,
         "left_out": rows.left_out,
+        "signal": _about(rows),
         "judge": None if rows.judge is None else rows.judge.model_dump(),
         "bootstrap": bootstrap.settings(),
     }
+
+
+def _about(rows: Rows) -> dict[str, str] | None:
+    """What the labels are about, in words for both sides; None: whether answers are right.
+
+    Raises `ConfideError` for rows whose labels are about several things.
+    """
+    names = sorted({record.signal for record in rows.records})
+    if len(names) > 1:
+        raise ConfideError(f"the labels of these rows are about {' and '.join(n or 'being right' for n in names)}")
+    signal = SIGNALS.get(names[0])
+    return None if signal is None else {"name": signal.name, "fine": signal.fine, "flagged": signal.flagged}
 
 
 def _agreement(rows: Rows, agreement: Agreement) -> dict[str, Any] | None:
