@@ -7,7 +7,8 @@ known), and every value is graded. The confidence of fields is trained on the fi
 penalty are chosen on those of 70, and it is judged on the fields of the rest, over three seeds that deal the answers
 anew. Beside it stands what is cheaper: the log-probability of the value's own tokens (the rival), of the whole answer,
 what the portable confidence says of the whole answer, how often training's values of this field were right, and
-whether the value stands in the text word for word.
+whether the value stands in the text word for word, and a logistic model of all that is cheap: the log-probabilities
+of the value's tokens, their entropies, its length, its field, and whether it stands in the text.
 
 Pairs of one field show what is left without knowing that some fields are harder than others. The share of wrong fields
 that is caught where the least sure fifth is sent for review is shown beside the most that a perfect confidence catches.
@@ -28,12 +29,13 @@ from benchmarks.common import RESULTS, Json, Work, annotated, parser, show_progr
 from benchmarks.inside import fields_tables
 from confide.evaluation.record_columns import Rows
 from confide.hashing import key_of_text, sha256_of_rows
-from confide.methods.free import free_confidence
+from confide.methods.free import free_confidence, free_features
 from confide.methods.method import labels, or_nan
 from confide.methods.parts.part_reading import PartReading
 from confide.methods.parts.part_states import collect_part_states
 from confide.methods.parts.part_training import fit_on_states, part_layers
 from confide.methods.portable.answer_signals import fit_signals
+from confide.methods.portable.logistic import Logistic
 from confide.methods.portable.mixture import Mixture
 from confide.methods.stack.states import States
 from confide.metrics import auroc, within_auroc
@@ -56,9 +58,9 @@ DEPTH = 30
 
 WHOLE = ("whole_sum", "whole_portable")
 FREE = ("logprob_sum", "logprob_mean", "logprob_min")
-SOURCES = (*WHOLE, "in_text", "field_rate", *FREE, "portable", "field")
+SOURCES = (*WHOLE, "in_text", "field_rate", *FREE, "cheap", "portable", "field")
 STEPS = (("field", "logprob_sum"), ("field", "whole_sum"), ("field", "whole_portable"), ("field", "in_text"),
-         ("field", "portable"), ("portable", "logprob_sum"))  # fmt: skip
+         ("field", "cheap"), ("field", "portable"), ("portable", "logprob_sum"), ("cheap", "logprob_sum"))  # fmt: skip
 
 Parts = dict[str, Ints]
 
@@ -156,7 +158,15 @@ def beside(
         "whole_portable": np.array([told[one.cluster] for one in test]),
         "field_rate": np.array([float(np.mean(right.get(one.domain, [False]))) for one in test]),
         "in_text": np.array([float(in_text(one)) for one in test]),
+        "cheap": Logistic.fit(cheap(rows["train"], right), labels(rows["train"])).predict(cheap(test, right)),
     }
+
+
+def cheap(some: Sequence[Record], right: Mapping[str, list[bool]]) -> Floats:
+    """What is cheap of fields, [n, d]; ``right`` are training's labels by the field's name."""
+    known = np.array([float(in_text(one)) for one in some])
+    names = np.array([[float(one.domain == name) for name in sorted(right)] for one in some])
+    return np.column_stack([free_features(some), known, names, names * known[:, None]])
 
 
 def in_text(field: Record) -> bool:

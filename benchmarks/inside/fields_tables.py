@@ -14,11 +14,12 @@ NAMES = {
     "logprob_sum": "the value: `logprob_sum` (the rival)",
     "logprob_mean": "the value: `logprob_mean`",
     "logprob_min": "the value: `logprob_min`",
+    "cheap": "the value: all that is cheap, learned (log-probabilities, field, in the text)",
     "portable": "the value: **`portable`**",
     "field": "the value: **`field`** (`portable` and states)",
 }
 FIGURES = {"auroc": "AUROC", "within_field": "AUROC within a field", "caught": "wrong fields caught"}
-STEPS = ("logprob_sum", "whole_sum", "whole_portable", "in_text", "portable")
+STEPS = ("logprob_sum", "whole_sum", "whole_portable", "in_text", "cheap", "portable")
 """What `field` is compared with."""
 
 GOAL = 0.03
