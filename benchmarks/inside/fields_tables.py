@@ -8,7 +8,7 @@ from benchmarks.common import RESULTS, Json, goals_table, interval, put, read_js
 
 NAMES = {
     "whole_sum": "whole answer: its log-probability",
-    "whole_portable": "whole answer: `portable`",
+    "whole_mean": "whole answer: mean log-probability of its tokens",
     "in_text": "the value stands in the text",
     "field_rate": "how often training's values of this field were right",
     "logprob_sum": "the value: `logprob_sum` (the rival)",
@@ -19,7 +19,7 @@ NAMES = {
     "field": "the value: **`field`** (`portable` and states)",
 }
 FIGURES = {"auroc": "AUROC", "within_field": "AUROC within a field", "caught": "wrong fields caught"}
-STEPS = ("logprob_sum", "whole_sum", "whole_portable", "in_text", "cheap", "portable")
+STEPS = ("logprob_sum", "whole_sum", "whole_mean", "in_text", "cheap", "portable")
 """What `field` is compared with."""
 
 GOAL = 0.03

@@ -63,8 +63,8 @@ def test_every_cheap_source_is_there_and_judged_beside_the_others(
     parts, _ = split_records(some, "fields", part_grader)
     answers = {"train": np.arange(40), "validation": np.arange(40, 44), "test": np.arange(44, 60)}
     rows = {name: [p for p in parts if int(str(p.entity)[2:]) in set(at.tolist())] for name, at in answers.items()}
-    found = beside(some, answers, rows, 0)
-    assert {*FREE, "whole_sum", "whole_portable", "field_rate", "in_text"} == set(found)
+    found = beside(some, rows)
+    assert {*FREE, "whole_sum", "whole_mean", "field_rate", "in_text", "cheap"} == set(found)
     right = np.array([bool(p.correct) for p in rows["test"]])
     assert (found["in_text"] == right).all()
     assert {round(rate, 3) for rate in found["field_rate"].tolist()} == {1.0, 26 / 40}
