@@ -5,9 +5,10 @@
 The bundled model fills in the fields of described persons, events and products (the task `extraction`, whose truth is
 known), and every value is graded. The confidence of fields is trained on the fields of 220 answers, its layers and
 penalty are chosen on those of 70, and it is judged on the fields of the rest, over three seeds that deal the answers
-anew. Beside it stands what is cheaper: the log-probability of the value's own tokens (the rival), of the whole answer,
-what the portable confidence says of the whole answer, how often training's values of this field were right, and
-whether the value stands in the text word for word.
+anew. Beside it stands what is cheaper: the log-probability of the value's own tokens (the rival), that of the whole
+answer, how often training's values of this field were right, whether the value stands in the text word for word, and a
+logistic model of all that is cheap: the log-probabilities of the value's tokens, their entropies, its length, its
+field, and whether it stands in the text. Nothing can be learned of whole answers: hardly one has all fields right.
 
 Pairs of one field show what is left without knowing that some fields are harder than others. The share of wrong fields
 that is caught where the least sure fifth is sent for review is shown beside the most that a perfect confidence catches.
@@ -28,13 +29,12 @@ from benchmarks.common import RESULTS, Json, Work, annotated, parser, show_progr
 from benchmarks.inside import fields_tables
 from confide.evaluation.record_columns import Rows
 from confide.hashing import key_of_text, sha256_of_rows
-from confide.methods.free import free_confidence
+from confide.methods.free import free_confidence, free_features
 from confide.methods.method import labels, or_nan
 from confide.methods.parts.part_reading import PartReading
 from confide.methods.parts.part_states import collect_part_states
 from confide.methods.parts.part_training import fit_on_states, part_layers
-from confide.methods.portable.answer_signals import fit_signals
-from confide.methods.portable.mixture import Mixture
+from confide.methods.portable.logistic import Logistic
 from confide.methods.stack.states import States
 from confide.metrics import auroc, within_auroc
 from confide.metrics.bootstrap import estimate
@@ -54,11 +54,11 @@ RESAMPLES = 500
 REVIEWED = 0.2
 DEPTH = 30
 
-WHOLE = ("whole_sum", "whole_portable")
+WHOLE = ("whole_sum", "whole_mean")
 FREE = ("logprob_sum", "logprob_mean", "logprob_min")
-SOURCES = (*WHOLE, "in_text", "field_rate", *FREE, "portable", "field")
-STEPS = (("field", "logprob_sum"), ("field", "whole_sum"), ("field", "whole_portable"), ("field", "in_text"),
-         ("field", "portable"), ("portable", "logprob_sum"))  # fmt: skip
+SOURCES = (*WHOLE, "in_text", "field_rate", *FREE, "cheap", "portable", "field")
+STEPS = (("field", "logprob_sum"), ("field", "whole_sum"), ("field", "whole_mean"), ("field", "in_text"),
+         ("field", "cheap"), ("field", "portable"), ("portable", "logprob_sum"), ("cheap", "logprob_sum"))  # fmt: skip
 
 Parts = dict[str, Ints]
 
@@ -126,7 +126,7 @@ def cell(records: Sequence[Record], fields: Sequence[Record], states: States, se
     values = {
         "field": or_nan([value for value, _ in with_states]),
         "portable": or_nan([value for value, _ in alone]),
-        **beside(records, answers, rows, seed),
+        **beside(records, rows),
     }
     return {
         "seed": seed,
@@ -136,27 +136,30 @@ def cell(records: Sequence[Record], fields: Sequence[Record], states: States, se
     }
 
 
-def beside(
-    records: Sequence[Record], answers: Mapping[str, Ints], rows: Mapping[str, Sequence[Record]], seed: int
-) -> dict[str, Floats]:
+def beside(records: Sequence[Record], rows: Mapping[str, Sequence[Record]]) -> dict[str, Floats]:
     """The cheap sources of the test fields, [n] each."""
     test = rows["test"]
     free = [free_confidence(one) for one in test]
     right: dict[str, list[bool]] = defaultdict(list)
     for one in rows["train"]:
         right[one.domain].append(bool(one.correct))
-    whole = {record.cluster: sum(record.logprobs) for record in records}
-    train = [records[row] for row in answers["train"]]
-    mixture = Mixture.fit(fit_signals(train, seed), train)
-    tested = [records[row] for row in answers["test"]]
-    told = dict(zip([one.cluster for one in tested], mixture.read(tested)[0].tolist(), strict=True))
+    of = {record.cluster: record for record in records}
+    whole = {name: sum(record.logprobs) for name, record in of.items()}
     return {
         **{name: or_nan([values[name] for values in free]) for name in FREE},
         "whole_sum": np.array([whole[one.cluster] for one in test]),
-        "whole_portable": np.array([told[one.cluster] for one in test]),
+        "whole_mean": np.array([whole[one.cluster] / len(of[one.cluster].logprobs) for one in test]),
         "field_rate": np.array([float(np.mean(right.get(one.domain, [False]))) for one in test]),
         "in_text": np.array([float(in_text(one)) for one in test]),
+        "cheap": Logistic.fit(cheap(rows["train"], right), labels(rows["train"])).predict(cheap(test, right)),
     }
+
+
+def cheap(some: Sequence[Record], right: Mapping[str, list[bool]]) -> Floats:
+    """What is cheap of fields, [n, d]; ``right`` are training's labels by the field's name."""
+    known = np.array([float(in_text(one)) for one in some])
+    names = np.array([[float(one.domain == name) for name in sorted(right)] for one in some])
+    return np.column_stack([free_features(some), known, names, names * known[:, None]])
 
 
 def in_text(field: Record) -> bool:

@@ -8,17 +8,18 @@ from benchmarks.common import RESULTS, Json, goals_table, interval, put, read_js
 
 NAMES = {
     "whole_sum": "whole answer: its log-probability",
-    "whole_portable": "whole answer: `portable`",
+    "whole_mean": "whole answer: mean log-probability of its tokens",
     "in_text": "the value stands in the text",
     "field_rate": "how often training's values of this field were right",
     "logprob_sum": "the value: `logprob_sum` (the rival)",
     "logprob_mean": "the value: `logprob_mean`",
     "logprob_min": "the value: `logprob_min`",
+    "cheap": "the value: all that is cheap, learned (log-probabilities, field, in the text)",
     "portable": "the value: **`portable`**",
     "field": "the value: **`field`** (`portable` and states)",
 }
 FIGURES = {"auroc": "AUROC", "within_field": "AUROC within a field", "caught": "wrong fields caught"}
-STEPS = ("logprob_sum", "whole_sum", "whole_portable", "in_text", "portable")
+STEPS = ("logprob_sum", "whole_sum", "whole_mean", "in_text", "cheap", "portable")
 """What `field` is compared with."""
 
 GOAL = 0.03

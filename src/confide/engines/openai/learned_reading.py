@@ -66,6 +66,7 @@ class LearnedReading:
         end_ids: tokens that close an answer.
         fingerprint: its bytes.
         signals: the names of the signals that are read along every answer, whose shares follow those of the positions.
+        parts: signal → the positions of what is read of every part of an answer; these shares come last, in this order.
     """
 
     vocabulary: int
@@ -74,6 +75,7 @@ class LearnedReading:
     end_ids: frozenset[int]
     fingerprint: tuple[int, ...]
     signals: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def by(self) -> str:
@@ -83,7 +85,7 @@ class LearnedReading:
     @property
     def ids(self) -> list[int]:
         """The ids that an answer's reading comes with: the zero, the shares, and one byte of the fingerprint."""
-        count = 1 + len(self.positions) + len(self.signals)
+        count = 1 + len(self.positions) + len(self.signals) + sum(map(len, self.parts.values()))
         return [*(self.vocabulary + i for i in range(count)), self.fingerprint_ids[-1]]
 
     @property
@@ -175,7 +177,17 @@ class LearnedReading:
             frozenset(data["end_ids"]),
             tuple(data["fingerprint"]),
             tuple(signal["signal"] for signal in data.get("signals", ())),
+            {signal: tuple(positions) for signal, positions in data.get("parts", {}).items()},
         )
+
+    def columns(self, signal: str) -> slice | None:
+        """Which of an answer's shares are of its parts' ``signal``; None: none are."""
+        start = len(self.positions) + len(self.signals)
+        for name, positions in self.parts.items():
+            if name == signal:
+                return slice(start, start + len(positions))
+            start += len(positions)
+        return None
 
 
 def piece_of(token: Any) -> str:

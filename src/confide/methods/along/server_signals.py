@@ -71,7 +71,7 @@ class ServerFollower:
         before, self._before = self._before, piece
         if before is None:
             return
-        for followed, z in zip(self._followed, shares[self._start :], strict=True):
+        for followed, z in zip(self._followed, shares[self._start :], strict=False):  # those of parts come last
             self._add(followed, followed.feed(z, before))
 
     def end(self) -> dict[str, float | None]:

@@ -64,7 +64,9 @@ def export_served(trained: Path, out: Path, base: str | None = None) -> str:
     model = FrozenModel.load(str(trained), info)
     _check_base(folder, config, model.engine.sha256)
     signals = list(model.signals.values())
-    directions = Directions.joined([served.reading.directions, *(signal.directions for signal in signals)])
+    parts = {name: reading for name, reading in model.part_readings.items() if reading.served is not None}
+    of_parts = [reading.directions for reading in parts.values() if reading.directions is not None]
+    directions = Directions.joined([served.reading.directions, *(one.directions for one in signals), *of_parts])
     shown = _fingerprint(files, directions)
     reading = {
         "vocabulary": config["vocab_size"],
@@ -73,11 +75,13 @@ def export_served(trained: Path, out: Path, base: str | None = None) -> str:
         "end_ids": model.engine.end_ids,
         "fingerprint": list(shown),
         **({"signals": [signal.rule.to_json() for signal in signals]} if signals else {}),
+        **({"parts": {name: reading.positions for name, reading in parts.items()}} if parts else {}),
     }
     about = {"schema": 1, "version": version("confide"), "source": SERVED, "model": model.engine.name}
     about |= {"identity": model.identity, "reading": reading, "mixture": served.mixture.to_json()}
+    about |= {"parts": {name: one.to_json() for name, one in parts.items()}} if parts else {}
     _write(out, folder, files, _served_config(config, directions), about, directions)
-    carried = " and ".join([SERVED, *model.signals])
+    carried = " and ".join([SERVED, *model.signals, *parts])
     return f"{out}: {carried} of {config['architectures'][0]} for vLLM with confide-vllm {version('confide')}, " + (
         f"layers {', '.join(map(str, directions.layers))}, fingerprint {shown.hex()}"
     )

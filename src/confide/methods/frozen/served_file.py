@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from confide.engines.openai.learned_reading import LearnedReading
 from confide.errors import ConfideError
 from confide.files import read_text
 from confide.methods.along.along_reading import AlongRule
+from confide.methods.parts.part_reading import PartReading
 from confide.methods.portable.mixture import Mixture
 
 FILE = "reading.json"
@@ -25,6 +27,7 @@ class ServedFile:
         identity: which weights answer, and what gives the confidence (see `confide.policies.identities`).
         model: what records of the answers name.
         signals: what becomes of the readings of signals along the answers, in the order of their shares.
+        parts: signal → what becomes of what is read of the parts of answers.
     """
 
     reading: LearnedReading
@@ -32,6 +35,7 @@ class ServedFile:
     identity: str
     model: str
     signals: tuple[AlongRule, ...] = ()
+    parts: Mapping[str, PartReading] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> ServedFile:
@@ -46,6 +50,7 @@ class ServedFile:
             reading = LearnedReading.from_json(data["reading"])
             signals = tuple(AlongRule.from_json(rule) for rule in data["reading"].get("signals", ()))
             mixture = Mixture.from_json(data["mixture"], states=True)
-            return cls(reading, mixture, data["identity"], data["model"], signals)
+            parts = {name: PartReading.from_json(about) for name, about in data.get("parts", {}).items()}
+            return cls(reading, mixture, data["identity"], data["model"], signals, parts)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfideError(f"{file} is not what `confide export --for vllm` writes: {error!r}") from None

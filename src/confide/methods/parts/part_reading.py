@@ -7,10 +7,10 @@ part's own tokens in place of the answer's; where only log-probabilities are tol
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -54,6 +54,11 @@ class PartReading:
         return sha256_of_rows([self.signal, self.portable.scored_by, *served])[:IDENTITY_DIGITS]
 
     @property
+    def positions(self) -> tuple[str, ...]:
+        """Where in a part the states are read."""
+        return () if self.served is None else self.served.reading.positions
+
+    @property
     def directions(self) -> Directions | None:
         """What an engine is to read along an answer."""
         if self.served is None:
@@ -91,6 +96,20 @@ class PartReading:
             save_file(arrays, folder / ARRAYS)
         write_text(folder / "portable.json", self.portable.text())
         write_text(folder / FILE, json.dumps(about) + "\n")
+
+    def to_json(self) -> dict[str, Any]:
+        """What whoever asks an engine needs that has its `directions`."""
+        assert self.served is not None
+        served = self.served.to_arrays()[0] | {"layers": []}
+        return {"signal": self.signal, "portable": self.portable.to_json(), "served": served}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_json` came from, without directions."""
+        portable, about = PortableFile.from_json(data["portable"]), data["served"]
+        count = len(about["positions"])
+        nowhere = {"weight": np.zeros((0, 0, count), np.float32), "offset": np.zeros(count, np.float32)}
+        return cls(str(data["signal"]), portable, ServedStack.from_arrays(about, nowhere, portable.mixture.signals))
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from confide.errors import ConfideError
 from confide.files import read_text
@@ -85,13 +85,23 @@ class PortableFile:
 
     def text(self) -> str:
         """What the file holds."""
+        return json.dumps(self.to_json()) + "\n"
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON can hold it."""
         about = {name: getattr(self, name) for name in _ABOUT}
         if self.shuffled_labels is not None:
             about["shuffled_labels"] = self.shuffled_labels
         if self.measured_by:
             about["measured_by"] = self.measured_by
         head = {"schema": 1, "version": version("confide"), "source": PORTABLE}
-        return json.dumps(head | about | {"mixture": self.mixture.to_json()}) + "\n"
+        return head | about | {"mixture": self.mixture.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The file that `to_json` came from; raises ValueError or KeyError for what is none."""
+        about = {name: data[name] for name in _ABOUT} | {"shuffled_labels": data.get("shuffled_labels")}
+        return cls(Mixture.from_json(data["mixture"]), **about, measured_by=data.get("measured_by", ""))
 
     @classmethod
     def load(cls, path: Path, *, control: bool = False) -> PortableFile:
@@ -106,16 +116,14 @@ class PortableFile:
             data: dict[str, Any] = json.loads(read_text(file))
             if data["schema"] != 1:
                 raise ConfideError(f"{file} has schema {data['schema']!r}; this version reads schema 1")
-            about = {name: data[name] for name in _ABOUT} | {"shuffled_labels": data.get("shuffled_labels")}
-            about["measured_by"] = data.get("measured_by", "")
-            identity_parts(about["identity"])
-            if about["shuffled_labels"] is not None and not control:
+            identity_parts(data["identity"])
+            if data.get("shuffled_labels") is not None and not control:
                 raise ConfideError(f"{file} was trained on shuffled labels: a control, which says nothing of answers")
-            if about["measured_by"] and not control:
+            if data.get("measured_by") and not control:
                 raise ConfideError(
-                    f"{file} learned from answers of {about['model']} with the log-probabilities of "
-                    f"{about['measured_by']}: it says nothing of answers of either one"
+                    f"{file} learned from answers of {data['model']} with the log-probabilities of "
+                    f"{data['measured_by']}: it says nothing of answers of either one"
                 )
-            return cls(Mixture.from_json(data["mixture"]), **about)
+            return cls.from_json(data)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfideError(f"{file} is not what `confide train portable` writes: {error!r}") from None

@@ -27,6 +27,7 @@ from confide.methods.along.server_signals import ServerSignals
 from confide.methods.answer_traffic import UnseenShare
 from confide.methods.frozen.served_file import ServedFile
 from confide.methods.learned_confidences import LearnedConfidences
+from confide.methods.parts.part_reading import PartReading
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
 from confide.methods.stack.served_stack import SERVED
 from confide.policies.identities import PORTABLE_PART, identity_text, same_model
@@ -38,6 +39,7 @@ from confide.serving.routing.guard import Guarded
 from confide.serving.routing.in_process import Batcher, Local
 from confide.serving.routing.reply_parts import FieldsOfReplies
 from confide.serving.routing.server_logprobs import server_sources
+from confide.signals import FIELD
 
 if TYPE_CHECKING:
     from confide.model import ConfidenceModel
@@ -175,7 +177,7 @@ class Models:
     def _small_server(self, config: SmallServer) -> Server:
         """The server of the small model, with the learned confidences that come with its replies."""
         learned: dict[str, Any] = {}
-        mixture = portable = None
+        mixture = portable = served = None
         if config.reading is not None:
             served = ServedFile.load(config.reading)
             mixture, learned = served.mixture, {"reading": served.reading, "export": served.identity}
@@ -188,7 +190,7 @@ class Models:
             portable = PortableFile.load(config.portable)
             self.exports[PORTABLE] = learned["beside"] = identity_text({PORTABLE_PART: portable.scored_by})
         self._learned = LearnedConfidences(mixture, portable)
-        sources = partial(server_sources, learned=self._learned, fields=self._fields())
+        sources = partial(server_sources, learned=self._learned, fields=self._fields(served))
         learned["always"] = sent_always(config.engine, config.adapter)
         server = self._server(with_tokens_told(config), sources, **learned)
         self.reading = server.reading
@@ -196,14 +198,20 @@ class Models:
             portable.check_server("" if self._accepted(server.identity) else server.identity)
         return server
 
-    def _fields(self) -> FieldsOfReplies | None:
-        """What tells the fields of the small server's replies; None: they are not wanted."""
+    def _fields(self, served: ServedFile | None) -> FieldsOfReplies | None:
+        """What tells the fields of the small server's replies; None: they are not wanted.
+
+        A learned reading of the server's engine that knows of fields goes before a portable confidence.
+        """
         rules = self._config.field_rules
         if rules is None:
             return None
+        if served is not None and FIELD.name in served.parts:
+            self.fields_by = served.identity
+            return FieldsOfReplies(served.parts[FIELD.name], served.reading.columns(FIELD.name))
         portable = PortableFile.load(rules.portable) if rules.portable else None
         self.fields_by = identity_text({PORTABLE_PART: portable.scored_by}) if portable else ""
-        return FieldsOfReplies(portable)
+        return FieldsOfReplies(PartReading(FIELD.name, portable) if portable else None)
 
     def _accepted(self, identity: str) -> bool:
         """Whether the operator says that the model with this ``identity`` may stand for another one."""

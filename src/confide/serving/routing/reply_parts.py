@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from confide.engines.engine import Completion
-from confide.engines.openai.answer_logprobs import text_logprobs, text_starts, written_tokens
+from confide.engines.openai.answer_logprobs import text_logprobs, text_starts, tokens_before, written_tokens
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.reply import Choice, Reply
 from confide.engines.token_starts import starts_of_bytes
 from confide.methods.answer_traffic import TrafficWindow
 from confide.methods.parts.part_reading import PartReading
 from confide.methods.parts.told_parts import told_parts
-from confide.methods.portable.portable_file import PortableFile
 from confide.parts.answer_part import AnswerPart
+from confide.parts.part import Part
 from confide.parts.tool_arguments import argument_parts
 from confide.records import Message
 from confide.signals import FIELD
@@ -21,11 +23,12 @@ class FieldsOfReplies:
     """Tells the fields of replies, each read once.
 
     Args:
-        portable: what was learned of such fields; None: the probability of each field's own tokens.
+        reading: what was learned of such fields; None: the probability of each field's own tokens.
+        columns: which of the shares that come with a learned reading are of fields; None: none.
     """
 
-    def __init__(self, portable: PortableFile | None = None):
-        self._reading = PartReading(FIELD.name, portable) if portable else None
+    def __init__(self, reading: PartReading | None = None, columns: slice | None = None):
+        self._reading, self._columns = reading, columns
         self._window = TrafficWindow()
 
     def read(self, asked: Asked, reply: Reply) -> list[AnswerPart]:
@@ -34,11 +37,28 @@ class FieldsOfReplies:
         question = [Message(role="user", content=asked.question)]
         calls = choice.more.get("tool_calls")
         if not isinstance(calls, list) or not calls:
-            return told_parts(FIELD.name, question, _text(choice), self._reading, traffic=self._window)
+            return self._told(question, choice, _text(choice), tokens_before(choice))
         # The text that the tokens spell holds the calls; what a server made of them says where.
         written = _written(choice)
         parts = argument_parts(written.text, [call for call in calls if isinstance(call, dict)])
-        return told_parts(FIELD.name, question, written, self._reading, traffic=self._window, parts=parts)
+        return self._told(question, choice, written, 0, parts)
+
+    def _told(
+        self,
+        question: list[Message],
+        choice: Choice,
+        written: Completion,
+        before: int | None,
+        parts: list[Part] | None = None,
+    ) -> list[AnswerPart]:
+        """The fields of what was ``written`` behind so many tokens of reasoning."""
+        shares = choice.read.shares if choice.read else None
+        if shares is None or self._columns is None or before is None:
+            return told_parts(FIELD.name, question, written, self._reading, None, self._window, parts)
+        # Which tokens they are does not count here, but how many: shares are told by the number of the token.
+        numbered = replace(written, ids=[0] * len(written.starts), reasoning_ids=[0] * before)
+        shares = shares[:, self._columns]
+        return told_parts(FIELD.name, question, numbered, self._reading, shares, self._window, parts)
 
 
 def _text(choice: Choice) -> Completion:
