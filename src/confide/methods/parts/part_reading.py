@@ -20,7 +20,6 @@ from confide.files import read_text, write_text
 from confide.hashing import sha256_of_rows
 from confide.methods.along.along_reading import FOLDER
 from confide.methods.answer_traffic import Surroundings
-from confide.methods.parts.part_states import part_rows
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
 from confide.methods.stack.served_stack import ServedStack, served_values
 from confide.numeric import Floats
@@ -167,3 +166,9 @@ def load_part_readings(checkpoint: Path, base_sha256: str | None) -> dict[str, P
         if reading.weights and base_sha256 is not None and reading.weights != base_sha256:
             raise ConfideError(f"{checkpoint / FOLDER / name} was fitted on other weights: train it again")
     return found
+
+
+def part_rows(record: Record) -> tuple[int, int]:
+    """Of what was read along an answer: the row before a part, and that of its last token."""
+    before = len(record.reasoning_ids)
+    return before, before + len(record.answer_ids)
