@@ -20,7 +20,6 @@ from confide.files import read_text, write_text
 from confide.hashing import sha256_of_rows
 from confide.methods.along.along_reading import FOLDER
 from confide.methods.answer_traffic import Surroundings
-from confide.methods.parts.part_states import part_rows
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
 from confide.methods.stack.served_stack import ServedStack, served_values
 from confide.numeric import Floats
@@ -136,6 +135,12 @@ def free_confidence_of(record: Record) -> tuple[float | None, str]:
     if not record.logprobs:
         return None, "logprob_sum"
     return float(np.exp(answer_log_probability(record.logprobs))), "logprob_sum"
+
+
+def part_rows(record: Record) -> tuple[int, int]:
+    """Of what was read along an answer: the row before a part, and that of its last token."""
+    before = len(record.reasoning_ids)
+    return before, before + len(record.answer_ids)
 
 
 def part_logits(served: ServedStack, records: Sequence[Record], shares: Shares | None) -> Floats:

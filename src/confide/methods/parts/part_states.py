@@ -10,6 +10,7 @@ import numpy as np
 
 from confide.errors import ConfideError
 from confide.methods.along.token_states import collect_token_states
+from confide.methods.parts.part_reading import part_rows
 from confide.methods.stack.states import States
 from confide.numeric import Ints
 from confide.progress import Progress
@@ -76,9 +77,3 @@ def _collect(
             first, last = np.searchsorted(due[place], part_rows(records[row]))
             values[row, :, 0], values[row, :, 2] = states[first], states[last]
             values[row, :, 1] = states[first + 1 : last + 1].mean(0)
-
-
-def part_rows(record: Record) -> tuple[int, int]:
-    """Of what was read along an answer: the row before a part, and that of its last token."""
-    before = len(record.reasoning_ids)
-    return before, before + len(record.answer_ids)
