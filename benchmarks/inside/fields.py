@@ -70,7 +70,8 @@ def main() -> None:
     work = Work(arguments.work)
     task = load_task("extraction", limit=arguments.answers)
     path = work.folder / "records.jsonl"
-    records = annotated(lambda: work.engine, task, path, title="answers", count=arguments.answers)[: arguments.answers]
+    told = {record.id: record for record in annotated(lambda: work.engine, task, path, title="answers")}
+    records = [told[question.id] for question in task.questions]  # as they were drawn, however they came
     fields, summary = split_records(records, "fields", part_grader)
     states = field_states(work, fields)
     cells = [work.stage(f"cell-{seed}", partial(cell, records, fields, states, seed)) for seed in SEEDS]

@@ -162,3 +162,12 @@ def test_bad_input_is_told(rows: list[Record], tmp_path: Path) -> None:
         train_parts("field", train, [r for r in rows if r.split == "validation"], tmp_path / "new", engine=engine())
     with pytest.raises(ConfideError, match="none of the 1 graded train rows has log-probabilities"):
         train_parts("field", [train[0].model_copy(update={"logprobs": []})], [], tmp_path)
+
+
+def test_what_is_exported_for_an_engine_gives_the_same(model: FrozenModel, rows: list[Record]) -> None:
+    reading = model.part_readings["field"]
+    exported = PartReading.from_json(json.loads(json.dumps(reading.to_json())))
+    test = [row for row in rows if row.split == "test"]
+    z = np.random.default_rng(0).normal(size=len(test))
+    assert exported.confidences(test, z) == reading.confidences(test, z)
+    assert exported.positions == reading.positions

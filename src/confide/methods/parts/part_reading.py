@@ -137,6 +137,12 @@ def free_confidence_of(record: Record) -> tuple[float | None, str]:
     return float(np.exp(answer_log_probability(record.logprobs))), "logprob_sum"
 
 
+def part_rows(record: Record) -> tuple[int, int]:
+    """Of what was read along an answer: the row before a part, and that of its last token."""
+    before = len(record.reasoning_ids)
+    return before, before + len(record.answer_ids)
+
+
 def part_logits(served: ServedStack, records: Sequence[Record], shares: Shares | None) -> Floats:
     """What the states say of records of parts of one answer, [n]; NaN where they were not read to the part's end.
 
