@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -102,7 +103,8 @@ def one_draw(work: Work, found: Trajectories, rolled: dict[str, list[float]], se
     kept = work.folder / f"sources-{seed}.npz"
     if not kept.exists():
         fitted = read_sources(found, parts_of(found, seed))
-        np.savez(kept, **fitted.values, chosen=np.array(json.dumps(fitted.chosen)))
+        columns: dict[str, Any] = {**fitted.values, "chosen": np.array(json.dumps(fitted.chosen))}
+        np.savez(kept, **columns)
     read = np.load(kept)
     values = {name: read[name] for name in SOURCES}
     judged = work.stage(f"cell-{seed}", partial(cell, found, values, seed))

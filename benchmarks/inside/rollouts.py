@@ -72,7 +72,7 @@ def _values(engine: TransformersEngine, task: Task, records: list[Record], seed:
         for (i, end), samples in zip(some, drawn, strict=True):
             question = question_of(records[i])
             assert question is not None
-            found[i, end] = fmean(task.grade(question, sample.text).correct for sample in samples)
+            found[i, end] = fmean(bool(task.grade(question, sample.text).correct) for sample in samples)
     ends = [float(bool(record.correct)) for record in records]
     return [[*(found[i, end] for end in step_ends(record)[:-1]), ends[i]] for i, record in enumerate(records)]
 

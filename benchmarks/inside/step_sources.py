@@ -32,7 +32,7 @@ class Fitted:
     """Sources of all step ends, by name, and which view of the states was chosen."""
 
     values: dict[str, Floats]
-    chosen: dict[str, object]
+    chosen: dict[str, str]
 
 
 def read_sources(found: Trajectories, parts: dict[str, Ints]) -> Fitted:
@@ -56,10 +56,9 @@ def readings(found: Trajectories, target: Floats, train: Ints, means: bool) -> d
     """Logits of linear readings of the states, or of their means so far, by layers and penalty."""
     tried = {}
     for layers in VIEWS:
-        states = found.states[:, [LAYERS.index(layer) for layer in layers]].reshape(len(target), -1)
-        states = states.astype(np.float32)
-        if means:
-            states = running_mean(found, states)
+        picked = found.states[:, [LAYERS.index(layer) for layer in layers]]
+        states: NDArray[np.float32] = picked.reshape(len(target), -1).astype(np.float32)
+        states = running_mean(found, states) if means else states
         for C in PENALTIES:
             model = Logistic.fit(states[train], target[train], C=C, max_iter=200, tol=1e-3)
             tried[f"layers {', '.join(map(str, layers))}, C {C:g}"] = model.z(states)
