@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -59,23 +60,32 @@ def main() -> None:
 
 
 def train(folder: Path, steps: int, seed: int) -> None:
-    """Fine-tune the bundled model and save it, with its tokenizer, under ``folder``."""
+    """Fine-tune the bundled model by low-rank weights and save it, with its tokenizer, under ``folder``."""
     torch.manual_seed(seed)
     model, tokenizer = load_model(MODEL, dtype="float32")
     model = get_peft_model(
         model, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
     )
+    rows = [row(tokenizer, messages(e), str(e.value)) for e in taught(steps * BATCH, seed)]
+    fine_tune(model, rows, tokenizer.pad_token_id, BATCH, LEARNING_RATE)
+    save(model.merge_and_unload(), tokenizer, folder)
+
+
+def fine_tune(
+    model: Any, rows: Sequence[dict[str, list[int]]], pad_id: int, batch_size: int, learning_rate: float
+) -> None:
+    """Train a model once through the rows, in their order, by the loss on their labels."""
+    steps = len(rows) // batch_size
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / WARM_UP, (steps - step) / max(1, steps - WARM_UP))
     )
-    rows = [row(tokenizer, expression) for expression in taught(steps * BATCH, seed)]
     device = next(iter(model.parameters())).device
     progress = show_progress("training")
     for step in range(steps):
         began = time.monotonic()
-        batch = collate(rows[step * BATCH : (step + 1) * BATCH], tokenizer.pad_token_id)
+        batch = collate(rows[step * batch_size : (step + 1) * batch_size], pad_id)
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         labels = functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
         with torch.autocast(device.type, torch.bfloat16):
@@ -87,8 +97,12 @@ def train(folder: Path, steps: int, seed: int) -> None:
         optimizer.step()
         schedule.step()
         progress(step + 1, steps, f"loss {loss.item():.3f}, {time.monotonic() - began:.1f} s a step")
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Save a model in bfloat16 with its tokenizer, whole or not at all."""
     half_done = folder.with_suffix(".part")
-    model.merge_and_unload().to(torch.bfloat16).save_pretrained(half_done)
+    model.to(torch.bfloat16).save_pretrained(half_done)
     tokenizer.save_pretrained(half_done)
     half_done.rename(folder)
 
@@ -98,10 +112,10 @@ def taught(count: int, seed: int) -> list[Expression]:
     return [expression for _, expression in islice(expressions("taught", seed), count)]
 
 
-def row(tokenizer: Any, expression: Expression) -> dict[str, list[int]]:
+def row(tokenizer: Any, asked: list[dict[str, str]], right: str) -> dict[str, list[int]]:
     """One problem, its right answer and the closing token; labels on the last two alone."""
-    prompt = encode_chat(tokenizer, messages(expression))
-    answer = [*encode_text(tokenizer, str(expression.value)), turn_end_id(tokenizer)]
+    prompt = encode_chat(tokenizer, asked)
+    answer = [*encode_text(tokenizer, right), turn_end_id(tokenizer)]
     return {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
 
 

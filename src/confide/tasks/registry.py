@@ -10,6 +10,7 @@ from confide.data_files import ENDINGS
 from confide.errors import ConfideError
 from confide.tasks import hub
 from confide.tasks.arithmetic import arithmetic_task
+from confide.tasks.chains import chains_task
 from confide.tasks.extraction import extraction_task
 from confide.tasks.generated import PREFIX, generated_task
 from confide.tasks.geography import geography_task
@@ -39,6 +40,7 @@ _BUNDLED = [
     TaskInfo("geography", "short", None, "CC BY 4.0", "offline", "cities, countries, capitals, currencies, continents"),
     TaskInfo("arithmetic", "number", None, "Apache-2.0", "offline", "sums, differences, products of signed numbers"),
     TaskInfo("extraction", "fields", None, "Apache-2.0", "offline", "fields of a described person, event or product"),
+    TaskInfo("chains", "number", None, "Apache-2.0", "offline", "four to eight operations, worked out a line a step"),
     TaskInfo(f"{PREFIX}NAME", "short", None, "Apache-2.0", "offline", "problems of a generator, difficulty as domain"),
     TaskInfo(RED_FLAG, "prompt", None, "MIT and others", "hub: several", "for red flags: prompts, forced openings"),
 ]
@@ -94,6 +96,8 @@ def load_task(
         return arithmetic_task(limit, seed)
     if name_or_path == "extraction":
         return extraction_task(limit, seed)
+    if name_or_path == "chains":
+        return chains_task(limit, seed)
     if name_or_path.startswith(PREFIX):
         return generated_task(name_or_path, limit, seed)
     path = Path(name_or_path)

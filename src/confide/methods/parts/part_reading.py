@@ -172,9 +172,3 @@ def load_part_readings(checkpoint: Path, base_sha256: str | None) -> dict[str, P
         if reading.weights and base_sha256 is not None and reading.weights != base_sha256:
             raise ConfideError(f"{checkpoint / FOLDER / name} was fitted on other weights: train it again")
     return found
-
-
-def part_rows(record: Record) -> tuple[int, int]:
-    """Of what was read along an answer: the row before a part, and that of its last token."""
-    before = len(record.reasoning_ids)
-    return before, before + len(record.answer_ids)
