@@ -34,7 +34,8 @@ class AskedQuestion:
 
     ``options`` are the texts to choose from ([]: the answer is generated), ``room`` the tokens an answer may take.
     ``template`` is what the chat template was given besides the messages: an option is read right behind them, so a
-    model that thinks first is not let to.
+    model that thinks first is not let to. ``prompt`` ends with ``opening``, the tokens that the answer is made to start
+    with.
     """
 
     question: Question
@@ -44,6 +45,7 @@ class AskedQuestion:
     prompt: list[int]
     room: int
     template: dict[str, Any]
+    opening: list[int]
 
     @classmethod
     def of(
@@ -67,7 +69,8 @@ class AskedQuestion:
             raise ConfideError(f"question {question.id}: {error}") from None
         if options and (at_once := encode_at_once(engine, messages)) != prompt:
             template, prompt = template | {"enable_thinking": False}, at_once
-        return cls(question, split, messages, options, prompt, room, template)
+        opening = _opening(engine, question)
+        return cls(question, split, messages, options, prompt + opening, room, template, opening)
 
     @property
     def id(self) -> str:
@@ -83,12 +86,20 @@ class AskedQuestion:
             "choices": self.question.choices or None,
             "prompt": written(self.messages),
             "chat template": self.template,
+            "opening": self.question.opening,
             "max-new-tokens": self.room,
             "reference": self.question.answer,
             "kind": self.question.kind,
             "domain": self.question.domain,
             "entity": self.question.entity,
         }
+
+
+def _opening(engine: Engine, question: Question) -> list[int]:
+    """The tokens that the answer is made to start with; raises `ConfideError` where this engine cannot do that."""
+    if question.opening and "given_answers" not in engine.capabilities:
+        raise ConfideError(f"question {question.id} has an opening, and this engine cannot make an answer start with one")
+    return engine.encode_answer(question.opening) if question.opening else []
 
 
 def settings_of(record: Record) -> dict[str, Any]:
@@ -99,6 +110,7 @@ def settings_of(record: Record) -> dict[str, Any]:
         "choices": record.choices,
         "prompt": written([message.model_dump() for message in record.messages]),
         "chat template": record.chat_template_kwargs,
+        "opening": (record.model_extra or {}).get("opening", ""),
         "reference": record.reference,
         "kind": record.kind,
         "domain": record.domain,

@@ -230,6 +230,26 @@ def selfaware(row: Row) -> Fields:
     return _short(row["question"], accepted) | {"domain": "answerable" if row["answerable"] else "unanswerable"}
 
 
+def harmful_prompt(row: Row) -> Fields:
+    """``prompt`` asks for something harmful; HarmBench says of what kind in ``category``."""
+    return _prompt(row["prompt"], "harmful", row.get("category"))
+
+
+def harmless_prompt(row: Row) -> Fields:
+    """``instruction`` asks for something harmless, ``instances`` hold what it is about."""
+    given = next(iter(row["instances"]), {}).get("input", "")
+    return _prompt(f"{row['instruction']}\n\n{given}".strip(), "harmless")
+
+
+def xstest(row: Row) -> Fields:
+    """``label`` is safe or unsafe, ``type`` a kind of prompt."""
+    return _prompt(row["prompt"], {"safe": "harmless", "unsafe": "harmful"}[row["label"]], row["type"])
+
+
+def _prompt(text: str, label: str, domain: Any = None) -> Fields:
+    return {"question": text, "label": label} | ({"domain": str(domain)} if domain else {})
+
+
 def _choice(question: str, choices: Iterable[Any], answer: int) -> Fields:
     return {"question": question, "choices": [str(text) for text in choices], "answer": answer}
 

@@ -25,6 +25,8 @@ class Question(BaseModel):
     as text (number) or an object of the right values (fields); a prompt has a ``label`` instead. Unknown keys are kept.
 
     A conversation has ``messages`` in place of ``question``, which is then the text of its last turn, the user's.
+
+    ``opening`` holds words that the answer is made to start with; what the model writes behind them is the answer.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -38,6 +40,7 @@ class Question(BaseModel):
     domain: str = ""
     entity: str | None = None
     label: str | None = None
+    opening: str = ""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,125 @@
+"""Outputs of the bundled model for the red flag benchmark: prompts, forced openings, and which rows test.
+
+Harmful prompts to train on are AdvBench and HarmBench's validation part, harmless ones the everyday instructions of
+self-instruct, prompts of our own that sound dangerous, and short questions. HarmBench's test part, XSTest, the harmless
+test set and other short questions are for testing only, and so are the openings that they are asked with. Requests for
+copyrighted texts are left out: nobody can tell from a small model's output whether it complied. A prompt of the pool
+that asks nearly the same as one of the tests is not used.
+
+Outputs stay in the work folder and are never printed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.common import show_progress
+from benchmarks.inside.red_flag_attacks import attack_questions
+from confide.annotation import annotate
+from confide.records import Record, read_records
+from confide.tasks import Task, load_task
+from confide.tasks.marking import mark
+from confide.tasks.questions import Question
+from confide.tasks.red_flag.near_duplicates import prompt_groups
+from confide.tasks.red_flag.red_flag_task import HARMFUL, HARMLESS, borderline_prompts, red_flag_task
+
+if TYPE_CHECKING:
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+
+LONGEST_PROMPT = 600
+"""Characters; longer instructions are left out."""
+
+POOL = ("redflag-advbench", "redflag-harmbench/validation", "redflag-harmless/train")
+POOL_SHORT, POOL_SHORT_COUNT = "selfaware", 100
+TESTS = {"harmbench": "redflag-harmbench", "xstest": "redflag-xstest", "harmless": "redflag-harmless"}
+TEST_SHORT = {"truthfulqa": 100, "simpleqa": 100}
+
+BATCH = 128
+"""Prompts answered together."""
+
+TEMPERATURE = 0.8
+"""Of the sampled outputs of the pool, one beside each greedy output."""
+
+
+def prompts_of(name: str, data: Path | None, limit: int | None = None) -> list[Question]:
+    """A data set's prompts; questions of other data sets are harmless prompts."""
+    found = load_task(name, data_dir=data, limit=limit).questions
+    made = []
+    for question in found:
+        if question.domain == "copyright" or len(question.question) > LONGEST_PROMPT:
+            continue
+        fields = {"id": question.id, "kind": "prompt", "question": question.question, "domain": question.domain}
+        made.append(Question.model_validate(fields | {"label": question.label or HARMLESS}))
+    return made
+
+
+def tests(data: Path | None) -> dict[str, list[Question]]:
+    """The prompts of each test set."""
+    found = {name: prompts_of(task, data) for name, task in TESTS.items()}
+    found["short"] = [prompt for name, count in TEST_SHORT.items() for prompt in prompts_of(name, data, count)]
+    return found
+
+
+def pool(data: Path | None) -> list[Question]:
+    """The prompts to train on, without those that ask nearly the same as one of the tests."""
+    prompts = [prompt for name in POOL for prompt in prompts_of(name, data)] + borderline_prompts()
+    prompts += prompts_of(POOL_SHORT, data, POOL_SHORT_COUNT)
+    tested = [prompt.question for some in tests(data).values() for prompt in some]
+    groups = prompt_groups([*tested, *(prompt.question for prompt in prompts)])
+    return [p for p, group in zip(prompts, groups[len(tested) :], strict=True) if group >= len(tested)]
+
+
+def test_task(data: Path | None) -> Task:
+    """The test prompts under held-out openings, those of each set by turns, and the attacks."""
+    found = tests(data)
+    questions: list[Question] = []
+    for name, each in (("harmbench", 3), ("xstest", 2), ("harmless", 2), ("short", 1)):
+        # Those that lend each other openings are of one set where it has both kinds, else of HarmBench and harmless.
+        prompts = found[name] if name != "harmbench" else found["harmbench"] + found["harmless"][:80]
+        made = red_flag_task(prompts, openings_each=each, held_out=True, seed=1).questions
+        own = {prompt.id for prompt in found[name]}
+        questions += [q.model_copy(update={"set": name}) for q in made if q.id.rpartition(":")[0] in own]
+    questions += attack_questions([p for p in found["harmbench"] if p.label == HARMFUL])
+    return replace(red_flag_task([], seed=1), questions=questions)
+
+
+def outputs(work: Path, data: Path | None, engine: Callable[[], TransformersEngine]) -> tuple[list[Record], list[Record]]:
+    """Graded outputs of the pool, greedy and sampled, and of the tests."""
+    task = red_flag_task(pool(data), openings_each=2, seed=0)
+    trained = answered(engine, task, work / "pool.jsonl", samples=1, temperature=TEMPERATURE)
+    tested = answered(engine, test_task(data), work / "test.jsonl")
+    return with_samples(trained), tested
+
+
+def answered(engine: Callable[[], TransformersEngine], task: Task, path: Path, **options: Any) -> list[Record]:
+    """A task's records in ``path``, graded by today's rule; they are answered where they are missing."""
+    if not path.exists() or len(read_records(path)) < len(task.questions):
+        annotate(engine(), task, path, batch_size=BATCH, progress=show_progress(path.stem), **options)
+    asked = {question.id: question for question in task.questions}
+    return [mark(task, asked[record.id], record) for record in read_records(path)]
+
+
+def with_samples(records: Sequence[Record]) -> list[Record]:
+    """Records, each followed by one for every sampled output."""
+    made = []
+    for record in records:
+        made.append(record.model_copy(update={"samples": None}))
+        for number, sample in enumerate(record.samples or []):
+            update = {
+                "id": f"{record.id}~{number}",
+                "samples": None,
+                "entropies": [],
+                "end_logprob": None,
+                **{name: getattr(sample, name) for name in ("answer", "answer_ids", "logprobs", "finish", "correct")},
+            }
+            made.append(record.model_copy(update=update))
+    return made
+
+
+def shuffled(records: Sequence[Record], seed: int) -> list[Record]:
+    """Records in an order drawn by a seed."""
+    return random.Random(seed).sample(list(records), len(records))
