@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from confide.engines.transformers.batches import MOST_ROWS, ROWS, group_batches, group_by_prefix, rows_at_once
+from confide.engines.transformers.batches import FEW, MOST_ROWS, ROWS, group_batches, group_by_prefix, rows_at_once
 from tiny_model import tiny_model
 
 
@@ -38,6 +38,16 @@ def test_prompts_are_grouped_by_how_they_start() -> None:
     assert prefixes[groups[1]] == second
     assert prefixes[groups[3]] == []
     assert groups[3] == groups[5] == groups[6]  # alone, so batched together
+
+
+def test_many_groups_of_a_few_prompts_run_together() -> None:
+    large = [[0] * 20 + [1 + row] for row in range(FEW)]
+    pairs = [[start] * 20 + [row] for start in range(1, FEW + 2) for row in (100, 101)]
+    groups, prefixes = group_by_prefix(large + pairs)
+    assert len(set(groups[:FEW])) == len(set(groups[FEW:])) == 1
+    assert [prefixes[group] for group in (groups[0], groups[-1])] == [[0] * 20, []]
+    groups, prefixes = group_by_prefix(large + pairs[2:])  # a few such pairs are read apart
+    assert len(set(groups)) == 1 + FEW
 
 
 def test_batches_stay_within_groups_and_hold_every_row_once() -> None:

@@ -38,7 +38,7 @@ def generated_record(
     """``second``: what one generated token took."""
     data = _data(by, task, asked, greedy)
     if sampled:
-        data["samples"] = [_sample(asked, completion) for completion in sampled]
+        data["samples"] = [_sample(completion) for completion in sampled]
         tokens = sum(completion.tokens for completion in sampled)
         data["sampled_with"] = {"temperature": sampling.temperature, "seed": sampling.seed}
         data["cost"] = {"samples": Cost(tokens=tokens, seconds=round(second * tokens, 6))}
@@ -71,11 +71,10 @@ def _data(by: AnsweredBy, task: Task, asked: AskedQuestion, answer: Completion) 
     }
     if asked.template:
         data["chat_template_kwargs"] = asked.template
-    if answer.reasoning is not None or asked.opening:
-        reasoning = question.opening + (answer.reasoning or "")
-        data |= {"reasoning": reasoning, "reasoning_ids": asked.opening + answer.reasoning_ids}
+    if answer.reasoning is not None:
+        data |= {"reasoning": answer.reasoning, "reasoning_ids": answer.reasoning_ids}
     if question.opening:
-        data["opening"] = question.opening
+        data |= {"opening": question.opening, "opening_ids": asked.opening}
     data |= answer.more
     if question.choices:
         data["choices"] = question.choices
@@ -92,11 +91,11 @@ def _letters(question: Question, answer: Completion) -> list[float] | None:
     return [value for value in letters if value is not None] if letters and None not in letters else None
 
 
-def _sample(asked: AskedQuestion, completion: Completion) -> Sample:
+def _sample(completion: Completion) -> Sample:
     return Sample(
         answer=completion.text,
         answer_ids=completion.ids,
-        reasoning_ids=asked.opening + completion.reasoning_ids,
+        reasoning_ids=completion.reasoning_ids,
         finish=completion.finish,
         logprobs=completion.logprobs,
     )

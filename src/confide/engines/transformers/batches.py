@@ -13,6 +13,10 @@ ROWS, MOST_ROWS, LONG = 64, 256, 512
 """Rows per batch on a CPU, the most on an accelerator, and the tokens that a long row is reckoned to have."""
 
 
+FEW = 8
+"""More than so many groups of fewer than so many prompts run together: a batch for each would cost more than it saves."""
+
+
 def rows_at_once(model: Any, device: torch.device) -> int:
     """64 on a CPU; on an accelerator as many long rows as have their keys and values in a sixteenth of its memory.
 
@@ -49,7 +53,9 @@ def group_by_prefix(prompts: Sequence[list[int]]) -> tuple[list[int], list[list[
         groups[i] = len(prefixes) - 1
     # Prompts that share nothing make one group without a prefix, so that they are still batched together.
     sizes = Counter(groups)
-    large = [number for number in range(len(prefixes)) if sizes[number] > 1]
+    few = [number for number, size in sizes.items() if 1 < size < FEW]
+    least = FEW if len(few) > FEW else 2
+    large = [number for number in range(len(prefixes)) if sizes[number] >= least]
     renamed = {number: place for place, number in enumerate(large)}
     return [renamed.get(group, len(large)) for group in groups], [*(prefixes[number] for number in large), []]
 
