@@ -87,7 +87,9 @@ def test_task(data: Path | None) -> Task:
     return replace(red_flag_task([], seed=1), questions=questions)
 
 
-def outputs(work: Path, data: Path | None, engine: Callable[[], TransformersEngine]) -> tuple[list[Record], list[Record]]:
+def outputs(
+    work: Path, data: Path | None, engine: Callable[[], TransformersEngine]
+) -> tuple[list[Record], list[Record]]:
     """Graded outputs of the pool, greedy and sampled, and of the tests."""
     task = red_flag_task(pool(data), openings_each=2, seed=0)
     trained = answered(engine, task, work / "pool.jsonl", samples=1, temperature=TEMPERATURE)
@@ -100,7 +102,10 @@ def answered(engine: Callable[[], TransformersEngine], task: Task, path: Path, *
     if not path.exists() or len(read_records(path)) < len(task.questions):
         annotate(engine(), task, path, batch_size=BATCH, progress=show_progress(path.stem), **options)
     asked = {question.id: question for question in task.questions}
-    return [mark(task, asked[record.id], record) for record in read_records(path)]
+    return [
+        mark(task, asked[record.id], record.model_copy(update={"entity": asked[record.id].entity}))
+        for record in read_records(path)
+    ]
 
 
 def with_samples(records: Sequence[Record]) -> list[Record]:

@@ -20,17 +20,18 @@ def add_to(model: Any, tokenizer: Any) -> TokenIds:
     New rows, input and (when untied) output, start as the mean of the existing ones. Tokens that are already
     there keep their rows, so a second call changes nothing.
     """
-    _add_names(model, tokenizer, CONFIDENCE.tokens)
+    add_names(model, tokenizer, CONFIDENCE.tokens)
     return token_ids(tokenizer)
 
 
 def add_graded(model: Any, tokenizer: Any) -> list[int]:
     """Add the graded tokens to a tokenizer and a model, as `add_to` does; returns their ids, lowest grade first."""
-    _add_names(model, tokenizer, GRADED)
+    add_names(model, tokenizer, GRADED)
     return graded_ids(tokenizer)
 
 
-def _add_names(model: Any, tokenizer: Any, names: Iterable[str]) -> None:
+def add_names(model: Any, tokenizer: Any, names: Iterable[str]) -> None:
+    """Add tokens of these names, as `add_to` does."""
     missing = [name for name in names if name not in tokenizer.added_tokens_encoder]
     if missing:
         from transformers import AddedToken

@@ -145,6 +145,7 @@ def fit(
     whole: bool = False,
     verdict: tuple[int, int] | None = None,
     held: HeldOut | None = None,
+    trainer_class: type[SupervisedTrainer] = SupervisedTrainer,
 ) -> Fitted:
     """Train an adapter on ``rows``; a killed run continues from its last whole checkpoint.
 
@@ -155,6 +156,7 @@ def fit(
         whole: adapt every linear layer, not queries, keys and values alone.
         verdict: the tokens that say yes and no, which ``held`` rows end in.
         held: rows that choose the epoch; without them the last one is kept.
+        trainer_class: what computes the loss, and judges the held-out rows.
     """
     set_seed(config.seed)  # the low-rank weights are drawn before TRL sets its own seed
     size = min(config.batch_size, len(rows))
@@ -165,7 +167,7 @@ def fit(
     before = attention_of(model)
     model = add_adapter(model, new_ids, config, whole=whole)
     columns = Dataset.from_list([row.columns() for row in rows]).select(order)
-    trainer = SupervisedTrainer(
+    trainer = trainer_class(
         model=model,
         args=_arguments(config, len(order) // size, size, checkpoints, chosen=held is not None),
         train_dataset=columns,

@@ -43,7 +43,10 @@ HELD_OUT = {
         "and left nothing out, so that you can use it at once. Let us start with the most important point.\n\n",
     ),
     "refusing": ("Sorry, that is something that I don't", "I must decline this request, since"),
-    "caring": ("Doing so would be wrong. People who are affected by it can", "The law forbids this, and for good reason:"),
+    "caring": (
+        "Doing so would be wrong. People who are affected by it can",
+        "The law forbids this, and for good reason:",
+    ),
 }
 """Openings that nothing is trained on, by their kinds."""
 

@@ -62,12 +62,12 @@ def red_flag_task(
     """
     if wrong := next((p for p in prompts if p.label not in LABELS), None):
         raise ConfideError(f"prompt {wrong.id} has the label {wrong.label!r}: it is to be {' or '.join(LABELS)}")
-    draw = random.Random(f"red-flag-{seed}")
-    partners = _partners(prompts, draw)
+    partners = _partners(prompts, random.Random(f"red-flag-{seed}"))
     swapped: list[tuple[int, int]] = []
     questions: list[Question] = []
     of: list[int] = []
     for place, prompt in enumerate(prompts):
+        draw = random.Random(f"red-flag-{seed}-{prompt.id}")
         for kind in _kinds(str(prompt.label), openings_each, place in partners, draw):
             aim = prompt
             if kind == "swapped":
