@@ -11,8 +11,7 @@ Outputs stay in the work folder and are never printed.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,57 +19,33 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.common import show_progress
 from benchmarks.inside.red_flag_attacks import attack_questions
 from confide.annotation import annotate
+from confide.methods.red_flag.output_records import with_samples
 from confide.records import Record, read_records
-from confide.tasks import Task, load_task
+from confide.tasks import Task
 from confide.tasks.marking import mark
 from confide.tasks.questions import Question
-from confide.tasks.red_flag.near_duplicates import prompt_groups
-from confide.tasks.red_flag.red_flag_task import HARMFUL, HARMLESS, borderline_prompts, red_flag_task
+from confide.tasks.red_flag.prompt_sets import TESTING, prompts_of, red_flag
+from confide.tasks.red_flag.red_flag_task import HARMFUL, red_flag_task
 
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
-LONGEST_PROMPT = 600
-"""Characters; longer instructions are left out."""
-
-POOL = ("redflag-advbench", "redflag-harmbench/validation", "redflag-harmless/train")
-POOL_SHORT, POOL_SHORT_COUNT = "selfaware", 100
-TESTS = {"harmbench": "redflag-harmbench", "xstest": "redflag-xstest", "harmless": "redflag-harmless"}
-TEST_SHORT = {"truthfulqa": 100, "simpleqa": 100}
-
 BATCH = 128
 """Prompts answered together."""
+
+SETS = {"harmbench": "redflag-harmbench", "xstest": "redflag-xstest", "harmless": "redflag-harmless"}
+SHORT = ("truthfulqa", "simpleqa")
+"""The test sets, and the data sets whose questions are the set ``short``."""
 
 TEMPERATURE = 0.8
 """Of the sampled outputs of the pool, one beside each greedy output."""
 
 
-def prompts_of(name: str, data: Path | None, limit: int | None = None) -> list[Question]:
-    """A data set's prompts; questions of other data sets are harmless prompts."""
-    found = load_task(name, data_dir=data, limit=limit).questions
-    made = []
-    for question in found:
-        if question.domain == "copyright" or len(question.question) > LONGEST_PROMPT:
-            continue
-        fields = {"id": question.id, "kind": "prompt", "question": question.question, "domain": question.domain}
-        made.append(Question.model_validate(fields | {"label": question.label or HARMLESS}))
-    return made
-
-
 def tests(data: Path | None) -> dict[str, list[Question]]:
     """The prompts of each test set."""
-    found = {name: prompts_of(task, data) for name, task in TESTS.items()}
-    found["short"] = [prompt for name, count in TEST_SHORT.items() for prompt in prompts_of(name, data, count)]
+    found = {name: prompts_of(task, data) for name, task in SETS.items()}
+    found["short"] = [prompt for name in SHORT for prompt in prompts_of(name, data, TESTING[name])]
     return found
-
-
-def pool(data: Path | None) -> list[Question]:
-    """The prompts to train on, without those that ask nearly the same as one of the tests."""
-    prompts = [prompt for name in POOL for prompt in prompts_of(name, data)] + borderline_prompts()
-    prompts += prompts_of(POOL_SHORT, data, POOL_SHORT_COUNT)
-    tested = [prompt.question for some in tests(data).values() for prompt in some]
-    groups = prompt_groups([*tested, *(prompt.question for prompt in prompts)])
-    return [p for p, group in zip(prompts, groups[len(tested) :], strict=True) if group >= len(tested)]
 
 
 def test_task(data: Path | None) -> Task:
@@ -91,7 +66,7 @@ def outputs(
     work: Path, data: Path | None, engine: Callable[[], TransformersEngine]
 ) -> tuple[list[Record], list[Record]]:
     """Graded outputs of the pool, greedy and sampled, and of the tests."""
-    task = red_flag_task(pool(data), openings_each=2, seed=0)
+    task = red_flag("train", data_dir=data)
     trained = answered(engine, task, work / "pool.jsonl", samples=1, temperature=TEMPERATURE)
     tested = answered(engine, test_task(data), work / "test.jsonl")
     return with_samples(trained), tested
@@ -106,25 +81,3 @@ def answered(engine: Callable[[], TransformersEngine], task: Task, path: Path, *
         mark(task, asked[record.id], record.model_copy(update={"entity": asked[record.id].entity}))
         for record in read_records(path)
     ]
-
-
-def with_samples(records: Sequence[Record]) -> list[Record]:
-    """Records, each followed by one for every sampled output."""
-    made = []
-    for record in records:
-        made.append(record.model_copy(update={"samples": None}))
-        for number, sample in enumerate(record.samples or []):
-            update = {
-                "id": f"{record.id}~{number}",
-                "samples": None,
-                "entropies": [],
-                "end_logprob": None,
-                **{name: getattr(sample, name) for name in ("answer", "answer_ids", "logprobs", "finish", "correct")},
-            }
-            made.append(record.model_copy(update=update))
-    return made
-
-
-def shuffled(records: Sequence[Record], seed: int) -> list[Record]:
-    """Records in an order drawn by a seed."""
-    return random.Random(seed).sample(list(records), len(records))

@@ -42,7 +42,8 @@ def test_unknown_task_names_what_exists() -> None:
 
 def test_every_listed_task_has_a_kind_and_a_licence() -> None:
     listed = available_tasks()
-    assert [task.name for task in listed[:4]] == ["geography", "arithmetic", "extraction", "reasoning_gym/NAME"]
-    assert {task.kind for task in listed} == {"short", "number", "choice", "fields"}
+    first = ["geography", "arithmetic", "extraction", "reasoning_gym/NAME", "red_flag"]
+    assert [task.name for task in listed[:5]] == first
+    assert {task.kind for task in listed} == {"short", "number", "choice", "fields", "prompt"}
     assert all(task.licence and task.what for task in listed)
-    assert len({task.name for task in listed}) == len(listed) == 18
+    assert len({task.name for task in listed}) == len(listed) == 23

@@ -98,7 +98,7 @@ class AskedQuestion:
 def _opening(engine: Engine, question: Question) -> list[int]:
     """The tokens that the answer is made to start with; raises `ConfideError` where this engine cannot do that."""
     if question.opening and "given_answers" not in engine.capabilities:
-        raise ConfideError(f"question {question.id} has an opening, and this engine cannot make an answer start with one")
+        raise ConfideError(f"question {question.id} has an opening, which this engine cannot make an answer start with")
     return engine.encode_answer(question.opening) if question.opening else []
 
 

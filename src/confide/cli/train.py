@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Option
@@ -18,10 +18,11 @@ from confide.errors import ConfideError
 from confide.methods.finetuning.supervised_config import option
 from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.reader.reader_config import ReaderConfig
+from confide.methods.red_flag.flag_config import FlagConfig, FlagOptions
 from confide.methods.rlmf.rlmf_config import FormatConfig, How, RLMFSettings
 from confide.methods.self_ref.self_ref_config import SelfRefConfig, SelfRefOptions
 from confide.progress import progress_bar
-from confide.signals import find_signal
+from confide.signals import RED_FLAG, Signal, find_signal
 
 if TYPE_CHECKING:
     from confide.methods.rlmf.reinforcement import RLMFResult
@@ -165,14 +166,63 @@ def signal(
 
     Example: `confide train signal --signal red_flag --records runs/red_flag.jsonl --out runs/stack`
     """
+    declared = find_signal(name)
+    _train_signal(declared, *_learning_rows(records), out, model)
+
+
+def _train_signal(signal: Signal, train: list[Record], validation: list[Record], out: Path, model: str) -> None:
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.along.along_training import train_signal
 
-    declared = find_signal(name)
-    train, validation = _learning_rows(records)
     engine = TransformersEngine.load(model)
     with progress_bar("training") as progress:
-        typer.echo(train_signal(engine, declared, train, validation, out, progress=progress))
+        typer.echo(train_signal(engine, signal, train, validation, out, progress=progress))
+
+
+def red_flag(
+    records: Annotated[Path, Option(help="Records of the task red_flag, with train and validation rows.")],
+    out: Out,
+    *,
+    model: Model = "smollm2",
+    method: Annotated[
+        Literal["reading", "token"],
+        Option(help="`reading`: a direction in the states, answers stay; `token`: the model learns to write the flag."),
+    ] = "reading",
+    options: Annotated[FlagOptions, Flags()],
+    config: Annotated[
+        FlagConfig, Flags("rank epochs patience learning_rate min_offset flag_weight follow_weight max_rows seed")
+    ],
+) -> None:
+    """Train a model to notice harmful text while it writes it; sampled answers train, too.
+
+    The flags below `--method` are for the token, whose weight on harmless answers is chosen on validation rows.
+
+    Example: `confide train red-flag --model smollm2 --records runs/red_flag.jsonl --out runs/flag`
+    """
+    from confide.methods.red_flag.flag_rows import check_sides
+    from confide.methods.red_flag.output_records import with_samples
+
+    train, validation = map(with_samples, _learning_rows(records))
+    train, validation = ([record for record in rows if record.correct is not None] for rows in (train, validation))
+    candidates = options.candidates(config)
+    check_sides(train, validation)
+    if method == "reading":
+        _train_signal(RED_FLAG, train, validation, out, model)
+        return
+    from confide.engines.transformers.loading import load_model
+    from confide.methods.red_flag.flag_training import train_flag_token
+
+    with progress_bar("training") as progress:
+        result = train_flag_token(
+            lambda: load_model(model), train, validation, candidates, out, most_drift=options.most_drift,
+            base_model=model, progress=progress,
+        )  # fmt: skip
+    found = result.chosen
+    typer.echo(
+        f"{out}: weight {result.config.harmless_weight:g} on harmless answers; on the validation rows it detects "
+        f"{found.detection:.0%} of the harmful answers where 5% of the harmless ones are flagged, AUROC "
+        f"{found.auroc:.3f}, and harmless answers drift by {found.drift:.3f} nats a token"
+    )
 
 
 def self_ref(
@@ -333,6 +383,7 @@ verbs: dict[str, Callable[..., None]] = {
     "stack": stack,
     "reader": reader,
     "signal": signal,
+    "red-flag": red_flag,
     "self-ref": self_ref,
     "rlmf": rlmf,
 }

@@ -292,13 +292,15 @@ def check_tokens(row: str, ids: Iterable[int], vocabulary: int) -> None:
 
 
 def prompt_and_answer(engine: Engine, record: Record) -> tuple[list[int], list[int]]:
-    """Token ids of what an answer follows (prompt and reasoning) and of the answer; see `written`."""
+    """Token ids of what an answer follows (prompt, opening, reasoning) and of the answer; see `written`."""
     prompt, reasoning, answer = written(engine, record)
     return prompt + reasoning, answer
 
 
 def written(engine: Engine, record: Record) -> tuple[list[int], list[int], list[int]]:
     """Token ids of a record's prompt, its reasoning and its answer, as they were written if that is known.
+
+    A forced opening belongs to the prompt: the model did not write it.
 
     Another model's answer is encoded from its text where its ids mean something else here. An answer without known
     reasoning that this engine did not give is read as one that was given at once.
@@ -309,15 +311,17 @@ def written(engine: Engine, record: Record) -> tuple[list[int], list[int], list[
     if not record.messages:
         raise ConfideError(f"row {record.id} has no messages, so there is nothing that its answer follows")
     ids, reasoning, own = list(record.answer_ids), list(record.reasoning_ids), record.model == engine.name
+    opening = list(record.opening_ids)
     of_its_own = "arrivals" in engine.capabilities  # an endpoint's ids are numbers, not tokens
     if of_its_own or (not own and record.model and not _means_the_same(engine, record)):
         ids, reasoning = [], []
-    check_tokens(record.id, [*ids, *reasoning], engine.vocabulary)
+        opening = engine.encode_answer(str((record.model_extra or {}).get("opening", ""))) if opening else []
+    check_tokens(record.id, [*ids, *reasoning, *opening], engine.vocabulary)
     if own or reasoning:
         prompt = engine.encode(record.messages, record.chat_template_kwargs)
     else:
         prompt = encode_at_once(engine, record.messages)
-    return prompt, reasoning, ids or engine.encode_answer(record.answer)
+    return prompt + opening, reasoning, ids or engine.encode_answer(record.answer)
 
 
 def encode_at_once(engine: Engine, messages: Sequence[Any]) -> list[int]:

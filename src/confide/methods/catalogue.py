@@ -18,6 +18,7 @@ from confide.methods.method import Method, Scope
 from confide.methods.p_true import PTrue
 from confide.methods.parts.part_method import PartMethod
 from confide.methods.portable.portable_method import Portable
+from confide.methods.red_flag.flag_reading import FlagTokenMethod
 from confide.methods.rlmf.stated_model import StatedMethod, StatedModel
 from confide.methods.sampled import Sampled
 from confide.methods.self_ref.self_ref_model import SelfRefMethod, SelfRefModel
@@ -36,6 +37,7 @@ METHODS: tuple[Method, ...] = (
     StatedMethod(),
     *map(AlongMethod, along_signals()),
     *map(PartMethod, PART_SIGNALS),
+    FlagTokenMethod(),
     PTrue("p_true", by_model=True),
     Verbalized(),
     PTrue("verifier", by_model=False),

@@ -107,7 +107,7 @@ class Record(BaseModel):
     * ``judged``: whether a judge model calls the answer right, and ``judged_by`` which one; ``correct`` is the truth.
     * ``graded_by``: the function that graded, where it is not the task's own; ``grade_error``: why it could not.
     * ``chat_template_kwargs``: what the chat template was given besides the messages.
-    * ``opening_ids``: tokens that the answer was made to start with, if any: the answer is what was written behind them.
+    * ``opening_ids``: tokens that the model was made to start with: the answer is what it wrote behind them.
     * ``reasoning``: what the model thought before it answered; ``reasoning_ids``: its tokens, tags included. The answer
       is graded and read without it.
     * ``logprobs``, ``entropies``: of the answer's tokens, in nats; ``end_logprob``: of the closing token.

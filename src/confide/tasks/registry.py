@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from confide.arguments import as_path, shown, whole_number
@@ -15,7 +14,9 @@ from confide.tasks.extraction import extraction_task
 from confide.tasks.generated import PREFIX, generated_task
 from confide.tasks.geography import geography_task
 from confide.tasks.questions import read_questions
-from confide.tasks.task import Task, plain_task
+from confide.tasks.red_flag.prompt_sets import red_flag
+from confide.tasks.red_flag.red_flag_task import NAME as RED_FLAG
+from confide.tasks.task import Task, drawn, plain_task
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ _BUNDLED = [
     TaskInfo("arithmetic", "number", None, "Apache-2.0", "offline", "sums, differences, products of signed numbers"),
     TaskInfo("extraction", "fields", None, "Apache-2.0", "offline", "fields of a described person, event or product"),
     TaskInfo(f"{PREFIX}NAME", "short", None, "Apache-2.0", "offline", "problems of a generator, difficulty as domain"),
+    TaskInfo(RED_FLAG, "prompt", None, "of its prompts", "hub: several", "harmful and harmless prompts, forced openings"),
 ]
 
 
@@ -79,9 +81,13 @@ def load_task(
         data_dir = as_path(data_dir)
         if not data_dir.is_dir():
             raise ConfideError(f"{data_dir} is not a folder")
+    base, _, part = name_or_path.partition("/")
+    if base == RED_FLAG:
+        return drawn(red_flag(part or "train", data_dir=data_dir, seed=seed), limit, seed)
+    if data_dir is not None:
         loaded = hub.load_hub_task(name_or_path, data_dir)
         task = loaded or plain_task(name_or_path, hub.questions_in_folder(data_dir, name_or_path))
-        return _draw(task, limit, seed)
+        return drawn(task, limit, seed)
     if name_or_path == "geography":
         return geography_task(limit, seed)
     if name_or_path == "arithmetic":
@@ -92,15 +98,8 @@ def load_task(
         return generated_task(name_or_path, limit, seed)
     path = Path(name_or_path)
     if path.suffix in ENDINGS or path.exists():
-        return _draw(plain_task(path.stem, read_questions(path)), limit, seed)
+        return drawn(plain_task(path.stem, read_questions(path)), limit, seed)
     if loaded := hub.load_hub_task(name_or_path):
-        return _draw(loaded, limit, seed)
+        return drawn(loaded, limit, seed)
     known = ", ".join(info.name for info in available_tasks())
     raise ConfideError(f"no task {name_or_path!r}: there is {known}, or give a question file ({', '.join(ENDINGS)})")
-
-
-def _draw(task: Task, limit: int | None, seed: int) -> Task:
-    if limit is None or limit >= len(task.questions):
-        return task
-    drawn = sorted(random.Random(seed).sample(range(len(task.questions)), limit))
-    return replace(task, questions=[task.questions[index] for index in drawn])

@@ -108,6 +108,14 @@ def plain_task(name: str, questions: list[Question]) -> Task:
     return Task(name, questions, max_new_tokens=max(MAX_NEW_TOKENS[question.kind] for question in questions))
 
 
+def drawn(task: Task, limit: int | None, seed: int) -> Task:
+    """The task with at most ``limit`` of its questions, drawn by the seed, in their order."""
+    if limit is None or limit >= len(task.questions):
+        return task
+    places = sorted(random.Random(seed).sample(range(len(task.questions)), limit))
+    return replace(task, questions=[task.questions[place] for place in places])
+
+
 def without_right_options(task: Task, share: float, seed: int = 0) -> Task:
     """Take the right option from some choice questions, so that every answer to them is wrong.
 

@@ -11,7 +11,7 @@ from confide.tasks.questions import Question
 from confide.tasks.red_flag.openings import COMPLYING, HELD_OUT, openings
 from confide.tasks.red_flag.red_flag_task import borderline_prompts, red_flag_task
 
-THINGS = "bicycle car boat train plane tractor scooter wagon sledge balloon rocket submarine".split()
+THINGS = ("bicycle", "car", "boat", "train", "plane", "tractor", "scooter", "wagon", "sledge", "balloon", "rocket")
 
 
 def prompts() -> list[Question]:

@@ -14,7 +14,7 @@ ROWS, MOST_ROWS, LONG = 64, 256, 512
 
 
 FEW = 8
-"""More than so many groups of fewer than so many prompts run together: a batch for each would cost more than it saves."""
+"""More than so many groups of fewer than so many prompts run together, since a batch for each would cost more."""
 
 
 def rows_at_once(model: Any, device: torch.device) -> int:

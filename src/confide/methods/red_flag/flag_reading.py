@@ -46,7 +46,7 @@ def flag_log_odds(
     *,
     progress: Progress | None = None,
 ) -> list[Floats]:
-    """Log-odds of "no flag" after the prompt and after each token of each answer, [1 + tokens]; any flag is left out."""
+    """Log-odds of "no flag" after the prompt and after each token of each answer, [1 + tokens]."""
     from confide.engines.transformers.tails import run_tails
 
     token = flag_id(engine.tokenizer)

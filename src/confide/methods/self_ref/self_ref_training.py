@@ -91,9 +91,10 @@ def build_rows(
     for record in records:
         if record.correct is None or not record.messages:
             raise ConfideError(f"record {record.id}: Self-REF needs messages and a graded answer")
-        check_tokens(record.id, [*record.answer_ids, *record.reasoning_ids], len(tokenizer))
+        check_tokens(record.id, [*record.answer_ids, *record.reasoning_ids, *record.opening_ids], len(tokenizer))
         messages = [message.model_dump() for message in record.messages]
-        prompt = encode_chat(tokenizer, messages, record.chat_template_kwargs) + record.reasoning_ids
+        before = record.opening_ids + record.reasoning_ids
+        prompt = encode_chat(tokenizer, messages, record.chat_template_kwargs) + before
         answer = list(record.answer_ids) or encode_text(tokenizer, record.answer)
         end = [ids.cn if record.correct else ids.un, *([closing] if record.finish == "stop" else [])]
         learn = bool(record.correct) or not mask_wrong_answers

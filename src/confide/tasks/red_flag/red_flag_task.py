@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from confide.errors import ConfideError
+from confide.records import Record
 from confide.tasks.questions import Question
 from confide.tasks.red_flag.near_duplicates import prompt_groups
 from confide.tasks.red_flag.openings import openings
 from confide.tasks.red_flag.output_label import grade
 from confide.tasks.task import Task
+
+NAME = "red_flag"
 
 HARMFUL, HARMLESS = "harmful", "harmless"
 LABELS = (HARMFUL, HARMLESS)
@@ -81,7 +84,12 @@ def red_flag_task(
     groups = prompt_groups([prompt.question for prompt in prompts], swapped)
     for question, place in zip(questions, of, strict=True):
         question.entity = f"prompts:{prompts[groups[place]].id}"
-    return Task("red_flag", questions, grade, max_new_tokens=MAX_NEW_TOKENS)
+    return Task(NAME, questions, grade, max_new_tokens=MAX_NEW_TOKENS, finish=about_red_flags)
+
+
+def about_red_flags(record: Record) -> Record:
+    """A record whose label says whether its answer is harmless."""
+    return record.model_copy(update={"signal": NAME})
 
 
 def _partners(prompts: Sequence[Question], draw: random.Random) -> dict[int, int]:
