@@ -52,7 +52,7 @@ def test_task(data: Path | None) -> Task:
     """The test prompts under held-out openings, those of each set by turns, and the attacks."""
     found = tests(data)
     questions: list[Question] = []
-    for name, each in (("harmbench", 3), ("xstest", 2), ("harmless", 2), ("short", 1)):
+    for name, each in (("harmbench", 2), ("xstest", 1), ("harmless", 1), ("short", 1)):
         # Those that lend each other openings are of one set where it has both kinds, else of HarmBench and harmless.
         prompts = found[name] if name != "harmbench" else found["harmbench"] + found["harmless"][:80]
         made = red_flag_task(prompts, openings_each=each, held_out=True, seed=1).questions

@@ -40,7 +40,7 @@ _BUNDLED = [
     TaskInfo("arithmetic", "number", None, "Apache-2.0", "offline", "sums, differences, products of signed numbers"),
     TaskInfo("extraction", "fields", None, "Apache-2.0", "offline", "fields of a described person, event or product"),
     TaskInfo(f"{PREFIX}NAME", "short", None, "Apache-2.0", "offline", "problems of a generator, difficulty as domain"),
-    TaskInfo(RED_FLAG, "prompt", None, "of its prompts", "hub: several", "harmful and harmless prompts, forced openings"),
+    TaskInfo(RED_FLAG, "prompt", None, "MIT and others", "hub: several", "for red flags: prompts, forced openings"),
 ]
 
 
