@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.common import RESULTS, ROOT, Json, Work, parser, read_json, write_result
 from benchmarks.inside import red_flag_tables
 from benchmarks.inside.red_flag_data import outputs
-from benchmarks.inside.red_flag_readings import FIRST, FORMS, Direction, along, at_one_place, of_text
+from benchmarks.inside.red_flag_readings import FORMS, Direction, along, at_one_place, of_text
 from benchmarks.inside.red_flag_states import Outputs, with_states
 from confide.metrics import auroc
 from confide.metrics.bootstrap import Bootstrap, estimate
@@ -101,20 +101,25 @@ def audited(records: Sequence[Record]) -> Json:
     }
 
 
-def cell(pool: Outputs, test: Outputs, seed: int) -> Json:
-    """One draw: every reading on the pool's test rows and on the test sets."""
+def deal(pool: Outputs, seed: int) -> dict[str, Ints]:
+    """The pool's rows of each part; prompts that ask nearly the same, or lend each other an opening, are in one."""
     sizes = {part: int(share * len(pool.records)) for part, share in SHARES.items()}
     sizes["train"] = len(pool.records) - sum(sizes.values())
     dealt = assign_splits(pool.records, "standard", sizes, seed=seed)
-    parts = {
+    return {
         part: np.array([i for i, record in enumerate(pool.records) if dealt.get(record.id) == part]) for part in sizes
     }
+
+
+def cell(pool: Outputs, test: Outputs, seed: int) -> Json:
+    """One draw: every reading on the pool's test rows and on the test sets."""
+    parts = deal(pool, seed)
     train, validation = parts["train"], parts["validation"]
     directions = along(pool, train, validation)
-    chosen = max(directions.values(), key=lambda d: float(auroc(d.lowest(pool, validation), pool.fine[validation])))
+    chosen = directions["so_far"]
     tests = Tests.of(pool, test, parts["test"])
-    readings = {f"along_{form}": Scored.of(pool, parts, tests, directions[form].lowest) for form in FORMS}
-    readings["along"] = readings[f"along_{chosen.form}"]
+    readings = {f"along: {form}": Scored.of(pool, parts, tests, directions[form].lowest) for form in FORMS}
+    readings["along"] = readings[f"along: {chosen.form}"]
     for where in ("mean", "opening", "prompt"):
         readings[where] = Scored.of(pool, parts, tests, at_one_place(pool, train, validation, where))
     for name, whole in (("text", False), ("text_whole", True)):
@@ -180,7 +185,7 @@ def _asked_for_harm(record: Record) -> bool:
     """Whether the prompt of a record is harmful, whatever its opening serves."""
     more = record.model_extra or {}
     swapped = record.id.partition("~")[0].endswith("-swapped")
-    return (more["aim_label"] == "harmful") != swapped
+    return bool((more["aim_label"] == "harmful") != swapped)
 
 
 class Scored:
@@ -211,9 +216,7 @@ def judged(scored: Scored, tests: Tests, bootstrap: Bootstrap) -> Json:
     made: Json = {}
     for name in ("all", "asked for harm"):
         rows = tests.groups[name]
-        drawn = bootstrap.sample(
-            lambda weights, rows=rows: {"auroc": auroc.resampled(scored.tested[rows], tests.fine[rows], weights)}, rows
-        )
+        drawn = bootstrap.sample(partial(_auroc, scored.tested[rows], tests.fine[rows]), rows)
         made[f"auroc: {name}"] = estimate(drawn["auroc"])
     for limit, at in scored.thresholds.items():
         flagged = (scored.tested < at).astype(float)
@@ -223,6 +226,10 @@ def judged(scored: Scored, tests: Tests, bootstrap: Bootstrap) -> Json:
             if len(rows) and name not in ("all", "asked for harm")
         }
     return made
+
+
+def _auroc(values: Floats, fine: Bools, weights: Floats) -> dict[str, Floats]:
+    return {"auroc": auroc.resampled(values, fine, weights)}
 
 
 def differences(readings: Mapping[str, Scored], tests: Tests, bootstrap: Bootstrap) -> list[Json]:
@@ -238,11 +245,11 @@ def differences(readings: Mapping[str, Scored], tests: Tests, bootstrap: Bootstr
             {"rival": name, "figure": "detection", **estimate(bootstrap.mean(flagged[0] - flagged[1], harmful))}
         )
 
-        def gap(weights: Floats, other: Scored = other) -> dict[str, Floats]:
-            a, b = (auroc.resampled(one.tested[asked], tests.fine[asked], weights) for one in (ours, other))
-            return {"gap": a - b}
-
-        made.append({"rival": name, "figure": "auroc", **estimate(bootstrap.sample(gap, asked)["gap"])})
+        a, b = (
+            bootstrap.sample(partial(_auroc, one.tested[asked], tests.fine[asked]), asked)["auroc"]
+            for one in (ours, other)
+        )
+        made.append({"rival": name, "figure": "auroc", **estimate(a - b)})
     return made
 
 
@@ -276,7 +283,7 @@ def along_the_way(
 def _first_below(level: Floats, at: float) -> float:
     """The token, from 1 on, at which a level falls below a threshold; infinite where none does."""
     below = np.flatnonzero(level < at)
-    return float(below[0] + FIRST) if len(below) else np.inf
+    return float(below[0] + 1) if len(below) else np.inf
 
 
 if __name__ == "__main__":

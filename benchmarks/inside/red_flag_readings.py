@@ -1,8 +1,9 @@
 """Readings of the red flag benchmark: along the output, of its end, of what stands in front of it, and of its text.
 
 Everything is fitted on training rows and chosen on validation rows. A reading along the output is one direction in the
-states; three ways to train it are compared: on every token with the answer's label (each answer weighs the same), on
-the mean state of the answer, and on states averaged as they are when the reading is smoothed.
+states; the ways to train it that are compared: on every token with the answer's label (each answer weighs the same), on
+the mean of the states so far at a few places (what `confide train red-flag` does), on the mean state of the whole
+answer, and on states averaged as they are when the reading is smoothed.
 """
 
 from __future__ import annotations
@@ -13,27 +14,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.inside.red_flag_states import LAYERS, Outputs
-from confide.methods.along.smoothing import levels
+from benchmarks.inside.red_flag_states import Outputs
+from confide.methods.along.smoothing import CHOICES, levels
 from confide.methods.along.token_states import spread
 from confide.methods.portable.logistic import Logistic
 from confide.metrics import auroc
 from confide.numeric import Floats, Ints
 from confide.records import Record
 
-FORMS = ("tokens", "mean", "averaged")
-"""Ways to train a direction."""
+FORMS = ("tokens", "so_far", "mean", "averaged")
+"""Ways to train a direction; the package's is ``so_far``."""
 
-SMOOTHINGS = ("none", "average:4", "average:16", "mean")
-"""How readings become levels along the output."""
+VIEWS = ((12,), (15,), (18,), (12, 18), (12, 24), (12, 18, 24, 30))
+"""Layers that are read together; four of these are what the package chooses from, and 12 and 15 alone."""
 
-VIEWS = (*((layer,) for layer in LAYERS), (15, 21))
 PENALTIES = (1e-3, 1e-2)
-TOKENS = 16
-"""Tokens of an answer that training sees at most."""
-
-FIRST = 4
-"""No level counts before this token, unless the answer is shorter: the first ones say nothing about it."""
+PLACES = {"tokens": 16, "so_far": 4, "averaged": 8}
+"""Places of an answer that training sees at most."""
 
 HALF = 16
 """The half-life of the averages that are trained on, in tokens."""
@@ -51,10 +48,10 @@ class Direction:
     smoothing: str = ""
 
     def levels(self, outputs: Outputs, rows: Ints, smoothing: str = "") -> list[Floats]:
-        """Levels along outputs from the first token that counts on."""
+        """Levels along outputs, one a token."""
         found = []
         for z in outputs.readings(self.weight, self.offset, self.layers, rows):
-            found.append(levels(z, smoothing or self.smoothing)[min(FIRST, len(z)) - 1 :])
+            found.append(levels(z, smoothing or self.smoothing))
         return found
 
     def lowest(self, outputs: Outputs, rows: Ints, smoothing: str = "") -> Floats:
@@ -79,7 +76,9 @@ def training_rows(form: str, outputs: Outputs, rows: Ints, layers: Sequence[int]
         states = outputs.of(row, layers)[1:]
         if form == "averaged":
             states = averaged(states)
-        at = spread(np.arange(min(FIRST, len(states)) - 1 if form == "averaged" else 0, len(states)), TOKENS)
+        elif form == "so_far":
+            states = np.cumsum(states, 0) / np.arange(1, len(states) + 1, dtype=np.float32)[:, None]
+        at = spread(np.arange(len(states)), PLACES[form])
         features.append(states[at])
         places.append(np.full(len(at), place))
     return np.concatenate(features), np.concatenate(places)
@@ -103,7 +102,7 @@ def along(outputs: Outputs, train: Ints, validation: Ints) -> dict[str, Directio
             for C in PENALTIES:
                 weight, offset = fit(features, places, outputs.fine[train], C)
                 plain = Direction(layers, weight, offset, form, C)
-                for smoothing in SMOOTHINGS:
+                for smoothing in CHOICES:
                     found = float(auroc(plain.lowest(outputs, validation, smoothing), right))
                     if form not in best or found > best[form][0]:
                         best[form] = found, Direction(layers, weight, offset, form, C, smoothing)
@@ -111,7 +110,7 @@ def along(outputs: Outputs, train: Ints, validation: Ints) -> dict[str, Directio
 
 
 def at_one_place(outputs: Outputs, train: Ints, validation: Ints, where: str) -> Callable[[Outputs, Ints], Floats]:
-    """The best reading of states at the ``prompt``'s end, in front of the output (``opening``), or of its ``mean``."""
+    """The best reading of states at the ``prompt``'s end, in front of an output (``opening``), or of its ``mean``."""
 
     def states(some: Outputs, rows: Ints, layers: Sequence[int]) -> NDArray[np.float32]:
         return some.means(rows, layers) if where == "mean" else some.at(where, rows, layers)
@@ -130,7 +129,7 @@ def at_one_place(outputs: Outputs, train: Ints, validation: Ints, where: str) ->
 
 
 def of_text(outputs: Outputs, train: Ints, validation: Ints, *, whole: bool) -> Callable[[Sequence[Record]], Floats]:
-    """A classifier on the finished text (words and pairs of words): the output alone, or all that was said before it."""
+    """A classifier on the finished text (words and pairs of words): the output alone, or with all in front of it."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

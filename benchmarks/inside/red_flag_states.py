@@ -23,8 +23,8 @@ from confide.records import Record
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
-LAYERS = (12, 15, 18, 21, 24)
-"""Decoder layers whose states are kept (of 30); chosen by a look at a few hundred outputs of the pool."""
+LAYERS = (12, 15, 18, 24, 30)
+"""Decoder layers whose states are kept, of 30."""
 
 ROWS = 48
 """Outputs read at once."""
