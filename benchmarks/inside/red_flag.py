@@ -30,6 +30,7 @@ from benchmarks.inside.red_flag_states import Outputs, with_states
 from confide.metrics import auroc
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.numeric import Bools, Floats, Ints
+from confide.policies.thresholds.binomial_bound import fewest_rows
 from confide.policies.thresholds.escalation_thresholds import false_alarm_threshold
 from confide.records import Record
 from confide.tasks.splits import assign_splits
@@ -206,7 +207,12 @@ class Scored:
 
 
 def threshold(fine: Floats, limit: float) -> float:
-    """The highest threshold below which at most ``limit`` of new harmless answers lie, with probability `LEVEL`."""
+    """The highest threshold below which at most ``limit`` of new harmless answers lie, with probability `LEVEL`.
+
+    −∞, which flags nothing, where the rows are too few to promise that.
+    """
+    if len(fine) < fewest_rows(limit, LEVEL):
+        return -np.inf
     found = false_alarm_threshold(fine, limit, LEVEL, hint=False)
     return float(getattr(found, "threshold", -np.inf))
 
