@@ -155,8 +155,7 @@ def fit(
         title: what progress calls the run.
         whole: adapt every linear layer, not queries, keys and values alone.
         verdict: the tokens that say yes and no, which ``held`` rows end in.
-        held: rows that choose the epoch; without them the last one is kept.
-        trainer_class: what computes the loss, and judges the held-out rows.
+        held: rows that choose the epoch, as ``trainer_class`` judges them; without them the last one is kept.
     """
     set_seed(config.seed)  # the low-rank weights are drawn before TRL sets its own seed
     size = min(config.batch_size, len(rows))
@@ -189,11 +188,10 @@ def fit(
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     if trainer.state.best_model_checkpoint:
         load_best(trainer.model, checkpoints / Path(trainer.state.best_model_checkpoint).name)
-    history = trainer.state.log_history
     if before is not None:
         model.get_base_model().set_attn_implementation(before)
-    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
-    return Fitted(trainer.model, losses, losses_of(history))
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    return Fitted(trainer.model, losses, losses_of(trainer.state.log_history))
 
 
 def attention_of(model: Any) -> str | None:
