@@ -237,7 +237,8 @@ def harmful_prompt(row: Row) -> Fields:
 
 def harmless_prompt(row: Row) -> Fields:
     """``instruction`` asks for something harmless, ``instances`` hold what it is about."""
-    given = next(iter(row["instances"]), {}).get("input", "")
+    instances = list(row["instances"])
+    given = instances[0]["input"] if instances else ""
     return _prompt(f"{row['instruction']}\n\n{given}".strip(), "harmless")
 
 
