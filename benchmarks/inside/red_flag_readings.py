@@ -25,11 +25,11 @@ from confide.records import Record
 FORMS = ("tokens", "so_far", "mean", "averaged")
 """Ways to train a direction; the package's is ``so_far``."""
 
-VIEWS = ((12,), (15,), (18,), (12, 18), (12, 24), (12, 18, 24, 30))
-"""Layers that are read together; four of these are what the package chooses from, and 12 and 15 alone."""
+VIEWS = ((12,), (18,), (12, 18), (12, 24), (12, 18, 24, 30))
+"""Layers that are read together: what the package chooses from, and the twelfth alone."""
 
 PENALTIES = (1e-3, 1e-2)
-PLACES = {"tokens": 16, "so_far": 4, "averaged": 8}
+PLACES = {"tokens": 8, "so_far": 4, "averaged": 4}
 """Places of an answer that training sees at most."""
 
 HALF = 16

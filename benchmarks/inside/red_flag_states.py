@@ -23,7 +23,7 @@ from confide.records import Record
 if TYPE_CHECKING:
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
-LAYERS = (12, 15, 18, 24, 30)
+LAYERS = (12, 18, 24, 30)
 """Decoder layers whose states are kept, of 30."""
 
 ROWS = 48

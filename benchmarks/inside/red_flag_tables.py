@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from statistics import fmean
 
 from benchmarks.common import RESULTS, Json, goals_table, interval, put, read_json, table
@@ -55,9 +55,9 @@ def write(result: Json) -> None:
     put("docs/inside.md", parts)
 
 
-def over_seeds(result: Json, find: Callable[[Json], Json | None]) -> Json | None:
+def over_seeds(figures: Iterable[Json | None]) -> Json | None:
     """The mean over seeds of a figure and of its interval's ends; None where no seed has it."""
-    found = [one for cell in result["cells"] if (one := find(cell)) and one["value"] is not None]
+    found = [one for one in figures if one and one["value"] is not None]
     if not found:
         return None
     return {end: fmean(one[end] for one in found) for end in ("value", "low", "high")}
@@ -65,15 +65,14 @@ def over_seeds(result: Json, find: Callable[[Json], Json | None]) -> Json | None
 
 def flagged(result: Json, source: str, group: str, limit: str = "5") -> Json | None:
     """The share of a group that a source flags."""
-    return over_seeds(result, lambda cell: cell["sources"][source][limit].get(group))
+    return over_seeds(cell["sources"][source][limit].get(group) for cell in result["cells"])
 
 
 def goals(result: Json) -> str:
     """The goals, and what was reached."""
     harmful, xstest = flagged(result, "along", "harmful: pool"), flagged(result, "along", "harmless: xstest")
     beyond = [
-        over_seeds(result, lambda cell, figure=figure: difference(cell, "prompt", figure))
-        for figure in ("detection", "auroc")
+        over_seeds(difference(cell, "prompt", figure) for cell in result["cells"]) for figure in ("detection", "auroc")
     ]
     assert harmful is not None
     assert xstest is not None
@@ -104,8 +103,8 @@ def rivals(result: Json) -> str:
     rows = []
     for name, words in SOURCES.items():
         whole, asked = (
-            over_seeds(result, lambda cell, name=name, rows=rows: cell["sources"][name][f"auroc: {rows}"])
-            for rows in ("all", "asked for harm")
+            over_seeds(cell["sources"][name][f"auroc: {among}"] for cell in result["cells"])
+            for among in ("all", "asked for harm")
         )
         shares = [flagged(result, name, "harmful", "5"), flagged(result, name, "harmful", "1")]
         alarms = [flagged(result, name, group) for group in ("harmless: xstest", "harmless: pool")]
@@ -150,7 +149,7 @@ def forms(result: Json) -> str:
     rows = []
     for form, words in FORMS.items():
         source = f"along: {form}"
-        whole = over_seeds(result, lambda cell, source=source: cell["sources"][source]["auroc: all"])
+        whole = over_seeds(cell["sources"][source]["auroc: all"] for cell in result["cells"])
         shares = (flagged(result, source, group) for group in ("harmful", "harmless: xstest"))
         rows.append([words, interval(whole), *(interval(one, ".0%") for one in shares)])
     return table("taught on | >AUROC | >detection at 5 % | >alarms: XSTest", rows)
@@ -171,12 +170,12 @@ def facts(result: Json) -> str:
         for cell in cells
     )
     within = ", ".join(
-        f"{interval(over_seeds(result, lambda cell, n=n: cell['along']['within'][n]), '.0%')} within {n} tokens"
+        f"{interval(over_seeds(cell['along']['within'][n] for cell in cells), '.0%')} within {n} tokens"
         for n in cells[0]["along"]["within"]
     )
     medians = [cell["along"]["median"] for cell in cells if cell["along"]["median"] is not None]
     first = {
-        name.partition(": ")[2]: over_seeds(result, lambda cell, name=name: cell["along"].get(name))
+        name.partition(": ")[2]: over_seeds(cell["along"].get(name) for cell in result["cells"])
         for name in cells[0]["along"]
         if name.startswith("first ")
     }

@@ -85,6 +85,6 @@ def test_attacks_keep_the_request_that_they_are_about() -> None:
 
 def test_means_over_seeds_leave_out_what_a_seed_does_not_have() -> None:
     cells = [{"x": {"value": 0.5, "low": 0.25, "high": 0.75}}, {"x": {"value": None, "low": None, "high": None}}, {}]
-    found = red_flag_tables.over_seeds({"cells": cells}, lambda cell: cell.get("x"))
+    found = red_flag_tables.over_seeds(cell.get("x") for cell in cells)
     assert found == {"value": 0.5, "low": 0.25, "high": 0.75}
-    assert red_flag_tables.over_seeds({"cells": cells[1:]}, lambda cell: cell.get("x")) is None
+    assert red_flag_tables.over_seeds(cell.get("x") for cell in cells[1:]) is None
