@@ -1,7 +1,7 @@
 """Trajectories: what the step ends of a worked answer tell of its end, and what stopping early saves.
 
     python -m benchmarks.inside.chains_model             # the model and its answers
-    python -m benchmarks.inside.rollouts                 # Monte-Carlo value of every step of 300 test problems
+    python -m benchmarks.inside.step_rollouts                 # Monte-Carlo value of every step of 300 test problems
     python -m benchmarks.inside.early_stop
 
 Chains of four to eight operations, answered greedily by a copy of the bundled model that has learned the form. Readings
@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 from benchmarks.common import RESULTS, Json, Work, parser, read_json, write_result
 from benchmarks.inside import early_stop_tables
 from benchmarks.inside.chains_model import adapted
-from benchmarks.inside.rollouts import read_rollouts
+from benchmarks.inside.step_rollouts import read_rollouts
 from benchmarks.inside.step_sources import (
     READING,
     SOURCES,

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.common import Work
 from benchmarks.inside import asking_for_help, asking_tables
 from benchmarks.inside.asking_for_help import SOURCES, with_confidences, with_help
-from benchmarks.inside.rollouts import read_rollouts
+from benchmarks.inside.step_rollouts import read_rollouts
 from confide.records import Message, Record
 from tests.support.along_rows import tiny_engine
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -19,5 +21,14 @@ class Trace:
 
     @property
     def lowest(self) -> float | None:
-        """The answer's number: a threshold above it would have stopped the answer. None: it was read nowhere."""
-        return min(self.values, default=None)
+        """The answer's number: a threshold above it would have stopped the answer. None: it is not known."""
+        return lowest_of(self.values)
+
+
+def lowest_of(values: Sequence[float]) -> float | None:
+    """The lowest of an answer's values; None where there is none, or one of them is no number: nothing is known then.
+
+    >>> lowest_of([0.9, 0.2]), lowest_of([0.9, float("nan")])
+    (0.2, None)
+    """
+    return min(values) if values and all(map(math.isfinite, values)) else None

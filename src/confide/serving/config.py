@@ -255,6 +255,9 @@ class ServeConfig(Part):
         signals = [watch.signal for watch in self.watch]
         if len(set(signals)) < len(signals):
             raise ValueError("watch: a signal is watched by one policy")
+        again = next((expert.name for expert in self.experts if isinstance(expert, SelfExpert)), None)
+        if again is not None and any(watch.action != "log" for watch in self.watch):
+            raise ValueError(f"watch: {again} asks the small model again, and that answer would not be watched")
         for what in ("name", "hash"):
             given = [getattr(key, what) for key in self.api_keys]
             if twice := {value for value in given if given.count(value) > 1}:

@@ -67,7 +67,7 @@ def test_an_answer_ends_when_the_token_after_the_flag_is_there() -> None:
     follower = ServerSignals(READING, rules("tokens"), {"red_flag": limit}).follow()
     told = content()
     for count in range(1, len(PIECES) + 1):
-        assert follower.ends(told[:count]) == (count > first)
+        assert follower.ends(told[:count], said=True) == (count > first)
 
 
 def test_of_several_choices_the_lowest_counts_and_one_without_a_reading_leaves_none() -> None:

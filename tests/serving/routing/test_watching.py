@@ -342,3 +342,47 @@ def flag(action: str, value: float | None = 0.1) -> Flag:
 )
 def test_the_strictest_action_is_taken(flags: list[Flag], stopped: bool, action: str | None) -> None:
     assert decided_by(flags, stopped=stopped) == action
+
+
+@pytest.mark.parametrize("action", ["stop", "refuse"])
+@pytest.mark.parametrize("plugin", ["there", "masked", "silent"])
+def test_what_is_not_read_is_shown_to_nobody(tmp_path: Path, export: Path, action: str, plugin: Any) -> None:
+    """A client may switch the reading off, and a server may lose it: an early stream then waits for the decision."""
+    small = WatchedServer(knows=lambda text: "abcdefghi" * 20, falls=3)
+    more: dict[str, Any] = {"logprobs": True, "top_logprobs": 1} if plugin == "there" else {}
+    with served(tmp_path, small, export, action, stream_mode="early") as running:
+        small.plugin = plugin
+        response = running.ask(ASK, stream=True, max_tokens=90, **more)
+    assert "abc" not in response.text
+    assert "Japan, of course" in "".join(
+        chunk["choices"][0]["delta"].get("content") or "" for chunk in events(response)[:-1]
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tokens_of_what_was_cut_off_are_not_told(tmp_path: Path, export: Path, stream: bool) -> None:
+    small = WatchedServer(knows=lambda text: "abcdefghiSECRETSECRET" * 5, falls=3)
+    with served(tmp_path, small, export, "stop") as running:
+        response = running.ask(ASK, stream=stream, max_tokens=90, logprobs=True)
+    assert "abc" in response.text
+    assert "SEC" not in response.text
+
+
+def test_the_small_model_asked_again_is_no_way_out(tmp_path: Path, model: FrozenModel, big: Upstream) -> None:
+    again = {"name": "again", "self": {"samples": 3}}
+    with (
+        pytest.raises(ValueError, match="again asks the small model again, and that answer would not be watched"),
+        routed(tmp_path, model, "escalate", big, experts=[again]),
+    ):
+        pass
+
+
+def test_a_reading_that_is_no_number_is_not_fine(tmp_path: Path, big: Upstream) -> None:
+    model = flagged_model()
+    whole_rule = model.signals["red_flag"]
+    broken = Directions((2,), np.full_like(whole_rule.directions.weight, np.nan), whole_rule.directions.offset)
+    model.signals = {"red_flag": AlongReading.of(whole_rule.rule, broken, {})}
+    with routed(tmp_path, model, "refuse", big) as running:
+        body = running.ask(ASK).json()
+    assert body["confide"]["flags"][0]["value"] is None
+    assert body["confide"]["served"] == "expert"

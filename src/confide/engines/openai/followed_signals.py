@@ -17,8 +17,17 @@ FILTERED = "content_filter"
 class Follower(Protocol):
     """Follows the signals of one answer that is being written."""
 
-    def ends(self, content: Sequence[Any]) -> bool:
-        """Whether it ends before the newest of its tokens, of which ``content`` is told so far."""
+    def ends(self, content: Sequence[Any], *, said: bool) -> bool:
+        """Whether it ends before the newest of its tokens, of which ``content`` is told so far.
+
+        Args:
+            said: whether a piece of it came since the last time.
+        """
+        ...
+
+    @property
+    def known(self) -> bool:
+        """Whether all of it so far was read; what was not may be shown to nobody."""
         ...
 
 

@@ -164,19 +164,23 @@ class Server(Model):
         stream = "stream" not in self.check.left_out
         async with self._post(self._body(asked, stream=stream, reading=reading)) as response:
             body, follower = ServerBody(), self._follow(asked) if reading else None
+            watched = self._signals is not None and self._signals.stops
             async for data in _bytes(response):
-                deltas = body.feed(data)
-                if follower is not None and follower.ends(body.told):
-                    # Leaving the response closes its connection, which ends the generation.
-                    yield self._completed(asked, body.stop(FILTERED, deltas), reading)
-                    return
-                for delta in deltas:
-                    yield _plain(delta) if reading else delta
+                # Event by event, however many come at once: an answer ends at the token that ends it.
+                for part in data.splitlines(keepends=True) if follower is not None else (data,):
+                    deltas = body.feed(part)
+                    if follower is not None and follower.ends(body.told, said=bool(deltas)):
+                        # Leaving the response closes its connection, which ends the generation.
+                        yield self._completed(asked, body.stop(FILTERED, deltas), reading)
+                        return
+                    for delta in deltas if not watched or (follower is not None and follower.known) else ():
+                        yield _plain(delta) if reading else delta
                 if body.done:
                     break
                 yield ALIVE
             deltas, reply = body.end()
-            for delta in deltas:
+            ended = follower is not None and follower.ends(body.told, said=bool(deltas))
+            for delta in deltas if not watched or (follower is not None and follower.known and not ended) else ():
                 yield _plain(delta) if reading else delta
         yield self._completed(asked, reply, reading)
 

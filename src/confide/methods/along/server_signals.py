@@ -8,7 +8,8 @@ from typing import Any
 from confide.engines.openai.learned_reading import LearnedReading, piece_of
 from confide.engines.openai.reply import Choice
 from confide.methods.along.along_reading import AlongRule
-from confide.methods.along.stop_watch import Followed
+from confide.methods.along.stop_watch import Followed, is_below
+from confide.methods.trace import lowest_of
 
 
 class ServerSignals:
@@ -48,23 +49,37 @@ class ServerSignals:
 
 
 class ServerFollower:
-    """Follows the signals of one answer; what stands at a token was read at the one before it."""
+    """Follows the signals of one answer; what stands at a token was read at the one before it.
+
+    Attributes:
+        known: whether every token so far came with what was read.
+    """
 
     def __init__(self, reading: LearnedReading, rules: Sequence[AlongRule], below: Mapping[str, float]):
         self._reading, self._below = reading, below
         self._start = len(reading.positions)
         self._followed = [Followed(rule, rule.follow()) for rule in rules]
         self._before: str | None = None
-        self._seen = 0
+        self._seen, self._fallen = 0, False
+        self.known = True
         self._values: dict[str, list[float]] = {rule.signal: [] for rule in rules}
 
-    def ends(self, content: Sequence[Any]) -> bool:
-        """Whether the answer ends before the newest of its tokens, of which this is told so far."""
-        for token in content[self._seen :]:
-            if (shares := self._reading.shares(token)) is not None:
+    def ends(self, content: Sequence[Any], *, said: bool) -> bool:
+        """Whether the answer ends before the newest of its tokens, of which this is told so far.
+
+        Args:
+            said: whether a piece of it came since the last time.
+        """
+        new, self._seen = content[self._seen :], len(content)
+        self.known &= bool(new) or not said
+        for token in new:
+            if (shares := self._reading.shares(token)) is None:
+                self.known = False
+            else:
                 self.feed(shares, piece_of(token))
-        self._seen = len(content)
-        return any(values and min(values) < self._below.get(name, 0.0) for name, values in self._values.items())
+        fallen = (is_below(values[-1], self._below.get(name)) for name, values in self._values.items() if values)
+        self._fallen |= any(fallen)
+        return self._fallen
 
     def feed(self, shares: Sequence[float], piece: str) -> None:
         """Take what stands at a token of the text ``piece``; at the first one that is of the question alone."""
@@ -78,10 +93,10 @@ class ServerFollower:
         """The lowest value of each signal, the last token included; None where there was no token."""
         for followed in self._followed:
             self._add(followed, followed.end())
-        return {name: min(values, default=None) for name, values in self._values.items()}
+        return {name: lowest_of(values) for name, values in self._values.items()}
 
     def _add(self, followed: Followed, value: float | None) -> None:
-        if value is not None:
+        if value is not None:  # also one that is no number: then nothing is known
             self._values[followed.rule.signal].append(value)
 
 

@@ -6,7 +6,6 @@ answer that is being written would have been stopped.
 
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
@@ -33,23 +32,18 @@ class Level:
     Args:
         smoothing: ``none``, ``mean`` over all positions so far, or ``average:N``, an exponential average in which a
             reading counts half as much N positions later.
-
-    Attributes:
-        lowest_: the lowest level so far; infinite before the first position.
     """
 
     def __init__(self, smoothing: str):
         self._mean = smoothing == "mean"
         self._keep = 0.5 ** (1 / int(smoothing.removeprefix("average:"))) if smoothing.startswith("average:") else 0.0
         self._count, self._value = 0, 0.0
-        self.lowest_ = math.inf
 
     def add(self, z: float) -> float:
         """The level at the next position, where ``z`` was read."""
         self._count += 1
         keep = (self._count - 1) / self._count if self._mean else self._keep
         self._value = keep * self._value + (1 - keep) * z
-        self.lowest_ = min(self.lowest_, self._value)
         return self._value
 
 

@@ -70,9 +70,18 @@ class StopWatch:
         for followed, z in zip(self._answers[row], shares.tolist(), strict=True):
             name = followed.rule.signal
             value = followed.feed(z, piece)
-            if value is not None and value < self.below.get(name, 0.0):
+            if value is not None and is_below(value, self.below.get(name)):
                 self.stopped_by_.setdefault(row, name)
         return row in self.stopped_by_
+
+
+def is_below(value: float, threshold: float | None) -> bool:
+    """Whether a value ends an answer; what is no number does, since nothing is known then. Without a threshold: never.
+
+    >>> is_below(0.4, 0.5), is_below(float("nan"), 0.5), is_below(0.4, None)
+    (True, True, False)
+    """
+    return threshold is not None and not value >= threshold
 
 
 def joined(readings: Sequence[AlongReading]) -> Directions | None:

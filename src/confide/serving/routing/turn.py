@@ -164,7 +164,7 @@ class Turn:
             "flags": self.flags,
         }
         if self.config.field_rules is not None:
-            told["fields"] = self.fields
+            told["fields"] = [] if self.action in ("refuse", "escalate") else self.fields  # of what is withheld
         return told
 
     def headers(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from confide.engines.openai.followed_signals import FILTERED
 from confide.engines.openai.reply import Reply
 from confide.errors import ConfideError
+from confide.methods.along.stop_watch import is_below
 from confide.policies.policy import Policy
 from confide.serving.config import Action, ServeConfig
 
@@ -72,15 +73,18 @@ class Watching:
             raise ConfideError(f"watch names the signal {missing}, which the small model does not carry ({carried})")
 
     def stops_at(self, reply: Reply) -> Reply:
-        """The reply as a client gets it whose answer a signal ended: what was written, with that finish reason."""
-        return replace(reply, choices=[replace(choice, finish=FILTERED) for choice in reply.choices])
+        """The reply as a client gets it whose answer a signal ended: what was written, with that finish reason.
+
+        What is told of its tokens goes: there are some among them that nobody may see.
+        """
+        return replace(reply, choices=[replace(choice, finish=FILTERED, logprobs=None) for choice in reply.choices])
 
     def flags(self, reply: Reply) -> list[Flag]:
         """The signals of a reply that lie below their threshold, or that it was not read for."""
         found: list[Flag] = []
         for one in self.watched:
             value = reply.signals.get(one.signal)
-            if value is None or value < one.threshold:
+            if value is None or is_below(value, one.threshold):
                 found.append({"signal": one.signal, "value": value, "threshold": one.threshold, "action": one.action})
         return found
 

@@ -1,6 +1,6 @@
 """Monte-Carlo value of every step: how often the model ends right when it goes on from there by chance.
 
-    python -m benchmarks.inside.rollouts                 # runs/chains/rollouts.jsonl
+    python -m benchmarks.inside.step_rollouts                 # runs/chains/rollouts.jsonl
 
 From the end of each line of a test problem's greedy answer eight answers are sampled at temperature 1. The last line
 needs none: its value is whether the answer is right.
