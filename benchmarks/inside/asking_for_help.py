@@ -20,12 +20,13 @@ import numpy as np
 
 from benchmarks.common import RESULTS, Json, Work, parser, show_progress, write_result
 from benchmarks.inside import asking_tables
-from benchmarks.quality.cells import Parts, picked
-from benchmarks.quality.increments import train
+from benchmarks.quality.cells import Parts, fit_stack, picked
 from benchmarks.quality.study import geography_records, geography_states
 from confide.agent import Tool, call_tool, with_results
 from confide.evaluation.record_columns import Rows
 from confide.methods.method import labels
+from confide.methods.portable.answer_signals import fit_signals
+from confide.methods.portable.mixture import Mixture
 from confide.methods.stack.states import States
 from confide.metrics import auroc
 from confide.metrics.bootstrap import estimate
@@ -33,7 +34,7 @@ from confide.numeric import Bools, Floats
 from confide.policies.goals import MatchExpert
 from confide.policies.policy_fitting import calibrate_policy
 from confide.policies.thresholds.fallback_testing import Unmet
-from confide.records import Record
+from confide.records import Record, answer_log_probability
 from confide.tasks.geography.gazetteer import passage
 from confide.tasks.geography.place_graders import grade
 from confide.tasks.questions import question_of
@@ -98,9 +99,7 @@ def _second(record: Record, row: Json) -> Record:
 def cell(records: list[Record], states: States, parts: Parts, helped: dict[str, Record], seed: int) -> Json:
     """The agent by each source of one training draw."""
     drawn = np.random.default_rng(seed).permutation(parts["train"])[:TRAINED_ON]
-    used = parts | {"train": np.sort(drawn)}
-    trained = train(records, states, used, seed)
-    values = {part: trained.read(parts[part]) for part in ("calibration", "test")}
+    values = confidences(records, states, parts | {"train": np.sort(drawn)}, seed)
     scored = {part: with_confidences(picked(records, parts[part]), part, values[part]) for part in values}
     expert = {part: [helped[record.id] for record in some] for part, some in scored.items()}
     own, other = labels(scored["test"]), labels(expert["test"])
@@ -122,13 +121,35 @@ def cell(records: list[Record], states: States, parts: Parts, helped: dict[str, 
     found: Json = {name: outcome(called) for name, called in plain.items()}
     for source in SOURCES:
         found[source] = {"auroc": float(auroc(values["test"][source], own))}
-        policy = calibrate_policy(scored["calibration"], source, MatchExpert(LOSS), expert=expert["calibration"])
+        policy = calibrate_policy(
+            scored["calibration"], source, MatchExpert(LOSS, per="entity"), expert=expert["calibration"], hints=False
+        )
         if isinstance(policy, Unmet):
             found[source] |= {"unmet": str(policy)}
             continue
-        called = np.array([policy.decide(one.confidence[source], one.domain) != "answer" for one in scored["test"]])
+        decided = [(policy.choose_for(record), record.domain) for record in scored["test"]]
+        called = np.array([part.decide(value, domain) != "answer" for (part, value), domain in decided])
         found[source] |= outcome(called)
     return {"seed": seed, "n": len(own), "agents": found}
+
+
+def confidences(records: list[Record], states: States, parts: Parts, seed: int) -> dict[str, dict[str, Floats]]:
+    """Each source's values of the calibration and the test rows, learned from training rows."""
+    train, validation = (picked(records, parts[part]) for part in ("train", "validation"))
+    fitting, held = (states.take(parts[part]) for part in ("train", "validation"))
+    signals = fit_signals(train, seed)
+    stack = fit_stack(fitting, train, held, validation, signals, seed)
+    portable = Mixture.fit(signals, train)
+    values: dict[str, dict[str, Floats]] = {}
+    for part in ("calibration", "test"):
+        rows = picked(records, parts[part])
+        ground = signals.signals.read(rows)
+        values[part] = {
+            "logprob_sum": np.array([answer_log_probability(record.logprobs) for record in rows]),
+            "portable": portable.read(rows, ground=ground)[0],
+            "stack": stack.read(states.take(parts[part]), rows, ground)["stack"],
+        }
+    return values
 
 
 def with_confidences(records: Sequence[Record], part: str, values: dict[str, Floats]) -> list[Record]:
