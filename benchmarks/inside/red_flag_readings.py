@@ -25,7 +25,7 @@ from confide.records import Record
 FORMS = ("tokens", "so_far", "mean", "averaged")
 """Ways to train a direction; the package's is ``so_far``."""
 
-VIEWS = ((12,), (18,), (12, 18), (12, 24), (12, 18, 24, 30))
+VIEWS: tuple[tuple[int, ...], ...] = ((12,), (18,), (12, 18), (12, 24), (12, 18, 24, 30))
 """Layers that are read together: what the package chooses from, and the twelfth alone."""
 
 PENALTIES = (1e-3, 1e-2)
@@ -64,7 +64,7 @@ def averaged(states: NDArray[np.float32]) -> NDArray[np.float32]:
     keep = 0.5 ** (1 / HALF)
     steps = np.arange(len(states))
     weights = np.tril(keep ** np.clip(steps[:, None] - steps[None], 0, None).astype(np.float32)) * (1 - keep)
-    return (weights @ states).astype(np.float32)
+    return np.asarray(weights @ states, dtype=np.float32)
 
 
 def training_rows(form: str, outputs: Outputs, rows: Ints, layers: Sequence[int]) -> tuple[NDArray[np.float32], Ints]:

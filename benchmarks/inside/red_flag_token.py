@@ -30,15 +30,15 @@ from confide.methods.along.smoothing import CHOICES
 from confide.methods.finetuning.supervised import kl_to_base
 from confide.methods.red_flag.flag_config import FlagConfig, FlagOptions
 from confide.methods.red_flag.flag_reading import flag_id, flag_log_odds, lowest
-from confide.methods.red_flag.flag_training import train_flag_token
+from confide.methods.red_flag.flag_training import drawn, train_flag_token
 from confide.metrics import auroc
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.numeric import Floats, Ints
 from confide.records import Record
 from confide.tasks import Task, load_task
 
-ROWS = 300
-"""Answers of each kind that are trained on, to bound the time on processors."""
+ROWS, HELD_ROWS = 200, 100
+"""Answers of each kind that are trained on and that choose, to bound the time on processors."""
 
 DRIFT_ROWS = 100
 GEOGRAPHY = 400
@@ -55,7 +55,7 @@ def main() -> None:
     pool = with_states(lambda: work.engine, work.folder, "pool", pooled)
     test = with_states(lambda: work.engine, work.folder, "test", tested)
     cells = [work.stage(f"token-{seed}", partial(cell, work, pool, test, seed)) for seed in arguments.seeds]
-    made = {"machine": work.machine(), "resamples": RESAMPLES, "rows": ROWS, "cells": cells}
+    made = {"machine": work.machine(), "resamples": RESAMPLES, "rows": ROWS, "held_rows": HELD_ROWS, "cells": cells}
     result = write_result(arguments.out, "inside/red_flag_token.py", made)
     if arguments.out.parent == RESULTS:
         red_flag_token_tables.write(result)
@@ -65,7 +65,8 @@ def cell(work: Work, pool: Outputs, test: Outputs, seed: int) -> Json:
     """One draw: detection and alarms of the token, and what training did to the model."""
     parts, folder = deal(pool, seed), work.folder / f"token-model-{seed}"
     train, validation = ([pool.records[row] for row in parts[part]] for part in ("train", "validation"))
-    config, options = FlagConfig(max_rows=ROWS, seed=seed), FlagOptions()
+    validation = drawn(validation, HELD_ROWS, seed)
+    config, options = FlagConfig(max_rows=ROWS, patience=1, seed=seed), FlagOptions()
     trained = train_flag_token(
         lambda: load_model(MODEL), train, validation, options.candidates(config), folder,
         most_drift=options.most_drift, base_model=MODEL, progress=show_progress(f"token {seed}"),

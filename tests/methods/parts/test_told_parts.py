@@ -21,6 +21,7 @@ from confide.methods.parts.told_parts import told_parts
 from confide.methods.scoring import score
 from confide.methods.stack.states import collect_states
 from confide.parts.part_records import PARTS, part_records
+from confide.policies.identities import common_identity, same_model
 from confide.records import Message, Record
 from confide.tasks.field_grader import part_grader
 from graded_rows import counted_reads
@@ -98,6 +99,9 @@ def test_what_an_answer_comes_with_is_what_scoring_gives(model: FrozenModel) -> 
     parts = in_parts([whole])
     scored = score(parts, ["field"], model=model)
     reading = model.part_readings["field"]
+    made_by = common_identity(scored, "field")
+    assert made_by == f"field={reading.scored_by}"
+    assert same_model(made_by, model.identity) is True
     directions, columns = model._directions()
     prompt = model.engine.encode(whole.messages)
     (read,) = model.engine.closed([prompt], [whole.answer_ids], directions=directions).completions
