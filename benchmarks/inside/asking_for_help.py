@@ -4,7 +4,8 @@
 
 The agent (`confide.agent`) answers by itself where a policy lets it; otherwise it calls its tool, reads what that says
 and answers again. Policies promise, from calibration rows, to lose at most two points against always calling. Beside
-them: never calling, always calling, and an oracle that calls exactly where the own answer is wrong. One set of test and
+them: never calling, always calling, and an oracle that calls exactly where the own answer is wrong; and the same where
+what the gazetteer knows is taken as the answer, in place of being read. One set of test and
 calibration questions; three draws of the rows that teach the confidence. Intervals are 95 %, from a bootstrap by
 entity.
 """
@@ -35,7 +36,7 @@ from confide.policies.goals import MatchExpert
 from confide.policies.policy_fitting import calibrate_policy
 from confide.policies.thresholds.fallback_testing import Unmet
 from confide.records import Record, answer_log_probability
-from confide.tasks.geography.gazetteer import passage
+from confide.tasks.geography.gazetteer import look_up, passage
 from confide.tasks.geography.place_graders import grade
 from confide.tasks.questions import question_of
 from confide.tasks.splits import assign_splits
@@ -101,7 +102,25 @@ def cell(records: list[Record], states: States, parts: Parts, helped: dict[str, 
     drawn = np.random.default_rng(seed).permutation(parts["train"])[:TRAINED_ON]
     values = confidences(records, states, parts | {"train": np.sort(drawn)}, seed)
     scored = {part: with_confidences(picked(records, parts[part]), part, values[part]) for part in values}
-    expert = {part: [helped[record.id] for record in some] for part, some in scored.items()}
+    kinds = {"read": helped, "taken": taken([record for some in scored.values() for record in some])}
+    found = {kind: agents(scored, experts, seed) for kind, experts in kinds.items()}
+    areas = {name: float(auroc(values["test"][name], labels(scored["test"]))) for name in SOURCES}
+    return {"seed": seed, "n": len(parts["test"]), "auroc": areas, "agents": found}
+
+
+def taken(records: Sequence[Record]) -> dict[str, Record]:
+    """Each question's record when the gazetteer's word is taken as the answer; the first where it knows nothing."""
+    found = {}
+    for record in records:
+        told = look_up([message.model_dump() for message in record.messages])
+        row = {"answer": record.answer, "finish": record.finish} if told is None else {"answer": told, "finish": "stop"}
+        found[record.id] = _second(record, row)
+    return found
+
+
+def agents(scored: dict[str, list[Record]], experts: dict[str, Record], seed: int) -> Json:
+    """What agents do on test rows when ``experts`` are the answers with help; policies from calibration rows."""
+    expert = {part: [experts[record.id] for record in some] for part, some in scored.items()}
     own, other = labels(scored["test"]), labels(expert["test"])
     bootstrap = Rows(scored["test"], {}, "test").bootstrap(RESAMPLES, seed)
     rows = np.arange(len(own))
@@ -112,25 +131,20 @@ def cell(records: list[Record], states: States, parts: Parts, helped: dict[str, 
         calls, accuracy = bootstrap.mean(1 - kept, rows), bootstrap.mean(right, rows)
         saved = bootstrap.mean(kept, rows) / bootstrap.mean(own.astype(np.float64), rows)
         loss = bootstrap.mean(other.astype(np.float64), rows) - accuracy
-        return {
-            "calls": estimate(calls), "accuracy": estimate(accuracy), "loss": estimate(loss),
-            "of_oracle": estimate(saved),
-        }  # fmt: skip
+        told = {"calls": calls, "accuracy": accuracy, "loss": loss, "of_oracle": saved}
+        return {name: estimate(one) for name, one in told.items()}
 
     plain = {"never": np.zeros(len(own), bool), "always": np.ones(len(own), bool), "oracle": ~own}
     found: Json = {name: outcome(called) for name, called in plain.items()}
     for source in SOURCES:
-        found[source] = {"auroc": float(auroc(values["test"][source], own))}
-        policy = calibrate_policy(
-            scored["calibration"], source, MatchExpert(LOSS, per="entity"), expert=expert["calibration"], hints=False
-        )
+        goal = MatchExpert(LOSS, per="entity")
+        policy = calibrate_policy(scored["calibration"], source, goal, expert=expert["calibration"], hints=False)
         if isinstance(policy, Unmet):
-            found[source] |= {"unmet": str(policy)}
+            found[source] = {"unmet": str(policy)}
             continue
         decided = [(policy.choose_for(record), record.domain) for record in scored["test"]]
-        called = np.array([part.decide(value, domain) != "answer" for (part, value), domain in decided])
-        found[source] |= outcome(called)
-    return {"seed": seed, "n": len(own), "agents": found}
+        found[source] = outcome(np.array([part.decide(value, domain) != "answer" for (part, value), domain in decided]))
+    return found
 
 
 def confidences(records: list[Record], states: States, parts: Parts, seed: int) -> dict[str, dict[str, Floats]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from benchmarks.common import RESULTS, Json, goals_table, interval, put, read_json, table
 
 NAMES = {
@@ -13,6 +15,7 @@ NAMES = {
     "stack": "by `stack`",
 }
 LEARNED = ("portable", "stack")
+HELP = {"read": "read by the model", "taken": "taken as the answer"}
 
 
 def write(result: Json) -> None:
@@ -23,33 +26,32 @@ def write(result: Json) -> None:
 def agents_table(result: Json) -> str:
     """Calls and accuracy of each agent; those that learn, once a seed."""
     rows = []
-    for name, words in NAMES.items():
+    for (kind, help_), (name, words) in product(HELP.items(), NAMES.items()):
         for cell in result["cells"] if name in LEARNED else result["cells"][:1]:
-            found = cell["agents"][name]
+            found = cell["agents"][kind][name]
             seed = cell["seed"] if name in LEARNED else "–"
             if "unmet" in found:
-                rows.append([words, seed, "100%", "–", "–", "–"])
+                rows.append([help_, words, seed, "100%", "–", "–", "–"])
                 continue
-            loss = interval(found["loss"], "+.1%")
-            rows.append(
-                [words, seed, interval(found["calls"], ".1%"), interval(found["accuracy"], ".1%"), loss,
-                 interval(found["of_oracle"], ".0%")]
-            )  # fmt: skip
-    return table("agent | seed | >calls | >accuracy | >lost against always calling | >of the oracle's savings", rows)
+            figures = {"calls": ".1%", "accuracy": ".1%", "loss": "+.1%", "of_oracle": ".0%"}
+            shown = [interval(found[figure], spec) for figure, spec in figures.items()]
+            rows.append([help_, words, seed, *shown[:3], shown[3] if name != "never" else "–"])
+    heads = "help is | agent | seed | >calls | >accuracy | >lost against always calling | >of the oracle's savings"
+    return table(heads, rows)
 
 
 def goals(result: Json) -> str:
     """What was to be reached by the stack, by seed."""
     lines = []
-    for cell in result["cells"]:
-        found = cell["agents"]["stack"]
+    for (kind, help_), cell in product(HELP.items(), result["cells"]):
+        found, goal = cell["agents"][kind]["stack"], "at least half of the oracle's savings, at most two points lost"
+        words = f"help is {help_}, seed {cell['seed']}: {goal}"
         if "unmet" in found:
-            lines.append((f"seed {cell['seed']}", "no policy keeps the promise", False))
+            lines.append((words, "no policy keeps the promise", False))
             continue
         saved, loss = found["of_oracle"], found["loss"]
         told = f"{interval(saved, '.0%')}, loss {interval(loss, '+.1%')}"
-        goal = f"seed {cell['seed']}: at least half of the oracle's savings, at most two points lost"
-        lines.append((goal, told, saved["value"] >= 0.5 and loss["value"] <= 0.02))
+        lines.append((words, told, saved["value"] >= 0.5 and loss["value"] <= 0.02))
     return goals_table("agent's goal | found", lines)
 
 

@@ -29,7 +29,7 @@ from confide.tasks.task import chat
 NAME = "smollm2-chains"
 ROWS, BATCH, LEARNING_RATE = 800, 8, 3e-4
 VALIDATION = 128
-RECORDS = 4300
+RECORDS = 5900
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from confide.numeric import Bools, Ints
 from confide.records import Record, read_records
 from confide.tasks.chains import chains_task
 
-SIZES = {"train": 900, "validation": 200, "calibration": 700, "test": 2500}
+SIZES = {"train": 2000, "validation": 400, "calibration": 1000, "test": 2500}
 LAYERS = (12, 18, 24, 30)
 """Decoder layers that readings choose from, of 30."""
 

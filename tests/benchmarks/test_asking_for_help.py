@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.common import Work
 from benchmarks.inside import asking_for_help, asking_tables
-from benchmarks.inside.asking_for_help import SOURCES, with_confidences, with_help
+from benchmarks.inside.asking_for_help import SOURCES, taken, with_confidences, with_help
 from benchmarks.inside.step_rollouts import read_rollouts
 from confide.records import Message, Record
 from tests.support.along_rows import tiny_engine
@@ -50,9 +50,16 @@ def test_goals_are_those_of_the_stack_and_an_unmet_promise_calls_always() -> Non
     found = {"calls": entry(0.7), "accuracy": entry(0.8), "loss": entry(0.01), "of_oracle": entry(0.55)}
     agents = dict.fromkeys(asking_tables.NAMES, found) | {"portable": {"unmet": "no"}}
     worse = agents | {"stack": found | {"of_oracle": entry(0.45)}}
-    result = {"cells": [{"seed": 0, "agents": agents}, {"seed": 1, "agents": worse}]}
+    result = {"cells": [{"seed": 0, "agents": {"read": agents, "taken": worse}}]}
     assert [line.endswith("| yes |") for line in asking_tables.goals(result).splitlines()[2:]] == [True, False]
-    assert "| by `portable` | 0 | 100% | – | – | – |" in asking_tables.agents_table(result)
+    assert "| read by the model | by `portable` | 0 | 100% | – | – | – |" in asking_tables.agents_table(result)
+
+
+def test_what_the_gazetteer_knows_may_be_taken_as_the_answer() -> None:
+    unknown = asked("b").model_copy(update={"messages": [Message(role="user", content="Who?")]})
+    found = taken([asked("a"), unknown])
+    assert (found["a"].answer, found["a"].correct) == ("Japan", True)
+    assert (found["b"].answer, found["b"].correct) == ("Peru", False)
 
 
 def test_the_tool_is_the_gazetteer() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import common, large_files
 from benchmarks.engines import engines_tables
-from benchmarks.inside import fields_tables
+from benchmarks.inside import asking_tables, fields_tables
 from benchmarks.policies import guarantee
 from benchmarks.quality import (
     estimators_tables,
@@ -53,6 +53,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     def result(name: str) -> common.Json:
         return common.read_json(common.RESULTS / f"{name}.json")
 
+    asking_tables.write(result("agent"))
     increments_tables.write(result("increments"))
     trained_tokens_tables.write(result("trained_tokens"))
     long_form_tables.write(result("long_form"))
