@@ -3,8 +3,8 @@
 An identity is ``part=value`` pairs. In this process ``weights`` is a hash of the weights that answer, and
 ``confidence`` one of what training left beside them; of a server there is what it reports (``model``,
 ``fingerprint``) and lists (``root``, ``owner``). ``portable`` is a hash of what gives the confidence of that name,
-which any model may have beside another one, and so is the name of each signal that is read along an answer. Two
-identities are compared in the parts that both have, since a server does not report all parts at all times.
+which any model may have beside another one, and so is the name of each signal that is read along an answer or of its
+parts. Two identities are compared in the parts that both have, since a server does not report all parts at all times.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from confide.errors import ConfideError
 from confide.records import Record
-from confide.signals import along_signals
+from confide.signals import PART_SIGNALS, along_signals
 
 _SEPARATOR = ", "
 _LONGEST = 128
@@ -26,7 +26,7 @@ IDENTITY_DIGITS = 16
 PORTABLE_PART = "portable"
 """The source that is learned from records alone, and the part that says what gives it."""
 
-OWN_PARTS = (PORTABLE_PART, *along_signals())
+OWN_PARTS = (PORTABLE_PART, *PART_SIGNALS, *along_signals())
 """Sources that have a part of their own in an identity, of their name: each is trained by itself."""
 
 TRAINED_PARTS = ("confidence", *OWN_PARTS)
