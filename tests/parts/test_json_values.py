@@ -60,6 +60,7 @@ def test_cut_json_keeps_the_leaves_that_are_whole(value: Any, data: st.DataObjec
         ("no JSON at all", {}),
         ("", {}),
         ('{"a": NaN}', {}),
+        (r'{"\ud800": "a\udc00", "b": "\ud83d\ude80"}', {"/\ufffd": "a\ufffd", "/b": "🚀"}),
         ("{" * 5000, {}),
         ("[" * 5000 + "1" + "]" * 5000, {}),
     ],

@@ -22,6 +22,7 @@ _LITERAL = re.compile(r"null|true|false|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d
 _GOES_ON = re.compile(r"[\w.+-]")
 _STRINGS = JSONDecoder(strict=False)  # models write line ends into strings
 _CLOSED = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL)
+_HALVES = re.compile("[\ud800-\udfff]")  # of a character: no text holds one alone, no file can
 _WORDS = {"null": None, "true": True, "false": False}
 
 
@@ -206,7 +207,7 @@ class _Scan:
         except ValueError as error:  # an escape that is none, or no closing quote
             closed = _CLOSED.match(self._text, self.at + 1)
             raise (_BrokenError if closed else _CutError) from error
-        return str(value)
+        return _HALVES.sub("\ufffd", str(value))
 
     def _next(self) -> str:
         if self.at >= len(self._text):
