@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -58,6 +60,7 @@ def test_cut_json_keeps_the_leaves_that_are_whole(value: Any, data: st.DataObjec
         ("no JSON at all", {}),
         ("", {}),
         ('{"a": NaN}', {}),
+        (r'{"\ud800": "a\udc00", "b": "\ud83d\ude80"}', {"/\ufffd": "a\ufffd", "/b": "🚀"}),
         ("{" * 5000, {}),
         ("[" * 5000 + "1" + "]" * 5000, {}),
     ],
@@ -83,3 +86,31 @@ def test_depth_is_bounded() -> None:
     deep = "[" * DEEPEST + "1" + "]" * DEEPEST
     assert json_values(deep).values == {"/0" * DEEPEST: 1}
     assert json_values(f"[{deep}]").values == {}
+
+
+def test_keys_that_come_again_and_again_are_dropped_wherever_they_stood() -> None:
+    text = '{"a": {"b": {"c": 1, "c": 2}, "b": [3]}, "a": {"b": 4, "d": {"a": 5}}, "e": 6, "a": {"d": {"f": 7}}}'
+    found = json_values(text)
+    assert found.values == leaves(json.loads(text)) == {"/e": 6, "/a/d/f": 7}
+    assert found.duplicates == ["/a/b/c", "/a/b", "/a", "/a"]
+
+
+def test_many_keys_that_come_twice_take_no_more_steps_a_key_than_few() -> None:
+    def steps(keys: int) -> int:
+        once = ",".join(f'"a{n}":{n}' for n in range(keys))
+        text, count = "{" + once + "," + once + "}", 0
+
+        def counted(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal count
+            count += event == "line"
+            return counted
+
+        before = sys.gettrace()
+        sys.settrace(counted)
+        try:
+            assert len(json_values(text).duplicates) == keys
+        finally:
+            sys.settrace(before)
+        return count
+
+    assert steps(200) < 11 * steps(20)

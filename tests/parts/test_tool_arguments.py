@@ -33,7 +33,20 @@ def test_a_second_call_of_a_tool_has_a_number() -> None:
     assert [part.name for part in argument_parts(text)] == [*NAMES, *(f"look_up#2{n[7:]}" for n in NAMES)]
 
 
-@pytest.mark.parametrize("text", ['{"name": "Ann", "year": 1}', '{"name": 7, "arguments": {"a": 1}}', "", "x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "Ann", "year": 1}',
+        '{"name": 7, "arguments": {"a": 1}}',
+        '{"name": "Ann", "parameters": {"x": 1}, "age": 3}',
+        f'[{CALL}, {{"id": 7, "total": 9}}]',
+        f'{{"function": {CALL}, "age": 3}}',
+        f'{{"people": {CALL}}}',
+        "[]",
+        "",
+        "x",
+    ],
+)
 def test_what_is_no_call_has_no_arguments(text: str) -> None:
     assert argument_parts(text) == []
 
@@ -54,3 +67,14 @@ def test_told_calls_are_found_where_the_model_wrote_them() -> None:
 @pytest.mark.parametrize("arguments", [None, "", "{", "[1]", 7, "{}", "[" * 100_000])
 def test_hostile_arguments_are_none(arguments: object) -> None:
     assert argument_parts(CALL, [told("look_up", arguments)]) == []
+
+
+def test_a_told_call_may_stand_among_other_values() -> None:
+    text = json.dumps(json.loads(CALL) | {"id": "c1"})
+    assert argument_parts(text) == []
+    assert [part.name for part in argument_parts(text, [told("look_up", json.loads(CALL)["arguments"])])] == NAMES
+
+
+def test_a_call_without_arguments_is_one_in_a_list() -> None:
+    text = f'[{{"name": "now", "arguments": {{}}}}, {CALL}]'
+    assert [part.name for part in argument_parts(text)] == NAMES

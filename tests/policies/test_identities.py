@@ -167,3 +167,20 @@ def test_an_unmet_goal_on_rows_of_two_models_is_refused_like_a_met_one() -> None
     for goal in (MaxRisk(0.05), MaxRisk(0.05, simultaneous=True), Budget(0.3), costs, FalseAlarms(0.05)):
         with pytest.raises(ConfideError, match="different models"):
             calibrate_policy(mixed, "stack", goal)
+
+
+@pytest.mark.parametrize("source", ["field", "claim", "red_flag"])
+def test_a_source_with_a_part_of_its_own_is_held_against_that(source: str) -> None:
+    model = "weights=ab, confidence=12, portable=34, field=56, claim=56, red_flag=56"
+    record = Record(id="1", identity="weights=ab", scored_by={source: "56"})
+    assert identity_of(record, source) == f"weights=ab, {source}=56"
+    assert same_model(identity_of(record, source), model) is True
+    stored = Record(id="1", identity=model)
+    assert identity_of(stored, source) == f"weights=ab, {source}=56"
+    assert identity_of(stored, "portable") == "weights=ab, portable=34"
+
+
+@pytest.mark.parametrize("goal", [MaxRisk(0.2), FalseAlarms(0.1)])
+def test_a_mixture_with_the_same_ids_has_no_policy_either(goal: MaxRisk | FalseAlarms) -> None:
+    with pytest.raises(ConfideError, match="different models"):
+        calibrate_policy([*rows(150), *rows(150, "weights=cd")], "stack", goal)

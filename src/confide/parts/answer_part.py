@@ -20,6 +20,7 @@ class AnswerPart:
         source: what the confidence comes from.
         start: its first character in the answer.
         end: the character behind its last one.
+        choice: which of several answers to one request has it, counted from 0.
     """
 
     name: str
@@ -29,6 +30,7 @@ class AnswerPart:
     source: str
     start: int
     end: int
+    choice: int = 0
 
     @property
     def kind(self) -> str:

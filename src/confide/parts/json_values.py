@@ -21,6 +21,8 @@ _OPENING = re.compile(r"[{\[]")
 _LITERAL = re.compile(r"null|true|false|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _GOES_ON = re.compile(r"[\w.+-]")
 _STRINGS = JSONDecoder(strict=False)  # models write line ends into strings
+_CLOSED = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL)
+_HALVES = re.compile("[\ud800-\udfff]")  # of a character: no text holds one alone, no file can
 _WORDS = {"null": None, "true": True, "false": False}
 
 
@@ -103,8 +105,11 @@ class _Scan:
     def __init__(self, text: str, start: int):
         self._text, self._start, self.at = text, start, start
         self._leaves: dict[str, Part] = {}
-        self._entries: set[str] = set()
         self._duplicates: list[str] = []
+        # What was read in its order, leaves and keys of objects, and which of it each key holds: where a key comes
+        # again, only what stood under it is gone through.
+        self._read: list[str] = []
+        self._held: dict[str, tuple[int, int]] = {}
 
     def values(self) -> JsonValues:
         """What is whole of it."""
@@ -127,14 +132,14 @@ class _Scan:
             self._many(pointer, depth, "]", self._item)
         elif character == '"':
             value = self._string()
-            self._leaves[pointer] = Part(pointer, start, self.at, value, value)
+            self._keep(Part(pointer, start, self.at, value, value))
         else:
             self._literal(pointer)
 
     def _literal(self, pointer: str) -> None:
         found = _LITERAL.match(self._text, self.at)
         if found is None:
-            rest = self._text[self.at :]
+            rest = self._text[self.at : self.at + 8]  # longer than any of the words
             raise _CutError if any(word.startswith(rest) for word in (*_WORDS, "-")) else _BrokenError
         if found.end() == len(self._text):
             raise _CutError  # 19 may be the start of 1984
@@ -143,7 +148,7 @@ class _Scan:
             raise _CutError if cut else _BrokenError
         raw = found[0]
         value = _WORDS[raw] if raw in _WORDS else _number(raw)
-        self._leaves[pointer] = Part(pointer, found.start(), found.end(), raw, value)
+        self._keep(Part(pointer, found.start(), found.end(), raw, value))
         self.at = found.end()
 
     def _many(self, pointer: str, depth: int, closing: str, read: Any) -> None:
@@ -167,7 +172,7 @@ class _Scan:
             self._blank()
         self.at += 1
         if not count:
-            self._leaves[pointer] = Part(pointer, start, self.at, "{}" if closing == "}" else "[]", _empty(closing))
+            self._keep(Part(pointer, start, self.at, "{}" if closing == "}" else "[]", _empty(closing)))
 
     def _item(self, pointer: str, depth: int, count: int) -> None:
         self._value(f"{pointer}/{count}", depth + 1)
@@ -181,22 +186,28 @@ class _Scan:
             raise _BrokenError
         self.at += 1
         self._blank()
-        if name in self._entries:
+        if name in self._held:
             self._duplicates.append(name)
-            self._leaves = {key: leaf for key, leaf in self._leaves.items() if not f"{key}/".startswith(f"{name}/")}
-            self._entries = {key for key in self._entries if not key.startswith(f"{name}/")}
-        self._entries.add(name)
+            for key in self._read[slice(*self._held[name])]:
+                self._leaves.pop(key, None)
+                self._held.pop(key, None)
+        first = len(self._read)
         self._value(name, depth + 1)
+        self._held[name] = first, len(self._read)
+        self._read.append(name)
+
+    def _keep(self, leaf: Part) -> None:
+        self._leaves[leaf.name] = leaf
+        self._read.append(leaf.name)
 
     def _string(self) -> str:
         """Read the string at ``at``."""
         try:
             value, self.at = _STRINGS.raw_decode(self._text, self.at)
         except ValueError as error:  # an escape that is none, or no closing quote
-            rest = self._text[self.at + 1 :]
-            closed = re.match(r'(?:[^"\\]|\\.)*"', rest, re.DOTALL)
+            closed = _CLOSED.match(self._text, self.at + 1)
             raise (_BrokenError if closed else _CutError) from error
-        return str(value)
+        return _HALVES.sub("\ufffd", str(value))
 
     def _next(self) -> str:
         if self.at >= len(self._text):

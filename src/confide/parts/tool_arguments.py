@@ -18,6 +18,10 @@ from confide.parts.part import Part
 
 _NAME = "/name"
 _ARGUMENTS = ("/arguments", "/parameters")
+_AROUND = {"/id", "/type", "/function"}
+"""What stands in a call of the OpenAI API."""
+
+_Call = tuple[str, list[Part]]
 
 
 def argument_parts(text: str, calls: Sequence[Mapping[str, Any]] | None = None) -> list[Part]:
@@ -31,7 +35,8 @@ def argument_parts(text: str, calls: Sequence[Mapping[str, Any]] | None = None) 
     >>> [part.name for part in argument_parts('<tool_call>{"name": "look", "arguments": {"at": "x"}}</tool_call>')]
     ['look/at']
     """
-    found = [call for values in all_json_values(text) for call in _calls(values.parts)]
+    take = _bare_calls if calls is None else _possible_calls
+    found = [call for values in all_json_values(text) for call in take({part.name: part for part in values.parts})]
     if calls is not None:
         found = [located for call in calls if (located := _located(text, found, call)) is not None]
     counts: Counter[str] = Counter()
@@ -43,27 +48,49 @@ def argument_parts(text: str, calls: Sequence[Mapping[str, Any]] | None = None) 
     return parts
 
 
-def _calls(parts: Sequence[Part]) -> list[tuple[str, list[Part]]]:
-    """Tool and arguments of each call among the leaves of one JSON value: one call, or a list of them."""
-    by_name = {part.name: part for part in parts}
-    calls = []
-    for name, part in by_name.items():
-        front = name.removesuffix(_NAME)
-        if not name.endswith(_NAME) or not isinstance(part.value, str) or front.count("/") > 1:
-            continue
-        for key in _ARGUMENTS:
-            inside = [replace(p, name=n.removeprefix(front + key)) for n, p in by_name.items() if _in(n, front + key)]
-            if inside:
-                calls.append((part.value, inside))
-                break
-    return calls
+def _bare_calls(parts: Mapping[str, Part]) -> list[_Call]:
+    """The call, or list of calls, that one JSON value is: a person's data may have a name and parameters, too."""
+    if call := _call(parts, alone=True):
+        return [call]
+    inside = _by_step(parts)
+    if inside.keys() <= _AROUND:
+        inside = {"/function": inside.get("/function", {})}
+    elif not all(step[1:].isdigit() for step in inside):
+        return []
+    found = [_call(group, alone=True) for group in inside.values()]
+    return [call for call in found if call] if all(found) else []
 
 
-def _in(name: str, pointer: str) -> bool:
-    return name.startswith(f"{pointer}/")
+def _possible_calls(parts: Mapping[str, Part]) -> list[_Call]:
+    """Whatever in one JSON value may be a call, to be held against what a server tells."""
+    found = [_call(group, alone=False) for group in (parts, *_by_step(parts).values())]
+    return [call for call in found if call]
 
 
-def _located(text: str, found: list[tuple[str, list[Part]]], call: Mapping[str, Any]) -> tuple[str, list[Part]] | None:
+def _by_step(parts: Mapping[str, Part]) -> dict[str, dict[str, Part]]:
+    """The leaves below each first step of their pointers, by the rest of them."""
+    groups: dict[str, dict[str, Part]] = {}
+    for name, part in parts.items():
+        cut = name.find("/", 1)
+        step = name if cut < 0 else name[:cut]
+        groups.setdefault(step, {})[name[len(step) :]] = part
+    return groups
+
+
+def _call(parts: Mapping[str, Part], *, alone: bool) -> _Call | None:
+    """Tool and arguments where an object's leaves are those of a call, ``alone`` where they must be all there is."""
+    tool = parts.get(_NAME)
+    if tool is None or not isinstance(tool.value, str):
+        return None
+    for key in _ARGUMENTS:
+        inside = [replace(part, name=n.removeprefix(key)) for n, part in parts.items() if n.startswith(f"{key}/")]
+        none = key in parts and parts[key].value == {}
+        if inside or none:
+            return None if alone and len(inside) + none + 1 < len(parts) else (tool.value, inside)
+    return None
+
+
+def _located(text: str, found: list[_Call], call: Mapping[str, Any]) -> _Call | None:
     """The call of ``found`` that a server tells, taken out; else its arguments where they stand in the text."""
     function = call.get("function")
     told = function if isinstance(function, Mapping) else call

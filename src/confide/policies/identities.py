@@ -4,8 +4,7 @@ An identity is ``part=value`` pairs. In this process ``weights`` is a hash of th
 ``confidence`` one of what training left beside them; of a server there is what it reports (``model``,
 ``fingerprint``) and lists (``root``, ``owner``). ``portable`` is a hash of what gives the confidence of that name,
 which any model may have beside another one, and so is the name of each signal that is read along an answer or of its
-parts. Two
-identities are compared in the parts that both have, since a server does not report all parts at all times.
+parts. Two identities are compared in the parts that both have, since a server does not report all parts at all times.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def calibrate_policy(
     _check_expert(goal, expert)
     records = range_of(source).records(records, source)
     rows, judged = _rows(goal, records, source, expert)
-    spoken_of = list({record.id: record for record in [*rows.records, *judged.records]}.values())
+    spoken_of = list({id(record): record for record in [*rows.records, *judged.records]}.values())
     identity, name = common_identity(spoken_of, source), None if expert is None else models_of(expert)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = _fitter(judged, calibrator, goal, seed)

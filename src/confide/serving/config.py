@@ -158,7 +158,7 @@ class Fields(Part):
     """What is told, and decided, of the fields of an answer: values of its JSON, arguments of its tool calls.
 
     ``policy`` was calibrated on records of fields (`confide parts`); an answer escalates where one of the ``required``
-    pointers is missing or below its threshold, without ``required`` where any of its fields is. ``portable`` is the
+    values is missing or below its threshold, without ``required`` where any of its fields is. ``portable`` is the
     folder (or its ``portable.json``) that gives confidences of fields to a small model on a server; one in this process
     brings its own.
     """

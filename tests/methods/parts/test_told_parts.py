@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -21,11 +22,14 @@ from confide.methods.parts.told_parts import told_parts
 from confide.methods.scoring import score
 from confide.methods.stack.states import collect_states
 from confide.parts.part_records import PARTS, part_records
-from confide.policies.identities import common_identity, same_model
+from confide.policies.identities import common_identity, identity_of, same_model
 from confide.records import Message, Record
+from confide.serving.config import ServeConfig
+from confide.serving.http.application import create_app
 from confide.tasks.field_grader import part_grader
 from graded_rows import counted_reads
 from scored_model import engine, records, trained
+from upstreams import policy_file
 
 SPLITS = ("train", "train", "train", "validation", "test")
 
@@ -175,3 +179,33 @@ def test_what_is_exported_for_an_engine_gives_the_same(model: FrozenModel, rows:
     z = np.random.default_rng(0).normal(size=len(test))
     assert exported.confidences(test, z) == reading.confidences(test, z)
     assert exported.positions == reading.positions
+
+
+def policy_of(folder: Path, model: FrozenModel, source: str, scored_by: str) -> str:
+    """A policy that was made for fields that this model told, as `score` says who gave them."""
+    row = Record(id="r#/city", part="/city", identity=model.engine.identity, scored_by={source: scored_by})
+    return str(policy_file(folder, source=source, identity=identity_of(row, source)))
+
+
+def test_a_router_takes_the_policy_of_its_own_model(tmp_path: Path, model: FrozenModel) -> None:
+    own = model.part_readings["field"].scored_by
+
+    def start(source: str, scored_by: str) -> None:
+        fields = {"policy": policy_of(tmp_path, model, source, scored_by)}
+        small, store = {"model": "x"}, f"sqlite:///{tmp_path}/confide.db"
+        create_app(
+            ServeConfig.model_validate({"mode": "observe", "small": small, "store": store, "fields": fields}),
+            model=model,
+        )
+
+    start("field", own)
+    with pytest.raises(ConfideError, match="fields: the policy was made for another model"):
+        start("field", "0123456789abcdef")
+    with pytest.raises(ConfideError, match="on portable, and the fields of the small model small come with field"):
+        start("portable", "")
+
+
+def test_a_folder_of_another_signal_is_refused(tmp_path: Path, folder: Path) -> None:
+    copytree(folder / "signals" / "field", tmp_path / "signals" / "claim")
+    with pytest.raises(ConfideError, match="claim holds the signal field"):
+        load_part_readings(tmp_path, None)

@@ -11,13 +11,22 @@ from typing import Any
 
 import pytest
 
+import confide
+from confide.engines.engine import Completion
 from confide.errors import ConfideError
+from confide.methods.parts.told_parts import told_parts
+from confide.methods.portable.portable_file import PortableFile
+from confide.methods.portable.portable_training import train_portable
 from confide.parts.answer_part import AnswerPart
 from confide.policies.policy import Policy
 from confide.serving.config import ServeConfig
+from confide.serving.http.application import create_app
+from confide.serving.routing.experts import Models
 from confide.serving.routing.field_rules import FieldRules
-from upstreams import FakeAnswer, FakeModel, Upstream, expert_server, policy_file, router, small_server
+from graded_rows import graded
+from upstreams import FakeAnswer, FakeModel, Upstream, events, expert_server, policy_file, router, small_server
 
+SAVED = Path(__file__).parents[2] / "methods" / "saved"
 ANSWER = '{"name": "Ann Lee", "year": 1984, "tags": ["x"]}'
 CALL = '<tool_call>{"name": "look", "arguments": {"x": 1}}</tool_call>'
 
@@ -134,18 +143,133 @@ def test_each_field_has_the_threshold_of_its_name(tmp_path: Path) -> None:
         [PART, replace(PART, name="/name"), replace(PART, confidence=None), replace(PART, source="portable")]
     )
     assert (price["kept"], other["kept"], unknown["kept"], foreign["kept"]) == (False, True, False, False)
-    assert rules.escalates([price], wanted=False)
-    assert not rules.escalates([other], wanted=False)
+    sure = replace(PART, name="/name")
+    assert rules.escalates([PART], wanted=False)
+    assert not rules.escalates([sure], wanted=False)
     assert not rules.escalates([], wanted=False)
+    assert rules.escalates([], wanted=True)  # JSON was asked for, and none came
     assert FieldRules(None).words([PART])[0]["kept"] is None
-    assert not FieldRules(None).escalates([price], wanted=True)
+    assert not FieldRules(None).escalates([PART], wanted=True)
+    assert rules.named == {"*", "easy", "/items/*/price"}
 
 
-def test_a_policy_of_another_model_is_refused(tmp_path: Path) -> None:
-    policy = Policy.load(policy_file(tmp_path, source="field", identity="weights=aaaa, field=bbbb"))
-    FieldRules(policy, (), "weights=aaaa, field=bbbb")
-    with pytest.raises(ConfideError, match="the policy of fields was made for weights=aaaa"):
-        FieldRules(policy, (), "weights=cccc, field=bbbb")
+def test_every_choice_counts_and_the_first_is_told(tmp_path: Path) -> None:
+    policy = Policy.load(policy_file(tmp_path, source="field"))
+    sure, unsure = replace(PART, name="/year"), replace(PART, name="/year", confidence=0.1, choice=1)
+    for rules in (FieldRules(policy), FieldRules(policy, ["/year"])):
+        assert [word["confidence"] for word in rules.words([sure, unsure])] == [0.6]
+        assert rules.escalates([sure, unsure], wanted=False, choices=2)
+        assert not rules.escalates([sure, replace(sure, choice=1)], wanted=True, choices=2)
+        assert rules.escalates([sure], wanted=True, choices=2)
+    assert FieldRules(policy, ["/name"]).escalates(
+        [sure, replace(sure, name="/name", choice=1)], wanted=False, choices=2
+    )
+
+
+def test_too_many_fields_are_not_all_known(tmp_path: Path) -> None:
+    text = json.dumps({f"a{n}": n for n in range(300)})
+    parts = told_parts("field", [], Completion(text, [], [], [], None, "stop"))
+    assert [part.name for part in parts] == [f"/a{n}" for n in range(200)]
+    rules = FieldRules(Policy.load(policy_file(tmp_path, source="field")), ["/a0"])
+    sure = [replace(part, confidence=0.9, source="field") for part in parts]
+    assert rules.escalates(sure, wanted=True)
+    assert not rules.escalates(sure[:199], wanted=True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "pointer", "value"),
+    [
+        (r'{"a": "\ud800"}', "/a", "\ufffd"),
+        (r'{"\udc00": 1}', "/\ufffd", 1),
+        ('{"a": 1e999}', "/a", "1e999"),
+        ('{"a": -1e999}', "/a", "-1e999"),
+    ],
+)
+def test_values_that_no_json_holds_are_told(
+    tmp_path: Path, answer: str, pointer: str, value: Any, stream: bool
+) -> None:
+    with Doubtful(answer=answer).running() as small:
+        more = {"mode": "observe", "store_text": True, "fields": {"policy": field_policy(tmp_path)}}
+        with router(tmp_path, small=small_server(small), **more) as running:
+            response = running.ask("Who?", stream=stream)
+            (row,) = running.rows()
+    assert response.status_code == 200
+    bodies = [one for one in events(response) if one != "[DONE]"] if stream else [response.json()]
+    assert "Infinity" not in response.text
+    (word,) = next(one["confide"]["fields"] for one in bodies if "fields" in (one.get("confide") or {}))
+    assert (word["pointer"], word["value"]) == (pointer, value)
+    assert json.loads(row["parts"]) == [word]
+
+
+def rows_of(tmp_path: Path, **rules: Any) -> list[str]:
+    tmp_path.mkdir()
+    with (
+        Doubtful().running() as small,
+        router(tmp_path, small=small_server(small), fields=rules, mode="observe") as running,
+    ):
+        told = running.ask("Who?").json()["confide"]["fields"]
+        (row,) = running.rows()
+    assert [one["pointer"] for one in told] == ["/name", "/year", "/tags/0"]
+    assert all(one["value"] is None for one in json.loads(row["parts"]))
+    return [one["pointer"] for one in json.loads(row["parts"])]
+
+
+def test_names_that_a_model_gave_are_text_too(tmp_path: Path) -> None:
+    assert rows_of(tmp_path / "none") == ["*", "*", "*"]
+    path = Path(field_policy(tmp_path))
+    assert rows_of(tmp_path / "some", policy=str(path), required=["/year"]) == ["*", "/year", "*"]
+    data = json.loads(path.read_text())
+    data["thresholds"]["/tags/*"] = []
+    path.write_text(json.dumps(data))
+    assert rows_of(tmp_path / "kinds", policy=str(path)) == ["*", "*", "/tags/0"]
+
+
+def test_a_model_that_tells_no_fields_is_refused_at_the_start(tmp_path: Path) -> None:
+    model = confide.load(SAVED / "self_ref", dtype="float32")
+    store = f"sqlite:///{tmp_path}/confide.db"
+    config = ServeConfig.model_validate({"mode": "observe", "small": {"model": "x"}, "store": store, "fields": {}})
+    with pytest.raises(ConfideError, match=r"\(self_ref\) says nothing of the parts of an answer"):
+        create_app(config, model=model)
+
+
+def started(folder: Path, identity: str, source: str = "logprob_sum", root: str = "/models/one", **more: Any) -> Models:
+    """What starts on a server that says which model it is, with a policy of fields for ``identity``."""
+    policy = field_policy(folder, source=source, identity=identity)
+    with Upstream(card={"root": root}).running() as small:
+        data = {"mode": "observe", "small": small_server(small), **more}
+        fields = {"policy": policy, **more.get("fields", {})}
+        config = ServeConfig.model_validate({**data, "fields": fields})
+        models = Models(config)
+        FieldRules.load(config, models.fields_by, models.field_source)
+    return models
+
+
+def test_a_policy_of_fields_of_another_model_is_refused(tmp_path: Path) -> None:
+    assert started(tmp_path, "root=/models/one").field_source == "logprob_sum"
+    with pytest.raises(ConfideError, match=r"^fields: the policy was made for another model \(root=/models/two\)"):
+        started(tmp_path, "root=/models/two")
+    started(tmp_path, "root=/models/two", accept_model="root=/models/one")
+
+
+def test_a_policy_on_what_is_never_told_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfideError, match=r"the policy decides on field, and the fields .* come with logprob_sum"):
+        started(tmp_path, "", source="field")
+
+
+def test_a_portable_confidence_of_fields_is_of_the_servers_model(tmp_path: Path) -> None:
+    learned = [row.model_copy(update={"identity": "root=/models/one"}) for row in graded(200)]
+    train_portable(learned, tmp_path / "portable")
+    file = PortableFile.load(tmp_path / "portable")
+    more = {"fields": {"portable": str(tmp_path / "portable")}}
+    own = f"root=/models/one, portable={file.scored_by}"
+    assert started(tmp_path, own, source="portable", **more).fields_by == own
+    with pytest.raises(ConfideError, match=r"this one learned from .* and the server has another model"):
+        started(tmp_path, "", source="portable", root="/models/two", **more)
+    with pytest.raises(ConfideError, match="made for another model"):
+        started(tmp_path, "root=/models/one, portable=0123", source="portable", **more)
+    with pytest.raises(ConfideError, match=r"the policy decides on field, and the fields .* come with portable"):
+        started(tmp_path, "", source="field", **more)
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,8 @@ def test_a_learned_reading_says_which_shares_are_of_fields() -> None:
     assert one.columns("claim") == slice(2, 3)
     assert one.columns("year") is None
     assert one.ids == [100, 101, 102, 103, 104, 105, one.fingerprint_ids[-1]]
+
+
+def test_every_choice_is_read() -> None:
+    found = FieldsOfReplies().read(ASKED, Reply([Choice('{"year": 1984}'), Choice("no"), Choice('{"year": 1985}')]))
+    assert [(part.choice, part.name, part.value) for part in found] == [(0, "/year", 1984), (2, "/year", 1985)]

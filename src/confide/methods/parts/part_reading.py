@@ -20,6 +20,7 @@ from confide.files import read_text, write_text
 from confide.hashing import sha256_of_rows
 from confide.methods.along.along_reading import FOLDER
 from confide.methods.answer_traffic import Surroundings
+from confide.methods.portable.portable_file import FILE as PORTABLE_FILE
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
 from confide.methods.stack.served_stack import ServedStack, served_values
 from confide.numeric import Floats
@@ -51,6 +52,11 @@ class PartReading:
         """A hash of what gives the confidences."""
         served = [] if self.served is None else [self.served.to_arrays()[0], self.served.reading.weight.tolist()]
         return sha256_of_rows([self.signal, self.portable.scored_by, *served])[:IDENTITY_DIGITS]
+
+    @property
+    def source(self) -> str:
+        """What its confidences come from where all is told that they need."""
+        return PORTABLE if self.served is None else self.signal
 
     @property
     def positions(self) -> tuple[str, ...]:
@@ -93,7 +99,7 @@ class PartReading:
         if self.served is not None:
             about["served"], arrays = self.served.to_arrays()
             save_file(arrays, folder / ARRAYS)
-        write_text(folder / "portable.json", self.portable.text())
+        write_text(folder / PORTABLE_FILE, self.portable.text())
         write_text(folder / FILE, json.dumps(about) + "\n")
 
     def to_json(self) -> dict[str, Any]:
@@ -164,11 +170,16 @@ def load_part_readings(checkpoint: Path, base_sha256: str | None) -> dict[str, P
     """The part readings that a checkpoint carries, by the name of their signal.
 
     Raises:
-        ConfideError: one is broken, or reads states of other weights than the checkpoint's.
+        ConfideError: one is broken, of another signal than its folder, or reads states of other weights than the
+            checkpoint's.
     """
     folders = [checkpoint / FOLDER / name for name in PART_SIGNALS]
     found = {folder.name: PartReading.load(folder) for folder in folders if (folder / FILE).exists()}
     for name, reading in found.items():
+        if reading.signal != name:
+            raise ConfideError(
+                f"{checkpoint / FOLDER / name} holds the signal {reading.signal}: put it where it belongs"
+            )
         if reading.weights and base_sha256 is not None and reading.weights != base_sha256:
             raise ConfideError(f"{checkpoint / FOLDER / name} was fitted on other weights: train it again")
     return found

@@ -18,6 +18,9 @@ from confide.signals import FIELD
 SPLIT_BY = {FIELD.name: "fields"}
 """Signal → what answers are split by; any other by sentences."""
 
+MOST_FIELDS = 200
+"""Fields that are told of one answer: whoever asks may have a model write any number of them."""
+
 
 def told_parts(
     signal: str,
@@ -34,7 +37,7 @@ def told_parts(
         reading: what was trained for them; None: the probability of each part's own tokens.
         shares: what the reading's directions read along the answer, reasoning included, [rows, position].
         traffic: what surrounds the parts; None: each other.
-        parts: which parts; None: all that its text has.
+        parts: which parts; None: all that its text has. Of fields the first `MOST_FIELDS` are told.
     """
     record = Record(
         id="",
@@ -49,6 +52,7 @@ def told_parts(
     )
     if parts is None:
         parts = PARTS[SPLIT_BY.get(signal, "sentences")](answer.text)
+    parts = parts[:MOST_FIELDS] if signal == FIELD.name else parts
     records = part_records(record, parts)
     if not records:
         return []

@@ -102,12 +102,14 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
 def check_source(config: ServeConfig, policy: Policy | None, model: ConfidenceModel | None) -> None:
     """Refuse a policy none of whose sources this small model ever gives, since everything would escalate.
 
-    A model in process answers once, which also warms it up. Raises `ConfideError`; a policy that was made for a model
-    of another name is only warned of, since a server may call the same model otherwise.
+    A model in process answers once, which also warms it up, and shows whether it tells fields. Raises `ConfideError`;
+    a policy that was made for a model of another name is only warned of, since a server may call the same model
+    otherwise.
     """
     if model is not None:
         with model.uncounted():
-            given = list(model.answers(["Hello"], max_new_tokens=2)[0].sources)
+            told: dict[str, Any] = {"fields": True} if config.field_rules is not None else {}
+            given = list(model.answers(["Hello"], max_new_tokens=2, **told)[0].sources)
     else:
         assert isinstance(config.small, SmallServer)
         small = config.small

@@ -30,7 +30,7 @@ from confide.methods.learned_confidences import LearnedConfidences
 from confide.methods.parts.part_reading import PartReading
 from confide.methods.portable.portable_file import PORTABLE, PortableFile
 from confide.methods.stack.served_stack import SERVED
-from confide.policies.identities import PORTABLE_PART, identity_text, same_model
+from confide.policies.identities import PORTABLE_PART, identity_parts, identity_text, same_model
 from confide.serving.api_errors import ApiError
 from confide.serving.config import Expert, SelfExpert, ServeConfig, Small, SmallLocal, SmallServer, ToolExpert
 from confide.serving.routing.canonical_text import canonical
@@ -140,8 +140,12 @@ class Models:
         self.signals: list[str] = []
         """The signals that the small model carries."""
         self._learned = LearnedConfidences()
-        self.fields_by = "" if model is None else model.identity
-        """The identity of what gives confidences of fields."""
+        self.fields_by, self.field_source = "", ""
+        """The identity of the small model with what gives confidences of fields, and the source that these have."""
+        if model is not None and config.field_rules is not None:
+            self.fields_by = model.identity
+            if (carried := getattr(model, "part_readings", None)) is not None:
+                self._know_fields(model.identity, carried.get(FIELD.name))
         small: Local | Server
         if isinstance(config.small, SmallLocal):
             if model is None:
@@ -190,28 +194,36 @@ class Models:
             portable = PortableFile.load(config.portable)
             self.exports[PORTABLE] = learned["beside"] = identity_text({PORTABLE_PART: portable.scored_by})
         self._learned = LearnedConfidences(mixture, portable)
-        sources = partial(server_sources, learned=self._learned, fields=self._fields(served))
+        fields, columns = self._field_reading(served)
+        told = FieldsOfReplies(fields, columns) if self._config.field_rules is not None else None
+        sources = partial(server_sources, learned=self._learned, fields=told)
         learned["always"] = sent_always(config.engine, config.adapter)
         server = self._server(with_tokens_told(config), sources, **learned)
         self.reading = server.reading
-        if portable is not None:
-            portable.check_server("" if self._accepted(server.identity) else server.identity)
+        runs = identity_parts(server.identity) | identity_parts(served.identity if served else "")
+        self._know_fields(identity_text(runs), fields)
+        for file in (portable, fields.portable if fields and columns is None else None):
+            if file is not None:
+                file.check_server("" if self._accepted(server.identity) else server.identity)
         return server
 
-    def _fields(self, served: ServedFile | None) -> FieldsOfReplies | None:
-        """What tells the fields of the small server's replies; None: they are not wanted.
+    def _field_reading(self, served: ServedFile | None) -> tuple[PartReading | None, slice | None]:
+        """What was learned of fields of the small server's replies, and its columns of what comes with them.
 
         A learned reading of the server's engine that knows of fields goes before a portable confidence.
         """
-        rules = self._config.field_rules
-        if rules is None:
-            return None
+        if (rules := self._config.field_rules) is None:
+            return None, None
         if served is not None and FIELD.name in served.parts:
-            self.fields_by = served.identity
-            return FieldsOfReplies(served.parts[FIELD.name], served.reading.columns(FIELD.name))
-        portable = PortableFile.load(rules.portable) if rules.portable else None
-        self.fields_by = identity_text({PORTABLE_PART: portable.scored_by}) if portable else ""
-        return FieldsOfReplies(PartReading(FIELD.name, portable) if portable else None)
+            return served.parts[FIELD.name], served.reading.columns(FIELD.name)
+        return (PartReading(FIELD.name, PortableFile.load(rules.portable)) if rules.portable else None), None
+
+    def _know_fields(self, identity: str, reading: PartReading | None) -> None:
+        """Set who tells fields: a model with this ``identity``, whose own ``portable`` is of whole answers."""
+        parts = {name: part for name, part in identity_parts(identity).items() if name != PORTABLE_PART}
+        beside = {PORTABLE_PART: reading.portable.scored_by} if reading else {}
+        self.fields_by = identity_text(parts | beside)
+        self.field_source = reading.source if reading else "logprob_sum"
 
     def _accepted(self, identity: str) -> bool:
         """Whether the operator says that the model with this ``identity`` may stand for another one."""

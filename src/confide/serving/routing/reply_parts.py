@@ -32,9 +32,12 @@ class FieldsOfReplies:
         self._window = TrafficWindow()
 
     def read(self, asked: Asked, reply: Reply) -> list[AnswerPart]:
-        """The fields of a reply's first choice."""
-        choice = reply.choices[0]
+        """The fields of all choices of a reply."""
         question = [Message(role="user", content=asked.question)]
+        found = [self._of_choice(question, choice) for choice in reply.choices]
+        return [replace(part, choice=number) for number, parts in enumerate(found) for part in parts]
+
+    def _of_choice(self, question: list[Message], choice: Choice) -> list[AnswerPart]:
         calls = choice.more.get("tool_calls")
         if not isinstance(calls, list) or not calls:
             return self._told(question, choice, _text(choice), tokens_before(choice))

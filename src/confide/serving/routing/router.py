@@ -79,7 +79,7 @@ class Router:
         self._metrics = metrics
         self._watching = watching or Watching([])
         self._likeness = Likeness(config, policy, models.model)
-        self._fields = FieldRules.load(config, models.fields_by)
+        self._fields = FieldRules.load(config, models.fields_by, models.field_source)
         self._tasks: set[asyncio.Task[None]] = set()  # what goes on without its client
         self.auditor = Auditor(config, models.experts, store, metrics)
 
@@ -268,8 +268,10 @@ class Router:
         if turn.small is None:
             return
         if self._fields is not None:
-            turn.fields = self._fields.words(turn.small.parts)
-            if turn.decision == "answer" and self._fields.escalates(turn.fields, wanted=turn.asked.formatted):
+            parts, choices = turn.small.parts, len(turn.small.choices)
+            turn.fields, turn.named = self._fields.words(parts), self._fields.named
+            wanted = turn.asked.formatted
+            if turn.decision == "answer" and self._fields.escalates(parts, wanted=wanted, choices=choices):
                 turn.decision = "escalate"
         turn.flags = self._watching.flags(turn.small)
         if self._config.mode == "act" and (action := decided_by(turn.flags, stopped=turn.small.stopped)) is not None:

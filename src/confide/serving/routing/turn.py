@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from confide.engines.openai.asked import Asked
 from confide.engines.openai.reply import Reply
+from confide.parts.part import kind_of
 from confide.records import RequestShape
 from confide.serving.config import Action, ServeConfig
 from confide.serving.routing.field_rules import FieldWord
@@ -56,7 +57,8 @@ class Turn:
     which field of it no model took, ``no_answer`` that an expert has no answer. ``reading`` is the task that reads
     a small answer of which the client was shown a part. ``committed`` is set once the row is on its way to the
     store. ``flags`` are the signals of the small answer that fell below their thresholds, ``action`` what is done about
-    them. ``begun`` are the choices of which a stream has held a chunk, ``fields`` what is told of the small answer's.
+    them. ``begun`` are the choices of which a stream has held a chunk, ``fields`` what is told of the small answer's,
+    ``named`` those that the operator named.
     """
 
     asked: Asked
@@ -88,6 +90,7 @@ class Turn:
     action: Action | None = None
     begun: set[int] = field(default_factory=set)
     fields: list[FieldWord] = field(default_factory=list)
+    named: frozenset[str] = frozenset()
 
     @property
     def seconds(self) -> float:
@@ -222,10 +225,14 @@ class Turn:
         )
 
     def _stored_fields(self) -> str | None:
-        """The fields as a row holds them: their values only where texts are stored."""
+        """The fields as a row holds them: where no texts are stored without values, and names that a model gave."""
         if not self.fields:
             return None
-        kept = [word if self.config.store_text else {**word, "value": None} for word in self.fields]
+        if self.config.store_text:
+            return json.dumps(self.fields, ensure_ascii=False)
+        named = [bool(self.named & {word["pointer"], kind_of(word["pointer"])}) for word in self.fields]
+        told = zip(self.fields, named, strict=True)
+        kept = [{**word, "value": None, "pointer": word["pointer"] if known else "*"} for word, known in told]
         return json.dumps(kept, ensure_ascii=False)
 
     @property
