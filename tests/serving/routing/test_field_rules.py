@@ -261,7 +261,7 @@ def test_a_portable_confidence_of_fields_is_of_the_servers_model(tmp_path: Path)
     learned = [row.model_copy(update={"identity": "root=/models/one"}) for row in graded(200)]
     train_portable(learned, tmp_path / "portable")
     file = PortableFile.load(tmp_path / "portable")
-    more = {"fields": {"portable": str(tmp_path / "portable")}}
+    more: Any = {"fields": {"portable": str(tmp_path / "portable")}}
     own = f"root=/models/one, portable={file.scored_by}"
     assert started(tmp_path, own, source="portable", **more).fields_by == own
     with pytest.raises(ConfideError, match=r"this one learned from .* and the server has another model"):
