@@ -93,7 +93,7 @@ class Reply:
     ``prompt_logprobs`` what a server tells of the prompt's tokens, in its own shape, ``prompt_token_ids`` which they
     are.
     ``signals`` maps each signal that was read along it to its lowest value, ``stopped`` says that one of them ended it.
-    ``parts`` are the fields of the first answer, where they are told.
+    ``parts`` are the fields of all choices, where they are told.
     ``read_tokens`` and ``verdict_tokens`` count what further requests read and wrote to find how sure the model is.
     """
 
