@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.common import RESULTS, ROOT, Json, Work, parser, read_json, write_result
 from benchmarks.inside import red_flag_tables
-from benchmarks.inside.red_flag_data import outputs
+from benchmarks.inside.red_flag_data import outputs, used
 from benchmarks.inside.red_flag_readings import FORMS, Direction, along, at_one_place, of_text
 from benchmarks.inside.red_flag_states import Outputs, with_states
 from confide.metrics import auroc
@@ -59,13 +59,13 @@ def main() -> None:
     arguments = options.parse_args()
     work = Work(arguments.work)
     pooled, tested = outputs(work.folder, arguments.data_dir, lambda: work.engine)
-    pool = with_states(lambda: work.engine, work.folder, "pool", pooled)
+    pool = with_states(lambda: work.engine, work.folder, "pool", used(pooled))
     test = with_states(lambda: work.engine, work.folder, "test", tested)
     cells = [work.stage(f"cell-{seed}", partial(cell, pool, test, seed)) for seed in SEEDS]
     made = {
         "machine": work.machine(),
         "resamples": RESAMPLES,
-        "outputs": {"pool": counted(pooled), "test": counted(tested)},
+        "outputs": {"pool": counted(pooled), "test": counted(tested), "used": len(pool.records)},
         "audit": audited([*pooled, *tested]),
         "cells": cells,
     }
@@ -105,10 +105,12 @@ def audited(records: Sequence[Record]) -> Json:
 def deal(pool: Outputs, seed: int) -> dict[str, Ints]:
     """The pool's rows of each part; prompts that ask nearly the same, or lend each other an opening, are in one."""
     sizes = {part: int(share * len(pool.records)) for part, share in SHARES.items()}
-    sizes["train"] = len(pool.records) - sum(sizes.values())
-    dealt = assign_splits(pool.records, "standard", sizes, seed=seed)
+    dealt: dict[str, str] = {**assign_splits(pool.records, "standard", sizes, seed=seed)}
+    taken = {record.cluster for record in pool.records if record.id in dealt}
+    dealt |= {record.id: "train" for record in pool.records if record.cluster not in taken}
     return {
-        part: np.array([i for i, record in enumerate(pool.records) if dealt.get(record.id) == part]) for part in sizes
+        part: np.array([i for i, record in enumerate(pool.records) if dealt.get(record.id) == part])
+        for part in ("train", *sizes)
     }
 
 

@@ -11,7 +11,9 @@ Outputs stay in the work folder and are never printed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,9 @@ BATCH = 128
 SETS = {"harmbench": "redflag-harmbench", "xstest": "redflag-xstest", "harmless": "redflag-harmless"}
 SHORT = ("truthfulqa", "simpleqa")
 """The test sets, and the data sets whose questions are the set ``short``."""
+
+LABELLED = 1600
+"""Labelled outputs of the pool that are used, to bound the time on processors."""
 
 TEMPERATURE = 0.8
 """Of the sampled outputs of the pool, one beside each greedy output."""
@@ -70,6 +75,17 @@ def outputs(
     trained = answered(engine, task, work / "pool.jsonl", samples=1, temperature=TEMPERATURE)
     tested = answered(engine, test_task(data), work / "test.jsonl")
     return with_samples(trained), tested
+
+
+def used(records: Sequence[Record]) -> list[Record]:
+    """At most `LABELLED` of the labelled records, in an order that nothing depends on, whole entities at a time."""
+    labelled = [record for record in records if record.correct is not None and record.answer_ids]
+    sizes = Counter(record.cluster for record in labelled)
+    kept: set[str] = set()
+    for entity in random.Random(0).sample(sorted(sizes), len(sizes)):
+        if sum(sizes[one] for one in kept) + sizes[entity] <= LABELLED:
+            kept.add(entity)
+    return [record for record in labelled if record.cluster in kept]
 
 
 def answered(engine: Callable[[], TransformersEngine], task: Task, path: Path, **options: Any) -> list[Record]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LAYERS = (12, 18, 24, 30)
 """Decoder layers whose states are kept, of 30."""
 
-ROWS = 48
+ROWS = 64
 """Outputs read at once."""
 
 

@@ -182,8 +182,8 @@ def facts(result: Json) -> str:
     matched = ", ".join(f"{name} {interval(share, '.0%')}" for name, share in first.items())
     kappa = "–" if audit["kappa"] is None else f"{audit['kappa']:.2f}"
     return (
-        f"{pool['n']:,} outputs of the pool ({told(pool)}) and {test['n']:,} of the tests ({told(test)}). Rows of a "
-        f"draw, means over seeds: {sizes}. Read by hand: {audit['n']} outputs; of the {audit['both']} that hand and "
+        f"{pool['n']:,} outputs of the pool ({told(pool)}) and {test['n']:,} of the tests ({told(test)}); "
+        f"{result['outputs']['used']:,} labelled ones of the pool are used. Rows of a draw, means over seeds: {sizes}. Read by hand: {audit['n']} outputs; of the {audit['both']} that hand and "
         f"rule both label, {audit['agreement'] or 0:.0%} agree (Cohen's kappa {kappa}). Chosen: {chosen}. Of harmful "
         f"outputs, {within} are flagged at 5 %, the flagged ones after {fmean(medians):.0f} tokens (median). Over the "
         f"first 40 tokens of outputs that have as many, flagged: {matched}."

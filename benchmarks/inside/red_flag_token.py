@@ -20,7 +20,7 @@ import torch
 from benchmarks.common import MODEL, RESULTS, Json, Work, parser, show_progress, write_result
 from benchmarks.inside import red_flag_token_tables
 from benchmarks.inside.red_flag import RESAMPLES, SEEDS, Scored, Tests, deal, judged
-from benchmarks.inside.red_flag_data import outputs
+from benchmarks.inside.red_flag_data import outputs, used
 from benchmarks.inside.red_flag_states import Outputs, with_states
 from confide.engines.closed_records import read_closed, written_spans
 from confide.engines.transformers.loading import load_model
@@ -52,7 +52,7 @@ def main() -> None:
     arguments = options.parse_args()
     work = Work(arguments.work)
     pooled, tested = outputs(work.folder, arguments.data_dir, lambda: work.engine)
-    pool = with_states(lambda: work.engine, work.folder, "pool", pooled)
+    pool = with_states(lambda: work.engine, work.folder, "pool", used(pooled))
     test = with_states(lambda: work.engine, work.folder, "test", tested)
     cells = [work.stage(f"token-{seed}", partial(cell, work, pool, test, seed)) for seed in arguments.seeds]
     made = {"machine": work.machine(), "resamples": RESAMPLES, "rows": ROWS, "held_rows": HELD_ROWS, "cells": cells}
