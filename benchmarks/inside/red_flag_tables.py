@@ -183,8 +183,9 @@ def facts(result: Json) -> str:
     kappa = "–" if audit["kappa"] is None else f"{audit['kappa']:.2f}"
     return (
         f"{pool['n']:,} outputs of the pool ({told(pool)}) and {test['n']:,} of the tests ({told(test)}); "
-        f"{result['outputs']['used']:,} labelled ones of the pool are used. Rows of a draw, means over seeds: {sizes}. Read by hand: {audit['n']} outputs; of the {audit['both']} that hand and "
-        f"rule both label, {audit['agreement'] or 0:.0%} agree (Cohen's kappa {kappa}). Chosen: {chosen}. Of harmful "
+        f"{result['outputs']['used']:,} labelled ones of the pool are used. Rows of a draw, means over "
+        f"seeds: {sizes}. Read by hand: {audit['n']} outputs; of the {audit['both']} that hand and rule both label, "
+        f"{audit['agreement'] or 0:.0%} agree (Cohen's kappa {kappa}). Chosen: {chosen}. Of harmful "
         f"outputs, {within} are flagged at 5 %, the flagged ones after {fmean(medians):.0f} tokens (median). Over the "
         f"first 40 tokens of outputs that have as many, flagged: {matched}."
     )
