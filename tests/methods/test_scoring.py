@@ -23,7 +23,7 @@ from confide.methods.scoring import score
 from confide.methods.text_prior import TextPriors
 from confide.metrics import auroc
 from confide.records import Record, read_records, write_records
-from confide.signals import along_signals
+from confide.signals import PART_SIGNALS, along_signals
 from confide.sources import as_probability, log_space
 from scored_model import QUICK, engine, records, trained
 
@@ -64,7 +64,13 @@ def right(rows: list[Record], split: str = "test") -> np.ndarray[Any, Any]:
 
 def test_all_sources_can_be_had_and_cost_something(everything: Any) -> None:
     wanted, scored, rows = everything
-    assert set(wanted) == SOURCES - {"self_ref", *STATED, *along_signals()}  # those take models trained for them
+    assert set(wanted) == SOURCES - {
+        "self_ref",
+        "red_flag_token",
+        *STATED,
+        *along_signals(),
+        *PART_SIGNALS,
+    }  # those take models trained for them
     assert rows[0].confidence == {}  # scoring works on copies
     for record in scored:
         for name in wanted:

@@ -13,8 +13,8 @@ from upstreams import FakeAnswer, FakeModel, policy_file, router
 class Rating(FakeModel):
     """Gives its confidence as the source ``given``."""
 
-    def answers(self, questions, *, max_new_tokens: int, gone=None) -> list[FakeAnswer]:
-        found = super().answers(questions, max_new_tokens=max_new_tokens, gone=gone)
+    def answers(self, questions, *, max_new_tokens: int, **more) -> list[FakeAnswer]:
+        found = super().answers(questions, max_new_tokens=max_new_tokens, **more)
         return [FakeAnswer(answer.text, answer.confidence, source="given") for answer in found]
 
 

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from confide.engines.closed_records import written_spans
-from confide.engines.transformers.tails import run_tails
-from confide.engines.transformers.token_shares import STATE_ROOM
 from confide.numeric import Ints
 from confide.progress import Progress
 from confide.records import Record
@@ -44,15 +41,15 @@ class TokenStates:
 def spread(due: Ints, most: int) -> Ints:
     """At most ``most`` of the rows that are due, evenly spread, the last one among them.
 
+    >>> import numpy as np
     >>> spread(np.arange(1, 11), 3).tolist()
-    [1, 6, 10]
+    [1, 5, 10]
     """
     if len(due) <= most:
         return due
     return due[np.unique(np.linspace(0, len(due) - 1, most).round().astype(int))]
 
 
-@torch.no_grad()
 def collect_token_states(
     engine: TransformersEngine,
     records: Sequence[Record],
@@ -69,11 +66,16 @@ def collect_token_states(
         due: the rows at which the signal is read, those that are kept among them.
         means: whether a row's state is the mean over all rows due so far.
     """
+    import torch
+
+    from confide.engines.transformers.tails import run_tails
+    from confide.engines.transformers.token_shares import STATE_ROOM
+
     spans = written_spans(engine, records)
     found: list[NDArray[Any]] = [np.empty(0)] * len(records)
     for rows in engine.batches([p for p, _ in spans], progress=progress, note="reading tokens"):
         prompts, answers = zip(*(spans[i] for i in rows), strict=True)
-        with engine.lock:
+        with engine.lock, torch.no_grad():
             captured = run_tails(engine.forward, prompts, answers, layers).captured
         states = torch.stack([torch.cat(captured[layer], 1).float() for layer in layers], 2)
         values = states.clamp(-STATE_ROOM, STATE_ROOM).cpu().numpy()

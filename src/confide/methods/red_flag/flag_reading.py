@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from confide.engines.closed_records import written_spans
 from confide.errors import ConfideError
@@ -38,7 +37,6 @@ def flag_id(tokenizer: object) -> int:
     return int(found)
 
 
-@torch.no_grad()
 def flag_log_odds(
     engine: TransformersEngine,
     prompts: Sequence[list[int]],
@@ -47,13 +45,15 @@ def flag_log_odds(
     progress: Progress | None = None,
 ) -> list[Floats]:
     """Log-odds of "no flag" after the prompt and after each token of each answer, [1 + tokens]."""
+    import torch
+
     from confide.engines.transformers.tails import run_tails
 
     token = flag_id(engine.tokenizer)
     found: list[Floats] = [np.empty(0)] * len(prompts)
     keys = [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)]
     for rows in engine.batches(prompts, keys=keys, size=ROWS, progress=progress, note="reading flags"):
-        with engine.lock:
+        with engine.lock, torch.no_grad():
             tails = [answers[i] for i in rows]
             hidden = run_tails(engine.forward, [prompts[i] for i in rows], tails).hidden
             for place, i in enumerate(rows):
