@@ -28,7 +28,7 @@ from confide.methods.along.along_reading import AlongReading, AlongRule
 from confide.methods.along.stop_watch import StopWatch, joined
 
 TOKENS = 96
-LOADS = {1: 24, 16: 10}
+LOADS = {1: 20, 16: 6}
 """Prompts at once, and rounds of each."""
 SIGNALS = 2
 ASKED = "Tell me about the number {}."

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import common, large_files
 from benchmarks.engines import engines_tables
-from benchmarks.inside import asking_tables, fields_tables, red_flag_tables
+from benchmarks.inside import asking_tables, fields_tables, red_flag_tables, token_cost_tables
 from benchmarks.policies import guarantee
 from benchmarks.quality import (
     estimators_tables,
@@ -69,6 +69,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     engines_tables.write()
     store_reads.write(result("store_reads"))
     fields_tables.write(result("fields"))
+    token_cost_tables.write(result("token_cost"))
     red_flag_tables.write(result("red_flag"))
     assert {page: (tmp_path / page).read_text(encoding="utf-8") for page in PAGES} == before
 
