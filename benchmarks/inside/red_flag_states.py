@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from benchmarks.common import show_progress
 from confide.engines.closed_records import written_spans
+from confide.engines.transformers.closed_answers import FLOAT16_ROOM
 from confide.engines.transformers.tails import run_tails
-from confide.engines.transformers.token_shares import STATE_ROOM
 from confide.hashing import key_of_text, sha256_of_rows
 from confide.numeric import Bools, Floats, Ints
 from confide.records import Record
@@ -116,5 +116,5 @@ def _states(engine: TransformersEngine, spans: Sequence[tuple[list[int], list[in
     prompts, answers = zip(*spans, strict=True)
     captured = run_tails(engine.forward, prompts, answers, LAYERS).captured
     states = torch.stack([torch.cat(captured[layer], 1).float() for layer in LAYERS], 2)
-    values = states.clamp(-STATE_ROOM, STATE_ROOM).cpu().numpy().astype(np.float16)
+    values = states.clamp(-FLOAT16_ROOM, FLOAT16_ROOM).cpu().numpy().astype(np.float16)
     return [values[place, : len(answer) + 1] for place, answer in enumerate(answers)]

@@ -10,27 +10,7 @@ from confide.policies import FalseAlarmGuarantee, FalseAlarms, Policy, Unmet, ca
 from confide.policies.detection import detection_of
 from confide.policies.policy_part import NEVER
 from confide.records import Record
-
-
-def records(n: int, seed: int = 0, prefix: str = "r", **more) -> list[Record]:
-    """Confidences uniform on [0.5, 1], right with that probability."""
-    rng = np.random.default_rng(seed)
-    c = rng.uniform(0.5, 1, n)
-    y = rng.random(n) < c
-    return [
-        Record(id=f"{prefix}{i}", confidence={"given": float(v)}, correct=bool(right), **more)
-        for i, (v, right) in enumerate(zip(c, y, strict=True))
-    ]
-
-
-def made(*args, **kwargs) -> Policy:
-    policy = calibrate_policy(*args, **kwargs)
-    assert isinstance(policy, Policy), policy
-    return policy
-
-
-def kept_of(policy: Policy, rows: list[Record]) -> list[Record]:
-    return [row for row in rows if policy.decide(row.confidence.get("given"), row.domain) == "answer"]
+from given_rows import kept_of, made, records
 
 
 def test_false_alarms_are_about_fine_rows_alone():

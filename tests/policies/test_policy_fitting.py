@@ -24,32 +24,12 @@ from confide.policies import (
 from confide.policies.policy_fitting import rows_for_a_domain
 from confide.policies.policy_part import NEVER
 from confide.records import Record
-
-
-def records(n: int, seed: int = 0, prefix: str = "r", harder: float = 0.0, **more) -> list[Record]:
-    """Confidences uniform on [0.5, 1], right with that probability less ``harder``."""
-    rng = np.random.default_rng(seed)
-    c = rng.uniform(0.5, 1, n)
-    y = rng.random(n) < c - harder
-    return [
-        Record(id=f"{prefix}{i}", confidence={"given": float(v)}, correct=bool(right), **more)
-        for i, (v, right) in enumerate(zip(c, y, strict=True))
-    ]
+from given_rows import kept_of, made, records
 
 
 def expert_of(rows: list[Record], accuracy: float, seed: int = 9) -> list[Record]:
     right = np.random.default_rng(seed).random(len(rows)) < accuracy
     return [Record(id=row.id, correct=bool(y), model="big") for row, y in zip(rows, right, strict=True)]
-
-
-def made(*args, **kwargs) -> Policy:
-    policy = calibrate_policy(*args, **kwargs)
-    assert isinstance(policy, Policy), policy
-    return policy
-
-
-def kept_of(policy: Policy, rows: list[Record]) -> list[Record]:
-    return [row for row in rows if policy.decide(row.confidence.get("given"), row.domain) == "answer"]
 
 
 def test_max_risk():

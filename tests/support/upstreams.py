@@ -278,6 +278,7 @@ class FakeAnswer:
     reasoning: str | None = None
     along: dict[str, Any] = field(default_factory=dict)
     stopped_by: str | None = None
+    fields: list[Any] = field(default_factory=list)
 
     @property
     def sources(self) -> dict[str, float | None]:
@@ -304,7 +305,7 @@ class FakeModel:
         return len(str(question).split())
 
     def answers(
-        self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None, stop: Any = None
+        self, questions: Sequence[Any], *, max_new_tokens: int, gone: Any = None, stop: Any = None, fields: bool = False
     ) -> list[FakeAnswer]:
         self.batches.append(len(questions))
         self.seen += questions

@@ -16,7 +16,7 @@ from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.confidence_model import Answer, ConfidenceModel, Conversation
 from confide.methods.free import free_confidence
 from confide.methods.learned_confidences import LearnedConfidences
-from confide.methods.method import Column, Method, Scope, or_nan
+from confide.methods.method import Column, Method, Scope, SignalMethod, or_nan
 from confide.methods.portable.portable_file import PORTABLE
 from confide.methods.stack.served_stack import SERVED, served_confidences
 from confide.numeric import sigmoid
@@ -164,19 +164,10 @@ class ServedMethod(Method):
         return {SERVED: Column(or_nan(served_confidence(model.served, records)))}
 
 
-class ServedSignal(Method):
-    """A signal that an engine read along its answers; it costs nothing.
-
-    Args:
-        signal: its name.
-    """
+class ServedSignal(SignalMethod):
+    """A signal that an engine read along its answers; it costs nothing."""
 
     needs = ("reading",)
-    by_model = True
-
-    def __init__(self, signal: str):
-        self.name = signal
-        self.sources = (signal,)
 
     def available(self, scope: Scope) -> Sequence[str]:
         """Where the served model carries it, and at least one record has it by that export."""

@@ -126,6 +126,20 @@ class Method(ABC):
         raise NotImplementedError
 
 
+class SignalMethod(Method):
+    """A method whose one source has the name of a signal that the model at hand carries.
+
+    Args:
+        signal: its name.
+    """
+
+    by_model = True
+
+    def __init__(self, signal: str):
+        self.name = signal
+        self.sources = (signal,)
+
+
 class ClosedMethod(Method):
     """A method that reads closed answers on the engine, in one pass with all others that do.
 

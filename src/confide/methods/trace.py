@@ -25,10 +25,11 @@ class Trace:
         return lowest_of(self.values)
 
 
-def lowest_of(values: Sequence[float]) -> float | None:
-    """The lowest of an answer's values; None where there is none, or one of them is no number: nothing is known then.
+def lowest_of(values: Sequence[float | None]) -> float | None:
+    """The lowest of several values; None where there is none, or one of them is not known or no number.
 
-    >>> lowest_of([0.9, 0.2]), lowest_of([0.9, float("nan")])
-    (0.2, None)
+    >>> lowest_of([0.9, 0.2]), lowest_of([0.9, None]), lowest_of([0.9, float("nan")])
+    (0.2, None, None)
     """
-    return min(values) if values and all(map(math.isfinite, values)) else None
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return min(known) if known and len(known) == len(values) else None

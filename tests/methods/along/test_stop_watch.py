@@ -10,7 +10,6 @@ from confide.engines.directions import Directions
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
 from confide.methods.along.along_reading import AlongReading, AlongRule
-from confide.methods.along.smoothing import Level
 from confide.methods.along.stop_watch import Followed, StopWatch, joined, traces
 from confide.methods.checkpoint import CheckpointInfo
 from confide.methods.frozen.frozen_model import FrozenModel
@@ -65,7 +64,7 @@ def test_a_signal_without_a_threshold_stops_nothing(engine: TransformersEngine) 
 
 
 def test_a_line_is_settled_by_the_token_that_follows_it(engine: TransformersEngine) -> None:
-    followed = Followed(AlongRule("outcome", "lines", "none", 0.2), Level("none"))
+    followed = Followed(AlongRule("outcome", "lines", "none", 0.2))
     z = [5.0, -4.0, -3.0, 1.0]
     found = [followed.feed(value, piece) for value, piece in zip(z, ["a", "\n", "\n", "b"], strict=True)]
     assert found[:3] == [None, None, None]

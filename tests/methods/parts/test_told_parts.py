@@ -106,19 +106,19 @@ def test_what_an_answer_comes_with_is_what_scoring_gives(model: FrozenModel) -> 
     made_by = common_identity(scored, "field")
     assert made_by == f"field={reading.scored_by}"
     assert same_model(made_by, model.identity) is True
-    directions, columns = model._directions()
+    directions, columns = model._directions(), model._columns("field")
     prompt = model.engine.encode(whole.messages)
     (read,) = model.engine.closed([prompt], [whole.answer_ids], directions=directions).completions
     assert read.shares is not None
     completion = Completion(
         whole.answer, whole.answer_ids, whole.logprobs, whole.entropies, -0.1, "stop", starts=whole.token_starts
     )
-    told = told_parts("field", whole.messages, completion, reading, read.shares[:, columns["field"]])
+    told = told_parts("field", whole.messages, completion, reading, read.shares[:, columns])
     assert [part.name for part in told] == ["/city", "/colour"]
     assert [part.source for part in told] == ["field", "field"]
     for part, record in zip(told, scored, strict=True):
         assert part.confidence == pytest.approx(record.confidence["field"], abs=2e-3)
-    cut = told_parts("field", whole.messages, completion, reading, read.shares[:12, columns["field"]])
+    cut = told_parts("field", whole.messages, completion, reading, read.shares[:12, columns])
     assert [part.source for part in cut][1] == "portable"  # the states were not read to its end
     alone = told_parts("field", whole.messages, completion)
     assert alone[0].confidence == pytest.approx(np.exp(sum(parts[0].logprobs)))

@@ -12,10 +12,8 @@ from torch import Tensor
 from transformers import StoppingCriteria
 
 from confide.engines.directions import Directions, Shares, Watch
+from confide.engines.transformers.closed_answers import FLOAT16_ROOM
 from confide.engines.transformers.forward import Forward
-
-STATE_ROOM = 60_000.0
-"""States are cut at ± this before they are read, as those that readings are fitted on."""
 
 
 class TokenShares:
@@ -35,7 +33,7 @@ class TokenShares:
     def add(self, place: int, output: Any) -> None:
         """Take the output [batch, tokens, width] of the layer at this place of the directions, in their order."""
         states = (output[0] if isinstance(output, tuple) else output).detach()
-        share = states.float().clamp(-STATE_ROOM, STATE_ROOM) @ self.weight[place]
+        share = states.float().clamp(-FLOAT16_ROOM, FLOAT16_ROOM) @ self.weight[place]
         self._sum = share if self._sum is None else self._sum + share
         if place == len(self.weight) - 1:
             self._passes.append(self._sum + self._offset)

@@ -8,25 +8,17 @@ from typing import cast
 
 import numpy as np
 
-from confide.engines.closed_records import read_written, written_spans
+from confide.engines.closed_records import read_written
 from confide.methods.along.along_reading import AlongReading
-from confide.methods.method import Column, Method, Scope
+from confide.methods.along.stop_watch import traces
+from confide.methods.method import Column, Scope, SignalMethod
 from confide.records import Cost, Record
 
 
-class AlongMethod(Method):
-    """A signal that is read while an answer is written; trained by ``confide train signal``.
-
-    Args:
-        signal: its name.
-    """
+class AlongMethod(SignalMethod):
+    """A signal that is read while an answer is written; trained by ``confide train signal``."""
 
     needs = ("states",)
-    by_model = True
-
-    def __init__(self, signal: str):
-        self.name = signal
-        self.sources = (signal,)
 
     def available(self, scope: Scope) -> Sequence[str]:
         """Whether the model carries it."""
@@ -42,14 +34,11 @@ class AlongMethod(Method):
         """The lowest value along each answer, [n]; NaN for an answer without a token."""
         assert self.scope_.model is not None
         engine, reading = self.scope_.model.engine, self.reading_
-        spans = [ids for _, ids in written_spans(engine, records)]
         values = np.full(len(records), np.nan)
         began = time.monotonic()
         for rows, completions in read_written(engine, records, reading.directions, progress=self.scope_.progress):
             for i, completion in zip(rows, completions, strict=True):
-                assert completion.shares is not None
-                due = reading.due(spans[i], len(completion.shares), engine.decode)
-                lowest = reading.rule.trace(completion.shares[:, 0], due).lowest
+                lowest = traces([reading], completion, engine.decode)[self.name].lowest
                 values[i] = np.nan if lowest is None else lowest
         cost = Cost(seconds=(time.monotonic() - began) / max(1, len(records)))
         return {self.name: Column(values, cost)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,8 +14,8 @@ from confide.engines.directions import Directions, Shares
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
 from confide.hashing import sha256_of_rows
-from confide.methods.along.schedule import check_schedule, due_of_ids
-from confide.methods.along.smoothing import Level, check_smoothing, levels
+from confide.methods.along.schedule import check_schedule
+from confide.methods.along.smoothing import check_smoothing, levels
 from confide.methods.trace import Trace
 from confide.numeric import Floats, Ints, sigmoid
 from confide.policies.identities import IDENTITY_DIGITS
@@ -51,10 +51,6 @@ class AlongRule:
         """What it says of an answer with these shares [rows] at the rows that are ``due``."""
         values = self.probability(levels(np.asarray(shares, dtype=np.float64)[due], self.smoothing))
         return Trace(due.tolist(), values.tolist())
-
-    def follow(self) -> Level:
-        """The level of an answer that is about to be written."""
-        return Level(self.smoothing)
 
     def to_json(self) -> dict[str, Any]:
         """The rule as JSON can hold it."""
@@ -97,16 +93,6 @@ class AlongReading:
         told = [rule.signal, rule.schedule, rule.smoothing, rule.scale, rule.shift]
         by = sha256_of_rows([*told, *arrays])[:IDENTITY_DIGITS]
         return cls(replace(rule, scored_by=by), directions, dict(about))
-
-    def due(self, ids: Sequence[int], rows: int, decode: Callable[[Sequence[int]], str]) -> Ints:
-        """The rows of an answer's shares at which it is read.
-
-        Args:
-            ids: tokens of reasoning and answer.
-            rows: how many rows of shares there are.
-            decode: token ids to text.
-        """
-        return due_of_ids(self.rule.schedule, ids, rows, decode)
 
     def save(self, folder: Path) -> None:
         """Write it into ``folder``."""

@@ -61,14 +61,12 @@ def train_along(
     train: Sequence[Record],
     validation: Sequence[Record],
     *,
-    schedule: str | None = None,
     targets: Sequence[NDArray[np.float64]] | None = None,
     progress: Progress | None = None,
 ) -> AlongReading:
     """Fit the reading of a signal on graded records of its own; settings are chosen on ``validation``.
 
     Args:
-        schedule: where it is read; None: where the signal says.
         targets: what each answer's due rows are taught, in [0, 1]; None: the answer's own label at all of them.
 
     Raises:
@@ -77,8 +75,7 @@ def train_along(
     for rows in (train, validation):
         check_labels(rows)
         check_signal(rows, signal)
-    schedule = schedule or signal.schedule
-    due = due_of(engine, train, schedule)
+    due = due_of(engine, train, signal.schedule)
     means = targets is None
     kept = [spread(rows, PLACES if means else TOKENS) for rows in due]
     candidates = _candidates(engine.depth)
@@ -91,9 +88,8 @@ def train_along(
     counts = np.bincount(states.answer, minlength=len(train))[states.answer]
     directions = [fit_direction(c, states.select(c.layers), taught, 1 / counts, engine.width) for c in candidates]
     read = read_shares(engine, validation, Directions.joined(directions), progress=progress)
-    at = due_of(engine, validation, schedule, [len(shares) for shares in read])
     right = labels(validation)
-    best, smoothing, lowest = _choose(read, at, right)
+    best, smoothing, lowest = _choose(read, due_of(engine, validation, signal.schedule), right)
     fitted = Logistic.rising(lowest[:, None], right)
     scale = float(fitted.weight[0] / fitted.scale[0])
     shift = float(fitted.bias[0] - fitted.mean[0] * scale)
@@ -104,7 +100,9 @@ def train_along(
         "C": candidates[best].C,
         "weights": engine.sha256,
     }
-    return AlongReading.of(AlongRule(signal.name, schedule, smoothing, scale or 1.0, shift), directions[best], about)
+    return AlongReading.of(
+        AlongRule(signal.name, signal.schedule, smoothing, scale or 1.0, shift), directions[best], about
+    )
 
 
 def check_signal(records: Sequence[Record], signal: Signal) -> None:
@@ -113,17 +111,10 @@ def check_signal(records: Sequence[Record], signal: Signal) -> None:
         raise ConfideError(f"row {other.id} is labelled for the signal {other.signal}, not for {signal.name}")
 
 
-def due_of(
-    engine: TransformersEngine, records: Sequence[Record], schedule: str, rows: Sequence[int] | None = None
-) -> list[Ints]:
-    """The rows of each record's shares at which a signal is read.
-
-    Args:
-        rows: how many rows of shares there are of each; by default one more than tokens.
-    """
-    spans = [ids for _, ids in written_spans(engine, records)]
-    counts = [len(ids) + 1 for ids in spans] if rows is None else rows
-    return [due_of_ids(schedule, ids, count, engine.decode) for ids, count in zip(spans, counts, strict=True)]
+def due_of(engine: TransformersEngine, records: Sequence[Record], schedule: str) -> list[Ints]:
+    """The rows of each record's shares at which a signal is read."""
+    spans = written_spans(engine, records)
+    return [due_of_ids(schedule, ids, len(ids) + 1, engine.decode) for _, ids in spans]
 
 
 def read_shares(

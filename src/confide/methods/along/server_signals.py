@@ -36,7 +36,7 @@ class ServerSignals:
     def lowest(self, choices: Sequence[Choice]) -> dict[str, float | None]:
         """The lowest value of each signal along all choices; None where one was not read."""
         found = [self._lowest(choice) for choice in choices]
-        return {rule.signal: _lowest([one.get(rule.signal) for one in found]) for rule in self._rules}
+        return {rule.signal: lowest_of([one.get(rule.signal) for one in found]) for rule in self._rules}
 
     def _lowest(self, choice: Choice) -> dict[str, float | None]:
         read = choice.read
@@ -58,7 +58,7 @@ class ServerFollower:
     def __init__(self, reading: LearnedReading, rules: Sequence[AlongRule], below: Mapping[str, float]):
         self._reading, self._below = reading, below
         self._start = len(reading.positions)
-        self._followed = [Followed(rule, rule.follow()) for rule in rules]
+        self._followed = [Followed(rule) for rule in rules]
         self._before: str | None = None
         self._seen, self._fallen = 0, False
         self.known = True
@@ -98,8 +98,3 @@ class ServerFollower:
     def _add(self, followed: Followed, value: float | None) -> None:
         if value is not None:  # also one that is no number: then nothing is known
             self._values[followed.rule.signal].append(value)
-
-
-def _lowest(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return min(known) if known and len(known) == len(values) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from confide.engines.directions import Directions, Shares
 from confide.engines.engine import Completion
 from confide.methods.along.along_reading import AlongReading, AlongRule
-from confide.methods.along.schedule import is_due, needs_text
+from confide.methods.along.schedule import due_of_ids, is_due, needs_text
 from confide.methods.along.smoothing import Level
 from confide.methods.trace import Trace
 
@@ -18,9 +18,12 @@ class Followed:
     """One signal along one answer that is being written; a position that its text decides waits for the next token."""
 
     rule: AlongRule
-    level: Level
     count: int = 0
     waiting: tuple[float, str] | None = None
+
+    def __post_init__(self) -> None:
+        """Begin where nothing is known."""
+        self.level = Level(self.rule.smoothing)
 
     def feed(self, z: float, piece: str) -> float | None:
         """P(fine) at the position that a token of the text ``piece`` settles, where ``z`` was read; None: at none."""
@@ -64,7 +67,7 @@ class StopWatch:
     def __call__(self, row: int, token: int | None, shares: Shares) -> bool:
         """Whether an answer ends at a token; what was read before it began is of the question alone."""
         if token is None:
-            self._answers[row] = [Followed(reading.rule, reading.rule.follow()) for reading in self.readings]
+            self._answers[row] = [Followed(reading.rule) for reading in self.readings]
             return False
         piece = self.decode([token])
         for followed, z in zip(self._answers[row], shares.tolist(), strict=True):
@@ -98,7 +101,7 @@ def traces(
     ids = [*completion.reasoning_ids, *completion.ids]
     return {
         reading.rule.signal: reading.rule.trace(
-            completion.shares[:, place], reading.due(ids, len(completion.shares), decode)
+            completion.shares[:, place], due_of_ids(reading.rule.schedule, ids, len(completion.shares), decode)
         )
         for place, reading in enumerate(readings)
     }

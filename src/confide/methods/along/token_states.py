@@ -68,8 +68,8 @@ def collect_token_states(
     """
     import torch
 
+    from confide.engines.transformers.closed_answers import FLOAT16_ROOM
     from confide.engines.transformers.tails import run_tails
-    from confide.engines.transformers.token_shares import STATE_ROOM
 
     spans = written_spans(engine, records)
     found: list[NDArray[Any]] = [np.empty(0)] * len(records)
@@ -78,7 +78,7 @@ def collect_token_states(
         with engine.lock, torch.no_grad():
             captured = run_tails(engine.forward, prompts, answers, layers).captured
         states = torch.stack([torch.cat(captured[layer], 1).float() for layer in layers], 2)
-        values = states.clamp(-STATE_ROOM, STATE_ROOM).cpu().numpy()
+        values = states.clamp(-FLOAT16_ROOM, FLOAT16_ROOM).cpu().numpy()
         for place, i in enumerate(rows):
             at = values[place, due[i]]
             if means:

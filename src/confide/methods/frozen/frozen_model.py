@@ -143,23 +143,25 @@ class FrozenModel(ConfidenceModel):
         along = {name: reading.rule.scored_by for name, reading in self.signals.items()}
         return along | {name: reading.scored_by for name, reading in self.part_readings.items()}
 
-    def _directions(self) -> tuple[Directions | None, dict[str, slice]]:
-        """What is read along every answer, and the columns of each part reading."""
-        along = joined(list(self.signals.values()))
-        several, columns = ([along] if along else []), {}
-        start = along.count if along else 0
+    def _directions(self) -> Directions | None:
+        """What is read along every answer: a column a signal, then those of each part reading."""
+        along = [reading.directions for reading in self.signals.values()]
+        of_parts = [reading.directions for reading in self.part_readings.values() if reading.directions is not None]
+        return Directions.joined([*along, *of_parts]) if along or of_parts else None
+
+    def _columns(self, part_signal: str) -> slice:
+        """Which of these columns are of one part reading; none where it reads no states."""
+        start = len(self.signals)
         for name, reading in self.part_readings.items():
-            if (directions := reading.directions) is not None:
-                columns[name] = slice(start, start + directions.count)
-                start += directions.count
-                several.append(directions)
-        return (Directions.joined(several) if several else None), columns
+            if name == part_signal:
+                return slice(start, start + len(reading.positions))
+            start += len(reading.positions)
+        return slice(start, start)
 
     def _parts(self, signal: str, conversation: list[Message], answer: Answer) -> list[AnswerPart]:
-        written, columns = answer.written, self._directions()[1]
+        written, columns = answer.written, self._columns(signal)
         assert written is not None
-        read = written.shares is not None and signal in columns
-        shares = written.shares[:, columns[signal]] if read and written.shares is not None else None
+        shares = None if written.shares is None or columns.start == columns.stop else written.shares[:, columns]
         reading, window = self.part_readings.get(signal), self.part_windows[signal]
         return told_parts(signal, conversation, written, reading, shares, window)
 
@@ -187,7 +189,7 @@ class FrozenModel(ConfidenceModel):
         readings = list(self.signals.values())
         watch = StopWatch(readings, stop, self.engine.decode) if stop else None
         closed = self.engine.answer_and_close(
-            prompts, max_new_tokens, self.parts.layers, gone=gone, directions=self._directions()[0], watch=watch
+            prompts, max_new_tokens, self.parts.layers, gone=gone, directions=self._directions(), watch=watch
         )
         answers = self._read_closed(closed, conversations, closed.completions)
         stopped = watch.stopped_by_ if watch else {}

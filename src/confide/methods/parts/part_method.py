@@ -8,26 +8,17 @@ from typing import cast
 
 import numpy as np
 
-from confide.methods.method import Column, Method, Scope, or_nan
+from confide.methods.method import Column, Scope, SignalMethod, or_nan
 from confide.methods.parts.part_reading import PartReading
 from confide.methods.parts.part_states import collect_part_states
 from confide.numeric import Floats
 from confide.records import Cost, Record
 
 
-class PartMethod(Method):
-    """The confidence of records of parts; trained by ``confide train stack --signal field``.
-
-    Args:
-        signal: its name.
-    """
+class PartMethod(SignalMethod):
+    """The confidence of records of parts; trained by ``confide train stack --signal field``."""
 
     needs = ("states",)
-    by_model = True
-
-    def __init__(self, signal: str):
-        self.name = signal
-        self.sources = (signal,)
 
     def available(self, scope: Scope) -> Sequence[str]:
         """Whether the model carries it, and there are records of parts."""

@@ -66,10 +66,7 @@ class PartReading:
     @property
     def directions(self) -> Directions | None:
         """What an engine is to read along an answer."""
-        if self.served is None:
-            return None
-        reading = self.served.reading
-        return Directions(reading.layers, reading.weight, reading.offset)
+        return None if self.served is None else self.served.reading.directions
 
     def confidences(
         self, records: Sequence[Record], z: Floats | None = None, traffic: Surroundings | None = None

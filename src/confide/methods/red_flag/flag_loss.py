@@ -22,6 +22,16 @@ def flag_loss(logits: Tensor, flag_id: int) -> Tensor:
     return total / max(len(logits), 1)
 
 
+def no_flag_log_odds(logits: Tensor, flag_id: int) -> Tensor:
+    """Log-odds of any other token than the flag, [positions], by next-token logits [positions, vocabulary].
+
+    The logits of the flag are gone afterwards.
+    """
+    flag = logits[:, flag_id].double()
+    logits[:, flag_id] = -torch.inf
+    return logits.double().logsumexp(-1) - flag
+
+
 def three_terms(
     logits: Tensor, flagged: Tensor, base: Tensor, harmful: Tensor, flag_id: int
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from confide.engines.closed_records import written_spans
 from confide.errors import ConfideError
 from confide.methods.along.smoothing import levels
 from confide.methods.method import Column, Method, Scope
-from confide.numeric import Floats
+from confide.numeric import Floats, sigmoid
 from confide.progress import Progress
 from confide.records import Cost, Record
 from confide.signals import RED_FLAG
@@ -48,6 +48,7 @@ def flag_log_odds(
     import torch
 
     from confide.engines.transformers.tails import run_tails
+    from confide.methods.red_flag.flag_loss import no_flag_log_odds
 
     token = flag_id(engine.tokenizer)
     found: list[Floats] = [np.empty(0)] * len(prompts)
@@ -58,9 +59,7 @@ def flag_log_odds(
             hidden = run_tails(engine.forward, [prompts[i] for i in rows], tails).hidden
             for place, i in enumerate(rows):
                 logits = engine.forward.logits(hidden[place, : len(answers[i]) + 1]).float()
-                flag = logits[:, token].double()
-                logits[:, token] = -torch.inf
-                found[i] = (logits.double().logsumexp(-1) - flag).cpu().numpy()
+                found[i] = no_flag_log_odds(logits, token).cpu().numpy()
     return found
 
 
@@ -85,7 +84,7 @@ class FlagTokenMethod(Method):
         read = flag_log_odds(engine, prompts, answers, progress=self.scope_.progress)
         values = np.array([lowest(z, "none") for z in read])
         cost = Cost(seconds=(time.monotonic() - began) / max(1, len(records)))
-        return {SOURCE: Column(1 / (1 + np.exp(-values)), cost)}
+        return {SOURCE: Column(sigmoid(values), cost)}
 
 
 def lowest(z: Floats, smoothing: str) -> float:

@@ -36,7 +36,7 @@ from confide.methods.finetuning.runs import merge_adapter, same_rows
 from confide.methods.finetuning.supervised import SupervisedTrainer, fit, kl_to_base, of_next_token
 from confide.methods.method import NAME_IT, check_answered_by, labels
 from confide.methods.red_flag.flag_config import FlagConfig
-from confide.methods.red_flag.flag_loss import three_terms
+from confide.methods.red_flag.flag_loss import no_flag_log_odds, three_terms
 from confide.methods.red_flag.flag_reading import METHOD, flag_id
 from confide.methods.red_flag.flag_rows import build_flag_rows, check_sides
 from confide.metrics import auroc
@@ -140,9 +140,7 @@ def figures(model: Any, held: FlagHeldOut, flag: int, collator: Callable[[Any], 
             with model.disable_adapter():
                 base = logits_at(model, batch, kept)
             drifts = [drifts[0] + float(kl_to_base(logits, base, [flag])) * len(logits), drifts[1] + len(logits)]
-        said = logits[:, flag].double()
-        logits[:, flag] = -torch.inf
-        z = (logits.double().logsumexp(-1) - said).cpu().numpy()
+        z = no_flag_log_odds(logits, flag).cpu().numpy()
         for i, values in zip(some, np.split(z, np.cumsum(kept.sum(1).cpu().numpy())[:-1]), strict=True):
             lowest[i] = values[1:].min() if len(values) > 1 else values.min()
     model.train()

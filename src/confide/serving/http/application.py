@@ -108,8 +108,8 @@ def check_source(config: ServeConfig, policy: Policy | None, model: ConfidenceMo
     """
     if model is not None:
         with model.uncounted():
-            told: dict[str, Any] = {"fields": True} if config.field_rules is not None else {}
-            given = list(model.answers(["Hello"], max_new_tokens=2, **told)[0].sources)
+            told = model.answers(["Hello"], max_new_tokens=2, fields=config.field_rules is not None)
+            given = list(told[0].sources)
     else:
         assert isinstance(config.small, SmallServer)
         small = config.small

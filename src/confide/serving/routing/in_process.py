@@ -71,7 +71,7 @@ class Batcher:
         fields: bool = False,
     ):
         self._model = model
-        self._more: dict[str, Any] = {"fields": True} if fields else {}
+        self._fields = fields
         self._batch = batch
         self._longest = longest
         self._stop = dict(stop or {})
@@ -155,7 +155,7 @@ class Batcher:
                         max_new_tokens=first.max_tokens,
                         gone=lambda n: batch[n].gone,
                         stop=self._stop,
-                        **self._more,
+                        fields=self._fields,
                     )
             answered = list(zip(batch, results, strict=True))
         except Exception as error:
@@ -200,7 +200,7 @@ class Local(Model):
         counts = answer.prompt_tokens, answer.completion_tokens
         signals = {name: trace.lowest for name, trace in answer.along.items()}
         stopped = answer.stopped_by is not None
-        told: dict[str, Any] = {"signals": signals, "stopped": stopped, "parts": list(getattr(answer, "fields", ()))}
+        told: dict[str, Any] = {"signals": signals, "stopped": stopped, "parts": answer.fields}
         return Reply([choice], *counts, sources, answer.source, identity=self.identity, **told)
 
     async def sample(self, asked: Asked, count: int) -> Reply:

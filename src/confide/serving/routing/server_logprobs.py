@@ -9,6 +9,7 @@ from confide.methods.free import free_confidence
 from confide.methods.learned_confidences import LearnedConfidences
 from confide.methods.portable.portable_file import PORTABLE
 from confide.methods.stack.served_stack import SERVED
+from confide.methods.trace import lowest_of
 from confide.records import Message, Record
 from confide.serving.routing.reply_parts import FieldsOfReplies
 
@@ -51,10 +52,5 @@ def server_sources(
     columns = learned.read(records, readings) if learned and asked.read else {}
     free = [free_confidence(record) for record in records]
     columns |= {source: [row[source] for row in free] for source in free[0]}
-    lowest = {source: _lowest(values) for source, values in columns.items()}
+    lowest = {source: lowest_of(values) for source, values in columns.items()}
     return lowest, next((source for source in (SERVED, PORTABLE) if lowest.get(source) is not None), _FREE)
-
-
-def _lowest(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return min(known) if len(known) == len(values) else None
