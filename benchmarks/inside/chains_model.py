@@ -1,7 +1,7 @@
 """A copy of the bundled model that works out chains, a line a step, and its answers to the task ``chains``.
 
     python -m benchmarks.inside.chains_model                 # runs/chains/model and …/records.jsonl
-    python -m benchmarks.inside.chains_model --rows 1600     # a better one
+    python -m benchmarks.inside.chains_model --rows 3200     # a better one
 
 Plain supervised fine-tuning of all weights, once through generated chains, with the loss on the answer alone. Pairs of
 numbers that the task's steps meet are never taught. ``model/model.json`` holds the accuracy on taught chains that no
@@ -27,7 +27,7 @@ from confide.tasks.chains import MAX_NEW_TOKENS, SYSTEM, Chain, chains, chains_t
 from confide.tasks.task import chat
 
 NAME = "smollm2-chains"
-ROWS, BATCH, LEARNING_RATE = 800, 8, 3e-4
+ROWS, BATCH, LEARNING_RATE = 1600, 8, 3e-4
 VALIDATION = 128
 RECORDS = 5900
 

@@ -86,9 +86,9 @@ def test_what_is_remarkable_is_said(tmp_path: Path) -> None:
         "records": 3, "parts": 3, "graded": 3, "right": 3, "without": 1, "untold": 1, "unfinished": 1, "duplicates": 1,
     }  # fmt: skip
     told = run(tmp_path / "R.jsonl", "--out", tmp_path / "P.jsonl").stdout
-    assert "1 answers hold JSON that is cut or broken" in told
-    assert "1 keys are there twice" in told
-    assert "1 answers have parts without log-probabilities" in told
+    assert "answers with JSON that is cut or broken (the values that were whole until then count): 1" in told
+    assert "keys that occur twice in their object (the last one counts): 1" in told
+    assert "answers without log-probabilities of their parts" in told
 
 
 @pytest.mark.parametrize("by", ["sentences", "lines", "steps"])

@@ -52,10 +52,10 @@ def _print(out: Path, by: str, summary: object) -> None:
         words += f", {counts['right']} of {counts['graded']} right ({counts['right'] / counts['graded']:.1%})"
     say(out, words)
     for name, sentence in (
-        ("without", f"answers have no {by}"),
-        ("untold", "answers have parts without log-probabilities, since nothing says at which characters tokens start"),
-        ("unfinished", "answers hold JSON that is cut or broken; the values that were whole until then count"),
-        ("duplicates", "keys are there twice in their object; the last one counts"),
+        ("without", f"answers without {by}"),
+        ("untold", "answers without log-probabilities of their parts (nothing says at which characters tokens start)"),
+        ("unfinished", "answers with JSON that is cut or broken (the values that were whole until then count)"),
+        ("duplicates", "keys that occur twice in their object (the last one counts)"),
     ):
         if counts[name]:
-            say(out, f"{counts[name]} {sentence}")
+            say(out, f"{sentence}: {counts[name]}")

@@ -199,7 +199,7 @@ def test_a_router_takes_the_policy_of_its_own_model(tmp_path: Path, model: Froze
         )
 
     start("field", own)
-    with pytest.raises(ConfideError, match="fields: the policy was made for another model"):
+    with pytest.raises(ConfideError, match="fields: the policy on field was made for another model"):
         start("field", "0123456789abcdef")
     with pytest.raises(ConfideError, match="on portable, and the fields of the small model small come with field"):
         start("portable", "")

@@ -247,7 +247,9 @@ def started(folder: Path, identity: str, source: str = "logprob_sum", root: str 
 
 def test_a_policy_of_fields_of_another_model_is_refused(tmp_path: Path) -> None:
     assert started(tmp_path, "root=/models/one").field_source == "logprob_sum"
-    with pytest.raises(ConfideError, match=r"^fields: the policy was made for another model \(root=/models/two\)"):
+    with pytest.raises(
+        ConfideError, match=r"^fields: the policy on \S+ was made for another model \(root=/models/two\)"
+    ):
         started(tmp_path, "root=/models/two")
     started(tmp_path, "root=/models/two", accept_model="root=/models/one")
 

@@ -380,6 +380,7 @@ def test_a_postgresql_that_stands_still(postgres: Server, monkeypatch: pytest.Mo
                     store.run(all_rows), *[store.add(decision()) for _ in range(3)], return_exceptions=True
                 )
                 assert {type(outcome) for outcome in found} == {StoreError}
+                assert {outcome.trouble for outcome in found if isinstance(outcome, StoreError)} == {"slow"}
                 assert await store.check() is not None
                 assert store.trouble is not None
         async with asyncio.timeout(60):

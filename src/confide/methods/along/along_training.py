@@ -1,10 +1,9 @@
 """Training of an along-reading: one direction for every token of an answer, taught what was said of the answer.
 
 It is fitted on the mean of the states so far, at a few places of each answer, since one token says little and the
-reading is linear: its mean over tokens is the reading of their mean. Where each position has a label of its own, it is
-fitted on the states there. Every answer weighs the same, however many tokens it has. Layers, penalty and smoothing are
-chosen on validation rows, by how well the answer's number, the lowest level along it, tells fine answers from flagged
-ones.
+reading is linear: its mean over tokens is the reading of their mean. Every answer weighs the same, however many tokens
+it has. Layers, penalty and smoothing are chosen on validation rows, by how well the answer's number, the lowest level
+along it, tells fine answers from flagged ones.
 """
 
 from __future__ import annotations
@@ -25,11 +24,17 @@ from confide.methods.along.along_reading import FILE, FOLDER, AlongReading, Alon
 from confide.methods.along.schedule import due_of_ids
 from confide.methods.along.smoothing import CHOICES, levels
 from confide.methods.along.token_states import collect_token_states, spread
-from confide.methods.checkpoint import CheckpointInfo, leading_messages, read_info, save_checkpoint
+from confide.methods.checkpoint import (
+    CheckpointInfo,
+    common_chat_template_kwargs,
+    leading_messages,
+    read_info,
+    save_checkpoint,
+)
 from confide.methods.method import check_answered_by, check_labels, labels
 from confide.methods.portable.logistic import Logistic
 from confide.metrics import auroc
-from confide.numeric import Floats, Ints
+from confide.numeric import Bools, Floats, Ints
 from confide.progress import Progress
 from confide.records import Record
 from confide.signals import Signal
@@ -43,8 +48,8 @@ PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2)
 DEPTHS = ((0.6,), (0.4, 0.6), (0.4, 0.8), (0.4, 0.6, 0.8, 1.0))
 """Which layers are read together, as shares of the model's depth."""
 
-PLACES, TOKENS = 4, 32
-"""Places of an answer that training sees at most: of means so far, and of positions with labels of their own."""
+PLACES = 4
+"""Places of an answer that training sees at most."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,9 @@ def train_along(
     train: Sequence[Record],
     validation: Sequence[Record],
     *,
-    targets: Sequence[NDArray[np.float64]] | None = None,
     progress: Progress | None = None,
 ) -> AlongReading:
     """Fit the reading of a signal on graded records of its own; settings are chosen on ``validation``.
-
-    Args:
-        targets: what each answer's due rows are taught, in [0, 1]; None: the answer's own label at all of them.
 
     Raises:
         ConfideError: labels are all one, records are about another signal, or rows do not fit the context.
@@ -76,17 +77,13 @@ def train_along(
         check_labels(rows)
         check_signal(rows, signal)
     due = due_of(engine, train, signal.schedule)
-    means = targets is None
-    kept = [spread(rows, PLACES if means else TOKENS) for rows in due]
+    kept = [spread(rows, PLACES) for rows in due]
     candidates = _candidates(engine.depth)
     layers = sorted({layer for candidate in candidates for layer in candidate.layers})
-    states = collect_token_states(engine, train, due, kept, layers, means=means, progress=progress)
-    if targets is None:
-        taught = np.repeat(labels(train).astype(np.float64), [len(rows) for rows in kept])
-    else:
-        taught = np.concatenate([t[np.isin(d, k)] for t, d, k in zip(targets, due, kept, strict=True)])
+    states = collect_token_states(engine, train, due, kept, layers, means=True, progress=progress)
+    fine = np.repeat(labels(train), [len(rows) for rows in kept])
     counts = np.bincount(states.answer, minlength=len(train))[states.answer]
-    directions = [fit_direction(c, states.select(c.layers), taught, 1 / counts, engine.width) for c in candidates]
+    directions = [fit_direction(c, states.select(c.layers), fine, 1 / counts, engine.width) for c in candidates]
     read = read_shares(engine, validation, Directions.joined(directions), progress=progress)
     right = labels(validation)
     best, smoothing, lowest = _choose(read, due_of(engine, validation, signal.schedule), right)
@@ -134,20 +131,16 @@ def read_shares(
 
 
 def fit_direction(
-    candidate: Candidate, features: NDArray[np.float32], target: Floats, weight: Floats, width: int
+    candidate: Candidate, features: NDArray[np.float32], fine: Bools, weight: Floats, width: int
 ) -> Directions:
-    """Logistic regression of targets in [0, 1] on tokens' states, as a direction.
+    """Logistic regression of labels on tokens' states, as a direction.
 
     Args:
         features: states of the candidate's layers side by side, [tokens, layers · width].
-        target: what each token is taught, [tokens].
+        fine: the label of each token's answer, [tokens].
         weight: of each token, [tokens].
     """
-    soft = (target > 0) & (target < 1)
-    rows = np.concatenate([np.arange(len(target)), np.flatnonzero(soft)])
-    right = np.concatenate([target > 0, np.zeros(soft.sum(), bool)])
-    weights = np.concatenate([np.where(target > 0, weight * target, weight), (weight * (1 - target))[soft]])
-    model = Logistic.fit(features[rows], right, weights=weights, C=candidate.C, max_iter=100, tol=1e-3)
+    model = Logistic.fit(features, fine, weights=weight, C=candidate.C, max_iter=100, tol=1e-3)
     direction = (model.weight / model.scale).astype(np.float32)
     offset = float(model.bias[0] - (model.mean * model.weight / model.scale).sum())
     shaped = direction.reshape(len(candidate.layers), width, 1)
@@ -204,7 +197,12 @@ def train_signal(
             raise ConfideError(f"{out} has weights of its own ({info.confidence.method}): signals go beside a stack")
         reading = train_along(engine, signal, train, validation, progress=progress)
         if not info.trained:
-            made = CheckpointInfo(base_model=engine.name, base_sha256=engine.sha256, prompts=leading_messages(train))
+            made = CheckpointInfo(
+                base_model=engine.name,
+                base_sha256=engine.sha256,
+                prompts=leading_messages(train),
+                chat_template_kwargs=common_chat_template_kwargs(train),
+            )
             save_checkpoint(out, engine.save, made)
         with written_folder(out / FOLDER / signal.name, FILE) as part:
             reading.save(part)

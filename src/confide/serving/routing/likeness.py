@@ -81,12 +81,17 @@ class Likeness:
             for known in (identity, (exports or {}).get(part.source, "")):
                 if self.is_other(known, part):
                     raise ConfideError(
-                        f"the policy was made for another model ({part.identity}) than the small model {small.name} "
-                        f'({known}): calibrate on its own answers, or write accept_model: "{known}" into the '
-                        "configuration to take it for the same"
+                        f"the policy on {part.source} was made for another model ({part.identity}) than the small "
+                        f"model {small.name} ({known}): calibrate on its own answers, or write accept_model: "
+                        f'"{known}" into the configuration to take it for the same'
                     )
         told = identity_parts(identity).keys() | (set() if isinstance(small, SmallLocal) else _REPORTED)
         if not policy.identity:
-            log.warning("the policy knows no identity of its model, so another model would not be noticed")
+            log.warning("the policy on %s knows no identity of its model: another would not be noticed", policy.source)
         elif not told & identity_parts(policy.identity).keys():
-            log.warning("whether %s is the model of the policy (%s) cannot be told", small.name, policy.identity)
+            log.warning(
+                "whether %s is the model of the policy on %s (%s) cannot be told",
+                small.name,
+                policy.source,
+                policy.identity,
+            )

@@ -30,6 +30,7 @@ READERS = 4  # reads that run at the same time; further ones wait
 FLOOR_BYTES = 4_000_000  # free space under which nothing is written any more
 _LOCK_S = 3.0  # how long a lock that somebody else holds is waited for
 _CONNECT_S = 3
+_STATEMENT_S = 4.0  # how long PostgreSQL works on one statement
 _START_ATTEMPTS = 20
 _OPERATIONS = 20_000  # of SQLite's machine, after which it looks at the clock
 
@@ -43,6 +44,11 @@ class Job:
     until: float = math.inf
     committing: bool = False
     connection: Any = None
+
+    @property
+    def over(self) -> bool:
+        """Whether its time is up."""
+        return time.monotonic() > self.until
 
     def stop(self) -> None:
         """Let it fail, from another thread."""
@@ -171,7 +177,7 @@ class Database:
                         return work(connection)
                 except exc.DBAPIError as error:
                     # A connection that broke while it lay idle says so now; a new one may work.
-                    if attempt == 2 or not error.connection_invalidated or job.committing or _over(job):
+                    if attempt == 2 or not error.connection_invalidated or job.committing or job.over:
                         raise
             raise AssertionError
         finally:
@@ -205,13 +211,9 @@ def failure_of(error: Exception, did: str) -> StoreError:
     return StoreError(trouble, f"the decision store cannot be {did} ({told})")
 
 
-def _over(job: Job) -> bool:
-    return time.monotonic() > job.until
-
-
 def _job_is_over() -> bool:
     job: Job | None = getattr(_this_thread, "job", None)
-    return job is not None and _over(job)
+    return job is not None and job.over
 
 
 def _note_connection(connection: Any, *_: Any) -> None:
@@ -236,7 +238,7 @@ def _limit(connection: Any, _: Any) -> None:
     """Let the server itself end what takes too long."""
     before, connection.autocommit = connection.autocommit, True
     for name, seconds in (
-        ("statement_timeout", 4),
+        ("statement_timeout", _STATEMENT_S),
         ("lock_timeout", _LOCK_S),
         ("idle_in_transaction_session_timeout", 10),
     ):
