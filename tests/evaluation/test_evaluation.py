@@ -246,6 +246,10 @@ def test_a_test_row_written_twice_is_named():
     # Cities may share a name: the same question with another reference is another row.
     rows[7].reference = "another country"
     assert evaluate(rows, resamples=10)["controls"]["duplicate_rows"]["verdict"] == "ok"
+    # As two fields of an answer may hold the same.
+    rows[7].reference, rows[7].part = rows[3].reference, "/city"
+    controls = evaluate(rows, resamples=10)["controls"]
+    assert controls["duplicate_rows"]["verdict"] == controls["duplicate_prompts"]["verdict"] == "ok"
 
 
 def test_several_models_and_cut_answers_are_warned_of():

@@ -104,11 +104,12 @@ def _leaked_prompts(records: list[Record], rows: Rows) -> dict[str, Any]:
 def _repeated(rows: Rows) -> dict[str, dict[str, Any]]:
     """The same question more than once, and one row that is counted as if it were more.
 
-    Such rows have the same question, reference and answer under several ids.
+    Such rows have the same question, reference and answer under several ids. Parts of an answer are asked by its
+    question and their names.
     """
     first: dict[tuple[object, ...], str] = {}
     again = []
-    prompts = [_prompt(record) for record in rows.records]
+    prompts = [(asked, record.part) if (asked := _prompt(record)) else None for record in rows.records]
     for prompt, record in zip(prompts, rows.records, strict=True):
         row = (prompt, record.answer, dumps(record.reference, sort_keys=True, default=str))
         if prompt is not None and first.setdefault(row, record.id) != record.id:
@@ -116,8 +117,8 @@ def _repeated(rows: Rows) -> dict[str, dict[str, Any]]:
     if not first:
         unknown = control("not checked", "the records carry no messages")
         return {"duplicate_prompts": unknown, "duplicate_rows": unknown}
-    asked = [prompt for prompt in prompts if prompt is not None]
-    extra = len(asked) - len(set(asked))
+    known = [prompt for prompt in prompts if prompt is not None]
+    extra = len(known) - len(set(known))
     detail = f"{some(len(again), 'test row')} repeating another one's question and answer under a new id"
     return {
         "duplicate_prompts": warning_if(
