@@ -17,7 +17,7 @@ from confide.cli.exit_codes import ExitCode
 from confide.cli.main import app
 from confide.engines.openai import patient_server
 from confide.errors import ConfideError
-from confide.records import Record, read_records
+from confide.records import Message, Record, read_records, write_records
 from endpoint_server import Endpoint, share_of
 
 QUESTIONS = 900
@@ -303,3 +303,23 @@ def test_a_sheet_keeps_what_an_answer_holds(tmp_path: Path) -> None:
     assert run("label", path, "--labels", tmp_path / "s.csv", "--out", tmp_path / "o.jsonl").exit_code == 0
     (back,) = read_records(tmp_path / "o.jsonl")
     assert back == row.model_copy(update={"correct": right("q")})
+
+
+def test_a_judge_says_which_sentence_is_right(endpoint: JudgingEndpoint, tmp_path: Path) -> None:
+    rows = [
+        Record(id=f"r{n}", model="tiny", reference="an essay", answer="It is long. It is dull.",
+               messages=[Message(role="user", content=f"Write about q{n}.")])
+        for n in range(20)
+    ]  # fmt: skip
+    write_records(tmp_path / "r.jsonl", rows)
+    endpoint.quiet = ["q7"]
+    line = ["parts", tmp_path / "r.jsonl", "--by", "sentences", "--out", tmp_path / "p.jsonl",
+            "--engine", "openai", "--base-url", endpoint.url, "--judge", "big"]  # fmt: skip
+    done = run(*line)
+    assert (done.exit_code, "2 parts got no verdict of the judge" in done.output) == (4, True), done.output
+    found = read_records(tmp_path / "p.jsonl")
+    assert len(found) == 40
+    assert all((row.judged is None) == (row.id.startswith("r7#")) and row.correct is None for row in found)
+    assert len(judging(endpoint)) == 40
+    assert "Proposed answer: It is dull." in judging(endpoint)[1]
+    assert "Right answer: an essay" in judging(endpoint)[1]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Option
 
-from confide.cli.engines import EngineName, load_engine, load_judge
+from confide.cli.engines import EngineName, Judge, judged_rows, load_engine, load_judge
 from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import ChatTemplateKwargs, Flags, parse_mapping
 from confide.cli.outputs import say
@@ -35,9 +35,6 @@ AnswerBy = Annotated[
 Grader = Annotated[
     str | None,
     Option(metavar="MODULE:FUNCTION", help="Grade by a function of the question (a dictionary) and the answer's text."),
-]
-Judge = Annotated[
-    str | None, Option(help="A model that says whether an answer is right where no grader can; its error is measured.")
 ]
 MaxNewTokens = Annotated[
     int | None, Option(min=1, help="Room for an answer and the reasoning before it; by default the task's.")
@@ -103,7 +100,7 @@ def annotate(
             seed=seed,
             progress=progress,
         )
-    _tell(out, new, loaded, splits, _judged(judges, out))
+    _tell(out, new, loaded, splits, judged_rows(judges, out))
 
 
 def _load_judge(engine: str, endpoint: EndpointConfig, judge: str | None, out: Path) -> Engine | None:
@@ -113,16 +110,6 @@ def _load_judge(engine: str, endpoint: EndpointConfig, judge: str | None, out: P
     if is_stream(out):
         raise ConfideError(f"--judge {judge} adds verdicts to the records once they are there: --out must be a file")
     return load_judge(engine, endpoint, judge, "--judge")
-
-
-def _judged(judge: Engine | None, out: Path) -> int:
-    """Add the verdicts of a judge to the records; how many answers got none."""
-    from confide.methods.answer_judge import judge_file
-
-    if judge is None:
-        return 0
-    with progress_bar("judging") as progress:
-        return judge_file(judge, out, progress)
 
 
 def _changed(task: Asked, grader: str | None, reject: float | None, seed: int) -> Asked:

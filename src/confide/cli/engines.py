@@ -12,6 +12,7 @@ from typer import Option
 
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.errors import ConfideError
+from confide.progress import progress_bar
 
 if TYPE_CHECKING:
     from confide.engines.engine import Engine
@@ -27,6 +28,10 @@ EngineName = Annotated[
         help="What runs the model: this process, or an OpenAI-compatible server (`--base-url`); `vllm` and `llama.cpp` "
         "where more is asked of it (`--reading`, `--reader`)."
     ),
+]
+
+Judge = Annotated[
+    str | None, Option(help="A model that says whether an answer is right where no grader can; its error is measured.")
 ]
 
 PortableFolder = Annotated[
@@ -84,6 +89,16 @@ def load_judge(engine: str, endpoint: EndpointConfig, model: str, flag: str) -> 
     if "next_tokens" not in judge.capabilities:
         raise ConfideError(f"{flag} {model}: its server tells no top_logprobs, so a yes or no cannot be read")
     return judge
+
+
+def judged_rows(judge: Engine | None, out: Path) -> int:
+    """Add the verdicts of a judge to the records in ``out``; how many answers got none."""
+    from confide.methods.answer_judge import judge_file
+
+    if judge is None:
+        return 0
+    with progress_bar("judging") as progress:
+        return judge_file(judge, out, progress)
 
 
 def _on_endpoint(

@@ -5,43 +5,59 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import typer
 from typer import Argument, Option
 
+from confide.cli.engines import EngineName, Judge, judged_rows, load_judge
+from confide.cli.exit_codes import ExitCode
+from confide.cli.flags import Flags
 from confide.cli.outputs import say
-from confide.cli.printing import print_json
+from confide.cli.printing import print_json, warn
+from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.errors import ConfideError
 
 
 def parts(
     records: Annotated[Path, Argument(help="Records, as annotate or score wrote them.")],
     out: Annotated[Path, Option(help="Where to write the records of the parts.")],
+    endpoint: Annotated[EndpointConfig, Flags()],
     by: Annotated[
         Literal["fields", "sentences", "lines", "steps"],
         Option(help="JSON values and arguments of tool calls; sentences; lines; reasoning steps."),
     ] = "fields",
+    judge: Judge = None,
+    engine: EngineName = "transformers",
     json: Annotated[bool, Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Make of every part of an answer a record of its own, which all other verbs then take for an answer.
 
     A part's record has the part's name (`/year`, `sentence 2`), its text, its tokens and what was written before it;
-    fields are graded where the reference is an object. Train, score and calibrate on these records as on any others.
+    fields are graded where the reference is an object, and a judge says whether ungraded parts are right. Train, score
+    and calibrate on these records as on any others.
 
     Example: `confide parts R.jsonl --by fields --out P.jsonl`
+
+    Example: `confide parts R.jsonl --by sentences --judge NAME --out P.jsonl`
     """
     from confide.parts.part_records import split_records
     from confide.records import check_records_file, read_records, write_records
     from confide.tasks.field_grader import part_grader
 
     check_records_file(out)
+    judges = None if judge is None else load_judge(engine, endpoint, judge, "--judge")
     rows = read_records(records)
     found, summary = split_records(rows, by, part_grader)
     if not found:
         raise ConfideError(f"{records}: none of the {len(rows)} answers has {by}")
     write_records(out, found)
+    silent = judged_rows(judges, out)
     if json:
         print_json({"out": str(out), **vars(summary)})
     else:
         _print(out, by, summary)
+    if silent:
+        warn(f"{silent} parts got no verdict of the judge")
+        raise typer.Exit(ExitCode.LEFT_OUT)
 
 
 def _print(out: Path, by: str, summary: object) -> None:

@@ -109,15 +109,15 @@ def split_records(
 def part_records(record: Record, parts: Sequence[Part], grade: PartGrader | None = None) -> list[Record]:
     """The records of an answer's ``parts``, with the tokens that each of them overlaps.
 
-    The whole answer's confidence is kept as ``whole``: source to confidence. Where it is not known at which
-    characters the tokens start, a part has no log-probabilities.
-
+    The whole answer's confidence is kept as ``whole``: source to confidence. Parts that are not graded keep the right
+    answer to the question, for a judge to read. Where it is not known at which characters the tokens start, a part has
+    no log-probabilities.
     """
     starts, count = record.token_starts, max(len(record.answer_ids), len(record.logprobs))
     told = bool(starts) and len(starts) == count
     records = []
     for part in parts:
-        correct, reference = grade(part) if grade else (None, None)
+        correct, reference = grade(part) if grade else (None, None if record.choices else record.reference)
         update = {name: Record.model_fields[name].get_default(call_default_factory=True) for name in _OF_THE_WHOLE} | {
             "id": f"{record.id}#{part.name}",
             "part": part.name,
