@@ -41,13 +41,25 @@ def test_prompts_are_grouped_by_how_they_start() -> None:
 
 
 def test_many_groups_of_a_few_prompts_run_together() -> None:
-    large = [[0] * 20 + [1 + row] for row in range(FEW)]
+    large = [[0] * 64 + [1 + row] for row in range(FEW)]
     pairs = [[start] * 20 + [row] for start in range(1, FEW + 2) for row in (100, 101)]
     groups, prefixes = group_by_prefix(large + pairs)
     assert len(set(groups[:FEW])) == len(set(groups[FEW:])) == 1
-    assert [prefixes[group] for group in (groups[0], groups[-1])] == [[0] * 20, []]
+    assert [prefixes[group] for group in (groups[0], groups[-1])] == [[0] * 64, []]
     groups, prefixes = group_by_prefix(large + pairs[2:])  # a few such pairs are read apart
     assert len(set(groups)) == 1 + FEW
+
+
+def test_groups_that_share_little_more_than_all_do_run_together() -> None:
+    prompts = [[0] * 10 + [start] * 4 + list(range(row, row + 10)) for start in range(1, FEW + 2) for row in range(30)]
+    groups, prefixes = group_by_prefix(prompts)
+    assert set(groups) == {0}
+    assert prefixes == [[0] * 10]
+    assert group_by_prefix(prompts[::30]) == ([0] * (FEW + 1), [[]])  # so little is not worth a pass of its own
+    longer = [[0] * 10 + [start] * 20 + list(range(row, row + 10)) for start in range(1, FEW + 2) for row in range(30)]
+    groups, prefixes = group_by_prefix(longer)
+    assert len(set(groups)) == FEW + 1
+    assert prefixes[groups[0]] == [0] * 10 + [1] * 20
 
 
 def test_batches_stay_within_groups_and_hold_every_row_once() -> None:

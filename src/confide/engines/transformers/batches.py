@@ -13,8 +13,9 @@ ROWS, MOST_ROWS, LONG = 64, 256, 512
 """Rows per batch on a CPU, the most on an accelerator, and the tokens that a long row is reckoned to have."""
 
 
-FEW = 8
-"""More than so many groups of fewer than so many prompts run together, since a batch for each would cost more."""
+FEW, SAVED = 8, 512
+"""More than `FEW` small groups run together, since a batch for each would cost more: groups of fewer than `FEW`
+prompts, and those that neither fill a batch nor save `SAVED` prompt tokens by sharing more than all prompts do."""
 
 
 def rows_at_once(model: Any, device: torch.device) -> int:
@@ -43,7 +44,8 @@ def group_by_prefix(prompts: Sequence[list[int]]) -> tuple[list[int], list[list[
     """
     groups = [0] * len(prompts)
     prefixes: list[list[int]] = []
-    for i in sorted(range(len(prompts)), key=lambda i: prompts[i]):
+    order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+    for i in order:
         start = prompts[i][:-1]
         shared = _common(prefixes[-1], start) if prefixes else 0
         if prefixes and 2 * shared >= len(prompts[i]):
@@ -51,13 +53,21 @@ def group_by_prefix(prompts: Sequence[list[int]]) -> tuple[list[int], list[list[
         else:
             prefixes.append(start)
         groups[i] = len(prefixes) - 1
-    # Prompts that share nothing make one group without a prefix, so that they are still batched together.
     sizes = Counter(groups)
-    few = [number for number, size in sizes.items() if 1 < size < FEW]
-    least = FEW if len(few) > FEW else 2
-    large = [number for number in range(len(prefixes)) if sizes[number] >= least]
-    renamed = {number: place for place, number in enumerate(large)}
-    return [renamed.get(group, len(large)) for group in groups], [*(prefixes[number] for number in large), []]
+    common = prefixes[0][: _common(prefixes[0], prefixes[-1])] if prefixes else []
+    small = {n for n, size in sizes.items() if size > 1 and _is_small(size, len(prefixes[n]) - len(common))}
+    if len(small) <= FEW:
+        small = set()
+    # All others are one group, so that they are still batched together.
+    apart = [number for number in range(len(prefixes)) if sizes[number] > 1 and number not in small]
+    renamed = {number: place for place, number in enumerate(apart)}
+    together = len(prompts) - sum(sizes[number] for number in apart)
+    common = common if together * len(common) >= SAVED else []
+    return [renamed.get(group, len(apart)) for group in groups], [*(prefixes[number] for number in apart), common]
+
+
+def _is_small(size: int, shared: int) -> bool:
+    return size < FEW or (size < ROWS and size * shared < SAVED)
 
 
 def group_batches(groups: Sequence[int], keys: Sequence[Any], size: int) -> list[list[int]]:
