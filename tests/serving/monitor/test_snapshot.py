@@ -130,6 +130,19 @@ def test_alarms(tmp_path: Path) -> None:
     assert names(state) == {"confidence": "warning", "failures": "warning"}
     assert state["verdict"]["status"] == "undecided"
 
+
+@pytest.mark.parametrize(
+    ("value", "action", "alarms"), [(0.1, "stop", False), (None, "stop", True), (0.1, "log", True)]
+)
+def test_an_answer_that_a_signal_ended_lacks_no_confidence(
+    tmp_path: Path, value: float | None, action: str, alarms: bool
+) -> None:
+    flag = {"signal": "red_flag", "value": value, "threshold": 0.5, "action": action}
+    rows = mixed(100)
+    for row in rows[:10]:
+        row.raw, row.flags = None, json.dumps([flag])
+    assert ("confidence" in names(state_of(rows, f"sqlite:///{tmp_path}/flagged.db"))) is alarms
+
     unlabelled = mixed(100)
     for row in unlabelled:
         row.agreed = None

@@ -18,6 +18,7 @@ from confide.numeric import Floats
 from confide.serving.monitor.evidence import risk_by_domain
 from confide.serving.monitor.promises import LEVEL, Promise, risks_in
 from confide.serving.routing.turn import GONE
+from confide.serving.routing.watching import Flag
 from confide.serving.store.counters import WIDTHS, traffic_counts
 from confide.serving.store.tables import OTHER_MODEL, arrival, decisions, feedback
 
@@ -45,7 +46,7 @@ def recent_rows(connection: Connection) -> list[Row[Any]]:
     """The latest `TIMED` rows, newest first, for `recent_counts` and `latency`."""
     d = decisions.c
     decided = (d.created, d.mode, d.decision, d.served, d.policy_id, d.source, d.raw)
-    columns = (*decided, d.error, d.unlike, d.small_ms, d.expert_ms, d.total_ms)
+    columns = (*decided, d.error, d.unlike, d.flags, d.small_ms, d.expert_ms, d.total_ms)
     query: Select[Any] = select(*columns).order_by(arrival(connection).desc()).limit(TIMED)
     return list(connection.execute(query).all())
 
@@ -71,7 +72,7 @@ def recent_counts(rows: Sequence[Row[Any]], now: float, promise: Promise | None)
         "rows": len(latest),
         "fallbacks": {source: decided.count(source) for source in (promise.fallbacks if promise else ())},
         "n": len(stayed),
-        "without_confidence": sum(row.raw is None for row in stayed),
+        "without_confidence": sum(row.raw is None and not _ended(row) for row in stayed),
         "escalated": len(asked),
         "unserved": sum(row.served in ("unverified", "error") for row in asked),
         "errors": sum(_failed(row) for row in stayed),
@@ -92,6 +93,12 @@ def _parts(row: Row[Any]) -> list[str]:
 def _failed(row: Row[Any]) -> bool:
     """Whether something failed before the client of ``row`` had its answer or left; an audit comes after that."""
     return any(part != GONE and not part.startswith("audit: ") for part in _parts(row))
+
+
+def _ended(row: Row[Any]) -> bool:
+    """Whether a watched signal ended the answer, which therefore has no confidence."""
+    flags: list[Flag] = json.loads(row.flags) if row.flags else []
+    return any(flag["value"] is not None and flag["action"] != "log" for flag in flags)
 
 
 def left(row: Row[Any]) -> bool:
