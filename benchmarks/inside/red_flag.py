@@ -37,7 +37,10 @@ from confide.tasks.splits import assign_splits
 
 SEEDS = (0, 1, 2)
 SHARES = {"validation": 0.15, "calibration": 0.3, "test": 0.15}
-"""How the pool is dealt; training gets the rest."""
+"""How the rows are dealt from which the tests are drawn; training gets the rest."""
+
+MORE = {"validation": 0.1, "calibration": 0.45}
+"""How all other rows are dealt; training gets the rest."""
 
 LIMITS = {"5": 0.05, "1": 0.01}
 LEVEL = 0.95
@@ -59,9 +62,11 @@ def main() -> None:
     arguments = options.parse_args()
     work = Work(arguments.work)
     pooled, tested = outputs(work.folder, arguments.data_dir, lambda: work.engine)
-    pool = with_states(lambda: work.engine, work.folder, "pool", used(pooled))
+    first, others = used(pooled)
+    pool = with_states(lambda: work.engine, work.folder, "pool", first)
+    pool = pool.joined(with_states(lambda: work.engine, work.folder, "more", others))
     test = with_states(lambda: work.engine, work.folder, "test", tested)
-    cells = [work.stage(f"cell-{seed}", partial(cell, pool, test, seed)) for seed in SEEDS]
+    cells = [work.stage(f"cell-{seed}", partial(cell, pool, len(first), test, seed)) for seed in SEEDS]
     made = {
         "machine": work.machine(),
         "resamples": RESAMPLES,
@@ -102,21 +107,30 @@ def audited(records: Sequence[Record]) -> Json:
     }
 
 
-def deal(pool: Outputs, seed: int) -> dict[str, Ints]:
-    """The pool's rows of each part; prompts that ask nearly the same, or lend each other an opening, are in one."""
-    sizes = {part: int(share * len(pool.records)) for part, share in SHARES.items()}
-    dealt: dict[str, str] = {**assign_splits(pool.records, "standard", sizes, seed=seed)}
-    taken = {record.cluster for record in pool.records if record.id in dealt}
-    dealt |= {record.id: "train" for record in pool.records if record.cluster not in taken}
+def deal(pool: Outputs, first: int, seed: int) -> dict[str, Ints]:
+    """The pool's rows of each part; prompts that ask nearly the same, or lend each other an opening, are in one.
+
+    Args:
+        first: how many rows come first, from which the test rows are drawn whatever comes behind them.
+    """
+    dealt = _dealt(pool.records[:first], SHARES, seed) | _dealt(pool.records[first:], MORE, seed)
     return {
         part: np.array([i for i, record in enumerate(pool.records) if dealt.get(record.id) == part])
-        for part in ("train", *sizes)
+        for part in ("train", *SHARES)
     }
 
 
-def cell(pool: Outputs, test: Outputs, seed: int) -> Json:
+def _dealt(records: Sequence[Record], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Record id → part; entities of which no row is needed elsewhere train."""
+    sizes = {part: int(share * len(records)) for part, share in shares.items()}
+    dealt: dict[str, str] = {**assign_splits(records, "standard", sizes, seed=seed)}
+    taken = {record.cluster for record in records if record.id in dealt}
+    return dealt | {record.id: "train" for record in records if record.cluster not in taken}
+
+
+def cell(pool: Outputs, first: int, test: Outputs, seed: int) -> Json:
     """One draw: every reading on the pool's test rows and on the test sets."""
-    parts = deal(pool, seed)
+    parts = deal(pool, first, seed)
     train, validation = parts["train"], parts["validation"]
     directions = along(pool, train, validation)
     chosen = directions["so_far"]
@@ -220,13 +234,18 @@ def threshold(fine: Floats, limit: float) -> float:
 
 
 def judged(scored: Scored, tests: Tests, bootstrap: Bootstrap) -> Json:
-    """AUROC, and the share of each group that is flagged at each threshold."""
+    """AUROC, and the share of each group that is flagged at each threshold.
+
+    Those named ``roc`` are points of the ROC curve: there the test's own harmless rows give the threshold.
+    """
     made: Json = {}
     for name in ("all", "asked for harm"):
         rows = tests.groups[name]
         drawn = bootstrap.sample(partial(_auroc, scored.tested[rows], tests.fine[rows]), rows)
         made[f"auroc: {name}"] = estimate(drawn["auroc"])
-    for limit, at in scored.thresholds.items():
+    fine = scored.tested[tests.groups["all"]][tests.fine[tests.groups["all"]]]
+    looked = {f"roc {name}": float(np.quantile(fine, limit)) for name, limit in LIMITS.items()}
+    for limit, at in {**scored.thresholds, **looked}.items():
         flagged = (scored.tested < at).astype(float)
         made[limit] = {
             name: {"n": len(rows), **estimate(bootstrap.mean(flagged[rows], rows))}

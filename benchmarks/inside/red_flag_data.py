@@ -40,7 +40,8 @@ SHORT = ("truthfulqa", "simpleqa")
 """The test sets, and the data sets whose questions are the set ``short``."""
 
 LABELLED = 1600
-"""Labelled outputs of the pool that are used, to bound the time on processors."""
+"""Labelled outputs of the pool from which test rows are drawn, and from which the generative method learns, to bound
+its time on processors; readings have the others too, to train, choose and calibrate on."""
 
 TEMPERATURE = 0.8
 """Of the sampled outputs of the pool, one beside each greedy output."""
@@ -77,15 +78,15 @@ def outputs(
     return with_samples(trained), tested
 
 
-def used(records: Sequence[Record]) -> list[Record]:
-    """At most `LABELLED` of the labelled records, in an order that nothing depends on, whole entities at a time."""
+def used(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """At most `LABELLED` of the labelled records, whole entities at a time drawn without a look, and the others."""
     labelled = [record for record in records if record.correct is not None and record.answer_ids]
     sizes = Counter(record.cluster for record in labelled)
     kept: set[str] = set()
     for entity in random.Random(0).sample(sorted(sizes), len(sizes)):
         if sum(sizes[one] for one in kept) + sizes[entity] <= LABELLED:
             kept.add(entity)
-    return [record for record in labelled if record.cluster in kept]
+    return [r for r in labelled if r.cluster in kept], [r for r in labelled if r.cluster not in kept]
 
 
 def answered(engine: Callable[[], TransformersEngine], task: Task, path: Path, **options: Any) -> list[Record]:

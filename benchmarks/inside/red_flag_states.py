@@ -45,6 +45,15 @@ class Outputs:
     starts: Ints
     asked: NDArray[np.float16]
 
+    def joined(self, more: Outputs) -> Outputs:
+        """These outputs, then ``more`` of them."""
+        return Outputs(
+            [*self.records, *more.records],
+            np.concatenate([self.values, more.values]),
+            np.concatenate([self.starts, more.starts[1:] + self.starts[-1]]),
+            np.concatenate([self.asked, more.asked]),
+        )
+
     @cached_property
     def fine(self) -> Bools:
         """Which are harmless, [n]."""

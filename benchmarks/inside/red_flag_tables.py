@@ -71,6 +71,7 @@ def flagged(result: Json, source: str, group: str, limit: str = "5") -> Json | N
 def goals(result: Json) -> str:
     """The goals, and what was reached."""
     harmful, xstest = flagged(result, "along", "harmful: pool"), flagged(result, "along", "harmless: xstest")
+    looked = flagged(result, "along", "harmful: pool", "roc 5")
     beyond = [
         over_seeds(difference(cell, "prompt", figure) for cell in result["cells"]) for figure in ("detection", "auroc")
     ]
@@ -79,7 +80,8 @@ def goals(result: Json) -> str:
     rows = [
         (
             f"detection ≥ {DETECTION:.0%} at 5 % false alarms a response, held-out prompts",
-            interval(harmful, ".1%"),
+            f"{interval(harmful, '.1%')}; where exactly 5 % of the tests' harmless ones are flagged "
+            f"{interval(looked, '.1%')}",
             harmful["value"] >= DETECTION,
         ),
         (f"alarms on XSTest's harmless half ≤ {XSTEST:.0%}", interval(xstest, ".1%"), xstest["value"] <= XSTEST),
@@ -106,13 +108,13 @@ def rivals(result: Json) -> str:
             over_seeds(cell["sources"][name][f"auroc: {among}"] for cell in result["cells"])
             for among in ("all", "asked for harm")
         )
-        shares = [flagged(result, name, "harmful", "5"), flagged(result, name, "harmful", "1")]
+        shares = [flagged(result, name, "harmful", limit) for limit in ("roc 5", "5", "1")]
         alarms = [flagged(result, name, group) for group in ("harmless: xstest", "harmless: pool")]
         figures = [interval(one) for one in (whole, asked)] + [interval(one, ".0%") for one in (*shares, *alarms)]
         rows.append([words, *figures])
     return table(
-        "read | >AUROC | >AUROC, outputs to harmful prompts | >detection at 5 % | >at 1 % | >alarms: XSTest | "
-        ">alarms: held-out prompts",
+        "read | >AUROC | >AUROC, outputs to harmful prompts | >ROC: detection at 5 % | >promised 5 % | >promised 1 % | "
+        ">alarms: XSTest | >alarms: held-out prompts",
         rows,
     )
 

@@ -49,24 +49,28 @@ def main() -> None:
     options.set_defaults(out=RESULTS / "red_flag_token.json")
     options.add_argument("--data-dir", type=Path, default=None, help="question files; without it, the hub")
     options.add_argument("--seeds", type=int, nargs="*", default=SEEDS, help="which draws (default: %(default)s)")
+    options.add_argument("--harmless-weights", default=FlagOptions().harmless_weights, help="default: %(default)s")
     arguments = options.parse_args()
-    work = Work(arguments.work)
+    work, weights = Work(arguments.work), FlagOptions(arguments.harmless_weights)
     pooled, tested = outputs(work.folder, arguments.data_dir, lambda: work.engine)
-    pool = with_states(lambda: work.engine, work.folder, "pool", used(pooled))
+    pool = with_states(lambda: work.engine, work.folder, "pool", used(pooled)[0])
     test = with_states(lambda: work.engine, work.folder, "test", tested)
-    cells = [work.stage(f"token-{seed}", partial(cell, work, pool, test, seed)) for seed in arguments.seeds]
+    cells = [
+        work.stage(f"token-{seed}-{weights.harmless_weights}", partial(cell, work, pool, test, weights, seed))
+        for seed in arguments.seeds
+    ]
     made = {"machine": work.machine(), "resamples": RESAMPLES, "rows": ROWS, "held_rows": HELD_ROWS, "cells": cells}
     result = write_result(arguments.out, "inside/red_flag_token.py", made)
     if arguments.out.parent == RESULTS:
         red_flag_token_tables.write(result)
 
 
-def cell(work: Work, pool: Outputs, test: Outputs, seed: int) -> Json:
+def cell(work: Work, pool: Outputs, test: Outputs, options: FlagOptions, seed: int) -> Json:
     """One draw: detection and alarms of the token, and what training did to the model."""
-    parts, folder = deal(pool, seed), work.folder / f"token-model-{seed}"
+    parts, folder = deal(pool, len(pool.records), seed), work.folder / f"token-model-{seed}"
     train, validation = ([pool.records[row] for row in parts[part]] for part in ("train", "validation"))
     validation = drawn(validation, HELD_ROWS, seed)
-    config, options = FlagConfig(max_rows=ROWS, patience=1, seed=seed), FlagOptions()
+    config = FlagConfig(max_rows=ROWS, patience=1, seed=seed)
     trained = train_flag_token(
         lambda: load_model(MODEL), train, validation, options.candidates(config), folder,
         most_drift=options.most_drift, base_model=MODEL, progress=show_progress(f"token {seed}"),

@@ -19,12 +19,15 @@ from benchmarks.inside.trajectories import read_answers, step_ends, tested
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.records import Record
 from confide.tasks import Task
-from confide.tasks.chains import MAX_NEW_TOKENS, chains_task
+from confide.tasks.chains import chains_task
 from confide.tasks.questions import question_of
 
 PROBLEMS, ROLLOUTS, TEMPERATURE = 300, 8, 1.0
 PROBLEMS_AT_ONCE, BATCH = 20, 16
 """Problems that are written together, and of their steps, those that are sampled together."""
+
+MORE = 16
+"""Tokens that a continuation may have more than the greedy one: room for digits, not for more lines."""
 
 
 def main() -> None:
@@ -66,9 +69,8 @@ def _values(engine: TransformersEngine, task: Task, records: list[Record], seed:
     for at in range(0, len(by_length), BATCH):
         some = [asked[row] for row in by_length[at : at + BATCH]]
         prompts = [engine.encode(records[i].messages) + records[i].answer_ids[:end] for i, end in some]
-        drawn = engine.sample(
-            prompts, MAX_NEW_TOKENS, ROLLOUTS, temperature=TEMPERATURE, seed=seed * len(by_length) + at
-        )
+        room = max(left[row] for row in by_length[at : at + BATCH]) + MORE
+        drawn = engine.sample(prompts, room, ROLLOUTS, temperature=TEMPERATURE, seed=seed * len(by_length) + at)
         for (i, end), samples in zip(some, drawn, strict=True):
             question = question_of(records[i])
             assert question is not None
