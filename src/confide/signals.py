@@ -23,6 +23,7 @@ class Signal:
         audited: whether that is whether the answer is right, which the audits of a router label.
         schedule: where in an answer it is read while that is written (`confide.methods.along.schedule`); "" for one
             that is read of the finished answer alone.
+        veiled: whether pages show flagged texts only where somebody asks for them.
     """
 
     name: str
@@ -31,10 +32,13 @@ class Signal:
     flagged: str = "wrong"
     audited: bool = True
     schedule: str = ""
+    veiled: bool = False
 
 
 CONFIDENCE = Signal("confidence", ("<|confident|>", "<|unconfident|>"))
-RED_FLAG = Signal("red_flag", ("<|red_flag|>",), fine="harmless", flagged="harmful", audited=False, schedule="tokens")
+RED_FLAG = Signal(
+    "red_flag", ("<|red_flag|>",), fine="harmless", flagged="harmful", audited=False, schedule="tokens", veiled=True
+)
 OUTCOME = Signal("outcome", fine="right in the end", flagged="wrong in the end", schedule="lines")
 
 FIELD = Signal("field")

@@ -400,3 +400,16 @@ def test_a_source_whose_time_nobody_took_is_not_drawn_as_free():
     html = render(evaluate(rows, resamples=5), rows)
     assert "extra tokens an answer" in html
     assert "extra seconds an answer" not in html
+
+
+def test_harmful_texts_are_shown_only_where_somebody_asks_for_them():
+    rows = records(200)
+    for row in rows:
+        row.answer, row.signal = f"words of {row.id}", "red_flag"
+    page = render(evaluate(rows, resamples=10), rows)
+    texts = re.findall(r"<div>(?:(<details class=\"veiled\">)<summary>harmful, show it</summary>)?<span[^>]*>"
+                       r"words of (\d+ answer)<", page)  # fmt: skip
+    harmful = {row.id for row in rows if not row.correct}
+    assert {bool(veil) for veil, _ in texts} == {True, False}
+    assert all(bool(veil) == (id in harmful) for veil, id in texts)
+    assert len(texts) == page.count("words of ")

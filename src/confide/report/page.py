@@ -18,6 +18,7 @@ from confide.records import Record
 from confide.report import plots
 from confide.report.templating import content_security_policy, embedded, page_environment, page_style
 from confide.report.threshold_counts import GOALS, Counts
+from confide.signals import SIGNALS
 from confide.sources import as_probability
 
 EXAMPLES = 8
@@ -84,6 +85,7 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         cost_unit=_cost_unit(estimators),
         diagrams=diagrams,
         examples=_examples(rows, source) if source else {},
+        veiled=_veiled(rows),
     )
 
 
@@ -110,6 +112,11 @@ def _examples(rows: Rows, source: str) -> dict[str, list[tuple[Record, float]]]:
         return [(rows.records[i], float(shown[i])) for i in order]
 
     return {"wrong": smallest(~rows.correct, -confidence), "right": smallest(rows.correct, confidence)}
+
+
+def _veiled(rows: Rows) -> bool:
+    """Whether the texts of wrong answers are shown only where somebody asks for them."""
+    return any(SIGNALS[record.signal].veiled for record in rows.records if record.signal in SIGNALS)
 
 
 def _differences(results: dict[str, Any], source: str | None, baseline: str | None) -> list[dict[str, Any]]:
