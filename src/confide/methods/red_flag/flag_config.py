@@ -24,7 +24,7 @@ class FlagConfig(ValidatedConfig):
 class FlagOptions:
     """What training chooses from on validation rows, in the words of the command line."""
 
-    harmless_weights: str = option("4,16", "Weights of the KL on harmless answers to choose from.")
+    harmless_weights: str = option("1,4", "Weights of the KL on harmless answers to choose from.")
     most_drift: float = option(
         0.05, "The most that harmless answers may drift: KL to the base in nats a token, on validation rows.", min=0
     )
