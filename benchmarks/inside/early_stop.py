@@ -43,6 +43,7 @@ SHARES_SEEN = (0.0, 0.25, 0.5, 0.75, 1.0)
 ALPHAS = (0.05, 0.1)
 EXPERT = 1.0
 """The expert is the exact result."""
+EXACT = "exact"
 STOPPERS = ("min", "free_learned", "portable", READING)
 
 
@@ -145,7 +146,8 @@ def lengths(found: Trajectories) -> Ints:
 def within(found: Trajectories, values: dict[str, Floats], rolled: dict[str, list[float]], seed: int) -> Json:
     """Spearman correlation with Monte-Carlo value over the step ends of a problem, averaged over problems.
 
-    A problem counts where its values differ; a source that is the same at all of its steps gets 0 there.
+    A problem counts where its values differ; a source that is the same at all of its steps gets 0 there. `EXACT` is no
+    source: it knows which steps are right, and shows how much of the value that explains.
     """
     positions: dict[int, list[int]] = {}
     for at in np.flatnonzero(found.place > 0).tolist():
@@ -157,16 +159,26 @@ def within(found: Trajectories, values: dict[str, Floats], rolled: dict[str, lis
     ]
     if not problems:
         return {"problems": 0}
-    columns = {name: np.array([_spearman(values[name][rows], mc) for rows, mc in problems]) for name in SOURCES}
+    values = values | {EXACT: right_so_far(found)}
+    columns = {
+        name: np.array([_spearman(values[name][rows], mc) for rows, mc in problems]) for name in (*SOURCES, EXACT)
+    }
     bootstrap, every = Bootstrap(range(len(problems)), resamples=RESAMPLES, seed=seed), np.arange(len(problems))
     drawn = {name: bootstrap.mean(column, every) for name, column in columns.items()}
-    rivals = {name: estimate(drawn[READING] - one) for name, one in drawn.items() if name != READING}
+    rivals = {name: estimate(drawn[READING] - drawn[name]) for name in SOURCES if name != READING}
     return {
         "problems": len(problems),
         "rolled": len(rolled),
         "sources": {name: estimate(one) for name, one in drawn.items()},
         "differences": rivals,
     }
+
+
+def right_so_far(found: Trajectories) -> Floats:
+    """At each position 0 where a step before it is wrong, else 1 and the share of the steps that are done."""
+    errors = [(record.model_extra or {}).get("first_error") for record in found.records]
+    wrong_at = np.array([np.inf if error is None else error + 1 for error in errors])
+    return np.where(found.place >= wrong_at[found.answer], 0.0, 1 + found.place / np.maximum(lengths(found), 1))
 
 
 def _spearman(a: Floats, b: list[float]) -> float:

@@ -22,6 +22,7 @@ NAMES = {
     "reading product": "… its product so far",
     "reading mean": "… its mean so far",
     "reading learned": "… all of these, learned",
+    "exact": "for comparison: which steps so far are right, exactly",
 }
 FREE = ("step_sum", "step_mean", "step_min", "sum", "mean", "min")
 STOPPERS = {"min": "free: least likely token so far"} | {n: NAMES[n] for n in ("portable", "free_learned", "reading")}
