@@ -40,7 +40,7 @@ from confide.numeric import Floats, Ints
 
 SEEDS = (0, 1, 2)
 SHARES_SEEN = (0.0, 0.25, 0.5, 0.75, 1.0)
-ALPHAS = (0.05, 0.1)
+ALPHAS = (0.05, 0.1, 0.2)
 EXPERT = 1.0
 """The expert is the exact result."""
 EXACT = "exact"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from benchmarks.inside.early_stop import by_share, within
+from benchmarks.inside.early_stop import by_share, right_so_far, within
 from benchmarks.inside.step_sources import aggregates, free_signals, running_mean, step_records, steps_left
 from benchmarks.inside.stopping import Stops, compared, escalated, lowest, scheduled, stop, threshold
 from benchmarks.inside.trajectories import Trajectories, step_ends
@@ -53,6 +53,11 @@ def test_an_answer_stops_where_it_first_falls_below(found: Trajectories) -> None
     assert (stops.stopped.tolist(), stops.tokens.tolist()) == ([True, False], [6, 5])
     early = stop(found, values, scheduled(found, from_prompt=True), -1.6)
     assert (early.stopped.tolist(), early.tokens.tolist()) == ([True, False], [0, 5])
+
+
+def test_what_is_right_so_far_knows_the_first_wrong_step(found: Trajectories) -> None:
+    found.records[1] = found.records[1].model_copy(update={"first_error": 0})
+    assert right_so_far(found).tolist() == pytest.approx([1, 4 / 3, 5 / 3, 2, 1, 0, 0])
 
 
 def test_the_threshold_stops_no_larger_share_of_right_ones_than_shown() -> None:

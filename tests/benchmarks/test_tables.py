@@ -9,7 +9,14 @@ import pytest
 
 from benchmarks import common, large_files
 from benchmarks.engines import engines_tables
-from benchmarks.inside import asking_tables, fields_tables, red_flag_tables, token_cost_tables
+from benchmarks.inside import (
+    asking_tables,
+    early_stop_tables,
+    fields_tables,
+    red_flag_tables,
+    red_flag_token_tables,
+    token_cost_tables,
+)
 from benchmarks.policies import guarantee
 from benchmarks.quality import (
     estimators_tables,
@@ -71,6 +78,8 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     fields_tables.write(result("fields"))
     token_cost_tables.write(result("token_cost"))
     red_flag_tables.write(result("red_flag"))
+    red_flag_token_tables.write(result("red_flag_token"))
+    early_stop_tables.write(result("steps"))
     assert {page: (tmp_path / page).read_text(encoding="utf-8") for page in PAGES} == before
 
 
