@@ -67,9 +67,10 @@ def _values(engine: TransformersEngine, task: Task, records: list[Record], seed:
     found: dict[tuple[int, int], float] = {}
     by_length = sorted(range(len(asked)), key=left.__getitem__)
     for at in range(0, len(by_length), BATCH):
-        some = [asked[row] for row in by_length[at : at + BATCH]]
+        together = by_length[at : at + BATCH]
+        some = [asked[row] for row in together]
         prompts = [engine.encode(records[i].messages) + records[i].answer_ids[:end] for i, end in some]
-        room = max(left[row] for row in by_length[at : at + BATCH]) + MORE
+        room = max(left[row] for row in together) + MORE
         drawn = engine.sample(prompts, room, ROLLOUTS, temperature=TEMPERATURE, seed=seed * len(by_length) + at)
         for (i, end), samples in zip(some, drawn, strict=True):
             question = question_of(records[i])

@@ -317,6 +317,8 @@ def test_a_judge_says_which_sentence_is_right(endpoint: JudgingEndpoint, tmp_pat
             "--engine", "openai", "--base-url", endpoint.url, "--judge", "big"]  # fmt: skip
     done = run(*line)
     assert (done.exit_code, "2 parts got no verdict of the judge" in done.output) == (4, True), done.output
+    refused = run(*line[:5], "/dev/stdout", *line[6:])
+    assert (refused.exit_code, "--out must be a file" in str(refused.exception)) == (1, True)
     found = read_records(tmp_path / "p.jsonl")
     assert len(found) == 40
     assert all((row.judged is None) == (row.id.startswith("r7#")) and row.correct is None for row in found)

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Option
 
-from confide.cli.engines import EngineName, Judge, judged_rows, load_engine, load_judge
+from confide.cli.engines import EngineName, Judge, judge_of_rows, judged_rows, load_engine
 from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import ChatTemplateKwargs, Flags, parse_mapping
 from confide.cli.outputs import say
 from confide.cli.printing import warn
 from confide.engines.openai.endpoint_config import EndpointConfig
-from confide.errors import ConfideError
 from confide.files import is_stream
 from confide.progress import progress_bar
 
 if TYPE_CHECKING:
-    from confide.engines.engine import Engine
     from confide.records import Record
     from confide.tasks.task import Task as Asked
 
@@ -86,7 +84,7 @@ def annotate(
     loaded = replace(loaded, max_new_tokens=max_new_tokens or loaded.max_new_tokens)
     template = info.chat_template_kwargs | parse_mapping(chat_template_kwargs)
     runs = load_engine(engine, endpoint, model, chat_template_kwargs=template)
-    judges = _load_judge(engine, endpoint, judge, out)
+    judges = judge_of_rows(engine, endpoint, judge, out)
     with progress_bar("annotating") as progress:
         new = annotation.annotate(
             runs,
@@ -101,15 +99,6 @@ def annotate(
             progress=progress,
         )
     _tell(out, new, loaded, splits, judged_rows(judges, out))
-
-
-def _load_judge(engine: str, endpoint: EndpointConfig, judge: str | None, out: Path) -> Engine | None:
-    """The judge that is asked once the answers are there."""
-    if judge is None:
-        return None
-    if is_stream(out):
-        raise ConfideError(f"--judge {judge} adds verdicts to the records once they are there: --out must be a file")
-    return load_judge(engine, endpoint, judge, "--judge")
 
 
 def _changed(task: Asked, grader: str | None, reject: float | None, seed: int) -> Asked:

@@ -12,6 +12,7 @@ from typer import Option
 
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.errors import ConfideError
+from confide.files import is_stream
 from confide.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -89,6 +90,15 @@ def load_judge(engine: str, endpoint: EndpointConfig, model: str, flag: str) -> 
     if "next_tokens" not in judge.capabilities:
         raise ConfideError(f"{flag} {model}: its server tells no top_logprobs, so a yes or no cannot be read")
     return judge
+
+
+def judge_of_rows(engine: str, endpoint: EndpointConfig, judge: str | None, out: Path) -> Engine | None:
+    """The judge that is asked once the rows of ``out`` are there; None without one."""
+    if judge is None:
+        return None
+    if is_stream(out):
+        raise ConfideError(f"--judge {judge} adds verdicts to the records once they are there: --out must be a file")
+    return load_judge(engine, endpoint, judge, "--judge")
 
 
 def judged_rows(judge: Engine | None, out: Path) -> int:

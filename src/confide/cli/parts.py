@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from confide.cli.engines import EngineName, Judge, judged_rows, load_judge
+from confide.cli.engines import EngineName, Judge, judge_of_rows, judged_rows
 from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import Flags
 from confide.cli.outputs import say
@@ -44,7 +44,7 @@ def parts(
     from confide.tasks.field_grader import part_grader
 
     check_records_file(out)
-    judges = None if judge is None else load_judge(engine, endpoint, judge, "--judge")
+    judges = judge_of_rows(engine, endpoint, judge, out)
     rows = read_records(records)
     found, summary = split_records(rows, by, part_grader)
     if not found:

@@ -85,7 +85,7 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         cost_unit=_cost_unit(estimators),
         diagrams=diagrams,
         examples=_examples(rows, source) if source else {},
-        veiled=_veiled(rows),
+        veiled=SIGNALS[results["signal"]["name"]].veiled if results["signal"] else False,
     )
 
 
@@ -112,11 +112,6 @@ def _examples(rows: Rows, source: str) -> dict[str, list[tuple[Record, float]]]:
         return [(rows.records[i], float(shown[i])) for i in order]
 
     return {"wrong": smallest(~rows.correct, -confidence), "right": smallest(rows.correct, confidence)}
-
-
-def _veiled(rows: Rows) -> bool:
-    """Whether the texts of wrong answers are shown only where somebody asks for them."""
-    return any(SIGNALS[record.signal].veiled for record in rows.records if record.signal in SIGNALS)
 
 
 def _differences(results: dict[str, Any], source: str | None, baseline: str | None) -> list[dict[str, Any]]:

@@ -142,6 +142,9 @@ def test_an_answer_that_a_signal_ended_lacks_no_confidence(
     for row in rows[:10]:
         row.raw, row.flags = None, json.dumps([flag])
     assert ("confidence" in names(state_of(rows, f"sqlite:///{tmp_path}/flagged.db"))) is alarms
+    for row in rows:
+        row.mode = "observe"  # there nothing ends an answer
+    assert "confidence" in names(state_of(rows, f"sqlite:///{tmp_path}/observed.db"))
 
     unlabelled = mixed(100)
     for row in unlabelled:

@@ -44,8 +44,7 @@ def group_by_prefix(prompts: Sequence[list[int]]) -> tuple[list[int], list[list[
     """
     groups = [0] * len(prompts)
     prefixes: list[list[int]] = []
-    order = sorted(range(len(prompts)), key=lambda i: prompts[i])
-    for i in order:
+    for i in sorted(range(len(prompts)), key=lambda i: prompts[i]):
         start = prompts[i][:-1]
         shared = _common(prefixes[-1], start) if prefixes else 0
         if prefixes and 2 * shared >= len(prompts[i]):

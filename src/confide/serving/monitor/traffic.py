@@ -18,7 +18,7 @@ from confide.numeric import Floats
 from confide.serving.monitor.evidence import risk_by_domain
 from confide.serving.monitor.promises import LEVEL, Promise, risks_in
 from confide.serving.routing.turn import GONE
-from confide.serving.routing.watching import Flag
+from confide.serving.routing.watching import Flag, acts
 from confide.serving.store.counters import WIDTHS, traffic_counts
 from confide.serving.store.tables import OTHER_MODEL, arrival, decisions, feedback
 
@@ -97,8 +97,8 @@ def _failed(row: Row[Any]) -> bool:
 
 def _ended(row: Row[Any]) -> bool:
     """Whether a watched signal ended the answer, which therefore has no confidence."""
-    flags: list[Flag] = json.loads(row.flags) if row.flags else []
-    return any(flag["value"] is not None and flag["action"] != "log" for flag in flags)
+    flags: list[Flag] = json.loads(row.flags) if row.flags and row.mode == "act" else []
+    return any(flag["value"] is not None and acts(flag) for flag in flags)
 
 
 def left(row: Row[Any]) -> bool:

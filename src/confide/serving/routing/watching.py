@@ -100,11 +100,12 @@ def decided_by(flags: Sequence[Flag], *, stopped: bool) -> Action | None:
     >>> decided_by([{"signal": "red_flag", "value": None, "threshold": 0.5, "action": "stop"}], stopped=False)
     'escalate'
     """
-    actions: set[Action] = {"escalate" if flag["value"] is None else flag["action"] for flag in flags if _acts(flag)}
+    actions: set[Action] = {"escalate" if flag["value"] is None else flag["action"] for flag in flags if acts(flag)}
     if "refuse" in actions or ("stop" in actions and not stopped):
         return "refuse"
     return next((action for action in ("stop", "escalate") if action in actions), None)
 
 
-def _acts(flag: Flag) -> bool:
+def acts(flag: Flag) -> bool:
+    """Whether anything is to be done about it, beyond telling it."""
     return flag["action"] != "log"

@@ -328,7 +328,7 @@ class Store:
                 # One bad row must not cost the others theirs.
                 outcomes = [self._commit([write], job) for write in wanted]
                 return all(outcomes)
-            if job.over and not isinstance(error, StoreError):  # the error tells how it was ended, not why
+            if job.over and isinstance(error, AWAY):  # the error tells how it was ended, not why
                 error = StoreError("slow", f"it did not take a commit within {WRITE_S:g} s")
             failure = failure_of(error, "written")
             for write in wanted:
