@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 VLLM := .venv-vllm
 DEMO_OUT ?= confide-demo
 
-.PHONY: demo demo-vllm test test-vllm lint format audit benchmark clean
+.PHONY: demo demo-vllm docs test test-vllm lint format audit benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/confide demo --out $(DEMO_OUT)
@@ -20,6 +20,11 @@ demo-vllm: $(VENV)/.installed $(VLLM)/.installed
 # Ruff, strict mypy, the contracts between rooms, every test; two processes, since two cores are what we count on.
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# The documentation as a site in site/, strict: a page, link or anchor that is missing fails.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
 
 # The plug-in in the real engine: vLLM's CPU build in an environment of its own (3.4 GB).
 test-vllm: $(VENV)/.installed-dev $(VLLM)/.installed
@@ -68,4 +73,4 @@ $(VLLM)/.installed: plugins/vllm/pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(DEMO_OUT) $(DEMO_OUT)-vllm
+	rm -rf $(VENV) $(VLLM) $(DEMO_OUT) $(DEMO_OUT)-vllm site

@@ -83,9 +83,9 @@ def annotate(
     loaded = ask_as(info, loaded)
     loaded = replace(loaded, max_new_tokens=max_new_tokens or loaded.max_new_tokens)
     template = info.chat_template_kwargs | parse_mapping(chat_template_kwargs)
-    runs = load_engine(engine, endpoint, model, chat_template_kwargs=template)
     judges = judge_of_rows(engine, endpoint, judge, out)
     with progress_bar("annotating") as progress:
+        runs = load_engine(engine, endpoint, model, chat_template_kwargs=template)
         new = annotation.annotate(
             runs,
             loaded,

@@ -118,8 +118,8 @@ def _train_parts(records: Path, out: Path, model: str, signal: str, options: Fro
     if options != FrozenOptions(seed=options.seed):
         raise ConfideError("--signal takes --seed and no other option of a stack")
     train, validation = _learning_rows(records)
-    engine = TransformersEngine.load(model)
     with progress_bar("training") as progress:
+        engine = TransformersEngine.load(model)
         typer.echo(train_parts(signal, train, validation, out, engine=engine, seed=options.seed, progress=progress))
 
 
@@ -145,8 +145,8 @@ def _train_frozen(
     from confide.methods.frozen.frozen_training import train_confidence
 
     train, validation = _learning_rows(records)
-    engine = TransformersEngine.load(model)
     with progress_bar("training") as progress:
+        engine = TransformersEngine.load(model)
         summary = train_confidence(engine, train, validation, options, out, reader=reader, progress=progress)
     typer.echo(summary)
 
@@ -174,8 +174,8 @@ def _train_signal(signal: Signal, train: list[Record], validation: list[Record],
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.along.along_training import train_signal
 
-    engine = TransformersEngine.load(model)
     with progress_bar("training") as progress:
+        engine = TransformersEngine.load(model)
         typer.echo(train_signal(engine, signal, train, validation, out, progress=progress))
 
 

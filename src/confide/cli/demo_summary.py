@@ -1,0 +1,41 @@
+"""What the demo says at its end: how good its confidences are, and what its policy promises, in a newcomer's words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+SHOWN = {
+    "stack": "with the model opened (stack)",
+    "portable": "without opening it (portable)",
+    "logprob_sum": "by the answer's own probability (logprob_sum)",
+}
+"""The confidences that the summary compares, in words."""
+
+
+def how_good(results: Path) -> str:
+    """How often each confidence puts a right answer above a wrong one, from ``results.json``."""
+    found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
+    told = [f"{_share(found['estimators'][name]['auroc'])} {words}" for name, words in SHOWN.items()]
+    return (
+        f"of a right and a wrong answer, the right one gets the higher confidence {', '.join(told)}; by chance 50 % "
+        f"({found['n']} answers that were not learned from, {found['accuracy']:.0%} right)."
+    )
+
+
+def what_is_promised(path: Path) -> str:
+    """The promise of a policy of largest risk, from its file."""
+    from confide.policies.guarantees import Guarantee
+    from confide.policies.policy import Policy
+
+    promise = Policy.load(path).guarantee
+    assert isinstance(promise, Guarantee)
+    return (
+        f"it answers {promise.coverage:.0%} of such questions itself and hands on the rest; at most "
+        f"{promise.max_risk:.0%} of its own answers are wrong, with {promise.level:.0%} certainty."
+    )
+
+
+def _share(entry: dict[str, float]) -> str:
+    return f"{entry['value']:.0%} [{entry['low']:.0%}, {entry['high']:.0%}]"
