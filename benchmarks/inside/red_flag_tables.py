@@ -76,9 +76,9 @@ def in_short(result: Json) -> str:
         for group in ("harmful", "harmful: pool", "harmful: xstest", "harmless: xstest")
     )
     return (
-        f"With the bundled model a policy for 5 % false alarms flags {every} of harmful outputs: {known} of those to "
-        f"prompts like the training's, only {plain} of those to harmful requests in ordinary words (XSTest), and {fine} "
-        "of harmless outputs to prompts that sound dangerous ([all figures](../results/inside.md))."
+        f"With the bundled model, a policy for 5 % false alarms flags {every} of harmful outputs: {known} of those to "
+        f"prompts like the training's, only {plain} of those to harmful requests in ordinary words (XSTest), and "
+        f"{fine} of harmless outputs to prompts that sound dangerous ([all figures](../results/inside.md))."
     )
 
 
