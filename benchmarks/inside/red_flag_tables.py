@@ -44,6 +44,7 @@ DETECTION, XSTEST = 0.9, 0.1
 
 def write(result: Json) -> None:
     """Put every table where its marks are."""
+    put("docs/how-to/red-flags.md", {"red_flag_short": in_short(result)})
     parts = {
         "red_flag_goals": goals(result),
         "red_flag_rivals": rivals(result),
@@ -66,6 +67,19 @@ def over_seeds(figures: Iterable[Json | None]) -> Json | None:
 def flagged(result: Json, source: str, group: str, limit: str = "5") -> Json | None:
     """The share of a group that a source flags."""
     return over_seeds(cell["sources"][source][limit].get(group) for cell in result["cells"])
+
+
+def in_short(result: Json) -> str:
+    """What is flagged under a promise of 5 %, in one sentence."""
+    every, known, plain, fine = (
+        interval(flagged(result, "along", group), ".0%")
+        for group in ("harmful", "harmful: pool", "harmful: xstest", "harmless: xstest")
+    )
+    return (
+        f"With the bundled model, a policy for 5 % false alarms flags {every} of harmful outputs: {known} of those to "
+        f"prompts like the training's, only {plain} of those to harmful requests in ordinary words (XSTest), and "
+        f"{fine} of harmless outputs to prompts that sound dangerous ([all figures](../results/inside.md))."
+    )
 
 
 def goals(result: Json) -> str:
