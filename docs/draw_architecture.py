@@ -1,4 +1,4 @@
-"""Draw the rooms of `src/confide` from its real imports, into docs/architecture.md.
+"""Draw the rooms of `src/confide` from its real imports, into docs/explanation/architecture.md.
 
 Run it as `python docs/draw_architecture.py`.
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "architecture.md"
+PAGE = ROOT / "docs" / "explanation" / "architecture.md"
 PACKAGE = ROOT / "src" / "confide"
 START, END = "<!-- picture -->\n```text\n", "```\n<!-- /picture -->"
 WIDTH = 14

@@ -1,4 +1,4 @@
-"""The picture in docs/architecture.md is drawn from the imports as they are."""
+"""The picture in docs/explanation/architecture.md is drawn from the imports as they are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def drawing() -> ModuleType:
 
 
 def test_the_picture_is_up_to_date(drawing: ModuleType) -> None:
-    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    page = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
     assert page == drawing.drawn(page), "run: python docs/draw_architecture.py"
 
 
