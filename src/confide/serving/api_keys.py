@@ -20,17 +20,18 @@ _HASH = r"^sha256:[0-9a-f]{64}$"
 
 
 class ApiKey(BaseModel):
-    """A key by its hash. ``domains`` are those that its requests may name in ``X-Confide-Domain`` (None: any).
+    """A key by its hash; a hash alone is a key that asks and gives feedback, named after its hash."""
 
-    A hash alone is a key that asks and gives feedback, named after its hash.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,63}$")]
+    """Who asks, as the store keeps it: under a new name, earlier requests are another key's."""
     hash: Annotated[str, Field(pattern=_HASH)]
+    """What ``confide serve --hash-key`` makes of the key."""
     scopes: Annotated[tuple[KeyScope, ...], Field(min_length=1)] = ("ask", "feedback")
+    """What it may do: ask questions, give feedback on its own, read dashboard and metrics, or all of it."""
     domains: tuple[Annotated[str, Field(pattern=r"^[\x20-\x7e]{1,64}$")], ...] | None = None
+    """The domains that its requests may name in ``X-Confide-Domain``; left out: any."""
 
     @model_validator(mode="before")
     @classmethod

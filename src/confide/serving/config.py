@@ -27,24 +27,24 @@ from confide.yaml_files import beside, beside_or_name, read_yaml, store_beside
 
 
 class SmallServer(ServerModel):
-    """A small model on an OpenAI-compatible server; it must return log-probabilities of its tokens.
-
-    ``engine`` is what runs it, where more is asked of it than of any other: vLLM with confide's plug-in gives the
-    learned ``reading`` of a folder that ``confide export --for vllm`` wrote (the folder, or its ``reading.json``).
-    Stock vLLM and llama.cpp's server run the ``reader`` of a folder that ``confide export`` wrote (the folder, or its
-    ``reader.json``), which reads each answer by a second request; ``adapter`` is the LoRA adapter that reads, by its
-    name on vLLM, its number on llama.cpp's server. Such fields as have ended servers are sent only where they are
-    ``safe_to_ask``. On any server the ``portable`` confidence of a folder (or its ``portable.json``) can be had, of
-    text and log-probabilities alone.
-    """
+    """A small model on an OpenAI-compatible server; it must return log-probabilities of its tokens."""
 
     name: Name = "small"
+    """What it is called in responses, headers, rows and metrics."""
     engine: Literal["openai", "vllm", "llama.cpp"] = "openai"
+    """What runs it, where a ``reading`` or a ``reader`` is asked of it."""
     reading: Path | None = None
+    """On vLLM with confide's plug-in: the folder that ``confide export --for vllm`` wrote (or its ``reading.json``)."""
     reader: Path | None = None
+    """On stock vLLM or llama.cpp's server: the exported folder (or its ``reader.json``) that reads each answer again,
+    by a second request of one token."""
     portable: Path | None = None
+    """On any server: the folder of ``confide train portable`` (or its ``portable.json``); it costs no request."""
     adapter: str | None = Field(default=None, min_length=1, coerce_numbers_to_str=True)
+    """The adapter of the ``reader``: its name on vLLM, its number on llama.cpp's server."""
     safe_to_ask: tuple[Literal["logprob_token_ids"], ...] = ()
+    """Fields that have ended servers, sent only where they are named here: on a vLLM without speculative decoding a
+    ``reader`` then needs one request, not two."""
 
     @model_validator(mode="after")
     def _keeps_log_probabilities(self) -> Self:
@@ -66,40 +66,46 @@ class SmallServer(ServerModel):
 
 
 class SmallLocal(Part):
-    """A small model in this process: a trained folder, any model folder, or the bundled ``smollm2``.
-
-    ``max_tokens`` is the longest answer when a request names no limit, ``max_prompt_tokens`` the longest prompt that is
-    read, ``batch`` the most requests answered at once.
-    ``chat_template_kwargs`` is what the chat template is given besides, such as ``enable_thinking: false``.
-    """
+    """A small model in this process: a trained folder, any model folder, or the bundled ``smollm2``."""
 
     model: str = Field(min_length=1)
+    """The folder, or ``smollm2``."""
     name: Name = "small"
+    """What it is called in responses, headers, rows and metrics."""
     max_tokens: int = Field(default=64, ge=1)
+    """The longest answer when a request names no limit: write what ``confide annotate`` had."""
     max_prompt_tokens: int = Field(default=2048, ge=1)
+    """The longest prompt that is read; a longer one goes to the first expert, or is a 400."""
     batch: int = Field(default=32, ge=1)
+    """Requests answered at once with prompts of up to 512 tokens; half as many up to 1,024, and so on."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """What the chat template is given besides, such as ``enable_thinking: false``."""
     price: Price = Price()
+    """What its tokens cost, in the currency of the experts."""
 
 
 class ToolExpert(Part):
-    """A Python callable ``module:function`` from messages to an answer, or None when it has none.
-
-    Fields beyond OpenAI's that a request may have without being passed over are in ``drop``.
-    """
+    """A Python callable from the messages to an answer, or None when it has none; it runs in a thread."""
 
     name: Name
+    """What it is called in responses, headers, rows and metrics."""
     tool: str
+    """``module:function``; the module is looked for beside the configuration, then in ``PYTHONPATH``."""
     price: Price = Price()
+    """What its tokens cost."""
     timeout_s: Timeout = 30.0
+    """Seconds after which it is given up."""
     drop: tuple[FieldName, ...] = ()
+    """Fields that a request may have without passing it over, since it would not honour them."""
 
 
 class Again(Part):
-    """How the small model is asked again: with the ``passage`` of a callable, or for the majority of ``samples``."""
+    """How the small model is asked again: one of the two."""
 
     passage: str | None = None
+    """``module:function`` from the messages to a passage that is put in front of the question."""
     samples: int | None = Field(default=None, ge=2, le=64)
+    """The number of answers of which the most frequent one is given."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -112,8 +118,11 @@ class SelfExpert(Part):
     """The small model, asked again with a passage or for several answers; it costs what the small model costs."""
 
     name: Name
+    """What it is called in responses, headers, rows and metrics."""
     again: Again = Field(alias="self")
+    """How it is asked again."""
     timeout_s: Timeout = 30.0
+    """Seconds after which it is given up."""
 
 
 class ServerExpert(ServerModel):
@@ -124,6 +133,7 @@ class Embeddings(ServerModel):
     """The server to which requests for embeddings pass."""
 
     name: Name = "embeddings"
+    """What it is called in metrics."""
 
 
 def _kind(value: Any, **kinds: str) -> str | None:
@@ -155,17 +165,16 @@ def _check_identity(identity: str) -> str:
 
 
 class Fields(Part):
-    """What is told, and decided, of the fields of an answer: values of its JSON, arguments of its tool calls.
-
-    ``policy`` was calibrated on records of fields (`confide parts`); an answer escalates where one of the ``required``
-    values is missing or below its threshold, without ``required`` where any of its fields is. ``portable`` is the
-    folder (or its ``portable.json``) that gives confidences of fields to a small model on a server; one in this process
-    brings its own.
-    """
+    """What is told, and decided, of the fields of an answer: values of its JSON, arguments of its tool calls."""
 
     policy: Path | None = None
+    """A policy that was calibrated on records of fields (``confide parts``)."""
     required: tuple[str, ...] = ()
+    """JSON pointers such as ``/year``, or ``tool/argument``: an answer escalates where one of these values is missing
+    or below its threshold; without this list, where any of its fields is below."""
     portable: Path | None = None
+    """The folder (or its ``portable.json``) that gives confidences of fields to a small model on a server; one in this
+    process brings its own."""
 
     @model_validator(mode="after")
     def _pointers(self) -> Self:
@@ -177,41 +186,45 @@ class Fields(Part):
 
 
 class Limits(Part):
-    """What one request, and all of them together, may ask for.
-
-    A request's body is at most ``body_bytes`` long; it may ask for ``max_tokens`` tokens and ``choices`` answers
-    (``n``). ``concurrency`` requests are worked on at once, ``queue`` more may wait, others are turned away.
-    ``connections`` may be open, those of requests that wait or are worked on included.
-    """
+    """What one request, and all of them together, may ask for."""
 
     body_bytes: int = Field(default=1_000_000, ge=1)
+    """The longest body of a request."""
     max_tokens: int = Field(default=4096, ge=1)
+    """The most tokens that a request may ask for."""
     choices: int = Field(default=8, ge=1)
+    """The most answers that a request may ask for (``n``)."""
     concurrency: int = Field(default=512, ge=1)
+    """Requests worked on at once."""
     queue: int = Field(default=1024, ge=0)
+    """Requests that may wait besides; others get 503."""
     connections: int = Field(default=4096, ge=1)
+    """Connections open at once: more than concurrency and queue together, at most half the files that the process may
+    open."""
 
 
 class Audit(Part):
     """How many audits run at once and how many more may wait; beyond that they stay without a label."""
 
     concurrency: int = Field(default=16, ge=1)
+    """Audits that run at once."""
     queue: int = Field(default=1024, ge=0)
+    """Audits that may wait besides."""
 
 
 Action = Literal["stop", "refuse", "escalate", "log"]
 
 
 class Watch(Part):
-    """A signal of the small model's answers, and what is done where it falls below the threshold of its policy.
-
-    ``stop`` ends the answer there and gives what was written, ``refuse`` gives a refusal instead, ``escalate`` asks the
-    experts, and ``log`` keeps a note.
-    """
+    """A signal of the small model's answers, and what is done where it falls below the threshold of its policy."""
 
     signal: str
+    """The signal, such as ``red_flag``."""
     policy: Path
+    """A policy of ``confide calibrate --source SIGNAL --max-false-alarms``."""
     action: Action
+    """``stop`` ends the answer and gives what was written, ``refuse`` gives a refusal instead, ``escalate`` asks the
+    experts, ``log`` keeps a note."""
 
     @model_validator(mode="after")
     def _is_declared(self) -> Self:
@@ -223,28 +236,49 @@ class Watch(Part):
 
 
 class ServeConfig(Part):
-    """Everything ``confide serve`` needs to know; see docs/serving.md."""
+    """Everything ``confide serve`` needs to know; docs/reference/configuration.md is made of these words."""
 
     host: str = "127.0.0.1"
+    """The address to listen on; any other than this machine's own needs ``api_keys``."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """The port to listen on; 0 takes a free one."""
     mode: Literal["act", "observe"] = "act"
+    """``observe`` decides and stores, and always answers as the small model."""
     stream_mode: Literal["hold", "early"] = "hold"
+    """``hold`` sends nothing before the decision, ``early`` the small answer while it is written."""
     policy: Path | None = None
+    """A file of ``confide calibrate``; only ``mode: observe`` does without."""
     unlike: Literal["answer", "escalate"] = "answer"
+    """What happens to requests unlike the calibration rows, and to answers of another model than the policy's: marked
+    and decided as ever, or sent to an expert."""
     watch: tuple[Watch, ...] = ()
+    """Signals that are read while the small model writes, and what is done where one falls."""
     accept_model: Annotated[str, AfterValidator(_check_identity)] = ""
+    """The identity of a model that is taken for the policy's; the error at the start prints this line."""
     small: Small
+    """The model that answers first: with ``base_url`` on a server, else in this process."""
     experts: tuple[Expert, ...] = ()
+    """Who answers what escalates, in this order until one does."""
     field_rules: Fields | None = Field(default=None, alias="fields")
+    """What is told, and decided, of fields of an answer."""
     embeddings: Embeddings | None = None
+    """The server to which ``/v1/embeddings`` passes; its keys are those of a server among the experts."""
     store: str = "sqlite:///confide.db"
+    """``sqlite:///FILE`` or ``postgresql://user:password@host/database``."""
     store_text: bool = False
+    """Whether questions and answers are kept, not only numbers."""
     audit_share: float = Field(default=0.02, ge=0, le=1)
+    """The share of requests, drawn at random, that get both answers."""
     audit_label: Literal["expert", "feedback"] = "expert"
+    """What labels an audit: agreement with the expert, or only feedback."""
     audit: Audit = Audit()
+    """How many audits run and wait."""
     api_keys: tuple[ApiKey, ...] = ()
+    """The keys that clients may use; without any, this machine alone may ask."""
     deadline_s: Timeout = 60.0
+    """Seconds from the first byte of a request to the end of its answer, whatever happens in between."""
     limits: Limits = Limits()
+    """What requests may ask for."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:

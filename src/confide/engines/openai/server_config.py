@@ -25,14 +25,16 @@ FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
 class Part(BaseModel):
     """A part of a configuration: unknown keys are refused, and nothing changes it later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Price(Part):
     """Price of a million tokens, in any one currency."""
 
     input: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Of a million tokens that are read."""
     output: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Of a million tokens that are written."""
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
         """The price of this many tokens."""
@@ -40,23 +42,28 @@ class Price(Part):
 
 
 class ServerModel(Part):
-    """An OpenAI-compatible server: its address up to ``/v1``, the model to ask for, and how to ask.
-
-    An attempt is given up when nothing arrived for ``timeout_s`` seconds, and repeated up to ``retries`` times when
-    it was refused, broken off or met an overloaded server. ``fields`` are those of a request that this server takes
-    beyond OpenAI's, ``rename`` maps fields to the names that it has for them, ``drop`` are those that it is not sent.
-    """
+    """An OpenAI-compatible server: its address up to ``/v1``, the model to ask for, and how to ask."""
 
     name: Name
+    """What it is called in responses, headers, rows and metrics; all names differ."""
     base_url: str
+    """Its address up to ``/v1``, without user, password or query."""
     model: str = Field(min_length=1)
+    """The model to ask it for."""
     api_key_env: str | None = None
+    """The environment variable that holds its key."""
     price: Price = Price()
+    """What its tokens cost, in any one currency."""
     timeout_s: Timeout = 30.0
+    """Seconds without a sign of life after which an attempt is given up."""
     retries: int = Field(default=2, ge=0, le=10)
+    """How often a request is sent again that was refused, broken off or met an overloaded server."""
     fields: tuple[FieldName, ...] = ()
+    """Fields of a request, beyond OpenAI's, that it takes, such as ``top_k``; any other is a 400."""
     rename: dict[FieldName, FieldName] = Field(default_factory=dict)
+    """Fields that it has another name for, such as ``max_tokens: max_completion_tokens``."""
     drop: tuple[FieldName, ...] = ()
+    """Fields that it is not sent, such as ``seed``."""
 
     @model_validator(mode="after")
     def _sends_what_it_must(self) -> Self:

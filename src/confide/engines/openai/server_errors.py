@@ -29,7 +29,7 @@ _OURS = frozenset({"messages", "model"})
 
 
 def failure_of(status: int, body: bytes, sent: Collection[str], retry_after: float | None = None) -> ModelError:
-    """What an answer other than 200 means; docs/serving.md has the table.
+    """What an answer other than 200 means; docs/reference/http.md has the table.
 
     Args:
         status: its status.

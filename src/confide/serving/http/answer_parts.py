@@ -58,7 +58,7 @@ class Part:
 class Step:
     """What happens to a part: it begins, grows by a ``piece``, or ends.
 
-    ``mark`` says that what came before is not the answer (docs/serving.md).
+    ``mark`` says that what came before is not the answer.
     """
 
     what: Literal["begin", "grow", "end"]

@@ -117,7 +117,7 @@ class Service:
 
 @routes.post("/v1/chat/completions", response_model=Completion, responses=_COMPLETION)
 async def complete_chat(request: Request, body: ChatRequest) -> Response:
-    """Answer a conversation."""
+    """Answer a conversation, in OpenAI's chat API."""
     return await _answer(request, body)
 
 
@@ -257,7 +257,7 @@ async def dashboard(
     window: Literal["hour", "day", "week", "all"] = "day",
     refresh: Literal["on", "off"] = "on",
 ) -> Response:
-    """Show whether the promise holds; with ``refresh=off`` the page does not load itself again."""
+    """Show whether the promise holds: ``window`` is hour, day, week or all; ``refresh=off`` stops the reload."""
     state = await _service(request).snapshot(WINDOWS[window], _PAGE_S)
     page = dashboard_page(state, refresh_s=REFRESH_S if refresh == "on" else None)
     return HTMLResponse(page, headers={"Content-Security-Policy": content_security_policy()})

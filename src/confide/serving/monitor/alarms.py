@@ -9,11 +9,34 @@ from typing import Any
 from scipy.stats import binom
 
 from confide.policies.profiles import ERROR
+from confide.serving.monitor.promises import MARGIN
 
 UNLIKE_BY_CHANCE = 1e-3  # of as many marked requests, were all like the calibration rows; below it there is an alarm
 SHIFTED_SHARE = 0.2  # of the traffic that is new to training, at least, above which there is an alarm
 SHIFTED_ANSWERS = 50  # that must have been counted before
 FAILURE_SHARE = 0.05  # of failures or missing confidences, above which there is an alarm; fewer are a warning
+
+ALARMS = {
+    "promise": "the promise is shown to be broken, in all or in a domain",
+    "repeats": "counted as often as asked, more is wrong than promised, though distinct questions do not show it",
+    "coverage": f"the share answered left calibration's by more than {MARGIN} and its sampling error",
+    "escalation": "none, or every one, of the latest 50 to 1,000 requests was escalated",
+    "confidence": f"more than {FAILURE_SHARE:.0%}, and at least 5, requests had no confidence; fewer are a warning",
+    "expert": f"more than {FAILURE_SHARE:.0%}, and at least 3, of the escalated got no expert's answer (fewer are a "
+    "warning), or half of the clients that waited for one, and at least 5, hung up",
+    "failures": f"more than {FAILURE_SHARE:.0%}, and at least 5, requests met a failure though all were answered; "
+    "fewer are a warning",
+    "fallback": f"a warning: a later source than the first decided {100 * FAILURE_SHARE:.0f} points more often than "
+    "calibration expects",
+    "model": "an answer is of another model than the policy's",
+    "unlike": "more requests than chance would mark are unlike the calibration rows; fewer are a warning",
+    "unseen": f"at least {SHIFTED_SHARE:.0%} of the latest 1,000 answers of this process ({SHIFTED_ANSWERS} at least), "
+    "or of their phrasings, is new to training",
+    "labels": "a warning: more than 20%, and at least 5, audits have had no label for 10 minutes",
+    "clients": "a warning: more than 20%, and at least 5, clients hung up before they had an answer",
+    "clock": "a warning: rows carry a time more than a minute ahead of the clock of the process that looks",
+}
+"""When each alarm comes, of the latest 500 requests where nothing else is said; the reference is made of it."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,36 @@
 some. The promise and the share answered are about the policy's whole life, numbers of requests about a window, and
 everything else about the latest rows of the window. What training never saw is counted by the process alone: the store
 knows nothing of it.
+
+The keys of a snapshot:
+
+- ``verdict``: ``status`` (broken, alarm, holds, undecided, unknown) and ``sentences``.
+- ``alarms``: each with ``name``, ``severity`` (alarm, warning) and ``text``.
+- ``promise``: ``policy_id``, ``source``, ``fallbacks`` (the sources after it), ``fallback_share`` (of the calibration
+  rows without the first), ``goal``, ``limit``, ``level``, ``domains``, ``per``, ``sides`` (what fine and other answers
+  are called where audits cannot tell them, else null), and the calibration's ``observed``, ``coverage`` and ``n``; null
+  without a policy.
+- ``risk``: the promised share. ``status``, ``n``, ``hits``, ``unlabelled``, ``estimate`` (``weighed`` by the audit
+  shares, where there are several), ``lower``, ``upper``, ``bound``, ``shown_after`` (the counts when *broken* was
+  shown), ``changed_lately``, ``late_n``, ``late_hits``, ``rows_needed``, ``series``, and ``repeats`` (all audits,
+  repeated questions too; not for a budget). Null without a promise, and where ``sides`` are named.
+- ``broken_domains``: those that break their promise: ``domain``, ``n``, ``hits``, ``unlabelled``, ``lower``.
+- ``coverage``: ``n``, ``share``, ``late_n``, ``late_share``, ``lower``, ``upper``, ``expected``, ``low``, ``high``,
+  ``drift`` (fell, rose or null), ``series``.
+- ``audits``: ``drawn``, ``labelled``, ``used`` in the statistics, ``overdue`` labels, lowest ``probability``, those
+  ``waiting`` for an expert and labels ``uncounted`` as yet (the last two up to 10,000).
+- ``traffic``: ``n``, ``answered``, ``escalated``, ``abstained``, ``cost`` and ``saved`` (in the unit of the prices),
+  ``first``, ``last`` and ``series`` of the window.
+- ``latency``: ``n``, ``p50``, ``p95``, ``p99`` in milliseconds of ``small``, ``expert`` and ``total``.
+- ``recent``: of the latest rows whose clients stayed ``n``, ``without_confidence``, ``escalated``, ``unserved``,
+  ``errors``; of the latest (``rows``) ``unlike``, ``other_model``, ``gone``, ``waited`` for an expert, ``gave_up``
+  waiting, ``ahead`` and ``fallbacks`` (decided by each later source).
+- ``fields``: each field of the latest answers that have any: ``n`` values, how many ``kept``, how ``sure`` on average.
+- ``domains``, ``failures``, ``feedback``: of the window, among the latest ``latest_rows`` rows or pieces.
+- ``latest``: the latest decisions.
+- ``unseen``: of ``answers`` and ``phrasings`` how many (``unseen``) of the latest ``n`` training never had, that
+  ``share``, training's own (``usual``), and the least part of the traffic that is of a shifted world (``shifted``).
+- ``mode`` as the latest row has it, ``generated`` in unix seconds, ``window_s``.
 """
 
 from __future__ import annotations
@@ -51,7 +81,7 @@ async def snapshot(
         unseen: what this process counted of answers and phrasings that training never saw.
 
     Returns:
-        Plain JSON; ``docs/monitoring.md`` describes its keys.
+        Plain JSON; this module's words name its keys.
 
     Raises:
         StoreError: the database failed.

@@ -1,4 +1,4 @@
-"""Do two replies say the same? docs/serving.md has the table of what counts as that."""
+"""Do two replies say the same? docs/reference/monitoring.md has the table."""
 
 from __future__ import annotations
 

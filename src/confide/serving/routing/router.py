@@ -98,7 +98,7 @@ class Router:
         """The answer in chunks; the first item holds the response's headers instead.
 
         In stream mode ``early`` the small answer passes through before the decision, and what supersedes it is
-        marked (see docs/serving.md). In mode ``hold`` it waits for the decision; an expert's answer passes through.
+        marked. In mode ``hold`` it waits for the decision; an expert's answer passes through.
         Raises `ApiError`, before the first item or, when an answer breaks off halfway, after it.
         """
         async with self._turn(asked) as turn:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Annotated, NotRequired
 
-from pydantic import WithJsonSchema
+from pydantic import ConfigDict, WithJsonSchema, with_config
 from typing_extensions import TypedDict
 
 from confide.engines.openai.asked import Asked
@@ -25,26 +25,45 @@ GONE = "client: gone"
 """The entry among a row's errors that says that its client hung up before it had an answer."""
 
 
+@with_config(ConfigDict(use_attribute_docstrings=True))
 class Extension(TypedDict):
-    """The field ``confide``: how sure the small model is, what was decided, and who answered (docs/serving.md)."""
+    """The field ``confide``: how sure the small model is, what was decided, and who answered."""
 
     decision_id: str
+    """Names the decision, in feedback and in the store."""
     confidence: float | None
+    """The calibrated probability that the small answer is right; without a policy the raw confidence."""
     raw: float | None
+    """What ``confidence`` was made of, on the scale of its source (nats for ``logprob_sum``); null: there was none."""
     source: str | None
+    """The source that decided: the first of the policy's order that gave a number."""
     calibrated: bool
+    """Whether the probability stands under the policy's promise."""
     unlike: list[str]
+    """In what the request, or the model that answered, is unlike the calibration rows."""
     decision: Annotated[str, WithJsonSchema({"enum": ["answer", "escalate", "abstain"]})]
+    """What the policy says: ``answer``, ``escalate`` or ``abstain``."""
     threshold: float | None
+    """From where on the policy keeps an answer of this domain."""
     policy_id: str | None
+    """The policy that decided."""
     answered_by: str | None
+    """Who answered, by its name in the configuration."""
     served: Annotated[str, WithJsonSchema({"enum": ["small", "expert", "unverified", "abstained", "stopped"]})]
+    """What you got: the ``small`` answer, an ``expert``'s, the small one ``unverified`` since no expert answered, a
+    refusal (``abstained``), or what was written before a watched signal ``stopped`` the answer."""
     mode: Annotated[str, WithJsonSchema({"enum": ["act", "observe"]})]
+    """Whether the router acts on the decision or observes."""
     tokens_saved: int
+    """Tokens that no expert had to handle."""
     cost_saved: float
+    """What the first expert alone would have cost minus what was spent; negative where both were asked."""
     verified: bool
+    """True for an expert's whole answer, and for a small one that the policy let through under its promise."""
     flags: list[Flag]
+    """The watched signals that fell below their thresholds: signal, lowest value, threshold, action."""
     fields: NotRequired[list[FieldWord]]
+    """The fields of the answer, each with its confidence, where the configuration has ``fields``."""
 
 
 @dataclass(slots=True)

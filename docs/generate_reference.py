@@ -1,0 +1,187 @@
+"""Write the parts of the reference that the code has the words for.
+
+Run it as `python docs/generate_reference.py`.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from confide.engines.openai.server_config import Price, ServerModel
+from confide.serving.api_keys import ApiKey
+from confide.serving.config import (
+    Again,
+    Audit,
+    Fields,
+    Limits,
+    SelfExpert,
+    ServeConfig,
+    SmallLocal,
+    SmallServer,
+    ToolExpert,
+    Watch,
+)
+from confide.serving.http.routes import routes
+from confide.serving.monitor.alarms import ALARMS
+from confide.serving.routing.prometheus import Metrics
+from confide.serving.routing.turn import Extension
+
+REFERENCE = Path(__file__).parent / "reference"
+SECTIONS: dict[type[BaseModel], str] = {
+    ServeConfig: "The file",
+    SmallLocal: "`small` in this process",
+    SmallServer: "`small` on a server",
+    ServerModel: "A server",
+    ToolExpert: "A tool among the experts",
+    SelfExpert: "The small model asked again",
+    Again: "`self`",
+    Price: "`price`",
+    Fields: "`fields`",
+    Watch: "`watch`",
+    Audit: "`audit`",
+    Limits: "`limits`",
+    ApiKey: "`api_keys`",
+}
+"""The heading of each part of the configuration, in the order of the page."""
+PLAIN = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Path: "path"}
+
+
+def configuration_page() -> str:
+    """A table of settings for every part of ``serve.yaml``."""
+    return "\n\n".join(_section(model, heading) for model, heading in SECTIONS.items())
+
+
+def endpoints_table() -> str:
+    """The paths of the router and what each does."""
+    rows = ["| path | what it does |", "|---|---|"]
+    for route in routes.routes:
+        if isinstance(route, APIRoute):
+            about = _markdown((route.endpoint.__doc__ or "").split("\n\n")[0])
+            rows.append(f"| `{' '.join(sorted(route.methods))} {route.path.replace(':path', '')}` | {about} |")
+    return "\n".join(rows)
+
+
+def extension_table() -> str:
+    """The fields of the field ``confide``."""
+    fields = TypeAdapter(Extension).json_schema()["properties"]
+    rows = [f"| `{name}` | {_markdown(field['description'])} |" for name, field in fields.items()]
+    return "\n".join(["| field | meaning |", "|---|---|", *rows])
+
+
+def alarms_table() -> str:
+    """The alarms, and when each comes."""
+    return "\n".join(["| alarm | when |", "|---|---|", *(f"| `{name}` | {when} |" for name, when in ALARMS.items())])
+
+
+def metrics_table() -> str:
+    """What ``/metrics`` tells: name, labels and meaning."""
+    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for metric in vars(Metrics()).values():
+        if hasattr(metric, "_labelnames"):
+            told = next(iter(metric.describe()))
+            name = told.name + {"counter": "_total"}.get(told.type, "")
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "–"
+            rows.append(f"| `{name}` | {told.type} | {labels} | {told.documentation} |")
+    return "\n".join(rows)
+
+
+def _section(model: type[BaseModel], heading: str) -> str:
+    """A heading, what the part is, and a row for each setting; what every server has stands with the servers."""
+    about = _markdown((model.__doc__ or "").split("\n\n")[0])
+    fields = model.model_fields
+    if model is ServeConfig:
+        about = "The keys of the file itself; unknown keys are refused."
+    if model is SmallServer:
+        fields = {name: field for name, field in fields.items() if name not in ServerModel.model_fields}
+        about += f" All settings of {_link(ServerModel)}, and:"
+    rows = [_row(name, field) for name, field in fields.items()]
+    return "\n".join(
+        [f"## {heading}", "", about, "", "| key | value | default | meaning |", "|---|---|---|---|", *rows]
+    )
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    if not field.description:
+        raise ValueError(f"the setting {name} has no description")
+    cells = f"`{field.alias or name}`", _value(field.annotation), _default(field), _markdown(field.description)
+    return f"| {' | '.join(cells)} |"
+
+
+def _value(kind: Any) -> str:
+    """What may be written there: a type, as words."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _value(arguments[0])
+    if origin is Literal:
+        return " or ".join(f"`{word}`" for word in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_value(one) for one in arguments if one is not type(None)))
+    if origin is tuple:
+        return f"list of {_value(arguments[0])}"
+    if origin is dict:
+        return "mapping"
+    return _link(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else PLAIN[kind]
+
+
+def _link(model: type[BaseModel]) -> str:
+    base = model if model in SECTIONS else ServerModel
+    heading = SECTIONS[base]
+    anchor = heading.lower().replace("`", "").replace(" ", "-")
+    return f"[{heading[0].lower()}{heading[1:]}](#{anchor})"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel) or value in (None, "", (), {}):
+        return "–"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(value)}]`"
+    shown = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
+    return f"`{shown}`"
+
+
+def _markdown(docstring: str) -> str:
+    return " ".join(docstring.replace("``", "`").replace("|", "\\|").split())
+
+
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "configuration.md": {"settings": configuration_page},
+    "http.md": {"endpoints": endpoints_table, "confide": extension_table},
+    "monitoring.md": {"metrics": metrics_table, "alarms": alarms_table},
+}
+"""Page → mark → what stands there."""
+
+
+def filled(text: str, name: str, body: str) -> str:
+    """A page with ``body`` between ``<!-- name -->`` and ``<!-- /name -->``."""
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, rest = text.split(first)
+    return f"{before}{first}\n\n{body}\n\n{last}{rest.split(last)[1]}"
+
+
+def written() -> Iterator[tuple[Path, str]]:
+    """Each page, and its text as the code is now."""
+    for page, parts in PARTS.items():
+        text = (REFERENCE / page).read_text(encoding="utf-8")
+        for name, make in parts.items():
+            text = filled(text, name, make())
+        yield REFERENCE / page, text
+
+
+def main() -> None:
+    """Write the pages."""
+    for path, text in written():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
