@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from confide.cli.exit_codes import ExitCode
 from confide.cli.outputs import Folder
 from confide.files import write_text
 
@@ -52,11 +53,14 @@ def demo(
         """Show a command and run it; gives its exit code."""
         command += f" --seed {seed}" if seed else ""
         typer.secho(f"\n$ confide {command}", bold=True)
-        return context.find_root().command.main(split(command), "confide", standalone_mode=False) or 0
+        code = context.find_root().command.main(split(command), "confide", standalone_mode=False) or 0
+        if code == ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
+        return int(code)
 
     run(f"annotate --model {BUNDLED} --task geography --limit {QUESTIONS[quick]} --out {records}")
-    run(f"train stack --model {BUNDLED} --records {records} --out {model}")
-    run(f"score --model {model} --records {records} --out {scored}")
+    run(f"train stack {records} --model {BUNDLED} --out {model}")
+    run(f"score {records} --model {model} --out {scored}")
     run(f"evaluate {scored} --out {quote(str(out))}")
     (out / "policy.json").unlink(missing_ok=True)
     if run(f"calibrate {scored} --source stack --max-risk {MAX_RISK} --out {policy}"):
