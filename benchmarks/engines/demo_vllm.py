@@ -54,13 +54,13 @@ def prepare(out: Path) -> None:
     must("annotate", "--model", "smollm2", "--task", "geography", "--limit", QUESTIONS, "--out", records)
     if not (trained / "confide.json").exists():
         say("A stack is trained on its middle layers")
-        must("train", "stack", "--model", "smollm2", "--records", records, "--out", trained)
+        must("train", "stack", "--model", "smollm2", records, "--out", trained)
     if not (out / "served" / "config.json").exists():
         say("It is exported for vLLM: the weights are linked, the reading lies beside them")
         must("export", "--for", "vllm", "--model", trained, "--out", out / "served")
     if not scored.exists():
         say("The rows that were kept back for calibration get their confidence")
-        must("score", "--model", trained, "--records", records, "--sources", SERVED, "--out", scored)
+        must("score", "--model", trained, records, "--source", SERVED, "--out", scored)
     say("A policy: how sure must an answer be, so that few of those that are kept are wrong?")
     for risk in RISKS:
         if policy.exists() or not confide("calibrate", scored, "--source", SERVED, "--max-risk", risk, "--out", policy):

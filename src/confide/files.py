@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from typing import BinaryIO
 
 from confide.errors import ConfideError
 
+_LOCKED_BYTE = 1 << 30
 _MOST_LINKS = 40
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
@@ -194,8 +194,9 @@ def _replace(part: Path, target: Path, mode: int) -> None:
     with suppress(FileNotFoundError):
         old = target.stat()
         mode = stat.S_IMODE(old.st_mode)
-        with suppress(OSError):  # only root may give files away
-            os.chown(part, old.st_uid, old.st_gid)
+        if sys.platform != "win32":
+            with suppress(OSError):  # only root may give files away
+                os.chown(part, old.st_uid, old.st_gid)
     with open(part, "rb") as handle:
         os.fsync(handle.fileno())
     part.chmod(mode)
@@ -233,11 +234,17 @@ def _held(lock: Path, what: Path) -> Iterator[None]:
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         with suppress(OSError):  # on a full disk the lock holds all the same
             os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}, since {now}".encode(), 0)
+            os.lseek(handle, 0, os.SEEK_SET)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}, since {now}".encode())
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
+        if sys.platform == "win32":  # where no open file can be removed
+            os.close(handle)
+            with suppress(OSError):
+                lock.unlink()
+        else:
+            lock.unlink(missing_ok=True)
+            os.close(handle)
 
 
 def _lock(lock: Path, what: Path) -> int:
@@ -245,12 +252,26 @@ def _lock(lock: Path, what: Path) -> int:
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 500, 0).decode(errors="replace")
+            _take(handle)
+        except (BlockingIOError, PermissionError):
+            holder = os.read(handle, 500).decode(errors="replace")
             os.close(handle)
             raise ConfideError(f"{what} is in use by another run" + (f": {holder}" if holder else "")) from None
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), lock.stat()):
                 return handle
         os.close(handle)
+
+
+def _take(handle: int) -> None:
+    """Lock an open file at once, or raise `BlockingIOError`, on Windows `PermissionError`."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)  # far behind the text, which others may read
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        os.lseek(handle, 0, os.SEEK_SET)
+        return
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

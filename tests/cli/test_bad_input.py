@@ -58,12 +58,12 @@ READING = {
     "evaluate": "evaluate {file} --out r",
     "calibrate": "calibrate {file} --max-risk 0.3 --out p.json",
     "split": "split {file} --out s.jsonl",
-    "hedge": "hedge --records {file} --out h.jsonl",
+    "hedge": "hedge {file} --out h.jsonl",
     "signal-quality": "signal-quality {file}",
-    "score": "score --records {file} --sources logprob_sum --out s.jsonl",
-    "train portable": "train portable --records {file} --out t",
-    "portable": "score --records rows.jsonl --portable {file} --out s.jsonl",
-    "train": f"train reader --model {MODEL} --records {{file}} --out t",
+    "score": "score {file} --source logprob_sum --out s.jsonl",
+    "train portable": "train portable {file} --out t",
+    "portable": "score rows.jsonl --portable {file} --out s.jsonl",
+    "train": f"train reader --model {MODEL} {{file}} --out t",
     "expert": "calibrate rows.jsonl --match-expert 0.1 --expert {file} --out p.json",
     "annotate": f"annotate --model {MODEL} --task {{file}} --out a.jsonl",
     "policy": "policy show {file}",
@@ -96,12 +96,12 @@ def test_a_file_that_is_not_there_or_is_a_folder(told, rows, tmp_path, verb):
 
 SEEDED = (
     "evaluate rows.jsonl --out r", "calibrate rows.jsonl --max-risk 0.5 --out p.json", "split rows.jsonl --out s.jsonl",
-    "signal-quality rows.jsonl", "score --records rows.jsonl --sources shuffled --out s.jsonl",
-    "hedge --records rows.jsonl --out h.jsonl", f"annotate --model {MODEL} --task arithmetic --out a.jsonl",
-    "train portable --records rows.jsonl --out t", f"train stack --model {MODEL} --records rows.jsonl --out t",
-    f"train reader --model {MODEL} --records rows.jsonl --out t",
-    f"train self-ref --model {MODEL} --records rows.jsonl --out t",
-    f"train rlmf --model {MODEL} --records rows.jsonl --out t", "demo --quick --out d",
+    "signal-quality rows.jsonl", "score rows.jsonl --source shuffled --out s.jsonl",
+    "hedge rows.jsonl --out h.jsonl", f"annotate --model {MODEL} --task arithmetic --out a.jsonl",
+    "train portable rows.jsonl --out t", f"train stack --model {MODEL} rows.jsonl --out t",
+    f"train reader --model {MODEL} rows.jsonl --out t",
+    f"train self-ref --model {MODEL} rows.jsonl --out t",
+    f"train rlmf --model {MODEL} rows.jsonl --out t", "demo --quick --out d",
 )  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_seeds_lie_between_0_and_2_to_the_32(told, rows, tmp_path, verb, seed):
           for flag, values in {"--temperature": "nan inf 0 -1", "--limit": "-1 0 1.5 " + "9" * 30,
                                "--batch-size": "0 -1", "--max-new-tokens": "0 -1", "--reject": "nan -1 2"}.items()
           for value in values.split()),
-        *(f"train self-ref --model {MODEL} --records rows.jsonl --out t {flag} {value}"
+        *(f"train self-ref --model {MODEL} rows.jsonl --out t {flag} {value}"
           for flag, values in {"--ratio": "nan inf x", "--learning-rate": "-1 inf nan", "--rank": "0",
                                "--kl-weight": "-1 nan"}.items()
           for value in values.split()),
@@ -182,7 +182,7 @@ def _trained(tmp_path: Path, **changes: object) -> Path:
 def test_rows_that_a_model_cannot_read(told, tmp_path, changes, sentence):
     file = _trained(tmp_path, **changes)
     for verb in ("reader", "self-ref"):
-        code, error = told("train", verb, "--model", MODEL, "--records", file, "--out", f"t-{verb}")
+        code, error = told("train", verb, "--model", MODEL, file, "--out", f"t-{verb}")
         assert code == ExitCode.BAD_INPUT
         assert sentence in error
 
@@ -190,19 +190,19 @@ def test_rows_that_a_model_cannot_read(told, tmp_path, changes, sentence):
 @pytest.mark.parametrize("changes", [{"answer_ids": [10**9]}, {"reasoning_ids": [-1]}, {"messages": []}])
 def test_rows_that_a_model_cannot_score(told, tmp_path, changes):
     file = _trained(tmp_path, **changes)
-    code, error = told("score", "--model", MODEL, "--records", file, "--sources", "stack", "--out", "s.jsonl")
+    code, error = told("score", "--model", MODEL, file, "--source", "stack", "--out", "s.jsonl")
     assert code == ExitCode.BAD_INPUT
     assert "row r" in error
     # Another model's ids mean nothing here: its answer is read from its text.
     if "answer_ids" in changes:
         file = _trained(tmp_path, **changes, model="another")
-        arguments = ("--model", MODEL, "--records", file, "--sources", "stack", "--other-model", "--out", "s.jsonl")
+        arguments = ("--model", MODEL, file, "--source", "stack", "--other-model", "--out", "s.jsonl")
         assert told("score", *arguments)[0] == ExitCode.DONE
 
 
 def test_texts_without_a_word_have_the_base_rate_as_prior(told, tmp_path):
     file = _trained(tmp_path, messages=[{"role": "user", "content": "?"}], answer="!")
-    code, error = told("score", "--records", file, "--sources", "question_only,answer_only", "--out", "s.jsonl")
+    code, error = told("score", file, "--source", "question_only,answer_only", "--out", "s.jsonl")
     assert code == ExitCode.DONE, error
     scored = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     rate = sum(row["correct"] for row in scored if row["split"] == "train") / 4
@@ -226,7 +226,7 @@ def test_a_store_that_is_none_is_not_made(told, rows, tmp_path, url):
 @pytest.mark.parametrize(
     "verb",
     ["evaluate rows.jsonl --resamples 10", "calibrate rows.jsonl --max-risk 0.5", "split rows.jsonl --sizes train=9",
-     "hedge --records rows.jsonl --source given", f"score --records {SAVED / 'reader.jsonl'} --sources logprob_sum",
+     "hedge rows.jsonl --source given", f"score {SAVED / 'reader.jsonl'} --source logprob_sum",
      f"annotate --model {MODEL} --task arithmetic --limit 2", f"export --model {MODEL}"],
 )  # fmt: skip
 def test_an_output_that_cannot_be_made(told, rows, tmp_path, verb):
@@ -238,7 +238,7 @@ def test_an_output_that_cannot_be_made(told, rows, tmp_path, verb):
 SHOWING = (
     ["tasks"], ["--help"], ["evaluate", "--help"], ["evaluate", "rows.jsonl", "--out", "r", "--resamples", "10"],
     ["calibrate", "rows.jsonl", "--max-risk", "0.5", "--out", "p.json"], ["signal-quality", "rows.jsonl"],
-    ["hedge", "--records", "rows.jsonl", "--out", "h.jsonl"], ["split", "rows.jsonl", "--out", "ü\udcff.jsonl"],
+    ["hedge", "rows.jsonl", "--out", "h.jsonl"], ["split", "rows.jsonl", "--out", "ü\udcff.jsonl"],
     ["ask", "--model", str(MODEL), "--max-new-tokens", "2", "Zürich → 東京?"], ["no\udcff"],
 )  # fmt: skip
 

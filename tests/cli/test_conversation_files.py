@@ -130,8 +130,8 @@ def test_sources_that_ask_again_are_read(model: str, tmp_path: Path) -> None:
     write_records(tmp_path / "r.jsonl", scored())
     sources = "p_true,verbalized,verifier,question_only"
     result = run(
-        "score", "--model", model, "--other-model", "--verifier", model, "--records", tmp_path / "r.jsonl",
-        "--sources", sources, "--out", tmp_path / "s.jsonl",
+        "score", "--model", model, "--other-model", "--verifier", model, tmp_path / "r.jsonl",
+        "--source", sources, "--out", tmp_path / "s.jsonl",
     )  # fmt: skip
     assert result.exit_code == 0, (result.output, result.exception)
     records = [record for record in read_records(tmp_path / "s.jsonl") if record.split == "test"]
@@ -178,14 +178,14 @@ def test_calibrate_knows_how_they_were_asked(tmp_path: Path) -> None:
 
 def test_split_and_hedge_keep_them(tmp_path: Path) -> None:
     write_records(tmp_path / "s.jsonl", scored(200))
-    result = run("hedge", "--records", tmp_path / "s.jsonl", "--source", "given", "--out", tmp_path / "h.jsonl")
+    result = run("hedge", tmp_path / "s.jsonl", "--source", "given", "--out", tmp_path / "h.jsonl")
     assert result.exit_code == 0, (result.output, result.exception)
     hedged = read_records(tmp_path / "h.jsonl")
     assert all((record.model_extra or {})["hedge_status"] == "hedged" for record in hedged)
     tools = next(record for record in hedged if record.id == "c3")
     assert (tools.messages[1].model_extra or {})["tool_calls"] == [CALL]
     before = (tmp_path / "h.jsonl").read_bytes()
-    run("hedge", "--records", tmp_path / "s.jsonl", "--source", "given", "--out", tmp_path / "h.jsonl")
+    run("hedge", tmp_path / "s.jsonl", "--source", "given", "--out", tmp_path / "h.jsonl")
     assert (tmp_path / "h.jsonl").read_bytes() == before
     # The same last turn behind another passage is another question.
     others = [

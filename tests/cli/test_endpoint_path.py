@@ -54,7 +54,7 @@ def test_from_questions_to_a_decision_without_torch(endpoint: Endpoint, question
     records, scored, policy = (tmp_path / name for name in ("records.jsonl", "scored.jsonl", "policy.json"))
     for line in (
         ["annotate", *flags(endpoint), "--task", questions, "--out", records],
-        ["score", *flags(endpoint), "--sources", "standard", "--records", records, "--out", scored],
+        ["score", *flags(endpoint), "--source", "standard", records, "--out", scored],
         ["evaluate", scored, "--out", tmp_path / "report"],
         ["calibrate", scored, "--source", "logprob_sum", "--max-risk", "0.3", "--out", policy],
     ):

@@ -83,7 +83,7 @@ def test_what_annotate_read_is_not_read_again(kind: str, questions: Path, reader
         done("annotate", *flags(server, kind, "--reader", reader), "--task", questions, "--out", records)
         before, shown = reads(server), 3 * (2 if kind == "vllm" else 1)
         assert before == shown + 40 * (2 if kind == "vllm" else 1)
-        done("score", *flags(server, kind, "--reader", reader), "--records", records, "--out", scored)
+        done("score", *flags(server, kind, "--reader", reader), records, "--out", scored)
         assert reads(server) == before + shown
     rows = [row for row in read_records(scored) if row.split != "train"]
     assert [row.confidence["reader"] for row in rows] == [expected(row) for row in rows]
@@ -100,8 +100,8 @@ def test_answers_that_were_not_read_are_read_by_their_text(
     with KINDS[kind](knows=knows).running() as server:
         done("annotate", *flags(server, kind), "--task", questions, "--out", records)
         assert reads(server) == 0
-        line = ["score", *flags(server, kind, "--reader", reader), "--sources", "reader,logprob_sum"]
-        done(*line, "--records", records, "--out", scored)
+        line = ["score", *flags(server, kind, "--reader", reader), "--source", "reader,logprob_sum"]
+        done(*line, records, "--out", scored)
     rows = [row for row in read_records(scored) if row.split != "train"]
     assert [row.confidence["reader"] for row in rows] == [expected(row) for row in rows]
     assert [row.cost["reader"].tokens for row in rows] == [tokens_of(row, kind) for row in rows]
@@ -137,8 +137,8 @@ def test_what_another_reader_found_does_not_count(kind: str, questions: Path, re
     with KINDS[kind](knows=knows).running() as server:
         done("annotate", *flags(server, kind, "--reader", reader), "--task", questions, "--out", records)
         before = reads(server)
-        line = ["score", *flags(server, kind, "--reader", tmp_path / "other.json"), "--sources", "reader"]
-        done(*line, "--records", records, "--out", scored)
+        line = ["score", *flags(server, kind, "--reader", tmp_path / "other.json"), "--source", "reader"]
+        done(*line, records, "--out", scored)
         assert reads(server) >= before + 20
     assert {row.scored_by["reader"] for row in read_records(scored)} == {"another-second"}
 
@@ -154,8 +154,8 @@ def test_rows_that_cannot_be_read_have_none(kind: str, reader: Path, tmp_path: P
     records, scored = tmp_path / "records.jsonl", tmp_path / "scored.jsonl"
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with KINDS[kind]().running() as server:
-        line = ["score", *flags(server, kind, "--reader", reader), "--sources", "reader"]
-        done(*line, "--records", records, "--out", scored)
+        line = ["score", *flags(server, kind, "--reader", reader), "--source", "reader"]
+        done(*line, records, "--out", scored)
     values = {row.id: row.confidence["reader"] for row in read_records(scored)}
     assert values == {"good": expected(read_records(scored)[0]), "cut": None, "thought": None}
 
@@ -179,7 +179,7 @@ def test_a_server_that_fails_at_some_costs_these_alone(
 
         server.z = failing
         line = ["score", *flags(server, kind, "--reader", reader, "--concurrency", 1, "--retries", 2)]
-        done(*line, "--sources", "reader", "--records", records, "--out", scored)
+        done(*line, "--source", "reader", records, "--out", scored)
     missing = [row.id for row in read_records(scored) if row.confidence["reader"] is None and row.split != "train"]
     assert 0 < len(missing) <= 4
 
@@ -198,7 +198,7 @@ def test_the_path_needs_no_torch(questions: Path, reader: Path, tmp_path: Path) 
     with VllmServer(knows=knows).running() as server:
         for line in (
             ["annotate", *flags(server, "vllm", "--reader", reader), "--task", questions, "--out", records],
-            ["score", *flags(server, "vllm", "--reader", reader), "--records", records, "--out", scored],
+            ["score", *flags(server, "vllm", "--reader", reader), records, "--out", scored],
         ):
             result = without(MODEL, MAIN, *line)
             assert result.returncode == 0, result.stderr

@@ -66,9 +66,13 @@ def test_what_is_not_judged_is_told(scored, tmp_path):
 def test_what_to_take_is_told_last_with_the_command_on_one_line(scored, tmp_path):
     rows = read_records(scored)
     write_records(scored, [*rows, *(r.model_copy(update={"id": f"v{r.id}", "split": "validation"}) for r in rows)])
-    *_, said, command, page = run(scored, "--out", tmp_path / "out", "--resamples", 20).stdout.splitlines()
+    result = run(scored, "--out", tmp_path / "out", "--resamples", 20)
+    *_, said, page = result.stdout.splitlines()
     found = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["recommendation"]
-    assert (found["source"], command) == ("stack", found["next"])
+    assert found["source"] == "stack"
+    policy = scored.with_name("policy.json")
+    next_ = f"Next: confide calibrate {scored} --source stack --max-risk 0.1 --out {policy}"
+    assert result.stderr.splitlines()[-1] == next_
     assert said in found["reason"]
     assert page.endswith("report.html")
 
@@ -150,9 +154,9 @@ def test_expert_cost(scored, tmp_path):
 
 
 def test_wanted_sources(scored, tmp_path):
-    result = run(scored, "--out", tmp_path / "out", "--resamples", 5, "--json", "--sources", "stack, logprob_sum")
+    result = run(scored, "--out", tmp_path / "out", "--resamples", 5, "--json", "--source", "stack, logprob_sum")
     assert set(json.loads(result.stdout)["estimators"]) == {"stack", "logprob_sum"}
-    result = run(scored, "--out", tmp_path / "other", "--sources", "reader")
+    result = run(scored, "--out", tmp_path / "other", "--source", "reader")
     assert isinstance(result.exception, ConfideError)
     assert "no record has a confidence of the source 'reader'" in str(result.exception)
     assert not (tmp_path / "other").exists()
@@ -163,8 +167,7 @@ def test_an_empty_list_of_sources_is_refused(scored, tmp_path, names):
     for verb in (evaluate, score):
         one = typer.Typer()
         one.command()(command(verb))
-        files = [str(scored)] if verb is evaluate else ["--records", str(scored)]
-        result = CliRunner().invoke(one, [*files, "--out", str(tmp_path / "none"), "--sources", names])
+        result = CliRunner().invoke(one, [str(scored), "--out", str(tmp_path / "none"), "--source", names])
         assert isinstance(result.exception, ConfideError)
         assert "names separated by commas are expected" in str(result.exception)
         assert not (tmp_path / "none").exists()
@@ -270,7 +273,7 @@ def test_a_table_and_a_sentence_a_signal(rollouts):
 
 def test_signal_quality_json_is_the_only_thing_on_standard_output(rollouts):
     result = run_signals(
-        rollouts, "--resamples", 20, "--json", "--seed", 3, "--target", "consistency", "--signal", "f_pred, "
+        rollouts, "--resamples", 20, "--json", "--seed", 3, "--target", "consistency", "--source", "f_pred, "
     )
     found = json.loads(result.stdout)
     assert (found["target"], list(found["signals"])) == ("consistency", ["f_pred", "p_true"])
@@ -281,7 +284,7 @@ def test_signal_quality_json_is_the_only_thing_on_standard_output(rollouts):
     ("arguments", "message"),
     [
         (["--target", "truth"], "--target is f_gold, correct or consistency, not 'truth'"),
-        (["--signal", "f_pred,other"], "no answer has the signal 'other'"),
+        (["--source", "f_pred,other"], "no answer has the signal 'other'"),
         (["--target", "correct"], "no answer carries the target correct"),
     ],
 )

@@ -33,7 +33,7 @@ def scored(tmp_path) -> Path:
 
 def test_every_row_is_worded_and_the_result_is_told(scored, tmp_path):
     out = tmp_path / "deep" / "hedged.jsonl"
-    result = run("--records", scored, "--out", out)
+    result = run(scored, "--out", out)
     assert result.exit_code == 0, result.output
     assert f"{out}: 22 rows: 21 worded, 1 without a confidence" in result.stdout
     assert "21 wordings by plain, confidences from stack: read back within 0." in result.stdout
@@ -44,7 +44,7 @@ def test_every_row_is_worded_and_the_result_is_told(scored, tmp_path):
 
 
 def test_json_is_the_only_thing_on_standard_output(scored, tmp_path):
-    result = run("--records", scored, "--out", tmp_path / "H.jsonl", "--style", "formal", "--json")
+    result = run(scored, "--out", tmp_path / "H.jsonl", "--style", "formal", "--json")
     summary = json.loads(result.stdout)
     assert summary["rows"] == 22
     assert summary["statuses"]["hedged"] == 21
@@ -62,23 +62,21 @@ def test_flags_may_stand_in_a_file(scored, tmp_path):
 def test_bare_numbers_need_no_source(tmp_path):
     records = tmp_path / "r.jsonl"
     records.write_text('{"id": 1, "answer": "Japan", "confidence": 0.8}\n')
-    assert "confidences from given" in run("--records", records, "--out", tmp_path / "H.jsonl").stdout
+    assert "confidences from given" in run(records, "--out", tmp_path / "H.jsonl").stdout
 
 
 def test_tagged_answers_need_no_source_at_all(tmp_path):
     records = tmp_path / "r.jsonl"
     answer = "<sentence>It is in Japan.</sentence><confidence>0.90</confidence>"
     records.write_text(json.dumps({"id": 1, "answer": answer}) + "\n")
-    result = run("--records", records, "--out", tmp_path / "H.jsonl")
+    result = run(records, "--out", tmp_path / "H.jsonl")
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "H.jsonl").read_text())["hedged"] == "It is in Japan. That is highly likely."
 
 
 def test_a_server_rewrites(scored, tmp_path):
     with Model().running() as server:
-        result = run(
-            "--records", scored, "--out", tmp_path / "H.jsonl", "--engine", server.url, "--model", "big", "--json"
-        )
+        result = run(scored, "--out", tmp_path / "H.jsonl", "--base-url", server.url, "--model", "big", "--json")
     summary = json.loads(result.stdout)
     assert summary["statuses"]["hedged"] == 21
     assert summary["replaced"] == 0
@@ -93,26 +91,26 @@ def test_a_server_rewrites(scored, tmp_path):
         (["--style", "loud"], "no style 'loud' in English: there are plain, first_person, formal"),
         (["--language", "fr"], "no language 'fr': there is en"),
         (["--source", "reader"], "no row has a confidence from reader; there are: probe, stack"),
-        (["--engine", "gpt"], "--engine is templates or an address such as http://127.0.0.1:8000/v1, not 'gpt'"),
-        (["--engine", "http://127.0.0.1:9/v1"], "--engine URL and --model NAME go together"),
-        (["--model", "big"], "--engine URL and --model NAME go together"),
-        (["--engine", "http://127.0.0.1:9/v1", "--model", "big"], "http://127.0.0.1:9/v1 cannot be reached"),
+        (["--base-url", "gpt"], "--base-url takes an address such as http://127.0.0.1:8000/v1, not 'gpt'"),
+        (["--base-url", "http://127.0.0.1:9/v1"], "--base-url URL and --model NAME go together"),
+        (["--model", "big"], "--base-url URL and --model NAME go together"),
+        (["--base-url", "http://127.0.0.1:9/v1", "--model", "big"], "http://127.0.0.1:9/v1 cannot be reached"),
     ],
 )
 def test_bad_input_is_one_sentence(scored, tmp_path, arguments, sentence, monkeypatch):
     monkeypatch.setattr("confide.engines.openai.patient_server._FIRST_WAIT_S", 0.01)
-    result = run("--records", scored, "--out", tmp_path / "H.jsonl", *arguments)
+    result = run(scored, "--out", tmp_path / "H.jsonl", *arguments)
     assert isinstance(result.exception, ConfideError)
     assert sentence in str(result.exception)
 
 
 def test_the_input_is_not_overwritten(scored):
-    result = run("--records", scored, "--out", scored)
+    result = run(scored, "--out", scored)
     assert "would overwrite" in str(result.exception)
 
 
 def test_the_program_exits_with_2(scored, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["confide", "hedge", "--records", str(scored), "--out", str(scored)])
+    monkeypatch.setattr(sys, "argv", ["confide", "hedge", str(scored), "--out", str(scored)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
@@ -126,7 +124,7 @@ def test_log_probabilities_are_worded_as_probabilities(tmp_path):
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = run("--records", path, "--out", tmp_path / "out.jsonl", "--source", "logprob_sum")
+    result = run(path, "--out", tmp_path / "out.jsonl", "--source", "logprob_sum")
     assert result.exit_code == 0, result.output
     told = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     confidences = [row["hedges"][0]["confidence"] for row in told]

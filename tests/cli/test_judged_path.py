@@ -113,7 +113,7 @@ def test_from_a_judge_to_a_promise(endpoint: JudgingEndpoint, line: list[object]
     assert f"on 250 labelled ones: missed {missed}, false alarms {alarms}." in taken.output
 
     scored, policy = tmp_path / "scored.jsonl", tmp_path / "policy.json"
-    assert run("score", "--records", labelled, "--sources", "logprob_sum", "--out", scored).exit_code == 0
+    assert run("score", labelled, "--source", "logprob_sum", "--out", scored).exit_code == 0
     ready = ["--source", "logprob_sum", "--max-risk", "0.4", "--level", "0.9", "--out", policy]
     made = run("calibrate", scored, *ready)
     assert made.exit_code == 0, made.output

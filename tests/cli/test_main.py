@@ -43,7 +43,7 @@ def test_everything_after_scoring_works_without_torch(tmp_path: Path) -> None:
         ("calibrate", str(records), "--max-risk", "0.2", "--out", str(policy)),
         ("decide", str(policy), str(records), "--out", str(decided)),
         ("policy", "show", str(policy)),
-        ("hedge", "--records", str(records), "--out", str(tmp_path / "h.jsonl")),
+        ("hedge", str(records), "--out", str(tmp_path / "h.jsonl")),
     ):
         done = confide(*arguments, without_torch=True)
         assert done.returncode == 0, done.stderr
@@ -62,8 +62,8 @@ def test_the_import_is_light_and_the_model_side_says_what_is_missing() -> None:
     [
         (["annotate", "--task", "nothing", "--out", "x.jsonl"], "no task 'nothing'"),
         (["evaluate", "absent.jsonl", "--out", "x"], "absent.jsonl does not exist"),
-        (["score", "--model", "/absent/model", "--records", "absent.jsonl", "--out", "x.jsonl"], "does not exist"),
-        (["train", "reader", "--records", "absent.jsonl", "--out", "x", "--config", "absent.yaml"], "absent.yaml"),
+        (["score", "--model", "/absent/model", "absent.jsonl", "--out", "x.jsonl"], "does not exist"),
+        (["train", "reader", "absent.jsonl", "--out", "x", "--config", "absent.yaml"], "absent.yaml"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str) -> None:

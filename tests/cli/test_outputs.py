@@ -66,23 +66,23 @@ def inputs(tmp_path, monkeypatch):
         ("calibrate r.jsonl --max-risk 0.2 --config c.yaml --out c.yaml", "--config"),
         ("calibrate --from-store sqlite:///s.db --max-risk 0.2 --out s.db", "--from-store"),
         ("split r.jsonl --out soft.jsonl", "RECORDS"),
-        ("score --records r.jsonl --out r.jsonl", "--records"),
-        ("hedge --records r.jsonl --source given --out r.jsonl", "--records"),
+        ("score r.jsonl --out r.jsonl", "RECORDS"),
+        ("hedge r.jsonl --source given --out r.jsonl", "RECORDS"),
         ("decide p.json r.jsonl --out p.json", "POLICY"),
         ("decide p.json r.jsonl --out r.jsonl", "RECORDS"),
         ("annotate --task q.jsonl --out q.jsonl", "--task"),
         ("annotate --task questions --out questions", "--task"),
         ("annotate --task q.jsonl --model model --out model/config.json", "--model"),
-        ("score --records r.jsonl --model model --out model/config.json", "--model"),
-        ("score --records r.jsonl --verifier model --out soft.json", "--verifier"),
+        ("score r.jsonl --model model --out model/config.json", "--model"),
+        ("score r.jsonl --verifier model --out soft.json", "--verifier"),
         ("evaluate run/results.json --out run", "RECORDS"),
         ("evaluate --matrix a=r.jsonl --matrix b=run/results.json --out run", "--matrix"),
         ("evaluate r.jsonl --expert run/results.json --out run", "--expert"),
-        ("score --records r.jsonl --portable run --out run/results.json", "--portable"),
-        ("train rlmf --records run/log.jsonl --out run", "--records"),
-        ("train stack --records r.jsonl --model model --out model", "--model"),
-        ("train reader --records r.jsonl --model model --out model", "--model"),
-        ("train self-ref --records r.jsonl --model ./model --out model/.", "--model"),
+        ("score r.jsonl --portable run --out run/results.json", "--portable"),
+        ("train rlmf run/log.jsonl --out run", "RECORDS"),
+        ("train stack r.jsonl --model model --out model", "--model"),
+        ("train reader r.jsonl --model model --out model", "--model"),
+        ("train self-ref r.jsonl --model ./model --out model/.", "--model"),
     ],
 )
 def test_an_input_is_never_the_output(inputs: Path, arguments: str, read: str) -> None:
@@ -97,8 +97,8 @@ def test_an_input_is_never_the_output(inputs: Path, arguments: str, read: str) -
     [
         "calibrate r.jsonl --max-risk 0.2",
         "split r.jsonl",
-        "score --records r.jsonl",
-        "hedge --records r.jsonl --source given",
+        "score r.jsonl",
+        "hedge r.jsonl --source given",
         "decide p.json r.jsonl",
         "annotate --model nowhere",
     ],
@@ -115,8 +115,8 @@ def test_a_place_that_cannot_be_written_is_told_before_work_starts(inputs: Path,
     "verb",
     [
         "evaluate r.jsonl",
-        "train reader --records r.jsonl",
-        "train portable --records r.jsonl",
+        "train reader r.jsonl",
+        "train portable r.jsonl",
         "export --model model",
         "demo",
     ],
@@ -140,14 +140,14 @@ def test_no_empty_file_is_written_that_no_verb_reads(inputs: Path) -> None:
 def test_a_file_that_is_called_like_a_name_is_no_input(inputs: Path) -> None:
     hedged = inputs / "stack"
     hedged.touch()
-    result = CliRunner().invoke(app, ["hedge", "--records", "r.jsonl", "--source", "stack", "--out", "stack"])
+    result = CliRunner().invoke(app, ["hedge", "r.jsonl", "--source", "stack", "--out", "stack"])
     assert result.exit_code == 0, result.output
     assert hedged.read_text().count("\n") == 60
     hedged.unlink()
 
 
 def test_a_file_that_is_appended_to_belongs_to_one_run_and_its_folder_to_all(inputs: Path) -> None:
-    hedge = ["hedge", "--records", "r.jsonl", "--source", "given", "--out"]
+    hedge = ["hedge", "r.jsonl", "--source", "given", "--out"]
     with locked_file(inputs / "new.jsonl"), locked(inputs):
         assert f"in use by another run: process {os.getpid()} on" in refused(*hedge, "run/../new.jsonl")
         result = CliRunner().invoke(app, [*hedge, "other.jsonl"])
@@ -155,9 +155,7 @@ def test_a_file_that_is_appended_to_belongs_to_one_run_and_its_folder_to_all(inp
     (inputs / "other.jsonl").unlink()
 
 
-@pytest.mark.parametrize(
-    "verb", ["annotate --model nowhere", "hedge --records r.jsonl", "score --records r.jsonl", "split r.jsonl"]
-)
+@pytest.mark.parametrize("verb", ["annotate --model nowhere", "hedge r.jsonl", "score r.jsonl", "split r.jsonl"])
 def test_records_are_not_written_as_csv(inputs: Path, verb: str) -> None:
     assert ".jsonl" in refused(*verb.split(), "--out", "new.csv")
 
@@ -179,9 +177,9 @@ def test_scores_in_csv_go_through_every_verb(tmp_path: Path) -> None:
         (("calibrate", rows, "--match-expert", 0.3, "--expert", expert, "--level", 0.9, "--out", policy), 0),
         (("validate", policy, rows, "--expert", expert), 0),
         (("decide", policy, rows, "--out", out / "d.jsonl"), 0),
-        (("hedge", "--records", rows, "--source", "given", "--out", out / "h.jsonl"), 0),
-        (("score", "--records", rows, "--sources", "constant", "--out", out / "scored.parquet"), 0),
-        (("train", "reader", "--records", rows, "--out", out / "model"), 2),  # no splits, but read
+        (("hedge", rows, "--source", "given", "--out", out / "h.jsonl"), 0),
+        (("score", rows, "--source", "constant", "--out", out / "scored.parquet"), 0),
+        (("train", "reader", rows, "--out", out / "model"), 2),  # no splits, but read
     ):
         done = CliRunner().invoke(app, [str(argument) for argument in arguments])
         sentence = str(done.exception)
@@ -195,9 +193,9 @@ def test_scores_in_csv_go_through_every_verb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["evaluate", "calibrate --max-risk 0.1", "split", "signal-quality", "score --records", "hedge --records",
-             "train portable --records", "train stack --records", "train reader --records", "train self-ref --records",
-             "train rlmf --records", "decide p.json",
+    "verb", ["evaluate", "calibrate --max-risk 0.1", "split", "signal-quality", "score", "hedge",
+             "train portable", "train stack", "train reader", "train self-ref",
+             "train rlmf", "decide p.json",
              "validate p.json"]
 )  # fmt: skip
 @pytest.mark.parametrize("line", ["5", "null", '{"id": "b", "correct": "maybe"}', '{"id": "b", "x": tru}'])
@@ -222,8 +220,8 @@ def test_standard_output_and_pipes_hold_what_was_written_and_nothing_else(tmp_pa
     records = write(tmp_path / "r.jsonl", foreign(60))
     for verb in (
         ("split", records, "--sizes", "test=60"),
-        ("score", "--records", records, "--sources", "constant"),
-        ("hedge", "--records", records, "--source", "given"),
+        ("score", records, "--source", "constant"),
+        ("hedge", records, "--source", "given"),
     ):
         done = confide(*verb, "--out", "/dev/stdout")
         assert done.returncode == 0, done.stderr

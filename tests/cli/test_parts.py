@@ -122,8 +122,8 @@ def test_every_other_verb_takes_parts_for_answers(tmp_path: Path) -> None:
         assert code == ExitCode.DONE
 
     confide("parts", files["R"], "--out", files["P"])
-    confide("train", "portable", "--records", files["P"], "--out", tmp_path / "portable")
-    confide("score", "--records", files["P"], "--portable", tmp_path / "portable", "--sources", "portable,logprob_sum",
+    confide("train", "portable", files["P"], "--out", tmp_path / "portable")
+    confide("score", files["P"], "--portable", tmp_path / "portable", "--source", "portable,logprob_sum",
             "--out", files["S"])  # fmt: skip
     scored = [record for record in read_records(files["S"]) if record.split == "test" and record.part == "/year"]
     value = {
@@ -155,14 +155,12 @@ def test_what_is_learned_of_fields_stands_in_a_folder_by_its_signal(tmp_path: Pa
     def train(*arguments: object) -> Any:
         return CliRunner().invoke(trained, ["portable", *map(str, arguments), "--out", str(tmp_path / "out")])
 
-    done = train("--records", tmp_path / "P.jsonl", "--signal", "field")
+    done = train(tmp_path / "P.jsonl", "--signal", "field")
     assert done.exit_code == 0, done.output
     assert "field learned from 120 parts (100 right, 20 wrong), by text, log-probabilities" in done.stdout
     assert PortableFile.load(tmp_path / "out" / "signals" / "field").training_rows == 120
-    assert "no signal 'year' is about parts" in str(
-        train("--records", tmp_path / "P.jsonl", "--signal", "year").exception
-    )
-    assert "is a whole answer" in str(train("--records", tmp_path / "R.jsonl", "--signal", "field").exception)
+    assert "no signal 'year' is about parts" in str(train(tmp_path / "P.jsonl", "--signal", "year").exception)
+    assert "is a whole answer" in str(train(tmp_path / "R.jsonl", "--signal", "field").exception)
 
 
 class Asked:

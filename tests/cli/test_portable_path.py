@@ -63,8 +63,8 @@ def test_from_questions_to_a_router_without_torch(endpoint: Endpoint, tmp_path: 
     said = ""
     for line in (
         ["annotate", *flags(endpoint), "--task", tmp_path / "questions.jsonl", "--out", records],
-        ["train", "portable", "--records", records, "--out", learned],
-        ["score", "--portable", learned, "--records", records, "--out", scored],
+        ["train", "portable", records, "--out", learned],
+        ["score", "--portable", learned, records, "--out", scored],
         ["evaluate", scored, "--resamples", 20, "--out", tmp_path / "report"],
         ["calibrate", scored, "--source", "portable", "--max-risk", 0.3, "--out", tmp_path / "policy.json"],
     ):
@@ -97,7 +97,7 @@ def test_with_an_engine_it_is_one_of_the_sources_and_the_same(
 ) -> None:
     rows = [row.model_copy(update={"split": "validation", "identity": ""}) for row in graded(20, seed=2)]
     write_records(tmp_path / "rows.jsonl", rows)
-    line = ["score", "--portable", portable, "--records", tmp_path / "rows.jsonl"]
+    line = ["score", "--portable", portable, tmp_path / "rows.jsonl"]
     for more, out in ((flags(endpoint, engine), "with.jsonl"), ([], "without.jsonl")):
         done = run(*line, *more, "--out", tmp_path / out)
         assert done.exit_code == ExitCode.DONE, done.exception
@@ -129,7 +129,7 @@ def test_a_policy_for_another_portable_file_is_told_by_ask(
 ) -> None:
     rows = [row.model_copy(update={"split": "calibration", "identity": ""}) for row in graded(400, seed=2)]
     write_records(tmp_path / "rows.jsonl", rows)
-    assert run("score", "--portable", portable, "--records", tmp_path / "rows.jsonl", "--sources", "portable",
+    assert run("score", "--portable", portable, tmp_path / "rows.jsonl", "--source", "portable",
                "--out", tmp_path / "scored.jsonl").exit_code == 0  # fmt: skip
     if by:
         scored = read_records(tmp_path / "scored.jsonl")
@@ -145,7 +145,7 @@ def test_a_policy_for_another_portable_file_is_told_by_ask(
 def test_rows_without_a_label_are_counted_and_the_train_rows_alone_are_needed(tmp_path: Path) -> None:
     rows = [row.model_copy(update={"correct": row.correct if i > 4 else None}) for i, row in enumerate(graded(100))]
     write_records(tmp_path / "rows.jsonl", rows)
-    done = run("train", "portable", "--records", tmp_path / "rows.jsonl", "--out", tmp_path / "out", "--seed", 1)
+    done = run("train", "portable", tmp_path / "rows.jsonl", "--out", tmp_path / "out", "--seed", 1)
     assert done.exit_code == 0, done.exception
     assert "5 of the 100 train and validation rows have no label and are left out" in done.stderr
     assert "learned from 95 graded rows" in done.stdout
@@ -166,14 +166,14 @@ def test_rows_without_a_label_are_counted_and_the_train_rows_alone_are_needed(tm
 )
 def test_records_that_teach_nothing_are_refused(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
     write_records(tmp_path / "rows.jsonl", [row.model_copy(update=change) for row in graded(40)])
-    assert sentence in refused("train", "portable", "--records", tmp_path / "rows.jsonl", "--out", tmp_path / "out")
+    assert sentence in refused("train", "portable", tmp_path / "rows.jsonl", "--out", tmp_path / "out")
     assert not (tmp_path / "out" / "portable.json").exists()
 
 
 def test_answers_of_another_model_are_refused(portable: Path, tmp_path: Path) -> None:
     rows = [row.model_copy(update={"identity": "weights=cd34", "split": "test"}) for row in graded(20)]
     write_records(tmp_path / "rows.jsonl", rows)
-    sentence = refused("score", "--portable", portable, "--records", tmp_path / "rows.jsonl", "--out", tmp_path / "s")
+    sentence = refused("score", "--portable", portable, tmp_path / "rows.jsonl", "--out", tmp_path / "s")
     assert "answered by tiny (weights=cd34), not by tiny (weights=ab12)" in sentence
     assert "a portable confidence knows one model's answers" in sentence
 
@@ -181,8 +181,8 @@ def test_answers_of_another_model_are_refused(portable: Path, tmp_path: Path) ->
 def test_rows_without_log_probabilities_have_none(portable: Path, tmp_path: Path) -> None:
     rows = [row.model_copy(update={"logprobs": [], "split": "test"}) for row in graded(20)]
     write_records(tmp_path / "rows.jsonl", rows)
-    line = ["score", "--portable", portable, "--records", tmp_path / "rows.jsonl", "--out", tmp_path / "s.jsonl"]
-    assert "the source portable cannot be had" in refused(*line, "--sources", "portable")
+    line = ["score", "--portable", portable, tmp_path / "rows.jsonl", "--out", tmp_path / "s.jsonl"]
+    assert "the source portable cannot be had" in refused(*line, "--source", "portable")
     write_records(tmp_path / "rows.jsonl", [*rows, *(row.model_copy(update={"split": "test"}) for row in graded(1, 1))])
     assert run(*line).exit_code == 0
     assert [row.confidence["portable"] is None for row in read_records(tmp_path / "s.jsonl")] == [True] * 20 + [False]
@@ -196,7 +196,7 @@ def test_what_is_no_portable_file_is_named(endpoint: Endpoint, portable: Path, t
         ("empty", "portable.json does not exist"), ("other.json", "is not what"), ("none", "none does not exist")
     ):  # fmt: skip
         line = ["--portable", tmp_path / name]
-        assert why in refused("score", *line, "--records", tmp_path / "rows.jsonl", "--out", tmp_path / "s.jsonl")
+        assert why in refused("score", *line, tmp_path / "rows.jsonl", "--out", tmp_path / "s.jsonl")
         assert why in refused("ask", *flags(endpoint), *line, "Where is Nara?")
     assert "--engine openai, vllm or llama.cpp" in refused("ask", "--model", "m", "--portable", portable, "hello")
 

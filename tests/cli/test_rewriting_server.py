@@ -122,7 +122,7 @@ def test_so_many_requests_are_under_way_together_and_no_more(monkeypatch):
 
 @pytest.mark.parametrize("url", ["ftp://host/v1", "http://", "http://user:secret@host/v1", "http://host:port/v1"])
 def test_an_address_that_is_none_is_refused(url):
-    with pytest.raises(ConfideError, match="--engine"):
+    with pytest.raises(ConfideError, match="--base-url"):
         RewritingServer(url, "big")
 
 

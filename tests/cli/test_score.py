@@ -14,7 +14,7 @@ def test_rows_without_a_confidence_are_counted_on_standard_error(tmp_path: Path)
     records, out = tmp_path / "r.jsonl", tmp_path / "s.jsonl"
     rows = [Record(id=f"r{i}", answer="Japan", correct=bool(i % 2), logprobs=[-0.5] * (i > 3)) for i in range(10)]
     write_records(records, [*rows, Record(id="t", answer="Japan", split="train")])
-    arguments = ["score", "--records", str(records), "--sources", "logprob_sum,answer_length", "--out", str(out)]
+    arguments = ["score", str(records), "--source", "logprob_sum,answer_length", "--out", str(out)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "of 10 rows outside the train split some have no confidence: logprob_sum 4" in result.stderr

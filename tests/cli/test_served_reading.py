@@ -54,7 +54,7 @@ def test_annotate_keeps_the_reading_and_score_makes_the_confidence(tmp_path: Pat
         assert run("annotate", *flags(endpoint, served), "--task", task, "--out", rows, "--samples", 2) == 0
         asked = [body for body in endpoint.requests if "logprob_token_ids" in body and body.get("max_tokens") != 1]
         assert len(asked) == 30  # samples are not read
-        assert run("score", *flags(endpoint, served), "--records", rows, "--out", scored) == 0
+        assert run("score", *flags(endpoint, served), rows, "--out", scored) == 0
     records = [record for record in read_records(scored) if record.split != "train"]
     assert all(record.reading is not None and record.answer_ids for record in records)
     for record in records:
@@ -81,8 +81,8 @@ def test_what_another_export_read_does_not_count(
         if known is None:
             rows.write_text("".join(f"{json.dumps(without(row, 'read_by'))}\n" for row in lines(rows)))
         endpoint.plugin = "other"
-        line = ["score", *flags(endpoint, other), "--records", rows]
-        assert run(*line, "--sources", "stack_served", "--out", scored) == 2
+        line = ["score", *flags(endpoint, other), rows]
+        assert run(*line, "--source", "stack_served", "--out", scored) == 2
         assert "stack_served" in capsys.readouterr().err
         assert run(*line, "--out", scored) == 0
     assert not any("stack_served" in record.confidence for record in read_records(scored))
@@ -102,7 +102,7 @@ def test_a_new_mixture_of_the_same_reading_needs_no_new_answers(tmp_path: Path, 
     with (endpoint := ReadingServer(knows=answers)).running():
         line = ["annotate", *flags(endpoint, served), "--task", questions(tmp_path), "--out", rows, "--samples", 0]
         assert run(*line) == 0
-        assert run("score", *flags(endpoint, newer), "--records", rows, "--out", scored) == 0
+        assert run("score", *flags(endpoint, newer), rows, "--out", scored) == 0
     assert all(record.confidence["stack_served"] for record in read_records(scored) if record.split != "train")
 
 

@@ -40,7 +40,7 @@ def inputs(tmp_path):
 
 def run(inputs, *more):
     model, records = inputs
-    arguments = ["--model", model, "--records", records, *SMALL, *more]
+    arguments = ["--model", model, records, *SMALL, *more]
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
@@ -80,7 +80,7 @@ def test_rows_without_a_label_are_counted(tmp_path):
     ]
     write_records(records, rows)
     result = CliRunner().invoke(
-        train_app, ["reader", "--records", str(records), "--out", str(tmp_path / "o"), "--model", saved(tmp_path / "m")]
+        train_app, ["reader", str(records), "--out", str(tmp_path / "o"), "--model", saved(tmp_path / "m")]
     )
     assert "2 of the 6 train and validation rows have no label and are left out" in result.stderr
     assert "training needs right and wrong answers" in str(result.exception)
@@ -91,7 +91,7 @@ def test_answers_of_other_weights_are_refused(inputs, tmp_path, verb):
     rows = [r.model_copy(update={"identity": "weights=ab", "correct": i % 3 > 0}) for i, r in enumerate(toy_records())]
     rows = [r.model_copy(update={"task": str(tmp_path / "toy.jsonl")}) for r in rows]
     write_records(inputs[1], rows)
-    arguments = [verb, "--model", inputs[0], "--records", inputs[1], "--out", tmp_path / "out"]
+    arguments = [verb, "--model", inputs[0], inputs[1], "--out", tmp_path / "out"]
     result = CliRunner().invoke(train_app, [str(a) for a in arguments])
     assert f"records were answered by tiny (weights=ab), not by {inputs[0]} (weights=" in str(result.exception)
     assert not (tmp_path / "out" / "confide.json").exists()
@@ -160,7 +160,7 @@ def seen(monkeypatch):
 
 
 def test_the_reader_trains_with_what_the_flags_say(graded, tmp_path, seen):
-    line = ("reader", "--records", graded, "--out", tmp_path / "out")
+    line = ("reader", graded, "--out", tmp_path / "out")
     result = train(*line, "--learning-rate", 1e-4, "--epochs", 3, "--seed", 7)
     assert result.exit_code == 0, result.exception
     assert f"{tmp_path / 'out'}: done" in result.stdout
@@ -169,7 +169,7 @@ def test_the_reader_trains_with_what_the_flags_say(graded, tmp_path, seen):
 
 
 def test_the_stack_trains_without_a_reader(graded, tmp_path, seen):
-    line = ("stack", "--records", graded, "--out", tmp_path / "out")
+    line = ("stack", graded, "--out", tmp_path / "out")
     result = train(*line, "--positions", "--shuffle-labels", "--other-model", "--seed", 7)
     assert result.exit_code == 0, result.exception
     assert f"{tmp_path / 'out'}: done" in result.stdout
@@ -192,7 +192,7 @@ def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
     monkeypatch.setattr("confide.engines.transformers.loading.load_model", lambda name: (name, None))
     monkeypatch.setattr("confide.methods.self_ref.self_ref_training.train_self_ref", trained)
     flags = ("--ratio", 0.5, "--rank", 4, "--no-mask-wrong-answers", "--max-rows", 9)
-    result = train("self-ref", "--records", graded, "--out", tmp_path / "out", *flags)
+    result = train("self-ref", graded, "--out", tmp_path / "out", *flags)
     assert result.exit_code == 0, result.exception
     assert (
         "trained on 1 right and 1 wrong answers in 2 s; learning rate 0.001, ratio 0.5, epoch 1 of 2 is best"
@@ -202,9 +202,9 @@ def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
     assert seen["config"] == SelfRefConfig(ratio=0.5, rank=4, mask_wrong_answers=False, max_rows=9)
     assert seen["rows"] == ["train0", "train1", "validation0", "validation1"]
     monkeypatch.setattr("confide.methods.self_ref.self_ref_training.choose_settings", choice)
-    several = train("self-ref", "--records", graded, "--out", tmp_path / "out", "--learning-rate", "1e-3,1e-4")
+    several = train("self-ref", graded, "--out", tmp_path / "out", "--learning-rate", "1e-3,1e-4")
     assert several.exit_code == 0, several.exception
     assert [one.learning_rate for one in seen["candidates"]] == [1e-3, 1e-4]
     assert seen["config"].learning_rate == 1e-4
-    bad = train("self-ref", "--records", graded, "--out", tmp_path / "out", "--ratio", "half")
+    bad = train("self-ref", graded, "--out", tmp_path / "out", "--ratio", "half")
     assert "--ratio is a number above 0, or several with commas, not 'half'" in str(bad.exception)

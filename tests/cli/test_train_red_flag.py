@@ -25,7 +25,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def run(model: Path, records: Path, out: Path, *more: object) -> Result:
-    given = ("red-flag", "--model", model, "--records", records, "--out", out, *more)
+    given = ("red-flag", "--model", model, records, "--out", out, *more)
     return CliRunner().invoke(app, [str(one) for one in given])
 
 

@@ -17,8 +17,8 @@ SENTENCE = f"different models; take those of one with --identity: {ONE} (600 row
 VERBS: dict[str, tuple[object, ...]] = {
     "evaluate": ("{records}", "--resamples", 20, "--out", "{out}"),
     "signal-quality": ("{records}", "--resamples", 20),
-    "score": ("--records", "{records}", "--sources", "constant", "--out", "{out}"),
-    "hedge": ("--records", "{records}", "--source", "given", "--out", "{out}"),
+    "score": ("{records}", "--source", "constant", "--out", "{out}"),
+    "hedge": ("{records}", "--source", "given", "--out", "{out}"),
     "calibrate": ("{records}", "--source", "given", "--max-risk", 0.2, "--out", "{out}"),
     "validate": ("{policy}", "{records}"),
     "decide": ("{policy}", "{records}", "--out", "{out}"),

@@ -1,6 +1,6 @@
 """vLLM plug-in: a linear reading of hidden states, returned with every answer as log-probabilities of spare ids."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 PREFIX = "Confide"
 """What the names of architectures that read themselves start with."""

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Option
 
-from confide.cli.engines import EngineName, Judge, judge_of_rows, judged_rows, load_engine
+from confide.cli.engines import DEFAULT_MODEL, EngineName, Judge, judge_of_rows, judged_rows, load_engine
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import ChatTemplateKwargs, Flags, parse_mapping
+from confide.cli.flags import ChatTemplateKwargs, Flags, Json, parse_mapping
+from confide.cli.last_lines import beside, tell_next
 from confide.cli.outputs import say
-from confide.cli.printing import warn
+from confide.cli.printing import print_json, warn
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.files import is_stream
 from confide.progress import progress_bar
@@ -43,7 +44,7 @@ Reject = Annotated[float | None, Option(help="Remove the right option from this 
 def annotate(
     out: Annotated[Path, Option(help="Records file (JSON lines); an existing one is continued.")],
     endpoint: Annotated[EndpointConfig, Flags()],
-    model: Model = "smollm2",
+    model: Model = DEFAULT_MODEL,
     engine: EngineName = "transformers",
     task: Task = "geography",
     data_dir: DataDir = None,
@@ -59,6 +60,7 @@ def annotate(
     chat_template_kwargs: ChatTemplateKwargs = None,
     batch_size: Annotated[int, Option(min=1, help="Questions answered together.")] = 64,
     seed: Annotated[int, Option(help="Seed of the questions drawn, the splits and the samples.")] = 0,
+    json: Json = False,
 ) -> None:
     """Answer a task's questions and grade the answers; a killed run continues where it stopped, with the same settings.
 
@@ -73,7 +75,7 @@ def annotate(
     from confide import annotation
     from confide.methods.catalogue import ask_as
     from confide.methods.checkpoint import read_info
-    from confide.records import check_records_file
+    from confide.records import check_records_file, read_records
     from confide.tasks import load_task
 
     check_records_file(out, appended=True)
@@ -98,7 +100,14 @@ def annotate(
             seed=seed,
             progress=progress,
         )
-    _tell(out, new, loaded, splits, judged_rows(judges, out))
+    silent = judged_rows(judges, out)
+    answered = [] if is_stream(out) else read_records(out)
+    if json:
+        print_json({"out": str(out), "new": new, **_counts(answered)})
+    else:
+        say(out, f"{out}: {_summary(answered) if answered else f'{new} answers'}")
+        _tell_next(out, engine, model, trained=info.trained)
+    _tell_left_out(loaded, splits, len(answered) or new, silent)
 
 
 def _changed(task: Asked, grader: str | None, reject: float | None, seed: int) -> Asked:
@@ -110,18 +119,21 @@ def _changed(task: Asked, grader: str | None, reject: float | None, seed: int) -
     return task if reject is None else without_right_options(task, reject, seed)
 
 
-def _tell(out: Path, new: int, task: Asked, splits: Mapping[str, str], silent: int) -> None:
-    """Say what was answered, and what was not."""
-    from confide.records import read_records
+def _tell_next(out: Path, engine: str, model: str, *, trained: bool) -> None:
+    """Say what to do with the records: score them by what is trained, or train something."""
+    if engine != "transformers":
+        tell_next("confide train portable", out, "--out", beside(out, "portable"))
+    elif trained:
+        tell_next("confide score", out, "--model", Path(model), "--out", beside(out, "scored.jsonl"))
+    else:
+        named: list[str | Path] = [] if model == DEFAULT_MODEL else ["--model", Path(model)]
+        tell_next("confide train stack", out, *named, "--out", beside(out, "stack"))
 
-    answered = [] if is_stream(out) else read_records(out)
-    say(out, f"{out}: {_summary(answered) if answered else f'{new} answers'}")
-    unsplit = [q.id for q in task.questions if q.id not in splits]
-    _tell_left_out(unsplit, task.without_reference, len(splits) - (new if is_stream(out) else len(answered)), silent)
 
-
-def _tell_left_out(unsplit: Sequence[str], without_reference: int, unanswered: int, silent: int) -> None:
+def _tell_left_out(task: Asked, splits: Mapping[str, str], answered: int, silent: int) -> None:
     """Say on standard error what was not asked, and end with the exit code that means it."""
+    unsplit = [q.id for q in task.questions if q.id not in splits]
+    without_reference, unanswered = task.without_reference, len(splits) - answered
     if unsplit:
         shown = ", ".join(unsplit[:3]) + (", …" if len(unsplit) > 3 else "")
         warn(
@@ -138,14 +150,24 @@ def _tell_left_out(unsplit: Sequence[str], without_reference: int, unanswered: i
         raise typer.Exit(ExitCode.LEFT_OUT)
 
 
-def _summary(records: Sequence[Record]) -> str:
+def _counts(records: Sequence[Record]) -> dict[str, int]:
+    """How many answers there are, and of which kinds."""
     graded = [r for r in records if r.correct is not None]
-    right = sum(bool(r.correct) for r in graded)
-    cut = sum(r.finish == "length" for r in records)
-    ungraded = f", {len(records) - len(graded)} without a grade" if len(graded) < len(records) else ""
+    return {
+        "answers": len(records),
+        "graded": len(graded),
+        "right": sum(bool(r.correct) for r in graded),
+        "name_no_answer": sum(r.answered is None for r in graded),
+        "cut": sum(r.finish == "length" for r in records),
+    }
+
+
+def _summary(records: Sequence[Record]) -> str:
+    n, graded, right, unnamed, cut = _counts(records).values()
+    ungraded = f", {n - graded} without a grade" if graded < n else ""
     if judged := [r.judged for r in records if r.correct is None and r.judged is not None]:
         ungraded += f", of which {judged.count(True)} are right and {judged.count(False)} wrong by the judge's word"
     return (
-        f"{len(records)} answers, {right} of {len(graded)} right ({right / max(1, len(graded)):.1%}), "
-        f"{sum(r.answered is None for r in graded)} name no answer, {cut} cut ({cut / len(records):.1%}){ungraded}"
+        f"{n} answers, {right} of {graded} right ({right / max(1, graded):.1%}), "
+        f"{unnamed} name no answer, {cut} cut ({cut / n:.1%}){ungraded}"
     )

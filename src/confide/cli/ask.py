@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from confide.cli.engines import EngineName, PortableFolder, load_model
-from confide.cli.flags import ChatTemplateKwargs, Flags, parse_mapping
+from confide.cli.engines import DEFAULT_MODEL, EngineName, PortableFolder, load_model
+from confide.cli.flags import ChatTemplateKwargs, Flags, Json, parse_mapping
+from confide.cli.last_lines import tell_next
 from confide.cli.printing import print_json, warn
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.errors import ConfideError
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def ask(
-    model: Annotated[str, Option(help="Trained folder, any model, or what the server calls it.")],
     endpoint: Annotated[EndpointConfig, Flags()],
-    question: Annotated[str | None, Argument(help="What to ask.")] = None,
+    question: Annotated[str | None, Argument(help="What to ask.", show_default=False)] = None,
+    model: Annotated[str, Option(help="Trained folder, any model, or what the server calls it.")] = DEFAULT_MODEL,
     messages: Annotated[
         Path | None, Option(help="Ask a conversation instead: a JSON file with its turns, the user's last.")
     ] = None,
@@ -36,7 +37,7 @@ def ask(
         bool, Option("--fields", help="Also each value of the answer's JSON, with its confidence.")
     ] = False,
     claims: Annotated[bool, Option("--claims", help="Also each sentence of the answer, with its confidence.")] = False,
-    json: Annotated[bool, Option("--json", help="Machine-readable output.")] = False,
+    json: Json = False,
 ) -> None:
     """Ask one question.
 
@@ -74,6 +75,8 @@ def ask(
         print_json(data)
     else:
         _print(data, [part for some in parts.values() for part in some])
+        if model == DEFAULT_MODEL and engine == "transformers":
+            tell_next("confide demo --quick", comment="teach it to say how sure it is")
 
 
 def _print(data: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> None:

@@ -13,7 +13,8 @@ import typer
 from typer import Argument, Option
 
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import Identity
+from confide.cli.flags import Identity, Json
+from confide.cli.last_lines import tell_next
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
@@ -89,7 +90,7 @@ def calibrate(
     calibrator: Calibrator = "auto",
     last_resort: LastResort = "error",
     seed: Annotated[int, Option(help="Draws or orders groups of dependent rows, and folds.")] = 0,
-    json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Fit a calibrator and the thresholds that meet one goal, such as --max-risk; the flags below name all five.
 
@@ -129,6 +130,8 @@ def calibrate(
         print_json({**told, "policy": loads(made.to_json())}, indent=2)
     else:
         _print(made, used, goal, per_domain, out, price)
+        tested = records is not None and any(row.split == "test" for row in read_records(records))
+        tell_next("confide validate", out, records if tested and records else "FRESH.jsonl")
 
 
 def _used(

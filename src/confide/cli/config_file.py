@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
+from confide.cli.old_spellings import OLD, RECORDS, renamed, spellings, warn_of
 from confide.errors import ConfideError
 from confide.yaml_files import beside, beside_or_name, read_yaml, store_beside
 
@@ -45,16 +46,30 @@ def _defaults(context: typer.Context, path: Path, hints: Mapping[str, Any]) -> d
         if parameter.name in hints
     }
     data = read_yaml(path)
-    names = {str(key).replace("-", "_"): value for key, value in data.items()}
+    known = spellings(context.command)
+    old = [flag for flag in map(_flag, data) if flag != "--records" and renamed(flag, known)]
+    names = {_today(key, old).replace("-", "_"): value for key, value in data.items()}
     if len(names) < len(data):
         raise ConfideError(f"{path}: a flag is there twice, with - and with _")
     if unknown := sorted(set(names) - set(flags)):
         raise ConfideError(f"{path}: no such flag: {', '.join(unknown)}")
+    warn_of(old)
     return {
         flags[name]: _as_given(path, name, _kinds(hints[flags[name]]), value)
         for name, value in names.items()
         if value is not None
     }
+
+
+def _flag(key: object) -> str:
+    """The flag of a key."""
+    return f"--{key}".replace("_", "-")
+
+
+def _today(key: object, old: Sequence[str]) -> str:
+    """The key of today's spelling, where the flag of ``key`` is one of the ``old``."""
+    now = OLD[_flag(key)] if _flag(key) in old else str(key)
+    return "records" if now == RECORDS else now.removeprefix("--")
 
 
 def _kinds(hint: Any) -> set[Any]:

@@ -66,7 +66,10 @@ def demo(
         command += f" --seed {seed}" if seed else ""
         typer.echo(f"\n{why}")
         typer.secho(f"$ confide {command}", bold=True)
-        return context.find_root().command.main(split(command), "confide", standalone_mode=False) or 0
+        code = context.find_root().command.main(split(command), "confide", standalone_mode=False) or 0
+        if code == ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
+        return int(code)
 
     limit, kind, sources = QUESTIONS[quick], "stack", SOURCES
     if with_tokens:

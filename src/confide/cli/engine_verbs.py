@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typer import Option
 
-from confide.cli.flags import command
+from confide.cli.flags import Json, add
+from confide.cli.last_lines import tell_next
+from confide.cli.narrow_help import Verbs
 from confide.cli.printing import names_in, print_json
+from confide.cli.tables import make_console
 from confide.errors import ConfideError
 from confide.progress import progress_bar
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from confide.engines.openai.abilities import Abilities
     from confide.engines.openai.server_config import ServerModel
 
-app = typer.Typer(no_args_is_help=True, help="Look at the engine that runs a model.")
+app = typer.Typer(cls=Verbs, help="Look at the engine that runs a model.")
 
 TIMEOUT_S = 60.0
 """How long one question may take; a server may load its model at the first."""
@@ -43,7 +46,7 @@ def check(
             metavar="FIELDS", help="Fields that kill some servers and not yours: logprob_token_ids,prompt_logprobs."
         ),
     ] = None,
-    json: Annotated[bool, Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Ask an OpenAI-compatible server what it can give, and say which sources of confidence that allows.
 
@@ -62,13 +65,15 @@ def check(
         sources = [{"source": source, "cost": offer.cost} for offer in there for source in offer.sources]
         print_json(asdict(found) | {"capabilities": sorted(found.capabilities), "sources": sources}, indent=2)
         return
-    console = Console(highlight=False)
+    console = make_console()
     console.print(_table(_rows(found)))
     console.print("\nSources of confidence that you can have here, cheapest first:")
     console.print(_table([(", ".join(offer.sources), offer.cost) for offer in there], ("source", "cost")))
+    server = f"--base-url {quote(base_url)} --model {quote(model)}"
+    tell_next(f"confide annotate --engine openai {server} --task geography --out records.jsonl")
 
 
-app.command()(command(check))
+add(app, check)
 
 
 def _server(base_url: str, model: str, api_key_env: str | None) -> ServerModel:

@@ -31,6 +31,9 @@ EngineName = Annotated[
     ),
 ]
 
+DEFAULT_MODEL = "smollm2"
+"""The model of every verb that runs one, where none is named: the bundled one."""
+
 Judge = Annotated[
     str | None, Option(help="A model that says whether an answer is right where no grader can; its error is measured.")
 ]

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from json import dumps
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from typer import Argument, Option
 
-from confide.cli.flags import Identity
+from confide.cli.flags import Identity, Json
+from confide.cli.last_lines import beside, tell_next
 from confide.cli.outputs import Folder
 from confide.cli.printing import names_in, print_json
+from confide.cli.tables import make_console, print_table
 from confide.errors import ConfideError
 from confide.files import locked, write_text
 from confide.progress import progress_bar
@@ -59,7 +60,7 @@ Coupling = Annotated[
         "model does the confidence follow?",
     ),
 ]
-Sources = Annotated[str | None, Option(metavar="NAMES", help="Judge these sources only (comma-separated).")]
+Source = Annotated[str | None, Option(metavar="NAMES", help="Judge these sources only (comma-separated).")]
 LEFT_OUT = {
     "other_splits": "of other splits",
     "ungraded": "without a grade",
@@ -81,11 +82,11 @@ def evaluate(
     expert_cost: ExpertCost = None,
     matrix: Matrix = None,
     coupling: Coupling = None,
-    sources: Sources = None,
+    source: Source = None,
     identity: Identity = None,
     seed: Annotated[int, Option(help="Seed of the bootstrap.")] = 0,
     resamples: Annotated[int, Option(min=1, help="Bootstrap draws for the intervals.")] = 1000,
-    json: Annotated[bool, Option("--json", help="Print results.json instead of a table.")] = False,
+    json: Json = False,
 ) -> None:
     """Judge every confidence in RECORDS: ranking, calibration, what it saves, with intervals by entity.
 
@@ -103,7 +104,7 @@ def evaluate(
     main = records if records is not None else next(iter(trained.values()), None)
     if main is None:
         raise ConfideError("no records: name a file of scored records, or --matrix TRAINED=FILE")
-    files = _read([main, *trained.values()], [p for p in (expert, coupling) if p is not None], sources, identity)
+    files = _read([main, *trained.values()], [p for p in (expert, coupling) if p is not None], source, identity)
     rows = files[main]
     total, numbers = len({source for row in rows for source in row.confidence}), count(1)
     with progress_bar("judging") as progress:
@@ -127,6 +128,9 @@ def evaluate(
     else:
         _print(results)
         typer.echo(f"{out / 'report.html'}")
+        if (best := results["recommendation"]["source"]) is not None:
+            chosen = f"--source {quote(best)} --max-risk 0.1 --out"
+            tell_next("confide calibrate", main, chosen, beside(main, "policy.json"))
 
 
 def _note_cut(results: dict[str, Any], files: Iterable[Path]) -> None:
@@ -150,18 +154,18 @@ def signal_quality(
             "Default: `f_gold` where answers carry it, else `correct`.",
         ),
     ] = None,
-    signal: Annotated[str | None, Option(metavar="NAMES", help="Judge these signals only (comma-separated).")] = None,
+    source: Annotated[str | None, Option(metavar="NAMES", help="Judge these signals only (comma-separated).")] = None,
     identity: Identity = None,
     seed: Annotated[int, Option(help="Seed of the bootstrap.")] = 0,
     resamples: Annotated[int, Option(min=1, help="Bootstrap draws for the intervals.")] = 1000,
-    json: Annotated[bool, Option("--json", help="Print the result as JSON instead of a table.")] = False,
+    json: Json = False,
 ) -> None:
     """Say for every signal in RECORDS whether it orders the answers to a question by what it should predict.
 
     Training by comparison needs that order; a signal that only knows hard questions from easy ones has none. Rows of
     the training split are left out where there are others. Prompting (`p_true`, `verbalized`) stands beside.
 
-    Example: `confide signal-quality rollouts.jsonl --signal f_pred`
+    Example: `confide signal-quality rollouts.jsonl --source f_pred`
     """
     from confide.evaluation import signal_quality as module
     from confide.policies.identities import answered_by, check_one_model
@@ -176,7 +180,7 @@ def signal_quality(
         results = module.signal_quality(
             rows,
             target=None if target is None else known[target],
-            signals=None if signal is None else names_in(signal),
+            signals=None if source is None else names_in(source),
             seed=seed,
             resamples=resamples,
             progress=progress,
@@ -184,10 +188,11 @@ def signal_quality(
     if json:
         print_json(results, indent=1)
         return
-    console = Console(highlight=False)
-    console.print(_signal_table(results))
+    console = make_console()
+    _print_signals(console, results)
     for entry in results["signals"].values():
         console.print(entry["sentence"], markup=False)
+    tell_next("confide evaluate", records, "--out", beside(records, "report"))
 
 
 def _trained(pairs: list[str]) -> dict[str, Path]:
@@ -220,16 +225,15 @@ def _read(
 
 def _print(results: dict[str, Any]) -> None:
     """Print one line per source, the matrix if any, the verdict, the controls that failed, and which source to take."""
-    console = Console(highlight=False)
+    console = make_console()
     fine = results["signal"]["fine"] if results["signal"] else "right"
-    table = Table(title=f"{results['n']:,} rows, {results['accuracy']:.0%} {fine}, 95% intervals by entity")
-    table.add_column("source")
-    for title in (*COLUMNS.values(), "missing"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for source, entry in results["estimators"].items():
-        cells = [_cell(entry[name], 3, interval=name == "auroc") for name in COLUMNS]
-        table.add_row(Text(source), *cells, str(entry["missing"] or ""))
-    console.print(table)
+    entries = results["estimators"]
+    columns = [("source", list(entries))]
+    for name, title in COLUMNS.items():
+        columns.append((title, [_cell(entry[name], 3, interval=name == "auroc") for entry in entries.values()]))
+    columns.append(("missing", [str(entry["missing"] or "") for entry in entries.values()]))
+    title = f"{results['n']:,} rows, {results['accuracy']:.0%} {fine}, 95% intervals by entity"
+    print_table(console, columns, title=title)
     if left := [f"{count:,} {LEFT_OUT[name]}" for name, count in results["left_out"].items() if count]:
         console.print(f"Left out: {', '.join(left)}.", markup=False)
     if results["judge"] is not None:
@@ -238,28 +242,23 @@ def _print(results: dict[str, Any]) -> None:
         said = JudgeError.model_validate(results["judge"]).explain("answers")
         console.print(f"{said} All figures are of rows with a label.", markup=False)
     if results["matrix"] is not None and results["matrix"]["source"] is not None:
-        console.print(_matrix_table(results["matrix"]))
+        _print_matrix(console, results["matrix"])
     for sentence in results["verdict"]["sentences"]:
         console.print(sentence, markup=False)
     for name, entry in results["controls"].items():
         if entry["verdict"] in ("warning", "failed"):
             console.print(f"{entry['verdict']}: {name}: {entry['detail']}", markup=False, style="yellow")
     console.print(results["recommendation"]["reason"], markup=False)
-    if (command := results["recommendation"]["next"]) is not None:
-        typer.echo(command)
 
 
-def _matrix_table(matrix: dict[str, Any]) -> Table:
+def _print_matrix(console: Console, matrix: dict[str, Any]) -> None:
     """AUROC of the main source: a row per training domain, a column per test domain."""
     source = matrix["source"]
-    table = Table(title=f"AUROC of {source}; in brackets its lead over the best free source")
-    table.add_column("trained on")
-    for column in matrix["columns"]:
-        table.add_column(Text(column), justify="right")
     cells = {(cell["trained_on"], cell["tested_on"]): cell for cell in matrix["cells"]}
-    for row in matrix["rows"]:
-        table.add_row(Text(row), *(_matrix_cell(cells.get((row, column)), source) for column in matrix["columns"]))
-    return table
+    columns = [("trained on", list(matrix["rows"]))]
+    for column in matrix["columns"]:
+        columns.append((column, [_matrix_cell(cells.get((row, column)), source) for row in matrix["rows"]]))
+    print_table(console, columns, title=f"AUROC of {source}; in brackets its lead over the best free source")
 
 
 def _matrix_cell(cell: dict[str, Any] | None, source: str) -> str:
@@ -273,27 +272,25 @@ def _matrix_cell(cell: dict[str, Any] | None, source: str) -> str:
     return _cell(entry["auroc"], 3) + gap
 
 
-def _signal_table(results: dict[str, Any]) -> Table:
+def _print_signals(console: Console, results: dict[str, Any]) -> None:
     """One line per signal: the correlations that a terminal has room for."""
-    n, questions = results["n"], results["questions"]
-    table = Table(
-        title=f"Rank correlation with {results['target']}; {n:,} answers, {questions:,} questions",
-        caption="ρ Spearman, τ Kendall's τ_b; within a question, averaged; 95% intervals by entity; † prompting",
+    entries = results["signals"]
+    within = [entry["within"] for entry in entries.values()]
+    print_table(
+        console,
+        [
+            ("signal", [name + (" †" if entry["family"] == "asked" else "") for name, entry in entries.items()]),
+            ("ρ within", [_cell(one["spearman"], 2, interval=True) for one in within]),
+            ("τ", [_cell(one["kendall"], 2) for one in within]),
+            ("ρ pooled", [_cell(entry["pooled"]["spearman"], 2) for entry in entries.values()]),
+            ("answers", [f"{entry['n']:,}" for entry in entries.values()]),
+            ("missing", [f"{entry['missing']:,}" if entry["missing"] else "" for entry in entries.values()]),
+        ],
+        title="Rank correlation with {target}; {n:,} answers, {questions:,} questions".format(**results),
     )
-    table.add_column("signal", overflow="fold")
-    for title in ("ρ within", "τ", "ρ pooled", "answers", "missing"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for name, entry in results["signals"].items():
-        within, missing = entry["within"], entry["missing"]
-        table.add_row(
-            Text(name + (" †" if entry["family"] == "asked" else "")),
-            _cell(within["spearman"], 2, interval=True),
-            _cell(within["kendall"], 2),
-            _cell(entry["pooled"]["spearman"], 2),
-            f"{entry['n']:,}",
-            f"{missing:,}" if missing else "",
-        )
-    return table
+    console.print(
+        "ρ Spearman, τ Kendall's τ_b; within a question, averaged; 95% intervals by entity; † prompting", markup=False
+    )
 
 
 def _cell(estimate: Mapping[str, Any] | None, digits: int, *, interval: bool = False) -> str:
@@ -303,4 +300,4 @@ def _cell(estimate: Mapping[str, Any] | None, digits: int, *, interval: bool = F
     value = f"{estimate['value']:.{digits}f}"
     if not interval or estimate["low"] is None:
         return value
-    return rf"{value} \[{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
+    return f"{value} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"

@@ -17,6 +17,11 @@ class ExitCode(IntEnum):
         code.meaning = meaning
         return code
 
+    @classmethod
+    def listed(cls) -> str:
+        """The whole table in Markdown, a line for each code."""
+        return "\n".join(f"- **{int(code)}** {code.meaning}" for code in cls)
+
     DONE = 0, "Done, and what was asked holds."
     NO = 1, "Checked, and the answer is no: `validate`: the promise does not hold; `calibrate`: the goal cannot be met."
     BAD_INPUT = 2, "Bad input, a missing package, or a file that cannot be read or written: one sentence says which."

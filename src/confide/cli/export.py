@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
 from typer import Option
 
+from confide.cli.flags import Json
+from confide.cli.last_lines import tell_next
 from confide.cli.outputs import Folder
+from confide.cli.printing import print_result
 from confide.errors import ConfideError
 
 For = Annotated[
@@ -24,6 +26,7 @@ def export(
     *,
     engine: For = None,
     base: Base = None,
+    json: Json = False,
 ) -> None:
     """Write the model as an ordinary checkpoint: with its new tokens, or beside it the adapter that reads.
 
@@ -34,7 +37,9 @@ def export(
     if engine == "vllm":
         from confide.methods.frozen.served_export import export_served
 
-        typer.echo(export_served(model, out, base))
+        print_result(out, export_served(model, out, base), json)
+        if not json:
+            tell_next("vllm serve", out, comment="where confide-vllm is installed")
         return
     if base is not None:
         raise ConfideError("--base names the model that `--for vllm` links; an ordinary checkpoint needs none")
@@ -42,4 +47,4 @@ def export(
 
     ids = export_checkpoint(model, out)
     new = f"; new tokens {', '.join(f'{k}={v}' for k, v in ids.items())}" if ids else ""
-    typer.echo(f"{out}: ordinary checkpoint{new}")
+    print_result(out, f"{out}: ordinary checkpoint{new}", json, new_tokens=ids)

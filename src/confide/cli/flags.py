@@ -13,6 +13,8 @@ import typer
 
 from confide.arguments import shown
 from confide.cli.config_file import config_flag
+from confide.cli.last_lines import running
+from confide.cli.old_spellings import Verb
 from confide.cli.outputs import check_out
 from confide.errors import ConfideError
 
@@ -25,6 +27,8 @@ Identity = Annotated[
     str | None,
     typer.Option(metavar="IDENTITY", help="Take only the rows that this model answered, as rows name it."),
 ]
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def parse_mapping(text: str | None) -> dict[str, Any]:
@@ -84,23 +88,27 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
     groups: dict[str, tuple[Callable[..., Any], dict[str, inspect.Parameter]]] = {}
     hints = get_type_hints(verb, include_extras=True)
     for name, parameter in inspect.signature(verb).parameters.items():
-        flags = next((one for one in getattr(hints[name], "__metadata__", ()) if isinstance(one, Flags)), None)
+        flags = next((one for one in _metadata(hints[name]) if isinstance(one, Flags)), None)
         if flags is None:
+            _name_argument(name, hints[name])
             shown.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
             names[name] = _shown_as(name, hints[name])
             continue
         config = hints[name].__origin__
         groups[name] = (_only_given if flags.given else config, flags.parameters(flags.given or config))
         shown += groups[name][1].values()
-    shown.append(config_flag(shown))
+    declared = [getattr(one, "param_decls", None) or () for hint in hints.values() for one in _metadata(hint)]
+    own = any("--config" in flags for flags in declared)  # the router's
+    shown += [] if own else [config_flag(shown)]
 
     def run(**values: Any) -> None:
-        check_out(values, hints, names | {"config": "--config"})
-        values.pop("config")
-        _check_numbers(values)
-        for name, (make, fields) in groups.items():
-            values[name] = make(**{field: values.pop(parameter.name) for field, parameter in fields.items()})
-        verb(**values)
+        with running(verb.__name__, values):
+            check_out(values, hints, names | {"config": "--config"})
+            values.pop("config", None)
+            _check_numbers(values)
+            for name, (make, fields) in groups.items():
+                values[name] = make(**{field: values.pop(parameter.name) for field, parameter in fields.items()})
+            verb(**values)
 
     run.__name__, run.__doc__ = verb.__name__, verb.__doc__
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
@@ -108,9 +116,34 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def add(app: typer.Typer, verb: Callable[..., None], name: str | None = None, panel: str | None = None) -> None:
+    """Make ``verb`` a verb of ``app``; old spellings of its flags work, too.
+
+    Args:
+        app: the command line, or a group of verbs.
+        verb: the function, whose parameters become flags (`command`).
+        name: what it is called there, by default as the function.
+        panel: under which heading help lists it.
+    """
+    app.command(name, cls=Verb, rich_help_panel=panel)(command(verb))
+
+
+def _metadata(hint: Any) -> tuple[Any, ...]:
+    """What stands in ``Annotated`` beside the type."""
+    found: tuple[Any, ...] = getattr(hint, "__metadata__", ())
+    return found
+
+
+def _name_argument(name: str, hint: Any) -> None:
+    """Help writes every argument in capitals, as errors do."""
+    for one in _metadata(hint):
+        if isinstance(one, typer.models.ArgumentInfo):
+            one.metavar = one.metavar or name.upper()
+
+
 def _shown_as(name: str, hint: Any) -> str:
     """What help calls a parameter: ``--flag``, or the name of an argument."""
-    argument = any(isinstance(one, typer.models.ArgumentInfo) for one in getattr(hint, "__metadata__", ()))
+    argument = any(isinstance(one, typer.models.ArgumentInfo) for one in _metadata(hint))
     return name.upper() if argument else f"--{name.replace('_', '-')}"
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
+from typer import Argument, Option
 
-from confide.cli.flags import Identity
+from confide.cli.flags import Identity, Json
+from confide.cli.last_lines import beside, tell_next
 from confide.cli.outputs import say
 from confide.cli.printing import print_json
 from confide.errors import ConfideError
@@ -20,21 +22,21 @@ if TYPE_CHECKING:
 
 
 def hedge(
-    records: Annotated[Path, Option(help="Scored records, or `{id, answer, confidence}` rows of any system.")],
+    records: Annotated[Path, Argument(help="Scored records, or `{id, answer, confidence}` rows of any system.")],
     out: Annotated[Path, Option(help="Hedged records (JSON lines); an existing file is continued.")],
     parts: Annotated[
         Path | None, Option(help="Scored records of the answers' sentences: each is worded by its own confidence.")
     ] = None,
     source: Annotated[str, Option(help="Whose confidence is put into words.")] = "stack",
     style: Annotated[str, Option(help="`plain`, `first_person`, or `formal` (the terms of ICD 203).")] = "plain",
-    engine: Annotated[
-        str, Option(help="`templates`, or the address of an OpenAI-compatible server, with its /v1.")
-    ] = "templates",
-    model: Annotated[str | None, Option(help="With a server: the model that rewrites the answers.")] = None,
+    base_url: Annotated[
+        str | None, Option(metavar="URL", help="An OpenAI-compatible server that words the answers, up to /v1.")
+    ] = None,
+    model: Annotated[str | None, Option(help="With a server: the model that words the answers.")] = None,
     identity: Identity = None,
     language: Annotated[str, Option(help="Language of the wording.")] = "en",
     seed: Annotated[int, Option(help="Chooses among phrases that stand for nearly the same.")] = 0,
-    json: Annotated[bool, Option("--json", help="Print the summary as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Reword every answer so that its wording says how likely it is to be right.
 
@@ -44,7 +46,7 @@ def hedge(
     are answers whose sentences have scored records of their own (`confide parts --by sentences`, `--parts`). A row
     without a confidence passes through. A key for the server is taken from `OPENAI_API_KEY`.
 
-    Example: `confide hedge --records scored.jsonl --out hedged.jsonl --style first_person`
+    Example: `confide hedge scored.jsonl --out hedged.jsonl --style first_person`
     """
     from confide.hedging.hedged_records import hedge as run
     from confide.hedging.hedged_records import with_sentences
@@ -53,7 +55,7 @@ def hedge(
     from confide.policies.identities import answered_by, common_identity
     from confide.records import read_records
 
-    wording = _wording(engine, model, language, style, seed)
+    wording = _wording(base_url, model, language, style, seed)
     rows = read_records(records)
     told = read_records(parts) if parts else rows
     picked = source if all(is_tagged(row.answer) for row in rows) else pick_source(told, source)
@@ -67,23 +69,28 @@ def hedge(
         print_json(asdict(summary), indent=2)
     else:
         _print(summary, out, wording, picked)
+        if any(row.correct is not None for row in rows):
+            tell_next(
+                f"confide calibrate {quote(str(records))} --source {quote(picked)} --max-risk 0.1 --out",
+                beside(out, "policy.json"),
+            )
 
 
-def _wording(engine: str, model: str | None, language: str, style: str, seed: int) -> Templates:
-    """Templates, or the model on the server at ``engine``."""
+def _wording(base_url: str | None, model: str | None, language: str, style: str, seed: int) -> Templates:
+    """Templates, or the model on the server at ``base_url``."""
     from confide.hedging.language import load_language
     from confide.hedging.rewording import Rewriter, Templates
 
     templates = Templates(load_language(language), style, seed)
-    if engine != "templates" and "://" not in engine:
-        raise ConfideError(f"--engine is templates or an address such as http://127.0.0.1:8000/v1, not {engine!r}")
-    if (engine == "templates") != (model is None):
-        raise ConfideError("a server is asked for a model by its name: --engine URL and --model NAME go together")
-    if model is None:
+    if base_url is not None and "://" not in base_url:
+        raise ConfideError(f"--base-url takes an address such as http://127.0.0.1:8000/v1, not {base_url!r}")
+    if (base_url is None) != (model is None):
+        raise ConfideError("a server is asked for a model by its name: --base-url URL and --model NAME go together")
+    if base_url is None or model is None:
         return templates
     from confide.cli.rewriting_server import RewritingServer
 
-    return Rewriter(RewritingServer(engine, model), templates.language, style, seed)
+    return Rewriter(RewritingServer(base_url, model), templates.language, style, seed)
 
 
 def _print(summary: Summary, out: Path, wording: Templates, source: str) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from confide.cli.outputs import say
+from confide.cli.flags import Json
+from confide.cli.last_lines import beside, tell_next
+from confide.cli.printing import print_result
 from confide.errors import ConfideError
 from confide.files import write_text
 from confide.hashing import sha256_of_text
@@ -26,6 +28,7 @@ def label(
     out: Annotated[Path, Option(help="The sheet to write (.csv); with --labels the records with its labels.")],
     labels: Annotated[Path | None, Option(metavar="SHEET", help="Take the labels of this sheet.")] = None,
     seed: Annotated[int, Option(help="Another seed, another order; with --labels that of the sheet.")] = 0,
+    json: Json = False,
 ) -> None:
     """Measure a judge: write its answers as a sheet in random order, then take in what a person wrote there.
 
@@ -46,15 +49,21 @@ def label(
             raise ConfideError(f"the sheet is a CSV file: --out {out} should end in .csv")
         rows = _to_label(read_records(records), seed)
         write_text(out, _sheet(rows))
-        say(out, f"{out}: {len(rows)} answers in random order; label them from the top, as many as you like")
+        words = f"{out}: {len(rows)} answers in random order; label them from the top, as many as you like"
+        print_result(out, words, json, rows=len(rows))
+        if not json:
+            tell_next("confide label", records, "--labels", out, "--out", beside(out, "labelled.jsonl"))
         return
     check_records_file(out)
     labelled = with_labels(read_records(records), read_records(labels), str(labels), seed)
     write_records(out, labelled)
     error = error_on(labelled)
-    say(out, f"{out}: {sum(row.correct is not None for row in labelled)} of {len(labelled)} answers have a label")
-    if error is not None:
-        say(out, error.explain("answers"))
+    count = sum(row.correct is not None for row in labelled)
+    words = f"{out}: {count} of {len(labelled)} answers have a label"
+    told = words if error is None else f"{words}\n{error.explain('answers')}"
+    print_result(out, told, json, labelled=count, rows=len(labelled), error=error)
+    if not json:
+        tell_next("confide score", out, "--out", beside(out, "scored.jsonl"))
 
 
 def _to_label(records: Sequence[Record], seed: int) -> list[Record]:

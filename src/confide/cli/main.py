@@ -9,10 +9,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+import confide
 from confide.cli import engine_verbs, policy_verbs, train
 from confide.cli.annotate import annotate
 from confide.cli.ask import ask
@@ -21,9 +22,10 @@ from confide.cli.demo import demo
 from confide.cli.evaluate import evaluate, signal_quality
 from confide.cli.exit_codes import ExitCode
 from confide.cli.export import export
-from confide.cli.flags import command
+from confide.cli.flags import add
 from confide.cli.hedge import hedge
 from confide.cli.label import label
+from confide.cli.narrow_help import Verbs
 from confide.cli.parts import parts
 from confide.cli.policy_verbs import decide, validate
 from confide.cli.score import score
@@ -32,35 +34,58 @@ from confide.cli.split import split
 from confide.cli.tasks import tasks
 from confide.errors import ConfideError, missing_package
 
+Group = tuple[typer.Typer, str]
+PATH: dict[str, tuple[Callable[..., None] | Group, ...]] = {
+    "Try it": (demo, ask),
+    "1 Ask: answers of a model, graded": (tasks, (engine_verbs.app, "engine"), annotate),
+    "2 Learn: a confidence for each answer": ((train.app, "train"), score),
+    "3 Measure: start here where there are scores": (evaluate, signal_quality),
+    "4 Promise: a threshold, and whether it holds": (calibrate, validate, (policy_verbs.app, "policy")),
+    "5 Act: answer, escalate or abstain": (decide, serve, hedge),
+    "Besides": (split, parts, label, export),
+}
+"""The verbs in the order in which they are used, under the headings of help."""
+
+
+class Path(Verbs):
+    """The verbs in the order of `PATH`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the verbs, in the order of `PATH`."""
+        verbs = [verb for some in PATH.values() for verb in some]
+        return [verb[1] if isinstance(verb, tuple) else verb.__name__.replace("_", "-") for verb in verbs]
+
+
 app = typer.Typer(
     name="confide",
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Path,
     rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "color": False if os.environ.get("NO_COLOR") else None},
     help="Teach a language model to say how sure it is, and act on it: answer, escalate or abstain.",
+    epilog=f"Exit codes of all verbs:\n\n{ExitCode.listed()}",
 )
-verbs = (
-    demo,
-    tasks,
-    annotate,
-    label,
-    split,
-    parts,
-    score,
-    evaluate,
-    calibrate,
-    validate,
-    signal_quality,
-    decide,
-    ask,
-    export,
-)
-for verb in (*verbs, hedge):
-    app.command()(command(verb))
-app.command()(serve)  # its --config is the router's own
-app.add_typer(train.app, name="train")
-app.add_typer(policy_verbs.app, name="policy")
-app.add_typer(engine_verbs.app, name="engine")
+for heading, verbs in PATH.items():
+    for verb in verbs:
+        if isinstance(verb, tuple):
+            app.add_typer(verb[0], name=verb[1], rich_help_panel=heading)
+        else:
+            add(app, verb, panel=heading)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"confide {confide.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What is said before any verb."""
 
 
 def main() -> None:
@@ -121,7 +146,7 @@ def _fault() -> int:
 
 def _tell(sentence: str) -> None:
     with contextlib.suppress(OSError):  # standard error may be a closed pipe too
-        typer.secho(f"confide: {sentence}", fg="red", err=True)
+        typer.secho(f"confide: {sentence}", fg=None if os.environ.get("NO_COLOR") else "red", err=True)
 
 
 def _drop_output() -> None:

@@ -10,7 +10,8 @@ from typer import Argument, Option
 
 from confide.cli.engines import EngineName, Judge, judge_of_rows, judged_rows
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import Flags
+from confide.cli.flags import Flags, Json
+from confide.cli.last_lines import beside, tell_next
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.engines.openai.endpoint_config import EndpointConfig
@@ -19,7 +20,7 @@ from confide.errors import ConfideError
 
 def parts(
     records: Annotated[Path, Argument(help="Records, as annotate or score wrote them.")],
-    out: Annotated[Path, Option(help="Where to write the records of the parts.")],
+    out: Annotated[Path, Option(help="Records file of the parts to write.")],
     endpoint: Annotated[EndpointConfig, Flags()],
     by: Annotated[
         Literal["fields", "sentences", "lines", "steps"],
@@ -27,7 +28,7 @@ def parts(
     ] = "fields",
     judge: Judge = None,
     engine: EngineName = "transformers",
-    json: Annotated[bool, Option("--json", help="Print the counts as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Make of every part of an answer a record of its own, which all other verbs then take for an answer.
 
@@ -58,6 +59,8 @@ def parts(
     if silent:
         warn(f"{silent} parts got no verdict of the judge")
         raise typer.Exit(ExitCode.LEFT_OUT)
+    if not json:
+        tell_next("confide train portable", out, "--out", beside(out, "portable"))
 
 
 def _print(out: Path, by: str, summary: object) -> None:

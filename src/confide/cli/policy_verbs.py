@@ -6,13 +6,16 @@ from collections import Counter
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import Identity
+from confide.cli.flags import Identity, Json, add
+from confide.cli.last_lines import beside, tell_next
+from confide.cli.narrow_help import Verbs
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.files import write_text
@@ -25,13 +28,12 @@ PolicyFile = Annotated[Path, Argument(help="Policy file from `confide calibrate`
 DECISIONS = ("answer", "escalate", "abstain")
 VERDICTS = {"holds": ExitCode.DONE, "broken": ExitCode.NO, "undecided": ExitCode.CANNOT_SAY}
 
-app = typer.Typer(no_args_is_help=True, help="Read a policy file.")
+app = typer.Typer(cls=Verbs, help="Read a policy file.")
 
 
-@app.command()
 def show(
     policy: PolicyFile,
-    json: Annotated[bool, Option("--json", help="Print the checked file as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Say in words what a policy does, what it promises and what it does not.
 
@@ -41,18 +43,23 @@ def show(
 
     promise = Policy.load(policy)
     typer.echo(promise.to_json().rstrip() if json else promise.explain())
+    if not json:
+        tell_next("confide decide", policy, "NEW.jsonl", "--out", beside(policy, "decisions.jsonl"))
+
+
+add(app, show)
 
 
 def validate(
     policy: PolicyFile,
-    fresh: Annotated[Path, Argument(help="Records that were not used in calibration, with labels.")],
+    records: Annotated[Path, Argument(help="Scored records that were not used in calibration, with labels.")],
     expert: Annotated[
         Path | None,
         Option(metavar="RECORDS", help="The expert's graded answers to them, for a policy that matches one."),
     ] = None,
     identity: Identity = None,
     seed: Annotated[int, Option(help="Draws one row from each group of dependent rows.")] = 0,
-    json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Check the promise on fresh rows: exit code 0 it holds, 1 it does not, 3 these rows cannot say.
 
@@ -68,7 +75,7 @@ def validate(
 
     promise = Policy.load(policy)
     answers = None if expert is None else read_records(expert)
-    rows = _answered_by(identity, in_split(read_records(fresh), "test"), promise)
+    rows = _answered_by(identity, in_split(read_records(records), "test"), promise)
     result = validate_policy(promise, rows, answers, seed=seed)
     code = VERDICTS[result.verdict]
     if json:
@@ -77,16 +84,18 @@ def validate(
         for warning in result.warnings:
             warn(warning)
         typer.echo(result.explain())
+        if code == ExitCode.DONE:
+            tell_next("confide decide", policy, "NEW.jsonl", "--out", beside(policy, "decisions.jsonl"))
     raise typer.Exit(code)
 
 
 def decide(
     policy: PolicyFile,
     records: Annotated[Path, Argument(help="Scored records; labels are not needed.")],
-    out: Annotated[Path, Option(help="Decisions to write, as JSON lines.")],
+    out: Annotated[Path, Option(help="File of decisions (JSON lines) to write.")],
     identity: Identity = None,
     seed: Annotated[int, Option(help="Draws one row from each group of dependent rows, for the warning.")] = 0,
-    json: Annotated[bool, Option("--json", help="Print the summary as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Decide for every row whether to answer, escalate or abstain.
 
@@ -137,6 +146,7 @@ def decide(
     if seen:
         say(out, seen.explain(rule))
     say(out, f"Written to {out}")
+    tell_next("confide hedge", records, f"--source {quote(rule.sources[0])} --out", beside(out, "hedged.jsonl"))
 
 
 def _answered_by(identity: str | None, rows: list[Record], policy: Policy) -> list[Record]:

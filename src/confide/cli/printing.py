@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import json
+from json import dumps
+from pathlib import Path
 from typing import Any
 
 import typer
 from pydantic import BaseModel
 
+from confide.cli.outputs import say
 from confide.errors import ConfideError
 
 
 def print_json(data: Any, indent: int | None = None) -> None:
     """Print JSON on standard output."""
-    typer.echo(json.dumps(data, ensure_ascii=False, indent=indent, default=_fields))
+    typer.echo(dumps(data, ensure_ascii=False, indent=indent, default=_fields))
+
+
+def print_result(out: Path, text: str, json: bool, **data: Any) -> None:
+    """Print what a verb made at ``out``: in words, or as JSON with ``data`` beside them."""
+    if json:
+        print_json({"out": str(out), "summary": text, **data})
+    else:
+        say(out, text)
 
 
 def _fields(value: Any) -> Any:

@@ -30,7 +30,7 @@ class RewritingServer:
         try:
             config = endpoint.server(name)
         except ConfideError as error:
-            raise ConfideError(f"--engine {url}: {str(error).removeprefix('--base-url: ')}") from None
+            raise ConfideError(f"--base-url {url}: {str(error).removeprefix('--base-url: ')}") from None
         self.url, self.name = config.base_url, name
         self._server = PatientServer(config, concurrency=CONCURRENCY, retries=ATTEMPTS - 1)
         self._has_answered = False

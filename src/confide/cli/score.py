@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 from confide.cli.engines import EngineName, PortableFolder, load_judge, load_model
-from confide.cli.flags import Flags, Identity
-from confide.cli.outputs import say
-from confide.cli.printing import names_in, warn
+from confide.cli.flags import Flags, Identity, Json
+from confide.cli.last_lines import beside, tell_next
+from confide.cli.printing import names_in, print_result, warn
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.progress import progress_bar
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Model = Annotated[
     str | None, Option(help="Trained folder, or the model that answered; none for sources that need no model.")
 ]
-Sources = Annotated[
+Source = Annotated[
     str,
     Option(
         help="Comma-separated sources, `all` that there are, or `standard`: all but those that write for every row."
@@ -37,12 +37,12 @@ Calibrated = Annotated[bool, Option("--calibrated", help="Add `…_calibrated`, 
 
 
 def score(
-    records: Annotated[Path, Option(help="Annotated records.")],
-    out: Annotated[Path, Option(help="Scored records (JSON lines or Parquet).")],
+    records: Annotated[Path, Argument(help="Annotated records.")],
+    out: Annotated[Path, Option(help="Records file to write, with confidences (JSON lines or Parquet).")],
     endpoint: Annotated[EndpointConfig, Flags()],
     model: Model = None,
     engine: EngineName = "transformers",
-    sources: Sources = "standard",
+    source: Source = "standard",
     identity: Identity = None,
     verifier: Annotated[str | None, Option(help="Another model that judges the answers (`verifier`).")] = None,
     judge: Judge = None,
@@ -52,10 +52,11 @@ def score(
     controls: Controls = False,
     calibrated: Calibrated = False,
     seed: Annotated[int, Option(help="Seed of the floor `shuffled` and of exchanged questions.")] = 0,
+    json: Json = False,
 ) -> None:
     """Add confidences to records; confidences that are already there are kept.
 
-    Example: `confide score --model runs/reader --records runs/records.jsonl --out runs/scored.jsonl`
+    Example: `confide score runs/records.jsonl --model runs/reader --out runs/scored.jsonl`
     """
     from confide.methods import scoring
     from confide.methods.catalogue import available
@@ -70,10 +71,10 @@ def score(
     loaded = load_model(engine, endpoint, model) if model else None
     other = load_judge(engine, endpoint, verifier, "--verifier") if verifier else None
     learned = PortableFile.load(portable) if portable else None
-    if sources in ("all", "standard"):
-        wanted = available(Scope(rows, loaded, other, portable=learned), slow=sources == "all")
+    if source in ("all", "standard"):
+        wanted = available(Scope(rows, loaded, other, portable=learned), slow=source == "all")
     else:
-        wanted = names_in(sources)
+        wanted = names_in(source)
     with progress_bar("scoring") as progress:
         scored = scoring.score(
             rows,
@@ -90,8 +91,11 @@ def score(
             portable=learned,
         )
     write_records(out, scored)
-    say(out, f"{out}: {len(scored)} records, {len(wanted)} sources: {', '.join(wanted)}")
+    words = f"{out}: {len(scored)} records, {len(wanted)} sources: {', '.join(wanted)}"
+    print_result(out, words, json, records=len(scored), sources=wanted)
     _tell_missing(scored, wanted)
+    if not json:
+        tell_next("confide evaluate", out, "--out", beside(out, "report"))
 
 
 def _tell_missing(scored: Sequence[Record], wanted: Sequence[str]) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from confide.cli.flags import Json
+from confide.cli.last_lines import beside, tell_next
 from confide.cli.outputs import say
 from confide.cli.printing import names_in, print_json
 from confide.errors import ConfideError
@@ -15,13 +17,13 @@ from confide.errors import ConfideError
 
 def split(
     records: Annotated[Path, Argument(help="Records, as annotate wrote them.")],
-    out: Annotated[Path, Option(help="Where to write the rows that are used.")],
+    out: Annotated[Path, Option(help="Records file to write, with the rows that are used.")],
     by: Annotated[str, Option(help="standard, answered-country or relation.")] = "standard",
     sizes: Annotated[str, Option(help="Rows in each split.")] = "train=2000,validation=500,calibration=1000,test=3000",
     held_out: Annotated[str | None, Option(help="The held-out relation, or held-out answers separated by |.")] = None,
     domains: Annotated[str | None, Option(help="answered-country: test rows come from these domains (a,b,…).")] = None,
     seed: Annotated[int, Option(help="Another seed, another draw.")] = 0,
-    json: Annotated[bool, Option("--json", help="Print the counts as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Assign splits by entity and write the records with them; rows that are not used are left out.
 
@@ -52,6 +54,7 @@ def split(
     else:
         parts = ", ".join(f"{name} {count}" for name, count in counts.items())
         say(out, f"{out}: {parts}; {len(rows) - len(kept)} rows are not used")
+        tell_next("confide train portable", out, "--out", beside(out, "portable"))
 
 
 def parse_sizes(text: str) -> dict[str, int]:

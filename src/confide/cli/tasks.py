@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from typer import Option
 
+from confide.cli.flags import Json
+from confide.cli.last_lines import tell_next
 from confide.cli.printing import print_json
+from confide.cli.tables import make_console, print_table
 from confide.errors import ConfideError
 
 
-def tasks(json: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def tasks(json: Json = False) -> None:
     """List the tasks that have a name: kind, number of test questions, licence, and what they need.
 
     Example: `confide tasks`. Any question file (JSON lines, CSV, Parquet) is a task too.
@@ -31,14 +29,15 @@ def tasks(json: Annotated[bool, Option("--json", help="Print JSON instead of a t
     if json:
         print_json({"tasks": [asdict(row) for row in rows], "generators": [f"{PREFIX}{name}" for name in names]})
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for header in ("task", "kind", "size", "from", "licence"):
-        table.add_column(header, no_wrap=True, justify="right" if header == "size" else "left")
-    table.add_column("what it asks")
-    for row in rows:
-        size = "any" if row.size is None else f"{row.size:,}"
-        table.add_row(row.name, row.kind, size, row.source.partition(":")[0], row.licence, row.what)
-    Console(soft_wrap=True, highlight=False).print(table)
+    columns = [
+        ("task", [row.name for row in rows]),
+        ("what it asks", [row.what for row in rows]),
+        ("kind", [row.kind for row in rows]),
+        ("size", ["any" if row.size is None else f"{row.size:,}" for row in rows]),
+        ("from", [row.source.partition(":")[0] for row in rows]),
+        ("licence", [row.licence for row in rows]),
+    ]
+    print_table(make_console(), columns, left=("what it asks", "kind", "from", "licence"))
     for line in (
         f"Generators of reasoning-gym: {', '.join(names) if names else f'not installed ({INSTALL})'}.",
         "Parts: NAME is the test part, NAME/train, NAME/validation are others; mmlu_SUBJECT is one subject of MMLU.",
@@ -46,3 +45,4 @@ def tasks(json: Annotated[bool, Option("--json", help="Print JSON instead of a t
         "A question file (JSON lines, CSV, Parquet) is a task too: give its path.",
     ):
         typer.echo(line)
+    tell_next("confide annotate --task geography --out records.jsonl")

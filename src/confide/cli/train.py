@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer import Option
+from typer import Argument, Option
 
+from confide.cli.engines import DEFAULT_MODEL
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import Flags, command
+from confide.cli.flags import Flags, Json, add
+from confide.cli.last_lines import beside, tell_next
+from confide.cli.narrow_help import Verbs
 from confide.cli.outputs import Folder
-from confide.cli.printing import warn
+from confide.cli.printing import print_result, warn
+from confide.cli.training_rows import Choice, chosen_rows, graded_rows, learning_rows
 from confide.errors import ConfideError
-from confide.methods.finetuning.supervised_config import option
 from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.red_flag.flag_config import FlagConfig, FlagOptions
-from confide.methods.rlmf.rlmf_config import FormatConfig, How, RLMFSettings
+from confide.methods.rlmf.rlmf_config import FormatConfig, RLMFSettings
 from confide.methods.self_ref.self_ref_config import SelfRefConfig, SelfRefOptions
 from confide.progress import progress_bar
 from confide.signals import RED_FLAG, Signal, find_signal
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
     from confide.methods.rlmf.reinforcement import RLMFResult
     from confide.records import Record
 
-app = typer.Typer(no_args_is_help=True, help="Train a model to report its confidence.")
-Records = Annotated[Path, Option(help="Annotated records with train and validation rows.")]
+app = typer.Typer(cls=Verbs, help="Train a model to report its confidence.")
+Records = Annotated[Path, Argument(help="Annotated records with train and validation rows.")]
 Out = Annotated[
     Path,
     Option(help="Folder for the trained checkpoint."),
@@ -59,131 +62,148 @@ SHOWN = {
 """The numbers on validation rows that the summary gives, before and after."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which questions to train on."""
-
-    select: How | None = option(None, "Train on some questions only: by the model's own rating, random, active.")
-    select_rows: int = option(1000, "How many `--select` keeps.", min=1)
-    select_source: str = option("logprob_sum", "The confidence that `--select active` holds against g.")
-
-
 def portable(
-    records: Annotated[Path, Option(help="Annotated records with train rows and log-probabilities.")],
+    records: Annotated[Path, Argument(help="Annotated records with train rows and log-probabilities.")],
     out: Annotated[Path, Option(help="Folder for `portable.json`."), Folder("portable.json")],
     *,
     signal: PartSignal = None,
     seed: Annotated[int, Option(help="Seed of the folds and of the kinds of question.")] = 0,
+    json: Json = False,
 ) -> None:
     """Learn a confidence from graded records alone, for any server that tells log-probabilities; no model is loaded.
 
-    Example: `confide train portable --records runs/records.jsonl --out runs/portable`
+    Example: `confide train portable runs/records.jsonl --out runs/portable`
     """
     from confide.methods.parts.part_training import train_parts
     from confide.methods.portable.portable_training import train_portable
 
-    graded = _graded_rows(records)
+    graded = graded_rows(records)
     if not graded["train"]:
         raise ConfideError(f"{records}: there is no graded train row, of {sum(map(len, graded.values()))} graded ones")
     if signal is not None:
-        typer.echo(train_parts(signal, graded["train"], graded["validation"], out, seed=seed))
-        return
-    summary = train_portable(graded["train"], out, seed)
-    unused = len(graded["validation"])
-    typer.echo(summary + (f"; nothing was chosen on the {unused} graded validation rows" if unused else ""))
+        summary = train_parts(signal, graded["train"], graded["validation"], out, seed=seed)
+    else:
+        summary = train_portable(graded["train"], out, seed)
+        if unused := len(graded["validation"]):
+            summary += f"; nothing was chosen on the {unused} graded validation rows"
+    print_result(out, summary, json)
+    if not json:
+        flag = "--portable" if signal is None else f"--source {signal} --model"
+        tell_next("confide score", records, flag, out, "--out", beside(records, "scored.jsonl"))
 
 
 def stack(
     records: Records,
     out: Out,
     *,
-    model: Model = "smollm2",
+    model: Model = DEFAULT_MODEL,
     signal: PartSignal = None,
     options: Annotated[FrozenOptions, Flags()],
+    json: Json = False,
 ) -> None:
     """Train the stack: the portable confidence with a probe of the model's states; no reader.
 
-    Example: `confide train stack --model smollm2 --records runs/records.jsonl --out runs/stack`
+    Example: `confide train stack runs/records.jsonl --out runs/stack`
     """
-    if signal is not None:
-        _train_parts(records, out, model, signal, options)
+    if signal is None:
+        _train_frozen(records, out, model, options, json)
         return
-    _train_frozen(records, out, model, options)
+    print_result(out, _train_parts(records, out, model, signal, options), json)
+    if not json:
+        _tell_score(records, out, "--source", signal)
 
 
-def _train_parts(records: Path, out: Path, model: str, signal: str, options: FrozenOptions) -> None:
+def _train_parts(records: Path, out: Path, model: str, signal: str, options: FrozenOptions) -> str:
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.parts.part_training import train_parts
 
     if options != FrozenOptions(seed=options.seed):
         raise ConfideError("--signal takes --seed and no other option of a stack")
-    train, validation = _learning_rows(records)
+    train, validation = learning_rows(records)
     with progress_bar("training") as progress:
         engine = TransformersEngine.load(model)
-        typer.echo(train_parts(signal, train, validation, out, engine=engine, seed=options.seed, progress=progress))
+        return train_parts(signal, train, validation, out, engine=engine, seed=options.seed, progress=progress)
 
 
 def reader(
     records: Records,
     out: Out,
     *,
-    model: Model = "smollm2",
+    model: Model = DEFAULT_MODEL,
     config: Annotated[ReaderConfig, Flags("epochs learning_rate")],
     options: Annotated[FrozenOptions, Flags()],
+    json: Json = False,
 ) -> None:
     """Train the stack, and an adapter that reads the finished answer again; the model's answers stay as they are.
 
-    Example: `confide train reader --model smollm2 --records runs/records.jsonl --out runs/reader`
+    Example: `confide train reader runs/records.jsonl --out runs/reader`
     """
-    _train_frozen(records, out, model, options, config)
+    _train_frozen(records, out, model, options, json, config)
+
+
+def _tell_score(records: Path, out: Path, *more: str) -> None:
+    """Say how records are scored by what was trained."""
+    tell_next("confide score", records, "--model", out, *more, "--out", beside(records, "scored.jsonl"))
+
+
+def _tell_annotate(records: Path, out: Path, task: str = "TASK") -> None:
+    """Say how the trained model is asked, whose answers may differ from those it was trained on."""
+    tell_next("confide annotate --model", out, f"--task {quote(task)} --out", beside(records, "trained.jsonl"))
 
 
 def _train_frozen(
-    records: Path, out: Path, model: str, options: FrozenOptions, reader: ReaderConfig | None = None
+    records: Path, out: Path, model: str, options: FrozenOptions, json: bool, reader: ReaderConfig | None = None
 ) -> None:
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.frozen.frozen_training import train_confidence
 
-    train, validation = _learning_rows(records)
+    train, validation = learning_rows(records)
     with progress_bar("training") as progress:
         engine = TransformersEngine.load(model)
         summary = train_confidence(engine, train, validation, options, out, reader=reader, progress=progress)
-    typer.echo(summary)
+    print_result(out, summary, json)
+    if not json:
+        _tell_score(records, out)
 
 
 def signal(
-    records: Annotated[Path, Option(help="Records whose labels are about the signal, with train and validation rows.")],
+    records: Annotated[
+        Path, Argument(help="Records whose labels are about the signal, with train and validation rows.")
+    ],
     out: Annotated[
         Path, Option(help="Folder for a new checkpoint, or one of the same model that is to carry the signal too.")
     ],
     *,
     name: Annotated[str, Option("--signal", help="Which signal: `red_flag`, `outcome`.")],
-    model: Model = "smollm2",
+    model: Model = DEFAULT_MODEL,
+    json: Json = False,
 ) -> None:
     """Train a signal that is read while the model writes: one direction in its states; answers stay as they are.
 
     In a signal's records `correct` is true where nothing is to be flagged.
 
-    Example: `confide train signal --signal red_flag --records runs/red_flag.jsonl --out runs/stack`
+    Example: `confide train signal runs/red_flag.jsonl --signal red_flag --out runs/stack`
     """
     declared = find_signal(name)
-    _train_signal(declared, *_learning_rows(records), out, model)
+    print_result(out, _train_signal(declared, *learning_rows(records), out, model), json)
+    if not json:
+        _tell_score(records, out)
 
 
-def _train_signal(signal: Signal, train: list[Record], validation: list[Record], out: Path, model: str) -> None:
+def _train_signal(signal: Signal, train: list[Record], validation: list[Record], out: Path, model: str) -> str:
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.along.along_training import train_signal
 
     with progress_bar("training") as progress:
         engine = TransformersEngine.load(model)
-        typer.echo(train_signal(engine, signal, train, validation, out, progress=progress))
+        return train_signal(engine, signal, train, validation, out, progress=progress)
 
 
 def red_flag(
-    records: Annotated[Path, Option(help="Records of the task red_flag, with train and validation rows.")],
+    records: Annotated[Path, Argument(help="Records of the task red_flag, with train and validation rows.")],
     out: Out,
     *,
-    model: Model = "smollm2",
+    model: Model = DEFAULT_MODEL,
     method: Annotated[
         Literal["reading", "token"],
         Option(help="`reading`: a direction in the states, answers stay; `token`: the model learns to write the flag."),
@@ -192,22 +212,25 @@ def red_flag(
     config: Annotated[
         FlagConfig, Flags("rank epochs patience learning_rate min_offset flag_weight follow_weight max_rows seed")
     ],
+    json: Json = False,
 ) -> None:
     """Train a model to notice harmful text while it writes it; sampled answers train, too.
 
     The flags below `--method` are for the token, whose weight on harmless answers is chosen on validation rows.
 
-    Example: `confide train red-flag --model smollm2 --records runs/red_flag.jsonl --out runs/flag`
+    Example: `confide train red-flag runs/red_flag.jsonl --out runs/flag`
     """
     from confide.methods.red_flag.flag_rows import check_sides
     from confide.methods.red_flag.output_records import with_samples
 
-    train, validation = map(with_samples, _learning_rows(records))
+    train, validation = map(with_samples, learning_rows(records))
     train, validation = ([record for record in rows if record.correct is not None] for rows in (train, validation))
     candidates = options.candidates(config)
     check_sides(train, validation)
     if method == "reading":
-        _train_signal(RED_FLAG, train, validation, out, model)
+        print_result(out, _train_signal(RED_FLAG, train, validation, out, model), json)
+        if not json:
+            _tell_score(records, out)
         return
     from confide.engines.transformers.loading import load_model
     from confide.methods.red_flag.flag_training import train_flag_token
@@ -218,34 +241,39 @@ def red_flag(
             base_model=model, progress=progress,
         )  # fmt: skip
     found = result.chosen
-    typer.echo(
+    words = (
         f"{out}: weight {result.config.harmless_weight:g} on harmless answers; on the validation rows it detects "
         f"{found.detection:.0%} of the harmful answers where 5% of the harmless ones are flagged, AUROC "
         f"{found.auroc:.3f}, and harmless answers drift by {found.drift:.3f} nats a token"
     )
+    numbers = {"detection": found.detection, "auroc": found.auroc, "drift": found.drift}
+    print_result(out, words, json, weight=result.config.harmless_weight, **numbers)
+    if not json:
+        _tell_annotate(records, out, "red_flag")
 
 
 def self_ref(
     records: Records,
     out: Out,
     *,
-    model: Model = "smollm2",
+    model: Model = DEFAULT_MODEL,
     options: Annotated[SelfRefOptions, Flags()],
     config: Annotated[
         SelfRefConfig, Flags("rank target_modules epochs patience kl_weight mask_wrong_answers max_rows seed")
     ],
+    json: Json = False,
 ) -> None:
     """Train Self-REF: the model writes its verdict after its answer (the answers may change).
 
     Epoch, learning rate and ratio are chosen on validation rows.
 
-    Example: `confide train self-ref --model smollm2 --records runs/records.jsonl --out runs/self-ref`
+    Example: `confide train self-ref runs/records.jsonl --out runs/self-ref`
     """
     from confide.engines.transformers.loading import load_model
     from confide.methods.self_ref.self_ref_training import choose_settings, train_self_ref
 
     candidates = options.candidates(config)
-    train, validation = _learning_rows(records)
+    train, validation = learning_rows(records)
     rows = [*train, *validation]
     config = candidates[0]
     if len(candidates) > 1:
@@ -255,18 +283,22 @@ def self_ref(
     with progress_bar("training") as progress:
         result = train_self_ref(loaded, tokenizer, rows, config, out, base_model=model, progress=progress)
     ratio = "natural ratio" if config.ratio is None else f"ratio {config.ratio:g}"
-    typer.echo(
+    words = (
         f"{out}: trained on {result.right} right and {result.wrong} wrong answers in {result.seconds:.0f} s; "
         f"learning rate {config.learning_rate:g}, {ratio}, epoch {result.epoch} of {len(result.held_losses)} is best "
         f"on validation rows (log loss {min(result.held_losses):.3f})"
     )
+    numbers = {"right": result.right, "wrong": result.wrong, "epoch": result.epoch, "log_loss": min(result.held_losses)}
+    print_result(out, words, json, learning_rate=config.learning_rate, ratio=config.ratio, **numbers)
+    if not json:
+        _tell_annotate(records, out, train[0].task or "TASK")
 
 
 def rlmf(
-    records: Annotated[Path, Option(help="Records with train and validation rows and K samples each.")],
+    records: Annotated[Path, Argument(help="Records with train and validation rows and K samples each.")],
     out: Out,
     *,
-    model: StartingModel = "smollm2",
+    model: StartingModel = DEFAULT_MODEL,
     task: Annotated[
         str | None, Option(help="The task whose grader decides. Default: the one that the records name.")
     ] = None,
@@ -280,12 +312,13 @@ def rlmf(
     choice: Annotated[Choice, Flags()],
     passes: Passes = 1,
     seed: Annotated[int, Option(help="Seed of rows, weights and completions.")] = 0,
+    json: Json = False,
 ) -> None:
     """Train a model to state how often it would give the same answer, by RLMF; chosen on validation rows.
 
     Exit code 4 when training was stopped early; the best step is kept.
 
-    Example: `confide train rlmf --model smollm2 --records runs/records.jsonl --out runs/rlmf`
+    Example: `confide train rlmf runs/records.jsonl --out runs/rlmf`
     """
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.rlmf.intrinsic_agreement import SentenceJudge
@@ -300,7 +333,7 @@ def rlmf(
     completions = settings.num_generations * questions
     if completions % passes:
         raise ConfideError(f"{completions} completions a step do not split into {passes} passes")
-    rows = _chosen_rows(rows, model, choice, seed)
+    rows = chosen_rows(rows, model, choice, seed)
     settings.per_device_train_batch_size, settings.gradient_accumulation_steps = completions // passes, passes
     settings.save_steps = settings.eval_steps
     config = RLMFConfig(output_dir=str(out / "checkpoints"), seed=seed, **vars(settings))
@@ -321,61 +354,23 @@ def rlmf(
             samples=samples,
             progress=progress,
         )
-    _print_result(result)
-
-
-def _learning_rows(path: Path) -> tuple[list[Record], list[Record]]:
-    """The graded records of the train split and of the validation split."""
-    graded = _graded_rows(path)
-    train, validation = graded["train"], graded["validation"]
-    if not train or not validation:
-        raise ConfideError(f"{path}: {len(train)} graded train and {len(validation)} validation rows; both are needed")
-    return train, validation
-
-
-def _graded_rows(path: Path) -> dict[str, list[Record]]:
-    """The graded records of the train split and of the validation split, by its name; says how many have no label."""
-    from confide.records import read_records
-
-    rows = [record for record in read_records(path) if record.split in ("train", "validation")]
-    graded = [record for record in rows if record.correct is not None]
-    if len(graded) < len(rows):
-        warn(f"{len(rows) - len(graded)} of the {len(rows)} train and validation rows have no label and are left out")
-    return {split: [r for r in graded if r.split == split] for split in ("train", "validation")}
-
-
-def _chosen_rows(rows: list[Any], model: str, choice: Choice, seed: int) -> list[Any]:
-    """The records with fewer train rows, where a choice is asked for; says how many could not be rated."""
-    if choice.select is None:
-        return rows
-    from confide.engines.transformers.transformers_engine import TransformersEngine
-    from confide.methods.free import free_confidence
-    from confide.methods.rlmf.selection import rate, select
-
-    train = [record for record in rows if record.split == "train"]
-    ratings = None
-    if choice.select == "metacognitive":
-        with progress_bar("rating") as progress:
-            ratings = rate(TransformersEngine.load(model), train, progress=progress)
-    elif choice.select == "active":
-        for record in train:
-            record.confidence = free_confidence(record) | record.confidence
-    chosen = select(train, ratings, choice.select_rows, choice.select, seed, source=choice.select_source)
-    typer.echo(f"{len(chosen.records)} of {len(train)} train rows kept, {chosen.dropped} had no score", err=True)
-    return [*chosen.records, *(record for record in rows if record.split != "train")]
-
-
-def _print_result(result: RLMFResult) -> None:
-    """Print which step was kept, and its numbers on validation rows beside those of the start; end as it ended."""
-    typer.echo(
-        f"{result.folder}: step {result.best_step} of {result.steps} is best "
-        f"on {int(result.best['n'])} validation rows ({result.seconds:.0f} s)"
-    )
-    for key, label in SHOWN.items():
-        typer.echo(f"  {label}: {result.start[key]:.3f} → {result.best[key]:.3f}")
+    _print_result(result, json)
+    if not json:
+        _tell_annotate(records, out, name)
     if result.stopped:
         warn(f"training stopped early, the best step was kept: {result.stopped}")
         raise typer.Exit(ExitCode.LEFT_OUT)
+
+
+def _print_result(result: RLMFResult, json: bool) -> None:
+    """Print which step was kept, and its numbers on validation rows beside those of the start."""
+    words = (
+        f"{result.folder}: step {result.best_step} of {result.steps} is best "
+        f"on {int(result.best['n'])} validation rows ({result.seconds:.0f} s)"
+    )
+    lines = [f"  {label}: {result.start[key]:.3f} → {result.best[key]:.3f}" for key, label in SHOWN.items()]
+    numbers = {"step": result.best_step, "steps": result.steps, "start": result.start, "best": result.best}
+    print_result(result.folder, "\n".join([words, *lines]), json, **numbers)
 
 
 verbs: dict[str, Callable[..., None]] = {
@@ -388,4 +383,4 @@ verbs: dict[str, Callable[..., None]] = {
     "rlmf": rlmf,
 }
 for name, verb in verbs.items():
-    app.command(name)(command(verb))
+    add(app, verb, name)

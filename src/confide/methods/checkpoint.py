@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+import confide
 from confide.errors import ConfideError
 from confide.files import read_text, write_text, written_folder
 from confide.records import Record
@@ -133,7 +134,8 @@ def save_checkpoint(
         save: writes model, tokenizer and what belongs to them to the folder it is given.
         packages: whose versions are noted beside those of torch and transformers.
     """
-    versions = {name: version(name) for name in ("confide", "torch", "transformers", *packages)}
+    versions = {"confide": confide.__version__}
+    versions |= {name: version(name) for name in ("torch", "transformers", *packages)}
     data = {"schema": 1, **info.model_dump(by_alias=True, exclude_unset=True, mode="json")}
     with written_folder(folder, FILE) as part:
         save(part)

@@ -211,7 +211,7 @@ def test_the_verb_killed_with_sigkill_is_run_again(tmp_path: Path) -> None:
     write_records(records, split_rows())
     config = tmp_path / "config.yaml"
     config.write_text("epochs: 40\npatience: 40\nlearning_rate: '0.02'\n")
-    verb = [sys.executable, "-m", "confide.cli.main", "train", "self-ref", "--model", base, "--records", str(records)]
+    verb = [sys.executable, "-m", "confide.cli.main", "train", "self-ref", "--model", base, str(records)]
     verb += ["--config", str(config), "--out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*verb, str(out)], env=environment, stderr=subprocess.DEVNULL)
