@@ -32,6 +32,7 @@ from confide.serving.http.routes import routes
 from confide.serving.monitor.alarms import ALARMS
 from confide.serving.routing.prometheus import Metrics
 from confide.serving.routing.turn import Extension
+from verbs import exit_codes_table, verbs_page
 
 REFERENCE = Path(__file__).parent / "reference"
 SECTIONS: dict[type[BaseModel], str] = {
@@ -154,6 +155,7 @@ def _markdown(docstring: str) -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "cli.md": {"exit-codes": exit_codes_table, "verbs": verbs_page},
     "configuration.md": {"settings": configuration_page},
     "http.md": {"endpoints": endpoints_table, "confide": extension_table},
     "monitoring.md": {"metrics": metrics_table, "alarms": alarms_table},
