@@ -19,7 +19,7 @@ def result(*names: str, **kept: common.Json | None) -> common.Json:
     return {"cell": cell, "promise": {"max_risk": 0.2, "level": 0.95}}
 
 
-OTHERS = {
+OTHERS: common.Json = {
     "estimators": {
         "cells": [
             {"task": "arithmetic", "seed": 0, "sources": {}},
