@@ -1,4 +1,4 @@
-"""The tables of ``docs/hedging.md``: the phrases with their sources, what the words lose, what readers make of them.
+"""The tables of ``docs/results/hedging.md``: the phrases and their sources, what words lose, what readers make of them.
 
 ``python -m benchmarks.hedges [--answers survey-results.csv]``, seconds. The file is the one that the source
 ``fagen2015`` names; with it the medians and quartiles of the table are computed again and must agree.
@@ -111,7 +111,7 @@ def write(result: Json) -> None:
     """Put the tables into the page."""
     language = load_language("en")
     parts = {"phrases": phrases_table(language), "sources": sources_table(language), "losses": losses_table(result)}
-    put("docs/hedging.md", parts)
+    put("docs/results/hedging.md", parts)
 
 
 def main() -> None:

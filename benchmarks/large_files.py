@@ -88,7 +88,7 @@ def write(found: Json) -> None:
             )
     head = "verb | >rows | >processor time | >times the smallest file's | >times its rows | >peak memory"
     lines.sort(key=lambda line: list(first).index(line[0]))
-    put("docs/metrics.md", {"large files": table(head, lines)})
+    put("docs/results/policies.md", {"large files": table(head, lines)})
 
 
 def main() -> None:

@@ -119,7 +119,10 @@ def main() -> None:
         for row in questions(out / "scored.jsonl"):
             ask(router.port, row)
         say("Both servers are stopped")
-    print(f"What was made is in {out}; docs/engines.md says what it costs, and what else can be had from which engine.")
+    print(
+        f"What was made is in {out}; docs/results/engines.md says what it costs, "
+        "and what else can be had from which engine."
+    )
 
 
 if __name__ == "__main__":

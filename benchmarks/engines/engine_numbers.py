@@ -1,4 +1,4 @@
-"""Every number of docs/engines.md: vLLM's CPU build and the bundled model, with and without the plug-in.
+"""Every number of docs/results/engines.md: vLLM's CPU build and the bundled model, with and without the plug-in.
 
     make test-vllm                                    # builds vLLM's environment, .venv-vllm
     python -m benchmarks.engines.engine_numbers              # all stages; a killed run continues

@@ -1,9 +1,8 @@
-"""Puts the figures of ``results/engines.json`` and ``llama_cpp.json`` into README.md and docs/engines.md."""
+"""Puts the figures of ``results/engines.json`` and ``llama_cpp.json`` into README.md and docs/results/engines.md."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from statistics import fmean
 
 from benchmarks.common import RESULTS, Json, goals_table, interval, put, read_json, table
 from benchmarks.engines.reading_cost import BASE
@@ -21,7 +20,7 @@ def write() -> None:
     parts = {name: make(result[name]) for name, make in TABLES.items() if name in result}
     parts |= {"engines_machine": machine_line(result), "engines_goals": goals_table("goal | found", goals(result))}
     parts["llama_cpp"] = llama_line(read_json(RESULTS / "llama_cpp.json"))
-    put("docs/engines.md", parts)
+    put("docs/results/engines.md", parts)
     if "capabilities" in result:
         put("README.md", {"capabilities": parts["capabilities"]})
 
@@ -43,15 +42,23 @@ def machine_line(result: Json) -> str:
 def capabilities_table(found: Json) -> str:
     """Sources by engine: those that the same engines give share a row."""
     engines: Json = found["engines"]
+    sources = [set(one["sources"]) for one in engines.values()]
+    for some in sources:
+        some |= {"portable"} if "logprob_sum" in some else set()  # it learns from that and the text
     given: dict[tuple[bool, ...], list[str]] = {}
-    for source in in_order({source for one in engines.values() for source in one["sources"]}):
-        given.setdefault(tuple(source in one["sources"] for one in engines.values()), []).append(source)
+    for source in in_order(set().union(*sources)):
+        given.setdefault(tuple(source in some for some in sources), []).append(source)
     names = [name + ("" if one["real"] else " ¹") for name, one in engines.items()]
     rows = [
-        [", ".join(f"`{source}`" for source in sources), *("yes" if there else "–" for there in engine)]
-        for engine, sources in sorted(given.items(), reverse=True)
+        [", ".join(f"`{source}`" for source in together), *("yes" if there else "–" for there in engine)]
+        for engine, together in sorted(given.items(), reverse=True)
     ]
-    return table(f"source | {' | '.join(names)}", rows) + "\n\n¹ A stand-in that answers in that server's shapes."
+    notes = (
+        "¹ A stand-in that answers in that server's shapes. `portable`, `stack` and the other learned sources need "
+        "graded rows. `reader` can also be had from stock vLLM and llama.cpp's server, by a second request of one "
+        "token."
+    )
+    return table(f"source | {' | '.join(names)}", rows) + "\n\n" + notes
 
 
 def bitwise_table(found: Json) -> str:
@@ -158,23 +165,6 @@ def failing_line(found: Json) -> str:
     )
 
 
-def variant_table(found: Json) -> str:
-    """AUROC of every source, a column per seed, and what the served stack is ahead by."""
-    cells = found["cells"]
-    names = sorted(cells[0]["auroc"], key=lambda name: -fmean(cell["auroc"][name]["value"] for cell in cells))
-    rows = [
-        [
-            f"**`{name}`**" if name in ("stack", SERVED) else f"`{name}`",
-            *(interval(cell["auroc"][name]) for cell in cells),
-            *(interval(cell["ahead_of"].get(name), "+.3f") for cell in cells),
-        ]
-        for name in names
-    ]
-    seeds = [str(cell["seed"]) for cell in cells]
-    head = [f">AUROC, seed {seed}" for seed in seeds] + [f">`{SERVED}` ahead by, seed {seed}" for seed in seeds]
-    return table(f"source | {' | '.join(head)}", rows)
-
-
 def llama_line(found: Json) -> str:
     """The second request on llama.cpp's server, in words."""
     off, (low, high), together = found["z_off"], found["z_range"], found.get("at_once")
@@ -199,7 +189,6 @@ TABLES: dict[str, Callable[[Json], str]] = {
     "router_latency": router_table,
     "annotation": annotation_line,
     "failing_endpoint": failing_line,
-    "served_variant": variant_table,
 }
 
 

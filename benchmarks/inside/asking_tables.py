@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/agent.json`` into docs/inside.md, between their markers."""
+"""Puts the figures of ``results/agent.json`` into docs/results/inside.md, between their markers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HELP = {"read": "read by the model", "taken": "taken as the answer"}
 
 def write(result: Json) -> None:
     """Put every table where its marks are."""
-    put("docs/inside.md", {"agent": agents_table(result), "agent_goals": goals(result)})
+    put("docs/results/inside.md", {"agent": agents_table(result), "agent_goals": goals(result)})
 
 
 def agents_table(result: Json) -> str:

@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/steps.json`` into docs/inside.md, between their markers."""
+"""Puts the figures of ``results/steps.json`` into docs/results/inside.md, between their markers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write(result: Json) -> None:
         "steps_stops": stops_table(result),
         "steps_goals": goals(result),
     }
-    put("docs/inside.md", parts)
+    put("docs/results/inside.md", parts)
 
 
 def facts(result: Json) -> str:
@@ -81,12 +81,18 @@ def within_table(result: Json) -> str:
 
 
 def stops_table(result: Json) -> str:
-    """What stopping saves and costs, by source and bound; means over seeds, with the widest interval of a seed."""
+    """What stopping saves and costs, by source and bound; means over seeds, with the widest interval of a seed.
+
+    Only a source that says something of the question alone has lines of its own for being read there too.
+    """
     rows = []
     for source, words in STOPPERS.items():
         for from_prompt in (False, True):
             for alpha in sorted({one["alpha"] for one in result["cells"][0]["stops"]}):
                 found = [_stop(cell, source, from_prompt, alpha) for cell in result["cells"]]
+                steps = [_stop(cell, source, False, alpha) for cell in result["cells"]]
+                if from_prompt and [one["saved"] for one in found] == [one["saved"] for one in steps]:
+                    continue
                 rows.append([
                     words, "question, steps" if from_prompt else "steps", f"{alpha:.0%}",
                     f"{fmean(one['stopped_of_right'] for one in found):.1%}",

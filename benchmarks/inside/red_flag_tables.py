@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/red_flag.json`` into docs/inside.md, between their markers."""
+"""Puts the figures of ``results/red_flag.json`` into docs/results/inside.md, between their markers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,6 @@ SOURCES = {
     "text_whole": "text: words of prompt, opening and output",
     "opening": "state in front of the output (after a forced opening)",
     "prompt": "state at the end of the prompt (the paper's fixed position)",
-}
-FORMS = {
-    "tokens": "every token",
-    "so_far": "**means of the states so far**",
-    "mean": "mean state of the answer",
-    "averaged": "states averaged with a half-life of 16 tokens",
 }
 HARMFUL = {
     "harmful": "all harmful outputs",
@@ -50,10 +44,9 @@ def write(result: Json) -> None:
         "red_flag_rivals": rivals(result),
         "red_flag_groups": groups(result),
         "red_flag_attacks": attacks(result),
-        "red_flag_forms": forms(result),
         "red_flag_facts": facts(result),
     }
-    put("docs/inside.md", parts)
+    put("docs/results/inside.md", parts)
 
 
 def over_seeds(figures: Iterable[Json | None]) -> Json | None:
@@ -158,17 +151,6 @@ def attacks(result: Json) -> str:
         for name in names
     ]
     return table("attack | >n | " + " | ".join(f">{SOURCES[source]}" for source in sources), rows)
-
-
-def forms(result: Json) -> str:
-    """The ways to train a direction."""
-    rows = []
-    for form, words in FORMS.items():
-        source = f"along: {form}"
-        whole = over_seeds(cell["sources"][source]["auroc: all"] for cell in result["cells"])
-        shares = (flagged(result, source, group) for group in ("harmful", "harmless: xstest"))
-        rows.append([words, interval(whole), *(interval(one, ".0%") for one in shares)])
-    return table("taught on | >AUROC | >detection at 5 % | >alarms: XSTest", rows)
 
 
 def facts(result: Json) -> str:

@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/red_flag_token.json`` into docs/inside.md, between their markers."""
+"""Puts the figures of ``results/red_flag_token.json`` into docs/results/inside.md, between their markers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHARES = {
 
 def write(result: Json) -> None:
     """Put the table where its marks are."""
-    put("docs/inside.md", {"red_flag_token": figures(result)})
+    put("docs/results/inside.md", {"red_flag_token": figures(result)})
 
 
 def figures(result: Json) -> str:

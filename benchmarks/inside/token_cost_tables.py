@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/token_cost.json`` into docs/inside.md, between their markers."""
+"""Puts the figures of ``results/token_cost.json`` into docs/results/inside.md, between their markers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GOAL = 1.02
 
 def write(result: Json) -> None:
     """Put the table where its marks are."""
-    put("docs/inside.md", {"token_cost": cost_table(result)})
+    put("docs/results/inside.md", {"token_cost": cost_table(result)})
 
 
 def cost_table(result: Json) -> str:

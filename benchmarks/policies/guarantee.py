@@ -4,7 +4,7 @@ Simulated calibration rows whose true risk is known, 2,000 sets a cell.
 
 Every rule sees the same sets. A promise is broken when the true risk (or loss of accuracy) at the threshold that was
 found exceeds the limit; a set without a threshold breaks nothing and keeps nothing. Writes ``results/guarantee.json``
-and the tables of ``docs/policies.md``.
+and the tables of ``docs/results/policies.md``.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def facts(result: Json) -> str:
 
 def write(result: Json) -> None:
     """Put table and facts into the page."""
-    put("docs/policies.md", {"promises": promises_table(result), "facts": facts(result)})
+    put("docs/results/policies.md", {"promises": promises_table(result), "facts": facts(result)})
 
 
 if __name__ == "__main__":

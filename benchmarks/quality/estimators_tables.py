@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/estimators.json`` into docs/estimators.md, between their markers."""
+"""Puts the figures of ``results/estimators.json`` into docs/results/estimators.md, between their markers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write(result: Json) -> None:
     tasks = {task: [cell for cell in result["cells"] if cell["task"] == task] for task in TASKS}
     parts = {f"quality {task}": quality(cells) if cells else "" for task, cells in tasks.items()}
     parts["facts"] = facts(result, {task: cells[0] for task, cells in tasks.items() if cells})
-    put("docs/estimators.md", parts)
+    put("docs/results/estimators.md", parts)
 
 
 def slim(cell: Json) -> Json:

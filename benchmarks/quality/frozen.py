@@ -1,4 +1,4 @@
-"""Two question sets that nothing was tuned on, once, as docs/frozen-protocol.md says.
+"""Two question sets that nothing was tuned on, once, as frozen-protocol.md says.
 
     python -m benchmarks.quality.frozen --data-dir DIR     # question files
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, Json, Work, annotated, parser, show_progress, write_result
+from benchmarks.common import RESULTS, Json, Work, annotated, parser, show_progress, write_result
 from benchmarks.quality import frozen_tables
 from benchmarks.quality.cells import LAYERS, Parts
 from benchmarks.quality.frozen_pools import SEEDS, SETS, Dealt, deal, key_of_draws
@@ -33,7 +33,7 @@ from confide.numeric import Bools, Floats, Ints
 from confide.records import Record
 from confide.tasks import load_task
 
-PROTOCOL = ROOT / "docs" / "frozen-protocol.md"
+PROTOCOL = Path(__file__).with_name("frozen-protocol.md")
 SIZES = (500, 800)
 ENOUGH = 30
 """Right and wrong test answers of a cell that can be measured."""

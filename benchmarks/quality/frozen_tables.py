@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/frozen.json`` into docs/frozen-results.md, between their markers."""
+"""Puts the figures of ``results/frozen.json`` into docs/results/frozen-results.md, between their markers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write(result: Json) -> None:
         "frozen": "\n\n".join(ladders(result)),
         "frozen_steps": steps_table(result),
     }
-    put("docs/frozen-results.md", parts)
+    put("docs/results/frozen-results.md", parts)
 
 
 def measured(result: Json, task: str, size: int) -> list[Json]:

@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/increments.json`` into README.md and docs/quality.md, between their markers."""
+"""Puts the figures of ``results/increments.json`` into docs/results/quality.md, between their markers."""
 
 from __future__ import annotations
 
@@ -26,19 +26,14 @@ WORLDS = {
 }
 STEPS = ("portable", None), ("stack", "portable"), ("stack", None)
 """What is compared; None stands for the free source that is best on the test rows."""
-SHORT = ("answer_only_table", "free", "portable", "stack")
-README_ROWS = 2000
-LADDERS = (500, README_ROWS)
-"""The training sizes whose whole ladder is shown."""
+SHOWN = 2000
+"""The training rows whose figures are shown where one size is enough; the result has all sizes."""
 
 
 def write(result: Json) -> None:
     """Put every table where its marks are."""
-    put("README.md", {"increments": ladder_table(result, SHORT, README_ROWS)})
     parts = {
-        "increments": "\n\n".join(
-            f"{size:,} training rows:\n\n{ladder_table(result, tuple(LADDER), size)}" for size in LADDERS
-        ),
+        "increments": ladder_table(result, tuple(LADDER), SHOWN),
         "sizes": sizes_table(result),
         "steps": steps_table(result),
         "scores": scores_section(result),
@@ -47,7 +42,7 @@ def write(result: Json) -> None:
         "increment_goals": goals_table("goal | reached at worst", goals(result)),
         "increment_facts": facts(result),
     }
-    put("docs/quality.md", parts)
+    put("docs/results/quality.md", parts)
 
 
 def sizes(result: Json) -> list[int]:
@@ -123,7 +118,7 @@ def steps_table(result: Json) -> str:
     rows = []
     for split, name in WORLDS.items():
         for a, b in STEPS:
-            found = [difference(cell["sets"]["test"], a, b) for cell in cells_of(result, split, README_ROWS)]
+            found = [difference(cell["sets"]["test"], a, b) for cell in cells_of(result, split, SHOWN)]
             step = f"`{a}` − " + (f"`{b}`" if b else "best free")
             rows.append([name, step, *(interval(one, "+.3f") for one in found)])
     return table("world | step | seed 0 | seed 1 | seed 2", rows)
@@ -131,7 +126,7 @@ def steps_table(result: Json) -> str:
 
 def scores_section(result: Json) -> str:
     """Brier score and log loss of each step in each world, under a title; nothing where they were not measured."""
-    blocks = {split: [cell["sets"]["test"] for cell in cells_of(result, split, README_ROWS)] for split in WORLDS}
+    blocks = {split: [cell["sets"]["test"] for cell in cells_of(result, split, SHOWN)] for split in WORLDS}
     if not all("scores" in block for world in blocks.values() for block in world):
         return ""
     rows = []
@@ -141,7 +136,7 @@ def scores_section(result: Json) -> str:
             rows.append([name, *means])
     head = " | ".join(f">{score}, {world}" for score in ("Brier", "log loss") for world in WORLDS.values())
     text = (
-        f"After the calibrator `auto`, chosen and fitted on validation rows for every source alike; {README_ROWS:,} "
+        f"After the calibrator `auto`, chosen and fitted on validation rows for every source alike; {SHOWN:,} "
         "training rows, means over seeds, lower is better. *Free* is the source with the best AUROC on test."
     )
     return f"## Brier score and log loss\n\n{text}\n\n{table(f'confidence | {head}', rows)}"
@@ -158,17 +153,15 @@ def score_mean(blocks: Sequence[Json], source: str, score: str) -> str:
 def mixed_table(result: Json) -> str:
     """Test sets of familiar and new answers, shuffled."""
     rows = []
-    for size in sizes(result):
-        cells = cells_of(result, "answered-country", size)
-        for name in (name for name in cells[0]["sets"] if name.startswith("mixed")):
-            values = [mean_auroc(cells, source, name) for source in ("logprob_sum", "portable", "stack")]
-            worst = [
-                min((difference(cell["sets"][name], a, "logprob_sum") for cell in cells), key=lambda d: float(d["low"]))
-                for a in ("portable", "stack")
-            ]
-            share = name.removeprefix("mixed ")
-            rows.append([f"{size:,}", share, *values, *(interval(one, "+.3f") for one in worst)])
-    head = ">training rows | >new answers | >`logprob_sum` | >`portable` | >`stack`"
+    cells = cells_of(result, "answered-country", SHOWN)
+    for name in (name for name in cells[0]["sets"] if name.startswith("mixed")):
+        values = [mean_auroc(cells, source, name) for source in ("logprob_sum", "portable", "stack")]
+        worst = [
+            min((difference(cell["sets"][name], a, "logprob_sum") for cell in cells), key=lambda d: float(d["low"]))
+            for a in ("portable", "stack")
+        ]
+        rows.append([name.removeprefix("mixed "), *values, *(interval(one, "+.3f") for one in worst)])
+    head = ">new answers | >`logprob_sum` | >`portable` | >`stack`"
     return table(f"{head} | `portable` − sum, worst seed | `stack` − sum, worst seed", rows)
 
 
@@ -225,11 +218,10 @@ def goals(result: Json) -> Iterator[tuple[str, str, bool]]:
     cost = max(-one["value"] for one in all_of("standard", "test", "stack", "probe_logprobs"))
     yield "`stack` against `probe_logprobs`, standard: at most 0.003 behind", f"{cost:.4f}", cost <= 0.003
     unseen = [
-        cell["sets"]["unseen"]["sources"]["stack"]["auroc"]["value"]
-        for cell in cells_of(result, "standard", README_ROWS)
+        cell["sets"]["unseen"]["sources"]["stack"]["auroc"]["value"] for cell in cells_of(result, "standard", SHOWN)
     ]
     yield (
-        f"`stack` on ordinary rows with unseen answers, {README_ROWS:,} training rows: at least 0.82",
+        f"`stack` on ordinary rows with unseen answers, {SHOWN:,} training rows: at least 0.82",
         f"{min(unseen):.3f}",
         min(unseen) >= 0.82,
     )

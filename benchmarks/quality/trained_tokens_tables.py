@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/trained_tokens.json`` into README.md and docs/quality.md, between their markers."""
+"""Puts the figures of ``results/trained_tokens.json`` into docs/results/quality.md, between their markers."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def write(result: Json) -> None:
         "trained_steps": steps_table(result),
         "trained_facts": facts(result),
     }
-    put("docs/quality.md", parts)
-    put("README.md", {"trained_tokens": short_table(result)})
+    put("docs/results/quality.md", parts)
 
 
 def values(
@@ -49,41 +48,18 @@ def values(
     return [one["value"] if isinstance(one, dict) else one for one in some if one is not None]
 
 
-def ahead(result: Json, source: str, rival: str, split: str, rows: str) -> list[float]:
-    """By how much a source's AUROC is above a rival's on the same rows, one a draw that has it."""
-    found = [one for cell in result["cells"] if cell["split"] == split for one in cell["sets"][rows]["differences"]]
-    return [one["value"] for one in found if (one["a"], one["b"]) == (source, rival)]
-
-
-def mean_of(some: Sequence[float], sign: str = "") -> str:
+def mean_of(some: Sequence[float]) -> str:
     """The mean, with the number of draws where there are not three."""
     if not some:
         return "–"
     number = "" if len(some) == SEEDS else f" ({len(some)} draw{'s' * (len(some) > 1)})"
-    return f"{fmean(some):{sign}.3f}{number}"
+    return f"{fmean(some):.3f}{number}"
 
 
 def lines_of(result: Json) -> list[tuple[str, str]]:
     """The trained verdicts that there are and what they are called, alone and mixed."""
     trained = [(name, words) for name, words in NAMES.items() if values(result, name, *WORLDS[0])]
     return [*trained, *((f"{name}+portable", f"`{name}` mixed with `portable`") for name, _ in trained)]
-
-
-def short_table(result: Json) -> str:
-    """AUROC of each verdict on ordinary rows and on new answers, and how far it is above its rivals."""
-    standard, new = WORLDS[:2]
-    rows = [
-        [
-            words,
-            mean_of(values(result, name, *standard)),
-            *(mean_of(ahead(result, name, rival, *standard), "+") for rival in RIVALS),
-            mean_of(values(result, name, *new)),
-            mean_of(ahead(result, name, RIVALS[0], *new), "+"),
-        ]
-        for name, words in lines_of(result)
-    ]
-    above = " | ".join(f">above `{rival}`" for rival in RIVALS)
-    return table(f"confidence | >standard | {above} | >new answers | >above `{RIVALS[0]}`", rows)
 
 
 def sources_table(result: Json) -> str:
@@ -105,12 +81,12 @@ def sources_table(result: Json) -> str:
 
 
 def steps_table(result: Json) -> str:
-    """What each is ahead of its rivals by, seed by seed."""
+    """What each is ahead of its rivals by, seed by seed; on new answers the rivals are one."""
     rows = []
     for split, some in WORLDS[:2]:
         for source in NAMES:
             for name in (source, f"{source}+portable"):
-                for rival in RIVALS:
+                for rival in RIVALS if split == "standard" else RIVALS[:1]:
                     found = {
                         cell["seed"]: one
                         for cell in result["cells"]
@@ -144,13 +120,14 @@ def facts(result: Json) -> str:
         f"- Learning rate {one['learning_rate']:g}: validation log loss {min(one['validation_losses']):.3f} at best."
         for one in result["candidates"]
     ]
-    for cell, _, run in runs:
-        if own := run.get("own"):
-            world = "standard" if cell["split"] == "standard" else "new answers"
+    for split, world in (("standard", "standard"), ("answered-country", "new answers")):
+        if own := [run["own"] for cell, _, run in runs if cell["split"] == split and "own" in run]:
+            before, after, same = (
+                fmean(one[key] for one in own) for key in ("accuracy_before", "accuracy", "same_answer")
+            )
             lines.append(
-                f"- Self-REF, {world}, seed {cell['seed']}: {own['n']} of its own answers, "
-                f"{own['accuracy_before']:.1%} right before and {own['accuracy']:.1%} after, "
-                f"{own['same_answer']:.0%} unchanged; its verdicts rank them with an AUROC of {own['auroc']:.3f}."
+                f"- Self-REF changes the answers. {world.capitalize()}, means of {len(own)} draws: {before:.1%} right "
+                f"before and {after:.1%} after, {same:.0%} unchanged."
             )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Puts the figures of ``results/travel.json`` into docs/travel.md, between its markers."""
+"""Puts the figures of ``results/travel.json`` into docs/results/travel.md, between its markers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write(result: Json) -> None:
         f"{sizes['test']:,} test rows, the same for every row of a matrix. One seed; 95 % intervals by entity. The "
         f"model ran on {result['machine'].get('device', 'an unnamed machine')}."
     )
-    put("docs/travel.md", texts)
+    put("docs/results/travel.md", texts)
 
 
 def slim(block: Json) -> Json:
@@ -43,10 +43,13 @@ def gap(entry: Json | None) -> str:
 
 
 def matrix_table(block: Json) -> str:
-    """A line per cell: long, but an interval needs its room."""
+    """A line per cell that can be measured: long, but an interval needs its room; sentences below name the others."""
     rows = []
     order = {name: place for place, name in enumerate(block["rows"])}
     for cell in sorted(block["cells"], key=lambda c: (order[c["trained_on"]], not c["in_domain"])):
+        stack = cell["sources"].get("stack")
+        if not cell["measurable"] or stack is None:
+            continue
         familiar = block["familiarity"].get(cell["trained_on"], {}).get(cell["tested_on"])
         mark = "*" if cell["in_domain"] else ""
         row = [
@@ -55,10 +58,6 @@ def matrix_table(block: Json) -> str:
             f"{cell['n']:,}, {cell['accuracy']:.0%}",
             "–" if familiar is None else format(familiar, ".2f"),
         ]
-        stack = cell["sources"].get("stack")
-        if not cell["measurable"] or stack is None:
-            rows.append([*row, f"*not measurable*: {cell['reason']}", *"––––"])
-            continue
         gaps = [gap(cell["sources"][source]["against_free"]) for source in ("stack", "probe_logprobs")]
         rows.append([*row, interval(stack["auroc"]), f"`{cell['free']}`", *gaps, interval(stack["drop"], "+.3f")])
     head = "trained on | tested on | n, right | >familiarity | `stack` | best free source here | stack minus it"

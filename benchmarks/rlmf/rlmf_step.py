@@ -134,7 +134,7 @@ def write(result: Json) -> None:
         f"of which the self-judgement {s['self-judgement']:.3f} s. Ratio without it {result['ratio']:.2f}, with it "
         f"{result['ratio_with_self_judgement']:.2f} (medians)."
     )
-    put("docs/rlmf.md", {"step": text})
+    put("docs/results/rlmf.md", {"step": text})
 
 
 if __name__ == "__main__":

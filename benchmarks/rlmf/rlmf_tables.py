@@ -1,10 +1,12 @@
-"""Puts the figures of ``results/rlmf.json`` and ``results/rlmf-sentences.json`` into docs/rlmf.md."""
+"""Puts the figures of ``results/rlmf.json`` and ``results/rlmf-sentences.json`` into docs/results/rlmf.md."""
 
 from __future__ import annotations
 
 from benchmarks.common import RESULTS, Json, interval, put, read_json, table
 
 PLACES = ("in domain", "held-out relation")
+METRICS = ("cmfg_star", "skill", "spearman", "auroc", "accuracy")
+"""That are compared."""
 
 
 def write(result: Json, sentences: bool) -> None:
@@ -18,7 +20,7 @@ def write(result: Json, sentences: bool) -> None:
     )
     parts = {"facts": facts, "differences": difference_table(result), "more": more_table(result)}
     parts |= {place: main_table(result, place) for place in PLACES}
-    put("docs/rlmf.md", {("sentences " if sentences else "") + name: text for name, text in parts.items()})
+    put("docs/results/rlmf.md", {("sentences " if sentences else "") + name: text for name, text in parts.items()})
 
 
 def number(value: float | None, digits: int) -> str:
@@ -44,7 +46,7 @@ def more_table(result: Json) -> str:
             name,
             place,
             f"{x['g_mean']:.2f}, {x['g_sd']:.2f}, {x['g_entropy']:.2f}",
-            *(number(x[metric], 3) for metric in ("mfg", "cmfg", "ece", "answer_probability_spearman")),
+            *(number(x[metric], 3) for metric in ("ece", "answer_probability_spearman")),
             x["moved"],
             *(number(x[metric], 2) for metric in ("coupling", "f_spearman")),
             ", ".join(str(run["best_step"]) for run in row["runs"]) or "–",
@@ -53,15 +55,16 @@ def more_table(result: Json) -> str:
         for place in PLACES
         if (x := row.get(place))
     ]
-    head = "row | place | g: mean, sd, entropy | >MFG | >cMFG | >ECE(10) | >own answer probability with g"
+    head = "row | place | g: mean, sd, entropy | >ECE(10) | >own answer probability with g"
     return table(f"{head} | >questions that moved | >coupling | >F_pred with F_gold | kept step", rows)
 
 
 def difference_table(result: Json) -> str:
+    """Paired differences; a row that gave its start back differs from it in nothing, and is left out."""
     rows = [
-        [f"{d['a']} − {d['b']}", d["place"], len(d["seeds"])]
-        + [interval(d[metric], "+.3f") for metric in ("cmfg_star", "skill", "spearman", "auroc", "accuracy")]
+        [f"{d['a']} − {d['b']}", d["place"], len(d["seeds"])] + [interval(d[metric], "+.3f") for metric in METRICS]
         for d in result["differences"]
+        if any(d[metric]["value"] for metric in METRICS)
     ]
     return table(" | place | >seeds | cMFG* | skill | rank correlation | AUROC | accuracy", rows)
 

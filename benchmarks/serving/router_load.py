@@ -7,7 +7,7 @@
 Everything listens on 127.0.0.1. The router under test has a core to itself, stub and load generator share the
 others (`routers.py`). One process and one worker each, both ask for an API key, logging off; LiteLLM has no
 database, while confide commits a row for every request to SQLite before the answer's last byte.
-``results/router_load.json`` is written after each stage, then the tables of ``docs/serving-benchmark.md``.
+``results/router_load.json`` is written after each stage, then the tables of ``docs/results/serving.md``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ benchmark), split by entity, train the stack, score, calibrate to a risk of 0.2,
 asked belong to entities of their own; none took part in training or calibration. The expert ``gazetteer`` looks the
 answer up (a tool); ``reread`` is the same small model with the gazetteer's passage in its prompt, which is no sure
 thing. Each expert is also asked everything, by a policy that escalates all, to see what it is worth alone.
-Writes ``results/serve_geography.json`` and the table of ``docs/serving-benchmark.md``.
+Writes ``results/serve_geography.json`` and the table of ``docs/results/serving.md``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Puts the figures of the serving benchmarks into docs/serving-benchmark.md, between their markers."""
+"""Puts the figures of the serving benchmarks into docs/results/serving.md, between their markers."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def write() -> None:
             made["failures"] = failures_table(result["failover"], result["crash"])
     if geography.exists():
         made["geography"] = geography_table(read_json(geography))
-    put("docs/serving-benchmark.md", made)
+    put("docs/results/serving.md", made)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def write(found: Json) -> None:
         f"{found['audit_share']:.0%} audited, 20 domains; the larger file has {large['megabytes']:.0f} MB. Making and "
         f"storing a row, with its totals, took {large['fill_us']:.0f} µs."
     )
-    put("docs/serving-benchmark.md", {"reads": table(head, lines) + text})
+    put("docs/results/serving.md", {"reads": table(head, lines) + text})
 
 
 def main() -> None:

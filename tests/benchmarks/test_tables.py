@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import common, large_files
+from benchmarks import common, hedges, large_files
 from benchmarks.engines import engines_tables
 from benchmarks.inside import (
     asking_tables,
@@ -20,6 +20,7 @@ from benchmarks.inside import (
 from benchmarks.policies import guarantee
 from benchmarks.quality import (
     estimators_tables,
+    front_page_tables,
     frozen_tables,
     increments_tables,
     long_form_tables,
@@ -29,30 +30,13 @@ from benchmarks.quality import (
 from benchmarks.rlmf import rlmf_step, rlmf_tables
 from benchmarks.serving import serving_tables, store_reads
 
-PAGES = (
-    "README.md",
-    "docs/how-to/red-flags.md",
-    *(
-        f"docs/{n}.md"
-        for n in (
-            "quality",
-            "frozen-results",
-            "estimators",
-            "travel",
-            "rlmf",
-            "policies",
-            "metrics",
-            "serving-benchmark",
-            "engines",
-            "inside",
-        )
-    ),
-)
+RESULTS = common.ROOT / "docs" / "results"
+PAGES = ("README.md", "docs/how-to/red-flags.md", *(f"docs/results/{path.name}" for path in sorted(RESULTS.glob("*.md"))))
 
 
 def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {}
-    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "results").mkdir(parents=True)
     for page in PAGES:
         before[page] = (common.ROOT / page).read_text(encoding="utf-8")
         (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +48,8 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
 
     asking_tables.write(result("agent"))
     increments_tables.write(result("increments"))
+    front_page_tables.write(result("front_page"))
+    hedges.write(result("hedges"))
     trained_tokens_tables.write(result("trained_tokens"))
     long_form_tables.write(result("long_form"))
     frozen_tables.write(result("frozen"))
@@ -123,7 +109,7 @@ def increments(*sources: str) -> common.Json:
     cells = [
         {
             "split": split,
-            "asked": increments_tables.README_ROWS,
+            "asked": increments_tables.SHOWN,
             "sets": {
                 "test": {
                     "best_free": "logprob_sum",
@@ -142,7 +128,7 @@ def test_a_ladder_leaves_out_what_was_not_measured_and_dashes_the_worlds_where_a
     del result["cells"][4]["sets"]["test"]["sources"]["stack"]  # the second seed of the second world
     for cell in result["cells"]:
         del cell["sets"]["test"]["sources"]["probe"]
-    shown = increments_tables.ladder_table(result, ("free", "stack", "probe"), increments_tables.README_ROWS)
+    shown = increments_tables.ladder_table(result, ("free", "stack", "probe"), increments_tables.SHOWN)
     _, _, free, stack = shown.splitlines()
     assert free.endswith(" | 0.500 | 0.500 | 0.500 | 0.500 | 0.250 |")
     assert stack.endswith(" | 0.500 | – | 0.500 | 0.500 | 0.250 |")

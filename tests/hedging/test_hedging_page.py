@@ -1,4 +1,4 @@
-"""The page ``docs/hedging.md`` says what the language file and the results say."""
+"""The page ``docs/results/hedging.md`` says what the language file and the results say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.hedges import losses, losses_table, phrases_table, sources_table
 from confide.hedging import load_language
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "hedging.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "results" / "hedging.md").read_text(encoding="utf-8")
 EN = load_language("en")
 
 

@@ -9,7 +9,7 @@ probability of rejecting even one threshold that breaks the promise is at most 1
 
 Two starts: nearly all of the error rate at a strict threshold, 3 % of it at one that keeps three fifths of the rows.
 The second is for a confidence that is too sure at its very top, where one start alone ends at once. How they were
-chosen: ``docs/decisions/0004-one-walk-two-starts.md``.
+chosen: ``docs/explanation/decisions.md``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Promised: with probability at least level over the calibration rows, P(wrong | k
 so each test conditions on the rows it keeps: for a threshold t fixed without labels, the wrong ones among the k kept
 rows are Binomial(k, P(wrong | score ≥ t)), and the p-value of "the risk at t exceeds max_risk" is
 P(Binomial(k, max_risk) ≤ wrong). Thresholds are tested from strict to loose, and the loosest rejected one is the
-answer (`confide.policies.thresholds.fallback_testing`; ``docs/decisions/0003-no-mapie.md`` says why it is not MAPIE's).
+answer (`confide.policies.thresholds.fallback_testing`; ``docs/explanation/decisions.md`` says why it is not MAPIE's).
 
 **Grid.** Label-free quantiles of the raw score: the k-th highest score for those k alone at which one more wrong answer
 becomes affordable. There the discrete test spends nearly all of 1 − level; every other k tests the same number of wrong
