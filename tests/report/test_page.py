@@ -193,7 +193,7 @@ def test_faithfulness_stands_between_its_floor_and_its_ceiling():
     for name in ("floor", "ceiling", "skill"):
         assert f"{star[name]['value']:.3f}" in html
     assert "made of the samples" in html
-    assert "No confidence could be read from the text of 1 answers" in html
+    assert "No confidence could be read from the text of 1 answer" in html
     assert "cMFG* if missing is worst" in html
     unknown = agreeing(records(150), samples=0)
     for row in unknown:

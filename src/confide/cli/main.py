@@ -17,6 +17,7 @@ from confide.cli import engine_verbs, policy_verbs, train
 from confide.cli.annotate import annotate
 from confide.cli.ask import ask
 from confide.cli.calibrate import calibrate
+from confide.cli.compare import compare
 from confide.cli.demo import demo
 from confide.cli.evaluate import evaluate, signal_quality
 from confide.cli.exit_codes import ExitCode
@@ -48,6 +49,7 @@ verbs = (
     parts,
     score,
     evaluate,
+    compare,
     calibrate,
     validate,
     signal_quality,

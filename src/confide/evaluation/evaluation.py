@@ -38,6 +38,7 @@ def evaluate(
     expert_cost: float | None = None,
     trained: dict[str, list[Record]] | None = None,
     original: list[Record] | None = None,
+    file: str | None = None,
     seed: int = 0,
     resamples: int = 1000,
     min_rows: int = MIN_ROWS,
@@ -55,6 +56,7 @@ def evaluate(
         expert_cost: What an expert's answer costs, in answers of the model; None: ten.
         trained: Further rows of the matrix: what a confidence was trained on, to the records scored with it.
         original: The graded answers of the model before it was trained further.
+        file: The name of the records' file, for commands to go on with.
         seed: Seed of the bootstrap.
         resamples: Draws of the bootstrap.
         min_rows: Rows below which the numbers stand but the verdict, and a recommendation, are refused.
@@ -76,6 +78,7 @@ def evaluate(
     estimators = _estimators(judged, samples, bootstrap, routing["expert_cost"])
     results: dict[str, Any] = {
         **_overview(rows, bootstrap),
+        "records": None if file is None else {"file": file},
         "estimators": estimators,
         "differences": _differences(rows, judged, estimators, samples, bootstrap),
         "routing": routing,
@@ -84,7 +87,9 @@ def evaluate(
         "auroc_by_position": auroc_by_position(rows, bootstrap),
         "error_kinds": error_kinds(rows, bootstrap),
         "matrix": matrix(records, trained or {}, seed=seed, resamples=resamples, min_rows=min_rows),
-        "recommendation": recommendation(records, resamples=resamples, seed=seed, min_rows=min_rows),
+        "recommendation": recommendation(
+            records, resamples=resamples, seed=seed, min_rows=min_rows, file=file or "scored.jsonl"
+        ),
         "rejection": rejection(records, seed=seed, resamples=resamples),
         "coupling": None if original is None else coupling(rows, original, bootstrap),
         "controls": controls(records, rows, bootstrap.clusters, estimators, min_rows=min_rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from importlib import resources
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from confide.evaluation.wording import side
 from confide.numeric import Bools, Floats
 from confide.records import Record
 from confide.report import plots
-from confide.report.templating import content_security_policy, embedded, page_environment, page_style
+from confide.report.templating import clean, content_security_policy, embedded, page_environment, page_style
+from confide.report.terms import REPORT, glossary
 from confide.report.threshold_counts import GOALS, Counts
 from confide.signals import SIGNALS
 from confide.sources import as_probability
@@ -32,7 +34,7 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
     """Write the report as one HTML page.
 
     Args:
-        results: What `confide.evaluation.evaluate` found.
+        results: What `confide.evaluation.evaluate` found; ``records`` in it may name the ``file``.
         records: The same records that were evaluated.
 
     Raises:
@@ -40,6 +42,7 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
     """
     rows = select(records)
     estimators = results["estimators"]
+    file = quote(clean((results.get("records") or {"file": "scored.jsonl"})["file"]))
     source, baseline = chosen(results)
     drawn = [name for name, entry in estimators.items() if name == source or entry["family"] not in UNDRAWN]
     present = {n: (rows.confidence(n)[kept], rows.correct[kept]) for n in drawn if len(kept := rows.present(n))}
@@ -51,7 +54,10 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         if probabilities(p := as_probability(name, values))
     }
     style = page_style("report/templates", "page.css")
-    script = resources.files("confide.report").joinpath("templates", "page.js").read_text("utf-8")
+    script = "".join(
+        resources.files("confide.report").joinpath("templates", name).read_text("utf-8")
+        for name in ("page.js", "print.js")
+    )
     measured = {
         n: e for entry in estimators.values() for n, e in entry.items() if n in METRICS and e and e["value"] is not None
     }
@@ -75,7 +81,11 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         means=_means_by_domain(rows, source) if source else {},
         counts=counts,
         goals={risk: found for risk, found in goals.items() if any(found.values())},
-        data=embedded({"rows": len(rows.records), "sources": [c.payload(n) for n, c in counts.items()]}),
+        data=embedded({"rows": len(rows.records), "file": file, "sources": [c.payload(n) for n, c in counts.items()]}),
+        file=file,
+        spark_low=_spark_low(estimators),
+        family_shown=lambda name, family: name != family and not name.startswith(f"{family}:"),
+        terms=glossary(REPORT),
         max_risk=max_risk,
         n_rows=len(rows.records),
         differences=_differences(results, source, baseline),
@@ -92,6 +102,12 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
 def max_risk(kept: float, right: float) -> float:
     """The goal to ask `confide calibrate` for: the observed share of wrong, rounded up to a whole percent."""
     return min(0.99, max(0.01, math.ceil(round(100 * (1 - right / kept), 9)) / 100))
+
+
+def _spark_low(estimators: dict[str, dict[str, Any]]) -> float:
+    """Where the drawn scale of AUROC starts: at 0.5, or a tenth below the lowest value or interval."""
+    ends = [e["auroc"][end] for e in estimators.values() if e["auroc"] for end in ("value", "low")]
+    return min([0.5, *(math.floor(10 * end) / 10 for end in ends if end is not None)])
 
 
 def _cost_unit(estimators: dict[str, dict[str, Any]]) -> str:
