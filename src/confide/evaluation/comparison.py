@@ -23,7 +23,7 @@ from confide.sources import as_probability, family, in_order
 LOWER = ("brier", "ece")
 """Compared figures of which less is better."""
 
-EXAMPLES = 20
+EXAMPLES = 10
 """Questions that are shown of each kind of change."""
 
 MIN_ROWS = 100
@@ -101,6 +101,14 @@ def better(name: str, difference: dict[str, Any]) -> str:
     if where == "level":
         return where
     return "better" if (where == "below") == (name in LOWER) else "worse"
+
+
+def points(difference: dict[str, Any]) -> str:
+    """A difference of shares in percentage points, with its interval where it has one."""
+    value = f"{100 * difference['value']:+.1f} points"
+    if difference["low"] is None:
+        return value
+    return f"{value} [{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}]"
 
 
 def unpaired(results: dict[str, Any]) -> list[str]:
@@ -186,7 +194,10 @@ def _examples(pairs: Pairs, wanted: Any, main: str | None) -> list[dict[str, Any
 
 
 def _verdict(results: dict[str, Any], min_rows: int) -> dict[str, Any]:
-    """Status (better, worse, mixed, level, refused) by the accuracy and the main source's AUROC, and sentences."""
+    """How B stands to A, and sentences: ``answers`` by the accuracy, ``confidence`` by the main source's AUROC.
+
+    Both are "better", "worse" or "level", or None where too few rows, or no source, refuse it.
+    """
     n, clusters, main = results["n"], results["bootstrap"]["clusters"], results["main"]
     accuracy, answers = results["accuracy"], results["answers"]
     sentences = [
@@ -206,15 +217,17 @@ def _verdict(results: dict[str, Any], min_rows: int) -> dict[str, Any]:
     if n < min_rows or clusters < MIN_CLUSTERS:
         few = f"{some(n, 'common row')} about {some(clusters, 'entity', 'entities')}"
         wanted = f"{min_rows} rows and {MIN_CLUSTERS} entities"
-        return {"status": "refused", "sentences": [f"{few} are too few for a verdict; it takes {wanted}.", *sentences]}
-    found = {better("accuracy", accuracy["difference"])}
-    found |= {better("auroc", entry["auroc"]["difference"])} if entry is not None else set()
-    found -= {"level"}
-    status = "level" if not found else "mixed" if len(found) > 1 else found.pop()
-    return {"status": status, "sentences": sentences}
+        told = [f"{few} are too few for a verdict; it takes {wanted}.", *sentences]
+        return {"answers": None, "confidence": None, "sentences": told}
+    return {
+        "answers": better("accuracy", accuracy["difference"]),
+        "confidence": None if entry is None else better("auroc", entry["auroc"]["difference"]),
+        "sentences": sentences,
+    }
 
 
 def _words(name: str, difference: dict[str, Any]) -> str:
     """A difference with its interval and what it means."""
     means = {"better": "B is better", "worse": "B is worse", "level": "these rows cannot tell them apart"}
-    return f"{means[better(name, difference)]} (difference {interval(difference, sign=True)})"
+    shown = points(difference) if name == "accuracy" else interval(difference, sign=True)
+    return f"{means[better(name, difference)]} (difference {shown})"

@@ -15,7 +15,7 @@ from confide.evaluation.samples import folded
 from confide.evaluation.wording import some
 from confide.metrics.bootstrap import Bootstrap
 from confide.numeric import Bools
-from confide.policies.identities import check_one_model, common_identity
+from confide.policies.identities import check_one_model
 from confide.records import Record
 
 NAMED = 20
@@ -114,10 +114,11 @@ def _by_id(records: list[Record], which: str) -> dict[str, Record]:
     if not rows:
         raise ConfideError(f"{which} holds no records to compare")
     try:
-        common_identity(rows, "")
         check_one_model(rows)
-    except ConfideError as error:
-        raise ConfideError(f"{which}: {error}") from None
+    except ConfideError:
+        raise ConfideError(
+            f"{which} holds answers or confidences of several models: give each model a file of its own"
+        ) from None
     found: dict[str, Record] = {}
     for record in rows:
         if record.id in found:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from confide.evaluation.comparison import LOWER, better, unpaired
+from confide.evaluation.comparison import LOWER, better, points, unpaired
 from confide.evaluation.pairs import Pairs
 from confide.evaluation.record_columns import probabilities
 from confide.report import plots
@@ -49,6 +49,7 @@ def render_comparison(results: dict[str, Any], pairs: Pairs) -> str:
             reach={name: _reach(entries) for name, entries in figures.items()},
             lower_is_better=LOWER,
             better=better,
+            points=points,
             unpaired=unpaired(results),
             diagrams=_diagrams(pairs, results["main"]),
             risk_coverage=plots.risk_coverage_plot(curves, "B", "A") if curves else None,

@@ -105,9 +105,10 @@ def max_risk(kept: float, right: float) -> float:
 
 
 def _spark_low(estimators: dict[str, dict[str, Any]]) -> float:
-    """Where the drawn scale of AUROC starts: at 0.5, or a tenth below the lowest value or interval."""
+    """Where the drawn scale of AUROC starts: at 0.5, or at the tenth below the lowest value and interval."""
     ends = [e["auroc"][end] for e in estimators.values() if e["auroc"] for end in ("value", "low")]
-    return min([0.5, *(math.floor(10 * end) / 10 for end in ends if end is not None)])
+    lowest = min((float(end) for end in ends if end is not None), default=0.5)
+    return min(0.5, math.floor(10 * lowest) / 10)
 
 
 def _cost_unit(estimators: dict[str, dict[str, Any]]) -> str:
