@@ -16,8 +16,7 @@ def report(tmp_path_factory):
     return file
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1200, False)])
 def test_nothing_grave_is_found_in_the_report(browser, report, width, dark):
     with browser.open(report.as_uri(), width=width, dark=dark) as page:
         assert grave(page) == []

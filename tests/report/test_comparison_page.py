@@ -28,8 +28,7 @@ def test_it_says_what_was_found(path):
     assert page.count("Reliability diagram of stack in") == 2
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1200, False)])
 def test_it_fits_asks_for_nothing_and_nothing_grave_is_found(browser, path, width, dark):
     with browser.open(path.as_uri(), width=width, dark=dark) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -63,10 +63,9 @@ def compare(
     bootstrap = pairs.bootstrap(resamples, seed)
     every = np.arange(len(pairs))
     right = [bootstrap.mean(rows.correct.astype(np.float64), every) for rows in (pairs.a, pairs.b)]
-    ours, theirs = set(pairs.a.sources), set(pairs.b.sources)
-    compared = {source: _source(pairs, source, bootstrap, max_risk) for source in in_order(ours & theirs)}
-    sources = {source: entry for source, entry in compared.items() if entry is not None}
+    sources = _sources(pairs, bootstrap, max_risk)
     main, _ = chosen({"estimators": {s: {"auroc": entry["auroc"]["b"]} for s, entry in sources.items()}})
+    named = set(pairs.a.sources), set(pairs.b.sources)
     results: dict[str, Any] = {
         "schema": 1,
         "names": {"a": names[0], "b": names[1]},
@@ -75,16 +74,10 @@ def compare(
         "n": len(pairs),
         "left_out": pairs.left_out(),
         "accuracy": _differing(*right),
-        "answers": {
-            "both_right": int((pairs.a.correct & pairs.b.correct).sum()),
-            "both_wrong": int((~pairs.a.correct & ~pairs.b.correct).sum()),
-            "gained": int(pairs.gained.sum()),
-            "lost": int(pairs.lost.sum()),
-            "reworded": int(pairs.reworded.sum()),
-        },
+        "answers": _answers(pairs),
         "main": main,
         "sources": sources,
-        "only_sources": {"a": in_order(ours - theirs), "b": in_order(theirs - ours)},
+        "only_sources": {"a": in_order(named[0] - named[1]), "b": in_order(named[1] - named[0])},
         "max_risk": max_risk,
         "changed": {
             "gained": _examples(pairs, pairs.gained, main),
@@ -136,6 +129,25 @@ def _both(pairs: Pairs) -> tuple[tuple[str, Rows], tuple[str, Rows]]:
 def _differing(a: Floats, b: Floats) -> dict[str, Any]:
     """Both runs' estimates, and that of B minus A, from draws [1 + resamples]."""
     return {"a": estimate(a), "b": estimate(b), "difference": estimate(b - a)}
+
+
+def _answers(pairs: Pairs) -> dict[str, int]:
+    """How many answers became right or wrong, stayed so, or say something else."""
+    kinds = {
+        "both_right": pairs.a.correct & pairs.b.correct,
+        "both_wrong": ~pairs.a.correct & ~pairs.b.correct,
+        "gained": pairs.gained,
+        "lost": pairs.lost,
+        "reworded": pairs.reworded,
+    }
+    return {name: int(which.sum()) for name, which in kinds.items()}
+
+
+def _sources(pairs: Pairs, bootstrap: Bootstrap, max_risk: float) -> dict[str, dict[str, Any]]:
+    """The entries of the sources with values in both runs, in table order."""
+    common = in_order(set(pairs.a.sources) & set(pairs.b.sources))
+    found = {source: _source(pairs, source, bootstrap, max_risk) for source in common}
+    return {source: entry for source, entry in found.items() if entry is not None}
 
 
 def _source(pairs: Pairs, source: str, bootstrap: Bootstrap, max_risk: float) -> dict[str, Any] | None:

@@ -46,7 +46,7 @@ RESAMPLES = 500
 
 
 def recommendation(
-    records: list[Record], *, resamples: int, seed: int, min_rows: int, file: str = "scored.jsonl"
+    records: list[Record], *, resamples: int, seed: int, min_rows: int, file: str | None = None
 ) -> dict[str, Any]:
     """Name the cheapest source whose AUROC is shown to be less than `MAX_LOSS` below the best on the validation rows.
 
@@ -90,7 +90,13 @@ def recommendation(
     if (few := _too_few(rows)) is not None:
         return _none(len(rows.records), few, note)
     bootstrap = rows.bootstrap(min(resamples, RESAMPLES), seed)
-    return _named({source: rows.auroc(source, bootstrap) for source in there}, len(rows.records), min_rows, note, file)
+    return _named(
+        {source: rows.auroc(source, bootstrap) for source in there},
+        len(rows.records),
+        min_rows,
+        note,
+        file or "scored.jsonl",
+    )
 
 
 def _none(n: int, why: str, note: str = "", best: str | None = None) -> dict[str, Any]:

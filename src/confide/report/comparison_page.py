@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from confide.evaluation.comparison import LOWER, better, points, unpaired
 from confide.evaluation.pairs import Pairs
 from confide.evaluation.record_columns import probabilities
 from confide.report import plots
-from confide.report.templating import content_security_policy, page_environment, page_style
+from confide.report.templating import content_security_policy, page_environment, page_script, page_style
 from confide.report.terms import COMPARISON, glossary
 from confide.report.threshold_counts import Counts
 from confide.sources import as_probability
@@ -29,8 +28,7 @@ def render_comparison(results: dict[str, Any], pairs: Pairs) -> str:
         results: What `confide.evaluation.comparison.compare` found.
         pairs: The same rows that were compared.
     """
-    style = page_style(_FOLDER, "page.css")
-    script = resources.files("confide.report").joinpath("templates", "print.js").read_text("utf-8")
+    style, script = page_style(_FOLDER, "page.css"), page_script("print.js")
     figures = {
         name: {source: entry[name] for source, entry in results["sources"].items() if _known(entry[name])}
         for name in ("auroc", "brier", "ece", "coverage_at_risk")
@@ -42,7 +40,7 @@ def render_comparison(results: dict[str, Any], pairs: Pairs) -> str:
         .render(
             results=results,
             style=style,
-            script=Markup(script),
+            script=script,
             policy=content_security_policy(style, script),
             main=results["sources"].get(results["main"]),
             figures={name: entries for name, entries in figures.items() if entries},

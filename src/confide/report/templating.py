@@ -45,6 +45,12 @@ def page_style(folder: str, name: str) -> Markup:
     return Markup("".join(resources.files("confide").joinpath(path).read_text("utf-8") for path in paths))
 
 
+def page_script(*names: str) -> Markup:
+    """The scripts of a page, as one."""
+    folder = resources.files("confide").joinpath("report/templates")
+    return Markup("".join(folder.joinpath(name).read_text("utf-8") for name in names))
+
+
 def content_security_policy(style: str, script: str = "") -> str:
     """Allows this very style sheet and this very script (none where it is empty), and no request at all."""
     style_hash, script_hash = (
