@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
+from verbs import exit_codes_table, verbs_page
 
 from confide.engines.openai.server_config import Price, ServerModel
 from confide.serving.api_keys import ApiKey
@@ -32,7 +33,6 @@ from confide.serving.http.routes import routes
 from confide.serving.monitor.alarms import ALARMS
 from confide.serving.routing.prometheus import Metrics
 from confide.serving.routing.turn import Extension
-from verbs import exit_codes_table, verbs_page
 
 REFERENCE = Path(__file__).parent / "reference"
 SECTIONS: dict[type[BaseModel], str] = {

@@ -1,93 +1,52 @@
 """The README's one table: what confidences are worth on the same questions, and what they keep at a promised risk.
 
-    python -m benchmarks.quality.front_page --asked    # everything; a killed run goes on where it stopped
-    python -m benchmarks.quality.front_page            # without asking the model anything
-
 After `increments` and `trained_tokens`, whose work folders it reads.
 
 One draw of geography's standard split (`cells.partition`), the first whose reader `trained_tokens` has left in this
 pool of answers. All sources learn from the same 2,000 rows, and are judged on the same test rows; the promise is made
-on calibration rows that nothing else has seen, by what `confide calibrate` runs. With ``--asked`` ten further answers
-to each calibration and test question are sampled, and the model is asked whether each of its answers is true.
+on calibration rows that nothing else has seen, by what `confide calibrate` runs.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, Json, Work, annotated, parser, show_progress, write_result
+from benchmarks.common import RESULTS, Json, Work, parser, write_result
 from benchmarks.quality import front_page_tables
-from benchmarks.quality.cells import Parts, partition, picked
+from benchmarks.quality.cells import Parts, partition
 from benchmarks.quality.increments import RESAMPLES, judge, train
 from benchmarks.quality.proper_scores import Readings
-from benchmarks.quality.study import QUESTIONS, geography_records, geography_states, of_split
+from benchmarks.quality.study import geography_records, geography_states
 from benchmarks.quality.trained_tokens import RISK, ROWS, TEST, pool_of
-from confide.methods.checkpoint import CheckpointInfo
-from confide.methods.frozen.frozen_model import FrozenModel
-from confide.methods.method import labels, or_nan
-from confide.methods.scoring import score
+from confide.methods.method import labels
 from confide.policies import MaxRisk, Policy, calibrate_policy
-from confide.records import Record, read_records, write_records
-from confide.tasks import load_task
+from confide.records import Record
 
 SEED = 1
-SAMPLES = 10
 LEVEL = 0.95
-AGAIN = ("p_true", "self_consistency")
-"""Sources for which the model is asked again."""
 
 
 def main() -> None:
     options = parser(__doc__, "front_page")
     options.add_argument("--quality", type=Path, default=Path("runs/quality"), help="geography's records and states")
     options.add_argument("--trained", type=Path, default=Path("runs/trained_tokens"), help="where the reader's run is")
-    options.add_argument("--asked", action="store_true", help="also ask the model again, unless that has been done")
     arguments = options.parse_args()
     work, quality = Work(arguments.work), Work(arguments.quality)
     records = geography_records(quality)
     parts, _ = partition(records, "standard", SEED)
     parts = parts | {"train": np.sort(parts["train"][:ROWS]), "test": parts["test"][:TEST]}
-    asked = asked_again(work, records, parts) if arguments.asked else []
-    found = cell(quality, arguments.trained, records, parts, {record.id: record for record in asked})
+    found = cell(quality, arguments.trained, records, parts)
     made = {"machine": work.machine(), "resamples": RESAMPLES, "promise": {"max_risk": RISK, "level": LEVEL}}
     result = write_result(arguments.out, "quality/front_page.py", made | {"cell": found})
     if arguments.out.parent == RESULTS:
         front_page_tables.write(result)
 
 
-def sampled(work: Work, records: Sequence[Record]) -> list[Record]:
-    """These records with ten sampled answers beside their own one."""
-    task = load_task("geography", limit=QUESTIONS, seed=0)
-    wanted = {record.id: "test" for record in records}
-    path = work.folder / "samples.jsonl"
-    engine = lambda: work.engine  # noqa: E731
-    again = annotated(engine, task, path, title="sampling", count=len(wanted), splits=wanted, samples=SAMPLES)
-    drawn = {record.id: record for record in again}
-    return [record.model_copy(update={"samples": drawn[record.id].samples}) for record in records]
-
-
-def asked_again(work: Work, records: list[Record], parts: Parts) -> list[Record]:
-    """Validation, calibration and test records with ``p_true``, the latter two with ``self_consistency``."""
-    path = work.folder / "asked.jsonl"
-    if not path.exists():
-        held = [record for part in ("calibration", "test") for record in of_split(picked(records, parts[part]), part)]
-        several = score(sampled(work, held), ["self_consistency"])
-        chosen = of_split(picked(records, parts["validation"]), "validation")
-        model = FrozenModel(work.engine, CheckpointInfo())
-        write_records(path, score([*chosen, *several], ["p_true"], model=model, progress=show_progress("asking")))
-    return read_records(path)
-
-
-def cell(quality: Work, trained: Path, records: list[Record], parts: Parts, asked: dict[str, Record]) -> Json:
-    """Every source on the test rows, and what it keeps of them by a policy from the calibration rows.
-
-    Args:
-        asked: record id → the record after the model was asked again; empty where it was not.
-    """
+def cell(quality: Work, trained: Path, records: list[Record], parts: Parts) -> Json:
+    """Every source on the test rows, and what it keeps of them by a policy from the calibration rows."""
     learned = train(records, geography_states(quality, records), parts, SEED)
     reader = np.load(trained / f"standard-{SEED}-reader.npy")
 
@@ -95,8 +54,6 @@ def cell(quality: Work, trained: Path, records: list[Record], parts: Parts, aske
         rows = parts[part]
         some = learned.readings(rows)
         values = {name: some.values[name] for name in ("logprob_sum", "portable", "stack")} | {"reader": reader[rows]}
-        for name in AGAIN if asked else ():
-            values[name] = or_nan([asked[record.id].confidence[name] for record in some.records])
         return Readings(some.records, values)
 
     held, tested = readings("calibration"), readings("test")

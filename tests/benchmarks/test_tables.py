@@ -31,7 +31,11 @@ from benchmarks.rlmf import rlmf_step, rlmf_tables
 from benchmarks.serving import serving_tables, store_reads
 
 RESULTS = common.ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/how-to/red-flags.md", *(f"docs/results/{path.name}" for path in sorted(RESULTS.glob("*.md"))))
+PAGES = (
+    "README.md",
+    "docs/how-to/red-flags.md",
+    *(f"docs/results/{path.name}" for path in sorted(RESULTS.glob("*.md"))),
+)
 
 
 def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

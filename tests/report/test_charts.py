@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confide.report.charts import Chart, TimeLine, moment, round_ticks, time_chart
+from confide.report.charts import Chart, TimeLine, moment, round_ticks, time_chart, time_labels
 from confide.report.templating import percent
 
 
@@ -87,3 +87,17 @@ def test_every_point_lies_inside_the_picture(values: list[float], times: list[fl
 def test_a_time_is_as_short_as_its_axis_allows() -> None:
     now = 1_700_500_000.0
     assert [moment(now, span) for span in (3600, 2 * 86_400, 9 * 86_400)] == ["17:06", "20 Nov 17:06", "20 Nov"]
+
+
+@given(st.floats(0, 2e9), st.one_of(st.just(0.0), st.floats(0.001, 3e9)))
+def test_no_time_stands_twice(first: float, span: float) -> None:
+    words = [text for _, _, text in time_labels(first, first + span)]
+    assert 1 <= len(words) == len(set(words)) <= 3
+
+
+def test_times_of_seconds_and_of_years() -> None:
+    now = 1_700_500_000.0
+    assert [text for *_, text in time_labels(now, now)] == ["17:06:40"]
+    assert [text for *_, text in time_labels(now, now + 40)] == ["17:06:40", "17:07:00", "17:07:20"]
+    assert [text for *_, text in time_labels(now, now + 1)] == ["17:06:40", "17:06:41"]
+    assert moment(now, 3 * 365 * 86_400) == "Nov 2023"

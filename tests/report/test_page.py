@@ -193,7 +193,7 @@ def test_faithfulness_stands_between_its_floor_and_its_ceiling():
     for name in ("floor", "ceiling", "skill"):
         assert f"{star[name]['value']:.3f}" in html
     assert "made of the samples" in html
-    assert "No confidence could be read from the text of 1 answers" in html
+    assert "No confidence could be read from the text of 1 answer" in html
     assert "cMFG* if missing is worst" in html
     unknown = agreeing(records(150), samples=0)
     for row in unknown:
@@ -413,3 +413,52 @@ def test_harmful_texts_are_shown_only_where_somebody_asks_for_them():
     assert {bool(veil) for veil, _ in texts} == {True, False}
     assert all(bool(veil) == (id in harmful) for veil, id in texts)
     assert len(texts) == page.count("words of ")
+
+
+def test_a_dot_below_one_half_is_drawn_below_it():
+    """A source that ranks the wrong way round: its dot once stood at 0.5."""
+    rows = [
+        r.model_copy(update={"confidence": {**r.confidence, "p_true": 1 - r.confidence["stack"]}}) for r in records()
+    ]
+    results = evaluate(rows, resamples=20)
+    html = render(results, rows)
+    low = float(re.search(r"drawn from ([0-9.]+) to 1; upright line: 0.5", html)[1])
+    table = html[html.index("Table of all sources") :]
+    row = table[table.index(">p_true<") :]
+    drawn = float(re.search(r'<circle class="dot plain" cx="([0-9.]+)"', row)[1])
+    value = results["estimators"]["p_true"]["auroc"]["value"]
+    assert value < 0.3
+    assert low <= value
+    assert drawn == pytest.approx(2 + 86 * (value - low) / (1 - low), abs=0.06)
+
+
+def test_a_family_is_not_said_twice_and_one_thing_is_not_many():
+    rows = [
+        r.model_copy(
+            update={"confidence": {"given": r.confidence["stack"]}, "cost": {"given": Cost(tokens=1)}, "split": None}
+        )
+        for r in records()
+    ]
+    html = render(evaluate(rows, resamples=5), rows)
+    assert ">given</span></th>" in html
+    assert "1 token<" in html
+    assert not re.search(r"\b1 (tokens|rows|controls|sources|answers|entities)\b", html)
+
+
+def test_a_share_that_was_seen_is_not_told_as_a_promise(html):
+    tile = re.search(r"<dt>Kept on these rows</dt>(.*?)</div>", html, re.S)[1]
+    assert "seen, not promised" in tile
+
+
+def test_the_command_names_the_file_that_was_judged():
+    rows = records(150)
+    for file, shown in (("runs/my scored.jsonl", "&#39;runs/my scored.jsonl&#39;"), (None, "scored.jsonl")):
+        html = render(evaluate(rows, resamples=5, file=file), rows)
+        assert f"confide calibrate {shown} --source stack" in html
+        assert "S.jsonl" not in html
+
+
+def test_the_words_of_the_page_are_explained(html):
+    words = html[html.index('id="words"') :]
+    for word in ("AUROC", "APGR", "AIQ", "CPT(50)", "parity share", "prior", "floor", "ECE", "escalate"):
+        assert f"<dt>{word}</dt>" in words

@@ -162,7 +162,7 @@ def test_a_screen_reader_hears_the_result_once_it_rests(page, rows):
     page.focus("#slider")
     page.press("PageUp", times=3)
     kept = sum(r.confidence["stack"] >= threshold(page) for r in rows)
-    page.wait(f"document.getElementById('status').textContent.startsWith('{kept} of 300 answers are kept, ')")
+    page.wait(f"document.getElementById('status').textContent.startsWith('{kept} of 300 answers kept, ')")
     assert page.evaluate("document.getElementById('status').getAttribute('aria-live')") == "polite"
     tree = page.call("Accessibility.getFullAXTree")["nodes"]
     named = {(n["role"]["value"], n["name"]["value"]) for n in tree if "name" in n and not n["ignored"]}

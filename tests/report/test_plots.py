@@ -121,3 +121,16 @@ def test_positions_stand_in_the_order_of_the_answer_whoever_names_them():
     svg = plots.positions_plot({"logprob_sum": free, "probe": probe}, "probe")
     ticks = [e.text for e in found(svg, "tick") if not e.text.startswith("0.") and e.text != "1.0"]
     assert ticks == ["prompt end", "prompt_end", "1", "answer_last", "end"]
+
+
+def test_no_bar_of_a_histogram_reaches_its_words():
+    """The words "right answers" and "wrong answers" once stood on bars of their own colour."""
+    lopsided = np.arange(500) > 20
+    for confidence, correct in ((CONFIDENCE, CORRECT), (np.full(500, 0.5), lopsided), (np.full(500, 0.5), ~lopsided)):
+        svg = plots.histogram(confidence, correct, name="stack", cut=0.3)
+        (above,), (below,) = ([e for e in found(svg, kind) if e.tag.endswith("text")] for kind in ("right", "wrong"))
+        bars = found(svg, "bar")
+        tops = [float(e.get("y")) for e in bars]
+        ends = [float(e.get("y")) + float(e.get("height")) for e in bars]
+        assert float(above.get("y")) <= min(tops)
+        assert float(below.get("y")) - 9 >= max(ends)

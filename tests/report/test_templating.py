@@ -1,6 +1,6 @@
 import pytest
 
-from confide.report.templating import clean, exact, interval, number, percent, seconds, short
+from confide.report.templating import amount, clean, exact, interval, number, percent, seconds, short
 
 
 def test_numbers():
@@ -38,3 +38,8 @@ def test_text_from_outside_is_made_harmless():
     assert clean(["a", "b"]) == "a, b"
     assert clean("lone \ud800 surrogate") == "lone ? surrogate"
     assert clean("a\x00b\u202ec\u2028d\u2066") == "a�b�c�d�"
+
+
+def test_one_is_one():
+    assert [amount(x, "token") for x in (0, 1.0, 1.5, 12_000)] == ["0 tokens", "1 token", "1.5 tokens", "12k tokens"]
+    assert amount(2, "entity", "entities") == "2 entities"

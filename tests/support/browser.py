@@ -124,13 +124,20 @@ class Browser:
         page.go(url)
         return page
 
-    def call(self, method: str, parameters: dict[str, Any] | None = None, session: str | None = None) -> dict[str, Any]:
+    def call(
+        self,
+        method: str,
+        parameters: dict[str, Any] | None = None,
+        session: str | None = None,
+        *,
+        timeout: float = TIMEOUT,
+    ) -> dict[str, Any]:
         """Send one command and wait for its answer; events on the way go to their pages."""
         self._sent += 1
         message = {"id": self._sent, "method": method, "params": parameters or {}}
         self.socket.send(json.dumps(message | ({"sessionId": session} if session else {})))
         while True:
-            answer = self._receive(TIMEOUT)
+            answer = self._receive(timeout)
             if answer.get("id") == self._sent:
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 result: dict[str, Any] = answer["result"]
@@ -158,9 +165,11 @@ class Page:
         self.errors: list[str] = []
         self._loaded = 0
 
-    def call(self, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+    def call(
+        self, method: str, parameters: dict[str, Any] | None = None, *, timeout: float = TIMEOUT
+    ) -> dict[str, Any]:
         """One command of the protocol for this tab."""
-        return self.browser.call(method, parameters, self.session)
+        return self.browser.call(method, parameters, self.session, timeout=timeout)
 
     def event(self, method: str, data: dict[str, Any]) -> None:
         """Keep what an event tells."""
@@ -216,11 +225,12 @@ class Page:
             except TimeoutError:
                 return
 
-    def evaluate(self, expression: str) -> Any:
+    def evaluate(self, expression: str, *, timeout: float = TIMEOUT) -> Any:
         """Value of a JavaScript expression (awaited where it is a promise); an exception in it fails the test."""
         answer = self.call(
             "Runtime.evaluate",
             {"expression": expression, "returnByValue": True, "awaitPromise": True, "userGesture": True},
+            timeout=timeout,
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")

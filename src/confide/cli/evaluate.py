@@ -20,7 +20,8 @@ from confide.cli.outputs import Folder
 from confide.cli.printing import names_in, print_json
 from confide.cli.tables import make_console, print_table
 from confide.errors import ConfideError
-from confide.files import locked, write_text
+from confide.files import is_stream, locked, write_text
+from confide.hashing import sha256_of_file
 from confide.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -114,11 +115,14 @@ def evaluate(
             expert_cost=expert_cost,
             trained={name: files[path] for name, path in trained.items()},
             original=None if coupling is None else files[coupling],
+            file=os.fsencode(main).decode(errors="replace"),
             seed=seed,
             resamples=resamples,
             progress=lambda source: progress(next(numbers), total, source),
         )
     _note_cut(results, files)
+    if not is_stream(main):
+        results["records"]["sha256"] = sha256_of_file(main)
     page = render(results, rows)
     with locked(out):
         write_text(out / "results.json", dumps(results, ensure_ascii=False, allow_nan=False, indent=1) + "\n")

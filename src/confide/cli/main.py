@@ -18,6 +18,7 @@ from confide.cli import engine_verbs, policy_verbs, train
 from confide.cli.annotate import annotate
 from confide.cli.ask import ask
 from confide.cli.calibrate import calibrate
+from confide.cli.compare import compare
 from confide.cli.demo import demo
 from confide.cli.evaluate import evaluate, signal_quality
 from confide.cli.exit_codes import ExitCode
@@ -39,7 +40,7 @@ PATH: dict[str, tuple[Callable[..., None] | Group, ...]] = {
     "Try it": (demo, ask),
     "1 Ask: answers of a model, graded": (tasks, (engine_verbs.app, "engine"), annotate),
     "2 Learn: a confidence for each answer": ((train.app, "train"), score),
-    "3 Measure: start here where there are scores": (evaluate, signal_quality),
+    "3 Measure: start here where there are scores": (evaluate, compare, signal_quality),
     "4 Promise: a threshold, and whether it holds": (calibrate, validate, (policy_verbs.app, "policy")),
     "5 Act: answer, escalate or abstain": (decide, serve, hedge),
     "Besides": (split, parts, label, export),

@@ -179,7 +179,9 @@ def coupling(rows: Rows, original: list[Record], bootstrap: Bootstrap) -> dict[s
     if not differ.any():
         return out | {"sentence": "Both models are right and wrong on the same questions: nothing can be compared."}
     if out["differ"] < MIN_DIFFER:
-        return out | {"sentence": f"The models differ on {out['differ']} questions; a comparison takes {MIN_DIFFER}."}
+        return out | {
+            "sentence": f"The models differ on {some(out['differ'], 'question')}; a comparison takes {MIN_DIFFER}."
+        }
     for source in (s for s in rows.sources if family(s) != "floor"):
         values = rows.confidence(source)
         kept = np.flatnonzero(differ & np.isfinite(values))
@@ -212,6 +214,6 @@ def _followed(out: dict[str, Any]) -> str:
             follows = {"above": "the current model", "below": "the original one", "level": "neither"}[side(gap)]
             sides[follows].append(source)
     if not any(sides.values()):
-        return f"No source has values on {MIN_DIFFER} of the {out['differ']:,} questions where the models differ."
+        return f"No source has values on {MIN_DIFFER} of {some(out['differ'], 'question')} where the models differ."
     groups = "; ".join(f"{who}: {', '.join(names)}" for who, names in sides.items() if names)
     return f"Where the models differ ({out['differ']:,} of {out['n']:,} questions), confidence follows {groups}."

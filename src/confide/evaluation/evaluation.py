@@ -38,6 +38,7 @@ def evaluate(
     expert_cost: float | None = None,
     trained: dict[str, list[Record]] | None = None,
     original: list[Record] | None = None,
+    file: str | None = None,
     seed: int = 0,
     resamples: int = 1000,
     min_rows: int = MIN_ROWS,
@@ -55,9 +56,10 @@ def evaluate(
         expert_cost: What an expert's answer costs, in answers of the model; None: ten.
         trained: Further rows of the matrix: what a confidence was trained on, to the records scored with it.
         original: The graded answers of the model before it was trained further.
+        file: The records' file, as commands name it.
         seed: Seed of the bootstrap.
         resamples: Draws of the bootstrap.
-        min_rows: Rows below which the numbers stand but the verdict, and a recommendation, are refused.
+        min_rows: Rows below which the numbers stand but verdict and recommendation are refused.
         progress: Called with the name of each source as its turn comes.
 
     Returns:
@@ -67,15 +69,14 @@ def evaluate(
         ConfideError: Nothing to judge (all answers right, say), several models, or an expert without these questions.
     """
     rows = select(records)
-    if expert_cost is not None and not 0 < expert_cost < np.inf:
-        raise ConfideError(f"an expert's answer must cost more than 0, not {expert_cost:g}")
+    _check_cost(expert_cost)
     bootstrap, right = rows.bootstrap(resamples, seed), _expert_right(rows, expert)
     samples, agreement = Samples.of(rows), Agreement(rows.consistency, rows.samples, bootstrap)
     judged = _judged(rows, bootstrap, right, agreement, progress)
     routing = _routing(rows, judged, right, expert is not None, expert_cost)
     estimators = _estimators(judged, samples, bootstrap, routing["expert_cost"])
-    results: dict[str, Any] = {
-        **_overview(rows, bootstrap),
+    results = {
+        **_overview(rows, bootstrap, file),
         "estimators": estimators,
         "differences": _differences(rows, judged, estimators, samples, bootstrap),
         "routing": routing,
@@ -84,7 +85,7 @@ def evaluate(
         "auroc_by_position": auroc_by_position(rows, bootstrap),
         "error_kinds": error_kinds(rows, bootstrap),
         "matrix": matrix(records, trained or {}, seed=seed, resamples=resamples, min_rows=min_rows),
-        "recommendation": recommendation(records, resamples=resamples, seed=seed, min_rows=min_rows),
+        "recommendation": recommendation(records, resamples=resamples, seed=seed, min_rows=min_rows, file=file),
         "rejection": rejection(records, seed=seed, resamples=resamples),
         "coupling": None if original is None else coupling(rows, original, bootstrap),
         "controls": controls(records, rows, bootstrap.clusters, estimators, min_rows=min_rows)
@@ -93,7 +94,12 @@ def evaluate(
     return results | {"verdict": verdict(results, rows, min_rows=min_rows)}
 
 
-def _overview(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
+def _check_cost(expert_cost: float | None) -> None:
+    if expert_cost is not None and not 0 < expert_cost < np.inf:
+        raise ConfideError(f"an expert's answer must cost more than 0, not {expert_cost:g}")
+
+
+def _overview(rows: Rows, bootstrap: Bootstrap, file: str | None) -> dict[str, Any]:
     """How many rows there are, how many of them are right, and what the intervals rest on."""
     n, y = len(rows.records), rows.correct.astype(np.float64)
     accuracy = estimate(bootstrap.mean(y, np.arange(n)))
@@ -102,6 +108,7 @@ def _overview(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any]:
         low, high = wilson(float(y.sum()), n)
     return {
         "schema": 1,
+        "records": None if file is None else {"file": file},
         "n": n,
         "accuracy": int(y.sum()) / n,
         "accuracy_interval": {"low": low, "high": high},

@@ -45,7 +45,9 @@ RESAMPLES = 500
 """Draws of the bootstrap at most."""
 
 
-def recommendation(records: list[Record], *, resamples: int, seed: int, min_rows: int) -> dict[str, Any]:
+def recommendation(
+    records: list[Record], *, resamples: int, seed: int, min_rows: int, file: str | None = None
+) -> dict[str, Any]:
     """Name the cheapest source whose AUROC is shown to be less than `MAX_LOSS` below the best on the validation rows.
 
     The best has the highest AUROC on these rows. Intervals are of paired draws of entities, on the rows where every
@@ -62,6 +64,7 @@ def recommendation(records: list[Record], *, resamples: int, seed: int, min_rows
         resamples: Draws of the bootstrap; at most `RESAMPLES` are made.
         seed: Seed of the draws.
         min_rows: Rows below which nothing is named.
+        file: The records' file, as the command names it.
 
     Returns:
         ``{"source", "best", "loss": {"value", "low", "high"}, "n", "reason", "next"}``: ``loss`` is the best's AUROC
@@ -87,7 +90,13 @@ def recommendation(records: list[Record], *, resamples: int, seed: int, min_rows
     if (few := _too_few(rows)) is not None:
         return _none(len(rows.records), few, note)
     bootstrap = rows.bootstrap(min(resamples, RESAMPLES), seed)
-    return _named({source: rows.auroc(source, bootstrap) for source in there}, len(rows.records), min_rows, note)
+    return _named(
+        {source: rows.auroc(source, bootstrap) for source in there},
+        len(rows.records),
+        min_rows,
+        note,
+        file or "scored.jsonl",
+    )
 
 
 def _none(n: int, why: str, note: str = "", best: str | None = None) -> dict[str, Any]:
@@ -119,7 +128,7 @@ def _too_few(rows: Rows) -> str | None:
     return None
 
 
-def _named(sampled: dict[str, Floats], n: int, min_rows: int, note: str) -> dict[str, Any]:
+def _named(sampled: dict[str, Floats], n: int, min_rows: int, note: str, file: str) -> dict[str, Any]:
     """The recommendation from every source's AUROC and its draws [1 + resamples] on the same ``n`` rows."""
     order = sorted(sampled, key=lambda source: (_cost(source), -sampled[source][0]))
     best = max(order, key=lambda source: float(sampled[source][0]))
@@ -144,7 +153,7 @@ def _named(sampled: dict[str, Floats], n: int, min_rows: int, note: str) -> dict
         nearest = min(cheaper, key=lambda s: _end(losses[s], "high"))
         lost = interval(losses[nearest])
         said = f"it is {height}; of what costs less, {nearest} comes nearest and loses {lost} ({MAX_LOSS} is allowed)"
-    command = f"confide calibrate S.jsonl --source {shlex.quote(source)} --max-risk 0.1 --out policy.json"
+    command = f"confide calibrate {shlex.quote(file)} --source {shlex.quote(source)} --max-risk 0.1 --out policy.json"
     told = {"source": source, "best": best, "loss": losses[source], "n": n}
     return told | {"reason": f"Take {source}: {said}.{note}", "next": f"Calibrate it next: {command}"}
 

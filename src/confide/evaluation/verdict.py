@@ -103,7 +103,8 @@ def _own_answer(results: dict[str, Any], source: str) -> list[str]:
     if within is not None and within["value"] is not None:
         mixed = within["questions"]
         out.append(
-            f"Only {mixed} questions have both right and wrong sampled answers: too few to tell them apart."
+            f"Right and wrong sampled answers to the same question are there of {some(mixed, 'question')} only: "
+            "too few to tell them apart."
             if mixed < MIN_CLUSTERS
             else f"Of a right and a wrong answer to the same question {source} prefers the right one with "
             f"probability {interval(within)} ({mixed} questions); sensing hard questions alone gives 0.5."
@@ -130,7 +131,7 @@ def _meaning(rows: Rows, source: str) -> str:
     near = (values >= 0.75) & (values < 0.85)
     n, right = int(near.sum()), int(rows.correct[near].sum())
     if n < MIN_SAYING:
-        return f"{source} says about 0.8 only {n} times: too few to tell what it means."
+        return f"{source} says about 0.8 only {some(n, 'time')}: too few to tell what it means."
     low, high = wilson(right, n)
     said = float(values[near].mean())
     fit = "as it says" if low <= said <= high else "less than it says" if high < said else "more than it says"

@@ -21,7 +21,7 @@ WIDTH = 380
 LETTER = 6.6
 """Mean width of a letter at a chart's size of type, to place names before a browser knows their widths."""
 
-_DAY = 86_400
+_MINUTE, _DAY = 60, 86_400
 
 
 def percent_tick(value: float) -> str:
@@ -209,8 +209,8 @@ def time_chart(
     if zone:
         chart.bar((first, last), zone, "zone")
     chart.y_axis("", ticks, form)
-    for at, anchor in ((first, "start"), ((first + last) / 2, "middle"), (last, "end")):
-        chart.text(chart.x(at), chart.height - 7, moment(at, last - first), "tick", anchor=anchor)
+    for at, anchor, words in time_labels(min(times), max(times)):
+        chart.text(chart.x(at), chart.height - 7, words, "tick", anchor=anchor)
     for line in lines:
         if line.lower:
             chart.band(line.times, line.lower, line.upper, line.style)
@@ -228,9 +228,23 @@ def time_chart(
     return chart.svg(label)
 
 
+def time_labels(first: float, last: float) -> list[tuple[float, str, str]]:
+    """The labels of a time axis: place, anchor and words, no words twice."""
+    middle, span = (first + last) / 2, last - first
+    start, between, end = (moment(at, span) for at in (first, middle, last))
+    if start == end:
+        return [(middle, "middle", start)]
+    inner = [(middle, "middle", between)] if between not in (start, end) else []
+    return [(first, "start", start), *inner, (last, "end", end)]
+
+
 def moment(seconds: float, span: float) -> str:
     """A unix time as short as a time axis of ``span`` seconds allows."""
     at = datetime.fromtimestamp(seconds, UTC)
+    if span < 5 * _MINUTE:
+        return f"{at:%H:%M:%S}"
+    if span > 365 * _DAY:
+        return f"{at:%b %Y}"
     if span < _DAY:
         return f"{at:%H:%M}"
     return f"{at.day} {at:%b}" if span > 4 * _DAY else f"{at.day} {at:%b %H:%M}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from importlib import resources
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,15 @@ from confide.evaluation.wording import side
 from confide.numeric import Bools, Floats
 from confide.records import Record
 from confide.report import plots
-from confide.report.templating import content_security_policy, embedded, page_environment, page_style
+from confide.report.templating import (
+    clean,
+    content_security_policy,
+    embedded,
+    page_environment,
+    page_script,
+    page_style,
+)
+from confide.report.terms import REPORT, glossary
 from confide.report.threshold_counts import GOALS, Counts
 from confide.signals import SIGNALS
 from confide.sources import as_probability
@@ -32,7 +40,7 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
     """Write the report as one HTML page.
 
     Args:
-        results: What `confide.evaluation.evaluate` found.
+        results: What `confide.evaluation.evaluate` found; ``records`` in it may name the ``file``.
         records: The same records that were evaluated.
 
     Raises:
@@ -40,6 +48,7 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
     """
     rows = select(records)
     estimators = results["estimators"]
+    file = quote(clean((results.get("records") or {}).get("file", "scored.jsonl")))
     source, baseline = chosen(results)
     drawn = [name for name, entry in estimators.items() if name == source or entry["family"] not in UNDRAWN]
     present = {n: (rows.confidence(n)[kept], rows.correct[kept]) for n in drawn if len(kept := rows.present(n))}
@@ -50,16 +59,13 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         for name, (values, correct) in present.items()
         if probabilities(p := as_probability(name, values))
     }
-    style = page_style("report/templates", "page.css")
-    script = resources.files("confide.report").joinpath("templates", "page.js").read_text("utf-8")
-    measured = {
-        n: e for entry in estimators.values() for n, e in entry.items() if n in METRICS and e and e["value"] is not None
-    }
+    style, script = page_style("report/templates", "page.css"), page_script("page.js", "print.js")
+    measured = _measured(estimators)
     template = page_environment("report/templates").get_template("page.html.j2")
     return template.render(
         results=results,
         style=style,
-        script=Markup(script),
+        script=script,
         policy=content_security_policy(style, script),
         source=source,
         baseline=baseline,
@@ -75,7 +81,11 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         means=_means_by_domain(rows, source) if source else {},
         counts=counts,
         goals={risk: found for risk, found in goals.items() if any(found.values())},
-        data=embedded({"rows": len(rows.records), "sources": [c.payload(n) for n, c in counts.items()]}),
+        data=embedded({"rows": len(rows.records), "file": file, "sources": [c.payload(n) for n, c in counts.items()]}),
+        file=file,
+        spark_low=_spark_low(estimators),
+        family_shown=_family_shown,
+        terms=glossary(REPORT),
         max_risk=max_risk,
         n_rows=len(rows.records),
         differences=_differences(results, source, baseline),
@@ -92,6 +102,30 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
 def max_risk(kept: float, right: float) -> float:
     """The goal to ask `confide calibrate` for: the observed share of wrong, rounded up to a whole percent."""
     return min(0.99, max(0.01, math.ceil(round(100 * (1 - right / kept), 9)) / 100))
+
+
+def _measured(estimators: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The metrics that any source has a value of, each with one source's entry."""
+    entries = (pair for entry in estimators.values() for pair in entry.items())
+    return {name: entry for name, entry in entries if name in METRICS and entry and entry["value"] is not None}
+
+
+def _data(rows: Rows, file: str, counts: dict[str, Counts]) -> Markup:
+    """What the page's script reads."""
+    sources = [found.payload(name) for name, found in counts.items()]
+    return embedded({"rows": len(rows.records), "file": file, "sources": sources})
+
+
+def _family_shown(name: str, family: str) -> bool:
+    """Whether a source's family tells more than its name, as it does not of ``given`` and ``given:2``."""
+    return name != family and not name.startswith(f"{family}:")
+
+
+def _spark_low(estimators: dict[str, dict[str, Any]]) -> float:
+    """Where the drawn scale of AUROC starts: at 0.5, or at the tenth below the lowest value and interval."""
+    ends = [e["auroc"][end] for e in estimators.values() if e["auroc"] for end in ("value", "low")]
+    lowest = min((float(end) for end in ends if end is not None), default=0.5)
+    return min(0.5, math.floor(10 * lowest) / 10)
 
 
 def _cost_unit(estimators: dict[str, dict[str, Any]]) -> str:

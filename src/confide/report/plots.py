@@ -65,9 +65,9 @@ def histogram(confidence: Floats, correct: Bools, *, name: str, cut: float) -> M
     low, high = (0.0, 1.0) if inside else (float(confidence.min()), float(confidence.max()))
     edges = np.linspace(low, high if high > low else low + 1, BARS + 1)
     right, wrong = np.histogram(confidence[correct], edges)[0], np.histogram(confidence[~correct], edges)[0]
-    most = max(1, int(right.max()), int(wrong.max()))
-    # Room for the word even on a side with hardly any rows.
-    top, bottom = (1.1 * max(float(side), 0.3 * most) for side in (right.max(), wrong.max()))
+    # Each side ends in a strip for its word, which no bar reaches.
+    strip = 0.15 * max(1.0, float(right.max() + wrong.max()))
+    top, bottom = float(right.max()) + strip, float(wrong.max()) + strip
     chart = Chart((float(edges[0]), float(edges[-1])), (-bottom, top))
     chart.y_axis("answers", form=lambda value: short(abs(value)))
     gap = 0.06 * (edges[1] - edges[0])

@@ -16,6 +16,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from confide.evaluation.wording import some
+
 MAX_TEXT = 400
 """Characters of a question or an answer that are shown."""
 
@@ -33,7 +35,7 @@ def page_environment(folder: str) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"text": clean, "count": "{:,}".format}
-    environment.filters |= {f.__name__: f for f in (number, percent, interval, short, exact, seconds)}
+    environment.filters |= {f.__name__: f for f in (some, number, percent, interval, short, exact, amount, seconds)}
     return environment
 
 
@@ -41,6 +43,12 @@ def page_style(folder: str, name: str) -> Markup:
     """The style sheet of the charts, and then a page's own."""
     paths = ("report/templates/charts.css", f"{folder}/{name}")
     return Markup("".join(resources.files("confide").joinpath(path).read_text("utf-8") for path in paths))
+
+
+def page_script(*names: str) -> Markup:
+    """The scripts of a page, as one."""
+    folder = resources.files("confide").joinpath("report/templates")
+    return Markup("".join(folder.joinpath(name).read_text("utf-8") for name in names))
 
 
 def content_security_policy(style: str, script: str = "") -> str:
@@ -104,6 +112,12 @@ def exact(value: float) -> str:
     """A threshold as a script would write it: all of its digits."""
     text = repr(int(value) if value == int(value) and abs(value) < 1e15 else value)
     return text.replace("-", "−")
+
+
+def amount(value: float, noun: str, plural: str | None = None) -> str:
+    """A number in few characters with its noun: "1 token", "2.5 tokens", "12k rows"."""
+    text = short(value)
+    return f"{text} {noun if text == '1' else plural or noun + 's'}"
 
 
 def seconds(value: float) -> str:

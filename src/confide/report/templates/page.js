@@ -2,6 +2,7 @@
 {
   const at = (id) => document.getElementById(id);
   const percent = (share) => (100 * share).toFixed(1) + "%";
+  const some = (count, noun) => `${count.toLocaleString("en-GB")} ${noun}${count === 1 ? "" : "s"}`;
   const exact = (value) => String(value).replace("-", "−");
 
   const slide = (data) => {
@@ -48,7 +49,7 @@
       at("together").textContent = percent((right + (all - kept) * expert) / all);
       at("cost").textContent = cost.toLocaleString("en-GB", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
       at("command").textContent =
-        `confide calibrate S.jsonl --source ${source.argument} --max-risk ${goal.toFixed(2)} --level 0.95 --out policy.json`;
+        `confide calibrate ${data.file} --source ${source.argument} --max-risk ${goal.toFixed(2)} --level 0.95 --out policy.json`;
 
       const histogram = document.querySelector(`#histograms [data-source="${Number(chooser.value)}"] svg`);
       const line = histogram.querySelector(".cut"), x = place(histogram, "x", threshold);
@@ -62,8 +63,8 @@
       spoken = setTimeout(() => {
         const missing = data.rows - all;
         at("status").textContent =
-          `${kept.toLocaleString("en-GB")} of ${all.toLocaleString("en-GB")} answers are kept, ${percent(right / kept)} of them right` +
-          (missing ? `; ${missing.toLocaleString("en-GB")} rows without a value are left out here, a policy escalates them.` : ".");
+          `${kept.toLocaleString("en-GB")} of ${some(all, "answer")} kept, ${percent(right / kept)} of them right` +
+          (missing ? `; ${some(missing, "row")} without a value left out here: a policy escalates such rows.` : ".");
       }, 250);
     };
 
@@ -84,12 +85,4 @@
   };
 
   if (at("data")) slide(JSON.parse(at("data").textContent));
-
-  // What is folded on the screen is printed, and folded again afterwards.
-  let opened = [];
-  addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
-    for (const part of opened) part.open = true;
-  });
-  addEventListener("afterprint", () => { for (const part of opened) part.open = false; });
 }

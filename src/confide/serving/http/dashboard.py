@@ -15,6 +15,7 @@ from jinja2 import Environment
 from confide.report import templating
 from confide.report.charts import TimeLine, time_chart
 from confide.report.templating import number, page_environment, page_style
+from confide.report.terms import DASHBOARD, glossary
 from confide.serving.monitor.alarms import WORDS, percent
 
 WINDOWS: dict[str, float | None] = {"hour": 3_600, "day": 86_400, "week": 7 * 86_400, "all": None}
@@ -43,6 +44,7 @@ def dashboard_page(snapshot: dict[str, Any], *, refresh_s: int | None = REFRESH_
             windows=list(WINDOWS),
             lines=_lines(snapshot),
             words=WORDS,
+            terms=glossary(DASHBOARD),
         )
     )
 
@@ -82,6 +84,7 @@ def _lines(s: dict[str, Any]) -> dict[str, list[TimeLine]]:
     for name in ("risk", "coverage"):
         if s[name] and (series := s[name]["series"]):
             times, values, lower, upper = ([p[key] for p in series] for key in ("time", "value", "lower", "upper"))
+            times = [min(time, s["generated"]) for time in times]  # a stretch of time may end later
             lines[name] = [TimeLine(times, values, lower=lower, upper=upper)]
     if series := s["traffic"]["series"]:
         times = [point["time"] for point in series]

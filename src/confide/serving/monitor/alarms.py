@@ -8,6 +8,7 @@ from typing import Any
 
 from scipy.stats import binom
 
+from confide.evaluation.wording import some
 from confide.policies.profiles import ERROR
 from confide.serving.monitor.promises import MARGIN
 
@@ -49,7 +50,9 @@ class Words:
 
     def count(self, counts: dict[str, Any]) -> str:
         """``hits`` of ``n`` in words."""
-        return f"{counts['hits']:,} of {counts['n']:,} {self.unit} {self.did}"
+        hits, n = counts["hits"], counts["n"]
+        did = self.did.replace("were", "was", 1) if hits == 1 else self.did
+        return f"{hits:,} of {some(n, self.unit.removesuffix('s'))} {did}"
 
 
 WORDS = {

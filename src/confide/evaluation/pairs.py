@@ -1,0 +1,153 @@
+"""The pairs: two runs' graded answers to the same questions, matched by id, and what has no partner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from confide.errors import ConfideError
+from confide.evaluation.record_columns import Rows, extra, tested
+from confide.evaluation.samples import folded
+from confide.evaluation.wording import some
+from confide.metrics.bootstrap import Bootstrap
+from confide.numeric import Bools
+from confide.policies.identities import check_one_model
+from confide.records import Record
+
+NAMED = 20
+"""Ids that are named of each kind of row that counts no further."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The rows of two runs, the same question in the same place of both, and what was left out.
+
+    ``only_a`` and ``only_b`` are ids that the other run does not have, ``ungraded`` ids that lack a grade in either.
+    """
+
+    a: Rows
+    b: Rows
+    only_a: list[str]
+    only_b: list[str]
+    ungraded: list[str]
+
+    @classmethod
+    def of(cls, a: list[Record], b: list[Record]) -> Pairs:
+        """Match two files of graded records; of each only the test split counts where it carries splits.
+
+        Raises:
+            ConfideError: One is empty, holds several models' answers or an id twice; the tasks or the questions
+                differ; no id is shared; or no shared one is graded in both.
+        """
+        first, second = _by_id(a, "A"), _by_id(b, "B")
+        _check_tasks(first, second)
+        common = [name for name in first if name in second]
+        if not common:
+            raise ConfideError(
+                f"A and B share no id (A has {_some_ids(first)}, B {_some_ids(second)}): a comparison needs the same "
+                "questions with the same ids in both"
+            )
+        for name in common:
+            ours, theirs = _asked(first[name]), _asked(second[name])
+            if ours and theirs and ours != theirs:
+                raise ConfideError(f"the id {name!r} is another question in B than in A: they are not the same rows")
+        graded = [name for name in common if first[name].correct is not None and second[name].correct is not None]
+        if not graded:
+            which = " and ".join(
+                n for n, rows in (("A", first), ("B", second)) if all(rows[i].correct is None for i in common)
+            )
+            raise ConfideError(
+                f"none of the {some(len(common), 'common row')} is graded in {which or 'both'}: "
+                "`confide label` takes labels in"
+            )
+        one, other = Rows([first[name] for name in graded]), Rows([second[name] for name in graded])
+        if len({record.signal for record in [*one.records, *other.records]}) > 1:
+            raise ConfideError("the labels of A and B are about different signals")
+        known = set(graded)
+        return cls(
+            one,
+            other,
+            [name for name in first if name not in second],
+            [name for name in second if name not in first],
+            [name for name in common if name not in known],
+        )
+
+    def __len__(self) -> int:
+        return len(self.a.records)
+
+    @cached_property
+    def gained(self) -> Bools:
+        """Whether B is right where A was wrong [n]."""
+        return self.b.correct & ~self.a.correct
+
+    @cached_property
+    def lost(self) -> Bools:
+        """Whether B is wrong where A was right [n]."""
+        return self.a.correct & ~self.b.correct
+
+    @cached_property
+    def reworded(self) -> Bools:
+        """Whether B's answer is another one than A's [n]: another candidate, or another text where none is named."""
+        return np.array(
+            [_said(a, b) != _said(b, a) for a, b in zip(self.a.records, self.b.records, strict=True)], dtype=np.bool_
+        )
+
+    def bootstrap(self, resamples: int, seed: int) -> Bootstrap:
+        """Draws of the questions' entities, the same ones for both runs."""
+        return self.a.bootstrap(resamples, seed)
+
+    def left_out(self) -> dict[str, dict[str, Any]]:
+        """What counts no further: how many rows, and the first ids."""
+        return {
+            name: {"n": len(ids), "ids": ids[:NAMED]}
+            for name, ids in (("only_a", self.only_a), ("only_b", self.only_b), ("ungraded", self.ungraded))
+        }
+
+
+def _by_id(records: list[Record], which: str) -> dict[str, Record]:
+    """The rows that count, by id."""
+    rows = [record for record in tested(records) if extra(record, "has_answer") is not False]
+    if not rows:
+        raise ConfideError(f"{which} holds no records to compare")
+    try:
+        check_one_model(rows)
+    except ConfideError:
+        raise ConfideError(
+            f"{which} holds answers or confidences of several models: give each model a file of its own"
+        ) from None
+    found: dict[str, Record] = {}
+    for record in rows:
+        if record.id in found:
+            raise ConfideError(f"{which} holds the id {record.id!r} twice: a comparison needs one row a question")
+        found[record.id] = record
+    return found
+
+
+def _check_tasks(a: dict[str, Record], b: dict[str, Record]) -> None:
+    ours, theirs = ({record.task for record in rows.values()} - {""} for rows in (a, b))
+    if ours and theirs and not ours & theirs:
+        raise ConfideError(
+            f"A is of the task {', '.join(sorted(ours))} and B of {', '.join(sorted(theirs))}: "
+            "only answers to the same questions can be compared"
+        )
+
+
+def _asked(record: Record) -> str:
+    """The question as it was asked, "" where the record does not hold it."""
+    return str(record.messages[-1].content or "").strip() if record.messages else ""
+
+
+def _said(one: Record, other: Record) -> str:
+    """What ``one`` answers, as it is compared with the ``other``."""
+    if one.answered is not None and other.answered is not None:
+        return one.answered
+    return folded(one.answer)
+
+
+def _some_ids(ids: Sequence[str] | dict[str, Record]) -> str:
+    first = list(ids)[:2]
+    return ", ".join(map(repr, first)) + (", …" if len(ids) > len(first) else "")
