@@ -170,6 +170,17 @@ class Part(BaseModel, extra="forbid", populate_by_name=True):
         own = self.own_scale(confidence)
         return None if own is None or not math.isfinite(own) else float(self.calibrator.predict(own))
 
+    def least_probability(self, domain: str | None = None) -> float | None:
+        """Probability of being right from which an answer of ``domain`` is kept (None: any is; 1: none is).
+
+        It is the `probability` of the `threshold`. A calibrator may give a stretch of confidences one probability:
+        where the threshold lies inside, answers with this very probability are kept or not by their raw confidence.
+        """
+        threshold = self.threshold(domain)
+        if threshold is None:
+            return None
+        return 1.0 if threshold == NEVER else self.probability(self._range.cut(threshold))
+
     @property
     def keeps_nothing(self) -> bool:
         """Whether no confidence is high enough in any domain."""

@@ -222,6 +222,19 @@ class Watch(Part):
         return self
 
 
+class LastResort(Part):
+    """What a client gets for an escalated question when no expert answers it.
+
+    ``no_answer`` is for experts that were asked and have none, as a tool that knows nothing: no answer (``abstain``, a
+    refusal) or the small model's, marked ``unverified``. ``failed`` is for experts that are down, or of which there are
+    none. What is left out is as the policy says (`confide calibrate --last-resort`); where that is ``error``, an expert
+    without an answer makes the router abstain.
+    """
+
+    no_answer: Literal["abstain", "unverified"] | None = None
+    failed: Literal["error", "abstain", "unverified"] | None = None
+
+
 class ServeConfig(Part):
     """Everything ``confide serve`` needs to know; see docs/serving.md."""
 
@@ -235,6 +248,7 @@ class ServeConfig(Part):
     accept_model: Annotated[str, AfterValidator(_check_identity)] = ""
     small: Small
     experts: tuple[Expert, ...] = ()
+    last_resort: LastResort = LastResort()
     field_rules: Fields | None = Field(default=None, alias="fields")
     embeddings: Embeddings | None = None
     store: str = "sqlite:///confide.db"

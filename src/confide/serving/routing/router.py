@@ -299,7 +299,7 @@ class Router:
         turn.unlike = self._likeness.unlike(turn.shape, turn.asked, small, part)
         turn.decision = part.decide(turn.raw, domain)
         turn.probability = part.probability(turn.raw)
-        turn.threshold = part.threshold(domain)
+        turn.threshold, turn.least_probability = part.threshold(domain), part.least_probability(domain)
         if turn.unlike and self._config.unlike == "escalate":
             turn.decision = "escalate"
 
@@ -323,13 +323,11 @@ class Router:
             return turn.serve(turn.small, "small")
         if turn.small is not None and turn.action == "stop":
             return turn.serve(self._watching.stops_at(turn.small), "stopped")
-        last_resort = self._policy.last_resort if self._policy is not None and turn.expert_asked else "error"
+        last_resort = turn.last_resort(self._policy.last_resort if self._policy is not None else "error")
         if turn.small is not None and last_resort == "unverified" and turn.action is None:
             return turn.serve(turn.small, "unverified")
-        # An expert that has no answer has not failed: there is none, and asking again would not change that.
         withheld = last_resort == "abstain" or (last_resort == "unverified" and turn.action is not None)
-        unknown = turn.no_answer or (withheld and not turn.invalid)
-        if turn.decision == "abstain" or unknown:
+        if turn.decision == "abstain" or turn.no_answer or (withheld and not turn.invalid):
             return turn.serve(self._refusal(turn), "abstained")
         return None
 
