@@ -90,8 +90,9 @@ def decide(
 ) -> None:
     """Decide for every row whether to answer, escalate or abstain.
 
-    Writes id, confidence, its source, probability, decision and answer of every row. A row without a confidence
-    escalates. Warns when the rows do not look like the calibration rows, whose promise may then not hold.
+    Writes id, confidence and threshold (calibrated: probabilities of being right), raw (the source's own number),
+    source, decision and answer of every row. A row without a confidence escalates. Warns when the rows do not look
+    like the calibration rows, whose promise may then not hold.
 
     Example: `confide decide policy.json scored.jsonl --out decisions.jsonl`
     """
@@ -161,12 +162,16 @@ def _to_decide(policy: Policy, rows: list[Record]) -> list[Record]:
 
 
 def _decision(policy: Policy, record: Record) -> dict[str, Any]:
-    part, confidence = policy.choose_for(record)
+    from confide.policies.calibration_rows import confidence_of
+    from confide.policies.ruling import Ruling
+
+    ruling = Ruling.of(policy, {name: confidence_of(record, name) for name in policy.sources}, record.domain)
     return {
         "id": record.id,
-        "confidence": confidence,
-        "source": None if confidence is None else part.source,
-        "probability": part.probability(confidence),
-        "decision": part.decide(confidence, record.domain),
+        "confidence": ruling.confidence,
+        "raw": ruling.raw,
+        "source": ruling.source,
+        "threshold": ruling.threshold,
+        "decision": ruling.decision,
         "answer": record.answer,
     }

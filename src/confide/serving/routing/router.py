@@ -19,6 +19,7 @@ from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reply import Choice, Delta, Reply
 from confide.errors import ConfideError
 from confide.policies.policy import Policy
+from confide.policies.ruling import Ruling
 from confide.serving.api_errors import ApiError
 from confide.serving.config import ServeConfig
 from confide.serving.routing.agreement_of_replies import agree
@@ -293,13 +294,12 @@ class Router:
                 # A number on another scale passes every threshold: nothing is known of this answer from this source.
                 log.warning("%s, and counts as none: %s", turn.id, error)
                 given[part.source] = None
-        part = policy.choose(given)
-        turn.source, turn.raw = part.source, given.get(part.source)
+        ruling = Ruling.of(policy, given, domain)
         assert turn.shape is not None
-        turn.unlike = self._likeness.unlike(turn.shape, turn.asked, small, part)
-        turn.decision = part.decide(turn.raw, domain)
-        turn.probability = part.probability(turn.raw)
-        turn.threshold, turn.least_probability = part.threshold(domain), part.least_probability(domain)
+        turn.unlike = self._likeness.unlike(turn.shape, turn.asked, small, ruling.part)
+        turn.source, turn.raw, turn.probability = ruling.part.source, ruling.raw, ruling.confidence
+        turn.threshold, turn.least_probability = ruling.threshold_raw, ruling.threshold
+        turn.decision = ruling.decision
         if turn.unlike and self._config.unlike == "escalate":
             turn.decision = "escalate"
 

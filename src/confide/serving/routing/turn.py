@@ -53,13 +53,13 @@ class Turn:
     """One request: its replies, its confidence, the decision, and what was served.
 
     ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one; ``threshold`` and
-    ``least_probability`` are so, too, of what is kept. ``by`` is the name of the model that answered. ``shape`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
-    answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request, ``param``
-    which field of it no model took, ``no_answer`` that an expert has no answer. ``reading`` is the task that reads
-    a small answer of which the client was shown a part. ``committed`` is set once the row is on its way to the
-    store. ``flags`` are the signals of the small answer that fell below their thresholds, ``action`` what is done about
-    them. ``begun`` are the choices of which a stream has held a chunk, ``fields`` what is told of the small answer's,
-    ``named`` those that the operator named.
+    ``least_probability`` are so, too, of what is kept. ``by`` is the name of the model that answered. ``shape`` is what
+    can be seen of how it was asked, ``unlike`` in what it, or the model that answered, is unlike what the policy was
+    made for. ``refusal`` says why a model refused the request, ``param`` which field of it no model took, ``no_answer``
+    that an expert has no answer. ``reading`` is the task that reads a small answer of which the client was shown a
+    part. ``committed`` is set once the row is on its way to the store. ``flags`` are the signals of the small answer
+    that fell below their thresholds, ``action`` what is done about them. ``begun`` are the choices of which a stream
+    has held a chunk, ``fields`` what is told of the small answer's, ``named`` those that the operator named.
     """
 
     asked: Asked

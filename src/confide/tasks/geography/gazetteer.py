@@ -28,11 +28,12 @@ _ASKED_BY = {
     "where": "country",
     "wheres": "country",
 }
-_ADDS_NOTHING = frozenset(
-    "a an and are at belong belongs called can city code could do does find for found full give hello hi i in is iso it "
-    "its know lie lies located me my name of official on part please s say situated tell that the this to town us usa "
-    "use used uses what whats which world you".split()
-)
+_ADDS_NOTHING_TEXT = """
+a an and are at belong belongs called can city code could do does find for found full give hello hi i in is
+iso it its know lie lies located me my name of official on part please s say situated tell that the this to
+town us usa use used uses what whats which world you
+"""
+_ADDS_NOTHING = frozenset(_ADDS_NOTHING_TEXT.split())
 _MOST_WORDS = 24
 _MUCH_LARGER = 8
 """A name that cities share means the one with so many times the inhabitants of the next."""
