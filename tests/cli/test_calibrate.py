@@ -86,11 +86,14 @@ def test_unattainable_goal_writes_nothing(tmp_path, flags):
     if flags:
         data = json.loads(result.stdout)
         assert data["met"] is False
-        assert data["attainable"]["limit"] > 0.1
+        assert data["attainable"] is None
+        assert data["would_help"]["best"]["rows"] is None
+        assert data["would_help"]["budget"] is None  # whatever is kept, half of it is wrong
     else:
         assert "cannot be met" in result.stdout
-        assert "What could be met: a risk of 0." in result.stdout
-        assert "cannot be told from these. Next: a source" in result.stdout
+        assert "No looser limit is worth having: with every answer kept 50.0% are wrong." in result.stdout
+        assert "Next: a source" in result.stdout
+        assert "More rows: no number of them, as they look" in result.stdout
 
 
 def test_reversed_confidence_warns(tmp_path):

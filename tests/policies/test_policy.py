@@ -159,7 +159,8 @@ def test_domains_are_told_apart_in_words():
 
 def test_explain_says_the_promise_in_words(policy):
     text = policy.explain()
-    for words in ("stack", "small", "law: withheld below a confidence of ", "(raw 0.3)", "Every other domain: escalated below a confidence of ",
+    for words in ("stack", "small", "law: withheld below a confidence of ", "(raw 0.3)",
+                  "Every other domain: escalated below a confidence of ",
                   "at least 95%", "at most 10% of the kept answers are wrong", "55.0% of them kept", "8.0%",
                   "9.9%", "Not promised"):  # fmt: skip
         assert words in text

@@ -14,7 +14,7 @@ from confide.cli.engines import EngineName, Judge, judge_of_rows, judged_rows, l
 from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import ChatTemplateKwargs, Flags, parse_mapping
 from confide.cli.outputs import say
-from confide.cli.printing import warn
+from confide.cli.printing import warn, warn_of_shortages
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.files import is_stream
 from confide.progress import progress_bar
@@ -116,6 +116,7 @@ def _tell(out: Path, new: int, task: Asked, splits: Mapping[str, str], silent: i
 
     answered = [] if is_stream(out) else read_records(out)
     say(out, f"{out}: {_summary(answered) if answered else f'{new} answers'}")
+    warn_of_shortages(answered)
     unsplit = [q.id for q in task.questions if q.id not in splits]
     _tell_left_out(unsplit, task.without_reference, len(splits) - (new if is_stream(out) else len(answered)), silent)
 

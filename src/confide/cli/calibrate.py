@@ -7,22 +7,24 @@ from dataclasses import asdict
 from functools import partial
 from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
 
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import Identity
+from confide.cli.flags import Flags, Identity
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
+from confide.records.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
     from confide.policies.calibration_rows import CalibrationRows
     from confide.policies.goals import Goal, Per
     from confide.policies.policy import Policy
     from confide.policies.policy_part import Part
+    from confide.policies.remedies import Remedies
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import Record
 
@@ -71,6 +73,7 @@ LastResort = Annotated[
 
 def calibrate(
     out: Annotated[Path, Option(help="Policy file to write.")],
+    columns: Annotated[ScoreColumns, Flags()],
     records: Records = None,
     from_store: FromStore = None,
     source: Annotated[str, Option(help="Whose confidence decides. a,b,c: the best of them, level split.")] = "stack",
@@ -101,17 +104,19 @@ def calibrate(
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
+    from confide.policies.remedies import remedies
     from confide.policies.source_choice import calibrate_best_source
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
 
     goal = _goal(max_risk, budget, cost, match_expert, max_false_alarms, level, per, simultaneous)
-    rows, sources, fallbacks = _rows(records, from_store, source, fallback, identity)
-    best = partial(
-        calibrate_best_source, sources=sources, goal=goal, expert=None if expert is None else read_records(expert),
-        fallbacks=fallbacks, decided=from_store is not None, calibrator=calibrator, per_domain=per_domain,
-        last_resort=last_resort, seed=seed,
+    rows, sources, fallbacks = _rows(records, from_store, source, fallback, identity, columns)
+    how = dict[str, Any](
+        expert=None if expert is None else read_records(expert), calibrator=calibrator, per_domain=per_domain,
+        last_resort=last_resort, seed=seed, any_number=columns.named,
     )  # fmt: skip
+    order = {"fallbacks": fallbacks, "decided": from_store is not None}
+    best = partial(calibrate_best_source, sources=sources, goal=goal, **order, **how)
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
     worst, counted = _for_the_worse(rows, missing, goal)
     source, made = best(worst)
@@ -120,8 +125,8 @@ def calibrate(
     _warn_of_ranking(used, goal, seed)
     told = {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)}
     if isinstance(made, Unmet):
-        said = "\n".join(filter(None, [made.explain(source), price]))
-        print_json({**told, "source": source, **asdict(made)}, indent=2) if json else typer.echo(said)
+        help = remedies(worst, sources, made, goal, source, **how)
+        _tell_unmet(made, source, help, told, price, json)
         raise typer.Exit(ExitCode.NO)
     made.save(out)
     _warn_of_what_is_missing(made, rows)
@@ -129,6 +134,20 @@ def calibrate(
         print_json({**told, "policy": loads(made.to_json())}, indent=2)
     else:
         _print(made, used, goal, per_domain, out, price)
+
+
+def _tell_unmet(
+    unmet: Unmet, source: str, help: Remedies | None, told: dict[str, object], price: str, json: bool
+) -> None:
+    """Print why there is no policy, and what would help."""
+    if json:
+        print_json(
+            {**told, "source": source, **asdict(unmet), "would_help": None if help is None else asdict(help)}, indent=2
+        )
+        return
+    typer.echo(unmet.explain(source, rows=help is None or help.best is None))
+    for line in [*(help.explain() if help else []), *filter(None, [price])]:
+        typer.echo(line)
 
 
 def _used(
@@ -273,14 +292,19 @@ def _goal(
 
 
 def _rows(
-    records: Path | None, from_store: str | None, source: str, fallback: str | None, identity: str | None
+    records: Path | None,
+    from_store: str | None,
+    source: str,
+    fallback: str | None,
+    identity: str | None,
+    columns: ScoreColumns,
 ) -> tuple[list[Record], list[str], list[str]]:
     """The rows to calibrate on, the sources of which one's confidence will decide, and those after it."""
     import asyncio
 
     from confide.policies.calibration_rows import in_split, pick_source, used_before
     from confide.policies.identities import answered_by
-    from confide.records import read_records
+    from confide.records import read_scores
 
     if (records is None) == (from_store is None):
         raise ConfideError("calibrate takes RECORDS or --from-store URL, one of the two")
@@ -302,7 +326,9 @@ def _rows(
         if source == "stack" and len(names) == 1 and fallback is None:
             source = names[0]
     elif records is not None:
-        everything = read_records(records)
+        everything = read_scores(records, columns)
+        if source == "stack" and columns.named:
+            source = ",".join(columns.sources or everything[0].confidence)
         rows = in_split(everything, "calibration")
         if count := used_before(everything):
             warn(

@@ -12,10 +12,11 @@ import typer
 from typer import Argument, Option
 
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import Identity
+from confide.cli.flags import Flags, Identity
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.files import write_text
+from confide.records.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
@@ -46,6 +47,7 @@ def show(
 def validate(
     policy: PolicyFile,
     fresh: Annotated[Path, Argument(help="Records that were not used in calibration, with labels.")],
+    columns: Annotated[ScoreColumns, Flags()],
     expert: Annotated[
         Path | None,
         Option(metavar="RECORDS", help="The expert's graded answers to them, for a policy that matches one."),
@@ -68,7 +70,7 @@ def validate(
 
     promise = Policy.load(policy)
     answers = None if expert is None else read_records(expert)
-    rows = _answered_by(identity, in_split(read_records(fresh), "test"), promise)
+    rows = _answered_by(identity, in_split(_scores(fresh, columns, promise), "test"), promise)
     result = validate_policy(promise, rows, answers, seed=seed)
     code = VERDICTS[result.verdict]
     if json:
@@ -84,6 +86,7 @@ def decide(
     policy: PolicyFile,
     records: Annotated[Path, Argument(help="Scored records; labels are not needed.")],
     out: Annotated[Path, Option(help="Decisions to write, as JSON lines.")],
+    columns: Annotated[ScoreColumns, Flags()],
     identity: Identity = None,
     seed: Annotated[int, Option(help="Draws one row from each group of dependent rows, for the warning.")] = 0,
     json: Annotated[bool, Option("--json", help="Print the summary as JSON.")] = False,
@@ -100,10 +103,9 @@ def decide(
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
     from confide.policies.validation import other_models
-    from confide.records import read_records
 
     rule = Policy.load(policy)
-    rows = _to_decide(rule, _answered_by(identity, read_records(records), rule))
+    rows = _to_decide(rule, _answered_by(identity, _scores(records, columns, rule), rule))
     decided = [_decision(rule, record) for record in rows]
     write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
 
@@ -138,6 +140,13 @@ def decide(
     if seen:
         say(out, seen.explain(rule))
     say(out, f"Written to {out}")
+
+
+def _scores(path: Path, columns: ScoreColumns, policy: Policy) -> list[Record]:
+    """The rows of a file; a single column of confidences is that of the one source that the ``policy`` decides on."""
+    from confide.records import read_scores
+
+    return read_scores(path, columns, source=None if policy.fallbacks else policy.source)
 
 
 def _answered_by(identity: str | None, rows: list[Record], policy: Policy) -> list[Record]:

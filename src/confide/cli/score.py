@@ -11,7 +11,7 @@ from typer import Option
 from confide.cli.engines import EngineName, PortableFolder, load_judge, load_model
 from confide.cli.flags import Flags, Identity
 from confide.cli.outputs import say
-from confide.cli.printing import names_in, warn
+from confide.cli.printing import names_in, warn, warn_of_shortages
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.progress import progress_bar
 
@@ -92,6 +92,7 @@ def score(
     write_records(out, scored)
     say(out, f"{out}: {len(scored)} records, {len(wanted)} sources: {', '.join(wanted)}")
     _tell_missing(scored, wanted)
+    warn_of_shortages(scored, training=False)
 
 
 def _tell_missing(scored: Sequence[Record], wanted: Sequence[str]) -> None:
