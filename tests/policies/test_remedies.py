@@ -51,7 +51,7 @@ def test_more_rows_are_a_number_and_a_budget_is_one_that_can_be_met(tmp_path: Pa
     rng = np.random.default_rng(1)
     score = rng.random(60)
     rows = [
-        {"id": f"{i}", "correct": bool(rng.random() < 0.3 + 0.69 * s), "confidence": float(s)}
+        {"id": f"{i}", "correct": bool(rng.random() < 0.3 + 0.6 * s), "confidence": float(s)}
         for i, s in enumerate(score)
     ]
     text, data = unmet(tmp_path, rows, "--max-risk", 0.12)

@@ -100,7 +100,7 @@ def test_known_names_need_no_flags(tmp_path: Path) -> None:
 
 def test_an_unknown_confidence_beside_an_id_is_pointed_at(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("id,p,correct\na,0.5,1\n")
-    with pytest.raises(ConfideError, match="holds no confidence that is known by its name. Its columns are id, p"):
+    with pytest.raises(ConfideError, match=r"holds no confidence that is known by its name\. Its columns are id, p"):
         read_scores(tmp_path / "s.csv", ScoreColumns())
 
 

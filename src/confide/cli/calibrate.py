@@ -96,11 +96,11 @@ def calibrate(
 ) -> None:
     """Fit a calibrator and the thresholds that meet one goal, such as --max-risk; the flags below name all five.
 
-    Rows of the calibration split are used when the records carry splits, all rows otherwise; they must have been
-    used for nothing else. Rows without a label or a confidence are left out, except that --budget counts rows without
-    a label, --max-risk takes a judge's verdict in place of one, with the judge's error in the bound, and all goals but
-    --max-risk count rows without a confidence as escalated. Audits of a store that have no label count for the worse.
-    Exit code 1, and no file, when the goal cannot be met; a --fallback that misses keeps nothing.
+    Where records carry splits the calibration rows are used, else all; they must have been used for nothing else. Rows
+    without a label or a confidence are left out, except that --budget counts rows without a label, --max-risk takes a
+    judge's verdict in place of one, and all goals but --max-risk count rows without a confidence as escalated. Audits
+    of a store that have no label count for the worse. Exit code 1, and no file, when the goal cannot be met; a
+    --fallback that misses keeps nothing.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
@@ -111,12 +111,11 @@ def calibrate(
 
     goal = _goal(max_risk, budget, cost, match_expert, max_false_alarms, level, per, simultaneous)
     rows, sources, fallbacks = _rows(records, from_store, source, fallback, identity, columns)
-    how = dict[str, Any](
-        expert=None if expert is None else read_records(expert), calibrator=calibrator, per_domain=per_domain,
-        last_resort=last_resort, seed=seed, any_number=columns.named,
-    )  # fmt: skip
-    order = {"fallbacks": fallbacks, "decided": from_store is not None}
-    best = partial(calibrate_best_source, sources=sources, goal=goal, **order, **how)
+    how: dict[str, Any] = {"calibrator": calibrator, "per_domain": per_domain, "last_resort": last_resort, "seed": seed}
+    how |= {"expert": None if expert is None else read_records(expert), "any_number": columns.named}
+    best: Callable[..., tuple[str, Policy | Unmet]] = partial(
+        calibrate_best_source, sources=sources, goal=goal, fallbacks=fallbacks, decided=from_store is not None, **how
+    )
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
     worst, counted = _for_the_worse(rows, missing, goal)
     source, made = best(worst)
@@ -125,8 +124,7 @@ def calibrate(
     _warn_of_ranking(used, goal, seed)
     told = {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)}
     if isinstance(made, Unmet):
-        help = remedies(worst, sources, made, goal, source, **how)
-        _tell_unmet(made, source, help, told, price, json)
+        _tell_unmet(made, source, remedies(worst, sources, made, goal, source, **how), told, price, json)
         raise typer.Exit(ExitCode.NO)
     made.save(out)
     _warn_of_what_is_missing(made, rows)

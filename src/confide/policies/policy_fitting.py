@@ -116,13 +116,9 @@ def calibrate_policy(
     # A domain that no calibration row speaks for is not answered.
     rules.setdefault(ANY_DOMAIN, _NOTHING_KEPT)
     policy = Policy(
-        calibrator=fitted,
-        thresholds=rules,
-        guarantee=guarantee,
-        model=models_of(spoken_of),
-        last_resort=last_resort,
+        calibrator=fitted, thresholds=rules, guarantee=guarantee, model=models_of(spoken_of), last_resort=last_resort,
         **_of_rows(goal, records, rows, judged, source, identity, seed),
-    )
+    )  # fmt: skip
     policy = with_detection(policy, records, goal.per, seed) if isinstance(goal, FalseAlarms) else policy
     return policy.with_share_answered(records)
 
