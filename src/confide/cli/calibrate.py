@@ -96,11 +96,10 @@ def calibrate(
 ) -> None:
     """Fit a calibrator and the thresholds that meet one goal, such as --max-risk; the flags below name all five.
 
-    Where records carry splits the calibration rows are used, else all; they must have been used for nothing else. Rows
-    without a label or a confidence are left out, except that --budget counts rows without a label, --max-risk takes a
-    judge's verdict in place of one, and all goals but --max-risk count rows without a confidence as escalated. Audits
-    of a store that have no label count for the worse. Exit code 1, and no file, when the goal cannot be met; a
-    --fallback that misses keeps nothing.
+    Of records with splits the calibration rows are used; they must have served nothing else. Rows without a label or a
+    confidence are left out, except that --budget counts rows without a label, --max-risk takes a judge's verdict
+    instead, and all goals but --max-risk count rows without a confidence as escalated. A store's audits without a label
+    count for the worse. Exit code 1 and no file when the goal cannot be met; a --fallback that misses keeps nothing.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
