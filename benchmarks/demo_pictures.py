@@ -29,10 +29,11 @@ TERMINAL = {
     "dark": TerminalTheme((21, 27, 35), (240, 246, 252), [(240, 246, 252)] * 8, [(145, 152, 161)] * 8),
 }
 TERMINAL_FRAME = """\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="confide ask in a terminal">
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"
+aria-label="confide ask in a terminal">
 <style>
-.{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: {char_height}px;
-line-height: {line_height}px; }}
+.{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
+font-size: {char_height}px; line-height: {line_height}px; }}
 {styles}
 </style>
 <rect width="{width}" height="{height}" rx="8" fill="FILL"/>

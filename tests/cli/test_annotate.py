@@ -52,7 +52,8 @@ def test_every_question_is_asked_whatever_the_sizes_of_entities(model: str, tmp_
     result = run("--model", model, "--task", asked, "--out", tmp_path / "r.jsonl")
     assert result.exit_code == 0, result.output
     assert len(read_records(tmp_path / "r.jsonl")) == 31
-    assert not result.stderr.replace("\r", "").strip() or "Warning" not in result.stderr
+    assert "not asked" not in result.stderr
+    assert "evaluation: " in result.stderr  # a handful of rows is too few for what comes next
 
 
 def test_what_no_split_can_take_is_counted_and_named(model: str, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_decide_says_which_source_decided(folder, tmp_path):
     said = run("decide", folder / "p.json", saved(tmp_path / "s.jsonl", rows), "--out", out)
     assert said.exit_code == 0, said.output
     written = [json.loads(line) for line in out.read_text().splitlines()]
-    found = [(row["source"], row["decision"], row["probability"] is None) for row in written]
+    found = [(row["source"], row["decision"], row["confidence"] is None) for row in written]
     assert found == [
         ("stack", "answer", False),
         ("stack", "escalate", False),
@@ -235,10 +235,10 @@ def test_ask_decides_by_the_first_source_that_the_server_gives(folder, tmp_path)
         assert told.exit_code == 0, told.output
         data = json.loads(told.stdout)
         free = Policy.load(folder / "p.json").fallbacks[0]
-        assert data["decided_by"] == "logprob_sum"  # this server gives no stack
-        raw = np.log(data["confidence"])
-        assert data["probability"] == pytest.approx(free.probability(float(raw)), abs=1e-6)
-        assert data["decision"] == free.decide(float(raw))
+        assert data["source"] == "logprob_sum"  # this server gives no stack
+        assert data["confidence"] == free.probability(data["raw"])
+        assert data["threshold"] == free.probability(free.threshold())
+        assert data["decision"] == free.decide(data["raw"])
         other = json.loads((folder / "p.json").read_text())
         other["fallbacks"] = []
         (tmp_path / "o.json").write_text(json.dumps(other))

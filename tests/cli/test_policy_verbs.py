@@ -80,12 +80,13 @@ def test_decide_writes_every_row(tmp_path, made):
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["decision"] for row in written] == ["answer", "answer", "escalate", "escalate"]
     assert [row["answer"] for row in written] == ["Rome", "Oslo", "", ""]
-    assert written[0]["probability"] > 0.9
+    assert written[0]["confidence"] > 0.9
     assert written[3] == {
         "id": "d",
         "confidence": None,
+        "raw": None,
         "source": None,
-        "probability": None,
+        "threshold": Policy.load(made).least_probability(),
         "decision": "escalate",
         "answer": "",
     }
@@ -145,7 +146,7 @@ def test_long_answers_from_calibrate_to_validate(tmp_path):
     assert run("validate", policy, fresh).exit_code in (0, 3)  # as wrong as allowed, so the rows may not say
     assert run("decide", policy, fresh, "--out", tmp_path / "d.jsonl").exit_code == 0
     told = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
-    kept = [row["confidence"] > -1050 for row in told]
+    kept = [row["raw"] > -1050 for row in told]
     assert sum((row["decision"] == "answer") != keep for row, keep in zip(told, kept, strict=True)) < 40
     bare = [{k: v for k, v in row.items() if k != "logprobs"} for row in long_answers("b", 2)]
     refused = run("calibrate", write(tmp_path / "b.jsonl", bare), *source, "--max-risk", 0.1, "--out", policy)

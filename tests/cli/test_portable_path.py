@@ -138,7 +138,7 @@ def test_a_policy_for_another_portable_file_is_told_by_ask(
     done = run("calibrate", tmp_path / "scored.jsonl", "--source", "portable", "--max-risk", 0.4, "--out", policy)
     assert done.exit_code == 0, done.output
     asked = run("ask", *flags(endpoint), "--portable", portable, "--policy", policy, "--json", "Where is Nara?")
-    assert json.loads(asked.stdout)["decided_by"] == "portable"
+    assert json.loads(asked.stdout)["source"] == "portable"
     assert ("nothing is promised" in asked.stderr) is warned
 
 

@@ -98,7 +98,7 @@ def test_a_policy_that_never_answers(policy):
         | {"thresholds": {"*": [{"below": 0.2, "decision": "abstain"}, {"below": NEVER, "decision": "escalate"}]}}
     )
     assert never.decide(1.0) == "escalate"
-    assert "withheld below 0.2, every other answer is escalated." in never.explain()
+    assert "(raw 0.2), every other answer is escalated." in never.explain()
     again = Policy.model_validate_json(never.to_json())
     assert again.threshold() == NEVER
 
@@ -159,7 +159,8 @@ def test_domains_are_told_apart_in_words():
 
 def test_explain_says_the_promise_in_words(policy):
     text = policy.explain()
-    for words in ("stack", "small", "law: withheld below 0.3", "Every other domain: escalated below 0.6",
+    for words in ("stack", "small", "law: withheld below a confidence of ", "(raw 0.3)",
+                  "Every other domain: escalated below a confidence of ",
                   "at least 95%", "at most 10% of the kept answers are wrong", "55.0% of them kept", "8.0%",
                   "9.9%", "Not promised"):  # fmt: skip
         assert words in text

@@ -15,7 +15,7 @@ from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import ChatTemplateKwargs, Flags, Json, parse_mapping
 from confide.cli.last_lines import beside, tell_next
 from confide.cli.outputs import say
-from confide.cli.printing import print_json, warn
+from confide.cli.printing import print_json, warn, warn_of_shortages
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.files import is_stream
 from confide.progress import progress_bar
@@ -102,6 +102,7 @@ def annotate(
         )
     silent = judged_rows(judges, out)
     answered = [] if is_stream(out) else read_records(out)
+    warn_of_shortages(answered)
     if json:
         print_json({"out": str(out), "new": new, **_counts(answered)})
     else:

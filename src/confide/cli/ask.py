@@ -17,8 +17,10 @@ from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.errors import ConfideError
 
 if TYPE_CHECKING:
+    from confide.methods.confidence_model import Answer
     from confide.parts.answer_part import AnswerPart
     from confide.policies.policy import Policy
+    from confide.policies.ruling import Ruling
 
 
 def ask(
@@ -58,38 +60,44 @@ def ask(
     if wanted and engine != "transformers":
         raise ConfideError("--fields and --claims are for a model in this process; the router tells those of servers")
     answer = loaded.answer(asked, max_new_tokens=max_new_tokens, **wanted)
-    decided = {} if loaded_policy is None else _decided(loaded_policy, answer.sources, loaded.identity)
+    ruling = None if loaded_policy is None else _ruling(loaded_policy, answer, loaded.identity)
+    told = {"confidence": answer.confidence, "source": answer.source, "calibrated": False}
     data: dict[str, object] = {
         "answer": answer.text,
-        "confidence": answer.confidence,
-        "source": answer.source,
+        **(told if ruling is None else _in_units(ruling)),
         "familiarity": answer.familiarity,
         "finish": answer.finish,
     }
     if answer.reasoning is not None:
         data["reasoning"] = answer.reasoning
-    data |= decided
+    if loaded_policy is not None:
+        data["policy_id"] = loaded_policy.id
     parts = {name: [_told(part) for part in getattr(answer, name)] for name in wanted}
     data |= parts
     if json:
         print_json(data)
     else:
-        _print(data, [part for some in parts.values() for part in some])
+        _print(data, ruling, [part for some in parts.values() for part in some])
         if model == DEFAULT_MODEL and engine == "transformers":
             tell_next("confide demo --quick", comment="teach it to say how sure it is")
 
 
-def _print(data: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> None:
+def _print(data: Mapping[str, Any], ruling: Ruling | None, parts: Sequence[Mapping[str, Any]]) -> None:
     """Print the answer, a line of what is known of it, and a line for each part."""
     typer.secho(data["answer"], bold=True)
     source, confidence = data["source"], data["confidence"]
     words = [f"{source} {confidence:.2f}" if confidence is not None else "no confidence"]
+    if ruling is not None:
+        words = [ruling.explain(), f"decision {ruling.decision}" + (f" by {ruling.source}" if ruling.source else "")]
     if data["familiarity"] is not None:
         words.append(f"familiarity {data['familiarity']:.2f}")
-    if "decision" in data:
-        by = f" by {data['decided_by']}" * (data["decided_by"] not in (None, source))
-        words.append(f"decision {data['decision']}{by}")
     typer.secho(" · ".join(words), dim=True)
+    if ruling is None and confidence is not None:
+        typer.secho(
+            f"{source}'s own number, not calibrated: `confide calibrate` on graded answers makes a policy, and "
+            "--policy turns it into the probability that the answer is right.",
+            dim=True,
+        )
     for part in parts:
         sure = "no confidence" if part["confidence"] is None else f"{part['source']} {part['confidence']:.2f}"
         typer.echo(f"  {part['name']}: {part['value']}  ({sure})")
@@ -100,19 +108,32 @@ def _told(part: AnswerPart) -> dict[str, Any]:
     return {"name": part.name, "value": part.value, "confidence": part.confidence, "source": part.source}
 
 
-def _decided(policy: Policy, sources: Mapping[str, float | None], identity: str) -> dict[str, object]:
-    """What ``policy`` makes of an answer with these confidences, by the model with this ``identity``."""
+def _ruling(policy: Policy, answer: Answer, identity: str) -> Ruling:
+    """What ``policy`` makes of an ``answer`` of the model with this ``identity``, as the router and `decide` would."""
     from confide.policies.identities import same_model
+    from confide.policies.ruling import Ruling
+    from confide.signals import along_signals
 
-    if not sources.keys() & set(policy.sources):
+    if not answer.sources.keys() & set(policy.sources):
         raise ConfideError(
             f"the policy decides on {' or '.join(policy.sources)}, which this model does not give with an answer; "
-            f"it gives {', '.join(sources)}"
+            f"it gives {', '.join(answer.sources)}"
         )
-    part = policy.choose(sources)
-    if same_model(part.identity, identity) is False:
-        warn(f"the policy was made for {part.identity}, this model is {identity}: nothing is promised")
-    raw = sources.get(part.source)
-    probability = part.probability(raw)
-    decided_by = None if probability is None else part.source
-    return {"probability": probability, "decided_by": decided_by, "decision": part.decide(raw)}
+    whole = answer.finish == "stop" and answer.text.strip()
+    given = {name: raw for name, raw in answer.sources.items() if whole or name in along_signals()}
+    ruling = Ruling.of(policy, given)
+    if same_model(ruling.part.identity, identity) is False:
+        warn(f"the policy was made for {ruling.part.identity}, this model is {identity}: nothing is promised")
+    return ruling
+
+
+def _in_units(ruling: Ruling) -> dict[str, object]:
+    """A ruling under the names that the router's field has."""
+    return {
+        "confidence": ruling.confidence,
+        "raw": ruling.raw,
+        "source": ruling.source,
+        "calibrated": ruling.confidence is not None,
+        "threshold": ruling.threshold,
+        "decision": ruling.decision,
+    }

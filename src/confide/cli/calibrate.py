@@ -7,23 +7,25 @@ from dataclasses import asdict
 from functools import partial
 from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
 
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import Identity, Json
+from confide.cli.flags import Flags, Identity, Json
 from confide.cli.last_lines import tell_next
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
+from confide.records.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
     from confide.policies.calibration_rows import CalibrationRows
     from confide.policies.goals import Goal, Per
     from confide.policies.policy import Policy
     from confide.policies.policy_part import Part
+    from confide.policies.remedies import Remedies
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import Record
 
@@ -72,6 +74,7 @@ LastResort = Annotated[
 
 def calibrate(
     out: Annotated[Path, Option(help="Policy file to write.")],
+    columns: Annotated[ScoreColumns, Flags()],
     records: Records = None,
     from_store: FromStore = None,
     source: Annotated[str, Option(help="Whose confidence decides. a,b,c: the best of them, level split.")] = "stack",
@@ -94,25 +97,25 @@ def calibrate(
 ) -> None:
     """Fit a calibrator and the thresholds that meet one goal, such as --max-risk; the flags below name all five.
 
-    Rows of the calibration split are used when the records carry splits, all rows otherwise; they must have been
-    used for nothing else. Rows without a label or a confidence are left out, except that --budget counts rows without
-    a label, --max-risk takes a judge's verdict in place of one, with the judge's error in the bound, and all goals but
-    --max-risk count rows without a confidence as escalated. Audits of a store that have no label count for the worse.
-    Exit code 1, and no file, when the goal cannot be met; a --fallback that misses keeps nothing.
+    Of records with splits the calibration rows are used; they must have served nothing else. Rows without a label or a
+    confidence are left out, except that --budget counts rows without a label, --max-risk takes a judge's verdict
+    instead, and all goals but --max-risk count rows without a confidence as escalated. A store's audits without a label
+    count for the worse. Exit code 1 and no file when the goal cannot be met; a --fallback that misses keeps nothing.
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
+    from confide.policies.remedies import remedies
     from confide.policies.source_choice import calibrate_best_source
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
 
     goal = _goal(max_risk, budget, cost, match_expert, max_false_alarms, level, per, simultaneous)
-    rows, sources, fallbacks = _rows(records, from_store, source, fallback, identity)
-    best = partial(
-        calibrate_best_source, sources=sources, goal=goal, expert=None if expert is None else read_records(expert),
-        fallbacks=fallbacks, decided=from_store is not None, calibrator=calibrator, per_domain=per_domain,
-        last_resort=last_resort, seed=seed,
-    )  # fmt: skip
+    rows, sources, fallbacks = _rows(records, from_store, source, fallback, identity, columns)
+    how: dict[str, Any] = {"calibrator": calibrator, "per_domain": per_domain, "last_resort": last_resort, "seed": seed}
+    how |= {"expert": None if expert is None else read_records(expert), "any_number": columns.named}
+    best: Callable[..., tuple[str, Policy | Unmet]] = partial(
+        calibrate_best_source, sources=sources, goal=goal, fallbacks=fallbacks, decided=from_store is not None, **how
+    )
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
     worst, counted = _for_the_worse(rows, missing, goal)
     source, made = best(worst)
@@ -121,8 +124,7 @@ def calibrate(
     _warn_of_ranking(used, goal, seed)
     told = {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)}
     if isinstance(made, Unmet):
-        said = "\n".join(filter(None, [made.explain(source), price]))
-        print_json({**told, "source": source, **asdict(made)}, indent=2) if json else typer.echo(said)
+        _tell_unmet(made, source, remedies(worst, sources, made, goal, source, **how), told, price, json)
         raise typer.Exit(ExitCode.NO)
     made.save(out)
     _warn_of_what_is_missing(made, rows)
@@ -132,6 +134,20 @@ def calibrate(
         _print(made, used, goal, per_domain, out, price)
         tested = records is not None and any(row.split == "test" for row in read_records(records))
         tell_next("confide validate", out, records if tested and records else "FRESH.jsonl")
+
+
+def _tell_unmet(
+    unmet: Unmet, source: str, help: Remedies | None, told: dict[str, object], price: str, json: bool
+) -> None:
+    """Print why there is no policy, and what would help."""
+    if json:
+        print_json(
+            {**told, "source": source, **asdict(unmet), "would_help": None if help is None else asdict(help)}, indent=2
+        )
+        return
+    typer.echo(unmet.explain(source, rows=help is None or help.best is None))
+    for line in [*(help.explain() if help else []), *filter(None, [price])]:
+        typer.echo(line)
 
 
 def _used(
@@ -276,14 +292,19 @@ def _goal(
 
 
 def _rows(
-    records: Path | None, from_store: str | None, source: str, fallback: str | None, identity: str | None
+    records: Path | None,
+    from_store: str | None,
+    source: str,
+    fallback: str | None,
+    identity: str | None,
+    columns: ScoreColumns,
 ) -> tuple[list[Record], list[str], list[str]]:
     """The rows to calibrate on, the sources of which one's confidence will decide, and those after it."""
     import asyncio
 
     from confide.policies.calibration_rows import in_split, pick_source, used_before
     from confide.policies.identities import answered_by
-    from confide.records import read_records
+    from confide.records import read_scores
 
     if (records is None) == (from_store is None):
         raise ConfideError("calibrate takes RECORDS or --from-store URL, one of the two")
@@ -305,7 +326,9 @@ def _rows(
         if source == "stack" and len(names) == 1 and fallback is None:
             source = names[0]
     elif records is not None:
-        everything = read_records(records)
+        everything = read_scores(records, columns)
+        if source == "stack" and columns.named:
+            source = ",".join(columns.sources or everything[0].confidence)
         rows = in_split(everything, "calibration")
         if count := used_before(everything):
             warn(

@@ -33,6 +33,9 @@ experts:
   # - {{name: reread, self: {{passage: "confide.tasks.geography.gazetteer:passage"}}}}
 store: sqlite:///decisions.db
 audit_share: 0.1
+# Where the model is not sure and the gazetteer does not help, a demo still answers, marked unverified.
+# Without this line the router says nothing that it cannot stand behind: it abstains, or sends an error.
+last_resort: {{no_answer: unverified, failed: unverified}}
 """
 
 

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
-from confide.cli.flags import Identity, Json
+from confide.cli.flags import Flags, Identity, Json
 from confide.cli.last_lines import beside, tell_next
 from confide.cli.outputs import Folder
 from confide.cli.printing import names_in, print_json
@@ -23,6 +23,7 @@ from confide.errors import ConfideError
 from confide.files import is_stream, locked, write_text
 from confide.hashing import sha256_of_file
 from confide.progress import progress_bar
+from confide.records.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
     from confide.records import Record
@@ -78,6 +79,7 @@ def evaluate(
         Option(metavar="DIR", help="Folder for results.json and report.html."),
         Folder("results.json", "report.html"),
     ],
+    columns: Annotated[ScoreColumns, Flags()],
     records: Records = None,
     expert: Expert = None,
     expert_cost: ExpertCost = None,
@@ -105,7 +107,9 @@ def evaluate(
     main = records if records is not None else next(iter(trained.values()), None)
     if main is None:
         raise ConfideError("no records: name a file of scored records, or --matrix TRAINED=FILE")
-    files = _read([main, *trained.values()], [p for p in (expert, coupling) if p is not None], source, identity)
+    files = _read(
+        [main, *trained.values()], [p for p in (expert, coupling) if p is not None], source, identity, columns
+    )
     rows = files[main]
     total, numbers = len({source for row in rows for source in row.confidence}), count(1)
     with progress_bar("judging") as progress:
@@ -213,14 +217,15 @@ def _trained(pairs: list[str]) -> dict[str, Path]:
 
 
 def _read(
-    judged: list[Path], others: list[Path], sources: str | None, identity: str | None
+    judged: list[Path], others: list[Path], sources: str | None, identity: str | None, columns: ScoreColumns
 ) -> dict[Path, list[Record]]:
     """Every file's records; those that are ``judged`` keep only the named sources and the rows of one model."""
     from confide.evaluation.record_columns import only
     from confide.policies.identities import answered_by
-    from confide.records import read_records
+    from confide.records import read_records, read_scores
 
-    files = {path: read_records(path) for path in dict.fromkeys([*judged, *others])}
+    files = {path: read_scores(path, columns) for path in dict.fromkeys(judged)}
+    files |= {path: read_records(path) for path in others if path not in files}
     files |= {path: answered_by(identity, files[path]) for path in dict.fromkeys(judged)}
     if sources is not None:
         files |= {path: only(files[path], names_in(sources)) for path in dict.fromkeys(judged)}

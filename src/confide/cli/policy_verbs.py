@@ -13,12 +13,13 @@ import typer
 from typer import Argument, Option
 
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import Identity, Json, add
+from confide.cli.flags import Flags, Identity, Json, add
 from confide.cli.last_lines import beside, tell_next
 from confide.cli.narrow_help import Verbs
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.files import write_text
+from confide.records.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
@@ -53,6 +54,7 @@ add(app, show)
 def validate(
     policy: PolicyFile,
     records: Annotated[Path, Argument(help="Scored records that were not used in calibration, with labels.")],
+    columns: Annotated[ScoreColumns, Flags()],
     expert: Annotated[
         Path | None,
         Option(metavar="RECORDS", help="The expert's graded answers to them, for a policy that matches one."),
@@ -75,7 +77,7 @@ def validate(
 
     promise = Policy.load(policy)
     answers = None if expert is None else read_records(expert)
-    rows = _answered_by(identity, in_split(read_records(records), "test"), promise)
+    rows = _answered_by(identity, in_split(_scores(records, columns, promise), "test"), promise)
     result = validate_policy(promise, rows, answers, seed=seed)
     code = VERDICTS[result.verdict]
     if json:
@@ -93,14 +95,16 @@ def decide(
     policy: PolicyFile,
     records: Annotated[Path, Argument(help="Scored records; labels are not needed.")],
     out: Annotated[Path, Option(help="File of decisions (JSON lines) to write.")],
+    columns: Annotated[ScoreColumns, Flags()],
     identity: Identity = None,
     seed: Annotated[int, Option(help="Draws one row from each group of dependent rows, for the warning.")] = 0,
     json: Json = False,
 ) -> None:
     """Decide for every row whether to answer, escalate or abstain.
 
-    Writes id, confidence, its source, probability, decision and answer of every row. A row without a confidence
-    escalates. Warns when the rows do not look like the calibration rows, whose promise may then not hold.
+    Writes id, confidence and threshold (calibrated: probabilities of being right), raw (the source's own number),
+    source, decision and answer of every row. A row without a confidence escalates. Warns when the rows do not look
+    like the calibration rows, whose promise may then not hold.
 
     Example: `confide decide policy.json scored.jsonl --out decisions.jsonl`
     """
@@ -108,10 +112,9 @@ def decide(
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
     from confide.policies.validation import other_models
-    from confide.records import read_records
 
     rule = Policy.load(policy)
-    rows = _to_decide(rule, _answered_by(identity, read_records(records), rule))
+    rows = _to_decide(rule, _answered_by(identity, _scores(records, columns, rule), rule))
     decided = [_decision(rule, record) for record in rows]
     write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
 
@@ -149,6 +152,13 @@ def decide(
     tell_next("confide hedge", records, f"--source {quote(rule.sources[0])} --out", beside(out, "hedged.jsonl"))
 
 
+def _scores(path: Path, columns: ScoreColumns, policy: Policy) -> list[Record]:
+    """The rows of a file; a single column of confidences is that of the one source that the ``policy`` decides on."""
+    from confide.records import read_scores
+
+    return read_scores(path, columns, source=None if policy.fallbacks else policy.source)
+
+
 def _answered_by(identity: str | None, rows: list[Record], policy: Policy) -> list[Record]:
     """The ``rows`` whose identity agrees with ``identity``, by every source of the ``policy``."""
     from confide.policies.identities import answered_by
@@ -171,12 +181,16 @@ def _to_decide(policy: Policy, rows: list[Record]) -> list[Record]:
 
 
 def _decision(policy: Policy, record: Record) -> dict[str, Any]:
-    part, confidence = policy.choose_for(record)
+    from confide.policies.calibration_rows import confidence_of
+    from confide.policies.ruling import Ruling
+
+    ruling = Ruling.of(policy, {name: confidence_of(record, name) for name in policy.sources}, record.domain)
     return {
         "id": record.id,
-        "confidence": confidence,
-        "source": None if confidence is None else part.source,
-        "probability": part.probability(confidence),
-        "decision": part.decide(confidence, record.domain),
+        "confidence": ruling.confidence,
+        "raw": ruling.raw,
+        "source": ruling.source,
+        "threshold": ruling.threshold,
+        "decision": ruling.decision,
         "answer": record.answer,
     }

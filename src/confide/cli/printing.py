@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import BaseModel
 
 from confide.cli.outputs import say
 from confide.errors import ConfideError
+
+if TYPE_CHECKING:
+    from confide.records import Record
 
 
 def print_json(data: Any, indent: int | None = None) -> None:
@@ -36,6 +40,14 @@ def _fields(value: Any) -> Any:
 def warn(sentence: str) -> None:
     """Print a warning on standard error."""
     typer.echo(f"Warning: {sentence}.", err=True)
+
+
+def warn_of_shortages(records: Sequence[Record], *, training: bool = True) -> None:
+    """Warn of what there is too little of in ``records`` for what comes next."""
+    from confide.evaluation.enough_rows import shortages
+
+    for sentence in shortages(records, training=training):
+        warn(sentence)
 
 
 def names_in(text: str) -> list[str]:

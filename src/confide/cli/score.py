@@ -11,7 +11,7 @@ from typer import Argument, Option
 from confide.cli.engines import EngineName, PortableFolder, load_judge, load_model
 from confide.cli.flags import Flags, Identity, Json
 from confide.cli.last_lines import beside, tell_next
-from confide.cli.printing import names_in, print_result, warn
+from confide.cli.printing import names_in, print_result, warn, warn_of_shortages
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.progress import progress_bar
 
@@ -94,6 +94,7 @@ def score(
     words = f"{out}: {len(scored)} records, {len(wanted)} sources: {', '.join(wanted)}"
     print_result(out, words, json, records=len(scored), sources=wanted)
     _tell_missing(scored, wanted)
+    warn_of_shortages(scored, training=False)
     if not json:
         tell_next("confide evaluate", out, "--out", beside(out, "report"))
 

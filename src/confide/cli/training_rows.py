@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from confide.cli.printing import warn
+from confide.cli.printing import warn, warn_of_shortages
 from confide.errors import ConfideError
 from confide.methods.finetuning.supervised_config import option
 from confide.methods.rlmf.rlmf_config import How
@@ -40,7 +40,9 @@ def graded_rows(path: Path) -> dict[str, list[Record]]:
     """The graded records of the train split and of the validation split, by its name; says how many have no label."""
     from confide.records import read_records
 
-    rows = [record for record in read_records(path) if record.split in ("train", "validation")]
+    everything = read_records(path)
+    warn_of_shortages(everything)
+    rows = [record for record in everything if record.split in ("train", "validation")]
     graded = [record for record in rows if record.correct is not None]
     if len(graded) < len(rows):
         warn(f"{len(rows) - len(graded)} of the {len(rows)} train and validation rows have no label and are left out")

@@ -127,7 +127,8 @@ def _meaning(rows: Rows, source: str) -> str:
     """What 0.8 means: how often answers with a confidence near it are right."""
     values = rows.probability(source)
     if values is None:
-        return f"{source} leaves [0, 1]: it ranks answers, but its values are not probabilities."
+        ranks = f"{source} leaves [0, 1]: it ranks answers, but its values are not probabilities"
+        return f"{ranks}, which calibration figures need."
     near = (values >= 0.75) & (values < 0.85)
     n, right = int(near.sum()), int(rows.correct[near].sum())
     if n < MIN_SAYING:

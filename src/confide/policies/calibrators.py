@@ -190,14 +190,14 @@ def fit_calibrator(
     return _FITS[min(losses, key=losses.__getitem__) if losses else "platt"](c, target, transform)
 
 
-def base_rate(correct: ArrayLike, *, log_space: bool = False) -> Calibrator:
+def base_rate(correct: ArrayLike, *, log_space: bool = False, margins: bool = False) -> Calibrator:
     """The calibrator of too few rows to fit one: the same probability for every confidence, (n₊ + 1)/(n + 2) (Laplace).
 
-    ``correct`` has shape [n]; ``log_space`` is as in `fit_calibrator`.
+    ``correct`` has shape [n]; ``log_space`` is as in `fit_calibrator`; ``margins`` may be any number.
     """
     y = np.asarray(correct, dtype=bool)
     rate = (int(y.sum()) + 1) / (len(y) + 2)
-    transform: Transform = "logit_of_exp" if log_space else "logit"
+    transform: Transform = "logit_of_exp" if log_space else "identity" if margins else "logit"
     return PlattCalibrator(parameters=PlattParameters(transform=transform, slope=0.0, intercept=float(logit(rate))))
 
 

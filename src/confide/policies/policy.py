@@ -171,7 +171,7 @@ class Policy(Part):
         lines.append(f"Source: {self.source}{self.unit}" + (f", answers by {self.model}." if self.model else "."))
         if self.identity:
             lines.append(f"Made for {self.identity}.")
-        lines += self.explain_rules()
+        lines += [*self.explain_rules(), self.about_units]
         if not self.fallbacks:
             lines.append("An answer without a confidence escalates.")
         lines += explain_guarantee(self.guarantee)

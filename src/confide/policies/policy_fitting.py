@@ -36,7 +36,7 @@ from confide.policies.least_cost import cheapest
 from confide.policies.policy import Policy
 from confide.policies.policy_part import NEVER, Part, Rule
 from confide.policies.profiles import profile_of
-from confide.policies.ranges import range_of
+from confide.policies.ranges import ANY_NUMBER, PROBABILITIES, Range, range_of
 from confide.policies.row_estimate import rows_that_meet
 from confide.policies.thresholds.binomial_bound import fewest_rows
 from confide.policies.thresholds.cluster_bound import Drawn, draw
@@ -73,6 +73,7 @@ def calibrate_policy(
     last_resort: Literal["unverified", "abstain", "error"] = "error",
     seed: int = 0,
     hints: bool = True,
+    any_number: bool = False,
 ) -> Policy | Unmet:
     """Fit the policy that meets ``goal`` with the confidence of ``source``.
 
@@ -87,6 +88,8 @@ def calibrate_policy(
         last_resort: what a router does with an escalated question when every expert failed.
         seed: draws one row from each group of dependent rows, and the folds that choose the calibrator.
         hints: whether an unmet goal comes with what would do, which takes a while.
+        any_number: whether the confidences are on a scale of their own (margins, ratings), which the calibrator turns
+            into probabilities; otherwise one outside the range of its source is an error.
 
     Returns:
         The policy, or what stands in its way.
@@ -96,7 +99,7 @@ def calibrate_policy(
             several models or too few to show the goal.
     """
     _check_expert(goal, expert)
-    records = range_of(source).records(records, source)
+    records = _range(source, any_number).records(records, source)
     rows, judged = _rows(goal, records, source, expert)
     spoken_of = list({id(record): record for record in [*rows.records, *judged.records]}.values())
     identity, name = common_identity(spoken_of, source), None if expert is None else models_of(expert)
@@ -113,13 +116,9 @@ def calibrate_policy(
     # A domain that no calibration row speaks for is not answered.
     rules.setdefault(ANY_DOMAIN, _NOTHING_KEPT)
     policy = Policy(
-        calibrator=fitted,
-        thresholds=rules,
-        guarantee=guarantee,
-        model=models_of(spoken_of),
-        last_resort=last_resort,
+        calibrator=fitted, thresholds=rules, guarantee=guarantee, model=models_of(spoken_of), last_resort=last_resort,
         **_of_rows(goal, records, rows, judged, source, identity, seed),
-    )
+    )  # fmt: skip
     policy = with_detection(policy, records, goal.per, seed) if isinstance(goal, FalseAlarms) else policy
     return policy.with_share_answered(records)
 
@@ -132,9 +131,10 @@ def part_that_keeps_nothing(
     calibrator: Kind | Literal["auto"] = "auto",
     expert: Sequence[Record] | None = None,
     seed: int = 0,
+    any_number: bool = False,
 ) -> Part:
     """The part of ``source`` in a policy whose ``goal`` these ``records`` do not show with it."""
-    records = range_of(source).records(records, source)
+    records = _range(source, any_number).records(records, source)
     rows, judged = _rows(goal, records, source, expert)
     return Part(
         calibrator=_fitter(judged, calibrator, goal, seed)(),
@@ -142,6 +142,12 @@ def part_that_keeps_nothing(
         guarantee=None,
         **_of_rows(goal, records, rows, judged, source, common_identity(rows.records, source), seed),
     )
+
+
+def _range(source: str, any_number: bool) -> Range:
+    """The range that confidences must lie in; of log-probabilities it is always their own."""
+    own = range_of(source)
+    return ANY_NUMBER if any_number and own == PROBABILITIES else own
 
 
 def _of_rows(
@@ -179,7 +185,8 @@ def _fitter(
     """What fits the calibrator to the rows with a label."""
     if not isinstance(goal, Costs) and 0 < len(judged.records) < MIN_ROWS:
         # The thresholds are bounded on their own: few rows that show the goal are enough for a policy.
-        return partial(base_rate, judged.correct, log_space=judged.log_space)
+        margins = not judged.log_space and bool(((judged.confidence < 0) | (judged.confidence > 1)).any())
+        return partial(base_rate, judged.correct, log_space=judged.log_space, margins=margins)
     return partial(
         fit_calibrator, judged.confidence, judged.correct, calibrator, judged.clusters, seed, log_space=judged.log_space
     )  # fmt: skip
@@ -283,7 +290,19 @@ def _adoptable(goal: Goal, unmet: Unmet, rows: CalibrationRows, per_domain: bool
         part = solved[name]
         assert isinstance(part, Unmet)
         hint = part.attainable
+    base = _of_all(goal, rows)
+    if hint is not None and base is not None and hint.limit >= base:
+        return replace(unmet, attainable=None, base=base)
     return replace(unmet, attainable=hint)
+
+
+def _of_all(goal: Goal, rows: CalibrationRows) -> float | None:
+    """What ``goal`` bounds where every answer is kept, as observed (None: it bounds something else)."""
+    if isinstance(goal, MaxRisk):
+        return float(1 - rows.correct.mean())
+    if isinstance(goal, MatchExpert):
+        return float(rows.expert.mean() - rows.correct.mean())
+    return None
 
 
 def _check_covered(drawn: dict[str, Drawn]) -> None:

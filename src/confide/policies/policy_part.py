@@ -170,6 +170,17 @@ class Part(BaseModel, extra="forbid", populate_by_name=True):
         own = self.own_scale(confidence)
         return None if own is None or not math.isfinite(own) else float(self.calibrator.predict(own))
 
+    def least_probability(self, domain: str | None = None) -> float | None:
+        """Probability of being right from which an answer of ``domain`` is kept (None: any is; 1: none is).
+
+        It is the `probability` of the `threshold`. A calibrator may give a stretch of confidences one probability:
+        where the threshold lies inside, answers with this very probability are kept or not by their raw confidence.
+        """
+        threshold = self.threshold(domain)
+        if threshold is None:
+            return None
+        return 1.0 if threshold == NEVER else self.probability(self._range.cut(threshold))
+
     @property
     def keeps_nothing(self) -> bool:
         """Whether no confidence is high enough in any domain."""
@@ -195,9 +206,19 @@ class Part(BaseModel, extra="forbid", populate_by_name=True):
         if not rules:
             return "every answer is kept."
         words = {"escalate": "escalated", "abstain": "withheld"}
-        parts = [f"{words[rule.decision]} below {rule.below:.6g}" for rule in rules if rule.below != NEVER]
+        parts = [
+            f"{words[rule.decision]} below {self._in_both_units(rule.below)}" for rule in rules if rule.below != NEVER
+        ]
         if rules[-1].below == NEVER:
             return f"{', '.join([*parts, ''])}every {'other ' * bool(parts)}answer is {words[rules[-1].decision]}."
-        sure = float(self.calibrator.predict(rules[-1].below))
+        return f"{', '.join(parts)}, kept from there up."
+
+    def _in_both_units(self, limit: float) -> str:
+        """A limit of the rules as a calibrated confidence, and as it stands in the file."""
+        return f"a confidence of {float(self.calibrator.predict(limit)):.1%} (raw {limit:.6g})"
+
+    @property
+    def about_units(self) -> str:
+        """What the two numbers of a limit are, in a sentence."""
         fine = SIGNALS.get(self.source, CONFIDENCE).fine
-        return f"{', '.join(parts)}; kept from {rules[-1].below:.6g} up (there {sure:.1%} likely to be {fine})."
+        return f"A confidence is the calibrated probability of being {fine}; raw is what {self.source} itself says."

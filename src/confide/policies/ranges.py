@@ -32,9 +32,13 @@ class Range:
         The error names the ``row``, where one is given.
         """
         if self.low - ROUNDING <= value <= self.high + ROUNDING:
-            return min(max(value, self.low), self.high)
+            return self.cut(value)
         where = f"row {row}: " if row else ""
         raise ConfideError(f"{where}the confidence {value:g} from {source} is not {self.words}: {self._advice(value)}")
+
+    def cut(self, value: float) -> float:
+        """``value``, cut to this range; a threshold may lie a rounding step outside, so that nothing reaches it."""
+        return min(max(value, self.low), self.high)
 
     def records(self, records: Sequence[Record], source: str) -> list[Record]:
         """``records`` with the confidences of ``source`` in this range (copies where rounding is cut off).

@@ -89,7 +89,7 @@ def _fallback(records: Sequence[Record], source: str, goal: Goal, options: dict[
     try:
         made = calibrate_policy(records, source, goal, hints=False, **options)
         if isinstance(made, Unmet):
-            how = {name: options[name] for name in ("calibrator", "expert", "seed") if name in options}
+            how = {name: options[name] for name in ("calibrator", "expert", "seed", "any_number") if name in options}
             return part_that_keeps_nothing(records, source, goal, **how)
     except ConfideError as error:
         raise ConfideError(f"the fallback {source}: {error}") from None

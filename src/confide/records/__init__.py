@@ -17,6 +17,7 @@ from confide.records.record_files import (
     read_records,
     write_records,
 )
+from confide.records.score_columns import ScoreColumns, read_scores
 
 __all__ = [
     "Cost",
@@ -25,11 +26,13 @@ __all__ = [
     "RecordWriter",
     "RequestShape",
     "Sample",
+    "ScoreColumns",
     "Split",
     "answer_log_probability",
     "check_records_file",
     "half_written",
     "parse_lines",
     "read_records",
+    "read_scores",
     "write_records",
 ]

@@ -5,7 +5,7 @@
 | ``id`` | the id, which every row needs |
 | ``confidence``, or else ``score`` | the confidence ``given`` |
 | ``confidence.NAME``, or a source's own name (``stack``, ``logprob_sum``, …) | the confidence NAME |
-| ``correct``, or else ``label`` | whether the answer is right: true or false, yes or no, 1 or 0 |
+| ``correct``, or else ``label`` | whether it is right: true or false, yes or no, 1 or 0, (in)correct, right or wrong |
 | ``judged`` | whether a judge calls it right, in the same words |
 | ``choices``, ``reference`` of a short question | texts separated by ``|``, or a JSON list |
 | ``reference`` of a question for fields | a JSON object |
@@ -49,6 +49,9 @@ _NAMES = (
 )
 _TEXTS = (*_NAMES, "answer", "answered", "reasoning", "grade_error")
 _MISSING = ("", "nan", "null", "none", "na", "n/a")
+RIGHT = ("true", "yes", "1", "1.0", "correct", "right")
+WRONG = ("false", "no", "0", "0.0", "incorrect", "wrong")
+"""Labels, in any case."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -84,7 +87,7 @@ class RecordCells:
         data = {k: v for k, v in row.items() if k not in other and not (k in _NAMES[1:] and no_name(v))}
         for key in [key for key in data if key in Record.model_fields]:
             data[key] = self._cell(key, data[key], data, where)
-        if self.label in row and (correct := _read(truth, row[self.label], f"{where}: {self.label}")) is not None:
+        if self.label in row and (correct := read_cell(truth, row[self.label], f"{where}: {self.label}")) is not None:
             data["correct"] = correct
         confidence: dict[str, Any] = {}
         for column, source in self.sources.items():
@@ -92,7 +95,7 @@ class RecordCells:
             if isinstance(value, dict):  # a nested column of Parquet: source to value
                 confidence |= value
             else:
-                confidence[source] = _read(self._number, value, f"{where}: {column}")
+                confidence[source] = read_cell(self._number, value, f"{where}: {column}")
         if confidence:
             data["confidence"] = confidence
         return data
@@ -106,29 +109,37 @@ class RecordCells:
         if key in _NAMES:
             return value.strip()
         if key in _NUMBERS:
-            return _read(self._number, value, f"{where}: {key}")
+            return read_cell(self._number, value, f"{where}: {key}")
         if key == "judged":
-            return _read(truth, value, f"{where}: {key}")
+            return read_cell(truth, value, f"{where}: {key}")
         if key in (*_LISTS, *_MAPPINGS) or (key == "reference" and str(row.get("kind")).strip() == "fields"):
-            return _read(_json, value, f"{where}: {key}")
+            return read_cell(_json, value, f"{where}: {key}")
         if key == "choices" or (key == "reference" and str(row.get("kind", "short")).strip() == "short"):
-            return _read(bar_list, value, f"{where}: {key}")
+            return read_cell(bar_list, value, f"{where}: {key}")
         return value
 
     def _number(self, value: Any) -> float | None:
-        """The number of a cell, None where it is not available."""
-        if not isinstance(value, str):
-            if isinstance(value, bool) or not isinstance(value, int | float | None):
-                raise ValueError(f"{value!r} is no number")
-            return value
-        text = value.strip()
-        if text.lower() in _MISSING:
-            return None
-        if self.decimal_comma and text.count(",") == 1:
-            text = text.replace(",", ".")
-        if not _NUMBER.fullmatch(text):
+        return number(value, decimal_comma=self.decimal_comma)
+
+
+def number(value: Any, *, decimal_comma: bool = False) -> float | None:
+    """The number of a cell, None where it is not available; raises `ValueError` for anything else.
+
+    >>> number("0,93", decimal_comma=True), number("n/a")
+    (0.93, None)
+    """
+    if not isinstance(value, str):
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
             raise ValueError(f"{value!r} is no number")
-        return float(text)
+        return value
+    text = value.strip()
+    if text.lower() in _MISSING:
+        return None
+    if decimal_comma and text.count(",") == 1:
+        text = text.replace(",", ".")
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{value!r} is no number")
+    return float(text)
 
 
 def truth(value: Any) -> bool | None:
@@ -140,11 +151,11 @@ def truth(value: Any) -> bool | None:
     text = (plain_number(value) if isinstance(value, float) else str(value)).strip().lower()
     if text in _MISSING:
         return None
-    if text in ("true", "yes", "1", "1.0"):
+    if text in RIGHT:
         return True
-    if text in ("false", "no", "0", "0.0"):
+    if text in WRONG:
         return False
-    raise ValueError(f"{value!r} is neither true nor false (yes, no, 1, 0)")
+    raise ValueError(f"{value!r} is neither true nor false (yes, no, 1, 0, correct, incorrect, right, wrong)")
 
 
 def _source(column: str, scored: bool) -> str | None:
@@ -163,7 +174,8 @@ def _json(text: str) -> Any:
         raise ValueError(f"not valid JSON ({error})") from None
 
 
-def _read(reader: Callable[[Any], Any], value: Any, where: str) -> Any:
+def read_cell(reader: Callable[[Any], Any], value: Any, where: str) -> Any:
+    """What ``reader`` makes of a cell; its `ValueError` becomes a `ConfideError` that says ``where``."""
     try:
         return reader(value)
     except ValueError as error:

@@ -37,7 +37,7 @@ def parse_lines(text: str, name: str) -> list[Record]:
     Raises:
         ConfideError: a bad line, with ``name`` and the line's number; a ``logprob_sum`` of 0 whose scale is unclear.
     """
-    return _records(json_lines(text, name), name)
+    return parse_rows(json_lines(text, name), name)
 
 
 def read_records(path: Path) -> list[Record]:
@@ -167,11 +167,11 @@ def _continued(path: Path) -> tuple[list[Record], int]:
 def _of_table(table: Table, name: str) -> list[Record]:
     """The records of a table; cells are read as what their columns say."""
     if table.columns is None:
-        return _records(table.rows, name)
+        return parse_rows(table.rows, name)
     if table.columns == ["id", "record"]:  # a Parquet file of confide: each record is one JSON text
-        return _records(((where, _whole(row, f"{name}, {where}")) for where, row in table.rows), name)
+        return parse_rows(((where, _whole(row, f"{name}, {where}")) for where, row in table.rows), name)
     cells = RecordCells(table.columns, name, decimal_comma=table.decimal_comma)
-    return _records(((where, cells.fields(row, f"{name}, {where}")) for where, row in table.rows), name)
+    return parse_rows(((where, cells.fields(row, f"{name}, {where}")) for where, row in table.rows), name)
 
 
 def _whole(row: dict[str, Any], where: str) -> dict[str, Any]:
@@ -181,7 +181,8 @@ def _whole(row: dict[str, Any], where: str) -> dict[str, Any]:
     return json_object(text, where)
 
 
-def _records(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Record]:
+def parse_rows(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Record]:
+    """Parse rows, each with where it is, into records; ``name`` is what errors call the file."""
     records, scale = [], _Scale(name)
     for where, row in rows:
         try:

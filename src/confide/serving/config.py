@@ -235,6 +235,20 @@ class Watch(Part):
         return self
 
 
+class LastResort(Part):
+    """What a client gets for an escalated question when no expert answers it.
+
+    What is left out is as the policy says (`confide calibrate --last-resort`); where that is ``error``, an expert
+    without an answer makes the router abstain.
+    """
+
+    no_answer: Literal["abstain", "unverified"] | None = None
+    """Where the experts were asked and have none, as a tool that knows nothing: a refusal, or the small model's answer,
+    marked ``unverified``."""
+    failed: Literal["error", "abstain", "unverified"] | None = None
+    """Where every expert is down, or there is none."""
+
+
 class ServeConfig(Part):
     """Everything ``confide serve`` needs to know; docs/reference/configuration.md is made of these words."""
 
@@ -259,6 +273,8 @@ class ServeConfig(Part):
     """The model that answers first: with ``base_url`` on a server, else in this process."""
     experts: tuple[Expert, ...] = ()
     """Who answers what escalates, in this order until one does."""
+    last_resort: LastResort = LastResort()
+    """What a client gets where no expert answers."""
     field_rules: Fields | None = Field(default=None, alias="fields")
     """What is told, and decided, of fields of an answer."""
     embeddings: Embeddings | None = None

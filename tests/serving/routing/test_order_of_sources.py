@@ -74,7 +74,7 @@ def test_response_and_row_say_which_source_decided(tmp_path, policy, given, sour
     assert (told["source"], told["decision"]) == (source, decision)
     part = next((one for one in policy.parts if one.source == source), policy)
     raw = float(dict(pair.split("=") for pair in given.split())[source]) if source else None
-    assert (told["raw"], told["threshold"]) == (raw, part.threshold())
+    assert (told["raw"], told["threshold"]) == (raw, part.probability(part.threshold()))
     assert told["confidence"] == part.probability(raw)
     assert (row["source"], row["raw"], row["decision"]) == (part.source, raw, decision)
     assert f'confide_sources_total{{source="{source or "none"}"}} 1.0' in metrics

@@ -34,7 +34,8 @@ def test_a_sure_answer_is_served_with_its_decision(tmp_path: Path, small: Upstre
         assert told["raw"] == pytest.approx(math.log(0.9))
         assert told["confidence"] == pytest.approx(0.858, abs=1e-3)
         assert (told["decision"], told["served"], told["answered_by"]) == ("answer", "small", "small")
-        assert (told["source"], told["calibrated"], told["threshold"]) == ("logprob_sum", True, math.log(0.5))
+        assert (told["source"], told["calibrated"]) == ("logprob_sum", True)
+        assert told["threshold"] == pytest.approx(1 / (1 + math.exp(-1)))  # at the raw probability of 0.5
         assert told["verified"] is True
         assert told["tokens_saved"] == 12
         assert told["cost_saved"] == pytest.approx((10 * 10 + 2 * 20 - 10 - 2 * 2) / 1e6)
@@ -399,7 +400,8 @@ def test_answers_of_a_thousand_tokens_are_told_apart(tmp_path: Path, small: Upst
             told = running.ask().json()["confide"]
             assert (told["raw"], told["served"]) == (pytest.approx(whole), served)
             assert 0 < told["confidence"] < 1
-            assert told["threshold"] == made.threshold()
+            assert told["threshold"] == made.probability(made.threshold())
+            assert (told["confidence"] >= told["threshold"]) == (served == "small")
         small.log_probability = -1400.0
         stored = running.rows()
         assert [row["raw"] for row in stored] == [pytest.approx(-700), pytest.approx(-1400)]

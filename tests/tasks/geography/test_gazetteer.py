@@ -47,6 +47,44 @@ def test_what_it_cannot_answer_is_none(content: object) -> None:
     assert look_up([{"role": "user", "content": content}]) is None
 
 
+@pytest.mark.parametrize(
+    ("content", "answer"),
+    [
+        ("Lagos", "Nigeria"),  # another one, in Portugal, is much smaller
+        ("In which country is the city of Lima?", "Peru"),
+        ("Which country is Bergen in?", "Norway"),
+        ("where is Lyon", "France"),
+        ("Could you tell me in which country Kyoto lies, please?", "Japan"),
+        ("what's the capital of peru?", "Lima"),
+        ("Peru's capital?", "Lima"),
+        ("What currency does Japan use?", "Japanese yen"),
+        ("What is the currency code of Japan?", "JPY"),
+        ("continent of Lima", "South America"),
+        ("Which state is Seattle in", "Washington"),
+    ],
+)
+def test_the_same_question_in_other_words(content: str, answer: str) -> None:
+    assert look_up([{"role": "user", "content": content}]) == answer
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "hello",
+        "Which country is Lyon not in?",
+        "Is Lyon in France?",
+        "Which country has Lyon as its capital?",
+        "What is the capital of the continent of Peru?",
+        "In what country is Córdoba?",  # three of about a size
+        "Peru",
+        "where is it?",
+        "Lima " * 500,
+    ],
+)
+def test_what_it_does_not_understand_is_none(content: str) -> None:
+    assert look_up([{"role": "user", "content": content}]) is None
+
+
 def test_the_text_of_parts_is_read() -> None:
     parts = [{"type": "text", "text": "In which country is the city of Lyon?"}]
     assert look_up([{"role": "user", "content": parts}]) == "France"

@@ -89,7 +89,8 @@ class Unmet:
     ``attainable`` is what the same procedure grants for the next larger limit for which it grants anything, in
     thousandths (None: it grants nothing at all). ``rows_needed`` is about the number of rows like these that meet the
     goal with probability 0.8 (None: no number would do, or it cannot be told). Of a judge's rows ``labels`` have a
-    label (None: there is no judge).
+    label (None: there is no judge). ``base`` is the quantity where every answer is kept, where no looser limit below
+    it could be shown: a limit above is worse than no confidence at all.
     """
 
     goal: BoundedName
@@ -99,9 +100,10 @@ class Unmet:
     attainable: Attainable | None = None
     rows_needed: int | None = None
     labels: int | None = None
+    base: float | None = None
 
-    def explain(self, source: str) -> str:
-        """Why there is no policy, what could be promised instead, and how many rows it would take."""
+    def explain(self, source: str, *, rows: bool = True) -> str:
+        """Why there is no policy, what could be promised instead, and, with ``rows``, how many rows it would take."""
         goal = {
             "max_risk": f"a risk of at most {self.limit:g}",
             "budget": f"at most {self.limit:.1%} escalated",
@@ -111,6 +113,9 @@ class Unmet:
         why = f"The goal cannot be met: no threshold on {source} shows {goal} at level {self.level:g}"
         why += f" on these {self.n} {self._rows}."
         met = "No looser limit could be shown either."
+        if self.base is not None:
+            of_all = "wrong" if self.goal == "max_risk" else "lost to the expert's"
+            met = f"No looser limit is worth having: with every answer kept {self.base:.1%} are {of_all}."
         if hint := self.attainable:
             kept = f"keeping {hint.coverage:.1%} of the answers (observed {hint.observed:.1%}, upper bound "
             kept += f"{hint.upper_bound:.1%})"
@@ -122,13 +127,13 @@ class Unmet:
             }[self.goal]  # fmt: skip
             met = f"What could be met: {what} of {hint.limit:g}, {kept}. Chosen after this look, it is a promise on "
             met += "fresh rows alone."
-        return "\n".join((why, met, self._next_step()))
+        return "\n".join((why, met, self._next_step(rows)))
 
     @property
     def _rows(self) -> str:
         return "fine rows" if self.goal == "false_alarms" else "rows"
 
-    def _next_step(self) -> str:
+    def _next_step(self, rows: bool) -> str:
         if self.rows_needed is None:
             better = "a source that tells right from wrong better (`confide evaluate` compares them), or another goal"
             if self.labels is not None:
@@ -140,9 +145,8 @@ class Unmet:
                 "budget": more,
                 "false_alarms": more,
             }[self.goal]
-            return (
-                f"How many more rows would show it, if any number does, cannot be told from these. Next: {next_step}."
-            )
+            unknown = "How many more rows would show it, if any number does, cannot be told from these. "
+            return f"{unknown * rows}Next: {next_step}."
         if self.rows_needed <= self.n:
             return "These rows come close: as many fresh ones would show it in four of five draws."
         return f"Next: about {self.rows_needed:,} {self._rows} like these would show it in four of five draws."

@@ -19,6 +19,7 @@ from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reply import Choice, Delta, Reply
 from confide.errors import ConfideError
 from confide.policies.policy import Policy
+from confide.policies.ruling import Ruling
 from confide.serving.api_errors import ApiError
 from confide.serving.config import ServeConfig
 from confide.serving.routing.agreement_of_replies import agree
@@ -293,13 +294,12 @@ class Router:
                 # A number on another scale passes every threshold: nothing is known of this answer from this source.
                 log.warning("%s, and counts as none: %s", turn.id, error)
                 given[part.source] = None
-        part = policy.choose(given)
-        turn.source, turn.raw = part.source, given.get(part.source)
+        ruling = Ruling.of(policy, given, domain)
         assert turn.shape is not None
-        turn.unlike = self._likeness.unlike(turn.shape, turn.asked, small, part)
-        turn.decision = part.decide(turn.raw, domain)
-        turn.probability = part.probability(turn.raw)
-        turn.threshold = part.threshold(domain)
+        turn.unlike = self._likeness.unlike(turn.shape, turn.asked, small, ruling.part)
+        turn.source, turn.raw, turn.probability = ruling.part.source, ruling.raw, ruling.confidence
+        turn.threshold, turn.least_probability = ruling.threshold_raw, ruling.threshold
+        turn.decision = ruling.decision
         if turn.unlike and self._config.unlike == "escalate":
             turn.decision = "escalate"
 
@@ -323,13 +323,11 @@ class Router:
             return turn.serve(turn.small, "small")
         if turn.small is not None and turn.action == "stop":
             return turn.serve(self._watching.stops_at(turn.small), "stopped")
-        last_resort = self._policy.last_resort if self._policy is not None and turn.expert_asked else "error"
+        last_resort = turn.last_resort(self._policy.last_resort if self._policy is not None else "error")
         if turn.small is not None and last_resort == "unverified" and turn.action is None:
             return turn.serve(turn.small, "unverified")
-        # An expert that has no answer has not failed: there is none, and asking again would not change that.
         withheld = last_resort == "abstain" or (last_resort == "unverified" and turn.action is not None)
-        unknown = turn.no_answer or (withheld and not turn.invalid)
-        if turn.decision == "abstain" or unknown:
+        if turn.decision == "abstain" or turn.no_answer or (withheld and not turn.invalid):
             return turn.serve(self._refusal(turn), "abstained")
         return None
 

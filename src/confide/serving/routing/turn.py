@@ -41,6 +41,8 @@ class Extension(TypedDict):
     """Whether the probability stands under the policy's promise."""
     unlike: list[str]
     """In what the request, or the model that answered, is unlike the calibration rows."""
+    reason: str | None
+    """Why an escalated question did not get an expert's answer; null: it did, or did not escalate."""
     decision: Annotated[str, WithJsonSchema({"enum": ["answer", "escalate", "abstain"]})]
     """What the policy says: ``answer``, ``escalate`` or ``abstain``."""
     threshold: float | None
@@ -70,14 +72,14 @@ class Extension(TypedDict):
 class Turn:
     """One request: its replies, its confidence, the decision, and what was served.
 
-    ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one, ``by`` the name of the
-    model that answered. ``shape`` is what can be seen of how it was asked, ``unlike`` in what it, or the model that
-    answered, is unlike what the policy was made for. ``refusal`` says why a model refused the request, ``param``
-    which field of it no model took, ``no_answer`` that an expert has no answer. ``reading`` is the task that reads
-    a small answer of which the client was shown a part. ``committed`` is set once the row is on its way to the
-    store. ``flags`` are the signals of the small answer that fell below their thresholds, ``action`` what is done about
-    them. ``begun`` are the choices of which a stream has held a chunk, ``fields`` what is told of the small answer's,
-    ``named`` those that the operator named.
+    ``raw`` is the confidence on its source's own scale, ``probability`` the calibrated one; ``threshold`` and
+    ``least_probability`` are so, too, of what is kept. ``by`` is the name of the model that answered. ``shape`` is what
+    can be seen of how it was asked, ``unlike`` in what it, or the model that answered, is unlike what the policy was
+    made for. ``refusal`` says why a model refused the request, ``param`` which field of it no model took, ``no_answer``
+    that an expert has no answer. ``reading`` is the task that reads a small answer of which the client was shown a
+    part. ``committed`` is set once the row is on its way to the store. ``flags`` are the signals of the small answer
+    that fell below their thresholds, ``action`` what is done about them. ``begun`` are the choices of which a stream
+    has held a chunk, ``fields`` what is told of the small answer's, ``named`` those that the operator named.
     """
 
     asked: Asked
@@ -95,6 +97,7 @@ class Turn:
     probability: float | None = None
     decision: str = "escalate"
     threshold: float | None = None
+    least_probability: float | None = None
     served: str = "error"
     by: str | None = None
     shape: RequestShape | None = None
@@ -125,6 +128,27 @@ class Turn:
         if self.probability is not None or self.raw is None or self.source is None:
             return self.probability
         return float(as_probability(self.source, self.raw))
+
+    def last_resort(self, rule: str) -> str:
+        """What the client gets where no expert answered: as the configuration says, else by the policy's ``rule``."""
+        own = self.config.last_resort
+        if not self.expert_asked:
+            return "error"
+        if not self.no_answer:
+            return own.failed or rule
+        # An expert that has no answer has not failed: there is none, and asking again would not change that.
+        return own.no_answer or ("abstain" if rule == "error" else rule)
+
+    @property
+    def reason(self) -> str | None:
+        """Why an escalated question did not get an expert's answer (None: it did, or did not escalate)."""
+        if self.decision != "escalate" or self.served not in ("unverified", "abstained"):
+            return None
+        why = "every expert failed" if self.config.experts else "there is no expert"
+        if self.no_answer:
+            why = "no expert has an answer"
+        got = "this is the small model's answer, unverified" if self.served == "unverified" else "there is no answer"
+        return f"the question was to go to an expert, and {why}: {got}"
 
     @property
     def verified(self) -> bool:
@@ -174,8 +198,9 @@ class Turn:
             "source": self.source if self.raw is not None else None,
             "calibrated": self.probability is not None and not self.unlike,
             "unlike": self.unlike,
+            "reason": self.reason,
             "decision": self.decision,
-            "threshold": self.threshold,
+            "threshold": self.least_probability,
             "policy_id": self.policy_id,
             "answered_by": self.by,
             "served": self.served,
@@ -200,6 +225,8 @@ class Turn:
             headers["X-Confide-Confidence"] = f"{self.confidence:.6g}"
         if self.by is not None:
             headers["X-Confide-Answered-By"] = self.by
+        if self.reason is not None:
+            headers["X-Confide-Reason"] = self.reason
         return headers
 
     def row(self, agreed: bool | None) -> DecisionRow:

