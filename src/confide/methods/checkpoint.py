@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import confide
 from confide.errors import ConfideError
 from confide.files import read_text, write_text, written_folder
 from confide.records import Record
@@ -134,8 +133,7 @@ def save_checkpoint(
         save: writes model, tokenizer and what belongs to them to the folder it is given.
         packages: whose versions are noted beside those of torch and transformers.
     """
-    versions = {"confide": confide.__version__}
-    versions |= {name: version(name) for name in ("torch", "transformers", *packages)}
+    versions = {name: version(name) for name in ("confide", "torch", "transformers", *packages)}
     data = {"schema": 1, **info.model_dump(by_alias=True, exclude_unset=True, mode="json")}
     with written_folder(folder, FILE) as part:
         save(part)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from confide.engines.engine import Completion, Gone
-from confide.engines.openai.second_request import READER
+from confide.engines.openai.exported_reader import READER
 from confide.errors import ConfideError
 from confide.methods.answer_traffic import UnseenShare
 from confide.methods.checkpoint import CheckpointInfo

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from confide.engines.engine import prompt_and_answer
-from confide.engines.openai.second_request import READER
+from confide.engines.openai.exported_reader import READER
 from confide.methods.endpoint_model import EndpointModel
 from confide.methods.method import Column, Method, Scope
 from confide.numeric import sigmoid

@@ -10,11 +10,11 @@ import pytest
 
 from confide.engines.openai.adapter_switch import sent_always
 from confide.engines.openai.asked import Asked
-from confide.engines.openai.exported_reader import Example, ExportedReader
+from confide.engines.openai.exported_reader import READER, Example, ExportedReader
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reply import Reply
 from confide.engines.openai.second_reading import SecondReading
-from confide.engines.openai.second_request import READER, SecondRequest
+from confide.engines.openai.second_request import SecondRequest
 from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.upstream import Http, Server
 from confide.errors import ConfideError

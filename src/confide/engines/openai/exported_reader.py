@@ -12,6 +12,9 @@ from confide.errors import ConfideError
 from confide.files import read_text
 from confide.policies.identities import identity_parts
 
+READER = "reader"
+"""The source that an exported reader gives."""
+
 FOLDER = "confide"
 """Where an exported folder keeps what is confide's: vLLM takes every weights file beside its configuration."""
 

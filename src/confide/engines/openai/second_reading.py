@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 
 from confide.engines.openai.asked import Asked
+from confide.engines.openai.exported_reader import READER
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reading_check import ReadingCheck
 from confide.engines.openai.reply import Delta, Model, Reply
-from confide.engines.openai.second_request import READER, SecondRequest
+from confide.engines.openai.second_request import SecondRequest
 from confide.numeric import sigmoid
 from confide.policies.identities import identity_parts, identity_text
 

@@ -30,8 +30,6 @@ from confide.engines.openai.vllm_verdict import VllmVerdict
 log = logging.getLogger("confide")
 
 SecondEngine = Literal["vllm", "llama.cpp"]
-READER = "reader"
-"""The source that this gives."""
 
 
 class _Shapes(Protocol):

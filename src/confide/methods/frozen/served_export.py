@@ -11,13 +11,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import confide
 from confide.engines.directions import Directions
 from confide.engines.openai.exported_reader import FOLDER
 from confide.engines.openai.learned_reading import EXTRA
@@ -77,12 +77,12 @@ def export_served(trained: Path, out: Path, base: str | None = None) -> str:
         **({"signals": [signal.rule.to_json() for signal in signals]} if signals else {}),
         **({"parts": {name: reading.positions for name, reading in parts.items()}} if parts else {}),
     }
-    about = {"schema": 1, "version": confide.__version__, "source": SERVED, "model": model.engine.name}
+    about = {"schema": 1, "version": version("confide"), "source": SERVED, "model": model.engine.name}
     about |= {"identity": model.identity, "reading": reading, "mixture": served.mixture.to_json()}
     about |= {"parts": {name: one.to_json() for name, one in parts.items()}} if parts else {}
     _write(out, folder, files, _served_config(config, directions), about, directions)
     carried = " and ".join([SERVED, *model.signals, *parts])
-    return f"{out}: {carried} of {config['architectures'][0]} for vLLM with confide-vllm {confide.__version__}, " + (
+    return f"{out}: {carried} of {config['architectures'][0]} for vLLM with confide-vllm {version('confide')}, " + (
         f"layers {', '.join(map(str, directions.layers))}, fingerprint {shown.hex()}"
     )
 
@@ -141,7 +141,7 @@ def _check_base(folder: Path, config: dict[str, Any], sha256: str) -> None:
 
 def _served_config(config: dict[str, Any], directions: Directions) -> dict[str, Any]:
     block = {
-        "version": confide.__version__,
+        "version": version("confide"),
         "vocab_size": config["vocab_size"],
         "hidden_size": directions.weight.shape[1],
         "layers": directions.layers,

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-import confide
 from confide.errors import ConfideError
 from confide.files import read_text
 from confide.hashing import key_of_text, sha256_of_rows
@@ -94,7 +94,7 @@ class PortableFile:
             about["shuffled_labels"] = self.shuffled_labels
         if self.measured_by:
             about["measured_by"] = self.measured_by
-        head = {"schema": 1, "version": confide.__version__, "source": PORTABLE}
+        head = {"schema": 1, "version": version("confide"), "source": PORTABLE}
         return head | about | {"mixture": self.mixture.to_json()}
 
     @classmethod

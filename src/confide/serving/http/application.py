@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -14,9 +15,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-import confide
+from confide.engines.openai.exported_reader import READER
 from confide.engines.openai.request_fields import CHAT_FIELDS, TEXT_FIELDS, allowed
-from confide.engines.openai.second_request import READER
 from confide.errors import ConfideError
 from confide.methods.free import FREE
 from confide.methods.portable.portable_file import PORTABLE
@@ -84,7 +84,7 @@ def create_app(config: ServeConfig, *, model: ConfidenceModel | None = None) -> 
 
     app = FastAPI(
         title="confide",
-        version=confide.__version__,
+        version=version("confide"),
         description="An OpenAI-compatible router: a small model answers, and hands over when it is not sure enough.",
         lifespan=lifespan,
         middleware=[Middleware(Gate, config=config)],

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from confide.engines.openai.adapter_switch import sent_always
 from confide.engines.openai.asked import Asked, text_of
-from confide.engines.openai.exported_reader import ExportedReader
+from confide.engines.openai.exported_reader import READER, ExportedReader
 from confide.engines.openai.model_error import ModelError
 from confide.engines.openai.reading_check import ReadingCheck
 from confide.engines.openai.reply import Choice, Model, Reply
 from confide.engines.openai.request_fields import beyond, not_taken
 from confide.engines.openai.second_reading import SecondReading
-from confide.engines.openai.second_request import READER, SecondRequest
+from confide.engines.openai.second_request import SecondRequest
 from confide.engines.openai.server_config import Price, ServerModel
 from confide.engines.openai.start_check import StartCheck
 from confide.engines.openai.upstream import Http, Server, Sources
