@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
-from verbs import exit_codes_table, verbs_page
+from typer.main import get_command
 
+from confide.cli.exit_codes import ExitCode
+from confide.cli.main import app
 from confide.engines.openai.server_config import Price, ServerModel
 from confide.serving.api_keys import ApiKey
 from confide.serving.config import (
@@ -154,6 +156,50 @@ def _default(field: FieldInfo) -> str:
 
 def _markdown(docstring: str) -> str:
     return " ".join(docstring.replace("``", "`").replace("|", "\\|").split())
+
+
+def exit_codes_table() -> str:
+    """Every exit code and its meaning."""
+    rows = (f"| {int(code)} | {code.meaning} |" for code in ExitCode)
+    return "\n".join(["| code | meaning |", "|---|---|", *rows])
+
+
+def verbs_page() -> str:
+    """A section for every verb: what it does, and a table of what it takes."""
+    return "\n\n".join(_verb(name, verb) for name, verb in _verbs(get_command(app), "confide"))
+
+
+def _verbs(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    commands = getattr(command, "commands", None)
+    if commands is None:
+        yield name, command
+        return
+    for word, verb in commands.items():
+        yield from _verbs(verb, f"{name} {word}")
+
+
+def _verb(name: str, verb: Any) -> str:
+    rows = [_flag(parameter) for parameter in verb.params if not getattr(parameter, "hidden", False)]
+    table = ["| argument or flag | default | meaning |", "|---|---|---|", *rows]
+    return "\n".join([f"### {name}", "", _one_line(verb.help), "", *table])
+
+
+def _flag(parameter: Any) -> str:
+    argument = parameter.param_type_name == "argument"
+    name = parameter.name.upper() if argument else ", ".join([*parameter.opts, *parameter.secondary_opts])
+    default = "required" if parameter.required else _flag_default(parameter)
+    return f"| `{name}` | {default} | {_one_line(parameter.help or '').replace('|', chr(92) + '|')} |"
+
+
+def _flag_default(parameter: Any) -> str:
+    default = parameter.default
+    empty = default is None or default is False or default in ("", (), [])
+    return "–" if callable(default) or empty else f"`{default}`"
+
+
+def _one_line(text: str) -> str:
+    """Paragraphs stay, lines inside one are joined."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {

@@ -17,15 +17,6 @@ COMMANDS = [(page, words) for page in HOW_TO for words in confide_commands(page)
 CONFIGURATION = ROOT / "docs" / "reference" / "configuration.md"
 
 
-def old_spelling(words: list[str]) -> list[str]:
-    """A command as versions before took it: records behind ``--records``, several sources behind ``--sources``."""
-    at = 2 if words[0] == "train" else 1
-    if words[0] not in ("score", "train", "hedge") or words[at].startswith("-"):
-        return words
-    flags = ["--sources" if word == "--source" else word for word in words[at + 1 :]]
-    return [*words[:at], "--records", words[at], *flags]
-
-
 @pytest.fixture(scope="module")
 def line() -> Any:
     """The command line, whose verbs parse and do nothing."""
@@ -49,7 +40,7 @@ def code_of(line: Any, words: list[str]) -> object:
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda part: getattr(part, "stem", None))
 def test_every_command_is_taken(line: Any, page: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert code_of(line, words) == 0 or code_of(line, old_spelling(words)) == 0, capsys.readouterr().err
+    assert code_of(line, words) == 0, capsys.readouterr().err
 
 
 def test_the_pages_have_commands() -> None:

@@ -24,7 +24,7 @@ SOURCES = (
 """What a user would have, and the cheaper confidences and floors that it must beat."""
 SERVE = """\
 # A router in front of the demo's model: confide serve --config {config}
-# Every setting: docs/serving.md
+# Every setting: docs/reference/configuration.md
 policy: policy.json
 small: {{model: model, max_tokens: 20}}
 experts:
@@ -57,12 +57,11 @@ def demo(
 
     Example: `confide demo --quick --out confide-demo`
     """
-    from confide.engines.transformers.loading import BUNDLED, bundled_path
+    from confide.engines.transformers.loading import bundled_path
 
     began = time.monotonic()
     bundled_path()  # says what to install before anything is written
-    names = "records.jsonl", "model", "scored.jsonl", "policy.json"
-    records, model, scored, policy = (quote(str(out / name)) for name in names)
+    scored, policy = (quote(str(out / name)) for name in ("scored.jsonl", "policy.json"))
 
     def run(why: str, command: str) -> int:
         """Say what a command is for, show it, and run it; gives its exit code."""
@@ -74,25 +73,8 @@ def demo(
             raise KeyboardInterrupt
         return int(code)
 
-    limit, kind, sources = QUESTIONS[quick], "stack", SOURCES
-    if with_tokens:
-        kind, sources = "reader", f"reader,{SOURCES}"
-    run(
-        f"1. The model answers {limit} geography questions; a gazetteer says which answers are right.",
-        f"annotate --model {BUNDLED} --task geography --limit {limit} --out {records}",
-    )
-    run(
-        "2. confide learns from 6 of 10 answers when this model is right. The model itself stays as it is.",
-        f"train {kind} {records} --model {BUNDLED} --out {model}",
-    )
-    run(
-        "3. It says how sure it is of the other answers, which it has not seen.",
-        f"score {records} --model {model} --source {sources} --out {scored}",
-    )
-    run(
-        "4. How good is that? Every confidence is judged, the cheap ones too.",
-        f"evaluate {scored} --out {quote(str(out))}",
-    )
+    for why, command in _learning(QUESTIONS[quick], "reader" if with_tokens else "stack", out):
+        run(why, command)
     for name in ("policy.json", "serve.yaml"):
         (out / name).unlink(missing_ok=True)  # of an earlier run
     code = run(
@@ -105,6 +87,38 @@ def demo(
         write_text(out / "serve.yaml", SERVE.format(config=out / "serve.yaml"))
     typer.echo(f"\n{_summary(out, promised)}\n\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")
     _open(out / "report.html")
+
+
+def _learning(questions: int, kind: str, out: Path) -> list[tuple[str, str]]:
+    """The verbs up to the report, each with what it is for.
+
+    Args:
+        questions: how many are asked.
+        kind: what is trained, by the name of the verb.
+        out: the folder of all files.
+    """
+    from confide.engines.transformers.loading import BUNDLED
+
+    records, model, scored = (quote(str(out / name)) for name in ("records.jsonl", "model", "scored.jsonl"))
+    sources = SOURCES if kind == "stack" else f"{kind},{SOURCES}"
+    return [
+        (
+            f"1. The model answers {questions} geography questions; a gazetteer says which answers are right.",
+            f"annotate --model {BUNDLED} --task geography --limit {questions} --out {records}",
+        ),
+        (
+            "2. confide learns from 6 of 10 answers when this model is right. The model itself stays as it is.",
+            f"train {kind} {records} --model {BUNDLED} --out {model}",
+        ),
+        (
+            "3. It says how sure it is of the other answers, which it has not seen.",
+            f"score {records} --model {model} --source {sources} --out {scored}",
+        ),
+        (
+            "4. How good is that? Every confidence is judged, the cheap ones too.",
+            f"evaluate {scored} --out {quote(str(out))}",
+        ),
+    ]
 
 
 def _open(report: Path) -> None:

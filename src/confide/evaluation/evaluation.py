@@ -46,9 +46,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge every source in the records.
 
-    Only graded rows count, and only the test split where records carry splits. Intervals are 95 % percentile
-    intervals of a bootstrap by entity; a source's own missing rows are left out and counted, and a paired
-    difference is taken where both sources have a value.
+    Only graded rows count, of the test split where records carry splits. Intervals are 95 % percentile intervals of a
+    bootstrap by entity; a source's missing rows are counted, and paired differences are where both have a value.
 
     Args:
         records: The whole file, all splits.

@@ -46,8 +46,8 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
     Raises:
         ConfideError: The records hold nothing to evaluate.
     """
-    rows = select(records)
-    estimators = results["estimators"]
+    rows, estimators = select(records), results["estimators"]
+    measured = _measured(estimators)
     file = quote(clean((results.get("records") or {}).get("file", "scored.jsonl")))
     source, baseline = chosen(results)
     drawn = [name for name, entry in estimators.items() if name == source or entry["family"] not in UNDRAWN]
@@ -60,7 +60,6 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         if probabilities(p := as_probability(name, values))
     }
     style, script = page_style("report/templates", "page.css"), page_script("page.js", "print.js")
-    measured = _measured(estimators)
     template = page_environment("report/templates").get_template("page.html.j2")
     return template.render(
         results=results,
