@@ -46,8 +46,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge every source in the records.
 
-    Only graded rows count, of the test split where records carry splits. Intervals are 95 % percentile intervals of a
-    bootstrap by entity; a source's missing rows are counted, and paired differences are where both have a value.
+    Only graded rows count, and only the test split where records carry splits. Intervals are 95 % percentile
+    intervals of a bootstrap by entity. A source's missing rows are left out and counted; a paired difference is
+    taken where both sources have a value.
 
     Args:
         records: The whole file, all splits.
@@ -67,8 +68,7 @@ def evaluate(
     Raises:
         ConfideError: Nothing to judge (all answers right, say), several models, or an expert without these questions.
     """
-    rows = select(records)
-    _check_cost(expert_cost)
+    rows = _checked(records, expert_cost)
     bootstrap, right = rows.bootstrap(resamples, seed), _expert_right(rows, expert)
     samples, agreement = Samples.of(rows), Agreement(rows.consistency, rows.samples, bootstrap)
     judged = _judged(rows, bootstrap, right, agreement, progress)
@@ -93,9 +93,11 @@ def evaluate(
     return results | {"verdict": verdict(results, rows, min_rows=min_rows)}
 
 
-def _check_cost(expert_cost: float | None) -> None:
+def _checked(records: list[Record], expert_cost: float | None) -> Rows:
+    rows = select(records)
     if expert_cost is not None and not 0 < expert_cost < np.inf:
         raise ConfideError(f"an expert's answer must cost more than 0, not {expert_cost:g}")
+    return rows
 
 
 def _overview(rows: Rows, bootstrap: Bootstrap, file: str | None) -> dict[str, Any]:

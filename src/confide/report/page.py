@@ -86,7 +86,6 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         family_shown=_family_shown,
         terms=glossary(REPORT),
         max_risk=max_risk,
-        n_rows=len(rows.records),
         differences=_differences(results, source, baseline),
         plots=plots,
         present=present,
