@@ -61,7 +61,6 @@ def test_the_pages_have_commands() -> None:
 )
 def test_a_wrong_command_is_not_taken(line: Any, words: list[str]) -> None:
     assert code_of(line, words) == 2
-    assert code_of(line, words) == 2
 
 
 @pytest.mark.parametrize("page", [*HOW_TO, CONFIGURATION], ids=lambda page: page.stem)
