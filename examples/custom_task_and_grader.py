@@ -13,7 +13,7 @@ from pathlib import Path
 
 import confide
 from confide.annotation import annotate
-from confide.methods.scoring import score
+from confide.methods import score
 from confide.metrics import auroc
 from confide.records import read_records
 from confide.tasks import Grade, Question, Task

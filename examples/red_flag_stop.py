@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import confide
-from confide.methods.along.along_training import train_signal
+from confide.methods import train_signal
 from confide.records import Message, Record
 from confide.signals import RED_FLAG
 

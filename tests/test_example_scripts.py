@@ -26,7 +26,7 @@ SCRIPTS = {
     "weak_fields.py": r"(?s)0\.\d\d  /\w+ .*wrong, should be",
     "red_flag_stop.py": r"Stopped by red_flag",
     "custom_task_and_grader.py": r"[12]\d of 30 right; AUROC",
-    "custom_source.py": r"hesitation +AUROC 0\.\d+ \[",
+    "custom_source.py": r"hesitation above logprob_\w+: [-+]0\.\d+ \[",
 }
 """What each script prints, as a regular expression."""
 NOTEBOOK = "first_look.ipynb"
