@@ -21,3 +21,13 @@ def test_shuffled_labels_are_other_rows_labels() -> None:
     assert sum(bool(r.correct) for r in lied) == sum(bool(r.correct) for r in rows)
     assert sum(a.correct != b.correct for a, b in zip(lied, rows, strict=True)) > 5
     assert [r.correct for r in shuffle_labels(rows, 3)] == [r.correct for r in lied]
+
+
+def test_what_scripts_need_is_there_by_name() -> None:
+    from confide import methods
+    from confide.methods import scoring
+
+    assert methods.score is scoring.score
+    assert all(callable(getattr(methods, name)) for name in methods.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'scores'"):
+        _ = methods.scores

@@ -258,3 +258,11 @@ def test_a_source_is_added_by_one_class_and_one_line(monkeypatch: pytest.MonkeyP
     ][:2]
     assert all(r.confidence["toy"] is None for r in scored if r.split == "train")
     assert available([rows[0].model_copy(update={"answer": ""})], None)[0] != "toy"
+
+
+def test_a_source_is_added_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "METHODS", catalogue.METHODS)  # put back afterwards
+    catalogue.add_method(Toy())
+    assert all(record.confidence["toy"] is not None for record in score(records(4), ["toy"]) if record.split != "train")
+    with pytest.raises(ConfideError, match="there is a source 'toy' already"):
+        catalogue.add_method(Toy())

@@ -53,6 +53,18 @@ MODELS: dict[str, type[ConfidenceModel]] = {"self_ref": SelfRefModel, "stated": 
 """The kind of model that a training method leaves (``confide.json``); every other one is a `FrozenModel`."""
 
 
+def add_method(method: Method) -> None:
+    """Offer a method of your own to `available` and `confide.methods.scoring.score`, for as long as this process runs.
+
+    Raises:
+        ConfideError: one of its sources has the name of another method's.
+    """
+    global METHODS
+    if taken := [source for source in method.sources if source in all_sources()]:
+        raise ConfideError(f"there is a source {taken[0]!r} already: give the one of {method.name} another name")
+    METHODS = (*METHODS, method)
+
+
 def all_sources() -> list[str]:
     """The name of every source, in the order of tables."""
     return list(dict.fromkeys(source for method in METHODS for source in method.sources))
