@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from endpoint_server import Endpoint, share_of
 from page_blocks import Block, Page, PageError, read_page
+from page_server import page_server
 
 ROOT = Path(__file__).parents[2]
 SERVES = re.compile(r"(?:\.venv/bin/)?confide serve(?![^\n]*--hash-key)")
@@ -32,14 +32,6 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 
 class BrokenBlockError(AssertionError):
     """A block did not do what its page says."""
-
-
-def knows(text: str) -> str:
-    """A model behind a server that knows most cities: right answers where it is sure, and others elsewhere."""
-    from confide.tasks.geography.gazetteer import look_up
-
-    right = look_up([{"role": "user", "content": text}])
-    return right if right and share_of(text) < 0.6 else "Peru"
 
 
 @contextmanager
@@ -124,10 +116,10 @@ class _OnePage:
 
     def _endpoint(self, found: re.Match[str]) -> str:
         """The address of a stand-in for a server of the model that the page names."""
-        endpoint = self.up.enter_context(Endpoint(knows=knows, card={"id": found[1] or "tiny"}).running())
-        port = endpoint.url.removesuffix("/v1").rpartition(":")[2]
+        url = self.up.enter_context(page_server(found[1] or "tiny"))
+        port = url.removesuffix("/v1").rpartition(":")[2]
         self.ports[port] = port
-        return endpoint.url
+        return url
 
     def do(self, block: Block) -> None:
         """Run one block, or hold what the page shows against what was printed."""
