@@ -24,6 +24,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageRuns]:
 
 
 @pytest.mark.model
+@pytest.mark.timeout(1800)  # a busy machine
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_block_runs_and_prints_what_the_page_shows(runs: PageRuns, page: Path) -> None:
     runs.run(page)

@@ -74,6 +74,7 @@ class PageRuns:
         """
         path = path.resolve()
         if path not in self.ended:
+            self.ended[path] = BrokenBlockError(f"{path.name} was broken off")
             try:
                 self.ended[path] = self._run(read_page(path))
             except (BrokenBlockError, PageError) as error:
@@ -84,7 +85,7 @@ class PageRuns:
         return result
 
     def _run(self, page: Page) -> Path:
-        folder = self.folder / f"{len(self.ended)}-{page.path.stem}"
+        folder = self.folder / f"{len(self.ended)}-{page.path.stem}" / "reader"
         if page.starts_from:
             shutil.copytree(self.run(page.starts_from), folder, symlinks=True)
         else:
