@@ -144,6 +144,6 @@ def test_a_router_that_is_interrupted_says_so(tmp_path):
 
 
 def test_every_code_stands_in_the_documentation_with_its_meaning():
-    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
     rows = re.findall(r"^\| (\d+) \| (.+?) \|$", page, re.MULTILINE)
     assert rows == [(str(int(code)), code.meaning) for code in ExitCode]

@@ -17,7 +17,7 @@ from confide.errors import ConfideError
 
 def serve(
     serve_config: Annotated[
-        Path | None, Option("--config", help="The router's configuration (YAML; see docs/serving.md).")
+        Path | None, Option("--config", help="The router's configuration (YAML; see docs/reference/configuration.md).")
     ] = None,
     host: Annotated[str | None, Option(help="Address to listen on, in place of the configuration's.")] = None,
     port: Annotated[int | None, Option(min=0, max=65535, help="Port, in place of the configuration's.")] = None,

@@ -34,7 +34,7 @@ CLOZE_EXAMPLES = (
     ("A person who repairs shoes is called a", "cobbler"),
     ("What happens when a glass falls on a stone floor?", "It breaks into pieces."),
 )
-"""Answers are plain phrases; the form was chosen on ARC-Easy's training questions (``docs/tasks.md``)."""
+"""Answers are plain phrases; the form was chosen on ARC-Easy's training questions (``docs/how-to/own-task.md``)."""
 
 
 def prompt(question: Question) -> list[dict[str, Any]]:
