@@ -89,17 +89,9 @@ def annotate(
     with progress_bar("annotating") as progress:
         runs = load_engine(engine, endpoint, model, chat_template_kwargs=template)
         new = annotation.annotate(
-            runs,
-            loaded,
-            out,
-            splits=splits,
-            answer_by=answer_by,
-            samples=samples,
-            temperature=temperature,
-            batch_size=batch_size,
-            seed=seed,
-            progress=progress,
-        )
+            runs, loaded, out, splits=splits, answer_by=answer_by, samples=samples, temperature=temperature,
+            batch_size=batch_size, seed=seed, progress=progress,
+        )  # fmt: skip
     silent = judged_rows(judges, out)
     answered = [] if is_stream(out) else read_records(out)
     warn_of_shortages(answered)

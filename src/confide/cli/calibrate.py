@@ -130,10 +130,8 @@ def calibrate(
     _warn_of_what_is_missing(made, rows)
     if json:
         print_json({**told, "policy": loads(made.to_json())}, indent=2)
-    else:
-        _print(made, used, goal, per_domain, out, price)
-        tested = records is not None and any(row.split == "test" for row in read_records(records))
-        tell_next("confide validate", out, records if tested and records else "FRESH.jsonl")
+        return
+    _print(made, used, goal, per_domain, out, price, records)
 
 
 def _tell_unmet(
@@ -348,8 +346,9 @@ def _names(text: str | None) -> list[str]:
 
 
 def _print(
-    policy: Policy, used: dict[str, CalibrationRows], goal: Goal, per_domain: bool, out: Path, price: str
-) -> None:
+    policy: Policy, used: dict[str, CalibrationRows], goal: Goal, per_domain: bool, out: Path, price: str,
+    records: Path | None,
+) -> None:  # fmt: skip
     """Print what the policy does and which rows it was fitted on."""
     from confide.policies.policy_fitting import rows_for_a_domain
 
@@ -372,6 +371,15 @@ def _print(
     if price:
         say(out, price)
     say(out, f"Written to {out} ({policy.id})")
+    _tell_next(records, out)
+
+
+def _tell_next(records: Path | None, out: Path) -> None:
+    """Say how the promise is checked: on the test rows of the same file, or on fresh ones."""
+    from confide.records import read_records
+
+    tested = records is not None and any(row.split == "test" for row in read_records(records))
+    tell_next("confide validate", out, records if tested and records else "FRESH.jsonl")
 
 
 def _left_out_for(part: Part) -> str:

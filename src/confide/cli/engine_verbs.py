@@ -17,7 +17,7 @@ from confide.cli.flags import Json, add
 from confide.cli.last_lines import tell_next
 from confide.cli.narrow_help import Verbs
 from confide.cli.printing import names_in, print_json
-from confide.cli.tables import make_console
+from confide.cli.terminal_tables import make_console
 from confide.errors import ConfideError
 from confide.progress import progress_bar
 

@@ -18,7 +18,7 @@ from confide.cli.flags import Flags, Identity, Json
 from confide.cli.last_lines import beside, tell_next
 from confide.cli.outputs import Folder
 from confide.cli.printing import names_in, print_json
-from confide.cli.tables import make_console, print_table
+from confide.cli.terminal_tables import make_console, print_table
 from confide.errors import ConfideError
 from confide.files import is_stream, locked, write_text
 from confide.hashing import sha256_of_file

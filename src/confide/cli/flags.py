@@ -97,8 +97,8 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
         config = hints[name].__origin__
         groups[name] = (_only_given if flags.given else config, flags.parameters(flags.given or config))
         shown += groups[name][1].values()
-    declared = [getattr(one, "param_decls", None) or () for hint in hints.values() for one in _metadata(hint)]
-    own = any("--config" in flags for flags in declared)  # the router's
+    beside = [one for hint in hints.values() for one in _metadata(hint) if isinstance(one, typer.models.OptionInfo)]
+    own = any("--config" in (one.default, *(one.param_decls or ())) for one in beside)  # the router's
     shown += [] if own else [config_flag(shown)]
 
     def run(**values: Any) -> None:

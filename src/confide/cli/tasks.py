@@ -9,7 +9,7 @@ import typer
 from confide.cli.flags import Json
 from confide.cli.last_lines import tell_next
 from confide.cli.printing import print_json
-from confide.cli.tables import make_console, print_table
+from confide.cli.terminal_tables import make_console, print_table
 from confide.errors import ConfideError
 
 

@@ -343,17 +343,10 @@ def rlmf(
     )
     with progress_bar("training") as progress:
         result = train_rlmf(
-            model,
-            load_task(name, data_dir=data_dir),
-            rows,
-            config,
-            out,
-            statement=statement,
+            model, load_task(name, data_dir=data_dir), rows, config, out, statement=statement,
             judge=None if judge is None else SentenceJudge(TransformersEngine.load(judge)),
-            rank=rank,
-            samples=samples,
-            progress=progress,
-        )
+            rank=rank, samples=samples, progress=progress,
+        )  # fmt: skip
     _print_result(result, json)
     if not json:
         _tell_annotate(records, out, name)

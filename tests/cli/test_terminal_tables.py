@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from confide.cli.tables import PIPED_COLUMNS, make_console, print_table
+from confide.cli.terminal_tables import PIPED_COLUMNS, make_console, print_table
 
 COLUMNS = [
     ("source", ["logprob_sum", "a_source_with_a_long_name"]),
