@@ -18,6 +18,7 @@ from confide.cli.last_lines import tell_next
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
+from confide.files import is_stream
 from confide.records.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def calibrate(
     if json:
         print_json({**told, "policy": loads(made.to_json())}, indent=2)
         return
-    _print(made, used, goal, per_domain, out, price, records)
+    _print(made, used, goal, per_domain, out, price)
+    _tell_next(records, out, columns)
 
 
 def _tell_unmet(
@@ -346,9 +348,8 @@ def _names(text: str | None) -> list[str]:
 
 
 def _print(
-    policy: Policy, used: dict[str, CalibrationRows], goal: Goal, per_domain: bool, out: Path, price: str,
-    records: Path | None,
-) -> None:  # fmt: skip
+    policy: Policy, used: dict[str, CalibrationRows], goal: Goal, per_domain: bool, out: Path, price: str
+) -> None:
     """Print what the policy does and which rows it was fitted on."""
     from confide.policies.policy_fitting import rows_for_a_domain
 
@@ -371,15 +372,17 @@ def _print(
     if price:
         say(out, price)
     say(out, f"Written to {out} ({policy.id})")
-    _tell_next(records, out)
 
 
-def _tell_next(records: Path | None, out: Path) -> None:
+def _tell_next(records: Path | None, out: Path, columns: ScoreColumns) -> None:
     """Say how the promise is checked: on the test rows of the same file, or on fresh ones."""
-    from confide.records import read_records
+    from confide.records import read_scores
 
-    tested = records is not None and any(row.split == "test" for row in read_records(records))
-    tell_next("confide validate", out, records if tested and records else "FRESH.jsonl")
+    fresh: Path | str = "FRESH.jsonl"
+    if records is not None and not is_stream(records):
+        tested = any(row.split == "test" for row in read_scores(records, columns))
+        fresh = records if tested else f"FRESH{records.suffix}"
+    tell_next("confide validate", out, fresh, *filter(None, [columns.flags().strip()]))
 
 
 def _left_out_for(part: Part) -> str:

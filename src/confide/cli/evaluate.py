@@ -124,21 +124,26 @@ def evaluate(
             resamples=resamples,
             progress=lambda source: progress(next(numbers), total, source),
         )
-    _note_cut(results, files)
-    if not is_stream(main):
-        results["records"]["sha256"] = sha256_of_file(main)
-    page = render(results, rows)
+        _note_cut(results, files)
+        if not is_stream(main):
+            results["records"]["sha256"] = sha256_of_file(main)
+        page = render(results, rows)
     with locked(out):
         write_text(out / "results.json", dumps(results, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
         write_text(out / "report.html", page)
     if json:
         print_json(results, indent=1)
-    else:
-        _print(results)
-        typer.echo(f"{out / 'report.html'}")
-        if (best := results["recommendation"]["source"]) is not None:
-            chosen = f"--source {quote(best)} --max-risk 0.1 --out"
-            tell_next("confide calibrate", main, chosen, beside(main, "policy.json"))
+        return
+    _print(results)
+    typer.echo(f"{out / 'report.html'}")
+    _tell_calibrate(main, results["recommendation"]["source"], columns)
+
+
+def _tell_calibrate(records: Path, source: str | None, columns: ScoreColumns) -> None:
+    """Say how to make a policy of the ``source`` that is recommended, where one is."""
+    if source is not None:
+        chosen = f"{columns.flags()}--source {quote(source)} --max-risk 0.1 --out".lstrip()
+        tell_next("confide calibrate", records, chosen, beside(records, "policy.json"))
 
 
 def _note_cut(results: dict[str, Any], files: Iterable[Path]) -> None:

@@ -71,10 +71,9 @@ def score(
     loaded = load_model(engine, endpoint, model) if model else None
     other = load_judge(engine, endpoint, verifier, "--verifier") if verifier else None
     learned = PortableFile.load(portable) if portable else None
-    if source in ("all", "standard"):
-        wanted = available(Scope(rows, loaded, other, portable=learned), slow=source == "all")
-    else:
-        wanted = names_in(source)
+    everything = source in ("all", "standard")
+    scope = Scope(rows, loaded, other, portable=learned)
+    wanted = available(scope, slow=source == "all") if everything else names_in(source)
     with progress_bar("scoring") as progress:
         scored = scoring.score(
             rows,

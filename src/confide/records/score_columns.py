@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from confide.arguments import as_path
@@ -50,6 +51,15 @@ class ScoreColumns:
     def sources(self) -> list[str]:
         """The columns of confidences, in their order; none where none is named."""
         return [name.strip() for name in (self.confidence_column or "").split(",") if name.strip()]
+
+    def flags(self) -> str:
+        """The flags that name these columns, as a shell needs them; empty where none is named.
+
+        >>> ScoreColumns(confidence_column="my score", id_column="row").flags()
+        "--confidence-column 'my score' --id-column row "
+        """
+        given = {name: value for name, value in vars(self).items() if value}
+        return "".join(f"--{name.replace('_', '-')} {quote(value)} " for name, value in given.items())
 
 
 def read_scores(path: Path, columns: ScoreColumns, *, source: str | None = None) -> list[Record]:
