@@ -97,7 +97,8 @@ def _hint(path: Path) -> str | None:
         there = table.columns if table.columns is not None else list(next(iter(table.rows), ("", {}))[1])
     except ConfideError:
         return None
-    if not there or {"messages", "record", "answer_ids"} & set(there):
+    known = "id" in there and any(name == "confidence" or name.startswith("confidence.") for name in there)
+    if not there or known or {"messages", "record", "answer_ids"} & set(there):
         return None
     return (
         f"Its columns are {_list(there)}: name them with --confidence-column and --correct-column, and with "
