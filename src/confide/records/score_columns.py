@@ -98,7 +98,7 @@ def _hint(path: Path) -> str | None:
     except ConfideError:
         return None
     known = "id" in there and any(name == "confidence" or name.startswith("confidence.") for name in there)
-    if not there or known or {"messages", "record", "answer_ids"} & set(there):
+    if known or "record" in there or "messages" in there or not set(there) - set(Record.model_fields):
         return None
     return (
         f"Its columns are {_list(there)}: name them with --confidence-column and --correct-column, and with "
