@@ -268,7 +268,7 @@ def test_a_table_and_a_sentence_a_signal(rollouts):
     assert "f_pred: worth training on" in result.output
     assert "[red]odd: no evidence" in " ".join(result.output.split())
     assert "p_true †" in result.output
-    assert all(len(line) <= 80 for line in result.output.splitlines())
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())
 
 
 def test_signal_quality_json_is_the_only_thing_on_standard_output(rollouts):

@@ -130,10 +130,9 @@ def calibrate(
     made.save(out)
     _warn_of_what_is_missing(made, rows)
     if json:
-        print_json({**told, "policy": loads(made.to_json())}, indent=2)
-        return
+        return print_json({**told, "policy": loads(made.to_json())}, indent=2)
     _print(made, used, goal, per_domain, out, price)
-    _tell_next(records, out, columns)
+    return _tell_next(records, out, columns)
 
 
 def _tell_unmet(
@@ -331,10 +330,7 @@ def _rows(
             source = ",".join(columns.sources or everything[0].confidence)
         rows = in_split(everything, "calibration")
         if count := used_before(everything):
-            warn(
-                f"{count} calibration rows share an entity or a prompt with training or validation rows; "
-                "the promise is void for them"
-            )
+            warn(f"{count} calibration rows share an entity or a prompt with training or validation rows: no promise")
     sources, fallbacks = ([pick_source(rows, name) for name in _names(text)] for text in (source, fallback))
     if identity is not None:
         for name in sources + fallbacks:

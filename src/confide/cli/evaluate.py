@@ -104,12 +104,9 @@ def evaluate(
     from confide.report import render
 
     trained = _trained(matrix or [])
-    main = records if records is not None else next(iter(trained.values()), None)
-    if main is None:
-        raise ConfideError("no records: name a file of scored records, or --matrix TRAINED=FILE")
-    files = _read(
-        [main, *trained.values()], [p for p in (expert, coupling) if p is not None], source, identity, columns
-    )
+    main = _main(records, trained)
+    others = [path for path in (expert, coupling) if path is not None]
+    files = _read([main, *trained.values()], others, source, identity, columns)
     rows = files[main]
     total, numbers = len({source for row in rows for source in row.confidence}), count(1)
     with progress_bar("judging") as progress:
@@ -132,11 +129,18 @@ def evaluate(
         write_text(out / "results.json", dumps(results, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
         write_text(out / "report.html", page)
     if json:
-        print_json(results, indent=1)
-        return
+        return print_json(results, indent=1)
     _print(results)
     typer.echo(f"{out / 'report.html'}")
-    _tell_calibrate(main, results["recommendation"]["source"], columns)
+    return _tell_calibrate(main, results["recommendation"]["source"], columns)
+
+
+def _main(records: Path | None, trained: Mapping[str, Path]) -> Path:
+    """The file that is judged: the records, or the first row of a matrix."""
+    main = records if records is not None else next(iter(trained.values()), None)
+    if main is None:
+        raise ConfideError("no records: name a file of scored records, or --matrix TRAINED=FILE")
+    return main
 
 
 def _tell_calibrate(records: Path, source: str | None, columns: ScoreColumns) -> None:

@@ -88,7 +88,7 @@ def auroc_half_width(right: int, wrong: int, auroc: float = AUROC) -> float:
     """Half the width of a 95 % interval of an ``auroc`` on so many right and wrong answers (Hanley and McNeil 1982).
 
     >>> round(auroc_half_width(10, 90), 2), round(auroc_half_width(200, 100), 2)
-    (0.17, 0.06)
+    (0.17, 0.05)
     """
     if not right or not wrong:
         return math.inf
