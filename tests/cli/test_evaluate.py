@@ -257,12 +257,12 @@ def rollouts(tmp_path):
     return path
 
 
-def run_signals(*arguments):
-    return CliRunner().invoke(signals, [str(a) for a in arguments])
+def run_signals(*arguments, **options):
+    return CliRunner().invoke(signals, [str(a) for a in arguments], **options)
 
 
 def test_a_table_and_a_sentence_a_signal(rollouts):
-    result = run_signals(rollouts, "--resamples", 100)
+    result = run_signals(rollouts, "--resamples", 100, env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     assert "Rank correlation with f_gold; 320 answers, 80 questions" in result.output
     assert "f_pred: worth training on" in result.output
