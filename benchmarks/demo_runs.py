@@ -89,6 +89,12 @@ def write(result: Json) -> None:
         seconds = [run["seconds"] for run in result[kind]]
         silence = max(run["longest_silence"] for run in result[kind])
         rows.append([name, f"{min(seconds):.0f} s", f"{statistics.median(seconds):.0f} s", f"{silence:.0f} s"])
+    minutes = {kind: statistics.median(run["seconds"] for run in result[kind]) / 60 for kind in ("full", "quick")}
+    told = (
+        f"The demo takes {minutes['full']:.0f} minutes on {result['machine']['device']} "
+        f"(`.venv/bin/confide demo --quick`: {minutes['quick']:.1f}), and leaves a trained model and a policy to ask:"
+    )
+    put("README.md", {"demo": told})
     head = "command | >fastest | >median | >longest silence in a pipe"
     put("docs/results/demo.md", {"demo": table(head, rows)})
     demo_pictures.draw(result["found"])

@@ -50,11 +50,10 @@ def facts(result: Json) -> str:
     """Which rows these are, and what the columns mean."""
     found, promise = result["cell"], result["promise"]
     return (
-        f"SmolLM2-135M-Instruct, geography, {found['accuracy']:.0%} of answers right; learned from {found['train']:,} "
-        f"answers, tested on {found['n']:,}, one draw. AUROC: the chance that a right answer has more confidence than "
-        f"a wrong one, with 95 % interval. Kept: under a policy that promises, with probability {promise['level']:.0%},"
-        f" at most {promise['max_risk']:.0%} wrong; what several questions ask about counts once. Time: of an answer "
-        "with its confidence on a server; alone it is 1."
+        f"Bundled model, geography, {found['accuracy']:.0%} of answers right; learned from {found['train']:,} answers, "
+        f"tested on {found['n']:,}, one draw. AUROC: the chance that a right answer has more confidence than a wrong "
+        f"one [95 % interval]. Kept: by a policy that promises, with probability {promise['level']:.0%}, at most "
+        f"{promise['max_risk']:.0%} wrong. Time: answer and confidence on a server, as a multiple of the answer alone."
     )
 
 
