@@ -16,7 +16,6 @@ import sys
 import threading
 import traceback
 
-from old_spelling import as_known
 
 SHIM = """\
 import json, os, socket, sys
@@ -51,7 +50,7 @@ def run(caller: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.path.insert(0, "")
-    sys.argv = ["confide", *as_known(arguments)]
+    sys.argv = ["confide", *arguments]
     try:
         importlib.import_module("confide.cli.main").main()
         code: object = 0
