@@ -16,7 +16,6 @@ import sys
 import threading
 import traceback
 
-
 SHIM = """\
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as warm:
