@@ -99,3 +99,50 @@ def test_the_report_names_the_readers_own_file(reports, files):
     page = (reports[0] / "report.html").read_text(encoding="utf-8")
     assert f"confide calibrate {files[0]} --source stack" in page
     assert "S.jsonl" not in page
+
+
+COLUMNS = ("--confidence-column", "score", "--correct-column", "ok")
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """CSVs with columns of their own: a and b call their scores otherwise."""
+    for name, run_, score in (("a", a_run(1), "score"), ("b", a_run(2), "p")):
+        lines = [f"{r.id},{r.confidence['stack']:.4f},{int(r.correct)}" for r in run_]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"qid,{score},ok", *lines]) + "\n")
+    return tmp_path / "a.csv", tmp_path / "b.csv"
+
+
+def test_a_report_remembers_the_columns_that_it_was_called_with(tables, tmp_path):
+    for file, score, folder in zip(tables, ("score", "p"), ("ra", "rb"), strict=True):
+        named = ("--confidence-column", score, "--correct-column", "ok", "--id-column", "qid")
+        assert run(file, *named, "--out", tmp_path / folder, "--resamples", 5, app=judge).exit_code == 0
+    page = (tmp_path / "ra" / "report.html").read_text(encoding="utf-8")
+    flags = "--confidence-column score --correct-column ok --id-column qid --source score --max-risk"
+    assert f"confide calibrate {tables[0]} {flags}" in page
+    assert '"flags": "--confidence-column score ' in page.replace('"flags":"', '"flags": "')
+    result = run(tmp_path / "ra", tmp_path / "rb", "--resamples", 5, "--json")
+    assert result.exit_code == 0, result.exception
+    found = json.loads(result.stdout)
+    assert (found["n"], found["matched_by"], list(found["sources"])) == (300, "id", ["score / p"])
+    mixed = run(tables[0], tmp_path / "rb", *COLUMNS, "--id-column", "qid", "--resamples", 5, "--json")
+    assert json.loads(mixed.stdout)["sources"] == found["sources"]
+
+
+def test_files_take_the_flags_and_without_ids_their_rows_are_matched_by_number(tables):
+    tables[1].write_text(tables[1].read_text().replace("qid,p,ok", "qid,score,ok"))
+    found = json.loads(run(*tables, *COLUMNS, "--resamples", 5, "--json").stdout)
+    assert (found["n"], found["matched_by"]) == (300, "row")
+    assert "The rows have no ids" in " ".join(found["verdict"]["sentences"])
+    tables[1].write_text(tables[1].read_text().rpartition("q299")[0])
+    assert "--id-column" in str(run(*tables, *COLUMNS).exception)
+
+
+def test_of_several_sources_one_of_each_can_be_named(files):
+    a, b = files
+    rows = [r.model_copy(update={"confidence": {"new": r.confidence["stack"], "more": 0.5}}) for r in a_run(2)]
+    write_records(b, rows)
+    found = json.loads(run(a, b, "--source", "stack,new", "--resamples", 5, "--json").stdout)
+    assert list(found["sources"]) == ["stack / new"]
+    assert "no record has a confidence of the source 'nobody'" in str(run(a, b, "--source", "nobody").exception)
+    assert "no record has a confidence of the source 'new'" in str(run(a, b, "--source", "new").exception)

@@ -116,3 +116,25 @@ def test_ctrl_c_says_what_is_kept_in_one_sentence(folder):
     assert b"Interrupted: s.jsonl is as it was before, and the same command starts over.\n" in told
     assert b"Abort" not in told
     assert not (folder / "s.jsonl").exists()
+
+
+def test_a_hint_is_given_where_it_runs(folder):
+    """No `hedge` where rows have no answers or columns of their own, nothing that names a file nobody has."""
+    rows = foreign(900)
+    lines = [f"{r['confidence']},{int(r['correct'])},a" for r in rows]
+    (folder / "own.csv").write_text("\n".join(["p,correct,answer", *lines]) + "\n")
+    (folder / "bare.csv").write_text("\n".join(["confidence,correct,answer", *lines]) + "\n")
+    write(folder / "silent.jsonl", rows)
+    policy, out = folder / "p.json", ("--out", folder / "d.jsonl")
+    made = confide("calibrate", folder / "rows.jsonl", "--source", "given", "--max-risk", 0.2, "--out", policy)
+    assert made.exit_code == 0, made.output
+    for name, flags in (("own.csv", ("--confidence-column", "p")), ("bare.csv", ()), ("silent.jsonl", ())):
+        told = confide("decide", policy, folder / name, *flags, *out)
+        assert told.exit_code == 0, told.exception
+        assert "Next:" not in told.stderr
+    assert "Next: confide hedge" in confide("decide", policy, folder / "rows.jsonl", *out).stderr
+    assert "NEW" not in confide("policy", "show", policy).output
+    fresh = [f"{r['confidence']},{int(i % 10 != 0)}" for i, r in enumerate(foreign(900, seed=5))]
+    (folder / "fresh.csv").write_text("\n".join(["p,correct", *fresh]) + "\n")
+    told = confide("validate", policy, folder / "fresh.csv", "--confidence-column", "p")
+    assert "NEW.csv --confidence-column p --out" in told.stderr

@@ -94,3 +94,24 @@ def test_what_is_no_probability_has_no_brier_score():
 def test_a_risk_lies_between_0_and_1(risk):
     with pytest.raises(ConfideError, match="between 0 and 1"):
         compare(Pairs.of(A, B), max_risk=risk)
+
+
+def under(rows, **names):
+    """The rows with sources of other names."""
+    return [r.model_copy(update={"confidence": {new: r.confidence[old] for new, old in names.items()}}) for r in rows]
+
+
+def test_a_single_source_of_each_is_compared_under_both_names():
+    found = compare(Pairs.of(under(A, old="stack"), under(B, new="stack")), resamples=20)
+    same = compare(Pairs.of(under(A, stack="stack"), under(B, stack="stack")), resamples=20)
+    assert found["main"] == "old / new"
+    assert found["sources"]["old / new"]["auroc"] == same["sources"]["stack"]["auroc"]
+    assert found["only_sources"] == {"a": [], "b": []}
+
+
+def test_without_a_common_source_it_says_which_each_has_and_what_to_do():
+    a, b = under(A, x="stack", y="logprob_sum"), under(B, z="stack")
+    (said,) = [s for s in compare(Pairs.of(a, b), resamples=20)["verdict"]["sentences"] if "No source" in s]
+    assert "A has x, y, B has z; to compare one of each, name both, as in --source x,z." in said
+    gaps = [r.model_copy(update={"confidence": {"stack": None}}) for r in B]
+    assert "no common row has a value" in " ".join(compare(Pairs.of(A, gaps), resamples=20)["verdict"]["sentences"])

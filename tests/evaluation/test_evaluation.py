@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from confide.errors import ConfideError
 from confide.evaluation import evaluate
 from confide.evaluation.record_columns import only
-from confide.records import Cost, Message, Record
+from confide.records import Cost, Message, Record, ScoreColumns
 from confide.report.page import render
 
 
@@ -397,3 +397,23 @@ def test_labels_about_a_signal_are_named_and_not_mixed() -> None:
     rows[0].signal = ""
     with pytest.raises(ConfideError, match="are about being right and red_flag"):
         evaluate(rows, resamples=20)
+
+
+def test_without_a_free_source_the_best_stands_against_every_other_one():
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(300):
+        p = rng.random()
+        rows.append(Record(id=str(i), confidence={"noise": rng.random(), "p": p, "q": 1 - p}, correct=rng.random() < p))
+    results = evaluate(rows, resamples=50)
+    assert {(d["a"], d["b"]) for d in results["differences"]} == {("p", "noise"), ("p", "q")}
+    verdict = results["verdict"]
+    assert (verdict["status"], verdict["baseline"], verdict["rival"]) == ("ahead", None, "noise")
+    assert "No source is free; the next best, noise, reaches" in " ".join(verdict["sentences"])
+
+
+def test_the_columns_of_the_file_stand_in_the_results():
+    columns = ScoreColumns("stack,logprob_sum", id_column="my id")
+    found = evaluate(records(), file="s.csv", columns=columns, resamples=5)["records"]
+    assert found == {"file": "s.csv", "columns": {"confidence_column": "stack,logprob_sum", "id_column": "my id"}}
+    assert evaluate(records(), file="s.csv", resamples=5)["records"] == {"file": "s.csv"}

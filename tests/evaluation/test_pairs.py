@@ -63,3 +63,20 @@ def test_only_the_test_split_counts():
 def test_what_cannot_be_compared_is_refused(change, words):
     with pytest.raises(ConfideError, match=words):
         Pairs.of(a_run(1, n=30), change(a_run(2, n=30)))
+
+
+def without_ids(rows, name):
+    """The rows as they are read from a file without ids."""
+    return [r.model_copy(update={"id": f"{name}-{i}"}) for i, r in enumerate(rows, 1)]
+
+
+def test_rows_without_ids_are_matched_by_number_where_there_are_equally_many():
+    a, b = a_run(1, n=30), a_run(2, n=30)
+    pairs = Pairs.of(without_ids(a, "0a1b2c3d"), without_ids(b, "4e5f6a7b"))
+    assert pairs.by_row
+    assert list(pairs.gained) == list(Pairs.of(a, b).gained)
+    assert not Pairs.of(a, b).by_row
+    with pytest.raises(ConfideError, match=r"A has 30 rows, B 29, and neither has ids.*--id-column"):
+        Pairs.of(without_ids(a, "0a1b2c3d"), without_ids(b[1:], "4e5f6a7b"))
+    with pytest.raises(ConfideError, match=r"rows of B have no ids, those of A have: name B's column.*--id-column"):
+        Pairs.of(a, without_ids(b, "4e5f6a7b"))

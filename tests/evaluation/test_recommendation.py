@@ -6,7 +6,7 @@ import pytest
 
 from confide.evaluation import evaluate
 from confide.evaluation.recommendation import recommendation
-from confide.records import Record
+from confide.records import Record, ScoreColumns
 
 ORDER = (
     *("logprob_mean", "portable", "stack_served", "stack", "self_ref", "p_true", "self_consistency", "verifier"),
@@ -251,3 +251,10 @@ def test_an_evaluation_recommends_on_validation_rows_alone():
     found = evaluate(rows, resamples=100)["recommendation"]
     assert (found["source"], found["n"]) == ("stack", 1000)
     assert found == recommendation(rows, resamples=100, seed=0, min_rows=100)
+
+
+def test_the_next_command_names_the_columns_of_the_file():
+    rows, columns = world(1500, {"stack": 3, "logprob_mean": 0}), ScoreColumns("stack,logprob_mean", id_column="my id")
+    found = recommendation(rows, resamples=100, seed=0, min_rows=50, file="my s.csv", columns=columns)
+    flags = "--confidence-column stack,logprob_mean --id-column 'my id'"
+    assert f"confide calibrate 'my s.csv' {flags} --source logprob_mean --max-risk" in found["next"]

@@ -11,6 +11,7 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.records import ScoreColumns, read_scores
+from confide.records.score_columns import numbered
 
 MAPPED = ScoreColumns("score", "label")
 ROWS = [{"score": 0.9, "label": 1}, {"score": 0.2, "label": 0}, {"score": None, "label": 1}]
@@ -112,3 +113,22 @@ def test_csv_is_read_without_parquet_or_torch(tmp_path: Path) -> None:
         "assert not {'pyarrow', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "s.csv")], check=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["qid,confidence,correct\n7,0.5,1\n8,0.4,0\n", '{"confidence": 0.5, "correct": true}\n{"confidence": 0.4}\n'],
+)
+def test_known_names_without_ids_are_numbered(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.csv").write_text(text)
+    rows = read_scores(tmp_path / "s.csv", ScoreColumns())
+    assert [row.confidence for row in rows] == [{"given": 0.5}, {"given": 0.4}]
+    assert [row.id.rpartition("-")[2] for row in rows] == ["1", "2"]
+    assert numbered(rows)
+    assert not numbered(rows[1:])
+
+
+def test_an_id_that_one_row_lacks_is_no_reason_to_number(tmp_path: Path) -> None:
+    (tmp_path / "s.jsonl").write_text('{"confidence": 0.5}\n{"id": "a", "confidence": 0.4}\n')
+    with pytest.raises(ConfideError, match="line 1: id"):
+        read_scores(tmp_path / "s.jsonl", ScoreColumns())

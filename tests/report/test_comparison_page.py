@@ -60,3 +60,14 @@ def test_hostile_text_does_not_run(browser, tmp_path):
         assert page.errors == []
         assert page.evaluate("document.scripts.length") == 1
         assert page.evaluate("document.images.length") == 0
+
+
+@pytest.mark.parametrize(("risk", "words"), [(0.4, "within 40% wrong"), (0.2, "within 20% wrong")])
+def test_the_ring_is_at_the_risk_that_was_asked_for(risk, words):
+    page = page_of(a_run(1), a_run(2, sharp=2, bias=0.2), max_risk=risk)
+    assert f"The ring is where B first stays {words}." in page
+    assert "within 10% wrong" not in page
+    never = page_of(
+        a_run(1), [r.model_copy(update={"correct": r.confidence["stack"] < 0.2}) for r in a_run(2)], max_risk=risk
+    )
+    assert f"B stays {words} at no threshold" in never

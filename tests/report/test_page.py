@@ -462,3 +462,15 @@ def test_the_words_of_the_page_are_explained(html):
     words = html[html.index('id="words"') :]
     for word in ("AUROC", "APGR", "AIQ", "CPT(50)", "parity share", "prior", "floor", "ECE", "escalate"):
         assert f"<dt>{word}</dt>" in words
+
+
+def test_two_columns_without_a_free_one_are_set_against_each_other():
+    rng = np.random.default_rng(0)
+    rows = [
+        Record(id=str(i), confidence={"a": (p := rng.random()), "b": rng.random()}, correct=bool(rng.random() < p))
+        for i in range(150)
+    ]
+    html = render(evaluate(rows, resamples=20), rows)
+    assert "a is ahead of b<" in html
+    assert "nothing to be compared with" not in html
+    assert "Paired differences" in html

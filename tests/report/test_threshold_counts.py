@@ -60,3 +60,10 @@ def test_the_command_line_cannot_be_escaped_from():
     counts = Counts.of(np.array([0.5]), np.array([True]))
     assert counts.payload("stack")["argument"] == "stack"
     assert counts.payload("a'; rm -rf ~ #")["argument"] == """'a'"'"'; rm -rf ~ #'"""
+
+
+def test_the_slider_starts_at_the_risk():
+    confidence, correct = np.arange(10) / 10, np.array([False, True] * 3 + [True] * 4)
+    starts = [Counts.of(confidence, correct, risk).start for risk in (0.1, 0.2, 0.3)]
+    assert starts == [Counts.of(confidence, correct).loosest(risk) for risk in (0.1, 0.2, 0.3)]
+    assert len(set(starts)) > 1

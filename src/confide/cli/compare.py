@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as plain_json
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,11 +13,16 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
+from confide.cli.flags import Flags
 from confide.cli.outputs import Folder
 from confide.cli.printing import names_in, print_json
 from confide.errors import ConfideError
 from confide.files import locked, write_text
 from confide.hashing import sha256_of_file
+from confide.records.score_columns import ScoreColumns
+
+if TYPE_CHECKING:
+    from confide.records import Record
 
 WHAT = "Scored, graded records, or the folder of a report on them."
 SHOWN = {"auroc": "AUROC", "brier": "Brier", "coverage_at_risk": "kept"}
@@ -27,6 +32,7 @@ SHOWN = {"auroc": "AUROC", "brier": "Brier", "coverage_at_risk": "kept"}
 def compare(
     a: Annotated[Path, Argument(metavar="A", help=f"The run before. {WHAT}")],
     b: Annotated[Path, Argument(metavar="B", help=f"The run after. {WHAT}")],
+    columns: Annotated[ScoreColumns, Flags()],
     out: Annotated[
         Path | None,
         Option(metavar="DIR", help="Folder for compare.json and compare.html."),
@@ -40,8 +46,10 @@ def compare(
 ) -> None:
     """Compare two runs on the same questions: B minus A, with intervals by entity.
 
-    Rows are matched by id. Only the test split counts where records carry splits. Says for accuracy and for every
-    source that both have whether B is better, worse, or cannot be told apart, and which answers changed.
+    Rows are matched by id, or by their number where neither file has ids. Only the test split counts where records
+    carry splits. Says for accuracy and for every source that both have whether B is better, worse, or cannot be told
+    apart, and which answers changed. A single source of each is compared with the other. The folder of a report knows
+    the columns that its report was called with.
 
     Example: `confide compare before.jsonl after.jsonl --out runs/compared`
 
@@ -49,13 +57,12 @@ def compare(
     """
     from confide.evaluation.comparison import compare as judge
     from confide.evaluation.pairs import Pairs
-    from confide.evaluation.record_columns import only
-    from confide.records import read_records
+    from confide.records import read_scores
     from confide.report.comparison_page import render_comparison
 
-    runs = [read_records(records_of(path)) for path in (a, b)]
+    runs = [read_scores(records_of(path), columns_of(path, columns)) for path in (a, b)]
     if source is not None:
-        runs = [only(rows, names_in(source)) for rows in runs]
+        runs = [_only(rows, names_in(source), runs) for rows in runs]
     pairs = Pairs.of(*runs)
     names = tuple(str(path).encode(errors="replace").decode() for path in (a, b))
     results = judge(pairs, names=(names[0], names[1]), max_risk=max_risk, seed=seed, resamples=resamples)
@@ -80,16 +87,7 @@ def records_of(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    results = path / "results.json"
-    if not results.is_file():
-        raise ConfideError(f"{path} holds no results.json: name the folder of a report, or a file of scored records")
-    try:
-        named = plain_json.loads(results.read_text(encoding="utf-8")).get("records")
-        file, digest = named["file"], named["sha256"]
-    except (ValueError, AttributeError, TypeError, KeyError):
-        raise ConfideError(
-            f"{results} does not say which records it is of; a comparison needs the rows: name their file instead"
-        ) from None
+    file, digest, _ = _told(path)
     # As the report was called for, else beside it: a folder may have been moved with its records.
     there = [place for place in (Path(file), path / Path(file).name, path.parent / Path(file).name) if place.is_file()]
     if not there:
@@ -101,6 +99,34 @@ def records_of(path: Path) -> Path:
             "or name the file itself to compare what it holds now"
         )
     return same
+
+
+def columns_of(path: Path, columns: ScoreColumns) -> ScoreColumns:
+    """The columns of a file: those that are named, or of a report's folder those that it was called with."""
+    return _told(path)[2] if path.is_dir() else columns
+
+
+def _told(folder: Path) -> tuple[str, str, ScoreColumns]:
+    """The file that a report says it is of, its SHA-256 and its columns."""
+    results = folder / "results.json"
+    if not results.is_file():
+        raise ConfideError(f"{folder} holds no results.json: name the folder of a report, or a file of scored records")
+    try:
+        named = plain_json.loads(results.read_text(encoding="utf-8")).get("records")
+        return named["file"], named["sha256"], ScoreColumns(**named.get("columns", {}))
+    except (ValueError, AttributeError, TypeError, KeyError):
+        raise ConfideError(
+            f"{results} does not say which records it is of; a comparison needs the rows: name their file instead"
+        ) from None
+
+
+def _only(rows: list[Record], names: list[str], runs: list[list[Record]]) -> list[Record]:
+    """The records with these sources alone; of several names each run may lack some, if not all."""
+    from confide.evaluation.record_columns import only
+
+    here = {source for record in rows for source in record.confidence}
+    anywhere = {source for run in runs for record in run for source in record.confidence}
+    return only(rows, [name for name in names if name in here or name not in anywhere] or names)
 
 
 def _print(results: dict[str, Any]) -> None:

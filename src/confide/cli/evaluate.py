@@ -105,8 +105,7 @@ def evaluate(
 
     trained = _trained(matrix or [])
     main = _main(records, trained)
-    others = [path for path in (expert, coupling) if path is not None]
-    files = _read([main, *trained.values()], others, source, identity, columns)
+    files = _read([main, *trained.values()], [path for path in (expert, coupling) if path], source, identity, columns)
     rows = files[main]
     total, numbers = len({source for row in rows for source in row.confidence}), count(1)
     with progress_bar("judging") as progress:
@@ -117,6 +116,7 @@ def evaluate(
             trained={name: files[path] for name, path in trained.items()},
             original=None if coupling is None else files[coupling],
             file=os.fsencode(main).decode(errors="replace"),
+            columns=columns,
             seed=seed,
             resamples=resamples,
             progress=lambda source: progress(next(numbers), total, source),

@@ -19,7 +19,7 @@ from confide.cli.narrow_help import Verbs
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.files import write_text
-from confide.records.score_columns import ScoreColumns
+from confide.records.score_columns import ScoreColumns, numbered
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
@@ -44,8 +44,6 @@ def show(
 
     promise = Policy.load(policy)
     typer.echo(promise.to_json().rstrip() if json else promise.explain())
-    if not json:
-        tell_next("confide decide", policy, "NEW.jsonl", "--out", beside(policy, "decisions.jsonl"))
 
 
 add(app, show)
@@ -87,7 +85,8 @@ def validate(
             warn(warning)
         typer.echo(result.explain())
         if code == ExitCode.DONE:
-            tell_next("confide decide", policy, "NEW.jsonl", "--out", beside(policy, "decisions.jsonl"))
+            new, flags = f"NEW{records.suffix or '.jsonl'}", f"{columns.flags()}--out"
+            tell_next("confide decide", policy, new, flags, beside(policy, "decisions.jsonl"))
     raise typer.Exit(code)
 
 
@@ -114,15 +113,15 @@ def decide(
     from confide.policies.validation import other_models
 
     rule = Policy.load(policy)
-    rows = _to_decide(rule, _answered_by(identity, _scores(records, columns, rule), rule))
+    scored = _scores(records, columns, rule)
+    rows = _to_decide(rule, _answered_by(identity, scored, rule))
     decided = [_decision(rule, record) for record in rows]
     write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
 
     unlike = shift(rule, rows, seed).warnings
     for warning in cautions(rule, rows) + unlike + other_models(rule, rows):
         warn(warning)
-    decisions = Counter(row["decision"] for row in decided)
-    deciding = Counter(row["source"] for row in decided)
+    decisions, deciding = (Counter(row[key] for row in decided) for key in ("decision", "source"))
     missing = sum(row["confidence"] is None for row in decided)
     kept = [record for record, row in zip(rows, decided, strict=True) if row["decision"] == "answer"]
     seen = seen_of_kept(kept)
@@ -149,7 +148,8 @@ def decide(
     if seen:
         say(out, seen.explain(rule))
     say(out, f"Written to {out}")
-    tell_next("confide hedge", records, f"--source {quote(rule.sources[0])} --out", beside(out, "hedged.jsonl"))
+    if not columns.named and not numbered(scored) and any(row.answer for row in rows):
+        tell_next("confide hedge", records, f"--source {quote(rule.sources[0])} --out", beside(out, "hedged.jsonl"))
 
 
 def _scores(path: Path, columns: ScoreColumns, policy: Policy) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,7 @@ def compare(
         "models": {which: sorted({r.model for r in rows.records if r.model}) for which, rows in _both(pairs)},
         "tasks": sorted({r.task for r in pairs.a.records if r.task}),
         "n": len(pairs),
+        "matched_by": "row" if pairs.by_row else "id",
         "left_out": pairs.left_out(),
         "accuracy": _differing(*right),
         "answers": _answers(pairs),
@@ -85,7 +87,7 @@ def compare(
         },
         "bootstrap": bootstrap.settings(),
     }
-    return results | {"verdict": _verdict(results, min_rows)}
+    return results | {"verdict": _verdict(results, _lacking(pairs), min_rows)}
 
 
 def better(name: str, difference: dict[str, Any]) -> str:
@@ -205,9 +207,23 @@ def _examples(pairs: Pairs, wanted: Any, main: str | None) -> list[dict[str, Any
     return out
 
 
-def _verdict(results: dict[str, Any], min_rows: int) -> dict[str, Any]:
+def _lacking(pairs: Pairs) -> str:
+    """Why no source can be compared, and what to do."""
+    a, b = pairs.a.sources, pairs.b.sources
+    has = f"A has {', '.join(a) or 'none'}, B has {', '.join(b) or 'none'}"
+    if set(a) & set(b):
+        todo = "no common row has a value of one source in both"
+    elif a and b:
+        todo = f"to compare one of each, name both, as in --source {quote(f'{a[0]},{b[0]}')}"
+    else:
+        todo = "`confide score` adds sources, and --confidence-column names a column of confidences"
+    return f"No source has values in both, so only the answers can be compared: {has}; {todo}."
+
+
+def _verdict(results: dict[str, Any], lacking: str, min_rows: int) -> dict[str, Any]:
     """How B stands to A, and sentences: ``answers`` by the accuracy, ``confidence`` by the main source's AUROC.
 
+    ``lacking`` is said where there is no main source.
     Both are "better", "worse" or "level", or None where too few rows, or no source, refuse it.
     """
     n, clusters, main = results["n"], results["bootstrap"]["clusters"], results["main"]
@@ -220,12 +236,17 @@ def _verdict(results: dict[str, Any], min_rows: int) -> dict[str, Any]:
     ]
     entry = results["sources"].get(main)
     if entry is None:
-        sentences.append("No source has values in both, so only the answers can be compared.")
+        sentences.append(lacking)
     else:
         for name, words in (("auroc", "AUROC"), ("brier", "Brier score")):
             if entry[name] is not None and entry[name]["difference"]["value"] is not None:
                 a, b = (interval(entry[name][which]) for which in ("a", "b"))
                 sentences.append(f"{words} of {main}: {b} in B, {a} in A: {_words(name, entry[name]['difference'])}.")
+    if results["matched_by"] == "row":
+        sentences.append(
+            "The rows have no ids: each row of A is compared with the row of the same number in B, so both files must "
+            "hold the same questions in the same order."
+        )
     if n < min_rows or clusters < MIN_CLUSTERS:
         few = f"{some(n, 'common row')} about {some(clusters, 'entity', 'entities')}"
         wanted = f"{min_rows} rows and {MIN_CLUSTERS} entities"

@@ -18,12 +18,12 @@ from confide.evaluation.matrix import matrix
 from confide.evaluation.recommendation import recommendation
 from confide.evaluation.record_columns import Rows, extra, numbers, select
 from confide.evaluation.samples import WITHIN_QUESTION, Samples
-from confide.evaluation.verdict import verdict
+from confide.evaluation.verdict import chosen, verdict
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import wilson
 from confide.metrics.routing import EXPERT_COST, MARGIN, POINTS, aiq
 from confide.numeric import Floats
-from confide.records import Record
+from confide.records import Record, ScoreColumns
 from confide.signals import SIGNALS
 from confide.sources import family
 
@@ -39,6 +39,7 @@ def evaluate(
     trained: dict[str, list[Record]] | None = None,
     original: list[Record] | None = None,
     file: str | None = None,
+    columns: ScoreColumns | None = None,
     seed: int = 0,
     resamples: int = 1000,
     min_rows: int = MIN_ROWS,
@@ -47,8 +48,7 @@ def evaluate(
     """Judge every source in the records.
 
     Only graded rows count, and only the test split where records carry splits. Intervals are 95 % percentile
-    intervals of a bootstrap by entity. A source's missing rows are left out and counted; a paired difference is
-    taken where both sources have a value.
+    intervals of a bootstrap by entity. Missing values are left out and counted, for a difference those of both sources.
 
     Args:
         records: The whole file, all splits.
@@ -56,9 +56,8 @@ def evaluate(
         expert_cost: What an expert's answer costs, in answers of the model; None: ten.
         trained: Further rows of the matrix: what a confidence was trained on, to the records scored with it.
         original: The graded answers of the model before it was trained further.
-        file: The records' file, as commands name it.
-        seed: Seed of the bootstrap.
-        resamples: Draws of the bootstrap.
+        file, columns: The records' file and its columns, as commands name them.
+        seed, resamples: Seed and draws of the bootstrap.
         min_rows: Rows below which the numbers stand but verdict and recommendation are refused.
         progress: Called with the name of each source as its turn comes.
 
@@ -74,8 +73,9 @@ def evaluate(
     judged = _judged(rows, bootstrap, right, agreement, progress)
     routing = _routing(rows, judged, right, expert is not None, expert_cost)
     estimators = _estimators(judged, samples, bootstrap, routing["expert_cost"])
+    drawn = {"seed": seed, "resamples": resamples, "min_rows": min_rows}
     results = {
-        **_overview(rows, bootstrap, file),
+        **_overview(rows, bootstrap, file, columns or ScoreColumns()),
         "estimators": estimators,
         "differences": _differences(rows, judged, estimators, samples, bootstrap),
         "routing": routing,
@@ -83,8 +83,8 @@ def evaluate(
         "within_question": samples.summary(rows, bootstrap),
         "auroc_by_position": auroc_by_position(rows, bootstrap),
         "error_kinds": error_kinds(rows, bootstrap),
-        "matrix": matrix(records, trained or {}, seed=seed, resamples=resamples, min_rows=min_rows),
-        "recommendation": recommendation(records, resamples=resamples, seed=seed, min_rows=min_rows, file=file),
+        "matrix": matrix(records, trained or {}, **drawn),
+        "recommendation": recommendation(records, file=file, columns=columns, **drawn),
         "rejection": rejection(records, seed=seed, resamples=resamples),
         "coupling": None if original is None else coupling(rows, original, bootstrap),
         "controls": controls(records, rows, bootstrap.clusters, estimators, min_rows=min_rows)
@@ -100,7 +100,7 @@ def _checked(records: list[Record], expert_cost: float | None) -> Rows:
     return rows
 
 
-def _overview(rows: Rows, bootstrap: Bootstrap, file: str | None) -> dict[str, Any]:
+def _overview(rows: Rows, bootstrap: Bootstrap, file: str | None, columns: ScoreColumns) -> dict[str, Any]:
     """How many rows there are, how many of them are right, and what the intervals rest on."""
     n, y = len(rows.records), rows.correct.astype(np.float64)
     accuracy = estimate(bootstrap.mean(y, np.arange(n)))
@@ -109,7 +109,7 @@ def _overview(rows: Rows, bootstrap: Bootstrap, file: str | None) -> dict[str, A
         low, high = wilson(float(y.sum()), n)
     return {
         "schema": 1,
-        "records": None if file is None else {"file": file},
+        "records": None if file is None else {"file": file} | ({"columns": columns.given} if columns.named else {}),
         "n": n,
         "accuracy": int(y.sum()) / n,
         "accuracy_interval": {"low": low, "high": high},
@@ -220,15 +220,19 @@ def _differences(
 ) -> list[dict[str, Any]]:
     """Every source that is not free, prior, floor or control against the best free source and each prior.
 
-    The best free source is chosen on these very rows, metric by metric, which favours the free side.
+    The best free source is chosen on these very rows, metric by metric, which favours the free side. Where none is
+    free, the source that the report is about stands against every other one; if it was chosen on these rows, that
+    favours it.
     """
     out = []
+    main, _ = chosen({"estimators": estimators})
+    others = [s for s in rows.competing if s != main and not any(family(one) == "free" for one in judged)]
     priors = [s for s in judged if family(s) == "prior"]
     for metric in COMPARED:
         free = best((s for s in judged if family(s) == "free"), estimators, metric)
         opponents = [*([free] if free is not None else []), *priors]
-        for a, b in product(rows.competing, opponents):
-            if estimators[a][metric] is None or estimators[b][metric] is None:
+        for a, b in [*product(rows.competing, opponents), *((main, other) for other in others)]:
+            if a is None or estimators[a][metric] is None or estimators[b][metric] is None:
                 continue
             if metric in WITHIN_QUESTION:
                 paired, n = samples.difference(a, b, bootstrap)[metric]

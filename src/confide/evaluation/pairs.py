@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from confide.metrics.bootstrap import Bootstrap
 from confide.numeric import Bools
 from confide.policies.identities import check_one_model
 from confide.records import Record
+from confide.records.score_columns import numbered
 
 NAMED = 20
 """Ids that are named of each kind of row that counts no further."""
@@ -27,6 +28,7 @@ class Pairs:
     """The rows of two runs, the same question in the same place of both, and what was left out.
 
     ``only_a`` and ``only_b`` are ids that the other run does not have, ``ungraded`` ids that lack a grade in either.
+    ``by_row`` says that neither file has ids, so that rows are matched by their numbers.
     """
 
     a: Rows
@@ -34,15 +36,20 @@ class Pairs:
     only_a: list[str]
     only_b: list[str]
     ungraded: list[str]
+    by_row: bool = False
 
     @classmethod
     def of(cls, a: list[Record], b: list[Record]) -> Pairs:
         """Match two files of graded records; of each only the test split counts where it carries splits.
 
+        Where each has one source, and they differ, they become one under both names.
+
         Raises:
             ConfideError: One is empty, holds several models' answers or an id twice; the tasks or the questions
-                differ; no id is shared; or no shared one is graded in both.
+                differ; no id is shared; no shared one is graded in both; or rows without ids cannot be told apart.
         """
+        if by_row := _matched_by_row(a, b):
+            a, b = ([r.model_copy(update={"id": str(i)}) for i, r in enumerate(rows, 1)] for rows in (a, b))
         first, second = _by_id(a, "A"), _by_id(b, "B")
         _check_tasks(first, second)
         common = [name for name in first if name in second]
@@ -69,11 +76,11 @@ class Pairs:
             raise ConfideError("the labels of A and B are about different signals")
         known = set(graded)
         return cls(
-            one,
-            other,
+            *_under_one_name(one, other),
             [name for name in first if name not in second],
             [name for name in second if name not in first],
             [name for name in common if name not in known],
+            by_row,
         )
 
     def __len__(self) -> int:
@@ -106,6 +113,36 @@ class Pairs:
             name: {"n": len(ids), "ids": ids[:NAMED]}
             for name, ids in (("only_a", self.only_a), ("only_b", self.only_b), ("ungraded", self.ungraded))
         }
+
+
+def _matched_by_row(a: list[Record], b: list[Record]) -> bool:
+    """Whether rows are to be matched by their numbers; raises `ConfideError` where these cannot tell."""
+    without = [which for which, rows in (("A", a), ("B", b)) if numbered(rows)]
+    if len(without) == 1:
+        (which,) = without
+        raise ConfideError(
+            f"the rows of {which} have no ids, those of {'A' if which == 'B' else 'B'} have: name {which}'s column of "
+            "ids with --id-column"
+        )
+    if without and len(a) != len(b):
+        raise ConfideError(
+            f"A has {some(len(a), 'row')}, B {len(b):,}, and neither has ids, so that nobody knows which belong "
+            "together: name the column of ids with --id-column"
+        )
+    return bool(without)
+
+
+def _under_one_name(a: Rows, b: Rows) -> tuple[Rows, Rows]:
+    """The rows with a single source of each under both names, where the names differ."""
+    if not (len(a.sources) == len(b.sources) == 1) or a.sources == b.sources:
+        return a, b
+    both = " / ".join((*a.sources, *b.sources))
+    renamed = (
+        [r.model_copy(update={"confidence": {both: r.confidence.get(rows.sources[0])}}) for r in rows.records]
+        for rows in (a, b)
+    )
+    one, other = (replace(rows, records=records) for rows, records in zip((a, b), renamed, strict=True))
+    return one, other
 
 
 def _by_id(records: list[Record], which: str) -> dict[str, Record]:

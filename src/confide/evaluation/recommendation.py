@@ -15,7 +15,7 @@ from confide.evaluation.wording import interval, some
 from confide.metrics.bootstrap import Estimate, estimate
 from confide.numeric import Floats
 from confide.policies.identities import check_one_model
-from confide.records import Record
+from confide.records import Record, ScoreColumns
 from confide.sources import FAMILIES, Source, in_order
 
 COST = (
@@ -46,7 +46,13 @@ RESAMPLES = 500
 
 
 def recommendation(
-    records: list[Record], *, resamples: int, seed: int, min_rows: int, file: str | None = None
+    records: list[Record],
+    *,
+    resamples: int,
+    seed: int,
+    min_rows: int,
+    file: str | None = None,
+    columns: ScoreColumns | None = None,
 ) -> dict[str, Any]:
     """Name the cheapest source whose AUROC is shown to be less than `MAX_LOSS` below the best on the validation rows.
 
@@ -65,6 +71,7 @@ def recommendation(
         seed: Seed of the draws.
         min_rows: Rows below which nothing is named.
         file: The records' file, as the command names it.
+        columns: The columns of that file that the command names.
 
     Returns:
         ``{"source", "best", "loss": {"value", "low", "high"}, "n", "reason", "next"}``: ``loss`` is the best's AUROC
@@ -95,7 +102,7 @@ def recommendation(
         len(rows.records),
         min_rows,
         note,
-        file or "scored.jsonl",
+        f"{shlex.quote(file or 'scored.jsonl')} {(columns or ScoreColumns()).flags()}",
     )
 
 
@@ -129,7 +136,10 @@ def _too_few(rows: Rows) -> str | None:
 
 
 def _named(sampled: dict[str, Floats], n: int, min_rows: int, note: str, file: str) -> dict[str, Any]:
-    """The recommendation from every source's AUROC and its draws [1 + resamples] on the same ``n`` rows."""
+    """The recommendation from every source's AUROC and its draws [1 + resamples] on the same ``n`` rows.
+
+    ``file`` is how a command names it, with a space behind.
+    """
     order = sorted(sampled, key=lambda source: (_cost(source), -sampled[source][0]))
     best = max(order, key=lambda source: float(sampled[source][0]))
     losses = {source: estimate(sampled[best] - sampled[source]) for source in order}
@@ -153,7 +163,7 @@ def _named(sampled: dict[str, Floats], n: int, min_rows: int, note: str, file: s
         nearest = min(cheaper, key=lambda s: _end(losses[s], "high"))
         lost = interval(losses[nearest])
         said = f"it is {height}; of what costs less, {nearest} comes nearest and loses {lost} ({MAX_LOSS} is allowed)"
-    command = f"confide calibrate {shlex.quote(file)} --source {shlex.quote(source)} --max-risk 0.1 --out policy.json"
+    command = f"confide calibrate {file}--source {shlex.quote(source)} --max-risk 0.1 --out policy.json"
     told = {"source": source, "best": best, "loss": losses[source], "n": n}
     return told | {"reason": f"Take {source}: {said}.{note}", "next": f"Calibrate it next: {command}"}
 

@@ -20,14 +20,15 @@ MIN_SAYING = 20
 
 
 def verdict(results: dict[str, Any], rows: Rows, *, min_rows: int) -> dict[str, Any]:
-    """``{"status", "source", "baseline", "sentences"}`` from results that are complete but for the verdict.
+    """``{"status", "source", "baseline", "rival", "sentences"}`` from results that are complete but for the verdict.
 
     The source is ``stack`` where there is one, else the best that competes (neither free nor prior, floor or
-    control), else the best of all; the baseline is the free source with the best AUROC. The status is
-    "ahead", "behind" or "level" against it by the paired interval, "alone" without a free source, "refused" with
-    too few rows.
+    control), else the best of all; the baseline is the free source with the best AUROC, the rival where none is free
+    the next best that competes. The status is "ahead", "behind" or "level" against either by the paired interval,
+    "alone" without one, "refused" with too few rows.
     """
     source, baseline = chosen(results)
+    rival = _rival(results, source) if baseline is None else None
     n, clusters, status = results["n"], results["bootstrap"]["clusters"], "refused"
     if n < min_rows:
         sentences = [f"{n} graded rows are too few for a verdict; it takes {min_rows}.", WITHOUT]
@@ -37,7 +38,7 @@ def verdict(results: dict[str, Any], rows: Rows, *, min_rows: int) -> dict[str, 
     elif source is None:
         sentences = ["No source can be ranked on these rows."]
     else:
-        status, comparison = _comparison(results, source, baseline)
+        status, comparison = _comparison(results, source, baseline, rival)
         failed = [control["detail"] for control in results["controls"].values() if control["verdict"] == "failed"]
         sentences = [
             f"{source} ranks right above wrong with AUROC {interval(results['estimators'][source]['auroc'])} "
@@ -50,7 +51,7 @@ def verdict(results: dict[str, Any], rows: Rows, *, min_rows: int) -> dict[str, 
             *_escalation(results, source),
             *([f"A control failed, so read none of this as proven: {'; '.join(failed)}."] if failed else []),
         ]
-    return {"status": status, "source": source, "baseline": baseline, "sentences": sentences}
+    return {"status": status, "source": source, "baseline": baseline, "rival": rival, "sentences": sentences}
 
 
 def chosen(results: dict[str, Any]) -> tuple[str | None, str | None]:
@@ -63,27 +64,38 @@ def chosen(results: dict[str, Any]) -> tuple[str | None, str | None]:
     return source, None if baseline == source else baseline
 
 
+def _rival(results: dict[str, Any], source: str | None) -> str | None:
+    """The best source that competes besides the ``source``; None where a free one does, or there is no other."""
+    estimators = results["estimators"]
+    if any(family(name) == "free" for name in estimators):
+        return None
+    parsed = {name: Source.parse(name) for name in estimators if name != source}
+    return best((name for name, one in parsed.items() if one.competes and not one.calibrated), estimators)
+
+
 def _difference(results: dict[str, Any], a: str, b: str | None) -> dict[str, Any] | None:
     """The paired difference of two sources in AUROC, None where it was not taken."""
     pairs = {(d["a"], d["b"]): d for d in results["differences"] if d["metric"] == "auroc" and d["value"] is not None}
     return pairs.get((a, b))
 
 
-def _comparison(results: dict[str, Any], source: str, baseline: str | None) -> tuple[str, str]:
-    paired = _difference(results, source, baseline)
+def _comparison(results: dict[str, Any], source: str, baseline: str | None, rival: str | None) -> tuple[str, str]:
+    other = baseline or rival
+    paired = _difference(results, source, other)
     if baseline is None and family(source) == "free":
         return "alone", "Only free sources are here; there is nothing to compare them with."
-    if baseline is None:
+    if other is None:
         return "alone", "There is no free source (such as logprob_sum) to compare it with."
-    free = f"The best free source, {baseline}, reaches {interval(results['estimators'][baseline]['auroc'])}"
+    named = f"The best free source, {other}," if baseline else f"No source is free; the next best, {other},"
+    reached = f"{named} reaches {interval(results['estimators'][other]['auroc'])}"
     if paired is None:
-        return "alone", f"{free}; the two share no rows on which to compare them."
+        return "alone", f"{reached}; the two share no rows on which to compare them."
     status, words = {
         "above": ("ahead", f"{source} is ahead"),
-        "below": ("behind", f"{source} is behind: use the free source"),
+        "below": ("behind", f"{source} is behind" + (": use the free source" if baseline else "")),
         "level": ("level", "these rows cannot tell them apart"),
     }[side(paired)]
-    return status, f"{free}; {words} (difference {interval(paired, sign=True)})."
+    return status, f"{reached}; {words} (difference {interval(paired, sign=True)})."
 
 
 def _priors(results: dict[str, Any], source: str) -> list[str]:

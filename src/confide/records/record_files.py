@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -40,11 +40,12 @@ def parse_lines(text: str, name: str) -> list[Record]:
     return parse_rows(json_lines(text, name), name)
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Path, *, prepared: Callable[[Table], Table] = lambda table: table) -> list[Record]:
     """Read records from JSON lines, a JSON array, CSV or Parquet (`confide.records.record_cells` for their columns).
 
     Args:
         path: the file; a half-written last line is left out, with a warning.
+        prepared: what to make of its table before that is read as records.
 
     Returns:
         The records in the order of the file, at least one.
@@ -53,7 +54,7 @@ def read_records(path: Path) -> list[Record]:
         ConfideError: a missing or broken file, a file without rows, or an id that occurs twice.
     """
     path = as_path(path)
-    table = read_table(path, continued=True)
+    table = prepared(read_table(path, continued=True))
     records = _of_table(table, str(path))
     if table.cut is not None:
         _LOG.warning("%s: the half-written last line is left out", path)

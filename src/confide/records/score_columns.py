@@ -7,14 +7,15 @@ the higher the surer. Empty cells and NaN are not available.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from confide.arguments import as_path
-from confide.data_files import check_unique, plain_number, read_table
+from confide.data_files import Table, check_unique, plain_number, read_table
 from confide.errors import ConfideError
 from confide.files import is_stream
 from confide.hashing import sha256_of_rows
@@ -26,6 +27,8 @@ _TAKEN_OVER = ("domain", "entity", "split", "answer")
 """Further columns that are read, where a table has them under these names."""
 
 _SHOWN = 20
+
+_NAME_LENGTH = 8
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,24 @@ class ScoreColumns:
         """The columns of confidences, in their order; none where none is named."""
         return [name.strip() for name in (self.confidence_column or "").split(",") if name.strip()]
 
+    @property
+    def given(self) -> dict[str, str]:
+        """The columns that are named, by what they hold."""
+        return {name: value for name, value in vars(self).items() if value}
+
     def flags(self) -> str:
         """The flags that name these columns, as a shell needs them; empty where none is named.
 
         >>> ScoreColumns(confidence_column="my score", id_column="row").flags()
         "--confidence-column 'my score' --id-column row "
         """
-        given = {name: value for name, value in vars(self).items() if value}
-        return "".join(f"--{name.replace('_', '-')} {quote(value)} " for name, value in given.items())
+        return "".join(f"--{name.replace('_', '-')} {quote(value)} " for name, value in self.given.items())
 
 
 def read_scores(path: Path, columns: ScoreColumns, *, source: str | None = None) -> list[Record]:
     """Read rows of confidences and labels: records, or a table of any system whose ``columns`` are named.
+
+    Rows of a table without ids are numbered, where a confidence is known by its name or by ``columns``.
 
     Args:
         path: CSV, Parquet, JSON lines or a JSON array.
@@ -78,7 +87,7 @@ def read_scores(path: Path, columns: ScoreColumns, *, source: str | None = None)
     if columns.named:
         return _read_table(path, columns, source)
     try:
-        records = read_records(path)
+        records = read_records(path, prepared=_with_numbers)
     except ConfideError as error:
         if (hint := _hint(path)) is None:
             raise
@@ -86,6 +95,43 @@ def read_scores(path: Path, columns: ScoreColumns, *, source: str | None = None)
     if not any(r.confidence or r.messages or r.answer for r in records) and (hint := _hint(path)) is not None:
         raise ConfideError(f"{path} holds no confidence that is known by its name. {hint}")
     return records
+
+
+def numbered(records: Sequence[Record]) -> bool:
+    """Whether `read_scores` made up the ids of a file's ``records``: they say which row each is, and no more."""
+    name = records[0].id.rpartition("-")[0] if records else ""
+    made = _made_up(name, len(records))
+    return len(name) == _NAME_LENGTH and all(r.id == one for r, one in zip(records, made, strict=True))
+
+
+def _made_up(name: str, count: int) -> list[str]:
+    return [f"{name}-{place}" for place in range(1, count + 1)]
+
+
+def _numbers_for(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Ids for the rows of a file that has none, so that two files do not number their rows alike."""
+    return _made_up(sha256_of_rows(rows)[:_NAME_LENGTH], len(rows))
+
+
+def _with_numbers(table: Table) -> Table:
+    """The table with numbered rows where it holds confidences but no ids; any other as it is."""
+    first = next(table.rows, None)
+    if first is None:
+        return table
+    there = table.columns if table.columns is not None else list(first[1])
+    if "id" in there or not _scored(there):
+        return replace(table, rows=chain([first], table.rows))
+    rows = [first, *table.rows]
+    if any("id" in row for _, row in rows):
+        return replace(table, rows=iter(rows))
+    ids = _numbers_for([row for _, row in rows])
+    with_ids = ((where, {"id": one, **row}) for one, (where, row) in zip(ids, rows, strict=True))
+    return replace(table, rows=with_ids, columns=table.columns and ["id", *table.columns])
+
+
+def _scored(columns: Iterable[str]) -> bool:
+    """Whether a column of confidences is there that needs no flag."""
+    return any(name == "confidence" or name.startswith("confidence.") for name in columns)
 
 
 def _hint(path: Path) -> str | None:
@@ -97,8 +143,7 @@ def _hint(path: Path) -> str | None:
         there = table.columns if table.columns is not None else list(next(iter(table.rows), ("", {}))[1])
     except ConfideError:
         return None
-    known = "id" in there and any(name == "confidence" or name.startswith("confidence.") for name in there)
-    if known or "record" in there or "messages" in there or not set(there) - set(Record.model_fields):
+    if _scored(there) or "record" in there or "messages" in there or not set(there) - set(Record.model_fields):
         return None
     return (
         f"Its columns are {_list(there)}: name them with --confidence-column and --correct-column, and with "
@@ -124,13 +169,13 @@ def _read_table(path: Path, columns: ScoreColumns, source: str | None) -> list[R
             raise ConfideError(f"{path} has no column `{missing[0]}`, for {flag}; its columns are {_list(there)}")
     called = {name: source if source and len(confidence) == 1 else name for name in confidence}
     ids = columns.id_column or ("id" if "id" in there else None)
-    made_up = sha256_of_rows(row for _, row in rows)[:8]  # so that two files do not number their rows alike
+    numbers = _numbers_for([row for _, row in rows])
     read = partial(number, decimal_comma=table.decimal_comma)
     found = []
-    for place, (where, row) in enumerate(rows, 1):
+    for own, (where, row) in zip(numbers, rows, strict=True):
         at = f"{path}, {where}"
         fields: dict[str, Any] = {key: _text(row[key]) for key in _TAKEN_OVER if row.get(key) is not None}
-        fields["id"] = f"{made_up}-{place}" if ids is None else _id(row.get(ids), f"{at}: {ids}")
+        fields["id"] = own if ids is None else _id(row.get(ids), f"{at}: {ids}")
         fields["confidence"] = {called[name]: read_cell(read, row.get(name), f"{at}: {name}") for name in confidence}
         label = columns.correct_column or "correct"
         if row.get(label) is not None:

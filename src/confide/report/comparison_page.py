@@ -33,7 +33,7 @@ def render_comparison(results: dict[str, Any], pairs: Pairs) -> str:
         name: {source: entry[name] for source, entry in results["sources"].items() if _known(entry[name])}
         for name in ("auroc", "brier", "ece", "coverage_at_risk")
     }
-    curves = _curves(pairs, results["main"])
+    curves = _curves(pairs, results["main"], results["max_risk"])
     return (
         page_environment(_FOLDER)
         .get_template("comparison.html.j2")
@@ -50,6 +50,7 @@ def render_comparison(results: dict[str, Any], pairs: Pairs) -> str:
             points=points,
             unpaired=unpaired(results),
             diagrams=_diagrams(pairs, results["main"]),
+            reached=bool(curves) and curves["B"].loosest(results["max_risk"]) is not None,
             risk_coverage=plots.risk_coverage_plot(curves, "B", "A") if curves else None,
             terms=glossary(COMPARISON),
         )
@@ -66,13 +67,13 @@ def _reach(entries: dict[str, dict[str, Any]]) -> float:
     return max((abs(end) for end in ends if end), default=1.0)
 
 
-def _curves(pairs: Pairs, main: str | None) -> dict[str, Counts]:
-    """Rows and right ones at every threshold of the main source, for both runs; {} without one."""
+def _curves(pairs: Pairs, main: str | None, risk: float) -> dict[str, Counts]:
+    """Rows and right ones at every threshold of the main source, for both runs, from ``risk`` on; {} without one."""
     if main is None:
         return {}
     kept = np.intersect1d(pairs.a.present(main), pairs.b.present(main))
     runs = zip(NAMES, (pairs.a, pairs.b), strict=True)
-    return {name: Counts.of(rows.confidence(main)[kept], rows.correct[kept]) for name, rows in runs}
+    return {name: Counts.of(rows.confidence(main)[kept], rows.correct[kept], risk) for name, rows in runs}
 
 
 def _diagrams(pairs: Pairs, main: str | None) -> dict[str, Markup]:

@@ -14,7 +14,7 @@ from confide.evaluation.record_columns import Rows, probabilities, select
 from confide.evaluation.verdict import chosen
 from confide.evaluation.wording import side
 from confide.numeric import Bools, Floats
-from confide.records import Record
+from confide.records import Record, ScoreColumns
 from confide.report import plots
 from confide.report.templating import (
     clean,
@@ -48,7 +48,7 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
     """
     rows, estimators = select(records), results["estimators"]
     measured = _measured(estimators)
-    file = quote(clean((results.get("records") or {}).get("file", "scored.jsonl")))
+    file, flags = _named(results.get("records") or {})
     source, baseline = chosen(results)
     drawn = [name for name, entry in estimators.items() if name == source or entry["family"] not in UNDRAWN]
     present = {n: (rows.confidence(n)[kept], rows.correct[kept]) for n in drawn if len(kept := rows.present(n))}
@@ -80,8 +80,9 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         means=_means_by_domain(rows, source) if source else {},
         counts=counts,
         goals={risk: found for risk, found in goals.items() if any(found.values())},
-        data=embedded({"rows": len(rows.records), "file": file, "sources": [c.payload(n) for n, c in counts.items()]}),
+        data=_data(rows, file, flags, counts),
         file=file,
+        flags=flags,
         spark_low=_spark_low(estimators),
         family_shown=_family_shown,
         terms=glossary(REPORT),
@@ -108,10 +109,16 @@ def _measured(estimators: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]
     return {name: entry for name, entry in entries if name in METRICS and entry and entry["value"] is not None}
 
 
-def _data(rows: Rows, file: str, counts: dict[str, Counts]) -> Markup:
+def _named(records: dict[str, Any]) -> tuple[str, str]:
+    """How a command names the file of ``records``, and the flags that name its columns."""
+    columns = {name: clean(value) for name, value in records.get("columns", {}).items()}
+    return quote(clean(records.get("file", "scored.jsonl"))), ScoreColumns(**columns).flags()
+
+
+def _data(rows: Rows, file: str, flags: str, counts: dict[str, Counts]) -> Markup:
     """What the page's script reads."""
     sources = [found.payload(name) for name, found in counts.items()]
-    return embedded({"rows": len(rows.records), "file": file, "sources": sources})
+    return embedded({"rows": len(rows.records), "file": file, "flags": flags, "sources": sources})
 
 
 def _family_shown(name: str, family: str) -> bool:

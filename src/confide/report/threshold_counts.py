@@ -26,15 +26,16 @@ GOALS = (0.02, 0.05, 0.1, 0.2, 0.3)
 class Counts:
     """Rows at or above each threshold [m], from loose to strict, and the right ones among them.
 
-    The first threshold keeps every row that has a value.
+    The first threshold keeps every row that has a value. ``risk`` is the share of wrong to start at.
     """
 
     threshold: Floats
     kept: Floats
     right: Floats
+    risk: float = 0.1
 
     @classmethod
-    def of(cls, confidence: Floats, correct: Bools) -> Counts:
+    def of(cls, confidence: Floats, correct: Bools, risk: float = 0.1) -> Counts:
         """Exact counts at `MAX_THRESHOLDS` thresholds or fewer, evenly spread over the rows.
 
         ``confidence`` [n] is finite, ``correct`` is [n]; n is at least 1. Thresholds are confidences that occur,
@@ -48,7 +49,7 @@ class Counts:
         threshold = np.unique([rounded_down(float(v)) for v in values])
         right_above = np.concatenate([np.cumsum(correct[ranked][::-1])[::-1], [0]])
         first = np.searchsorted(order, threshold, side="left")
-        return cls(threshold, (len(order) - first).astype(np.float64), right_above[first].astype(np.float64))
+        return cls(threshold, (len(order) - first).astype(np.float64), right_above[first].astype(np.float64), risk)
 
     def loosest(self, risk: float) -> int | None:
         """Number of the loosest threshold with at most this share of wrong among the kept; None: there is none."""
@@ -63,8 +64,8 @@ class Counts:
 
     @property
     def start(self) -> int:
-        """Where the slider stands first: at most one in ten wrong, or the middle where that cannot be had."""
-        place = self.loosest(0.1)
+        """Where the slider stands first: at most ``risk`` wrong, or the middle where that cannot be had."""
+        place = self.loosest(self.risk)
         return len(self.threshold) // 2 if place is None else place
 
     @property

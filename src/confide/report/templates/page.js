@@ -49,7 +49,7 @@
       at("together").textContent = percent((right + (all - kept) * expert) / all);
       at("cost").textContent = cost.toLocaleString("en-GB", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
       at("command").textContent =
-        `confide calibrate ${data.file} --source ${source.argument} --max-risk ${goal.toFixed(2)} --level 0.95 --out policy.json`;
+        `confide calibrate ${data.file} ${data.flags}--source ${source.argument} --max-risk ${goal.toFixed(2)} --level 0.95 --out policy.json`;
 
       const histogram = document.querySelector(`#histograms [data-source="${Number(chooser.value)}"] svg`);
       const line = histogram.querySelector(".cut"), x = place(histogram, "x", threshold);
