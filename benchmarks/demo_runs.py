@@ -1,7 +1,7 @@
 """What the demo takes and finds: time, silences and figures of whole runs, and the pictures on the first page.
 
-Every run is the command that a reader types, in a folder of its own, with its output in a pipe. The figures are those
-of the last full run; ``--pictures`` draws them again from the result.
+Every run is the command that a reader types, in a folder of its own, with its output in a pipe. Runs are added to those
+that the result holds from the same versions and machine; the figures are those of the last full one.
 """
 
 from __future__ import annotations
@@ -68,17 +68,19 @@ def asked(question: str, folder: Path) -> str:
 
 def main() -> None:
     options = parser(__doc__, "demo")
-    options.add_argument("--runs", type=int, default=3, help="runs of each kind (default: %(default)s)")
-    options.add_argument("--pictures", action="store_true", help="draw again, run nothing")
+    options.add_argument("--runs", type=int, default=3, help="further runs of each kind; 0: draw again what is there")
     args = options.parse_args()
-    if not args.pictures:
-        args.work.mkdir(parents=True, exist_ok=True)
-        found: Json = {"machine": machine(), "full": [], "quick": []}
-        for number in range(args.runs):
-            found["quick"].append(timed(args.work / f"quick-{number}", "--quick"))
-            found["full"].append(timed(args.work / f"full-{number}"))
-        found["found"] = figures(args.work / f"full-{args.runs - 1}")
-        write_result(args.out, "demo_runs.py", found)
+    args.work.mkdir(parents=True, exist_ok=True)
+    here: Json = {"machine": machine(), "full": [], "quick": []}
+    found = read_json(args.out) if args.out.exists() else here
+    if args.runs and found["machine"] != here["machine"]:
+        found = here
+    for _ in range(args.runs):
+        number = len(found["full"])
+        found["full"].append(timed(args.work / f"full-{number}"))
+        found["found"] = figures(args.work / f"full-{number}")
+        found["quick"].append(timed(args.work / f"quick-{number}", "--quick"))
+        write_result(args.out, "demo_runs.py", found)  # after each, so that a killed run loses one alone
     write(read_json(args.out))
 
 
