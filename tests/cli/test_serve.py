@@ -219,9 +219,7 @@ def test_help_is_instant_and_shows_an_example() -> None:
     assert "confide serve --config serve.yaml" in done.stdout
 
 
-def test_no_expert_for_what_escalates_is_told_at_the_start(tmp_path: Path) -> None:
-    upstream = Upstream()
-    upstream.url = "http://127.0.0.1:1/v1"
+def test_no_expert_for_what_escalates_is_told_at_the_start(tmp_path: Path, upstream: Upstream) -> None:
     for more, got in (
         ({}, "status 503 (no expert could answer)"),
         ({"last_resort": {"failed": "abstain"}}, "gets a refusal"),

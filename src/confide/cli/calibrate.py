@@ -120,19 +120,21 @@ def calibrate(
     worst, counted = for_the_worse(rows, missing, goal)
     source, made = best(worst)
     used = _used(worst, source, made, from_store is not None, max_risk is not None)
-    price = price_of_missing(rows, missing, made, best, counted)
     _warn_of_ranking(used, goal, seed)
-    told = {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)}
+    price, told = (
+        price_of_missing(rows, missing, made, best, counted),
+        {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)},
+    )
     if isinstance(made, Unmet):
-        help = remedies(worst, sources, made, goal, source, **how)
-        tell_unmet(made, source, help, told, price, json, _rows_for_each(records, columns))
+        would_help = remedies(worst, sources, made, goal, source, **how)
+        tell_unmet(made, source, would_help, told, price, json, _rows_for_each(records, columns))
         raise typer.Exit(ExitCode.NO)
     made.save(out)
     _warn_of_what_is_missing(made, rows)
     if json:
         return print_json({**told, "policy": loads(made.to_json())}, indent=2)
     _print(made, used, goal, per_domain, out, price)
-    return _tell_next(records, out, columns)
+    _tell_next(records, out, columns)
 
 
 def _rows_for_each(records: Path | None, columns: ScoreColumns) -> float:
