@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from confide.policies.goals import Goal, Per
     from confide.policies.policy import Policy
     from confide.policies.policy_part import Part
+    from confide.policies.remedies import Remedies
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import Record
 
@@ -104,7 +105,6 @@ def calibrate(
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
-    from confide.policies.remedies import remedies
     from confide.policies.source_choice import calibrate_best_source
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
@@ -121,12 +121,10 @@ def calibrate(
     source, made = best(worst)
     used = _used(worst, source, made, from_store is not None, max_risk is not None)
     _warn_of_ranking(used, goal, seed)
-    price, told = (
-        price_of_missing(rows, missing, made, best, counted),
-        {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)},
-    )
+    price = price_of_missing(rows, missing, made, best, counted)
+    told = {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)}
     if isinstance(made, Unmet):
-        would_help = remedies(worst, sources, made, goal, source, **how)
+        would_help = _would_help(worst, sources, made, goal, source, **how)
         tell_unmet(made, source, would_help, told, price, json, _rows_for_each(records, columns))
         raise typer.Exit(ExitCode.NO)
     made.save(out)
@@ -134,7 +132,14 @@ def calibrate(
     if json:
         return print_json({**told, "policy": loads(made.to_json())}, indent=2)
     _print(made, used, goal, per_domain, out, price)
-    _tell_next(records, out, columns)
+    return _tell_next(records, out, columns)
+
+
+def _would_help(rows: list[Record], *about: Any, **how: Any) -> Remedies | None:
+    """What would help, as `remedies` tells."""
+    from confide.policies.remedies import remedies
+
+    return remedies(rows, *about, **how)
 
 
 def _rows_for_each(records: Path | None, columns: ScoreColumns) -> float:
