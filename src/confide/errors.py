@@ -26,5 +26,14 @@ def missing_package(name: str | None) -> ConfideError:
     return ConfideError(f"the package {package} is not installed: pip install 'confide{extra}'")
 
 
+class TooFewRowsError(ConfideError):
+    """So few ``rows`` that not even a flawless run would show a goal, which takes ``needed`` of them."""
+
+    def __init__(self, message: str, needed: int, rows: int):
+        super().__init__(message)
+        self.needed = needed
+        self.rows = rows
+
+
 class RefusedQuestionError(ConfideError):
     """One question that the model cannot be asked, or whose answer cannot be read; others can."""

@@ -86,11 +86,12 @@ def test_unattainable_goal_writes_nothing(tmp_path, flags):
     if flags:
         data = json.loads(result.stdout)
         assert data["met"] is False
-        assert data["attainable"]["limit"] > 0.1
+        assert data["attainable"] is None  # half are wrong, and none could be met that is nearer to a tenth
+        assert data["base"] == 0.5
     else:
-        assert "cannot be met" in result.stdout
-        assert "What could be met: a risk of 0." in result.stdout
-        assert "cannot be told from these. Next: a source" in result.stdout
+        assert "with every answer kept 50.0% are wrong" in result.stdout
+        assert "A looser goal" not in result.stdout
+        assert "no number of rows like these would do" in result.stdout
 
 
 def test_reversed_confidence_warns(tmp_path):
@@ -109,7 +110,6 @@ GOALS = ("--max-risk", "--budget", "--cost", "--match-expert", "--max-false-alar
     ("rows", "flags", "says"),
     [
         ([], (), "has no records"),
-        (foreign(28), (), "at least 29 rows, got 28"),
         ([row | {"confidence": 100 * row["confidence"]} for row in foreign(50)], (), "divide a percentage by 100"),
         (foreign(50), ("--source", "reader"), "from reader; there are: given"),
         (foreign(50), ("--max-risk", "1.5"), "max-risk must lie"),
@@ -124,7 +124,6 @@ GOALS = ("--max-risk", "--budget", "--cost", "--match-expert", "--max-false-alar
             ("--max-risk", "0.1", "--max-false-alarms", "0.1"),
             "--match-expert and --max-false-alarms, got 2",
         ),
-        (foreign(50), ("--max-false-alarms", "0.05"), "at least 59 independent fine rows (correct is true), got 3"),
         (
             [row | {"correct": False} for row in foreign(50)],
             ("--max-false-alarms", "0.05"),
@@ -147,6 +146,45 @@ def test_calibrate_bad_input(tmp_path, rows, flags, says):
     assert isinstance(result.exception, ConfideError), result.output
     assert says in str(result.exception)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "flags", "says"),
+    [
+        (foreign(28), ("--max-risk", 0.1), "at least 29 rows, got 28"),
+        (foreign(60), ("--max-risk", 0.01), "a bound of 0.01 at level 0.95 needs at least 299 rows, got 60"),
+        (foreign(8), ("--budget", 0.3), "at least 9 independent rows, got 8"),
+        (foreign(50), ("--max-false-alarms", 0.05), "at least 59 independent fine rows (correct is true), got 3"),
+    ],
+)
+def test_too_few_rows_are_a_no_with_the_same_help(tmp_path, rows, flags, says):
+    records, out = write(tmp_path / "r.jsonl", rows), tmp_path / "p.json"
+    result = run("calibrate", records, *flags, "--out", out)
+    assert (result.exit_code, out.exists()) == (1, False), result.output
+    assert says in result.stdout
+    assert len(result.stdout.splitlines()) <= 5
+    data = json.loads(run("calibrate", records, *flags, "--out", out, "--json").stdout)
+    assert data["met"] is False
+    assert data["rows_needed"] > data["n"]
+    if hint := data["attainable"]:
+        assert f"{hint['limit']:g} is the lowest that could be met" in result.stdout
+        met = run("calibrate", records, flags[0], hint["limit"], "--out", out)
+        assert met.exit_code == 0, met.output
+
+
+def test_the_source_that_is_taken_is_told(tmp_path):
+    out = tmp_path / "p.json"
+    one = run("calibrate", write(tmp_path / "r.jsonl", foreign(600)), "--max-risk", 0.3, "--out", out)
+    assert "Source: given.\n" in one.stderr
+    table = tmp_path / "two.csv"
+    lines = [f"{row['id']},{row['confidence']},{row['confidence'] / 2},{int(row['correct'])}" for row in foreign(600)]
+    table.write_text("\n".join(["id,a,b,label", *lines]))
+    columns = ("--confidence-column", "a,b", "--correct-column", "label", "--id-column", "id")
+    two = run("calibrate", table, *columns, "--max-risk", 0.3, "--out", out)
+    assert two.exit_code == 0, two.output
+    assert "Source: the best of a, b, which share the level; --source takes one.\n" in two.stderr
+    named = run("calibrate", table, *columns, "--source", "b", "--max-risk", 0.3, "--out", out)
+    assert "Source: " not in named.stderr
 
 
 def test_no_goal_is_named(tmp_path):
@@ -296,7 +334,7 @@ def test_rows_without_an_identity_are_warned_of_when_others_have_one(tmp_path):
     assert "not all rows say which weights answered them" in result.stderr
     assert Policy.load(tmp_path / "p.json").identity == ""
     plain = run("calibrate", write(tmp_path / "r.jsonl", foreign(600)), "--max-risk", 0.3, "--out", tmp_path / "p.json")
-    assert plain.stderr == f"Next: confide validate {tmp_path / 'p.json'} FRESH.jsonl\n"
+    assert plain.stderr == f"Source: given.\nNext: confide validate {tmp_path / 'p.json'} FRESH.jsonl\n"
 
 
 HOT = {"confidence": 0.99, "correct": False}
@@ -392,6 +430,9 @@ def test_the_limit_that_an_unmet_goal_proposes_can_be_adopted_and_none_below_it(
         more = ("--per-domain",) if "domain" in rows[0] else ()
         told = json.loads(run("calibrate", records, flag, limit, "--out", out, "--json", *more).stdout)
         assert told["met"] is False
+        if rows is hard:
+            assert told["attainable"] is None  # nothing nearer to the goal than keeping every answer
+            continue
         proposed = told["attainable"]["limit"]
         assert proposed == round(proposed, 3) > limit
         met = run("calibrate", records, flag, proposed, "--out", out, *more)
@@ -400,9 +441,9 @@ def test_the_limit_that_an_unmet_goal_proposes_can_be_adopted_and_none_below_it(
             below = run("calibrate", records, flag, round(proposed - 0.001, 3), "--out", out, "--json")
             assert json.loads(below.stdout)["met"] is False
         said = run("calibrate", records, flag, limit, "--out", out, *more).output
-        assert f"of {proposed:g}," in said
-        assert "a promise on fresh rows alone" in said
-        assert "Next: " in said or "These rows come close" in said
+        assert f"{flag} {proposed:g} is the lowest that could be met" in said
+        assert "Ask it of fresh rows." in said
+        assert said.count("More rows: ") + said.count("no number of rows") + said.count("What would help: ") == 1
 
 
 @pytest.mark.parametrize("kind", ["auto", "platt", "isotonic", "temperature", "beta"])
@@ -424,7 +465,9 @@ def test_rows_that_are_all_right_keep_everything(tmp_path, flags, kind):
 def test_rows_that_are_all_wrong_meet_no_risk_but_other_goals(tmp_path):
     rows = [row | {"correct": False} for row in foreign(400)]
     records, out = write(tmp_path / "r.jsonl", rows), tmp_path / "p.json"
-    assert "No looser limit could be shown" in run("calibrate", records, "--max-risk", 0.1, "--out", out).output
+    assert (
+        "as even of the surest 5% 100.0% are wrong" in run("calibrate", records, "--max-risk", 0.1, "--out", out).output
+    )
     assert not out.exists()
     expert = write(tmp_path / "e.jsonl", rows)
     for goal in (

@@ -211,3 +211,24 @@ def test_help_has_an_example() -> None:
     done = confide("--help", without="torch aiohttp")
     assert done.returncode == 0, done.stderr
     assert "Example: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("models", "says"),
+    [
+        ([{"id": "tiny"}], None),
+        ([{"id": "tiny"}, {"id": "other"}], "--model is missing; the server lists tiny, other"),
+        ([], "/models lists none (status 200): name it"),
+        (None, "/models lists none (status 404): name it"),
+    ],
+)
+def test_without_a_model_the_only_one_is_taken_or_the_names_are_told(models, says) -> None:
+    server = openai()
+    server.models = models
+    with server.running():
+        result = CliRunner().invoke(app, ["engine", "check", "--base-url", server.url], env={"COLUMNS": "100"})
+    if says is None:
+        assert result.exit_code == 0, result.output
+        assert "--model tiny --task questions.jsonl --out records.jsonl" in result.stderr
+    else:
+        assert says in str(result.exception)

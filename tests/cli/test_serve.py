@@ -19,7 +19,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from confide.cli.serve import serve
+from confide.cli.serve import serve, without_experts
 from confide.errors import ConfideError
 from confide.serving.api_keys import hash_key
 from confide.serving.config import ServeConfig
@@ -217,3 +217,19 @@ def test_help_is_instant_and_shows_an_example() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "confide serve --config serve.yaml" in done.stdout
+
+
+def test_no_expert_for_what_escalates_is_told_at_the_start(tmp_path: Path, upstream: Upstream) -> None:
+    for more, got in (
+        ({}, "status 503 (no expert could answer)"),
+        ({"last_resort": {"failed": "abstain"}}, "gets a refusal"),
+        ({"last_resort": {"failed": "unverified"}}, "marked unverified"),
+    ):
+        said = without_experts(ServeConfig.load(config(tmp_path, upstream, **more)))
+        assert said is not None
+        assert got in said
+        assert "`experts`" in said
+        assert "`last_resort: " in said
+    expert = {"name": "big", "base_url": upstream.url, "model": "big"}
+    for more in ({"experts": [expert]}, {"mode": "observe"}):
+        assert without_experts(ServeConfig.load(config(tmp_path, upstream, **more))) is None

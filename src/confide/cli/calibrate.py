@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from json import loads
 from pathlib import Path
@@ -16,7 +15,8 @@ from confide.cli.exit_codes import ExitCode
 from confide.cli.flags import Flags, Identity, Json
 from confide.cli.last_lines import tell_next
 from confide.cli.outputs import say
-from confide.cli.printing import print_json, warn
+from confide.cli.printing import print_json, tell_source, warn
+from confide.cli.unmet_goals import for_the_worse, price_of_missing, tell_unmet
 from confide.errors import ConfideError
 from confide.files import is_stream
 from confide.records.score_columns import ScoreColumns
@@ -105,7 +105,6 @@ def calibrate(
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
-    from confide.policies.remedies import remedies
     from confide.policies.source_choice import calibrate_best_source
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
@@ -118,14 +117,15 @@ def calibrate(
         calibrate_best_source, sources=sources, goal=goal, fallbacks=fallbacks, decided=from_store is not None, **how
     )
     missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
-    worst, counted = _for_the_worse(rows, missing, goal)
+    worst, counted = for_the_worse(rows, missing, goal)
     source, made = best(worst)
     used = _used(worst, source, made, from_store is not None, max_risk is not None)
-    price = _price(rows, missing, made, best, counted)
     _warn_of_ranking(used, goal, seed)
+    price = price_of_missing(rows, missing, made, best, counted)
     told = {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)}
     if isinstance(made, Unmet):
-        _tell_unmet(made, source, remedies(worst, sources, made, goal, source, **how), told, price, json)
+        would_help = _would_help(worst, sources, made, goal, source, **how)
+        tell_unmet(made, source, would_help, told, price, json, _rows_for_each(records, columns))
         raise typer.Exit(ExitCode.NO)
     made.save(out)
     _warn_of_what_is_missing(made, rows)
@@ -135,18 +135,22 @@ def calibrate(
     return _tell_next(records, out, columns)
 
 
-def _tell_unmet(
-    unmet: Unmet, source: str, help: Remedies | None, told: dict[str, object], price: str, json: bool
-) -> None:
-    """Print why there is no policy, and what would help."""
-    if json:
-        print_json(
-            {**told, "source": source, **asdict(unmet), "would_help": None if help is None else asdict(help)}, indent=2
-        )
-        return
-    typer.echo(unmet.explain(source, rows=help is None or help.best is None))
-    for line in [*(help.explain() if help else []), *filter(None, [price])]:
-        typer.echo(line)
+def _would_help(rows: list[Record], *about: Any, **how: Any) -> Remedies | None:
+    """What would help, as `remedies` tells."""
+    from confide.policies.remedies import remedies
+
+    return remedies(rows, *about, **how)
+
+
+def _rows_for_each(records: Path | None, columns: ScoreColumns) -> float:
+    """How many rows the file has for each calibration row."""
+    from confide.policies.calibration_rows import in_split
+    from confide.records import read_scores
+
+    if records is None or is_stream(records):
+        return 1.0
+    everything = read_scores(records, columns)
+    return len(everything) / len(in_split(everything, "calibration"))
 
 
 def _used(
@@ -170,54 +174,6 @@ def _left_out(used: dict[str, CalibrationRows]) -> dict[str, object]:
     )
     fallbacks = dict(zip([*used][1:], others, strict=True))
     return {"left_out": first, **({"left_out_of_fallbacks": fallbacks} if others else {})}
-
-
-def _told(rows: list[Record], missing: set[str], right: bool) -> list[Record]:
-    """``rows`` with ``right`` as the label of those ``missing`` one."""
-    return [row.model_copy(update={"correct": right}) if row.id in missing else row for row in rows]
-
-
-def _for_the_worse(rows: list[Record], missing: set[str], goal: Goal) -> tuple[list[Record], str]:
-    """``rows`` with those ``missing`` a label as ``goal`` has to fear they are, and what they count as.
-
-    Which audits of a store lack a label is not chance. The worst case of a promise is that they are wrong, and of one
-    about fine answers that they are fine and lie below every threshold, as without a confidence.
-    """
-    from confide.policies.goals import FalseAlarms
-
-    if not isinstance(goal, FalseAlarms):
-        return _told(rows, missing, False), "wrong"
-    none = {row.id: dict.fromkeys(row.confidence) for row in rows if row.id in missing}
-    flagged = [r.model_copy(update={"confidence": none[r.id]}) if r.id in none else r for r in rows]
-    return _told(flagged, missing, True), "false_alarms"
-
-
-def _price(
-    rows: list[Record],
-    missing: set[str],
-    made: Policy | Unmet,
-    best: Callable[..., tuple[str, Policy | Unmet]],
-    counted: str,
-) -> str:
-    """How many audits lack a label, and what is kept with ``made`` and by the ``best`` if all of them were right.
-
-    Where they are ``counted`` as false alarms only how many.
-    """
-    from confide.policies.policy import Policy
-
-    if not missing:
-        return ""
-    if counted == "false_alarms":
-        return (
-            f"{len(missing)} of the {len(rows)} audits have no label and count as false alarms. Label them with "
-            "POST /v1/feedback."
-        )
-    _, most = best(_told(rows, missing, True))
-    kept, might = (f"{p.guarantee.coverage:.1%}" if isinstance(p, Policy) else "nothing" for p in (made, most))
-    return (
-        f"{len(missing)} of the {len(rows)} audits have no label and count as wrong: kept is {kept}, "
-        f"and were they all right it would be {might}. Label them with POST /v1/feedback."
-    )
 
 
 def _warn_of_ranking(used: dict[str, CalibrationRows], goal: Goal, seed: int) -> None:
@@ -305,6 +261,7 @@ def _rows(
     from confide.policies.identities import answered_by
     from confide.records import read_scores
 
+    asked = source
     if (records is None) == (from_store is None):
         raise ConfideError("calibrate takes RECORDS or --from-store URL, one of the two")
     if from_store is not None:
@@ -332,6 +289,8 @@ def _rows(
         if count := used_before(everything):
             warn(f"{count} calibration rows share an entity or a prompt with training or validation rows: no promise")
     sources, fallbacks = ([pick_source(rows, name) for name in _names(text)] for text in (source, fallback))
+    if asked == "stack" and sources != ["stack"]:
+        tell_source(sources)
     if identity is not None:
         for name in sources + fallbacks:
             rows = answered_by(identity, rows, name)

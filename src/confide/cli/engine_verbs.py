@@ -36,7 +36,9 @@ _WAYS = {"id": "in the log-probabilities"}
 
 def check(
     base_url: Annotated[str, Option(metavar="URL", help="The server's address, up to /v1.")],
-    model: Annotated[str, Option(metavar="NAME", help="The model to ask for, as the server calls it.")],
+    model: Annotated[
+        str | None, Option(metavar="NAME", help="The model to ask for; without it, the only one that the server lists.")
+    ] = None,
     api_key_env: Annotated[
         str | None, Option(metavar="VARIABLE", help="The environment variable that holds the key.")
     ] = None,
@@ -57,8 +59,12 @@ def check(
     """
     from confide.methods.endpoint_sources import offers
 
-    config = _server(base_url, model, api_key_env)
     safe = _safe(safe_to_ask)
+    # The list of models is asked for in the name of none.
+    config = _server(base_url, "any" if model is None else model, api_key_env)
+    if model is None:
+        model = asyncio.run(_listed(config))
+        config = config.model_copy(update={"model": model})
     found = asyncio.run(_ask(config, safe))
     there = offers(found)
     if json:
@@ -70,7 +76,7 @@ def check(
     console.print("\nSources of confidence that you can have here, cheapest first:")
     console.print(_table([(", ".join(offer.sources), offer.cost) for offer in there], ("source", "cost")))
     server = f"--base-url {quote(base_url)} --model {quote(model)}"
-    tell_next(f"confide annotate --engine openai {server} --task geography --out records.jsonl")
+    tell_next(f"confide annotate --engine openai {server} --task questions.jsonl --out records.jsonl")
 
 
 add(app, check)
@@ -111,6 +117,17 @@ async def _ask(config: ServerModel, safe: Sequence[str]) -> Abilities:
     try:
         with progress_bar("asking") as progress:
             return await check_engine(config, http, safe_to_ask=safe, progress=progress)
+    finally:
+        await http.close()
+
+
+async def _listed(config: ServerModel) -> str:
+    from confide.engines.openai.engine_check import only_model
+    from confide.engines.openai.upstream import Http
+
+    http = Http()
+    try:
+        return await only_model(config, http)
     finally:
         await http.close()
 

@@ -12,7 +12,7 @@ from typer import Argument, Option
 from confide.cli.flags import Identity, Json
 from confide.cli.last_lines import beside, tell_next
 from confide.cli.outputs import say
-from confide.cli.printing import print_json
+from confide.cli.printing import print_json, tell_source
 from confide.errors import ConfideError
 from confide.progress import progress_bar
 
@@ -59,6 +59,8 @@ def hedge(
     rows = read_records(records)
     told = read_records(parts) if parts else rows
     picked = source if all(is_tagged(row.answer) for row in rows) else pick_source(told, source)
+    if picked != source:
+        tell_source([picked])
     rows = answered_by(identity, rows, picked)
     if parts:
         rows = with_sentences(rows, told, picked)

@@ -37,6 +37,14 @@ def _fields(value: Any) -> Any:
     return value.model_dump(mode="json")
 
 
+def tell_source(sources: Sequence[str]) -> None:
+    """Say on standard error whose confidence is taken where nobody named one."""
+    taken = sources[0]
+    if len(sources) > 1:
+        taken = f"the best of {', '.join(sources)}, which share the level; --source takes one"
+    typer.echo(f"Source: {taken}.", err=True)
+
+
 def warn(sentence: str) -> None:
     """Print a warning on standard error."""
     typer.echo(f"Warning: {sentence}.", err=True)

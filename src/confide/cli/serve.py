@@ -7,12 +7,16 @@ import logging
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
+from confide.cli.printing import warn
 from confide.errors import ConfideError
+
+if TYPE_CHECKING:
+    from confide.serving.config import ServeConfig
 
 
 def serve(
@@ -51,12 +55,35 @@ def serve(
     look_in(serve_config.parent)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(config)
+    if (said := without_experts(config)) is not None:
+        warn(said)
     listening = _listen(config.host, config.port)
     where = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{listening.getsockname()[1]}"
     typer.echo(f"confide serves {where}/v1 (mode {config.mode}); dashboard: {where}/")
     gc.collect()
     gc.freeze()  # what is there at the start stays: looking through it again and again takes 4 % of the time
     make_server(app, config).run(sockets=[listening])
+
+
+def without_experts(config: ServeConfig) -> str | None:
+    """What clients get for questions that escalate where there is no expert to ask (None: nothing escalates)."""
+    from confide.policies.policy import Policy
+
+    if config.mode != "act" or config.experts or config.policy is None:
+        return None
+    policy = Policy.load(config.policy)
+    rules = [rule for part in policy.parts for rules in part.thresholds.values() for rule in rules]
+    if config.unlike != "escalate" and all(rule.decision != "escalate" for rule in rules):
+        return None
+    got = {
+        "error": "gets an error, status 503 (no expert could answer)",
+        "abstain": "gets a refusal",
+        "unverified": "gets the small model's answer, marked unverified",
+    }[config.last_resort.failed or policy.last_resort]
+    return (
+        f"there are no experts, so whoever asks what escalates {got}. List `experts`, or choose with "
+        "`last_resort: {failed: unverified}` (or abstain, or error)"
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

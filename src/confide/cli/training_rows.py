@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from confide.cli.printing import warn, warn_of_shortages
+from confide.cli.printing import warn
 from confide.errors import ConfideError
 from confide.methods.finetuning.supervised_config import option
 from confide.methods.rlmf.rlmf_config import How
@@ -38,10 +38,14 @@ def learning_rows(path: Path) -> tuple[list[Record], list[Record]]:
 
 def graded_rows(path: Path) -> dict[str, list[Record]]:
     """The graded records of the train split and of the validation split, by its name; says how many have no label."""
+    from confide.evaluation.enough_rows import cut, shortages
     from confide.records import read_records
 
     everything = read_records(path)
-    warn_of_shortages(everything)
+    train = [record for record in everything if record.split == "train"]
+    for sentence in shortages(train):
+        if sentence != cut(train):  # `confide annotate` says it, of the whole file
+            warn(sentence)
     rows = [record for record in everything if record.split in ("train", "validation")]
     graded = [record for record in rows if record.correct is not None]
     if len(graded) < len(rows):

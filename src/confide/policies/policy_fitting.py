@@ -33,6 +33,7 @@ from confide.policies.guarantees import ANY_DOMAIN, Bounded, CostEstimate
 from confide.policies.identities import common_identity
 from confide.policies.judged_rows import check_goal
 from confide.policies.least_cost import cheapest
+from confide.policies.nearest_answers import no_number_would
 from confide.policies.policy import Policy
 from confide.policies.policy_part import NEVER, Part, Rule
 from confide.policies.profiles import profile_of
@@ -45,7 +46,7 @@ from confide.policies.thresholds.escalation_thresholds import (
     false_alarm_threshold,
     match_expert_threshold,
 )
-from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet
+from confide.policies.thresholds.fallback_testing import BoundedThreshold, Unmet, worth_having
 from confide.policies.thresholds.judged_bound import Verdicts
 from confide.policies.thresholds.risk_threshold import bounded_risk_threshold
 from confide.records import Record
@@ -250,6 +251,10 @@ def _bounded(
         if not hints or (isinstance(goal, MaxRisk) and (goal.simultaneous or unmet.labels is not None)):
             # In simulations estimates for many thresholds at once were too small; rows and labels are two numbers.
             return unmet
+        if isinstance(goal, MaxRisk) and no_number_would(
+            parts[name].confidence, parts[name].correct, goal.limit, level
+        ):
+            return unmet
         return replace(unmet, rows_needed=rows_that_meet(partial(solve, hint=False), parts[name], seed))
     rules = {
         name: _NOTHING_KEPT if isinstance(part, Unmet) else [Rule(below=part.threshold, decision="escalate")]
@@ -291,9 +296,7 @@ def _adoptable(goal: Goal, unmet: Unmet, rows: CalibrationRows, per_domain: bool
         assert isinstance(part, Unmet)
         hint = part.attainable
     base = _of_all(goal, rows)
-    if hint is not None and base is not None and hint.limit >= base:
-        return replace(unmet, attainable=None, base=base)
-    return replace(unmet, attainable=hint)
+    return replace(unmet, attainable=worth_having(hint, unmet.limit, base), base=base)
 
 
 def _of_all(goal: Goal, rows: CalibrationRows) -> float | None:

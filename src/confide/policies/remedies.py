@@ -15,30 +15,14 @@ from confide.errors import ConfideError
 from confide.numeric import Bools, Floats
 from confide.policies.calibration_rows import labelled_rows
 from confide.policies.goals import BoundedGoal, Budget, Goal, MatchExpert, MaxRisk
+from confide.policies.nearest_answers import LEAST, Best, best_observed
 from confide.policies.policy import Policy
 from confide.policies.policy_fitting import calibrate_policy
-from confide.policies.thresholds.binomial_bound import counted_rows_that_decide
-from confide.policies.thresholds.fallback_testing import Unmet
+from confide.policies.thresholds.fallback_testing import Unmet, rows_of_file
 from confide.records import Record
 
-LEAST = 20
-"""Surest answers from which a share of wrong ones is read; that of fewer says nothing."""
-
-_GRID = 40
 _WORTH = 0.75
 _SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Best:
-    """The surest answers that come closest to a goal: a ``share`` of all, of which ``risk`` are wrong.
-
-    About ``rows`` would show the goal there with probability 0.8, if new rows are like these; None: no number would.
-    """
-
-    share: float
-    risk: float
-    rows: int | None
 
 
 @dataclass(frozen=True)
@@ -55,32 +39,48 @@ class Remedies:
     others: dict[str, float]
     budget: tuple[float, float] | None
 
-    def explain(self) -> list[str]:
-        """A line for each."""
-        lines = []
-        if self.best is not None:
-            surest = f"of the surest {self.best.share:.0%} of the answers {self.best.risk:.1%} are wrong"
-            if self.best.rows is None:
-                lines.append(f"More rows: no number of them, as they look; even {surest}.")
-            else:
-                lines.append(
-                    f"More rows: {surest}; about {self.best.rows:,} rows like these would show the goal there."
-                )
+    def explain(self, unmet: Unmet, file: float = 1.0) -> list[str]:
+        """What would help where a goal is ``unmet``, at most four lines; ``file`` as in `Unmet.next_step`."""
+        lines = [self._rows(unmet, file)]
         if self.others:
             told = ", ".join(f"{name} (it keeps {kept:.0%})" for name, kept in self.others.items())
             lines.append(f"Another source: {told} would meet the goal; take it with --source, on fresh rows.")
+        if (looser := unmet.looser()) is not None:
+            lines.append(looser)
         if self.budget is not None:
             share, wrong = self.budget
             lines.append(
                 f"Another goal: --budget {share:g} can be promised; it keeps the surest {1 - share:.0%}, of which "
                 f"{wrong:.1%} are wrong here, and escalates the rest."
             )
-        if self.best is not None and self.best.rows is None:
-            lines.append(
-                f"A stronger model: {self.right:.0%} of the answers are right; with more of them right, or an expert "
-                "for the others, a confidence has more to keep."
-            )
         return lines
+
+    def _rows(self, unmet: Unmet, file: float) -> str:
+        """How many rows would do, and if these are right; or that no number would, and what else."""
+        best = self.best
+        if best is None:
+            return unmet.next_step(file)
+        if best.fewest is None:
+            shown = [(best.risk, best.share)]  # the lowest of what is told anywhere, so that no line belies another
+            if unmet.attainable is not None:
+                shown.append((unmet.attainable.observed, unmet.attainable.coverage))
+            if self.budget is not None:
+                shown.append((self.budget[1], 1 - self.budget[0]))
+            risk, share = min(shown)
+            return (
+                f"A stronger model, or an expert: no number of rows like these would do, as even of the surest "
+                f"{share:.0%} {risk:.1%} are wrong; {self.right:.0%} of all answers are right."
+            )
+        fewest = max(best.fewest, unmet.rows_needed or 0, unmet.n)
+        if best.rows is None:
+            return (
+                f"More rows: about {rows_of_file(fewest, file)} would show it if of the surest {best.share:.0%} no "
+                f"more than {best.risk:.1%} are wrong, as here; if {best.careful:.1%} are (one more), none would."
+            )
+        rows = max(best.rows, fewest)
+        careful = f"{best.careful:.1%} of the surest {best.share:.0%} are wrong (here it is {best.risk:.1%})"
+        more = f"More rows: about {rows_of_file(rows, file)} would show it if {careful}"
+        return f"{more}, about {fewest:,} if it stays so." if fewest < rows else f"{more}."
 
 
 def remedies(
@@ -102,37 +102,11 @@ def remedies(
     best = budget = None
     if isinstance(goal, MaxRisk):
         best = best_observed(rows.confidence, rows.correct, goal.limit, goal.level)
-        if best is not None and best.rows is not None and unmet.rows_needed is not None:
+        if best is not None and best.fewest is not None and unmet.rows_needed is not None and unmet.too_few is None:
             best = None  # the whole procedure was simulated, and says it better
     if isinstance(goal, MaxRisk | MatchExpert):
         budget = _budget(records, rows.confidence, rows.correct, goal, source, options)
     return Remedies(goal.limit, float(rows.correct.mean()), best, _others(records, sources, goal, options), budget)
-
-
-def best_observed(confidence: Floats, correct: Bools, limit: float, level: float) -> Best | None:
-    """The surest answers (of at least `LEAST`) at which the fewest rows would show ``limit`` at ``level``.
-
-    Where their observed risk is nowhere below the limit, those with the lowest risk. None for fewer rows.
-
-    >>> best_observed(np.arange(100.0), np.arange(100) >= 60, 0.2, 0.95).risk
-    0.0
-    """
-    n = len(confidence)
-    if n < LEAST:
-        return None
-    order = np.argsort(-confidence, kind="stable")
-    ranked, wrong = confidence[order], np.cumsum(~correct[order])
-    # A threshold keeps every row tied with it.
-    kept = np.unique(np.searchsorted(-ranked, -ranked[np.linspace(LEAST, n, _GRID).astype(int) - 1], side="right"))
-    found = []
-    for k in kept.tolist():
-        risk = float(wrong[k - 1] / k)
-        # Laplace's rule of succession: the surest of few rows look better than they are.
-        careful = (int(wrong[k - 1]) + 1) / (k + 2)
-        counted = counted_rows_that_decide(careful, limit, level) if careful < limit else None
-        found.append(Best(k / n, risk, None if counted is None else -(-counted * n // k)))
-    enough = [one for one in found if one.rows is not None]
-    return min(enough, key=lambda one: one.rows or 0) if enough else min(found, key=lambda one: one.risk)
 
 
 def _others(records: Sequence[Record], tried: Sequence[str], goal: Goal, options: dict[str, Any]) -> dict[str, float]:
@@ -169,7 +143,7 @@ def _budget(
         kept = max(1, round((1 - share) * len(order)))
         return float(wrong[kept - 1] / kept)
 
-    tenths = [k / 10 for k in range(1, 10)]
+    tenths = [k / 10 for k in range(1, 10) if (1 - k / 10) * len(order) >= LEAST or k == 5]
     share = next((one for one in tenths if left(one) <= goal.limit), 0.5)
     if left(share) > max(goal.limit, _WORTH * left(0.0)):
         return None

@@ -10,20 +10,21 @@ all of them together would have it at less.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from confide.errors import ConfideError
-from confide.policies.calibration_rows import models_of, rows_decided_by
-from confide.policies.goals import BoundedGoal, Goal
+from confide.errors import ConfideError, TooFewRowsError
+from confide.policies.calibration_rows import labelled_rows, models_of, rows_decided_by
+from confide.policies.goals import BoundedGoal, Goal, MaxRisk
 from confide.policies.guarantees import BudgetGuarantee, CostEstimate, FalseAlarmGuarantee
 from confide.policies.identities import common_identity
 from confide.policies.policy import Policy
 from confide.policies.policy_fitting import calibrate_policy, part_that_keeps_nothing
 from confide.policies.policy_part import Part
 from confide.policies.profiles import Profile, profile_of
-from confide.policies.thresholds.fallback_testing import Unmet
+from confide.policies.thresholds.fallback_testing import LIMITS, Attainable, Unmet, worth_having
 from confide.records import Record
 
 
@@ -51,8 +52,11 @@ def calibrate_best_source(
             rows: that it is not on the others does not mean that it would have escalated them.
         **options: its other arguments.
 
+    Returns:
+        The source and its policy, or the one that comes nearest and what stands in its way: also rows that are too few.
+
     Raises:
-        ConfideError: as `calibrate_policy` does, for any of the sources.
+        ConfideError: as `calibrate_policy` does otherwise, for any of the sources.
     """
     if twice := [name for name in fallbacks if name in sources or fallbacks.count(name) > 1]:
         raise ConfideError(f"a source may stand in the order once, got {twice[0]} twice")
@@ -60,7 +64,7 @@ def calibrate_best_source(
     if isinstance(goal, BoundedGoal):
         share = replace(goal, level=1 - (1 - goal.level) / len(tested))
     rows = {name: rows_decided_by(name, records) if decided else records for name in tested}
-    made = {source: calibrate_policy(rows[source], source, share, **options) for source in sources}
+    made = {source: _calibrated(rows[source], source, share, options) for source in sources}
     met = {source: policy for source, policy in made.items() if isinstance(policy, Policy)}
     if not met:
         return min(made.items(), key=lambda item: _nearest(item[1]))
@@ -73,6 +77,33 @@ def calibrate_best_source(
         best = best.model_copy(update=_told(best, goal.level, how))
         parts = [part.model_copy(update=_told(part, goal.level, how)) for part in parts]
     return source, _in_order(best, parts, records, options.get("seed", 0)) if parts else best
+
+
+def _calibrated(records: Sequence[Record], source: str, goal: Goal, options: dict[str, Any]) -> Policy | Unmet:
+    """What `calibrate_policy` makes; where the rows are too few, how many it takes, and the limit that they do show."""
+    try:
+        return calibrate_policy(records, source, goal, **options)
+    except TooFewRowsError as error:
+        if not error.rows or not isinstance(goal, BoundedGoal):
+            raise
+        unmet = Unmet(goal.name, goal.limit, goal.level, error.rows, rows_needed=error.needed, too_few=str(error))
+    limit = math.ceil(goal.limit * LIMITS + 1e-9)
+    while limit < LIMITS // 2:
+        try:
+            made = calibrate_policy(records, source, replace(goal, limit=limit / LIMITS), **options)
+        except TooFewRowsError as error:
+            # About as many times looser as there are too few rows, or a thousandth.
+            limit = max(limit + 1, math.floor(limit * 0.9 * error.needed / error.rows))
+            continue
+        if isinstance(made, Unmet):
+            shown = made.attainable
+        else:
+            assert not isinstance(made.guarantee, CostEstimate)
+            g = made.guarantee
+            shown = Attainable(limit / LIMITS, g.coverage, g.observed, g.upper_bound)
+        base = float(1 - labelled_rows(records, source).correct.mean()) if isinstance(goal, MaxRisk) else None
+        return replace(unmet, attainable=worth_having(shown, goal.limit, base), base=base)
+    return unmet
 
 
 def _told(part: Part, level: float, how: str) -> dict[str, Any]:

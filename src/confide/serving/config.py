@@ -22,6 +22,7 @@ from confide.engines.openai.server_config import FieldName, Name, Part, Price, S
 from confide.errors import ConfideError
 from confide.policies.identities import identity_parts
 from confide.serving.api_keys import ApiKey
+from confide.serving.setting_errors import problem_of
 from confide.signals import find_signal
 from confide.yaml_files import beside, beside_or_name, read_yaml, store_beside
 
@@ -375,10 +376,7 @@ class ServeConfig(Part):
         try:
             return cls.model_validate(data)._beside(path)
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in problem["loc"] if not str(part).endswith(("Expert", "Local")))
-            message = problem["msg"].removeprefix("Value error, ")
-            raise ConfideError(f"{path}: {where + ': ' if where else ''}{message}") from None
+            raise ConfideError(f"{path}: {problem_of(error, cls)}") from None
 
 
 def is_loopback(host: str) -> bool:

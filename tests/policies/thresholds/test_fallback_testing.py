@@ -58,5 +58,5 @@ def test_an_unmet_budget_is_not_blamed_on_how_well_a_confidence_ranks():
     assert isinstance(unmet, Unmet)
     told = unmet.explain("given")
     assert "as 33.5% of the rows have no confidence and escalate" in told
-    assert "Next: confidences for the rows that have none, or a source that more of them have." in told
+    assert "What would help: confidences for the rows that have none, or a source that more of them have;" in told
     assert "tells right from wrong" not in told

@@ -66,6 +66,28 @@ async def check_engine(
     return await _Check(config, BareRequests(config, http), frozenset(safe_to_ask)).run(progress)
 
 
+async def only_model(config: ServerModel, http: Http) -> str:
+    """The one model that a server lists, where nobody named one; ``config``'s own is not looked at.
+
+    Raises:
+        ConfideError: it lists none, or several, which the error names.
+    """
+    requests = BareRequests(config, http)
+    try:
+        told = await requests.look(f"{config.base_url}/models")
+    except ModelError as failure:
+        raise no_answer(config, failure.kind) from None
+    names = list(dict.fromkeys(told_of.names_listed(told.data) or ())) if told.taken else []
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise ConfideError(f"--model is missing; the server lists {shown_names(requests, names)}")
+    raise ConfideError(
+        f"--model is missing, and {config.base_url}/models lists none (status {told.status}): name it, and check that "
+        "--base-url goes up to /v1 and that --api-key-env names the key"
+    )
+
+
 class _Check:
     """The questions to one server, in their order; what they found is collected in ``_found`` and ``_notes``."""
 

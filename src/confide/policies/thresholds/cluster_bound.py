@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from confide.errors import ConfideError
+from confide.errors import TooFewRowsError
 from confide.numeric import Bools, Floats, Ints
 from confide.policies.calibration_rows import one_per_cluster
 from confide.policies.goals import Per
@@ -180,9 +180,11 @@ class Clusters:
         rows = len(self.code)
         if not rows or not self.count(np.zeros(rows), np.ones(rows), rows).shows(limit, error):
             needed = self.rows_needed(limit, error)
-            raise ConfideError(
+            raise TooFewRowsError(
                 f"per question, a bound of {limit:g} needs about {needed:,} {what} where an entity has up to "
-                f"{self.most}, got {rows}; per entity fewer may do"
+                f"{self.most}, got {rows}; per entity fewer may do",
+                needed,
+                rows,
             )
 
     def count(self, bad: ArrayLike, counted: ArrayLike, kept: int, signed: bool = False) -> ClusterCount:

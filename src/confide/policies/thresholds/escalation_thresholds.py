@@ -34,7 +34,7 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import ArrayLike
 
-from confide.errors import ConfideError
+from confide.errors import ConfideError, TooFewRowsError
 from confide.numeric import Floats, Ints
 from confide.policies.goals import BoundedName, Costs, check_shares
 from confide.policies.thresholds import fallback_testing as fallback
@@ -66,8 +66,10 @@ def budget_threshold(
     check_shares(budget, level, "budget")
     c = np.asarray(confidence, dtype=float)
     if groups is None and len(c) < (needed := fewest_rows(budget, level)):
-        raise ConfideError(
-            f"a budget of {budget:g} at level {level:g} needs at least {needed} independent rows, got {len(c)}"
+        raise TooFewRowsError(
+            f"a budget of {budget:g} at level {level:g} needs at least {needed} independent rows, got {len(c)}",
+            needed,
+            len(c),
         )
     if groups is not None:
         groups.check_flawless(budget, 1 - level)
@@ -90,9 +92,11 @@ def false_alarm_threshold(
     check_shares(limit, level, "false-alarms")
     c = np.asarray(confidence, dtype=float)
     if groups is None and len(c) < (needed := fewest_rows(limit, level)):
-        raise ConfideError(
+        raise TooFewRowsError(
             f"at most {limit:g} of false alarms at level {level:g} need at least {needed} independent fine rows "
-            f"(correct is true), got {len(c)}"
+            f"(correct is true), got {len(c)}",
+            needed,
+            len(c),
         )
     if groups is not None:
         groups.check_flawless(limit, 1 - level, "fine rows (correct is true)")
@@ -189,8 +193,10 @@ def match_expert_threshold(
     if groups is not None:
         groups.check_flawless(margin, first)
     elif len(c) < (needed := fewest_rows(margin, 1 - first)):
-        raise ConfideError(
-            f"a margin of {margin:g} at level {level:g} needs at least {needed} independent rows, got {len(c)}"
+        raise TooFewRowsError(
+            f"a margin of {margin:g} at level {level:g} needs at least {needed} independent rows, got {len(c)}",
+            needed,
+            len(c),
         )
     order = np.argsort(-c, kind="stable")
     loss = (e.astype(int) - y)[order]

@@ -87,10 +87,10 @@ class Unmet:
     """The goal cannot be met on these ``n`` rows at any coverage.
 
     ``attainable`` is what the same procedure grants for the next larger limit for which it grants anything, in
-    thousandths (None: it grants nothing at all). ``rows_needed`` is about the number of rows like these that meet the
-    goal with probability 0.8 (None: no number would do, or it cannot be told). Of a judge's rows ``labels`` have a
-    label (None: there is no judge). ``base`` is the quantity where every answer is kept, where no looser limit below
-    it could be shown: a limit above is worse than no confidence at all.
+    thousandths (None: it grants nothing that is worth having, see `worth_having`). ``rows_needed`` is about the number
+    of rows like these that meet the goal with probability 0.8 (None: no number would do, or it cannot be told). Of a
+    judge's rows ``labels`` have a label (None: there is no judge). ``base`` is the quantity where every answer is kept,
+    as observed. ``too_few`` says how many rows a flawless run takes, where there are fewer.
     """
 
     goal: BoundedName
@@ -101,9 +101,16 @@ class Unmet:
     rows_needed: int | None = None
     labels: int | None = None
     base: float | None = None
+    too_few: str | None = None
 
-    def explain(self, source: str, *, rows: bool = True) -> str:
-        """Why there is no policy, what could be promised instead, and, with ``rows``, how many rows it would take."""
+    def explain(self, source: str) -> str:
+        """Why there is no policy, what could be promised instead, and how many rows it would take."""
+        return "\n".join(filter(None, (self.why(source), self.next_step(), self.looser())))
+
+    def why(self, source: str) -> str:
+        """Why there is no policy."""
+        if self.too_few is not None:
+            return f"The goal cannot be met: {self.too_few}."
         goal = {
             "max_risk": f"a risk of at most {self.limit:g}",
             "budget": f"at most {self.limit:.1%} escalated",
@@ -111,45 +118,76 @@ class Unmet:
             "false_alarms": f"at most {self.limit:.1%} of the fine answers not kept",
         }[self.goal]
         why = f"The goal cannot be met: no threshold on {source} shows {goal} at level {self.level:g}"
-        why += f" on these {self.n} {self._rows}."
-        met = "No looser limit could be shown either."
+        why += f" on these {self.n} {self._rows}"
         if self.base is not None:
             of_all = "wrong" if self.goal == "max_risk" else "lost to the expert's"
-            met = f"No looser limit is worth having: with every answer kept {self.base:.1%} are {of_all}."
-        if hint := self.attainable:
-            kept = f"keeping {hint.coverage:.1%} of the answers (observed {hint.observed:.1%}, upper bound "
-            kept += f"{hint.upper_bound:.1%})"
-            if self.goal in ("budget", "false_alarms"):
-                kept = f"as {hint.observed:.1%} of the {self._rows} have no confidence and escalate"
-            what = {
-                "max_risk": "a risk", "budget": "a share escalated", "match_expert": "a loss",
-                "false_alarms": "a share of false alarms",
-            }[self.goal]  # fmt: skip
-            met = f"What could be met: {what} of {hint.limit:g}, {kept}. Chosen after this look, it is a promise on "
-            met += "fresh rows alone."
-        return "\n".join((why, met, self._next_step(rows)))
+            why += f"; with every answer kept {self.base:.1%} are {of_all}"
+        return f"{why}."
+
+    def looser(self) -> str | None:
+        """What could be promised instead (None: nothing that is worth having)."""
+        if (hint := self.attainable) is None:
+            return None
+        kept = f"; it keeps {hint.coverage:.1%} of the answers, of which {hint.observed:.1%} are "
+        kept += "lost to the expert's" if self.goal == "match_expert" else "wrong"
+        if self.too_few is not None:
+            kept = f"; it keeps {hint.coverage:.1%} of the {self._rows}"
+        elif self.goal in ("budget", "false_alarms"):
+            kept = f", as {hint.observed:.1%} of the {self._rows} have no confidence and escalate"
+        flag = f"--{self.goal.replace('_', '-')}".replace("--false", "--max-false")
+        return f"A looser goal: {flag} {hint.limit:g} is the lowest that could be met{kept}. Ask it of fresh rows."
 
     @property
     def _rows(self) -> str:
         return "fine rows" if self.goal == "false_alarms" else "rows"
 
-    def _next_step(self, rows: bool) -> str:
+    def next_step(self, file: float = 1.0) -> str:
+        """How many more rows would do, or what else if that cannot be told.
+
+        Args:
+            file: rows of the whole file for each calibration row.
+        """
         if self.rows_needed is None:
             better = "a source that tells right from wrong better (`confide evaluate` compares them), or another goal"
             if self.labels is not None:
                 better = f"fresh rows with more labels than these {self.labels} (`confide label`), {better}"
             more = f"confidences for the {self._rows} that have none, or a source that more of them have"
-            next_step = {
+            step = {
                 "max_risk": f"{better}: --match-expert, --budget or --cost",
                 "match_expert": f"{better}: --max-risk or --cost",
                 "budget": more,
                 "false_alarms": more,
             }[self.goal]
-            unknown = "How many more rows would show it, if any number does, cannot be told from these. "
-            return f"{unknown * rows}Next: {next_step}."
+            return f"What would help: {step}; how many more rows would, if any, cannot be told from these."
+        if self.too_few is not None:
+            return f"More rows: at least {rows_of_file(self.rows_needed, file, self._rows)}, if none speaks against it."
+        wanted = rows_of_file(self.rows_needed, file, self._rows)
         if self.rows_needed <= self.n:
-            return "These rows come close: as many fresh ones would show it in four of five draws."
-        return f"Next: about {self.rows_needed:,} {self._rows} like these would show it in four of five draws."
+            return f"More rows: these come close; {wanted}, fresh ones like these, would show it in four of five draws."
+        return f"More rows: about {wanted}, if they are like these, would show it in four of five draws."
+
+
+def rows_of_file(rows: int, file: float = 1.0, what: str = "rows") -> str:
+    """A number of calibration rows in words, with that of the whole file where it has ``file`` rows for each of them.
+
+    >>> rows_of_file(1200), rows_of_file(120, 5.0)
+    ('1,200 calibration rows', '120 calibration rows (600 in the whole file, split as it is)')
+    """
+    called = "fine calibration rows" if what == "fine rows" else "calibration rows"
+    whole = f" ({math.ceil(rows * file - 1e-9):,} in the whole file, split as it is)" if file > 1 else ""
+    return f"{rows:,} {called}{whole}"
+
+
+def worth_having(attainable: Attainable | None, limit: float, base: float | None) -> Attainable | None:
+    """``attainable`` where it is nearer the ``limit`` that was asked for than ``base``, that of keeping every answer.
+
+    Where keeping every answer is within the limit as observed, rows are all that is missing, and any limit below one
+    half says something.
+    """
+    if attainable is None or base is None:
+        return attainable
+    most = 0.5 if base <= limit else (limit + base) / 2
+    return attainable if attainable.limit <= most else None
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 from scipy.stats import binom, fisher_exact
 
-from confide.errors import ConfideError
+from confide.errors import ConfideError, TooFewRowsError
 from confide.numeric import Bools, Floats, Ints
 from confide.policies.goals import Per, check_shares
 from confide.policies.thresholds import fallback_testing as fallback
@@ -101,8 +101,10 @@ def bounded_risk_threshold(
     if groups is not None:
         groups.check_flawless(max_risk, first)
     elif len(c) < (needed := fewest_rows(max_risk, 1 - first)):
-        raise ConfideError(
-            f"a bound of {max_risk:g} at level {level:g} needs at least {needed} {rows_used}, got {len(c)}"
+        raise TooFewRowsError(
+            f"a bound of {max_risk:g} at level {level:g} needs at least {needed} {rows_used}, got {len(c)}",
+            needed,
+            len(c),
         )
     if verdicts is not None:
         verdicts.check_labels(max_risk, first)
