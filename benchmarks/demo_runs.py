@@ -85,20 +85,24 @@ def main() -> None:
 
 
 def write(result: Json) -> None:
-    """Put the times into the results page, and draw the pictures."""
-    rows = []
+    """Put the times into the README and the results page, and draw the pictures; without runs there are no times."""
+    rows, minutes = [], {}
     for kind, name in (("full", "`confide demo`"), ("quick", "`confide demo --quick`")):
+        if not result[kind]:
+            continue
         seconds = [run["seconds"] for run in result[kind]]
         silence = max(run["longest_silence"] for run in result[kind])
+        minutes[kind] = statistics.median(seconds) / 60
         rows.append([name, f"{min(seconds):.0f} s", f"{statistics.median(seconds):.0f} s", f"{silence:.0f} s"])
-    minutes = {kind: statistics.median(run["seconds"] for run in result[kind]) / 60 for kind in ("full", "quick")}
-    told = (
-        f"The demo takes {minutes['full']:.0f} minutes on {result['machine']['device']} "
-        f"(`.venv/bin/confide demo --quick`: {minutes['quick']:.1f}), and leaves a trained model and a policy to ask:"
-    )
-    put("README.md", {"demo": told})
+    takes = ""
+    if len(minutes) == 2:
+        takes = (
+            f"takes {minutes['full']:.0f} minutes on {result['machine']['device']} "
+            f"(`.venv/bin/confide demo --quick`: {minutes['quick']:.1f}) and "
+        )
+    put("README.md", {"demo": f"The demo {takes}leaves a trained model and a policy to ask:"})
     head = "command | >fastest | >median | >longest silence in a pipe"
-    put("docs/results/demo.md", {"demo": table(head, rows)})
+    put("docs/results/demo.md", {"demo": table(head, rows) if rows else "Not measured yet on a quiet machine."})
     demo_pictures.draw(result["found"])
 
 
