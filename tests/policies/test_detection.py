@@ -121,5 +121,5 @@ def test_a_cut_answer_is_not_kept_as_when_the_policy_decides():
     assert seen.detected == 0.0
     assert signal.choose_for(cut[0]) == (signal, 1.0)
     assert policy.choose_for(rows[0].model_copy(update={"finish": "length"})) == (policy, None)
-    assert "likely to be harmless" in signal.explain()
+    assert "probability of being harmless" in signal.explain()
     assert detection_of(policy, [row for row in records(50) if row.correct], "question", 0) is None
