@@ -129,9 +129,7 @@ def test_everything_without_a_model_needs_no_extra(rows, tmp_path):
 
 
 def test_a_module_of_confide_that_is_missing_is_a_fault():
-    done = without(
-        "confide.tasks.splits", "sys.modules['confide.tasks.splits'] = None\n" + MAIN, "split", "x", "--out", "y"
-    )
+    done = without("confide.records", "sys.modules['confide.records'] = None\n" + MAIN, "split", "x", "--out", "y")
     assert done.returncode == ExitCode.FAULT
 
 

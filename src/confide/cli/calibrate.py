@@ -19,7 +19,7 @@ from confide.cli.printing import print_json, tell_source, warn
 from confide.cli.unmet_goals import for_the_worse, price_of_missing, tell_unmet
 from confide.errors import ConfideError
 from confide.files import is_stream
-from confide.records.score_columns import ScoreColumns
+from confide.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
     from confide.policies.calibration_rows import CalibrationRows

@@ -19,7 +19,7 @@ from confide.cli.printing import names_in, print_json
 from confide.errors import ConfideError
 from confide.files import locked, write_text
 from confide.hashing import sha256_of_file
-from confide.records.score_columns import ScoreColumns
+from confide.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
     from confide.records import Record

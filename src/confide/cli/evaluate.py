@@ -23,7 +23,7 @@ from confide.errors import ConfideError
 from confide.files import is_stream, locked, write_text
 from confide.hashing import sha256_of_file
 from confide.progress import progress_bar
-from confide.records.score_columns import ScoreColumns
+from confide.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
     from confide.records import Record

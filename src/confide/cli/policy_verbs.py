@@ -19,7 +19,7 @@ from confide.cli.narrow_help import Verbs
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.files import write_text
-from confide.records.score_columns import ScoreColumns, numbered
+from confide.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
@@ -111,6 +111,7 @@ def decide(
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
     from confide.policies.validation import other_models
+    from confide.records.score_tables import numbered
 
     rule = Policy.load(policy)
     scored = _scores(records, columns, rule)

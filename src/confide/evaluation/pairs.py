@@ -17,7 +17,7 @@ from confide.metrics.bootstrap import Bootstrap
 from confide.numeric import Bools
 from confide.policies.identities import check_one_model
 from confide.records import Record
-from confide.records.score_columns import numbered
+from confide.records.score_tables import numbered
 
 NAMED = 20
 """Ids that are named of each kind of row that counts no further."""

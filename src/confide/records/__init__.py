@@ -17,7 +17,8 @@ from confide.records.record_files import (
     read_records,
     write_records,
 )
-from confide.records.score_columns import ScoreColumns, read_scores
+from confide.records.score_tables import read_scores
+from confide.score_columns import ScoreColumns
 
 __all__ = [
     "Cost",

@@ -11,7 +11,7 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.records import ScoreColumns, read_scores
-from confide.records.score_columns import numbered
+from confide.records.score_tables import numbered
 
 MAPPED = ScoreColumns("score", "label")
 ROWS = [{"score": 0.9, "label": 1}, {"score": 0.2, "label": 0}, {"score": None, "label": 1}]

@@ -7,11 +7,10 @@ the higher the surer. Empty cells and NaN are not available.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from confide.arguments import as_path
@@ -22,6 +21,7 @@ from confide.hashing import sha256_of_rows
 from confide.records.record import Record
 from confide.records.record_cells import number, read_cell, truth
 from confide.records.record_files import parse_rows, read_records
+from confide.score_columns import ScoreColumns
 
 _TAKEN_OVER = ("domain", "entity", "split", "answer")
 """Further columns that are read, where a table has them under these names."""
@@ -29,44 +29,6 @@ _TAKEN_OVER = ("domain", "entity", "split", "answer")
 _SHOWN = 20
 
 _NAME_LENGTH = 8
-
-
-@dataclass(frozen=True)
-class ScoreColumns:
-    """Which columns of a file hold what; nothing named: the file holds records, with ``id, confidence, correct``."""
-
-    confidence_column: str | None = field(
-        default=None, metadata={"help": "The column of confidences, if not `confidence`; a,b: each is a source."}
-    )
-    correct_column: str | None = field(
-        default=None, metadata={"help": "The column of labels (1/0, true/false, yes/no), if not `correct`."}
-    )
-    id_column: str | None = field(
-        default=None, metadata={"help": "The column of ids, if not `id`; without either, rows are numbered."}
-    )
-
-    @property
-    def named(self) -> bool:
-        """Whether any column is named."""
-        return any((self.confidence_column, self.correct_column, self.id_column))
-
-    @property
-    def sources(self) -> list[str]:
-        """The columns of confidences, in their order; none where none is named."""
-        return [name.strip() for name in (self.confidence_column or "").split(",") if name.strip()]
-
-    @property
-    def given(self) -> dict[str, str]:
-        """The columns that are named, by what they hold."""
-        return {name: value for name, value in vars(self).items() if value}
-
-    def flags(self) -> str:
-        """The flags that name these columns, as a shell needs them; empty where none is named.
-
-        >>> ScoreColumns(confidence_column="my score", id_column="row").flags()
-        "--confidence-column 'my score' --id-column row "
-        """
-        return "".join(f"--{name.replace('_', '-')} {quote(value)} " for name, value in self.given.items())
 
 
 def read_scores(path: Path, columns: ScoreColumns, *, source: str | None = None) -> list[Record]:
