@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from json import loads
 from pathlib import Path
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from confide.policies.goals import Goal, Per
     from confide.policies.policy import Policy
     from confide.policies.policy_part import Part
-    from confide.policies.remedies import Remedies
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import Record
 
@@ -105,52 +105,34 @@ def calibrate(
 
     Example: `confide calibrate scored.jsonl --source stack --max-risk 0.1 --level 0.95 --out policy.json`
     """
+    from confide.policies.remedies import remedies
     from confide.policies.source_choice import calibrate_best_source
     from confide.policies.thresholds.fallback_testing import Unmet
     from confide.records import read_records
 
     goal = _goal(max_risk, budget, cost, match_expert, max_false_alarms, level, per, simultaneous)
-    rows, sources, fallbacks = _rows(records, from_store, source, fallback, identity, columns)
+    taken = _take(records, from_store, source, fallback, identity, columns)
     how: dict[str, Any] = {"calibrator": calibrator, "per_domain": per_domain, "last_resort": last_resort, "seed": seed}
     how |= {"expert": None if expert is None else read_records(expert), "any_number": columns.named}
-    best: Callable[..., tuple[str, Policy | Unmet]] = partial(
-        calibrate_best_source, sources=sources, goal=goal, fallbacks=fallbacks, decided=from_store is not None, **how
-    )
-    missing = {row.id for row in rows if row.correct is None} if from_store and budget is None else set()
-    worst, counted = for_the_worse(rows, missing, goal)
+    tried: dict[str, Any] = {"sources": taken.sources, "fallbacks": taken.fallbacks, "decided": from_store is not None}
+    best: Callable[..., tuple[str, Policy | Unmet]] = partial(calibrate_best_source, goal=goal, **tried, **how)
+    missing = {row.id for row in taken.rows if row.correct is None} if from_store and budget is None else set()
+    worst, counted = for_the_worse(taken.rows, missing, goal)
     source, made = best(worst)
     used = _used(worst, source, made, from_store is not None, max_risk is not None)
     _warn_of_ranking(used, goal, seed)
-    price = price_of_missing(rows, missing, made, best, counted)
+    price = price_of_missing(taken.rows, missing, made, best, counted)
     told = {"met": not isinstance(made, Unmet), **_left_out(used), f"counted_as_{counted}": len(missing)}
     if isinstance(made, Unmet):
-        would_help = _would_help(worst, sources, made, goal, source, **how)
-        tell_unmet(made, source, would_help, told, price, json, _rows_for_each(records, columns))
+        help = remedies(worst, taken.sources, made, goal, source, **how)
+        tell_unmet(made, source, help, told, price, json, taken.rows_for_each)
         raise typer.Exit(ExitCode.NO)
     made.save(out)
-    _warn_of_what_is_missing(made, rows)
+    _warn_of_what_is_missing(made, taken.rows)
     if json:
         return print_json({**told, "policy": loads(made.to_json())}, indent=2)
     _print(made, used, goal, per_domain, out, price)
-    return _tell_next(records, out, columns)
-
-
-def _would_help(rows: list[Record], *about: Any, **how: Any) -> Remedies | None:
-    """What would help, as `remedies` tells."""
-    from confide.policies.remedies import remedies
-
-    return remedies(rows, *about, **how)
-
-
-def _rows_for_each(records: Path | None, columns: ScoreColumns) -> float:
-    """How many rows the file has for each calibration row."""
-    from confide.policies.calibration_rows import in_split
-    from confide.records import read_scores
-
-    if records is None or is_stream(records):
-        return 1.0
-    everything = read_scores(records, columns)
-    return len(everything) / len(in_split(everything, "calibration"))
+    return _tell_next(records, out, columns, tested=taken.tested)
 
 
 def _used(
@@ -246,17 +228,29 @@ def _goal(
     return goals[0]
 
 
-def _rows(
+@dataclass(frozen=True)
+class Taken:
+    """What there is to calibrate on: the rows, the sources of which one's confidence will decide, and those after it.
+
+    ``rows_for_each`` is how many rows the whole file has for each of them, ``tested`` whether it has a test split.
+    """
+
+    rows: list[Record]
+    sources: list[str]
+    fallbacks: list[str]
+    rows_for_each: float
+    tested: bool
+
+
+def _take(
     records: Path | None,
     from_store: str | None,
     source: str,
     fallback: str | None,
     identity: str | None,
     columns: ScoreColumns,
-) -> tuple[list[Record], list[str], list[str]]:
-    """The rows to calibrate on, the sources of which one's confidence will decide, and those after it."""
-    import asyncio
-
+) -> Taken:
+    """Read the rows of a file or of a store, and pick the sources that are meant."""
     from confide.policies.calibration_rows import in_split, pick_source, used_before
     from confide.policies.identities import answered_by
     from confide.records import read_scores
@@ -265,13 +259,7 @@ def _rows(
     if (records is None) == (from_store is None):
         raise ConfideError("calibrate takes RECORDS or --from-store URL, one of the two")
     if from_store is not None:
-        from confide.serving.store.store import Store
-
-        store = Store.open(from_store, create=False)
-        try:
-            rows = store.calibration_records(unlabelled=None, identity=identity)
-        finally:
-            asyncio.run(store.close())
+        rows = _stored(from_store, identity)
         # A store holds the confidence that its policy decided on, and no other.
         names = sorted({name for row in rows for name in row.confidence})
         if len(names) > 1:
@@ -281,20 +269,38 @@ def _rows(
             )
         if source == "stack" and len(names) == 1 and fallback is None:
             source = names[0]
+        everything = rows
     elif records is not None:
         everything = read_scores(records, columns)
         if source == "stack" and columns.named:
             source = ",".join(columns.sources or everything[0].confidence)
         rows = in_split(everything, "calibration")
         if count := used_before(everything):
-            warn(f"{count} calibration rows share an entity or a prompt with training or validation rows: no promise")
+            warn(
+                f"{count} calibration rows share an entity or a prompt with training or validation rows; "
+                "the promise is void for them"
+            )
     sources, fallbacks = ([pick_source(rows, name) for name in _names(text)] for text in (source, fallback))
     if asked == "stack" and sources != ["stack"]:
         tell_source(sources)
+    rows_for_each = len(everything) / len(rows) if rows else 1.0
     if identity is not None:
         for name in sources + fallbacks:
             rows = answered_by(identity, rows, name)
-    return rows, sources, fallbacks
+    return Taken(rows, sources, fallbacks, rows_for_each, any(row.split == "test" for row in everything))
+
+
+def _stored(url: str, identity: str | None) -> list[Record]:
+    """The audited rows of a router's store, also those without a label."""
+    import asyncio
+
+    from confide.serving.store.store import Store
+
+    store = Store.open(url, create=False)
+    try:
+        return store.calibration_records(unlabelled=None, identity=identity)
+    finally:
+        asyncio.run(store.close())
 
 
 def _names(text: str | None) -> list[str]:
@@ -329,13 +335,10 @@ def _print(
     say(out, f"Written to {out} ({policy.id})")
 
 
-def _tell_next(records: Path | None, out: Path, columns: ScoreColumns) -> None:
+def _tell_next(records: Path | None, out: Path, columns: ScoreColumns, *, tested: bool) -> None:
     """Say how the promise is checked: on the test rows of the same file, or on fresh ones."""
-    from confide.records import read_scores
-
     fresh: Path | str = "FRESH.jsonl"
     if records is not None and not is_stream(records):
-        tested = any(row.split == "test" for row in read_scores(records, columns))
         fresh = records if tested else f"FRESH{records.suffix}"
     tell_next("confide validate", out, fresh, *filter(None, [columns.flags().strip()]))
 
