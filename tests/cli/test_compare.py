@@ -5,11 +5,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from confide.cli.compare import compare, records_of
+from confide.cli.compare import compare, file_of
 from confide.cli.evaluate import evaluate
 from confide.cli.flags import command
 from confide.errors import ConfideError
 from confide.records import write_records
+from confide.score_columns import ScoreColumns
 from two_runs import a_run
 
 app = typer.Typer()
@@ -75,7 +76,7 @@ def test_a_folder_that_moved_with_its_records_is_found(reports, files, tmp_path)
     moved = tmp_path / "elsewhere"
     shutil.move(reports[0], moved / "report")
     shutil.move(files[0], moved / "a.jsonl")
-    assert records_of(moved / "report") == moved / "a.jsonl"
+    assert file_of(moved / "report", ScoreColumns())[0] == moved / "a.jsonl"
 
 
 def test_reports_whose_rows_cannot_be_had_are_refused(reports, files, tmp_path):
@@ -89,10 +90,10 @@ def test_reports_whose_rows_cannot_be_had_are_refused(reports, files, tmp_path):
         (reports[0], "has changed since the report"),
     ):
         with pytest.raises(ConfideError, match=words):
-            records_of(folder)
+            file_of(folder, ScoreColumns())
     files[0].unlink()
     with pytest.raises(ConfideError, match="which is not there"):
-        records_of(reports[0])
+        file_of(reports[0], ScoreColumns())
 
 
 def test_the_report_names_the_readers_own_file(reports, files):

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from typer import Argument, Option
 
-from confide.cli.flags import Flags
+from confide.cli.flags import Flags, Json
 from confide.cli.outputs import Folder
 from confide.cli.printing import names_in, print_json
+from confide.cli.terminal_tables import make_console, print_table
 from confide.errors import ConfideError
 from confide.files import locked, write_text
 from confide.hashing import sha256_of_file
@@ -42,7 +40,7 @@ def compare(
     max_risk: Annotated[float, Option(help="The share of wrong for which the share kept is given.")] = 0.1,
     seed: Annotated[int, Option(help="Seed of the bootstrap.")] = 0,
     resamples: Annotated[int, Option(min=1, help="Bootstrap draws for the intervals.")] = 1000,
-    json: Annotated[bool, Option("--json", help="Print compare.json instead of a table.")] = False,
+    json: Json = False,
 ) -> None:
     """Compare two runs on the same questions: B minus A, with intervals by entity.
 
@@ -60,7 +58,7 @@ def compare(
     from confide.records import read_scores
     from confide.report.comparison_page import render_comparison
 
-    runs = [read_scores(records_of(path), columns_of(path, columns)) for path in (a, b)]
+    runs = [read_scores(*file_of(path, columns)) for path in (a, b)]
     if source is not None:
         runs = [_only(rows, names_in(source), runs) for rows in runs]
     pairs = Pairs.of(*runs)
@@ -79,15 +77,15 @@ def compare(
         typer.echo(f"{out / 'compare.html'}")
 
 
-def records_of(path: Path) -> Path:
-    """The file of records that ``path`` is, or that its report was made of.
+def file_of(path: Path, columns: ScoreColumns) -> tuple[Path, ScoreColumns]:
+    """The file of records that ``path`` is, with the ``columns`` that are named, or that its report was made of.
 
     Raises:
         ConfideError: A folder without a report, or one whose records are not known, not there, or others by now.
     """
     if not path.is_dir():
-        return path
-    file, digest, _ = _told(path)
+        return path, columns
+    file, digest, called_with = _told(path)
     # As the report was called for, else beside it: a folder may have been moved with its records.
     there = [place for place in (Path(file), path / Path(file).name, path.parent / Path(file).name) if place.is_file()]
     if not there:
@@ -98,12 +96,7 @@ def records_of(path: Path) -> Path:
             f"{there[0]} has changed since the report in {path} was made: run `confide evaluate` on it again, "
             "or name the file itself to compare what it holds now"
         )
-    return same
-
-
-def columns_of(path: Path, columns: ScoreColumns) -> ScoreColumns:
-    """The columns of a file: those that are named, or of a report's folder those that it was called with."""
-    return _told(path)[2] if path.is_dir() else columns
+    return same, called_with
 
 
 def _told(folder: Path) -> tuple[str, str, ScoreColumns]:
@@ -134,37 +127,27 @@ def _print(results: dict[str, Any]) -> None:
     from confide.evaluation.comparison import unpaired
     from confide.evaluation.wording import some
 
-    console = Console(highlight=False)
+    console = make_console()
     for which, name in results["names"].items():
         models = ", ".join(results["models"][which])
         console.print(f"{which.upper()}: {name}{f' ({models})' if models else ''}", markup=False, soft_wrap=True)
-    if results["sources"]:
+    if entries := results["sources"]:
         n, risk = some(results["n"], "common row"), results["max_risk"]
-        table = Table(
-            title=f"B − A on {n}, 95% intervals by entity", caption=f"kept: share with at most {risk:.0%} wrong"
-        )
-        table.add_column("source", overflow="fold")
-        for title in SHOWN.values():
-            table.add_column(title, justify="right")
-        for source, entry in results["sources"].items():
-            table.add_row(Text(source), *(_cell(name, entry[name]) for name in SHOWN))
-        console.print(table)
+        cells = {title: [_cell(name, entry[name]) for entry in entries.values()] for name, title in SHOWN.items()}
+        title = f"B − A on {n}, 95% intervals by entity; kept: share with at most {risk:.0%} wrong"
+        print_table(console, [("source", list(entries)), *cells.items()], title=title)
     for sentence in results["verdict"]["sentences"]:
         console.print(sentence, markup=False)
     for line in unpaired(results):
         console.print(line, markup=False, style="yellow")
 
 
-def _cell(name: str, entry: dict[str, Any] | None) -> Text:
-    """A difference with its interval, and a mark where the interval leaves 0 out."""
+def _cell(name: str, entry: dict[str, Any] | None) -> str:
+    """A difference with its interval, and a word where the interval leaves 0 out."""
     from confide.evaluation.comparison import better
+    from confide.evaluation.wording import interval
 
     if entry is None or entry["difference"]["value"] is None:
-        return Text("–")
-    difference = entry["difference"]
-    text = f"{difference['value']:+.3f}"
-    if difference["low"] is not None:
-        text += f"\n[{difference['low']:+.3f}, {difference['high']:+.3f}]"
-    found = better(name, difference)
-    style = {"better": "green", "worse": "red"}.get(found, "")
-    return Text(text + (f"\n{found}" if found != "level" else ""), style=style)
+        return "–"
+    found = better(name, entry["difference"])
+    return interval(entry["difference"], sign=True) + (f" {found}" if found != "level" else "")
