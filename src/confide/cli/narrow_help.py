@@ -14,17 +14,21 @@ LEAST_COLUMNS = {True: 72, False: 100}
 """The least width at which a table of verbs (True), or of flags, shows every name in full."""
 
 
-class Verbs(TyperGroup):
-    """A group of verbs, which shows its help where none is named, whole also on a narrow terminal."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments; none at all ask for help."""
-        return super().parse_args(ctx, args or ["--help"])
+class WholeHelp:
+    """Makes the help of a command of Typer stay whole on a narrow terminal."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, as a table where there is room for one."""
         text = narrow_help(self, ctx)
-        super().format_help(ctx, formatter) if text is None else typer.echo(text)
+        super().format_help(ctx, formatter) if text is None else typer.echo(text)  # type: ignore[misc]
+
+
+class Verbs(WholeHelp, TyperGroup):
+    """A group of verbs, which shows its help where none is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; none at all ask for help."""
+        return super().parse_args(ctx, args or ["--help"])
 
 
 def narrow_help(command: Any, context: Any) -> str | None:

@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any
 
-import typer
 from typer.core import TyperCommand
 
-from confide.cli.narrow_help import narrow_help
+from confide.cli.narrow_help import WholeHelp
 from confide.cli.printing import warn
 
 RECORDS = "RECORDS"
@@ -25,19 +24,14 @@ OLD = {
 """Old spelling → today's. A verb that has a flag of the old name means that flag."""
 
 
-class Verb(TyperCommand):
-    """A verb of the command line: takes old spellings, too, and its help stays whole on a narrow terminal."""
+class Verb(WholeHelp, TyperCommand):
+    """A verb of the command line: takes old spellings, too."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments in today's spelling; warns where some are in an old one."""
         args, old = today(args, spellings(self))
         warn_of(old)
         return super().parse_args(ctx, args)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, as a table where there is room for one."""
-        text = narrow_help(self, ctx)
-        super().format_help(ctx, formatter) if text is None else typer.echo(text)
 
 
 def spellings(command: Any) -> set[str]:
