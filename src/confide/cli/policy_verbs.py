@@ -111,7 +111,6 @@ def decide(
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
     from confide.policies.validation import other_models
-    from confide.records.score_tables import numbered
 
     rule = Policy.load(policy)
     scored = _scores(records, columns, rule)
@@ -149,8 +148,16 @@ def decide(
     if seen:
         say(out, seen.explain(rule))
     say(out, f"Written to {out}")
-    if not columns.named and not numbered(scored) and any(row.answer for row in rows):
-        tell_next("confide hedge", records, f"--source {quote(rule.sources[0])} --out", beside(out, "hedged.jsonl"))
+    if not columns.named:
+        _tell_hedge(records, scored, rule.source, out)
+
+
+def _tell_hedge(path: Path, rows: list[Record], source: str, out: Path) -> None:
+    """Say how to reword the answers of a file, where its ``rows`` have answers and ids of their own."""
+    from confide.records.score_tables import numbered
+
+    if any(row.answer for row in rows) and not numbered(rows):
+        tell_next("confide hedge", path, f"--source {quote(source)} --out", beside(out, "hedged.jsonl"))
 
 
 def _scores(path: Path, columns: ScoreColumns, policy: Policy) -> list[Record]:
