@@ -18,6 +18,7 @@ from typer.main import get_command
 from confide.cli.exit_codes import ExitCode
 from confide.cli.main import app
 from confide.engines.openai.server_config import Price, ServerModel
+from confide.report.terms import TERMS
 from confide.serving.api_keys import ApiKey
 from confide.serving.config import (
     Again,
@@ -83,6 +84,13 @@ def extension_table() -> str:
 def alarms_table() -> str:
     """The alarms, and when each comes."""
     return "\n".join(["| alarm | when |", "|---|---|", *(f"| `{name}` | {when} |" for name, when in ALARMS.items())])
+
+
+def terms_table() -> str:
+    """The words of the report, the dashboard and the comparison."""
+    return "\n".join(
+        ["| term | meaning |", "|---|---|", *(f"| {term} | {meaning} |" for term, meaning in TERMS.items())]
+    )
 
 
 def metrics_table() -> str:
@@ -205,6 +213,7 @@ def _one_line(text: str) -> str:
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "cli.md": {"exit-codes": exit_codes_table, "verbs": verbs_page},
     "configuration.md": {"settings": configuration_page},
+    "glossary.md": {"terms": terms_table},
     "http.md": {"endpoints": endpoints_table, "confide": extension_table},
     "monitoring.md": {"metrics": metrics_table, "alarms": alarms_table},
 }

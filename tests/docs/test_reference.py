@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
@@ -11,19 +10,14 @@ from types import ModuleType
 import pytest
 from pydantic.fields import FieldInfo
 
+from confide.report.terms import TERMS
 from confide.serving.monitor import alarms
-
-DOCS = Path(__file__).parents[2] / "docs"
+from docs_scripts import DOCS, docs_script
 
 
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_reference", DOCS / "generate_reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("generate_reference")
 
 
 def test_the_pages_are_current(reference: ModuleType) -> None:
@@ -69,3 +63,11 @@ def test_each_alarm_is_listed() -> None:
     tuples = [node for node in ast.walk(tree) if isinstance(node, ast.Tuple) and len(node.elts) in (4, 5)]
     named |= {t.elts[0].value for t in tuples if isinstance(t.elts[0], ast.Constant) and isinstance(t.ctx, ast.Load)}
     assert named == set(alarms.ALARMS)
+
+
+def test_the_glossary_explains_no_word_twice() -> None:
+    page = (DOCS / "reference" / "glossary.md").read_text(encoding="utf-8")
+    words = [line.split("|")[1].strip().strip("`") for line in page.splitlines() if line.startswith("| ")]
+    words = [word for word in words if word != "term"]
+    assert sorted(words) == sorted(set(words))
+    assert set(TERMS) <= set(words)
