@@ -18,7 +18,6 @@ from confide.records import write_records
 from confide.serving.config import ServeConfig
 from given_rows import records as given_records
 
-BY_THE_MODEL = ("annotate", "stack", "reader")
 JUDGED = ("evaluate", "calibrate", "validate")
 
 

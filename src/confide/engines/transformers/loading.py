@@ -6,7 +6,6 @@ ordinary safetensors folder in the cache (``$CONFIDE_CACHE``, by default ``~/.ca
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 
 from confide.errors import ConfideError
 from confide.files import locked, written_folder
+from confide.hashing import sha256_of_file
 from confide.hub_lookup import hub_or_cache
 
 BUNDLED = "smollm2"
@@ -128,7 +128,7 @@ def _prepare(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    digest = sha256_of_file(source)
     if digest != GGUF_SHA256:
         raise ConfideError(f"{source.name} has the checksum {digest[:12]}…, not the expected {GGUF_SHA256[:12]}…")
     options = {"gguf_file": source.name}
