@@ -44,6 +44,7 @@ class Block:
     text: str
     line: int
     name: str = ""
+    language: str = ""
     skip: str = ""
     exit_codes: tuple[int, ...] = (0,)
     compared: bool = True
@@ -116,7 +117,13 @@ def _blocks(found: re.Match[str], line: int, waiting: dict[str, str]) -> list[Bl
     title = re.search(r'title="([^"]+)"', info)
     codes = next((tuple(map(int, re.findall(r"\d+", word))) for word in waiting if word.startswith("exit ")), (0,))
     compared = "output differs" not in waiting
-    about = {"line": line, "skip": waiting.get("skip", ""), "exit_codes": codes, "compared": compared}
+    about = {
+        "line": line,
+        "language": language,
+        "skip": waiting.get("skip", ""),
+        "exit_codes": codes,
+        "compared": compared,
+    }
     if title:
         return [Block("file", body, name=title[1], **about)]  # type: ignore[arg-type]
     if language == "console":

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-import textwrap
 from pathlib import Path
+
+from page_blocks import read_page
 
 ROOT = Path(__file__).parents[2]
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
-_FENCE = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 def fences(page: Path, language: str) -> list[str]:
     """The blocks of a page in one language, without their indent."""
-    found = _FENCE.findall(page.read_text(encoding="utf-8"))
-    return [textwrap.dedent(body) for _, kind, body in found if kind == language]
+    return [block.text for block in read_page(page).blocks if block.language == language]
 
 
 def confide_commands(page: Path) -> list[list[str]]:
