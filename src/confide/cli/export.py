@@ -38,8 +38,7 @@ def export(
         from confide.methods.frozen.served_export import export_served
 
         print_result(out, export_served(model, out, base), json)
-        if not json:
-            tell_next("vllm serve", out, comment="where confide-vllm is installed")
+        tell_next("vllm serve", out, comment="where confide-vllm is installed")
         return
     if base is not None:
         raise ConfideError("--base names the model that `--for vllm` links; an ordinary checkpoint needs none")

@@ -51,8 +51,7 @@ def label(
         write_text(out, _sheet(rows))
         words = f"{out}: {len(rows)} answers in random order; label them from the top, as many as you like"
         print_result(out, words, json, rows=len(rows))
-        if not json:
-            tell_next("confide label", records, "--labels", out, "--out", beside(out, "labelled.jsonl"))
+        tell_next("confide label", records, "--labels", out, "--out", beside(out, "labelled.jsonl"))
         return
     check_records_file(out)
     labelled = with_labels(read_records(records), read_records(labels), str(labels), seed)
@@ -62,8 +61,7 @@ def label(
     words = f"{out}: {count} of {len(labelled)} answers have a label"
     told = words if error is None else f"{words}\n{error.explain('answers')}"
     print_result(out, told, json, labelled=count, rows=len(labelled), error=error)
-    if not json:
-        tell_next("confide score", out, "--out", beside(out, "scored.jsonl"))
+    tell_next("confide score", out, "--out", beside(out, "scored.jsonl"))
 
 
 def _to_label(records: Sequence[Record], seed: int) -> list[Record]:

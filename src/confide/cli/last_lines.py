@@ -20,6 +20,9 @@ from confide.files import is_stream
 _running: ContextVar[int] = ContextVar("running", default=0)
 """How many verbs run, one inside another."""
 
+_as_json: ContextVar[bool] = ContextVar("as_json", default=False)
+"""Whether the verb that runs prints JSON, for a program, which needs no hint."""
+
 GOES_ON = "what is finished is in {out}, and the same command goes on from there"
 CHECKPOINT = "the last whole checkpoint in {out} is kept, and the same command goes on from there"
 KEPT = {
@@ -40,7 +43,7 @@ NO_OUT = "nothing was changed, and the same command starts over"
 @contextmanager
 def running(verb: str, values: Mapping[str, Any]) -> Iterator[None]:
     """Run a verb with these flags; after Ctrl-C it says what is kept, and ends with that exit code."""
-    token = _running.set(_running.get() + 1)
+    depth, quiet = _running.set(_running.get() + 1), _as_json.set(bool(values.get("json")))
     try:
         yield
     except KeyboardInterrupt:
@@ -48,7 +51,8 @@ def running(verb: str, values: Mapping[str, Any]) -> Iterator[None]:
             tell(f"Interrupted: {kept(verb, values.get('out'))}.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
-        _running.reset(token)
+        _running.reset(depth)
+        _as_json.reset(quiet)
 
 
 def kept(verb: str, out: Path | None) -> str:
@@ -57,14 +61,14 @@ def kept(verb: str, out: Path | None) -> str:
 
 
 def tell_next(*words: str | Path, comment: str = "") -> None:
-    """Say which command comes next.
+    """Say which command comes next; a verb that prints JSON says nothing.
 
     Args:
         words: the command; files and folders in it are quoted as a shell needs it. Where one is a stream, which a
             second command cannot read, nothing is said.
         comment: what the command is for.
     """
-    if _running.get() > 1 or any(isinstance(word, Path) and is_stream(word) for word in words):
+    if _as_json.get() or _running.get() > 1 or any(isinstance(word, Path) and is_stream(word) for word in words):
         return
     command = " ".join(quote(str(word)) if isinstance(word, Path) else word for word in words)
     tell(f"Next: {command}" + (f"  # {comment}" if comment else ""))

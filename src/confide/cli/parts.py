@@ -59,8 +59,7 @@ def parts(
     if silent:
         warn(f"{silent} parts got no verdict of the judge")
         raise typer.Exit(ExitCode.LEFT_OUT)
-    if not json:
-        tell_next("confide train portable", out, "--out", beside(out, "portable"))
+    tell_next("confide train portable", out, "--out", beside(out, "portable"))
 
 
 def _print(out: Path, by: str, summary: object) -> None:

@@ -94,8 +94,7 @@ def score(
     print_result(out, words, json, records=len(scored), sources=wanted)
     _tell_missing(scored, wanted)
     warn_of_shortages(scored, training=False)
-    if not json:
-        tell_next("confide evaluate", out, "--out", beside(out, "report"))
+    tell_next("confide evaluate", out, "--out", beside(out, "report"))
 
 
 def _tell_missing(scored: Sequence[Record], wanted: Sequence[str]) -> None:

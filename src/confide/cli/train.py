@@ -87,9 +87,8 @@ def portable(
         if unused := len(graded["validation"]):
             summary += f"; nothing was chosen on the {unused} graded validation rows"
     print_result(out, summary, json)
-    if not json:
-        flag = "--portable" if signal is None else f"--source {signal} --model"
-        tell_next("confide score", records, flag, out, "--out", beside(records, "scored.jsonl"))
+    flag = "--portable" if signal is None else f"--source {signal} --model"
+    tell_next("confide score", records, flag, out, "--out", beside(records, "scored.jsonl"))
 
 
 def stack(
@@ -109,8 +108,7 @@ def stack(
         _train_frozen(records, out, model, options, json)
         return
     print_result(out, _train_parts(records, out, model, signal, options), json)
-    if not json:
-        _tell_score(records, out, "--source", signal)
+    _tell_score(records, out, "--source", signal)
 
 
 def _train_parts(records: Path, out: Path, model: str, signal: str, options: FrozenOptions) -> str:
@@ -162,8 +160,7 @@ def _train_frozen(
         engine = TransformersEngine.load(model)
         summary = train_confidence(engine, train, validation, options, out, reader=reader, progress=progress)
     print_result(out, summary, json)
-    if not json:
-        _tell_score(records, out)
+    _tell_score(records, out)
 
 
 def signal(
@@ -186,8 +183,7 @@ def signal(
     """
     declared = find_signal(name)
     print_result(out, _train_signal(declared, *learning_rows(records), out, model), json)
-    if not json:
-        _tell_score(records, out)
+    _tell_score(records, out)
 
 
 def _train_signal(signal: Signal, train: list[Record], validation: list[Record], out: Path, model: str) -> str:
@@ -229,8 +225,7 @@ def red_flag(
     check_sides(train, validation)
     if method == "reading":
         print_result(out, _train_signal(RED_FLAG, train, validation, out, model), json)
-        if not json:
-            _tell_score(records, out)
+        _tell_score(records, out)
         return
     from confide.engines.transformers.loading import load_model
     from confide.methods.red_flag.flag_training import train_flag_token
@@ -248,8 +243,7 @@ def red_flag(
     )
     numbers = {"detection": found.detection, "auroc": found.auroc, "drift": found.drift}
     print_result(out, words, json, weight=result.config.harmless_weight, **numbers)
-    if not json:
-        _tell_annotate(records, out, "red_flag")
+    _tell_annotate(records, out, "red_flag")
 
 
 def self_ref(
@@ -290,8 +284,7 @@ def self_ref(
     )
     numbers = {"right": result.right, "wrong": result.wrong, "epoch": result.epoch, "log_loss": min(result.held_losses)}
     print_result(out, words, json, learning_rate=config.learning_rate, ratio=config.ratio, **numbers)
-    if not json:
-        _tell_annotate(records, out, train[0].task or "TASK")
+    _tell_annotate(records, out, train[0].task or "TASK")
 
 
 def rlmf(
@@ -348,8 +341,7 @@ def rlmf(
             rank=rank, samples=samples, progress=progress,
         )  # fmt: skip
     _print_result(result, json)
-    if not json:
-        _tell_annotate(records, out, name)
+    _tell_annotate(records, out, name)
     if result.stopped:
         warn(f"training stopped early, the best step was kept: {result.stopped}")
         raise typer.Exit(ExitCode.LEFT_OUT)
