@@ -92,8 +92,8 @@ BIG = "experts: [{name: x, model: m, base_url: 'http://x/v1', "
     [
         ("- 1", "must map names to values"),
         ("a: [", "not valid YAML"),
-        (SMALL + "prot: 1", "prot: Extra inputs"),
-        ("policy: p.json\nsmall: {model: m, colour: red}", "small.colour: Extra inputs"),
+        (SMALL + "prot: 1", "prot: unknown setting; did you mean port?"),
+        ("policy: p.json\nsmall: {model: m, colour: red}", "small.colour: unknown setting; there are: "),
         ("small: {model: m}", "mode act needs a policy"),
         (SMALL + "host: 0.0.0.0", "can be reached from other machines: set api_keys"),
         (SMALL + "host: '::'", "set api_keys"),
@@ -102,7 +102,7 @@ BIG = "experts: [{name: x, model: m, base_url: 'http://x/v1', "
         (SMALL + "api_keys: [{hash: 'sha256:" + "0" * 64 + "'}]", "api_keys.0.name: Field required"),
         (SMALL + f"api_keys: [{{name: a, hash: 'sha256:{'0' * 64}', scopes: []}}]", "api_keys.0.scopes: Tuple should"),
         (SMALL + f"api_keys: [{{name: a, hash: 'sha256:{'0' * 64}', scopes: [all]}}]", "scopes.0: Input should be"),
-        (SMALL + f"api_keys: [{{name: a, hash: 'sha256:{'0' * 64}', key: b}}]", "api_keys.0.key: Extra inputs"),
+        (SMALL + f"api_keys: [{{name: a, hash: 'sha256:{'0' * 64}', key: b}}]", "api_keys.0.key: unknown setting; there are: domains, hash, name, scopes"),
         (
             SMALL + f"api_keys: [{{name: a, hash: 'sha256:{'0' * 64}'}}, {{name: a, hash: 'sha256:{'1' * 64}'}}]",
             "two keys have the name a",
@@ -125,7 +125,7 @@ BIG = "experts: [{name: x, model: m, base_url: 'http://x/v1', "
         (SMALL + BIG + "drop: [stream]}]", "every server is sent stream"),
         (SMALL + BIG + "fields: [top_k], drop: [top_k]}]", "top_k is to be dropped and to be sent"),
         (SMALL + BIG + "rename: {stop: stops}, drop: [stop]}]", "stop is to be dropped and to be sent"),
-        (SMALL + "experts: [{name: x, tool: 'a:b', fields: [top_k]}]", "experts.0.fields: Extra inputs"),
+        (SMALL + "experts: [{name: x, tool: 'a:b', fields: [top_k]}]", "experts.0.fields: unknown here; it is a setting of another kind"),
         ("policy: p.json\nsmall: {model: m, base_url: 'http://x/v1', drop: [logprobs]}", "no confidence"),
     ],
 )

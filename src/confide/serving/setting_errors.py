@@ -27,9 +27,11 @@ def problem_of(error: ValidationError, settings: type[BaseModel]) -> str:
     where = [part for part in problem["loc"] if not str(part).endswith(("Expert", "Local"))]
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        known = sorted(_known(settings, where[:-1]))
-        near = difflib.get_close_matches(str(where[-1]), known, 1)
+        name, known = str(where[-1]), sorted(_known(settings, where[:-1]))
+        near = difflib.get_close_matches(name, known, 1)
         message = "unknown setting; " + (f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}")
+        if name in known:
+            message = "unknown here; it is a setting of another kind"
     told = ".".join(map(str, where))
     return f"{told}: {message}" if told else message
 

@@ -46,7 +46,7 @@ def test_so_many_audits_run_so_many_wait_and_the_rest_is_shed(tmp_path: Path, sm
         assert 'confide_failures_total{kind="shed",model="audit"} 2.0' in metrics
         # They stay in the statistics, as drawn and without a label.
         assert "4 audits drawn, 0 labelled, 4 in the statistics" in running.get("/").text
-        assert "2 audits are under way or waiting" in running.get("/").text
+        assert "2 audits under way or waiting" in running.get("/").text
         assert len(big.requests) == 1
     assert big.hung_up.wait(60)
 
@@ -91,7 +91,7 @@ def test_without_texts_an_audit_is_lost_with_its_process_and_counts_as_unlabelle
         (row,) = running.rows()
         assert (row["error"], row["audit"], row["agreed"], row["audit_due"]) == ("audit: lost", 1, None, None)
         assert 'confide_failures_total{kind="lost",model="audit"} 1.0' in running.get("/metrics").text
-        assert "1 audits drawn, 0 labelled, 1 in the statistics" in running.get("/").text
+        assert "1 audit drawn, 0 labelled, 1 in the statistics" in running.get("/").text
     assert len(big.requests) == 1
 
 
