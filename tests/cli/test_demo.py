@@ -77,12 +77,24 @@ def test_the_demo_ends_with_three_lines(ran: list[str], tmp_path: Path) -> None:
     assert f"confide serve --config {out}/serve.yaml" in following
 
 
+def test_a_risk_that_cannot_be_shown_gives_way_to_a_budget(
+    ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("confide.cli.demo.MAX_RISK", 0.02)
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert ran[-3:] == ["calibrate", "calibrate", "validate"]
+    assert re.search(r"Promised +it hands on at most 50% of such questions, with 95% certainty", result.output)
+    assert (tmp_path / "serve.yaml").exists()
+
+
 def test_a_demo_without_a_promise_says_so(ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("confide.cli.demo.MAX_RISK", 0.02)
+    monkeypatch.setattr("confide.cli.demo.BUDGET", 0.001)
     (tmp_path / "policy.json").write_text("an older one")
     result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
     assert result.exit_code == 0, (result.output, result.exception)
     assert ran[-1] == "calibrate"
-    assert "nothing: no threshold keeps the goal" in result.output
+    assert "nothing: no threshold keeps either goal" in result.output
     assert not (tmp_path / "policy.json").exists()
     assert not (tmp_path / "serve.yaml").exists()

@@ -102,7 +102,10 @@ BIG = "experts: [{name: x, model: m, base_url: 'http://x/v1', "
         (SMALL + "api_keys: [{hash: 'sha256:" + "0" * 64 + "'}]", "api_keys.0.name: Field required"),
         (SMALL + f"api_keys: [{{name: a, hash: 'sha256:{'0' * 64}', scopes: []}}]", "api_keys.0.scopes: Tuple should"),
         (SMALL + f"api_keys: [{{name: a, hash: 'sha256:{'0' * 64}', scopes: [all]}}]", "scopes.0: Input should be"),
-        (SMALL + f"api_keys: [{{name: a, hash: 'sha256:{'0' * 64}', key: b}}]", "api_keys.0.key: unknown setting; there are: domains, hash, name, scopes"),
+        (
+            SMALL + f"api_keys: [{{name: a, hash: 'sha256:{'0' * 64}', key: b}}]",
+            "api_keys.0.key: unknown setting; there are: domains, hash, name, scopes",
+        ),
         (
             SMALL + f"api_keys: [{{name: a, hash: 'sha256:{'0' * 64}'}}, {{name: a, hash: 'sha256:{'1' * 64}'}}]",
             "two keys have the name a",
@@ -125,7 +128,10 @@ BIG = "experts: [{name: x, model: m, base_url: 'http://x/v1', "
         (SMALL + BIG + "drop: [stream]}]", "every server is sent stream"),
         (SMALL + BIG + "fields: [top_k], drop: [top_k]}]", "top_k is to be dropped and to be sent"),
         (SMALL + BIG + "rename: {stop: stops}, drop: [stop]}]", "stop is to be dropped and to be sent"),
-        (SMALL + "experts: [{name: x, tool: 'a:b', fields: [top_k]}]", "experts.0.fields: unknown here; it is a setting of another kind"),
+        (
+            SMALL + "experts: [{name: x, tool: 'a:b', fields: [top_k]}]",
+            "experts.0.fields: unknown here; it is a setting of another kind",
+        ),
         ("policy: p.json\nsmall: {model: m, base_url: 'http://x/v1', drop: [logprobs]}", "no confidence"),
     ],
 )

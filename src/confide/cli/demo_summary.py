@@ -25,11 +25,16 @@ def how_good(results: Path) -> str:
 
 
 def what_is_promised(path: Path) -> str:
-    """The promise of a policy of largest risk, from its file."""
-    from confide.policies.guarantees import Guarantee
+    """The promise of a policy of largest risk, or of a budget, from its file."""
+    from confide.policies.guarantees import BudgetGuarantee, Guarantee
     from confide.policies.policy import Policy
 
     promise = Policy.load(path).guarantee
+    if isinstance(promise, BudgetGuarantee):
+        return (
+            f"it hands on at most {promise.budget:.0%} of such questions, with {promise.level:.0%} certainty, and "
+            "answers those of which it is surest; how many of these answers are wrong is not promised."
+        )
     assert isinstance(promise, Guarantee)
     return (
         f"it answers {promise.coverage:.0%} of such questions itself and hands on the rest; at most "
