@@ -155,7 +155,10 @@ def test_a_file_that_is_appended_to_belongs_to_one_run_and_its_folder_to_all(inp
     (inputs / "other.jsonl").unlink()
 
 
-@pytest.mark.parametrize("verb", ["annotate --model nowhere", "hedge r.jsonl", "score r.jsonl", "split r.jsonl"])
+@pytest.mark.parametrize(
+    "verb",
+    ["annotate --model nowhere", "decide p.json r.jsonl", "hedge r.jsonl", "score r.jsonl", "split r.jsonl"],
+)
 def test_records_are_not_written_as_csv(inputs: Path, verb: str) -> None:
     assert ".jsonl" in refused(*verb.split(), "--out", "new.csv")
 

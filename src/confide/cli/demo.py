@@ -16,7 +16,7 @@ from confide.cli.exit_codes import ExitCode
 from confide.cli.outputs import Folder
 from confide.files import write_text
 
-QUESTIONS = {False: 3000, True: 550}
+QUESTIONS = {False: 2500, True: 550}
 MAX_RISK = 0.3
 BUDGET = 0.5
 """What is promised where too few answers show `MAX_RISK`: at most this share is handed on."""

@@ -18,6 +18,7 @@ from confide.cli.last_lines import beside, tell_next
 from confide.cli.narrow_help import Verbs
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
+from confide.errors import ConfideError
 from confide.files import write_text
 from confide.score_columns import ScoreColumns
 
@@ -112,6 +113,8 @@ def decide(
     from confide.policies.profiles import shift
     from confide.policies.validation import other_models
 
+    if out.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
+        raise ConfideError(f"decisions are written as JSON lines: {out} should end in .jsonl")
     rule = Policy.load(policy)
     scored = _scores(records, columns, rule)
     rows = _to_decide(rule, _answered_by(identity, scored, rule))

@@ -61,7 +61,7 @@ class Extension(TypedDict):
     cost_saved: float
     """What the first expert alone would have cost minus what was spent; negative where both were asked."""
     verified: bool
-    """True for an expert's whole answer, and for a small one that the policy let through under its promise."""
+    """True: an expert's whole answer, or a small one that the policy keeps under its promise. Nobody looked it up."""
     flags: list[Flag]
     """The watched signals that fell below their thresholds: signal, lowest value, threshold, action."""
     fields: NotRequired[list[FieldWord]]
