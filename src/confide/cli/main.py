@@ -25,6 +25,7 @@ from confide.cli.exit_codes import ExitCode
 from confide.cli.export import export
 from confide.cli.flags import add
 from confide.cli.hedge import hedge
+from confide.cli.import_log import import_
 from confide.cli.label import label
 from confide.cli.narrow_help import Verbs
 from confide.cli.parts import parts
@@ -38,7 +39,7 @@ from confide.errors import ConfideError, missing_package
 Group = tuple[typer.Typer, str]
 PATH: dict[str, tuple[Callable[..., None] | Group, ...]] = {
     "Try it": (demo, ask),
-    "1 Ask: answers of a model, graded": (tasks, (engine_verbs.app, "engine"), annotate),
+    "1 Ask: answers of a model, graded": (tasks, (engine_verbs.app, "engine"), annotate, import_),
     "2 Learn: a confidence for each answer": ((train.app, "train"), score),
     "3 Measure: start here where there are scores": (evaluate, compare, signal_quality),
     "4 Promise: a threshold, and whether it holds": (calibrate, validate, (policy_verbs.app, "policy")),
@@ -48,13 +49,18 @@ PATH: dict[str, tuple[Callable[..., None] | Group, ...]] = {
 """The verbs in the order in which they are used, under the headings of help."""
 
 
+def called(verb: Callable[..., None]) -> str:
+    """The name of a verb's function, as it is typed."""
+    return verb.__name__.rstrip("_").replace("_", "-")
+
+
 class Path(Verbs):
     """The verbs in the order of `PATH`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of the verbs, in the order of `PATH`."""
         verbs = [verb for some in PATH.values() for verb in some]
-        return [verb[1] if isinstance(verb, tuple) else verb.__name__.replace("_", "-") for verb in verbs]
+        return [verb[1] if isinstance(verb, tuple) else called(verb) for verb in verbs]
 
 
 app = typer.Typer(
@@ -71,7 +77,7 @@ for heading, verbs in PATH.items():
         if isinstance(verb, tuple):
             app.add_typer(verb[0], name=verb[1], rich_help_panel=heading)
         else:
-            add(app, verb, panel=heading)
+            add(app, verb, called(verb), panel=heading)
 
 
 def _show_version(wanted: bool) -> None:

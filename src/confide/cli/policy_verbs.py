@@ -113,8 +113,7 @@ def decide(
     from confide.policies.profiles import shift
     from confide.policies.validation import other_models
 
-    if out.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
-        raise ConfideError(f"decisions are written as JSON lines: {out} should end in .jsonl")
+    _check_lines(out)
     rule = Policy.load(policy)
     scored = _scores(records, columns, rule)
     rows = _to_decide(rule, _answered_by(identity, scored, rule))
@@ -126,8 +125,7 @@ def decide(
         warn(warning)
     decisions, deciding = (Counter(row[key] for row in decided) for key in ("decision", "source"))
     missing = sum(row["confidence"] is None for row in decided)
-    kept = [record for record, row in zip(rows, decided, strict=True) if row["decision"] == "answer"]
-    seen = seen_of_kept(kept)
+    seen = seen_of_kept([one for one, row in zip(rows, decided, strict=True) if row["decision"] == "answer"])
     labelled, wrong = (seen.labelled, seen.wrong) if seen else (0, 0)
     if json:
         summary = {
@@ -153,6 +151,12 @@ def decide(
     say(out, f"Written to {out}")
     if not columns.named:
         _tell_hedge(records, scored, rule.source, out)
+
+
+def _check_lines(out: Path) -> None:
+    """Raise `ConfideError` where a file's name says another format than JSON lines."""
+    if out.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq"):
+        raise ConfideError(f"decisions are written as JSON lines: {out} should end in .jsonl")
 
 
 def _tell_hedge(path: Path, rows: list[Record], source: str, out: Path) -> None:
