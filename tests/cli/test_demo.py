@@ -71,8 +71,9 @@ def test_the_demo_ends_with_three_lines(ran: list[str], tmp_path: Path) -> None:
     out = tmp_path / "demo"
     result = CliRunner().invoke(app, ["demo", "--out", str(out)])
     good, promised, following = result.output.split("\n\n")[-2].splitlines()
-    assert re.search(r"higher confidence \d\d% \[\d\d%, \d\d%\] with the model opened", good)
+    assert re.search(r"more confidence in \d\d% \[\d\d%, \d\d%\] with the model opened", good)
     assert re.search(r"answers \d+% of such questions itself .* at most 30% .* with 95% certainty", promised)
+    assert re.search(r"Of fresh answers it kept, \d+% \[\d+%, \d+%\] were wrong: (the promise|too few)", promised)
     assert f"{out}/report.html" in following
     assert f"confide serve --config {out}/serve.yaml" in following
 
@@ -85,6 +86,7 @@ def test_a_risk_that_cannot_be_shown_gives_way_to_a_budget(
     assert result.exit_code == 0, (result.output, result.exception)
     assert ran[-3:] == ["calibrate", "calibrate", "validate"]
     assert re.search(r"Promised +it hands on at most 50% of such questions, with 95% certainty", result.output)
+    assert re.search(r"Of fresh answers \d+% \[\d+%, \d+%\] were handed on", result.output)
     assert (tmp_path / "serve.yaml").exists()
 
 

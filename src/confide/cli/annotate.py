@@ -120,7 +120,7 @@ def _tell_next(out: Path, engine: str, model: str, *, trained: bool) -> None:
         tell_next("confide score", out, "--model", Path(model), "--out", beside(out, "scored.jsonl"))
     else:
         named: list[str | Path] = [] if model == DEFAULT_MODEL else ["--model", Path(model)]
-        tell_next("confide train stack", out, *named, "--out", beside(out, "stack"))
+        tell_next("confide train stack", out, *named, "--out", beside(out, "trained"))
 
 
 def _tell_left_out(task: Asked, splits: Mapping[str, str], answered: int, silent: int) -> None:

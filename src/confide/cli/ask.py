@@ -89,6 +89,8 @@ def _print(data: Mapping[str, Any], ruling: Ruling | None, parts: Sequence[Mappi
     words = [f"{source} {confidence:.2f}" if confidence is not None else "no confidence"]
     if ruling is not None:
         words = [ruling.explain(), f"decision {ruling.decision}" + (f" by {ruling.source}" if ruling.source else "")]
+    if data["finish"] == "length":
+        words.append("cut at the token limit: --max-new-tokens gives more room")
     if data["familiarity"] is not None:
         words.append(f"familiarity {data['familiarity']:.2f}")
     typer.secho(" · ".join(words), dim=True)

@@ -145,7 +145,9 @@ def _summary(out: Path, promised: bool) -> str:
         following = f"read {report}"
     lines = {
         "How good": how_good(out / "results.json"),
-        "Promised": what_is_promised(out / "policy.json") if promised else "nothing: no threshold keeps either goal.",
+        "Promised": what_is_promised(out / "policy.json", out / "scored.jsonl")
+        if promised
+        else "nothing: no threshold keeps either goal.",
         "Next": following,
     }
     return "\n".join(f"{typer.style(f'{title:<9}', fg='green', bold=True)} {line}" for title, line in lines.items())

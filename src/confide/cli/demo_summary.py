@@ -13,32 +13,47 @@ SHOWN = {
 }
 """The confidences that the summary compares, in words."""
 
+_VERDICTS = {
+    "holds": "the promise holds",
+    "broken": "the promise is broken",
+    "undecided": "too few to tell whether the promise holds",
+}
+
 
 def how_good(results: Path) -> str:
     """How often each confidence puts a right answer above a wrong one, from ``results.json``."""
     found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
     told = [f"{_share(found['estimators'][name]['auroc'])} {words}" for name, words in SHOWN.items()]
     return (
-        f"of a right and a wrong answer, the right one gets the higher confidence {', '.join(told)}; by chance 50 % "
-        f"({found['n']} answers that were not learned from, {found['accuracy']:.0%} right)."
+        f"of pairs of a right and a wrong answer, the right one has more confidence in {', '.join(told)}; by "
+        f"chance in 50% ({found['n']} answers that were not learned from, {found['accuracy']:.0%} right)."
     )
 
 
-def what_is_promised(path: Path) -> str:
-    """The promise of a policy of largest risk, or of a budget, from its file."""
+def what_is_promised(path: Path, scored: Path) -> str:
+    """The promise of a policy of largest risk, or of a budget, and what the rows of the test split show of it."""
+    from confide.policies.calibration_rows import in_split
     from confide.policies.guarantees import BudgetGuarantee, Guarantee
     from confide.policies.policy import Policy
+    from confide.policies.validation import validate_policy
+    from confide.records import read_records
 
-    promise = Policy.load(path).guarantee
+    policy = Policy.load(path)
+    (check,) = validate_policy(policy, in_split(read_records(scored), "test")).checks.values()
+    promise = policy.guarantee
+    fresh = f" Of fresh answers {{}}: {_VERDICTS[check.verdict]}." if check.observed is not None else ""
+    seen = f"{check.observed:.0%} [{check.lower:.0%}, {check.upper:.0%}]" if check.observed is not None else ""
     if isinstance(promise, BudgetGuarantee):
         return (
             f"it hands on at most {promise.budget:.0%} of such questions, with {promise.level:.0%} certainty, and "
             "answers those of which it is surest; how many of these answers are wrong is not promised."
+            + fresh.format(f"{seen} were handed on")
         )
     assert isinstance(promise, Guarantee)
     return (
         f"it answers {promise.coverage:.0%} of such questions itself and hands on the rest; at most "
         f"{promise.max_risk:.0%} of its own answers are wrong, with {promise.level:.0%} certainty."
+        + fresh.format(f"it kept, {seen} were wrong")
     )
 
 

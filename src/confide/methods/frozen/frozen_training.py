@@ -105,6 +105,8 @@ def fit_stack(
     layers = sorted({question_layer(depth), *(layer for view in views for layer in view.layers)})
     records, n = [*train, *validation], len(train)
     states = collect_states(engine, records, layers, progress=progress)
+    if progress is not None:
+        progress(len(records), len(records), "fitting")
     fitting, held = states.take(range(n)), states.take(range(n, len(records)))
     linear = [Probe.fit(view, fitting, labels(train)) for view in views]
     view = best_probe(linear, held, validation).view
