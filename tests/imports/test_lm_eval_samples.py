@@ -69,6 +69,12 @@ def test_written_answers_are_those_of_one_filter(only: str | None, expected: lis
     assert records[0].logprobs == []  # the harness keeps none
 
 
+@pytest.mark.parametrize("prompt", ['[{"name": "Cusco"}] Where is it?', '[{"name": "Cusco"}]', "[]", "3"])
+def test_a_prompt_that_looks_like_turns_is_text(tmp_path: Path, prompt: str) -> None:
+    options = {f"gen_args_{i}": {"arg_0": prompt, "arg_1": f" {one}"} for i, one in enumerate(("a", "b", "c"))}
+    assert import_log(changed(tmp_path, arguments=options)).records("samples")[0].question == prompt
+
+
 def test_another_metric_may_say_what_is_right() -> None:
     assert import_log(CHOICE, label="acc_norm").label == "acc_norm"
 

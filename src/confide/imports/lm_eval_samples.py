@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic_core import from_json
 
-from confide.data_files import json_object
 from confide.errors import ConfideError
 from confide.imports.logged_rows import Imported, asked, chosen, of_words, right, texts
 
@@ -98,6 +98,9 @@ def _first(value: Any) -> Any:
 def _messages(prompt: Any) -> list[dict[str, Any]]:
     """A prompt as messages; of a chat template's turns, which stand in it as JSON, the turns."""
     text = str(_first(prompt))
-    if text.startswith('[{"'):
-        return [dict(turn) for turn in json_object(f'{{"turns": {text}}}', "turns")["turns"]]
-    return asked(text)
+    try:
+        turns = from_json(text)
+    except ValueError:
+        return asked(text)
+    told = isinstance(turns, list) and all(isinstance(turn, dict) and "role" in turn for turn in turns)
+    return turns if told and turns else asked(text)
