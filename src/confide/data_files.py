@@ -61,7 +61,11 @@ def read_table(path: Path, *, continued: bool = False) -> Table:
     Raises:
         ConfideError: a missing or broken file; the rows raise it for a bad one of theirs.
     """
-    data = read_bytes(path)
+    return table_in(read_bytes(path), path, continued=continued)
+
+
+def table_in(data: bytes, path: Path, *, continued: bool = False) -> Table:
+    """The table that the ``data`` of a file hold, as `read_table` reads it."""
     ending = path.suffix.lower()
     if data.startswith(b"PAR1") or ending in (".parquet", ".pq"):
         return _parquet(data, path)

@@ -86,6 +86,7 @@ def test_another_metric_may_say_what_is_right() -> None:
         ({"acc": 0.4}, None, "line 1: acc is 0.4, and only 0 or 1"),
         ({"acc": "yes"}, None, "line 1: acc is 'yes'"),
         ({"resps": []}, None, "line 1 is no sample"),
+        ({"arguments": None}, None, "line 1 is no sample"),
         ({"arguments": {"gen_args_0": {"arg_1": " Japan"}}}, None, "line 1 is no sample"),
         ({"resps": [[["low", "False"]]] * 3}, None, "line 1 is no sample"),
     ],

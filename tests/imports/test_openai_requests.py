@@ -86,10 +86,12 @@ def test_a_log_of_requests_with_labels(tmp_path: Path, line: dict[str, Any]) -> 
 def test_what_is_no_chat_completion_is_left_out(tmp_path: Path) -> None:
     lines = [
         {"id": str(number), "messages": MESSAGES, "response": response}
-        for number, response in enumerate([body(), {"output": []}, {"choices": []}, {"choices": [{"message": None}]}])
+        for number, response in enumerate(
+            [body(), {"output": []}, {"choices": []}, {"choices": [{"message": None}]}, "cut"]
+        )
     ]
     found = import_log(written(tmp_path / "log.jsonl", *lines))
-    assert found.left_out == {"no chat completion": 3}
+    assert found.left_out == {"no chat completion": 4}
     assert len(found.records("log")) == 1
 
 

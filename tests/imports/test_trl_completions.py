@@ -61,6 +61,12 @@ def test_a_log_without_rewards_has_no_labels(tmp_path: Path) -> None:
     assert {record.correct for record in found.records("log")} == {None}
 
 
+@pytest.mark.parametrize("values", [{"prompt": None}, {"completion": None}])
+def test_a_row_that_lacks_a_part_is_named(tmp_path: Path, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfideError, match="is no completion of TRL"):
+        import_log(written(tmp_path, [row(), row(**values)]))
+
+
 def test_an_answer_that_was_not_rewarded_has_no_label(tmp_path: Path) -> None:
     records = import_log(written(tmp_path, [row(), row(accuracy=None)])).records("log")
     assert [record.correct for record in records] == [True, None]

@@ -89,7 +89,7 @@ def demo(
     if promised:
         code = run("6. Does it hold on answers that nothing was fitted on?", f"validate {policy} {scored}")
         write_text(out / "serve.yaml", SERVE.format(config=out / "serve.yaml"))
-    typer.echo(f"\n{_summary(out, promised)}\n\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")
+    typer.echo(f"\n{_summary(out, promised, seed)}\n\nDone in {(time.monotonic() - began) / 60:.1f} minutes.")
     _open(out / "report.html")
 
 
@@ -133,7 +133,7 @@ def _open(report: Path) -> None:
         typer.launch(report.resolve().as_uri())
 
 
-def _summary(out: Path, promised: bool) -> str:
+def _summary(out: Path, promised: bool, seed: int) -> str:
     """Three lines: how good, what is promised, what to do next."""
     from confide.cli.demo_summary import how_good, what_is_promised
 
@@ -145,7 +145,7 @@ def _summary(out: Path, promised: bool) -> str:
         following = f"read {report}"
     lines = {
         "How good": how_good(out / "results.json"),
-        "Promised": what_is_promised(out / "policy.json", out / "scored.jsonl")
+        "Promised": what_is_promised(out / "policy.json", out / "scored.jsonl", seed)
         if promised
         else "nothing: no threshold keeps either goal.",
         "Next": following,

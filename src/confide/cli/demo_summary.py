@@ -30,8 +30,14 @@ def how_good(results: Path) -> str:
     )
 
 
-def what_is_promised(path: Path, scored: Path) -> str:
-    """The promise of a policy of largest risk, or of a budget, and what the rows of the test split show of it."""
+def what_is_promised(path: Path, scored: Path, seed: int = 0) -> str:
+    """The promise of a policy of largest risk, or of a budget, and what the rows of the test split show of it.
+
+    Args:
+        path: the policy.
+        scored: the records.
+        seed: that of `confide validate`, so that both say the same.
+    """
     from confide.policies.calibration_rows import in_split
     from confide.policies.guarantees import BudgetGuarantee, Guarantee
     from confide.policies.policy import Policy
@@ -39,21 +45,22 @@ def what_is_promised(path: Path, scored: Path) -> str:
     from confide.records import read_records
 
     policy = Policy.load(path)
-    (check,) = validate_policy(policy, in_split(read_records(scored), "test")).checks.values()
     promise = policy.guarantee
-    fresh = f" Of fresh answers {{}}: {_VERDICTS[check.verdict]}." if check.observed is not None else ""
-    seen = f"{check.observed:.0%} [{check.lower:.0%}, {check.upper:.0%}]" if check.observed is not None else ""
+    (check,) = validate_policy(policy, in_split(read_records(scored), "test"), seed=seed).checks.values()
+    fresh = ""
+    if check.observed is not None:
+        seen = f"{check.observed:.0%} [{check.lower:.0%}, {check.upper:.0%}]"
+        seen = f"{seen} were handed on" if isinstance(promise, BudgetGuarantee) else f"it kept, {seen} were wrong"
+        fresh = f" Of fresh answers {seen}: {_VERDICTS[check.verdict]}."
     if isinstance(promise, BudgetGuarantee):
         return (
             f"it hands on at most {promise.budget:.0%} of such questions, with {promise.level:.0%} certainty, and "
-            "answers those of which it is surest; how many of these answers are wrong is not promised."
-            + fresh.format(f"{seen} were handed on")
+            f"answers those of which it is surest; how many of these answers are wrong is not promised.{fresh}"
         )
     assert isinstance(promise, Guarantee)
     return (
         f"it answers {promise.coverage:.0%} of such questions itself and hands on the rest; at most "
-        f"{promise.max_risk:.0%} of its own answers are wrong, with {promise.level:.0%} certainty."
-        + fresh.format(f"it kept, {seen} were wrong")
+        f"{promise.max_risk:.0%} of its own answers are wrong, with {promise.level:.0%} certainty.{fresh}"
     )
 
 

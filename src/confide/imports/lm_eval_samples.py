@@ -47,14 +47,14 @@ def read_samples(rows: Sequence[Row], path: Path, label: str | None, only: str |
             continue
         where = f"{path}, {place}"
         try:
-            data = _answer(row)
+            name, data = row["doc_id"], _answer(row)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise ConfideError(f"{where} is no sample of {TOOL}: {error!r}") from None
         if data is None:
             found.left_out["no answer of the model's own, but the log-probability of one that was given"] += 1
             continue
         grade = {"correct": right(row.get(metric), metric, where), "reference": row.get("target")}
-        found.rows.append((place, {"id": f"{task}-{row['doc_id']}", "domain": task} | data | grade))
+        found.rows.append((place, {"id": f"{task}-{name}", "domain": task} | data | grade))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from confide.arguments import as_path
-from confide.data_files import read_table
+from confide.data_files import read_table, table_in
 from confide.errors import ConfideError
 from confide.files import read_bytes
 from confide.imports import inspect_log, lm_eval_samples, openai_requests, trl_completions
@@ -43,7 +43,7 @@ def import_log(
         raise ConfideError(f"{path} is packed: write it as JSON first (inspect log dump {path.name} > log.json)")
     if (whole := _object(data)) is not None and inspect_log.is_log(whole):
         return inspect_log.read_log(whole, path, label)
-    table = read_table(path)
+    table = table_in(data, path)
     if table.columns is not None:
         if trl_completions.is_completions(table.columns):
             return trl_completions.read_completions(list(table.rows), table.columns, path, label)

@@ -34,6 +34,9 @@ def read_requests(
     found = Imported(TOOL)
     for place, row in rows:
         response = row.get("response") or {}
+        if not isinstance(response, dict):
+            found.left_out["no chat completion"] += 1
+            continue
         if row.get("error") or response.get("status_code", 200) != 200:
             found.left_out["the request failed"] += 1
             continue
@@ -45,7 +48,7 @@ def read_requests(
             found.left_out["no chat completion"] += 1
             continue
         asked = requests.get(str(identifier)) or row.get("request") or row
-        asked = asked.get("body", asked)
+        asked = asked.get("body", asked) if isinstance(asked, dict) else {}
         if not asked.get("messages"):
             found.left_out["no question: a batch's input is given by --requests"] += 1
             continue

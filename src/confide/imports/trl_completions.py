@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from confide.errors import ConfideError
 from confide.hashing import key_of_text
 from confide.imports.logged_rows import Imported, asked, chosen, of_words, right, said
 
@@ -39,7 +40,10 @@ def read_completions(
     found = Imported(TOOL, label=reward, labels=rewards)
     written: Counter[object] = Counter()
     for place, row in rows:
-        messages, step = asked(row["prompt"]), row["step"]
+        try:
+            messages, step, answer = asked(row["prompt"]), row["step"], said(row["completion"])
+        except (KeyError, IndexError, AttributeError) as error:
+            raise ConfideError(f"{path}, {place} is no completion of {TOOL}: {error!r}") from None
         written[step] += 1
         values = {
             "id": f"{step}-{written[step]}",
@@ -47,7 +51,7 @@ def read_completions(
             "messages": messages,
             "correct": right(row.get(reward), reward, f"{path}, {place}") if reward else None,
             "step": step,
-            **of_words(said(row["completion"])),
+            **of_words(answer),
         }
         found.rows.append((place, values))
     return found

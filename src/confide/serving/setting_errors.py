@@ -29,9 +29,10 @@ def problem_of(error: ValidationError, settings: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         name, known = str(where[-1]), sorted(_known(settings, where[:-1]))
         near = difflib.get_close_matches(name, known, 1)
-        message = "unknown setting; " + (f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}")
         if name in known:
             message = "unknown here; it is a setting of another kind"
+        else:
+            message = "unknown setting; " + (f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}")
     told = ".".join(map(str, where))
     return f"{told}: {message}" if told else message
 
