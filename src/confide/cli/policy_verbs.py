@@ -19,12 +19,12 @@ from confide.cli.narrow_help import Verbs
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
-from confide.files import write_text
+from confide.files import written
 from confide.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
     from confide.policies.policy import Policy
-    from confide.records import Record
+    from confide.records import Record, RecordTable
 
 PolicyFile = Annotated[Path, Argument(help="Policy file from `confide calibrate`.")]
 DECISIONS = ("answer", "escalate", "abstain")
@@ -72,10 +72,10 @@ def validate(
     from confide.policies.calibration_rows import in_split
     from confide.policies.policy import Policy
     from confide.policies.validation import validate_policy
-    from confide.records import read_records
+    from confide.records import read_record_table
 
     promise = Policy.load(policy)
-    answers = None if expert is None else read_records(expert)
+    answers = None if expert is None else read_record_table(expert)
     rows = _answered_by(identity, in_split(_scores(records, columns, promise), "test"), promise)
     result = validate_policy(promise, rows, answers, seed=seed)
     code = VERDICTS[result.verdict]
@@ -108,6 +108,8 @@ def decide(
 
     Example: `confide decide policy.json scored.jsonl --out decisions.jsonl`
     """
+    import numpy as np
+
     from confide.policies.kept_answers import cautions, seen_of_kept
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
@@ -117,15 +119,18 @@ def decide(
     rule = Policy.load(policy)
     scored = _scores(records, columns, rule)
     rows = _to_decide(rule, _answered_by(identity, scored, rule))
-    decided = [_decision(rule, record) for record in rows]
-    write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
+    with written(out) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        for record in rows:
+            file.write(dumps(_decision(rule, record), ensure_ascii=False) + "\n")
+    decided = rule.decided(rows)
+    missing = int(np.isnan(decided.confidence).sum())
+    decisions = Counter(decided.decision.tolist())
+    deciding = Counter(rule.sources[place] for place in decided.part[np.isfinite(decided.confidence)].tolist())
 
     unlike = shift(rule, rows, seed).warnings
     for warning in cautions(rule, rows) + unlike + other_models(rule, rows):
         warn(warning)
-    decisions, deciding = (Counter(row[key] for row in decided) for key in ("decision", "source"))
-    missing = sum(row["confidence"] is None for row in decided)
-    seen = seen_of_kept([one for one, row in zip(rows, decided, strict=True) if row["decision"] == "answer"])
+    seen = seen_of_kept(rows.take(decided.decision == "answer"))
     labelled, wrong = (seen.labelled, seen.wrong) if seen else (0, 0)
     if json:
         summary = {
@@ -159,22 +164,22 @@ def _check_lines(out: Path) -> None:
         raise ConfideError(f"decisions are written as JSON lines: {out} should end in .jsonl")
 
 
-def _tell_hedge(path: Path, rows: list[Record], source: str, out: Path) -> None:
+def _tell_hedge(path: Path, rows: RecordTable, source: str, out: Path) -> None:
     """Say how to reword the answers of a file, where its ``rows`` have answers and ids of their own."""
     from confide.records.score_tables import numbered
 
-    if any(row.answer for row in rows) and not numbered(rows):
+    if any(rows.coded("answer").present()) and not numbered(rows):
         tell_next("confide hedge", path, f"--source {quote(source)} --out", beside(out, "hedged.jsonl"))
 
 
-def _scores(path: Path, columns: ScoreColumns, policy: Policy) -> list[Record]:
+def _scores(path: Path, columns: ScoreColumns, policy: Policy) -> RecordTable:
     """The rows of a file; a single column of confidences is that of the one source that the ``policy`` decides on."""
     from confide.records import read_scores
 
     return read_scores(path, columns, source=None if policy.fallbacks else policy.source)
 
 
-def _answered_by(identity: str | None, rows: list[Record], policy: Policy) -> list[Record]:
+def _answered_by(identity: str | None, rows: RecordTable, policy: Policy) -> RecordTable:
     """The ``rows`` whose identity agrees with ``identity``, by every source of the ``policy``."""
     from confide.policies.identities import answered_by
 
@@ -183,14 +188,14 @@ def _answered_by(identity: str | None, rows: list[Record], policy: Policy) -> li
     return rows
 
 
-def _to_decide(policy: Policy, rows: list[Record]) -> list[Record]:
+def _to_decide(policy: Policy, rows: RecordTable) -> RecordTable:
     """``rows`` in range; raises `ConfideError` where several models answered them, or none has a confidence."""
     from confide.policies.calibration_rows import missing_source
     from confide.policies.identities import common_identity
 
     for source in policy.sources:
         common_identity(rows, source)
-    if not any(source in record.confidence for record in rows for source in policy.sources):
+    if not rows.sources.intersection(policy.sources):
         raise missing_source(rows, f"{' or '.join(policy.sources)}, the policy's source{'s' * bool(policy.fallbacks)}")
     return policy.in_range(rows)
 
