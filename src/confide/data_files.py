@@ -28,7 +28,9 @@ from confide.files import decoded, read_bytes
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """Endings of data files, which `confide` takes for one without looking."""
 
-_PARQUET = (".parquet", ".pq")
+PARQUET = (".parquet", ".pq")
+"""Endings of Parquet files."""
+
 _BATCH = 4096
 _DELIMITERS = ",;\t"
 _OWN = '{"id": "'
@@ -75,7 +77,7 @@ def files_of(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in _PARQUET and not p.name.startswith((".", "_")))
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in PARQUET and not p.name.startswith((".", "_")))
     if not found:
         raise ConfideError(f"{path} is a folder without Parquet files")
     return found
@@ -83,13 +85,13 @@ def files_of(path: Path) -> list[Path]:
 
 def ends_half_written(path: Path) -> bool:
     """Whether a file ends in a line that was cut off in writing."""
-    return not path.is_dir() and path.suffix.lower() not in _PARQUET and _cut_line(read_bytes(path)) is not None
+    return not path.is_dir() and path.suffix.lower() not in PARQUET and _cut_line(read_bytes(path)) is not None
 
 
 def table_in(data: bytes, path: Path, *, continued: bool = False) -> Table:
     """The table that the ``data`` of a file hold, as `read_table` reads it."""
     ending = path.suffix.lower()
-    if data.startswith(b"PAR1") or ending in _PARQUET:
+    if data.startswith(b"PAR1") or ending in PARQUET:
         return _parquet([data], path)
     cut = _cut_line(data) if continued else None
     text = decoded(data[:cut], path)

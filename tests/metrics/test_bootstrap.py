@@ -4,7 +4,7 @@ import pytest
 from confide.errors import ConfideError
 from confide.metrics import Bootstrap, auroc, brier, estimate
 from confide.metrics.bootstrap import CHUNK
-from confide.metrics.cells import Cells
+from confide.metrics.draw_cells import Cells
 
 
 def rows(n, seed=0):

@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 
 from confide.errors import ConfideError
-from confide.records import Record, RecordTable, Sample, parse_lines, read_record_table, read_records, write_records
-from confide.records import record_table as module
+from confide.records import (
+    Record,
+    RecordTable,
+    Sample,
+    column_store,
+    parse_lines,
+    read_record_table,
+    read_records,
+    record_table,
+    write_records,
+)
 
 
 def varied(n):
@@ -29,7 +38,8 @@ def varied(n):
 
 @pytest.fixture(params=["held", "read"])
 def table(request, monkeypatch):
-    monkeypatch.setattr(module, "ROWS", 16)
+    for module in (column_store, record_table):
+        monkeypatch.setattr(module, "ROWS", 16)
     records = varied(100)
     return RecordTable.of(records if request.param == "held" else iter(records))
 

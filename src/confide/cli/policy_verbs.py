@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
@@ -19,10 +18,11 @@ from confide.cli.narrow_help import Verbs
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
-from confide.files import written
+from confide.files import write_lines
 from confide.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
+    from confide.policies.kept_answers import SeenRisk
     from confide.policies.policy import Policy
     from confide.records import Record, RecordTable
 
@@ -108,8 +108,6 @@ def decide(
 
     Example: `confide decide policy.json scored.jsonl --out decisions.jsonl`
     """
-    import numpy as np
-
     from confide.policies.kept_answers import cautions, seen_of_kept
     from confide.policies.policy import Policy
     from confide.policies.profiles import shift
@@ -119,36 +117,31 @@ def decide(
     rule = Policy.load(policy)
     scored = _scores(records, columns, rule)
     rows = _to_decide(rule, _answered_by(identity, scored, rule))
-    with written(out) as part, part.open("w", encoding="utf-8", newline="\n") as file:
-        for record in rows:
-            file.write(dumps(_decision(rule, record), ensure_ascii=False) + "\n")
+    write_lines(out, (dumps(_decision(rule, record), ensure_ascii=False) for record in rows))
     decided = rule.decided(rows)
-    missing = int(np.isnan(decided.confidence).sum())
-    decisions = Counter(decided.decision.tolist())
-    deciding = Counter(rule.sources[place] for place in decided.part[np.isfinite(decided.confidence)].tolist())
-
+    decisions, deciding = decided.counts(rule.sources)
+    missing = len(rows) - deciding.total()
     unlike = shift(rule, rows, seed).warnings
     for warning in cautions(rule, rows) + unlike + other_models(rule, rows):
         warn(warning)
     seen = seen_of_kept(rows.take(decided.decision == "answer"))
-    labelled, wrong = (seen.labelled, seen.wrong) if seen else (0, 0)
     if json:
-        summary = {
-            "n": len(rows),
-            "decisions": {name: decisions[name] for name in DECISIONS},
-            "decided_by": {source: deciding[source] for source in rule.sources},
-            "without_confidence": missing,
-            "kept_with_label": labelled,
-            "kept_wrong": wrong,
-            "kept_risk": None if seen is None else {"value": seen.risk, "low": seen.low, "high": seen.high},
-            "policy_id": rule.id,
-            "shift": unlike,
-        }
-        print_json(summary, indent=2)
-        return
-    counts = [f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}" for name in DECISIONS]
-    counts += [f"{deciding[source]} rows were decided by {source}." for source in rule.sources * bool(rule.fallbacks)]
-    say(out, "\n".join(counts))
+        counts = {"decisions": {name: decisions[name] for name in DECISIONS}}
+        counts |= {"decided_by": {source: deciding[source] for source in rule.sources}}
+        return print_json(
+            {
+                "n": len(rows),
+                **counts,
+                "without_confidence": missing,
+                **_kept(seen),
+                "policy_id": rule.id,
+                "shift": unlike,
+            },
+            indent=2,
+        )
+    told = [f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}" for name in DECISIONS]
+    told += [f"{deciding[source]} rows were decided by {source}." for source in rule.sources * bool(rule.fallbacks)]
+    say(out, "\n".join(told))
     if missing:
         say(out, f"{missing} rows had no confidence from {' or '.join(rule.sources)} and escalate.")
     if seen:
@@ -156,6 +149,14 @@ def decide(
     say(out, f"Written to {out}")
     if not columns.named:
         _tell_hedge(records, scored, rule.source, out)
+    return None
+
+
+def _kept(seen: SeenRisk | None) -> dict[str, Any]:
+    """What the labels of kept answers show, as JSON has it."""
+    labelled, wrong = (seen.labelled, seen.wrong) if seen else (0, 0)
+    risk = None if seen is None else {"value": seen.risk, "low": seen.low, "high": seen.high}
+    return {"kept_with_label": labelled, "kept_wrong": wrong, "kept_risk": risk}
 
 
 def _check_lines(out: Path) -> None:

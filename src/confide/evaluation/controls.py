@@ -19,7 +19,7 @@ from confide.evaluation.record_columns import Rows
 from confide.evaluation.wording import interval, listed, some
 from confide.metrics.ranking import auroc
 from confide.records import RecordTable
-from confide.records.record_table import Coded
+from confide.records.coded_column import Coded
 from confide.sources import Source, as_probability, family
 
 Verdict = Literal["ok", "warning", "failed", "not checked"]

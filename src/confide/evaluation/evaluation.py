@@ -68,8 +68,7 @@ def evaluate(
     Raises:
         ConfideError: Nothing to judge (all answers right, say), several models, or an expert without these questions.
     """
-    records = RecordTable.of(records)
-    rows = _checked(records, expert_cost)
+    table, rows = _checked(records, expert_cost)
     bootstrap, right = rows.bootstrap(resamples, seed), _expert_right(rows, expert)
     samples, agreement = Samples.of(rows), Agreement(rows.consistency, rows.samples, bootstrap)
     judged = _judged(rows, bootstrap, right, agreement, progress)
@@ -85,21 +84,22 @@ def evaluate(
         "within_question": samples.summary(rows, bootstrap),
         "auroc_by_position": auroc_by_position(rows, bootstrap),
         "error_kinds": error_kinds(rows, bootstrap),
-        "matrix": matrix(records, trained or {}, **drawn),
-        "recommendation": recommendation(records, file=file, columns=columns, **drawn),
-        "rejection": rejection(records, seed=seed, resamples=resamples),
+        "matrix": matrix(table, trained or {}, **drawn),
+        "recommendation": recommendation(table, file=file, columns=columns, **drawn),
+        "rejection": rejection(table, seed=seed, resamples=resamples),
         "coupling": None if original is None else coupling(rows, original, bootstrap),
-        "controls": controls(records, rows, bootstrap.clusters, estimators, min_rows=min_rows)
+        "controls": controls(table, rows, bootstrap.clusters, estimators, min_rows=min_rows)
         | contrasts(rows, bootstrap),
     }
     return results | {"verdict": verdict(results, rows, min_rows=min_rows)}
 
 
-def _checked(records: RecordTable, expert_cost: float | None) -> Rows:
-    rows = select(records)
+def _checked(records: Sequence[Record], expert_cost: float | None) -> tuple[RecordTable, Rows]:
+    table = RecordTable.of(records)
+    rows = select(table)
     if expert_cost is not None and not 0 < expert_cost < np.inf:
         raise ConfideError(f"an expert's answer must cost more than 0, not {expert_cost:g}")
-    return rows
+    return table, rows
 
 
 def _overview(rows: Rows, bootstrap: Bootstrap, file: str | None, columns: ScoreColumns) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from confide.evaluation.record_columns import Rows
 from confide.evaluation.source_rows import PARTS, SourceRows
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import smooth_ece
-from confide.metrics.cells import MERGED
+from confide.metrics.draw_cells import MERGED
 from confide.numeric import Floats, Ints
 from confide.sources import family
 

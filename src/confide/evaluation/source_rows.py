@@ -10,7 +10,7 @@ import numpy as np
 
 from confide.evaluation.figures import FIGURES
 from confide.metrics.bootstrap import Statistics
-from confide.metrics.cells import Cells, places
+from confide.metrics.draw_cells import Cells, places
 from confide.metrics.metric import Weighted, Weights
 from confide.metrics.ranking import auroc, spearman
 from confide.metrics.routing import POINTS, Escalated

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.stats import poisson
 
 from confide.errors import ConfideError
-from confide.metrics.cells import MERGED, Cells
+from confide.metrics.draw_cells import MERGED, Cells
 from confide.metrics.metric import Metric, Weighted, Weights
 from confide.metrics.running_sums import columns, ratio, weighted_mean, weighted_sum
 from confide.numeric import Bools, Floats, Ints

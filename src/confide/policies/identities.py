@@ -19,7 +19,7 @@ import numpy as np
 from confide.errors import ConfideError
 from confide.numeric import Ints
 from confide.records import Record, RecordTable
-from confide.records.record_table import Coded
+from confide.records.coded_column import Coded
 from confide.signals import PART_SIGNALS, along_signals
 
 _SEPARATOR = ", "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,11 @@ class DecidedRows:
     part: Ints
     confidence: Floats
     decision: NDArray[Any]
+
+    def counts(self, sources: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
+        """How many rows have each decision, and how many each of the policy's ``sources`` decided."""
+        deciding = self.part[np.isfinite(self.confidence)].tolist()
+        return Counter(self.decision.tolist()), Counter(sources[place] for place in deciding)
 
 
 class Policy(Part):

@@ -29,7 +29,7 @@ from confide.policies.identities import identity_parts
 from confide.policies.profiles import Profile
 from confide.policies.ranges import ANY_NUMBER, Range, range_of
 from confide.records import Record, RecordTable
-from confide.records.record_table import Coded
+from confide.records.coded_column import Coded
 from confide.signals import CONFIDENCE, SIGNALS
 from confide.sources import log_space
 

@@ -15,9 +15,10 @@ from typing import Any, BinaryIO, Self
 from pydantic import ValidationError
 
 from confide.arguments import as_path
-from confide.data_files import Table, check_unique, ends_half_written, json_lines, json_object, read_table
+from confide.data_files import PARQUET, Table, check_unique, ends_half_written, json_lines, json_object, read_table
 from confide.errors import ConfideError
 from confide.files import check_output, is_stream, open_stream, read_bytes, write_text, written
+from confide.records.plain_parquet import read_plain_parquet
 from confide.records.record import Record, Sample
 from confide.records.record_cells import RecordCells
 from confide.records.record_table import RecordTable
@@ -65,6 +66,10 @@ def read_records(path: Path, *, prepared: Callable[[Table], Table] = lambda tabl
 def read_record_table(path: Path, *, prepared: Callable[[Table], Table] = lambda table: table) -> RecordTable:
     """What `read_records` reads, as columns: for files of millions of rows."""
     path = as_path(path)
+    plain = read_plain_parquet(path) if path.is_dir() or path.suffix.lower() in PARQUET else None
+    if plain:
+        plain.check_unique(str(path))
+        return plain
     table = prepared(read_table(path, continued=True))
     records = RecordTable.of(_of_table(table, str(path)))
     _check_read(table, records, path)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from confide.metrics.cells import CELLS, Cells, places
+from confide.metrics.draw_cells import CELLS, Cells, places
 
 
 def test_equal_confidences_are_in_one_place_and_places_keep_the_order():
