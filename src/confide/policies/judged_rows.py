@@ -28,11 +28,11 @@ def check_goal(goal: Goal, records: Sequence[Record]) -> None:
         )
 
 
-def judges_of(records: Iterable[Record]) -> str:
+def judges_of(*files: Sequence[Record]) -> str:
     """The judges of the records, joined by commas."""
-    table = RecordTable.of(records)
-    judged = table.take(np.isfinite(table.truth("judged")))
-    return ", ".join(sorted(set(judged.coded("judged_by").present()) - {""}))
+    tables = [RecordTable.of(records) for records in files]
+    judged = [table.take(np.isfinite(table.truth("judged"))) for table in tables]
+    return ", ".join(sorted({name for table in judged for name in table.coded("judged_by").present()} - {""}))
 
 
 def error_of(counts: Iterable[Count], by: str) -> JudgeError | None:
@@ -49,7 +49,7 @@ def error_of(counts: Iterable[Count], by: str) -> JudgeError | None:
     )
 
 
-def error_on(records: Iterable[Record]) -> JudgeError | None:
+def error_on(records: Sequence[Record]) -> JudgeError | None:
     """The error of the judge of ``records`` on all that are labelled (None: nothing was judged)."""
     table = RecordTable.of(records)
     judged = table.take(np.isfinite(table.truth("judged")))
