@@ -19,6 +19,7 @@ from confide.cli.outputs import Folder
 from confide.cli.printing import print_result, warn
 from confide.cli.training_rows import Choice, chosen_rows, graded_rows, learning_rows
 from confide.errors import ConfideError
+from confide.methods import processes
 from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.red_flag.flag_config import FlagConfig, FlagOptions
@@ -77,6 +78,8 @@ def portable(
     from confide.methods.parts.part_training import train_parts
     from confide.methods.portable.portable_training import train_portable
 
+    if not processes.is_main():
+        return  # a moment's work without a model: the main process does it alone
     graded = graded_rows(records)
     if not graded["train"]:
         raise ConfideError(f"{records}: there is no graded train row, of {sum(map(len, graded.values()))} graded ones")
@@ -115,6 +118,7 @@ def _train_parts(records: Path, out: Path, model: str, signal: str, options: Fro
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.parts.part_training import train_parts
 
+    processes.refuse_many("a confidence of parts")
     if options != FrozenOptions(seed=options.seed):
         raise ConfideError("--signal takes --seed and no other option of a stack")
     train, validation = learning_rows(records)
@@ -155,6 +159,7 @@ def _train_frozen(
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.frozen.frozen_training import train_confidence
 
+    processes.join()
     train, validation = learning_rows(records)
     with progress_bar("training") as progress:
         engine = TransformersEngine.load(model)
@@ -190,6 +195,7 @@ def _train_signal(signal: Signal, train: list[Record], validation: list[Record],
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.along.along_training import train_signal
 
+    processes.refuse_many("a signal's training")
     with progress_bar("training") as progress:
         engine = TransformersEngine.load(model)
         return train_signal(engine, signal, train, validation, out, progress=progress)
@@ -266,6 +272,7 @@ def self_ref(
     from confide.engines.transformers.loading import load_model
     from confide.methods.self_ref.self_ref_training import choose_settings, train_self_ref
 
+    processes.join()
     candidates = options.candidates(config)
     train, validation = learning_rows(records)
     rows = [*train, *validation]
@@ -315,11 +322,12 @@ def rlmf(
     """
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.rlmf.intrinsic_agreement import SentenceJudge
-    from confide.methods.rlmf.reinforcement import passed_format_stage, train_rlmf
+    from confide.methods.rlmf.reinforcement import RLMF, passed_format_stage, train_rlmf
     from confide.methods.rlmf.rlmf_trainer import RLMFConfig
     from confide.records import read_records
     from confide.tasks import load_task
 
+    processes.refuse_many(RLMF)
     rows = read_records(records)
     if not (name := task or rows[0].task):
         raise ConfideError(f"{records} names no task: say whose grader decides with --task")

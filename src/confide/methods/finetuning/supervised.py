@@ -6,6 +6,7 @@ import random
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import TrainerControl, TrainerState, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from confide.errors import ConfideError
+from confide.methods import processes
 from confide.methods.finetuning.held_out import LOSS, HeldOut, Patience, load_best, losses_of
 from confide.methods.finetuning.labelled_rows import LabelledRow, collate, logits_at
 from confide.methods.finetuning.runs import last_checkpoint, report_progress
@@ -68,14 +70,14 @@ class SupervisedTrainer(SFTTrainer):
         self,
         *args: Any,
         new_ids: Sequence[int],
-        kl_weight: float,
+        settings: SupervisedConfig,
         verdict: tuple[int, int] | None = None,
         held: HeldOut | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.new_ids = list(new_ids)
-        self.kl_weight = kl_weight
+        self.settings = settings
         self.verdict = verdict
         self.held = held
 
@@ -87,31 +89,73 @@ class SupervisedTrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Tensor:
         """Cross-entropy at the labels, plus the weighted KL to the base on the answer tokens."""
-        model = self.accelerator.unwrap_model(model)
+        return inside(model, partial(self.loss, self.accelerator.unwrap_model(model), inputs))
+
+    def loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of one process's rows, by a model without the wrapping of several processes."""
         labels, answer = of_next_token(inputs["labels"], -100), of_next_token(inputs["answer"], 0).bool()
         positions = labels != -100
-        if self.kl_weight:
+        if self.settings.kl_weight:
             positions |= answer
         logits = logits_at(model, inputs, positions)
-        loss = answer_loss(logits, labels[positions])
-        if self.kl_weight:
+        loss = answer_loss(logits, labels[positions]) * self.share((labels != -100).sum())
+        if self.settings.kl_weight:
             with torch.no_grad(), model.disable_adapter():
                 base = logits_at(model, inputs, answer)
-            loss = loss + self.kl_weight * kl_to_base(logits[answer[positions]], base, self.new_ids)
+            kl = kl_to_base(logits[answer[positions]], base, self.new_ids)
+            loss = loss + self.settings.kl_weight * kl * self.share(answer.sum())
         return loss
 
+    def share(self, count: Tensor) -> Tensor | float:
+        """What a mean over ``count`` positions of this process is multiplied by.
+
+        Processes average their losses and gradients: with this they come out as the mean over all positions, however
+        these fall on the processes.
+        """
+        if processes.count() == 1:
+            return 1.0
+        everywhere = self.accelerator.reduce(count.double(), "sum").clamp(min=1)
+        return (count * processes.count() / everywhere).float()
+
+    def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
+        """`optimizer`, once the model is where it is trained."""
+        self.optimizer: torch.optim.Optimizer | None
+        if self.optimizer is None:
+            self.optimizer = optimizer(self.accelerator.unwrap_model(self.model), self.settings)
+        return self.optimizer
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """What the verdicts on the held-out rows cost now."""
+        """What the verdicts on the held-out rows cost now; processes share the rows."""
         assert self.held is not None
         assert self.verdict is not None
         model = self.accelerator.unwrap_model(self.model)
-        metrics = {LOSS: self.held.loss(verdict_logits(model, self.held.rows, self.verdict, self.data_collator))}
+        z = verdict_logits(model, self.held.rows, self.verdict, self.data_collator)
+        # The main process's number is everyone's: where they differ in the last bit, they would part ways.
+        metrics = {LOSS: processes.on_main(partial(self.held.loss, z))}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _send_telemetry(self) -> None:
         """TRL tells the hub about every run; confide tells nobody."""
+
+
+def inside(wrapped: Any, work: Callable[[], Tensor]) -> Tensor:
+    """Run what uses a model as if it were one forward pass of the ``wrapped`` model.
+
+    What wraps a model for several processes gathers weights before its forward pass, and gradients of what went through
+    it alone; a loss here takes several passes through parts of the model.
+    """
+    if processes.count() == 1:
+        return work()
+    own = vars(getattr(wrapped, "module", wrapped))
+    before = own.get("forward")  # TRL's
+    own["forward"] = work
+    try:
+        loss: Tensor = wrapped()
+    finally:
+        own.pop("forward") if before is None else own.update(forward=before)
+    return loss
 
 
 @torch.no_grad()
@@ -121,14 +165,16 @@ def verdict_logits(
     """By how much the first token of the ``verdict`` is likelier than the second, in logits, in each row [n]."""
     model.eval()
     device = next(iter(model.parameters())).device
-    z = np.empty(len(rows))
+    z = np.zeros(len(rows))
     order = sorted(range(len(rows)), key=lambda i: (rows[i].context, len(rows[i].input_ids)))
-    for some in (order[at : at + size] for at in range(0, len(order), size)):
+    for some, counts in processes.shared([order[at : at + size] for at in range(0, len(order), size)]):
         batch = {name: value.to(device) for name, value in collator([rows[i].columns() for i in some]).items()}
         labels = of_next_token(batch["labels"], -100)
         logits = logits_at(model, batch, (labels == verdict[0]) | (labels == verdict[1]))
-        z[some] = (logits[:, verdict[0]] - logits[:, verdict[1]]).cpu().numpy()
+        if counts:
+            z[some] = (logits[:, verdict[0]] - logits[:, verdict[1]]).cpu().numpy()
     model.train()
+    processes.merge(z)
     return z
 
 
@@ -160,6 +206,8 @@ def fit(
     """
     set_seed(config.seed)  # the low-rank weights are drawn before TRL sets its own seed
     size = min(config.batch_size, len(rows))
+    if size % processes.count():
+        raise ConfideError(f"{size} rows a step do not split over {processes.count()} processes: set --batch-size")
     order = row_order(rows, config.epochs, size, config.seed)
     pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
     # Versions of transformers rename what TRL still sets; nothing that a user could act on.
@@ -169,15 +217,14 @@ def fit(
     columns = Dataset.from_list([row.columns() for row in rows]).select(order)
     trainer = trainer_class(
         model=model,
-        args=_arguments(config, len(order) // size, size, checkpoints, chosen=held is not None),
+        args=_arguments(config, len(order) // size, size, checkpoints, model, chosen=held is not None),
         train_dataset=columns,
         eval_dataset=columns.select([0]) if held else None,  # the trainer wants one; `evaluate` reads `held`
         processing_class=tokenizer,
         data_collator=lambda batch: collate(batch, pad_id),
-        optimizers=(optimizer(model, config), None),
         callbacks=[Patience(held.patience)] if held else None,
         new_ids=new_ids,
-        kl_weight=config.kl_weight,
+        settings=config,
         verdict=verdict,
         held=held,
     )
@@ -194,7 +241,7 @@ def fit(
 
 def _run(trainer: SupervisedTrainer, checkpoints: Path, held: HeldOut | None) -> None:
     """Train from the last whole checkpoint on; a run that has ended is not begun again."""
-    last = last_checkpoint(checkpoints)
+    last = processes.on_main(partial(last_checkpoint, checkpoints))
     if last is not None and held is not None and held.ended(last):
         trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
     else:
@@ -213,12 +260,14 @@ def attention_of(model: Any) -> str | None:
     return before
 
 
-def _arguments(config: SupervisedConfig, steps: int, size: int, checkpoints: Path, *, chosen: bool) -> SFTConfig:
+def _arguments(
+    config: SupervisedConfig, steps: int, size: int, checkpoints: Path, model: Any, *, chosen: bool
+) -> SFTConfig:
     """TRL's settings of a run of ``steps`` batches of ``size`` rows, of whose epochs one is ``chosen`` in the end."""
     epoch = {"eval_strategy": "steps", "eval_steps": steps // config.epochs, "metric_for_best_model": LOSS}
     return SFTConfig(
         output_dir=str(checkpoints),
-        per_device_train_batch_size=size,
+        per_device_train_batch_size=size // processes.count(),
         # The order spells out all epochs, so that a run that continues sees the rows an unbroken one would.
         num_train_epochs=1,
         train_sampling_strategy="sequential",
@@ -229,6 +278,9 @@ def _arguments(config: SupervisedConfig, steps: int, size: int, checkpoints: Pat
         max_length=None,
         bf16=False,
         fp16=False,
+        # An expert may see no token of a batch.
+        ddp_find_unused_parameters=any("expert" in name for name, p in model.named_parameters() if p.requires_grad),
+        use_cpu=not torch.cuda.is_available(),  # where several processes would not find each other otherwise
         gradient_checkpointing=False,
         save_strategy="steps",
         save_steps=steps // config.epochs if chosen else config.save_steps,
