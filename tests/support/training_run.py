@@ -1,12 +1,14 @@
 """A training on toy rows as a program, so that several processes can run it and one can be killed.
 
 Arguments: what is trained (`reader`, `self_ref`), a folder, and settings as JSON. The losses go to ``FOLDER.json``.
+With ``KILLED_AT`` in the environment it gets SIGKILL after so many steps.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -91,6 +93,8 @@ def recorded() -> Iterator[dict[str, list[float]]]:
     def log(self: Any, logs: dict[str, float], *more: Any, **named: Any) -> None:
         for name in history.keys() & logs.keys():
             history[name].append(float(logs[name]))
+        if len(history["loss"]) == int(os.environ.get("KILLED_AT", "-1")):
+            os.kill(os.getpid(), signal.SIGKILL)
         real[0](self, logs, *more, **named)
 
     supervised.SFTTrainer.log, supervised.SFTConfig = log, partial(every_step, real[1])

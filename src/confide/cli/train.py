@@ -132,7 +132,7 @@ def reader(
     out: Out,
     *,
     model: Model = DEFAULT_MODEL,
-    config: Annotated[ReaderConfig, Flags("epochs learning_rate")],
+    config: Annotated[ReaderConfig, Flags("epochs learning_rate batch_size gradient_checkpointing")],
     options: Annotated[FrozenOptions, Flags()],
     json: Json = False,
 ) -> None:
@@ -259,7 +259,11 @@ def self_ref(
     model: Model = DEFAULT_MODEL,
     options: Annotated[SelfRefOptions, Flags()],
     config: Annotated[
-        SelfRefConfig, Flags("rank target_modules epochs patience kl_weight mask_wrong_answers max_rows seed")
+        SelfRefConfig,
+        Flags(
+            "rank target_modules epochs patience kl_weight mask_wrong_answers gradient_checkpointing batch_size "
+            "max_rows seed"
+        ),
     ],
     json: Json = False,
 ) -> None:

@@ -205,13 +205,13 @@ def fit(
         trainer_class: what computes the loss, and judges the held-out rows.
     """
     set_seed(config.seed)  # the low-rank weights are drawn before TRL sets its own seed
-    size = min(config.batch_size, len(rows))
+    size, again = min(config.batch_size, len(rows)), config.gradient_checkpointing
     if size % processes.count():
         raise ConfideError(f"{size} rows a step do not split over {processes.count()} processes: set --batch-size")
     order = row_order(rows, config.epochs, size, config.seed)
     pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
     # Versions of transformers rename what TRL still sets; nothing that a user could act on.
-    warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing(_disable)?` is deprecated", FutureWarning)
     before = attention_of(model)
     model = add_adapter(model, new_ids, config, whole=whole)
     columns = Dataset.from_list([row.columns() for row in rows]).select(order)
@@ -221,7 +221,7 @@ def fit(
         train_dataset=columns,
         eval_dataset=columns.select([0]) if held else None,  # the trainer wants one; `evaluate` reads `held`
         processing_class=tokenizer,
-        data_collator=lambda batch: collate(batch, pad_id),
+        data_collator=partial(collate, pad_id=pad_id, share=not (again or processes.fully_sharded())),
         callbacks=[Patience(held.patience)] if held else None,
         new_ids=new_ids,
         settings=config,
@@ -233,6 +233,9 @@ def fit(
     if trainer.state.best_model_checkpoint:
         load_best(trainer.model, checkpoints / Path(trainer.state.best_model_checkpoint).name)
     history = trainer.state.log_history
+    if again:  # both would outlive the adapter
+        trainer.model.gradient_checkpointing_disable()
+        trainer.model.disable_input_require_grads()
     if before is not None:
         model.get_base_model().set_attn_implementation(before)
     losses = [float(entry["loss"]) for entry in history if "loss" in entry]
@@ -281,7 +284,7 @@ def _arguments(
         # An expert may see no token of a batch.
         ddp_find_unused_parameters=any("expert" in name for name, p in model.named_parameters() if p.requires_grad),
         use_cpu=not torch.cuda.is_available(),  # where several processes would not find each other otherwise
-        gradient_checkpointing=False,
+        gradient_checkpointing=config.gradient_checkpointing,
         save_strategy="steps",
         save_steps=steps // config.epochs if chosen else config.save_steps,
         save_total_limit=2,
