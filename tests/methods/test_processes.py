@@ -30,12 +30,23 @@ def assert_close(one: Path, other: Path, atol: float = 1e-4) -> None:
         np.testing.assert_allclose(values, second[name], atol=atol, err_msg=name)
 
 
-@pytest.mark.parametrize(("what", "settings"), [("self_ref", {"kl_weight": 0.1}), ("reader", {})])
-def test_two_processes_train_as_one(tmp_path, what, settings):
+FSDP = Path(__file__).parents[2] / "examples" / "fsdp.yaml"
+
+
+@pytest.mark.parametrize(
+    ("what", "config", "settings"),
+    [
+        ("self_ref", None, {"kl_weight": 0.1}),
+        ("reader", None, {}),
+        ("self_ref", FSDP, {"kl_weight": 0.1, "tied": False, "gradient_checkpointing": True}),
+        ("reader", FSDP, {}),
+    ],
+)
+def test_two_processes_train_as_one(tmp_path, what, config, settings):
     one, two = tmp_path / "one", tmp_path / "two"
     with recorded() as alone:
         train(what, one, settings)
-    ended = run(what, two, 2, **settings)
+    ended = run(what, two, 2, config=config, **settings)
     assert ended.returncode == 0, ended.stderr
     for name, values in told(two).items():
         assert values == pytest.approx(alone[name], rel=1e-3, abs=1e-4), name

@@ -50,14 +50,29 @@ def train(what: str, out: Path, settings: Mapping[str, Any]) -> None:
         some = ([r for r in rows if r.split == part] for part in ("train", "validation"))
         train_confidence(engine(), *some, FrozenOptions(), out, reader=replace(READER, **settings))
     else:
-        train_self_ref(*tiny_model(), split_rows(), replace(SELF_REF, **settings), out)
+        how = {"tied": True, **settings}
+        model = tiny_model(tied=how.pop("tied"))
+        train_self_ref(*model, split_rows(), replace(SELF_REF, **how), out)
 
 
 def run(
-    what: str, out: Path, processes: int = 1, *, also: Mapping[str, str] | None = None, **settings: Any
+    what: str,
+    out: Path,
+    processes: int = 1,
+    *,
+    config: Path | None = None,
+    also: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Train in processes of their own, and wait for their end."""
+    """Train in processes of their own, and wait for their end.
+
+    Args:
+        config: of ``accelerate launch``, in the place of torchrun.
+    """
     many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    if config is not None:
+        many = ["-m", "accelerate.commands.launch", "--config_file", str(config), f"--num_processes={processes}"]
+        many += ["--main_process_port=0"]
     return subprocess.run(
         [sys.executable, *many, __file__, what, str(out), json.dumps(settings)],
         env=environment() | (also or {}),
@@ -77,6 +92,23 @@ def told(out: Path) -> dict[str, list[float]]:
     """The losses of a run that has ended."""
     found: dict[str, list[float]] = json.loads(out.with_suffix(".json").read_text())
     return found
+
+
+def shard_on_cpu() -> None:
+    """Let accelerate shard on CPUs, too: it knows FSDP on accelerators only, and trains without it elsewhere."""
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
+
+    real = AcceleratorState.__init__
+
+    def start(self: Any, *given: Any, fsdp_plugin: Any = None, **more: Any) -> None:
+        real(self, *given, fsdp_plugin=fsdp_plugin, **more)
+        if fsdp_plugin is not None:
+            self.fsdp_plugin = fsdp_plugin
+        if vars(self).get("fsdp_plugin") is not None:
+            self.distributed_type = DistributedType.FSDP
+
+    AcceleratorState.__init__ = start
 
 
 def every_step(config: Any, **settings: Any) -> Any:
@@ -107,6 +139,8 @@ def recorded() -> Iterator[dict[str, list[float]]]:
 def main() -> None:
     out = Path(sys.argv[2])
     torch.set_num_threads(1)
+    if processes.fully_sharded():
+        shard_on_cpu()
     with recorded() as history:
         train(sys.argv[1], out, json.loads(sys.argv[3]))
     if processes.is_main():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -162,7 +163,7 @@ def _train_frozen(
     processes.join()
     train, validation = learning_rows(records)
     with progress_bar("training") as progress:
-        engine = TransformersEngine.load(model)
+        engine = TransformersEngine.load(model, device=processes.loading_device())
         summary = train_confidence(engine, train, validation, options, out, reader=reader, progress=progress)
     print_result(out, summary, json)
     _tell_score(records, out)
@@ -277,14 +278,15 @@ def self_ref(
     from confide.methods.self_ref.self_ref_training import choose_settings, train_self_ref
 
     processes.join()
+    load = partial(load_model, model, device=processes.loading_device())
     candidates = options.candidates(config)
     train, validation = learning_rows(records)
     rows = [*train, *validation]
     config = candidates[0]
     if len(candidates) > 1:
         with progress_bar("choosing settings") as progress:
-            config = choose_settings(lambda: load_model(model), rows, candidates, out, progress=progress).config
-    loaded, tokenizer = load_model(model)  # now, so that it is not in memory beside a candidate
+            config = choose_settings(load, rows, candidates, out, progress=progress).config
+    loaded, tokenizer = load()  # now, so that it is not in memory beside a candidate
     with progress_bar("training") as progress:
         result = train_self_ref(loaded, tokenizer, rows, config, out, base_model=model, progress=progress)
     ratio = "natural ratio" if config.ratio is None else f"ratio {config.ratio:g}"

@@ -74,6 +74,11 @@ def fully_sharded() -> bool:
     return count() > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
+def loading_device() -> str | None:
+    """Where a model is loaded to: under FSDP to main memory, from where each process takes its part (None: as ever)."""
+    return "cpu" if fully_sharded() else None
+
+
 def on_main(work: Callable[[], T]) -> T:
     """What ``work`` gives in the main process, in each of them; all raise the `ConfideError` that it raises."""
     if count() == 1:

@@ -105,5 +105,5 @@ def report_progress(trainer: Any, progress: Progress | None, title: str) -> None
 
 
 def merge_adapter(adapted: Any) -> Any:
-    """A trained model with its low-rank weights merged in, in evaluation mode."""
-    return trained(adapted.merge_and_unload())
+    """A trained model with its low-rank weights merged in, in evaluation mode; None for None."""
+    return None if adapted is None else trained(adapted.merge_and_unload())

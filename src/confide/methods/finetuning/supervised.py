@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import warnings
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ class Fitted:
     """A model with its trained adapter, in training mode.
 
     Attributes:
+        model: None under FSDP in all processes but the main one.
         losses: on training rows, logged on the way.
         held_losses: on held-out rows after each epoch; the adapter is that of the lowest one.
     """
@@ -170,7 +172,8 @@ def verdict_logits(
     for some, counts in processes.shared([order[at : at + size] for at in range(0, len(order), size)]):
         batch = {name: value.to(device) for name, value in collator([rows[i].columns() for i in some]).items()}
         labels = of_next_token(batch["labels"], -100)
-        logits = logits_at(model, batch, (labels == verdict[0]) | (labels == verdict[1]))
+        wanted = (labels == verdict[0]) | (labels == verdict[1])
+        logits = inside(model, partial(logits_at, model, batch, wanted))
         if counts:
             z[some] = (logits[:, verdict[0]] - logits[:, verdict[1]]).cpu().numpy()
     model.train()
@@ -212,8 +215,12 @@ def fit(
     pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
     # Versions of transformers rename what TRL still sets; nothing that a user could act on.
     warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing(_disable)?` is deprecated", FutureWarning)
+    adapt = partial(add_adapter, new_ids=new_ids, config=config, whole=whole)
+    # What is trained under FSDP stays in pieces; the main process puts the trained weights on a model that is whole.
+    kept = model if processes.fully_sharded() and processes.is_main() else None
+    model = model if kept is None else copy.deepcopy(model)
     before = attention_of(model)
-    model = add_adapter(model, new_ids, config, whole=whole)
+    model = adapt(model)
     columns = Dataset.from_list([row.columns() for row in rows]).select(order)
     trainer = trainer_class(
         model=model,
@@ -230,15 +237,22 @@ def fit(
     )
     report_progress(trainer, progress, title)
     _run(trainer, checkpoints, held)
-    if trainer.state.best_model_checkpoint:
-        load_best(trainer.model, checkpoints / Path(trainer.state.best_model_checkpoint).name)
+    best = trainer.state.best_model_checkpoint
+    folder = checkpoints / Path(best).name if best else None
     history = trainer.state.log_history
+    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
+    if processes.fully_sharded():
+        whole_model = None if kept is None else adapt(kept)
+        if whole_model is not None:
+            load_best(whole_model, folder or last_checkpoint(checkpoints))
+        return Fitted(whole_model, losses, losses_of(history))
+    if folder is not None:
+        load_best(trainer.model, folder)
     if again:  # both would outlive the adapter
         trainer.model.gradient_checkpointing_disable()
         trainer.model.disable_input_require_grads()
     if before is not None:
         model.get_base_model().set_attn_implementation(before)
-    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
     return Fitted(trainer.model, losses, losses_of(history))
 
 
@@ -306,6 +320,11 @@ def add_adapter(model: Any, new_ids: Sequence[int], config: SupervisedConfig, *,
         raise ConfideError(f"{type(model).__name__} has no query, key and value layers that Self-REF knows")
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head.weight is embedding.weight
+    if tied and new_ids and processes.fully_sharded():
+        raise ConfideError(
+            f"{type(model).__name__} has one matrix for its input and output layers, of which rows alone are trained: "
+            "FSDP cannot take it apart; start it without FSDP"
+        )
     if getattr(head, "bias", None) is not None:
         # PEFT's wrapper around single output rows leaves the bias out.
         raise ConfideError(f"{type(model).__name__} has an output layer with a bias, which Self-REF cannot train")

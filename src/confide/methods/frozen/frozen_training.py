@@ -74,7 +74,7 @@ def train_confidence(
     with processes.locked_by_main(out):
         if options.other_model:
             train, validation = (measure_records(engine, rows) for rows in (train, validation))
-        states = collect_states(engine, [*train, *validation], _layers(engine), progress=progress)
+        states = collect_states(engine, [*train, *validation], layers_read(engine), progress=progress)
         fitted: list[FrozenParts] = []  # in the main process alone
 
         fit = partial(fit_stack, engine, states, train, validation, options, progress=progress)
@@ -103,7 +103,7 @@ def _save(out: Path, engine: TransformersEngine, info: CheckpointInfo, parts: Fr
     return _in_words(parts)
 
 
-def _layers(engine: TransformersEngine) -> list[int]:
+def layers_read(engine: TransformersEngine) -> list[int]:
     """The layers whose states a fit may choose."""
     views = candidate_views(engine.depth)
     return sorted({question_layer(engine.depth), *(layer for view in views for layer in view.layers)})

@@ -51,7 +51,10 @@ from confide.signals import CONFIDENCE
 
 @dataclass(frozen=True)
 class SelfRefResult:
-    """A trained model, how many right and wrong answers it was trained on, and what its training took."""
+    """A trained model, how many right and wrong answers it was trained on, and what its training took.
+
+    Under FSDP the main process alone has the model.
+    """
 
     folder: Path
     model: Any
@@ -181,9 +184,9 @@ def train_self_ref(
             training_rows={"right": result.right, "wrong": result.wrong},
             training_data_sha256=data,
         )
-        engine = TransformersEngine(result.model, tokenizer, name)
 
         def save() -> None:
+            engine = TransformersEngine(result.model, tokenizer, name)
             save_checkpoint(out, engine.save, info, ("peft", "trl"))
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
