@@ -1,4 +1,4 @@
-"""What a row costs, by the size of the model: ``python -m benchmarks.scale`` (about five minutes).
+"""What a row costs, by the size of the model: ``OMP_NUM_THREADS=1 python -m benchmarks.scale`` (five minutes).
 
 Models of the bundled one's make with random weights, of 1, 2 and 4 times its size, read, write and train; rounds of the
 three sizes take turns. Beside it: what gradient checkpointing saves, three ways to batch short rows, and the bytes that
@@ -23,7 +23,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks import scale_tables
 from benchmarks.common import MODEL, RESULTS, Json, load_engine, machine, read_json, write_result
@@ -40,7 +39,7 @@ SIZES: tuple[Json, ...] = (
 )
 """Shapes of Llama models with heads of 64 numbers, as the bundled one has; the feed-forward part is 8/3 as wide."""
 ROWS, PROMPT, ANSWER, WRITTEN, TRAINED = 8, 60, 4, 12, 4
-ROUNDS = 3
+ROUNDS = 2
 LONG, LONG_ROWS = 512, 2
 """Tokens a row and rows a step where gradient checkpointing is measured."""
 SHORT_ROWS = 48
@@ -187,7 +186,7 @@ def short_rows() -> Json:
     ]
     near = sorted(rows, key=lambda row: len(row.input_ids))
     size, tokens = ReaderConfig().batch_size, sum(len(row.input_ids) for row in rows)
-    ways: dict[str, Callable[[Any], Tensor]] = {}
+    ways: dict[str, partial[float]] = {}
     for name, order in (("as they come", rows), ("by length", near)):
         batches = [order[at : at + size] for at in range(0, len(order), size)]
         ways[name] = partial(padded_loss, batches=batches)
@@ -201,11 +200,11 @@ def short_rows() -> Json:
     for turn in range(ROUNDS):
         for name, way in ways.items():
             began = time.perf_counter()
-            losses[name] = float(way(adapted))
+            losses[name] = way(adapted)
             if turn:
                 times[name].append(time.perf_counter() - began)
         print(f"  short rows, round {turn} of {ROUNDS - 1}", flush=True)
-    padded = {name: padding(some.keywords["batches"]) for name, some in ways.items() if name != "packed"}  # type: ignore[attr-defined]
+    padded = {name: padding(some.keywords["batches"]) for name, some in ways.items() if name != "packed"}
     return {
         name: {
             "tokens_per_second": tokens / median(times[name]),

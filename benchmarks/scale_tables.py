@@ -7,6 +7,7 @@ The plan's prices, peaks and shares of peaks are assumptions, written out in `Pl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -307,13 +308,9 @@ def draw(found: Json) -> None:
     sizes = found["sizes"]
     x = np.array([size["inside"] for size in sizes]) / 1e6
     for theme, ink in (("light", "#1f2328"), ("dark", "#f0f6fc")):
-        style = {
-            "text.color": ink,
-            "axes.labelcolor": ink,
-            "axes.edgecolor": ink,
-            "xtick.color": ink,
-            "ytick.color": ink,
-        }
+        style: Any = dict.fromkeys(
+            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink
+        )
         with plt.rc_context(style | {"svg.hashsalt": "scale", "svg.fonttype": "none", "font.size": 11}):
             figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
             for name, label in STEPS.items():

@@ -244,7 +244,9 @@ def fit(
     if processes.fully_sharded():
         whole_model = None if kept is None else adapt(kept)
         if whole_model is not None:
-            load_best(whole_model, folder or last_checkpoint(checkpoints))
+            newest = folder or last_checkpoint(checkpoints)
+            assert newest is not None
+            load_best(whole_model, newest)
         return Fitted(whole_model, losses, losses_of(history))
     if folder is not None:
         load_best(trainer.model, folder)
