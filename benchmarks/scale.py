@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -40,7 +39,7 @@ SIZES: tuple[Json, ...] = (
 """Shapes of Llama models with heads of 64 numbers, as the bundled one has; the feed-forward part is 8/3 as wide."""
 ROWS, PROMPT, ANSWER, WRITTEN, TRAINED = 8, 60, 4, 12, 4
 ROUNDS = 2
-LONG, LONG_ROWS = 512, 2
+LONG, LONG_ROWS = 512, 1
 """Tokens a row and rows a step where gradient checkpointing is measured."""
 SHORT_ROWS = 48
 Step = Callable[[], object]
@@ -124,8 +123,9 @@ def seconds(step: Step) -> float:
     return time.perf_counter() - began
 
 
-def by_size(tokenizer: Any) -> list[Json]:
+def by_size() -> list[Json]:
     """Seconds a token of each pass at each size: the median of rounds in turn, after one to warm up."""
+    tokenizer = load_engine(MODEL).tokenizer
     models = [(size, sized(size, tokenizer)) for size in SIZES]
     times: dict[tuple[int, str], list[float]] = {}
     for turn in range(ROUNDS + 1):
@@ -157,7 +157,7 @@ def checkpointing() -> Json:
 
 
 def long_rows(*, again: bool) -> Json:
-    """Two steps on long rows; the peak is this process's, beside what it held before them."""
+    """A step on long rows; the peak is this process's, beside what it held before them."""
     from confide.engines.transformers.loading import load_model
 
     model, _ = load_model(MODEL)
@@ -165,10 +165,15 @@ def long_rows(*, again: bool) -> Json:
         LabelledRow.of(str(i), torch.randint(5, 40_000, (LONG,)).tolist(), [], [7], str(i)) for i in range(LONG_ROWS)
     ]
     step = training_step(model, [rows], share=False, again=again)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    taken = [seconds(step) for _ in range(2)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"megabytes_before": before / 1024, "megabytes": peak / 1024, "seconds": min(taken)}
+    before = peak_megabytes()
+    taken = seconds(step)
+    return {"megabytes_before": before, "megabytes": peak_megabytes(), "seconds": taken}
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has held; unlike `getrusage`'s figure it is not its parent's (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 # Short rows
@@ -282,18 +287,20 @@ def told(what: str) -> Iterator[None]:
     print(f"{what}: {time.monotonic() - began:.0f} s", flush=True)
 
 
-def measure() -> Json:
-    """All of it."""
-    engine = load_engine(MODEL)
-    found: Json = {"machine": machine() | {"threads": torch.get_num_threads()}}
-    with told("three sizes"):
-        found["sizes"] = by_size(engine.tokenizer)
-    with told("short rows"):
-        found["short_rows"] = short_rows()
-    with told("gradient checkpointing"):
-        found["checkpointing"] = checkpointing()
-    with told("bytes"):
-        found["bytes"] = bytes_a_row()
+PARTS: dict[str, Callable[[], Any]] = {
+    "sizes": by_size,
+    "short_rows": short_rows,
+    "checkpointing": checkpointing,
+    "bytes": bytes_a_row,
+}
+
+
+def measure(names: Sequence[str], before: Json) -> Json:
+    """What is named, beside what was found ``before``."""
+    found = before | {"machine": machine() | {"threads": torch.get_num_threads()}}
+    for name in names:
+        with told(name):
+            found[name] = PARTS[name]()
     return found
 
 
@@ -301,13 +308,18 @@ def main() -> None:
     """Measure, and write result, tables and pictures."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--tables", action="store_true", help="write tables and pictures from the results there are")
+    options.add_argument("--only", choices=tuple(PARTS), help="measure one part again, beside the results there are")
     options.add_argument("--long-rows", choices=("kept", "again"), help=argparse.SUPPRESS)
     given = options.parse_args()
     out = RESULTS / "scale.json"
     if given.long_rows:
         print(json.dumps(long_rows(again=given.long_rows == "again")))
         return
-    scale_tables.write(read_json(out) if given.tables else write_result(out, "scale.py", measure()))
+    if given.tables:
+        scale_tables.write(read_json(out))
+        return
+    names, before = ([given.only], read_json(out)) if given.only else (list(PARTS), {})
+    scale_tables.write(write_result(out, "scale.py", measure(names, before)))
 
 
 if __name__ == "__main__":
