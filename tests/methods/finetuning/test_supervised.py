@@ -9,12 +9,12 @@ from torch.nn import functional
 from confide.methods.finetuning import labelled_rows as labelled
 from confide.methods.finetuning import supervised
 from confide.methods.finetuning.labelled_rows import collate, logits_at
+from confide.methods.finetuning.row_order import row_order
 from confide.methods.finetuning.supervised import (
     add_adapter,
     answer_loss,
     kl_to_base,
     optimizer,
-    row_order,
     verdict_logits,
 )
 from self_ref_rows import QUICK, record, rows_of, toy
