@@ -237,12 +237,19 @@ def fit(
     )
     report_progress(trainer, progress, title)
     _run(trainer, checkpoints, held)
+    return _fitted(trainer, None if kept is None else partial(adapt, kept), before, checkpoints)
+
+
+def _fitted(
+    trainer: SupervisedTrainer, whole: Callable[[], Any] | None, before: str | None, checkpoints: Path
+) -> Fitted:
+    """The model with its best adapter, as it was ``before`` in all else; under FSDP the ``whole`` one takes it."""
     best = trainer.state.best_model_checkpoint
     folder = checkpoints / Path(best).name if best else None
     history = trainer.state.log_history
     losses = [float(entry["loss"]) for entry in history if "loss" in entry]
     if processes.fully_sharded():
-        whole_model = None if kept is None else adapt(kept)
+        whole_model = None if whole is None else whole()
         if whole_model is not None:
             newest = folder or last_checkpoint(checkpoints)
             assert newest is not None
@@ -250,11 +257,11 @@ def fit(
         return Fitted(whole_model, losses, losses_of(history))
     if folder is not None:
         load_best(trainer.model, folder)
-    if again:  # both would outlive the adapter
+    if trainer.settings.gradient_checkpointing:  # both would outlive the adapter
         trainer.model.gradient_checkpointing_disable()
         trainer.model.disable_input_require_grads()
     if before is not None:
-        model.get_base_model().set_attn_implementation(before)
+        trainer.model.get_base_model().set_attn_implementation(before)
     return Fitted(trainer.model, losses, losses_of(history))
 
 
