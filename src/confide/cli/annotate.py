@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Option
 
-from confide.cli.engines import DEFAULT_MODEL, EngineName, Judge, judge_of_rows, judged_rows, load_engine
+from confide.cli.engines import DEFAULT_MODEL, EngineName, Judge, check_unused, judge_of_rows, judged_rows, load_engine
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import ChatTemplateKwargs, Flags, Json, parse_mapping
+from confide.cli.flags import ChatTemplateKwargs, Flags, Json, Ray, Workers, parse_mapping
 from confide.cli.last_lines import beside, tell_next
-from confide.cli.outputs import say
+from confide.cli.on_ray import annotate_there, cluster_of
+from confide.cli.outputs import Folder, say
 from confide.cli.printing import print_json, warn, warn_of_shortages
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.files import is_stream
@@ -42,7 +43,7 @@ Reject = Annotated[float | None, Option(help="Remove the right option from this 
 
 
 def annotate(
-    out: Annotated[Path, Option(help="Records file (JSON lines); an existing one is continued.")],
+    out: Annotated[Path, Option(help="Records file (JSON lines); an existing one is continued."), Folder(when="ray")],
     endpoint: Annotated[EndpointConfig, Flags()],
     model: Model = DEFAULT_MODEL,
     engine: EngineName = "transformers",
@@ -60,6 +61,8 @@ def annotate(
     chat_template_kwargs: ChatTemplateKwargs = None,
     batch_size: Annotated[int, Option(min=1, help="Questions answered together.")] = 64,
     seed: Annotated[int, Option(help="Seed of the questions drawn, the splits and the samples.")] = 0,
+    ray: Ray = None,
+    workers: Workers = None,
     json: Json = False,
 ) -> None:
     """Answer a task's questions and grade the answers; a killed run continues where it stopped, with the same settings.
@@ -78,20 +81,27 @@ def annotate(
     from confide.records import check_records_file, read_records
     from confide.tasks import load_task
 
-    check_records_file(out, appended=True)
+    if ray is None:
+        check_records_file(out, appended=True)
     loaded = _changed(load_task(task, limit=limit, seed=seed, data_dir=data_dir), grader, reject, seed)
     splits = annotation.split_questions(loaded.questions, by, seed)
     info = read_info(Path(model))
     loaded = ask_as(info, loaded)
     loaded = replace(loaded, max_new_tokens=max_new_tokens or loaded.max_new_tokens)
     template = info.chat_template_kwargs | parse_mapping(chat_template_kwargs)
+    how: dict[str, Any] = {
+        "splits": splits, "answer_by": answer_by, "samples": samples, "temperature": temperature,
+        "batch_size": batch_size, "seed": seed,
+    }  # fmt: skip
+    on = cluster_of(ray, workers, {"--engine": engine != "transformers", "--judge": judge is not None})
     judges = judge_of_rows(engine, endpoint, judge, out)
     with progress_bar("annotating") as progress:
-        runs = load_engine(engine, endpoint, model, chat_template_kwargs=template)
-        new = annotation.annotate(
-            runs, loaded, out, splits=splits, answer_by=answer_by, samples=samples, temperature=temperature,
-            batch_size=batch_size, seed=seed, progress=progress,
-        )  # fmt: skip
+        if on is not None:
+            check_unused(endpoint)
+            new = annotate_there(on, model, template, loaded, out, how | {"progress": progress})
+        else:
+            runs = load_engine(engine, endpoint, model, chat_template_kwargs=template)
+            new = annotation.annotate(runs, loaded, out, progress=progress, **how)
     silent = judged_rows(judges, out)
     answered = [] if is_stream(out) else read_records(out)
     warn_of_shortages(answered)

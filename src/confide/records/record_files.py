@@ -44,7 +44,8 @@ def read_records(path: Path, *, prepared: Callable[[Table], Table] = lambda tabl
     """Read records from JSON lines, a JSON array, CSV or Parquet (`confide.records.record_cells` for their columns).
 
     Args:
-        path: the file; a half-written last line is left out, with a warning.
+        path: the file; a half-written last line is left out, with a warning. Of a folder, its Parquet files in the
+            order of their names.
         prepared: what to make of its table before that is read as records.
 
     Returns:
@@ -54,19 +55,39 @@ def read_records(path: Path, *, prepared: Callable[[Table], Table] = lambda tabl
         ConfideError: a missing or broken file, a file without rows, or an id that occurs twice.
     """
     path = as_path(path)
-    table = prepared(read_table(path, continued=True))
-    records = _of_table(table, str(path))
-    if table.cut is not None:
-        _LOG.warning("%s: the half-written last line is left out", path)
+    if path.is_dir():
+        records = _of_folder(path, prepared)
+    else:
+        table = prepared(read_table(path, continued=True))
+        records = _of_table(table, str(path))
+        if table.cut is not None:
+            _LOG.warning("%s: the half-written last line is left out", path)
     if not records:
         raise ConfideError(f"{path} has no records")
     check_unique((record.id for record in records), str(path))
     return records
 
 
+def _of_folder(folder: Path, prepared: Callable[[Table], Table]) -> list[Record]:
+    """The records of a folder of Parquet files, all of which have the same columns."""
+    files = sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "._")
+    records: list[Record] = []
+    columns: list[str] | None = None
+    for file in files:
+        table = prepared(read_table(file))
+        if columns is not None and table.columns != columns:
+            ours, theirs = (", ".join(some or []) for some in (columns, table.columns))
+            raise ConfideError(f"{folder}: {file.name} has the columns {theirs}, {files[0].name} has {ours}")
+        columns = table.columns
+        records += _of_table(table, str(file))
+    if not files:
+        raise ConfideError(f"{folder} is a folder without Parquet files")
+    return records
+
+
 def half_written(path: Path) -> bool:
     """Whether the last line of a file of records was cut off in writing, so that it is not read."""
-    return not is_stream(path) and read_table(path, continued=True).cut is not None
+    return not is_stream(path) and not path.is_dir() and read_table(path, continued=True).cut is not None
 
 
 def check_records_file(path: Path, *, appended: bool = False) -> None:
