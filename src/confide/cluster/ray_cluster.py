@@ -175,7 +175,11 @@ def ray_cluster(address: str, workers: int | None = None) -> Iterator[Cluster]:
         ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, **quiet)
     else:
         _check_answers(address)
-        ray.init(address=address, **quiet)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfideError(f"the Ray cluster at {address} cannot be joined: {reason}") from None
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -205,26 +209,30 @@ def _check_answers(address: str) -> None:
     except (OSError, OverflowError):
         raise silent from None
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:
-        healthy = subprocess.run(command, capture_output=True, timeout=ANSWERS_S).returncode == 0
+    try:  # whether it says yes or no; what it wants, such as a token, is for `ray.init`
+        subprocess.run(command, capture_output=True, timeout=ANSWERS_S)
     except subprocess.TimeoutExpired:
-        healthy = False
-    if not healthy:
-        raise silent
+        raise silent from None
 
 
 def _cluster(nodes: Sequence[dict[str, Any]], workers: int | None) -> Cluster:
-    """The workers of a cluster with these machines."""
+    """The workers of a cluster with these machines: where there are GPUs each has one, and as many CPUs as all find."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
-    cpus, gpus = ([int(node.get(kind, 0)) for node in alive] for kind in ("CPU", "GPU"))
-    room = sum(gpus) or sum(cpus)
-    wanted = workers or sum(gpus) or sum(map(bool, cpus))
-    if wanted > room or not room:
-        what = "GPUs" if sum(gpus) else "CPUs"
-        raise ConfideError(f"the Ray cluster has {room} {what}, too few for {max(1, wanted)} workers (--workers)")
-    # As many CPUs as let all workers find a place, whichever machine each of them comes to.
-    share = next(n for n in range(max(cpus), 0, -1) if n == 1 or sum(count // n for count in cpus) >= wanted)
-    return Cluster(wanted, share, 1 if sum(gpus) else 0)
+    machines = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in alive]
+    gpus = sum(count for _, count in machines)
+    if gpus:
+        machines = [machine for machine in machines if machine[1]]
+
+    def room(share: int) -> int:
+        """How many workers find a place that each take ``share`` CPUs."""
+        return sum(min(cpus // share, of_them) if gpus else cpus // share for cpus, of_them in machines)
+
+    wanted = workers or gpus or sum(cpus > 0 for cpus, _ in machines)
+    if wanted > room(1) or not room(1):
+        what = "GPUs" if gpus else "CPUs"
+        raise ConfideError(f"the Ray cluster has {room(1)} {what}, too few for {max(1, wanted)} workers (--workers)")
+    share = next(n for n in range(max(cpus for cpus, _ in machines), 0, -1) if room(n) >= wanted)
+    return Cluster(wanted, share, 1 if gpus else 0)
 
 
 @contextlib.contextmanager
