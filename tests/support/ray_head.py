@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,6 +17,9 @@ from vllm_server import PYTHON, stop
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 240
+TOKEN = secrets.token_hex(32)
+"""What clusters of these tests want of whoever joins them."""
+
 WORKER = "ray::MapWorker"
 """What Ray calls the process of a worker that holds a model."""
 
@@ -62,6 +66,7 @@ def environment() -> dict[str, str]:
     """What processes of that environment get: one thread each, and the tests' own helpers."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     path = os.pathsep.join(map(str, (ROOT / "src", ROOT / "tests" / "support")))
+    kept |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     return kept | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path, "NO_COLOR": "1"}
 
 

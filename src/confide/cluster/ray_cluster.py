@@ -209,10 +209,15 @@ def _check_answers(address: str) -> None:
     except (OSError, OverflowError):
         raise silent from None
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:  # whether it says yes or no; what it wants, such as a token, is for `ray.init`
-        subprocess.run(command, capture_output=True, timeout=ANSWERS_S)
+    try:
+        told = subprocess.run(command, capture_output=True, timeout=ANSWERS_S, text=True).stderr
     except subprocess.TimeoutExpired:
         raise silent from None
+    if "AuthenticationError" in told:
+        raise ConfideError(
+            f"the Ray cluster at {address} wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH"
+        )
 
 
 def _cluster(nodes: Sequence[dict[str, Any]], workers: int | None) -> Cluster:
