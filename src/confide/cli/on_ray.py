@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from confide.cli.engines import check_unused
 from confide.cli.printing import warn
 from confide.errors import ConfideError
 
 if TYPE_CHECKING:
+    from confide.engines.openai.endpoint_config import EndpointConfig
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.confidence_model import ConfidenceModel
     from confide.records import Record
@@ -48,19 +50,21 @@ def cluster_of(address: str | None, workers: int | None, alone: Mapping[str, obj
 
 
 def annotate_there(
-    on: OnRay, model: str, template: Mapping[str, Any], task: Task, out: Path, how: Mapping[str, Any]
+    on: OnRay, endpoint: EndpointConfig, model: str, template: Mapping[str, Any], task: Task, out: Path, **how: Any
 ) -> int:
-    """Annotate on the cluster; how many records are new."""
+    """Annotate on the cluster, into a folder; how many records are new."""
     from confide.cluster import annotate_on_ray, ray_cluster
 
+    check_unused(endpoint)
     with ray_cluster(on.address, on.workers) as cluster:
         return annotate_on_ray(cluster, partial(_engine, model, _place(model), dict(template)), task, out, **how)
 
 
-def loaded_here(model: str | None) -> ConfidenceModel:
+def loaded_here(model: str | None, endpoint: EndpointConfig) -> ConfidenceModel:
     """The model as the driver needs it, beside its accelerator: to tell what can be had, not to read with."""
     if model is None:
         raise ConfideError("--ray reads answers with a model: name it with --model, or score on one machine")
+    check_unused(endpoint)
     return _model(model, model, "cpu")
 
 

@@ -20,6 +20,9 @@ from confide.progress import progress_bar
 if TYPE_CHECKING:
     from confide.records import Record
 
+Out = Annotated[
+    Path, Option(help="Records file to write, with confidences (JSON lines or Parquet)."), Folder(when="ray")
+]
 Model = Annotated[
     str | None, Option(help="Trained folder, or the model that answered; none for sources that need no model.")
 ]
@@ -40,9 +43,7 @@ Calibrated = Annotated[bool, Option("--calibrated", help="Add `…_calibrated`, 
 
 def score(
     records: Annotated[Path, Argument(help="Annotated records.")],
-    out: Annotated[
-        Path, Option(help="Records file to write, with confidences (JSON lines or Parquet)."), Folder(when="ray")
-    ],
+    out: Out,
     endpoint: Annotated[EndpointConfig, Flags()],
     model: Model = None,
     engine: EngineName = "transformers",
@@ -72,24 +73,22 @@ def score(
     from confide.policies.identities import answered_by
     from confide.records import check_records_file, read_records, write_records
 
-    alone = {
-        "--engine": engine != "transformers", "--verifier": verifier, "--judge": judge, "--other-model": other_model,
-        "--controls": controls,
-    }  # fmt: skip
-    on = cluster_of(ray, workers, alone)
+    alone = {"--verifier": verifier, "--judge": judge, "--other-model": other_model, "--controls": controls}
+    on = cluster_of(ray, workers, {"--engine": engine != "transformers", **alone})
     if on is None:
         check_records_file(out)
     rows = answered_by(identity, read_records(records))
-    loaded = loaded_here(model) if on else load_model(engine, endpoint, model) if model else None
+    loaded = loaded_here(model, endpoint) if on else load_model(engine, endpoint, model) if model else None
     other = load_judge(engine, endpoint, verifier, "--verifier") if verifier else None
     learned = PortableFile.load(portable) if portable else None
     everything = source in ("all", "standard")
     scope = Scope(rows, loaded, other, portable=learned)
     wanted = available(scope, slow=source == "all") if everything else names_in(source)
+    if on:
+        wanted = read_there(wanted, everything=everything)
     how: dict[str, Any] = {"samples": samples, "calibrated": calibrated, "seed": seed, "portable": learned}
     with progress_bar("scoring") as how["progress"]:
         if on and model and loaded:
-            wanted = read_there(wanted, everything=everything)
             scored = score_there(on, model, loaded, rows, wanted, out, **how)
         else:
             means_same = ModelJudge(load_judge(engine, endpoint, judge, "--judge")) if judge else None
