@@ -63,7 +63,7 @@ def test_two_workers_give_the_records_of_one_machine(head: Head, one: Path, tmp_
     assert before[:3] + before[4:] == after[:3] + after[4:]
     code, _, err = ended(*ASK, "--out", out, "--ray", head.address, "--max-new-tokens", "9")
     assert code == 2
-    assert "was made with other settings (max-new-tokens 24, now 9)" in err
+    assert "was made with other settings (max-new-tokens 20, now 9)" in err
 
 
 def test_a_worker_is_killed_twice_and_no_question_is_lost_or_there_twice(head: Head, one: Path, tmp_path: Path) -> None:
@@ -106,9 +106,6 @@ def test_scores_are_those_of_one_machine(head: Head, one: Path, tmp_path: Path) 
     for row, other in zip(ours, theirs, strict=True):
         assert row.confidence == pytest.approx(other.confidence, abs=1e-6)
     assert sum(row.confidence["stack"] is not None for row in ours) > 20
-    code, _, err = ended(*how[:-1], "p_true", "--out", tmp_path / "asked", "--ray", head.address)
-    assert code == 2
-    assert "p_true takes more: score on one machine" in err
 
 
 OUT_OF_MEMORY = """

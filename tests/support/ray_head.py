@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vllm_server import PYTHON, stop
+from vllm_server import PYTHON
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 240
@@ -33,33 +35,30 @@ class Head:
 
     def workers(self) -> list[int]:
         """Pids of the processes that hold a model."""
-        parents = {pid: parent for pid, parent, _ in _processes()}
-        return [pid for pid, _, title in _processes() if title.startswith(WORKER) and self._is_mine(pid, parents)]
-
-    def _is_mine(self, pid: int, parents: dict[int, int]) -> bool:
-        while pid in parents:
-            if pid == self._process.pid:
-                return True
-            pid = parents[pid]
-        return False
+        return [pid for pid, _, title in _processes() if title.startswith(WORKER) and _descends(pid, self._process.pid)]
 
 
 @contextmanager
 def ray_head(log: Path) -> Iterator[Head]:
     """Start a cluster, whose output goes to ``log``; it is stopped at the end."""
-    ports = _free_ports(2)
+    port = _free_port()
+    folder = Path(tempfile.gettempdir()) / f"ray-{port}"  # sockets have short paths
     command = [
-        PYTHON, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(ports[0]), "--num-cpus", "2",
+        PYTHON, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port), "--num-cpus", "2",
         "--include-dashboard", "false", "--disable-usage-stats",
-        "--temp-dir", f"/tmp/ray-{ports[0]}",
+        "--temp-dir", str(folder),
     ]  # fmt: skip
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment(), start_new_session=True)
     try:
         wait_until(lambda: b"Ray runtime started" in log.read_bytes(), process)
-        yield Head(process, ports[0])
+        yield Head(process, port)
     finally:
-        stop(process)
+        mine = [pid for pid, _, _ in _processes() if _descends(pid, process.pid)]
+        for pid in [process.pid, *mine]:
+            kill(pid)
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def environment() -> dict[str, str]:
@@ -124,11 +123,17 @@ def _processes() -> list[tuple[int, int, str]]:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
+def _descends(pid: int, ancestor: int) -> bool:
+    """Whether a process was started by another one, or by one that it started."""
+    parents = {pid: parent for pid, parent, _ in _processes()}
+    while pid in parents:
+        pid = parents[pid]
+        if pid == ancestor:
+            return True
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+        return int(one.getsockname()[1])
