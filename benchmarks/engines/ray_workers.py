@@ -26,7 +26,7 @@ from confide.tasks import load_task
 from tiny_model import tiny_model
 
 LATENCY_S, ROUNDS, BATCH = 0.5, 3, 8
-QUESTIONS = {"waiting": 320, "computing": 400}
+QUESTIONS = {"waiting": 240, "computing": 400}
 
 
 class WaitingEngine(TransformersEngine):
