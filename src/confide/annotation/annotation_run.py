@@ -9,26 +9,21 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from confide.annotation.answer_record import AnsweredBy, chosen_record, generated_record
-from confide.annotation.asked_question import AnswerBy, AskedQuestion, settings_of
-from confide.engines.engine import Completion, Engine, Sampling, check_context
-from confide.engines.options import choose_options
-from confide.errors import ConfideError, RefusedQuestionError
+from confide.annotation.answer_record import AnsweredBy, generated_record
+from confide.annotation.asked_question import AnswerBy, AskedQuestion
+from confide.annotation.question_answers import OPTIONS_PER_QUESTION, choose, generate, question_batches
+from confide.annotation.run_checks import check_same_run, check_wanted
+from confide.engines.engine import Engine, Sampling, check_context
 from confide.files import locked_file
-from confide.policies.identities import identity_of, same_model, same_name
 from confide.progress import Progress
 from confide.records import Record, RecordWriter, check_records_file
-from confide.settings import check_settings
-from confide.tasks.marking import OWN, check_marked, mark
+from confide.tasks.marking import check_marked, mark
 
 if TYPE_CHECKING:
     from confide.engines.engine import ArrivingEngine
     from confide.tasks import Task
 
 log = logging.getLogger("confide")
-
-OPTIONS_PER_QUESTION = 4
-"""A batch of choices holds this many times fewer questions: each runs all of its options."""
 
 
 def annotate(
@@ -63,13 +58,14 @@ def annotate(
     """
     named = [q for q in task.questions if splits is None or q.id in splits]
     asked = [AskedQuestion.of(engine, task, q, splits, answer_by) for q in named]
-    _check_wanted(task, asked, answer_by, samples, out)
+    check_records_file(out, appended=True)
+    check_wanted(task, asked, answer_by, samples)
     by = {"model": engine.name, "identity": engine.identity}  # hashed once, not for every record
     check_context({q.id: len(q.prompt) + q.room for q in asked}, engine.context)
     sampling = Sampling(samples, temperature, seed)
     with locked_file(out), RecordWriter(out) as writer:
         by_id = {q.id: q for q in asked}
-        by = _check_same_run(writer.done, by, task, by_id, sampling, out)
+        by = check_same_run(writer.done, by, task, by_id, sampling, out)
         if any(r.grade_error for r in writer.done):
             marked = [mark(task, by_id[r.id].question, r) if r.grade_error else r for r in writer.done]
             writer.replace(marked)
@@ -123,12 +119,12 @@ def _answers(
             second = arrival.seconds / max(1, tokens)
             yield 1, [generated_record(by, task, q, arrival.greedy, arrival.samples, second, sampling)]
     else:
-        for number, some in enumerate(_batches(engine, generated, batch_size)):
+        for number, some in enumerate(question_batches(engine, generated, batch_size)):
             left = [q for q in some if q.id not in done]
-            yield len(some), _generate(engine, by, task, some, sampling, number) if left else []
-    for some in _batches(engine, [q for q in asked if q.options], max(1, batch_size // OPTIONS_PER_QUESTION)):
+            yield len(some), generate(engine, by, task, some, sampling, number) if left else []
+    for some in question_batches(engine, [q for q in asked if q.options], max(1, batch_size // OPTIONS_PER_QUESTION)):
         left = [q for q in some if q.id not in done]
-        yield len(some), _choose(engine, by, task, some, unanswered) if left else []
+        yield len(some), choose(engine, by, task, some, unanswered) if left else []
 
 
 def _tell_unanswered(unanswered: Mapping[str, str]) -> None:
@@ -137,95 +133,3 @@ def _tell_unanswered(unanswered: Mapping[str, str]) -> None:
         names = [name for name, why in unanswered.items() if why == reason]
         shown = ", ".join(names[:3]) + (", …" if count > 3 else "")
         log.warning("%d questions have no answer, because %s (%s)", count, reason, shown)
-
-
-def _batches(engine: Engine, asked: Sequence[AskedQuestion], size: int) -> Iterator[list[AskedQuestion]]:
-    keys = [(len(q.prompt), q.id) for q in asked]
-    for rows in engine.batches([q.prompt for q in asked], keys=keys, size=size):
-        yield [asked[i] for i in rows]
-
-
-def _generate(
-    engine: Engine, by: AnsweredBy, task: Task, some: Sequence[AskedQuestion], sampling: Sampling, number: int
-) -> list[Record]:
-    """Answer the questions of a batch by generation, with sampled answers besides."""
-    prompts, room, began = [q.prompt for q in some], task.max_new_tokens, time.monotonic()
-    sampled: list[list[Completion]] = [[] for _ in prompts]
-    if sampling.count:
-        seed = sampling.seed * 1_000_003 + number
-        sampled = engine.sample(prompts, room, sampling.count, temperature=sampling.temperature, seed=seed)
-    greedy = engine.answer(prompts, room)
-    # A batch is one generation: each token written takes an equal share of its time.
-    tokens = sum(c.tokens for c in greedy) + sum(c.tokens for row in sampled for c in row)
-    second = (time.monotonic() - began) / max(1, tokens)
-    return [
-        generated_record(by, task, q, g, s, second, sampling) for q, g, s in zip(some, greedy, sampled, strict=True)
-    ]
-
-
-def _choose(
-    engine: Engine, by: AnsweredBy, task: Task, some: Sequence[AskedQuestion], unanswered: dict[str, str]
-) -> list[Record]:
-    """Answer choice questions by the likeliest of their options.
-
-    Where one of them cannot be asked they are asked one by one, so that the others have answers.
-    """
-    try:
-        choices = choose_options(engine, [q.prompt for q in some], [q.options for q in some])
-    except RefusedQuestionError as error:
-        if len(some) == 1:
-            unanswered[some[0].id] = str(error)
-            return []
-        return [record for q in some for record in _choose(engine, by, task, [q], unanswered)]
-    return [chosen_record(by, task, q, choice) for q, choice in zip(some, choices, strict=True)]
-
-
-def _check_wanted(
-    task: Task, questions: Sequence[AskedQuestion], answer_by: AnswerBy | None, samples: int, out: Path
-) -> None:
-    check_records_file(out, appended=True)
-    chosen = sum(bool(q.options) for q in questions)
-    if answer_by == "options" and not chosen and any(q.question.kind == "choice" for q in questions):
-        raise ConfideError(
-            "this engine cannot tell how likely a given option is: let it write the letter, with --answer-by generation"
-        )
-    if answer_by == "options" and not chosen:
-        raise ConfideError(f"{task.name} has no choice questions to answer by options")
-    if chosen and samples:
-        raise ConfideError(
-            f"{chosen} questions of {task.name} are answered by the likelihood of their options, which is not sampled: "
-            "sample letters with --answer-by generation, or leave --samples out"
-        )
-
-
-def _check_same_run(
-    done: Sequence[Record],
-    by: AnsweredBy,
-    task: Task,
-    questions: Mapping[str, AskedQuestion],
-    sampling: Sampling,
-    out: Path,
-) -> AnsweredBy:
-    """Raise `ConfideError` unless this run may continue ``done``; who new records say has answered."""
-    for record in done:
-        known = {"task": record.task, "grader": record.graded_by or OWN}
-        check_settings(str(out), known, {"task": task.name, "grader": task.grader or OWN})
-        same = same_model(identity_of(record, ""), by["identity"])
-        if not (same_name(record.model, by["model"]) if same is None else same):
-            held, ours = (f"{name!r} ({identity})" for name, identity in ((record.model, record.identity), by.values()))
-            raise ConfideError(
-                f"{out} already holds answers of another model, {held}, than {ours}: choose another file"
-            )
-        if record.id not in questions:
-            raise ConfideError(
-                f"{out} already holds the question {record.id}, which is not asked now: go on with the same task, "
-                "limit, seed and splits, or choose another file"
-            )
-        asking = questions[record.id]
-        check_settings(
-            f"{out}, row {record.id},",
-            settings_of(record),
-            asking.settings | ({} if asking.options else sampling.settings),
-        )
-    # One model has one name in a file, however its path is spelt.
-    return by | {"model": done[0].model} if done else by

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Option
 
 from confide.cli.engines import DEFAULT_MODEL, EngineName, Judge, judge_of_rows, judged_rows, load_engine
 from confide.cli.exit_codes import ExitCode
-from confide.cli.flags import ChatTemplateKwargs, Flags, Json, parse_mapping
+from confide.cli.flags import ChatTemplateKwargs, Flags, Json, Ray, Workers, parse_mapping
 from confide.cli.last_lines import beside, tell_next
-from confide.cli.outputs import say
+from confide.cli.on_ray import annotate_there, cluster_of
+from confide.cli.outputs import Folder, say
 from confide.cli.printing import print_json, warn, warn_of_shortages
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.files import is_stream
 from confide.progress import progress_bar
 
 if TYPE_CHECKING:
+    from confide.methods.checkpoint import CheckpointInfo
     from confide.records import Record
     from confide.tasks.task import Task as Asked
 
+Out = Annotated[Path, Option(help="Records file (JSON lines); an existing one is continued."), Folder(when="ray")]
 Model = Annotated[str, Option(help="`smollm2`, a model folder, a hub name, or what the server calls it.")]
 Task = Annotated[str, Option(help="A name from `confide tasks` (`NAME/train`: another part), or a question file.")]
 DataDir = Annotated[Path | None, Option(help="Take the task from a folder of question files, named NAME-test.jsonl.")]
@@ -42,7 +46,7 @@ Reject = Annotated[float | None, Option(help="Remove the right option from this 
 
 
 def annotate(
-    out: Annotated[Path, Option(help="Records file (JSON lines); an existing one is continued.")],
+    out: Out,
     endpoint: Annotated[EndpointConfig, Flags()],
     model: Model = DEFAULT_MODEL,
     engine: EngineName = "transformers",
@@ -60,6 +64,8 @@ def annotate(
     chat_template_kwargs: ChatTemplateKwargs = None,
     batch_size: Annotated[int, Option(min=1, help="Questions answered together.")] = 64,
     seed: Annotated[int, Option(help="Seed of the questions drawn, the splits and the samples.")] = 0,
+    ray: Ray = None,
+    workers: Workers = None,
     json: Json = False,
 ) -> None:
     """Answer a task's questions and grade the answers; a killed run continues where it stopped, with the same settings.
@@ -73,23 +79,21 @@ def annotate(
     Example: `confide annotate --engine openai --base-url http://127.0.0.1:8000/v1 --model NAME --out records.jsonl`
     """
     from confide import annotation
-    from confide.methods.catalogue import ask_as
-    from confide.methods.checkpoint import read_info
     from confide.records import check_records_file, read_records
     from confide.tasks import load_task
 
-    check_records_file(out, appended=True)
+    on = cluster_of(ray, workers, {"--engine": engine != "transformers", "--judge": judge})
+    if on is None:
+        check_records_file(out, appended=True)
     loaded = _changed(load_task(task, limit=limit, seed=seed, data_dir=data_dir), grader, reject, seed)
     splits = annotation.split_questions(loaded.questions, by, seed)
-    info = read_info(Path(model))
-    loaded = ask_as(info, loaded)
-    loaded = replace(loaded, max_new_tokens=max_new_tokens or loaded.max_new_tokens)
+    loaded, info = _asked_as(loaded, model, max_new_tokens)
     template = info.chat_template_kwargs | parse_mapping(chat_template_kwargs)
     judges = judge_of_rows(engine, endpoint, judge, out)
     with progress_bar("annotating") as progress:
-        runs = load_engine(engine, endpoint, model, chat_template_kwargs=template)
-        new = annotation.annotate(
-            runs, loaded, out, splits=splits, answer_by=answer_by, samples=samples, temperature=temperature,
+        run = partial(annotate_there, on, endpoint) if on else partial(_annotate_here, engine, endpoint)
+        new = run(
+            model, template, loaded, out, splits=splits, answer_by=answer_by, samples=samples, temperature=temperature,
             batch_size=batch_size, seed=seed, progress=progress,
         )  # fmt: skip
     silent = judged_rows(judges, out)
@@ -101,6 +105,25 @@ def annotate(
         say(out, f"{out}: {_summary(answered) if answered else f'{new} answers'}")
         _tell_next(out, engine, model, trained=info.trained)
     _tell_left_out(loaded, splits, len(answered) or new, silent)
+
+
+def _asked_as(task: Asked, model: str, room: int | None) -> tuple[Asked, CheckpointInfo]:
+    """The task as a model is to be asked it, with ``room`` for an answer, and what is known of the model."""
+    from confide.methods.catalogue import ask_as
+    from confide.methods.checkpoint import read_info
+
+    info = read_info(Path(model))
+    task = ask_as(info, task)
+    return replace(task, max_new_tokens=room or task.max_new_tokens), info
+
+
+def _annotate_here(
+    engine: str, endpoint: EndpointConfig, model: str, template: Mapping[str, Any], task: Asked, out: Path, **how: Any
+) -> int:
+    """Annotate with an engine of this process, into a file; how many records are new."""
+    from confide import annotation
+
+    return annotation.annotate(load_engine(engine, endpoint, model, chat_template_kwargs=template), task, out, **how)
 
 
 def _changed(task: Asked, grader: str | None, reject: float | None, seed: int) -> Asked:

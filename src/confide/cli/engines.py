@@ -61,7 +61,7 @@ def load_model(
         learned = PortableFile.load(portable) if portable else None
         asked = _on_endpoint(engine, endpoint, model, chat_template_kwargs, served, reader)
         return EndpointModel(asked, served, reader, learned)
-    _check_unused(endpoint)
+    check_unused(endpoint)
     if portable is not None:
         raise ConfideError(
             "--portable is for --engine openai, vllm or llama.cpp: a model in this process has one of its own, which "
@@ -79,7 +79,7 @@ def load_engine(
     if engine != "transformers":
         reader, served = _reader(engine, endpoint), _served(engine, endpoint)
         return _on_endpoint(engine, endpoint, model, chat_template_kwargs, served, reader)
-    _check_unused(endpoint)
+    check_unused(endpoint)
     from confide.engines.transformers.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(model, chat_template_kwargs=chat_template_kwargs)
@@ -173,6 +173,7 @@ def _reader(engine: str, endpoint: EndpointConfig) -> ExportedReader | None:
     return ExportedReader.load(Path(endpoint.reader))
 
 
-def _check_unused(endpoint: EndpointConfig) -> None:
+def check_unused(endpoint: EndpointConfig) -> None:
+    """Raise `ConfideError` where flags of an endpoint are given to an engine that is none."""
     if endpoint != EndpointConfig():
         raise ConfideError("--base-url and what belongs to it are for --engine openai, vllm or llama.cpp")

@@ -28,6 +28,19 @@ Identity = Annotated[
     typer.Option(metavar="IDENTITY", help="Take only the rows that this model answered, as rows name it."),
 ]
 
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Run on a Ray cluster: HOST:PORT of its head, or `local`. `--out` is then a folder of Parquet files.",
+    ),
+]
+
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="With `--ray`: models that run at once; by default one a GPU, or else one a machine."),
+]
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -25,10 +25,12 @@ class Folder:
 
     Args:
         files: names of the files that the verb writes there and that nobody may give it to read.
+        when: the parameter with which it is a folder, where it is a file otherwise.
     """
 
-    def __init__(self, *files: str):
+    def __init__(self, *files: str, when: str = ""):
         self.files = files
+        self.when = when
 
 
 def check_out(values: Mapping[str, Any], hints: Mapping[str, Any], names: Mapping[str, str]) -> None:
@@ -43,6 +45,8 @@ def check_out(values: Mapping[str, Any], hints: Mapping[str, Any], names: Mappin
     if not isinstance(out, Path):
         return
     folder = next((one for one in getattr(hints["out"], "__metadata__", ()) if isinstance(one, Folder)), None)
+    if folder is not None and folder.when and values.get(folder.when) is None:
+        folder = None
     if folder is None:
         check_output(out)
     elif out.exists() and not out.is_dir():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from confide.cli.engines import EngineName, PortableFolder, load_judge, load_model
-from confide.cli.flags import Flags, Identity, Json
+from confide.cli.flags import Flags, Identity, Json, Ray, Workers
 from confide.cli.last_lines import beside, tell_next
+from confide.cli.on_ray import cluster_of, loaded_here, read_there, score_there
+from confide.cli.outputs import Folder
 from confide.cli.printing import names_in, print_result, warn, warn_of_shortages
 from confide.engines.openai.endpoint_config import EndpointConfig
 from confide.progress import progress_bar
@@ -18,6 +20,9 @@ from confide.progress import progress_bar
 if TYPE_CHECKING:
     from confide.records import Record
 
+Out = Annotated[
+    Path, Option(help="Records file to write, with confidences (JSON lines or Parquet)."), Folder(when="ray")
+]
 Model = Annotated[
     str | None, Option(help="Trained folder, or the model that answered; none for sources that need no model.")
 ]
@@ -38,7 +43,7 @@ Calibrated = Annotated[bool, Option("--calibrated", help="Add `…_calibrated`, 
 
 def score(
     records: Annotated[Path, Argument(help="Annotated records.")],
-    out: Annotated[Path, Option(help="Records file to write, with confidences (JSON lines or Parquet).")],
+    out: Out,
     endpoint: Annotated[EndpointConfig, Flags()],
     model: Model = None,
     engine: EngineName = "transformers",
@@ -52,6 +57,8 @@ def score(
     controls: Controls = False,
     calibrated: Calibrated = False,
     seed: Annotated[int, Option(help="Seed of the floor `shuffled` and of exchanged questions.")] = 0,
+    ray: Ray = None,
+    workers: Workers = None,
     json: Json = False,
 ) -> None:
     """Add confidences to records; confidences that are already there are kept.
@@ -66,30 +73,28 @@ def score(
     from confide.policies.identities import answered_by
     from confide.records import check_records_file, read_records, write_records
 
-    check_records_file(out)
+    alone = {"--verifier": verifier, "--judge": judge, "--other-model": other_model, "--controls": controls}
+    on = cluster_of(ray, workers, {"--engine": engine != "transformers", **alone})
+    if on is None:
+        check_records_file(out)
     rows = answered_by(identity, read_records(records))
-    loaded = load_model(engine, endpoint, model) if model else None
+    loaded = loaded_here(model, endpoint) if on else load_model(engine, endpoint, model) if model else None
     other = load_judge(engine, endpoint, verifier, "--verifier") if verifier else None
     learned = PortableFile.load(portable) if portable else None
     everything = source in ("all", "standard")
     scope = Scope(rows, loaded, other, portable=learned)
     wanted = available(scope, slow=source == "all") if everything else names_in(source)
-    with progress_bar("scoring") as progress:
-        scored = scoring.score(
-            rows,
-            wanted,
-            model=loaded,
-            verifier=other,
-            judge=ModelJudge(load_judge(engine, endpoint, judge, "--judge")) if judge else None,
-            other_model=other_model,
-            samples=samples,
-            controls=controls,
-            calibrated=calibrated,
-            seed=seed,
-            progress=progress,
-            portable=learned,
-        )
-    write_records(out, scored)
+    if on:
+        wanted = read_there(wanted, everything=everything)
+    how: dict[str, Any] = {"samples": samples, "calibrated": calibrated, "seed": seed, "portable": learned}
+    with progress_bar("scoring") as how["progress"]:
+        if on and model and loaded:
+            scored = score_there(on, model, loaded, rows, wanted, out, **how)
+        else:
+            means_same = ModelJudge(load_judge(engine, endpoint, judge, "--judge")) if judge else None
+            how |= {"verifier": other, "judge": means_same, "other_model": other_model, "controls": controls}
+            scored = scoring.score(rows, wanted, model=loaded, **how)
+            write_records(out, scored)
     words = f"{out}: {len(scored)} records, {len(wanted)} sources: {', '.join(wanted)}"
     print_result(out, words, json, records=len(scored), sources=wanted)
     _tell_missing(scored, wanted)

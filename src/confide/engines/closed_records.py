@@ -37,16 +37,23 @@ def read_closed(
     Raises:
         ConfideError: records that do not fit the context, counted and named, before anything runs.
     """
+    for rows, spans in itertools.islice(closed_batches(engine, records, progress=progress), share[0], None, share[1]):
+        prompts, answers = zip(*spans, strict=True)
+        yield rows, engine.closed(prompts, answers, layers=layers, measure=measure)
+
+
+def closed_batches(
+    engine: Engine, records: Sequence[Record], *, progress: Progress | None = None
+) -> Iterator[tuple[list[int], list[tuple[list[int], list[int]]]]]:
+    """The batches in which `read_closed` reads: row numbers, and token ids of each row's prompt and answer."""
     spans = _fitting(engine, records, [prompt_and_answer(engine, record) for record in records])
     longest: dict[tuple[int, ...], int] = {}
     for prompt, answer in spans:
         longest[tuple(prompt)] = max(longest.get(tuple(prompt), 0), len(answer))
     # Answers to one prompt stay together, so that it runs once.
     keys = [(len(p) + longest[tuple(p)], p, len(a)) for p, a in spans]
-    batches = engine.batches([p for p, _ in spans], keys=keys, progress=progress, note="reading answers")
-    for rows in itertools.islice(batches, share[0], None, share[1]):
-        prompts, answers = zip(*(spans[i] for i in rows), strict=True)
-        yield rows, engine.closed(prompts, answers, layers=layers, measure=measure)
+    for rows in engine.batches([p for p, _ in spans], keys=keys, progress=progress, note="reading answers"):
+        yield rows, [spans[i] for i in rows]
 
 
 def written_spans(engine: Engine, records: Sequence[Record]) -> list[tuple[list[int], list[int]]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,6 +20,43 @@ from confide.numeric import Floats
 from confide.progress import Progress
 from confide.records import Cost, Record
 from confide.sources import Source
+
+if TYPE_CHECKING:
+    from confide.engines.engine import ClosedAnswers
+    from confide.engines.transformers.transformers_engine import TransformersEngine
+
+
+@dataclass
+class ReadBatch:
+    """What was read of a batch of closed answers.
+
+    Attributes:
+        records: the batch, with measured token scores where it had none.
+        columns: source → confidences [batch], ``familiarity`` where a method knows it.
+        seconds: by method, what it took beside the pass that all share.
+        fed: by method, the tokens that it fed.
+    """
+
+    records: list[Record]
+    columns: dict[str, Floats]
+    seconds: list[float]
+    fed: list[int]
+
+
+class ReadAnswers(Protocol):
+    """What reads closed answers: `read_answers` in this process, or somebody who has others do it."""
+
+    def __call__(
+        self,
+        model: ConfidenceModel,
+        records: Sequence[Record],
+        methods: Sequence[ClosedMethod],
+        free: Sequence[str] = (),
+        *,
+        progress: Progress | None = None,
+    ) -> tuple[list[Record], dict[str, Column]]:
+        """As `read_answers`."""
+        ...
 
 
 def read_answers(
@@ -36,23 +74,52 @@ def read_answers(
         adds to an answer that this engine has just written. ``familiarity`` is among them where a method knows it.
     """
     engine = model.engine
-    layers = sorted({layer for method in methods for layer in method.layers_})
-    measure = any(not record.logprobs for record in records)
+    layers, measure = needed(methods, records)
+    read = (
+        (rows, read_batch(engine, closed, [records[i] for i in rows], methods))
+        for rows, closed in read_closed(engine, records, layers, measure=measure, progress=progress)
+    )
+    return joined_batches(records, methods, free, read)
+
+
+def needed(methods: Sequence[ClosedMethod], records: Sequence[Record]) -> tuple[list[int], bool]:
+    """The layers that ``methods`` read, and whether token scores of ``records`` are to be measured."""
+    return sorted({layer for method in methods for layer in method.layers_}), any(not r.logprobs for r in records)
+
+
+def read_batch(
+    engine: TransformersEngine, closed: ClosedAnswers, records: Sequence[Record], methods: Sequence[ClosedMethod]
+) -> ReadBatch:
+    """Read a batch of ``closed`` answers with all ``methods``."""
+    rows = zip(records, closed.completions, strict=True)
+    measured = [record if record.logprobs else with_token_scores(record, completion) for record, completion in rows]
+    read = ReadBatch(measured, {}, [], [])
+    engine.wait()
+    for method in methods:
+        began = time.monotonic()
+        read.columns |= method.read_batch(closed, measured)
+        read.seconds.append(time.monotonic() - began)
+        read.fed.append(method.fed(closed))
+    return read
+
+
+def joined_batches(
+    records: Sequence[Record],
+    methods: Sequence[ClosedMethod],
+    free: Sequence[str],
+    read: Iterable[tuple[Sequence[int], ReadBatch]],
+) -> tuple[list[Record], dict[str, Column]]:
+    """What `read_answers` returns, from the row numbers of each batch and what was read of it."""
     measured = list(records)
     values: dict[str, Floats] = defaultdict(lambda: np.full(len(records), np.nan))
     seconds, fed = [0.0] * len(methods), [0] * len(methods)
-    for rows, closed in read_closed(engine, records, layers, measure=measure, progress=progress):
-        for i, completion in zip(rows, closed.completions, strict=True):
-            if not records[i].logprobs:
-                measured[i] = with_token_scores(records[i], completion)
-        some = [measured[i] for i in rows]
-        engine.wait()
-        for number, method in enumerate(methods):
-            began = time.monotonic()
-            for name, column in method.read_batch(closed, some).items():
-                values[name][rows] = column
-            seconds[number] += time.monotonic() - began
-            fed[number] += method.fed(closed)
+    for rows, batch in read:
+        for i, record in zip(rows, batch.records, strict=True):
+            measured[i] = record
+        for name, column in batch.columns.items():
+            values[name][list(rows)] = column
+        seconds = [a + b for a, b in zip(seconds, batch.seconds, strict=True)]
+        fed = [a + b for a, b in zip(fed, batch.fed, strict=True)]
     n = max(1, len(records))
     columns = {
         source: Column(values[source], Cost(tokens=tokens / n, seconds=spent / n))
@@ -69,6 +136,7 @@ def read_closed_answers(
     *,
     samples: bool = False,
     controls: bool = False,
+    read: ReadAnswers = read_answers,
 ) -> None:
     """Fill a sheet with what is read of closed answers.
 
@@ -77,6 +145,7 @@ def read_closed_answers(
         seeing_text: fitted methods that see text and tokens alone: they too read the sampled answers.
         samples: also read the sampled answers of the rows that are reported on.
         controls: also read these rows' answers under another question, as ``<source>_swapped``.
+        read: what reads the answers.
     """
     scope, model = sheet.scope, sheet.scope.model
     learned = [source for method in methods for source in method.wanted_]
@@ -88,7 +157,7 @@ def read_closed_answers(
     drawn, places = sampled_answers([own[i] for i in tested] if samples else [])
     exchanged = swapped([own[i] for i in tested], scope.seed) if controls else []
     foreign = measure_options(model.engine, [record for record in exchanged if record])
-    answers, columns = read_answers(model, [*own, *foreign, *drawn], methods, free, progress=scope.progress)
+    answers, columns = read(model, [*own, *foreign, *drawn], methods, free, progress=scope.progress)
     names = {s: sheet.named(model.named(s) if s in learned else s) for s in [*learned, *free]}
     n, m = len(own), len(own) + len(foreign)
     for source in [*learned, *(free if scope.other_model else ())]:

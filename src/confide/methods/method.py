@@ -121,6 +121,12 @@ class Method(ABC):
     def fit(self, scope: Scope) -> None:  # noqa: B027 (many methods learn nothing here)
         """Learn from the train rows, choose on the validation rows; what training has learned comes with the model."""
 
+    def moved(self, scope: Scope) -> Self:
+        """A copy as it is fitted, for another copy of the model: that of ``scope``, or none while it travels."""
+        method = copy(self)
+        method.scope_ = scope
+        return method
+
     def read(self, records: Sequence[Record]) -> Mapping[str, Column]:
         """One column [n] per source wanted."""
         raise NotImplementedError

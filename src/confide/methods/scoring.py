@@ -15,7 +15,7 @@ import numpy as np
 
 from confide.errors import ConfideError
 from confide.methods import catalogue
-from confide.methods.closed_pass import read_closed_answers
+from confide.methods.closed_pass import ReadAnswers, read_answers, read_closed_answers
 from confide.methods.floors import Floors
 from confide.methods.free import Free
 from confide.methods.method import (
@@ -58,6 +58,7 @@ def score(
     seed: int = 0,
     progress: Progress | None = None,
     portable: PortableFile | None = None,
+    read: ReadAnswers = read_answers,
 ) -> list[Record]:
     """Add the confidences of ``sources`` (see `confide.methods.catalogue`) to copies of ``records``.
 
@@ -72,6 +73,7 @@ def score(
         calibrated: add ``<source>_calibrated``, fitted on the validation rows.
         seed: of the floor ``shuffled`` and of the questions that ``controls`` exchanges.
         portable: what gives the source ``portable``; None: what ``model`` has.
+        read: what reads closed answers, by default this process.
 
     Raises:
         ConfideError: an unknown source, or one that the model or the records cannot give; records of another model or
@@ -90,7 +92,7 @@ def score(
         if not isinstance(method, ClosedMethod | Floors):
             sheet.fill(method, method.read(copies if isinstance(method, Free) else scope.new))
     seeing_text = [method for method in methods if isinstance(method, Free | TextPriors | Portable)]
-    read_closed_answers(sheet, closed, seeing_text, samples=samples, controls=controls)
+    read_closed_answers(sheet, closed, seeing_text, samples=samples, controls=controls, read=read)
     for method in methods:
         if isinstance(method, Floors):  # last: one of them is another source, shuffled
             sheet.fill(method, method.read(scope.new), costs=False)

@@ -46,7 +46,8 @@ def read_records(path: Path, *, prepared: Callable[[Table], Table] = lambda tabl
     """Read records from JSON lines, a JSON array, CSV or Parquet (`confide.records.record_cells` for their columns).
 
     Args:
-        path: the file; a half-written last line is left out, with a warning.
+        path: the file; a half-written last line is left out, with a warning. Of a folder, its Parquet files in the
+            order of their names.
         prepared: what to make of its table before that is read as records.
 
     Returns:

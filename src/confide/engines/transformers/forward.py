@@ -127,6 +127,13 @@ class Forward:
         Returns each prompt's group. A batch must lie within a group to profit.
         """
         groups, prefixes = group_by_prefix(prompts)
+        self.keep_prefixes(prefixes)
+        return groups
+
+    @in_turn
+    @torch.no_grad()
+    def keep_prefixes(self, prefixes: Sequence[list[int]]) -> None:
+        """Run these ``prefixes`` once and no others; later passes reuse their keys and values."""
         known = self._prefixes
         self._prefixes = {}
         for prefix in map(tuple, prefixes):
@@ -135,7 +142,6 @@ class Forward:
                 ids = torch.tensor([prefix], device=self.device)
                 cache = self._body(input_ids=ids, past_key_values=self.empty_cache(), use_cache=True).past_key_values
             self._prefixes[prefix] = cache
-        return groups
 
     @in_turn
     def forget_prefixes(self) -> None:

@@ -278,6 +278,12 @@ class StackMethod(ClosedMethod):
         signals = self.parts_.signals
         self.traffic_ = None if signals is None else signals.traffic(scope.new)
 
+    def moved(self, scope: Scope) -> Self:
+        """A copy in the same traffic, with what the checkpoint of ``scope`` holds."""
+        method = super().moved(scope)
+        method.parts_ = _parts(scope)
+        return method
+
     def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
         """Confidences [batch] by source, and ``familiarity``."""
         signals = self.parts_.signals
@@ -300,6 +306,12 @@ class ReaderMethod(ClosedMethod):
         reader = _parts(scope).reader
         assert reader is not None
         self.reader_ = reader
+
+    def moved(self, scope: Scope) -> Self:
+        """A copy with the adapter of the checkpoint of ``scope``."""
+        method = super().moved(scope)
+        method.reader_ = cast("Reader", _parts(scope).reader)
+        return method
 
     def read_batch(self, closed: ClosedAnswers, records: Sequence[Record]) -> Mapping[str, Floats]:
         """The confidence [batch] that the verdict gives."""
