@@ -40,7 +40,8 @@ class Accumulator:
             raise ConfideError(f"an accumulator takes a metric of confide.metrics, not {metric!r}")
         self.metric = metric
         self.parameters = parameters
-        self.reset()
+        self._rows: Floats = np.empty((2, 0))
+        self._count = 0
 
     def __len__(self) -> int:
         """How many rows this process has seen."""
@@ -87,8 +88,7 @@ class Accumulator:
 
     def reset(self) -> None:
         """Forget all rows."""
-        self._rows: Floats = np.empty((2, 0))
-        self._count = 0
+        self._rows, self._count = np.empty((2, 0)), 0
 
     def merge(self, *others: Accumulator) -> None:
         """Add the rows of other accumulators of the same metric, such as those of other workers.
