@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-
-from side_loop import Config, Work, serve
+from benchmarks.speed.peers.side_loop import Config, Found, Work, serve
 
 
 def prepare(config: Config) -> Mapping[str, Work]:
@@ -77,7 +74,7 @@ def training(config: Config) -> Mapping[str, Work]:
     from confide.methods.finetuning.supervised import fit, verdict_logits
     from confide.methods.finetuning.supervised_config import SupervisedConfig
 
-    def train(job: Config) -> dict[str, Any]:
+    def train(job: Config) -> Callable[[], Found]:
         model, tokenizer = load_model(job["model"], dtype="float32")
         rows, held = ([LabelledRow(**row) for row in job[part]] for part in ("rows", "held"))
         settings = SupervisedConfig(
@@ -90,8 +87,12 @@ def training(config: Config) -> Mapping[str, Work]:
                 model, tokenizer, rows, job["new_ids"], settings, Path(folder), None, whole=not job["new_ids"],
                 verdict=tuple(job["verdict"]),
             )  # fmt: skip
-        z = verdict_logits(fitted.model, held, tuple(job["verdict"]), partial(collate, pad_id=0))
-        return {"losses": fitted.losses, "held": z.tolist()}
+
+        def found() -> Found:
+            z = verdict_logits(fitted.model, held, tuple(job["verdict"]), partial(collate, pad_id=0))
+            return {"losses": fitted.losses, "held": z.tolist()}
+
+        return found
 
     return {name: partial(train, job) for name, job in config["jobs"].items()}
 

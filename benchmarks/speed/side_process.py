@@ -78,16 +78,18 @@ def sides(config: Json, peer: str, environments: Path, folder: Path) -> Iterator
     threads = {f"{name}_NUM_THREADS": str(config["threads"]) for name in ("OMP", "MKL", "OPENBLAS")}
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | threads | quiet
-    ours = bare | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    scripts = ((OURS, Path(sys.executable), HERE / "confide_side.py", ours),
-               (peer, python_of(peer, environments), HERE / "peers" / f"{peer}_side.py", bare))  # fmt: skip
+    scripts = (
+        (OURS, Path(sys.executable), HERE / "confide_side.py", f"{ROOT / 'src'}{os.pathsep}{ROOT}"),
+        (peer, python_of(peer, environments), HERE / "peers" / f"{peer}_side.py", str(ROOT)),
+    )
     both: list[Side] = []
     try:
-        for name, python, script, environment in scripts:
+        for name, python, script, modules in scripts:
             with (folder / f"{name}.log").open("w") as errors:
                 process = subprocess.Popen(
                     [str(python), str(script), str(path)],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                    env=bare | {"PYTHONPATH": modules},
                 )  # fmt: skip
             both.append(Side(name, process))
             both[-1].versions = both[-1].answer()["versions"]  # one loads after the other
@@ -136,4 +138,3 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Json:
 def versions_of(*some: Side) -> dict[str, dict[str, str]]:
     """Side → its packages and their versions."""
     return {side.name: side.versions for side in some}
-

@@ -12,7 +12,7 @@ from confide.engines.transformers.loading import resolve
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.records import Record
 
-EPOCHS, BATCH, HELD = 2, 8, 48
+EPOCHS, BATCH, HELD = 2, 8, 24
 
 
 def training_jobs(count: int, start: Path) -> dict[str, Json]:
@@ -34,9 +34,9 @@ def training_jobs(count: int, start: Path) -> dict[str, Json]:
     right = [bool(record.correct) for record in records[count:]]
 
     def job(rows: Sequence[LabelledRow], model: str, verdict: Sequence[int], **more: object) -> Json:
-        steps = EPOCHS * (count // BATCH)
+        steps, laid = EPOCHS * (count // BATCH), [asdict(row) for row in rows]
         return {
-            "model": model, "rows": [asdict(row) for row in rows[:count]], "held": [asdict(row) for row in rows[count:]],
+            "model": model, "rows": laid[:count], "held": laid[count:],
             "order": row_order(rows[:count], EPOCHS, BATCH, 0), "right": right, "verdict": list(verdict),
             "epochs": EPOCHS, "batch": BATCH, "rank": 8, "alpha": 16, "warmup": min(200, steps // 10),
             "row_learning_rate": 1e-3, **more,

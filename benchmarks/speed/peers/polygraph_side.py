@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from side_loop import Config, Work, serve
+from benchmarks.speed.peers.side_loop import Config, Work, serve
 
 
 def prepare(config: Config) -> Mapping[str, Work]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from side_loop import Config, Work, serve
+from benchmarks.speed.peers.side_loop import Config, Found, Work, serve
 
 
 def prepare(config: Config) -> Mapping[str, Work]:
@@ -16,7 +17,7 @@ def prepare(config: Config) -> Mapping[str, Work]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
     from trl import SFTConfig, SFTTrainer
 
-    def train(job: Config) -> dict[str, Any]:
+    def train(job: Config) -> Callable[[], Found]:
         tokenizer = AutoTokenizer.from_pretrained(job["model"])
         model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
         model.get_output_embeddings().register_parameter("bias", None)  # TRL's loss asks the wrapped layer for it
@@ -46,7 +47,11 @@ def prepare(config: Config) -> Mapping[str, Work]:
             )  # fmt: skip
             trainer.train()
         losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
-        return {"losses": losses, "held": held_logits(adapted.eval(), job)}
+
+        def found() -> Found:
+            return {"losses": losses, "held": held_logits(adapted.eval(), job)}
+
+        return found
 
     @torch.no_grad()
     def held_logits(model: Any, job: Config) -> list[float]:
@@ -59,7 +64,7 @@ def prepare(config: Config) -> Mapping[str, Work]:
             found.append(float(logits[yes] - logits[no]))
         return found
 
-    return {name: lambda job=job: train(job) for name, job in config["jobs"].items()}
+    return {name: partial(train, job) for name, job in config["jobs"].items()}
 
 
 if __name__ == "__main__":

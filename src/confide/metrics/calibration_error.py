@@ -222,7 +222,7 @@ def _binned(rows: Weighted, codes: Ints, bins: int) -> list[Floats]:
     """Mass, gap and outcome [1, bins] of rows whose bin is known."""
     weight = rows.real[0]
     parts = (weight, weight * (rows.confidence - rows.outcome), weight * rows.outcome)
-    return [np.bincount(codes, part, bins)[None] for part in parts]
+    return [np.bincount(codes, part, bins).astype(np.float64)[None] for part in parts]
 
 
 def _points(width: float) -> int:
