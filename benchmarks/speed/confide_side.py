@@ -35,6 +35,7 @@ def answers(config: Config) -> Mapping[str, Work]:
     task = load_task(config["task"], limit=config["count"], seed=0)
 
     def work() -> dict[str, Any]:
+        engine.forget_prefixes()  # of the round before
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "records.jsonl"
             annotate(engine, task, path, batch_size=config["confide_batch"])

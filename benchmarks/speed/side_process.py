@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,7 +97,8 @@ def sides(config: Json, peer: str, environments: Path, folder: Path) -> Iterator
     finally:
         for side in both:
             assert side.process.stdin is not None
-            side.process.stdin.close()
+            with suppress(BrokenPipeError):
+                side.process.stdin.close()
             side.process.wait()
 
 

@@ -55,6 +55,8 @@ def annotation(options: argparse.Namespace, folder: Path) -> Json:
         figures, found, other = compared(ours, theirs, ("annotate", "annotate"), options.rounds)
         told = versions_of(ours, theirs)
     same = [a == b for a, b in zip(found["answers"], other["answers"], strict=True)]
+    for row in [row for row, equal in enumerate(same) if not equal][:5]:
+        print(f"  {found['answers'][row]} here, {other['answers'][row]} there: {other['texts'][row]!r}", flush=True)
     gaps = [abs(a - b) for a, b, equal in zip(found["logprob_sum"], other["logprob_sum"], same, strict=True) if equal]
     return figures | {
         "questions": options.questions, "batch": {"confide": 64, "lm_eval": options.batch}, "versions": told,
@@ -170,9 +172,9 @@ def options() -> argparse.Namespace:
     found.add_argument("--environments", type=Path, default=Path("runs/speed/environments"))
     found.add_argument("--threads", type=int, default=2)
     found.add_argument("--rounds", type=int, default=3)
-    found.add_argument("--questions", type=int, default=80)
+    found.add_argument("--questions", type=int, default=128)
     found.add_argument("--batch", type=int, default=32, help="the peers' batch (default: the fastest of 8 to 64)")
-    found.add_argument("--rows", type=int, default=32, help="training rows")
+    found.add_argument("--rows", type=int, default=24, help="training rows")
     found.add_argument("--logged", type=int, default=20_000, help="answers whose log-probabilities are read")
     found.add_argument("--metric-rows", type=int, nargs="+", default=[100_000, 1_000_000])
     found.add_argument("--check", action="store_true", help="only our own work: fail where a ratio is above its limit")

@@ -20,7 +20,6 @@ def prepare(config: Config) -> Mapping[str, Work]:
     def train(job: Config) -> Callable[[], Found]:
         tokenizer = AutoTokenizer.from_pretrained(job["model"])
         model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
-        model.get_output_embeddings().register_parameter("bias", None)  # TRL's loss asks the wrapped layer for it
         set_seed(0)
         lora = LoraConfig(
             r=job["rank"], lora_alpha=job["alpha"], lora_dropout=0.0, task_type="CAUSAL_LM",
@@ -28,6 +27,8 @@ def prepare(config: Config) -> Mapping[str, Work]:
             trainable_token_indices={"embed_tokens": job["new_ids"]} if job["new_ids"] else None,
         )  # fmt: skip
         adapted = get_peft_model(model, lora)
+        if job["new_ids"]:  # TRL's loss asks the wrapped output layer for a bias
+            model.get_output_embeddings().register_parameter("bias", None)
         named = [(name, one) for name, one in adapted.named_parameters() if one.requires_grad]
         groups = [
             {"params": [one for name, one in named if "trainable_tokens" not in name]},
