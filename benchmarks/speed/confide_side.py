@@ -44,6 +44,7 @@ def answers(config: Config) -> Mapping[str, Work]:
         columns = free_columns(ordered, FREE)
         return {
             "answers": [record.answer_ids for record in ordered],
+            "texts": [record.answer for record in ordered],
             "correct": [record.correct for record in ordered],
             "end_logprob": [record.end_logprob for record in ordered],
             "logprobs": [record.logprobs for record in ordered],

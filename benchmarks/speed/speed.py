@@ -55,12 +55,12 @@ def annotation(options: argparse.Namespace, folder: Path) -> Json:
         figures, found, other = compared(ours, theirs, ("annotate", "annotate"), options.rounds)
         told = versions_of(ours, theirs)
     same = [a == b for a, b in zip(found["answers"], other["answers"], strict=True)]
-    for row in [row for row, equal in enumerate(same) if not equal][:5]:
-        print(f"  {found['answers'][row]} here, {other['answers'][row]} there: {other['texts'][row]!r}", flush=True)
+    texts = [a.strip() == b.strip() for a, b in zip(found["texts"], other["texts"], strict=True)]
     gaps = [abs(a - b) for a, b, equal in zip(found["logprob_sum"], other["logprob_sum"], same, strict=True) if equal]
     return figures | {
         "questions": options.questions, "batch": {"confide": 64, "lm_eval": options.batch}, "versions": told,
-        "same_answers": sum(same), "same_sums": sum(gap < SAME for gap in gaps), "largest_gap": max(gaps),
+        "same_texts": sum(texts), "same_answers": sum(same), "same_sums": sum(gap < SAME for gap in gaps),
+        "largest_gap": max(gaps),
     }  # fmt: skip
 
 

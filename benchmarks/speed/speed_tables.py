@@ -57,15 +57,15 @@ def goals(result: Json) -> Iterator[tuple[str, str, bool]]:
             span(figures),
             (figures["ratio"] >= least[peer]),
         )
-    for section in ("annotation", "scoring"):
+    for section, what in (("annotation", "same_texts"), ("scoring", "same_answers")):
         if section in result:
-            same, count = result[section]["same_answers"], result[section]["questions"]
-            yield f"{SHOWN[PEERS[section]]}: the same answers, token for token", f"{same} of {count}", same == count
+            same, count = result[section][what], result[section]["questions"]
+            yield f"{SHOWN[PEERS[section]]}: the same answers", f"{same} of {count}", same == count
     if "annotation" in result:
         one = result["annotation"]
         found = f"{one['same_sums']} of {one['same_answers']}, largest gap {one['largest_gap']:.0e}"
         yield (
-            "lm-evaluation-harness: the same log-probabilities of the same answers, within 0.001", found,
+            "lm-evaluation-harness: the same log-probabilities of the same tokens, within 0.001", found,
             one["same_sums"] == one["same_answers"],
         )  # fmt: skip
     for section in ("scoring", "reading"):
