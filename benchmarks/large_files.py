@@ -1,7 +1,7 @@
 """How what the verbs take grows with the rows of a file: ``python -m benchmarks.large_files``.
 
-Each verb runs as a process of its own on JSON lines of made-up rows. Processor time and peak memory are those of that
-process; what counts is the ratio to the smallest file of the same run, beside the ratio of the rows.
+Each verb runs as a process of its own on Parquet of made-up rows with three sources. Processor time and peak memory are
+those of that process; an exponent of 1 is a cost in proportion to the rows.
 """
 
 from __future__ import annotations
@@ -11,26 +11,56 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, Json, put, read_json, table, write_result
-from confide.records import Record, write_records
+from benchmarks.common import RESULTS, ROOT, Json, put, read_json, table, write_result
+from confide.files import written
+from confide.numeric import Floats
 
-SIZES = (10_000, 100_000)
-LARGEST = 1_000_000
-"""Rows that `evaluate` alone is also given, with ``--million``."""
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+LARGEST = 20_000_000
+"""Rows that `evaluate` alone is also given, with ``--largest``."""
+
+SOURCES = ("stack", "portable", "logprob_sum")
+FITTED = 10_000
+"""Rows from which on exponents are fitted: below, starting the process is most of the time."""
+
+PART = 1_000_000
+"""Rows of each file of a folder."""
+
+COLOURS = {"evaluate": "#1f77b4", "calibrate": "#d62728", "validate": "#2ca02c", "decide": "#9467bd"}
+PICTURES = ROOT / "docs" / "pictures"
 
 
-def rows(n: int) -> Iterator[Record]:
-    """Graded rows of one source; three questions of each entity."""
-    rng = np.random.default_rng(0)
-    confidence = rng.random(n)
-    right = rng.random(n) < 0.4 + 0.6 * confidence
-    for i in range(n):
-        yield Record(id=str(i), entity=f"e{i // 3}", correct=bool(right[i]), confidence={"stack": float(confidence[i])})
+def columns(start: int, n: int) -> dict[str, Any]:
+    """Graded rows of three sources; three questions of each entity."""
+    rng = np.random.default_rng(start)
+    confidence = rng.random((n, 3))
+    right = rng.random(n) < 0.4 + 0.6 * confidence[:, 0]
+    numbers = np.arange(start, start + n)
+    values = (confidence[:, 0], 0.7 * confidence[:, 0] + 0.3 * confidence[:, 1], np.log(confidence[:, 2]))
+    return {
+        "id": numbers.astype(str),
+        "entity": np.char.add("e", (numbers // 3).astype(str)),
+        "correct": right,
+        **{f"confidence.{source}": value for source, value in zip(SOURCES, values, strict=True)},
+    }
+
+
+def write_rows(path: Path, n: int) -> None:
+    """A Parquet file of ``n`` rows, or a folder of files."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if n <= PART:
+        pq.write_table(pa.table(columns(0, n)), path)
+        return
+    path.mkdir()
+    for start in range(0, n, PART):
+        pq.write_table(pa.table(columns(start, min(PART, n - start))), path / f"{start // PART:05}.parquet")
 
 
 def verbs(folder: Path, file: Path) -> dict[str, list[str]]:
@@ -60,8 +90,8 @@ def run(arguments: list[str]) -> Json:
 
 def measure(folder: Path, n: int, only: str | None = None) -> Json:
     """Every verb on a file of ``n`` rows."""
-    file = folder / f"{n}.jsonl"
-    write_records(file, rows(n))
+    file = folder / f"{n}.parquet"
+    write_rows(file, n)
     found: Json = {"rows": n}
     for name, arguments in verbs(folder, file).items():
         if only in (None, name):
@@ -70,31 +100,64 @@ def measure(folder: Path, n: int, only: str | None = None) -> Json:
     return found
 
 
+def points(found: Json, verb: str) -> tuple[Floats, Floats]:
+    """Rows and processor seconds of a verb, of the files that it was run on."""
+    there = [(file["rows"], file[verb]["seconds"]) for file in found["files"] if verb in file]
+    rows, seconds = np.array(there, dtype=np.float64).T
+    return rows, seconds
+
+
+def exponent(found: Json, verb: str) -> tuple[float, float]:
+    """The line in logarithms through a verb's times from `FITTED` rows on: its slope and its value at one row."""
+    rows, seconds = points(found, verb)
+    kept = rows >= FITTED
+    slope, start = np.polyfit(np.log(rows[kept]), np.log(seconds[kept]), 1)
+    return float(slope), float(start)
+
+
 def write(found: Json) -> None:
-    """Put the table into the page."""
-    first, lines = found["files"][0], []
-    for file in found["files"]:
-        for name in [name for name in first if name in file and name != "rows"]:
-            seconds = file[name]["seconds"]
-            lines.append(
-                [
-                    name,
-                    f"{file['rows']:,}",
-                    f"{seconds:.1f} s",
-                    f"{seconds / first[name]['seconds']:.1f}",
-                    f"{file['rows'] / first['rows']:.0f}",
-                    f"{file[name]['megabytes']:,.0f} MB",
-                ]
-            )
-    head = "verb | >rows | >processor time | >times the smallest file's | >times its rows | >peak memory"
-    lines.sort(key=lambda line: list(first).index(line[0]))
+    """Put the table into the page, and draw."""
+    lines = []
+    for verb in COLOURS:
+        for place, file in enumerate(file for file in found["files"] if verb in file):
+            slope = f"{exponent(found, verb)[0]:.2f}" if place == 0 else ""
+            seconds, megabytes = f"{file[verb]['seconds']:.1f} s", f"{file[verb]['megabytes']:,.0f} MB"
+            lines.append([verb, f"{file['rows']:,}", seconds, megabytes, slope])
+    head = f"verb | >rows | >processor time | >peak memory | >exponent from {FITTED:,} rows on"
     put("docs/results/policies.md", {"large files": table(head, lines)})
+    draw(found)
+
+
+def draw(found: Json) -> None:
+    """Processor time against rows, in both themes, with the fitted lines."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    for theme, ink in (("light", "#1f2328"), ("dark", "#f0f6fc")):
+        inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+        style: Any = dict.fromkeys(inked, ink) | {"svg.hashsalt": "files", "svg.fonttype": "none", "font.size": 11}
+        with plt.rc_context(style):
+            figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+            for verb, colour in COLOURS.items():
+                rows, seconds = points(found, verb)
+                slope, start = exponent(found, verb)
+                line = np.geomspace(FITTED, rows.max(), 2)
+                axes.loglog(rows, seconds, "o", color=colour)
+                axes.loglog(line, np.exp(start) * line**slope, color=colour, label=f"{verb}: exponent {slope:.2f}")
+            axes.set_xlabel("rows")
+            axes.set_ylabel("processor seconds")
+            axes.legend(frameon=False)
+            with written(PICTURES / f"large-files-{theme}.svg") as part:
+                figure.savefig(part, format="svg", transparent=True, metadata={"Date": None})
+            plt.close(figure)
 
 
 def main() -> None:
     """Measure, and write result and table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--million", action="store_true", help=f"also evaluate {LARGEST:,} rows")
+    options.add_argument("--largest", action="store_true", help=f"also evaluate {LARGEST:,} rows")
     options.add_argument("--tables", action="store_true", help="write the table from the results that are there")
     given = options.parse_args()
     out = RESULTS / "large_files.json"
@@ -103,7 +166,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         files = [measure(Path(folder), n) for n in SIZES]
-        if given.million:
+        if given.largest:
             files.append(measure(Path(folder), LARGEST, "evaluate"))
     facts = {"cores": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__}
     write(write_result(out, "large_files.py", {"machine": facts, "threads": 1, "files": files}))

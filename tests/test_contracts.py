@@ -63,7 +63,7 @@ def test_files_are_written_in_one_place() -> None:
                 if opened or name in given or (name in ("write_text", "write_bytes", "dump", "to_parquet") and method):
                     found.setdefault(place(path).removeprefix("src/confide/"), []).append(name)
     assert {name: sorted(calls) for name, calls in found.items()} == {
-        "files.py": ["open", "open", "write_bytes"],
+        "files.py": ["open", "open", "open", "write_bytes"],
         "records/record_files.py": ["open", "write_table"],  # appends
         "methods/rlmf/training_guard.py": ["open", "save_file"],  # appends to the log
         "methods/along/along_reading.py": ["save_file"],  # into a staged folder

@@ -142,8 +142,7 @@ def agents(scored: dict[str, list[Record]], experts: dict[str, Record], seed: in
         if isinstance(policy, Unmet):
             found[source] = {"unmet": str(policy)}
             continue
-        decided = [(policy.choose_for(record), record.domain) for record in scored["test"]]
-        found[source] = outcome(np.array([part.decide(value, domain) != "answer" for (part, value), domain in decided]))
+        found[source] = outcome(policy.decided(scored["test"]).decision != "answer")
     return found
 
 

@@ -13,7 +13,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -28,6 +28,10 @@ from confide.files import decoded, read_bytes
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """Endings of data files, which `confide` takes for one without looking."""
 
+PARQUET = (".parquet", ".pq")
+"""Endings of Parquet files."""
+
+_BATCH = 4096
 _DELIMITERS = ",;\t"
 _OWN = '{"id": "'
 
@@ -55,20 +59,40 @@ class Table:
 def read_table(path: Path, *, continued: bool = False) -> Table:
     """Read a data file: by its ending, and by its content where that says otherwise or the ending is no known one.
 
+    A folder is read as its Parquet files in order of their names, which must have the same columns.
+
     Args:
         continued: the file is appended to, so that its last line may be cut off.
 
     Raises:
         ConfideError: a missing or broken file; the rows raise it for a bad one of theirs.
     """
-    return table_in(read_bytes(path), path, continued=continued)
+    return _parquet(files_of(path), path) if path.is_dir() else table_in(read_bytes(path), path, continued=continued)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The data files that ``path`` stands for: the Parquet files of a folder, or itself.
+
+    Raises `ConfideError` for a folder without any.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in PARQUET and not p.name.startswith((".", "_")))
+    if not found:
+        raise ConfideError(f"{path} is a folder without Parquet files")
+    return found
+
+
+def ends_half_written(path: Path) -> bool:
+    """Whether a file ends in a line that was cut off in writing."""
+    return not path.is_dir() and path.suffix.lower() not in PARQUET and _cut_line(read_bytes(path)) is not None
 
 
 def table_in(data: bytes, path: Path, *, continued: bool = False) -> Table:
     """The table that the ``data`` of a file hold, as `read_table` reads it."""
     ending = path.suffix.lower()
-    if data.startswith(b"PAR1") or ending in (".parquet", ".pq"):
-        return _parquet(data, path)
+    if data.startswith(b"PAR1") or ending in PARQUET:
+        return _parquet([data], path)
     cut = _cut_line(data) if continued else None
     text = decoded(data[:cut], path)
     start = text.lstrip()[:1]
@@ -81,8 +105,13 @@ def table_in(data: bytes, path: Path, *, continued: bool = False) -> Table:
 
 def json_lines(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of JSON lines; ``name`` is what errors call the file."""
-    # split("\n"), not splitlines(): a text may hold U+2028, which JSON allows inside a line.
-    for number, line in enumerate(text.split("\n"), 1):
+    # Line ends are found one by one: all lines of a large file at once would take its size again. Other line ends, such
+    # as U+2028, may stand inside a line of JSON.
+    number = start = 0
+    while start <= len(text):
+        end = text.find("\n", start)
+        line, start = text[start : None if end < 0 else end], len(text) + 1 if end < 0 else end + 1
+        number += 1
         if line.strip():
             yield f"line {number}", json_object(line, f"{name}, line {number}")
 
@@ -269,28 +298,51 @@ def _check_columns(columns: list[str], where: str) -> None:
         raise ConfideError(f"{where}: the column {twice[0]} occurs twice")
 
 
-def _parquet(data: bytes, path: Path) -> Table:
+def _parquet(files: Sequence[Path | bytes], path: Path) -> Table:
+    """The table in files, or bytes, that have the same columns; it is read some rows at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        _check_columns(pq.read_schema(pa.BufferReader(data)).names, str(path))
-        table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfideError(f"{path} is not a Parquet file that can be read ({reason})") from None
+    def opened(file: Path | bytes, name: Path) -> Any:
+        try:
+            return pq.ParquetFile(pa.BufferReader(file) if isinstance(file, bytes) else file)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(name, error) from None
+
+    names = [path if isinstance(file, bytes) else file for file in files]
+    columns: list[str] = opened(files[0], names[0]).schema_arrow.names
+    _check_columns(columns, str(names[0]))
+    for file, name in zip(files[1:], names[1:], strict=True):
+        if other := set(opened(file, name).schema_arrow.names) ^ set(columns):
+            raise ConfideError(
+                f"{path} holds tables of different columns: {names[0].name} and {name.name} do not both have "
+                f"{', '.join(sorted(other))}"
+            )
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-        number = 0
-        for batch in table.to_batches():
-            columns = {name: _values(batch.column(name), f"{path}: {name}") for name in table.column_names}
-            for values in zip(*columns.values(), strict=True):
-                number += 1
-                where = f"row {number}"
-                row = ((k, _plain(v, f"{path}, {where}: {k}")) for k, v in zip(columns, values, strict=True))
-                yield where, {key: value for key, value in row if value is not None}
+        for file, name in zip(files, names, strict=True):
+            inside = f"{name.name}, " if len(files) > 1 else ""
+            number = 0
+            for batch in _batches(opened(file, name), name):
+                for values in batch:
+                    number += 1
+                    where = f"{inside}row {number}"
+                    row = ((k, _plain(v, f"{path}, {where}: {k}")) for k, v in zip(columns, values, strict=True))
+                    yield where, {key: value for key, value in row if value is not None}
 
-    return Table(rows(), table.column_names)
+    def _batches(file: Any, name: Path) -> Iterator[Iterator[tuple[Any, ...]]]:
+        try:
+            for batch in file.iter_batches(_BATCH):
+                yield zip(*(_values(batch.column(column), f"{name}: {column}") for column in columns), strict=True)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(name, error) from None
+
+    return Table(rows(), columns)
+
+
+def _unreadable(path: Path, error: Exception) -> ConfideError:
+    reason = str(error).strip().partition("\n")[0]
+    return ConfideError(f"{path} is not a Parquet file that can be read ({reason})")
 
 
 def _values(column: Any, where: str) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,11 @@ def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_files(paths: Sequence[Path]) -> str:
+    """SHA-256 of one file's bytes, or of the names and hashes of several."""
+    return sha256_of_file(paths[0]) if len(paths) == 1 else sha256_of_rows([p.name, sha256_of_file(p)] for p in paths)
 
 
 def key_of_text(text: str) -> str:

@@ -5,7 +5,8 @@ import pytest
 
 from confide.evaluation import evaluate
 from confide.evaluation.agreement import Agreement
-from confide.evaluation.judged import METRICS, SHOWN, Judged
+from confide.evaluation.figures import METRICS, SHOWN
+from confide.evaluation.judged import Judged
 from confide.evaluation.record_columns import select
 from confide.metrics.bootstrap import Bootstrap
 from confide.metrics.calibration_error import Binned

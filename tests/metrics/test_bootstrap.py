@@ -4,6 +4,7 @@ import pytest
 from confide.errors import ConfideError
 from confide.metrics import Bootstrap, auroc, brier, estimate
 from confide.metrics.bootstrap import CHUNK
+from confide.metrics.draw_cells import Cells
 
 
 def rows(n, seed=0):
@@ -32,17 +33,54 @@ def test_the_same_draws_whatever_the_rows_and_the_chunks():
     assert not np.array_equal(whole, other)
 
 
-def test_draws_that_are_too_many_to_hold_are_the_same(monkeypatch):
-    held = np.concatenate(list(Bootstrap(range(100), resamples=20, seed=3).weights(np.arange(100))))
+def test_draws_that_are_too_many_to_hold_are_poisson_and_come_again(monkeypatch):
     monkeypatch.setattr("confide.metrics.bootstrap.HELD", 500)
-    bootstrap = Bootstrap(range(100), resamples=20, seed=3)
-    parts = list(bootstrap.counts(20, 5))
+    bootstrap = Bootstrap(range(100), resamples=400, seed=3)
+    parts = list(bootstrap.counts(400, 5))
     assert max(part.size for part in parts) <= 500
+    drawn = np.concatenate(parts)
     for _ in range(2):
-        assert np.array_equal(held, np.concatenate(list(bootstrap.weights(np.arange(100)))))
+        assert np.array_equal(drawn, np.concatenate(list(bootstrap.weights(np.arange(100)))))
     few = list(bootstrap.weights(np.array([5, 80])))
-    assert [len(w) for w in few] == [5, 5, 5, 5]
-    assert np.array_equal(held[:, [5, 80]], np.concatenate(few))
+    assert {len(w) for w in few} == {5}
+    assert np.array_equal(drawn[:, [5, 80]], np.concatenate(few))
+    share = np.bincount(drawn.ravel())[:4] / drawn.size
+    assert share == pytest.approx([0.3679, 0.3679, 0.1839, 0.0613], abs=0.008)
+
+
+def test_draws_of_cells_are_those_of_their_rows(monkeypatch):
+    x, y = rows(900)
+    bootstrap = Bootstrap([i // 3 for i in range(900)], resamples=40)
+    cells = Cells.of(x, y, cells=20)
+    weights = np.concatenate(list(bootstrap.weights(np.arange(900))))
+    merged = np.concatenate(list(bootstrap.cell_weights(np.arange(900), cells.of_row)))
+    for cell in range(len(cells)):
+        assert np.array_equal(merged[:, cell], weights[:, cells.of_row == cell].sum(axis=1))
+
+
+@pytest.mark.parametrize("metric", [auroc, brier])
+def test_intervals_of_cells_are_those_of_rows(metric, monkeypatch):
+    x, y = rows(6000)
+    bootstrap = Bootstrap([i // 3 for i in range(6000)], resamples=300)
+    whole = bootstrap.metric(metric, x, y, np.arange(6000))
+    mean = bootstrap.mean(x, np.arange(6000))
+    monkeypatch.setattr("confide.metrics.bootstrap.MERGED", 1000)
+    merged = bootstrap.metric(metric, x, y, np.arange(6000))
+    assert merged[0] == whole[0]
+    assert merged == pytest.approx(whole, abs=0.02 * whole.std())
+    assert bootstrap.mean(x, np.arange(6000)) == pytest.approx(mean, abs=1e-12)
+
+
+def test_a_draw_of_cells_is_moved_to_the_value_of_the_rows():
+    cells = Cells.of(np.arange(4.0), cells=2)
+    found = Bootstrap(range(4), resamples=3).sample(
+        lambda w: {"x": np.full(len(w), 5.0), "undefined": np.full(len(w), np.nan)},
+        np.arange(4),
+        merged=(cells, lambda w: {"x": np.append(4.0, np.arange(3.0))[-len(w) :], "undefined": np.ones(len(w))}),
+    )
+    assert found["x"][0] == 5.0
+    assert np.isnan(found["undefined"][0])
+    assert np.isfinite(found["undefined"][1:]).all()
 
 
 def test_weights_are_held_some_at_a_time():

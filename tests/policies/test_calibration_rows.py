@@ -27,7 +27,7 @@ def records_of(right: int, wrong: int, start: int = 0) -> list[Record]:
 
 def test_splits():
     plain = [Record(id="a"), Record(id="b")]
-    assert in_split(plain, "test") == plain
+    assert list(in_split(plain, "test")) == plain
     mixed = [Record(id="a", split="test"), Record(id="b", split="train"), Record(id="c")]
     assert [r.id for r in in_split(mixed, "test")] == ["a"]
     with pytest.raises(ConfideError, match=r"no row belongs to the calibration split; .*test \(1\)"):

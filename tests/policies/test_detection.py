@@ -119,7 +119,7 @@ def test_a_cut_answer_is_not_kept_as_when_the_policy_decides():
     seen = detection_of(signal, cut, "question", 0)
     assert seen is not None
     assert seen.detected == 0.0
-    assert signal.choose_for(cut[0]) == (signal, 1.0)
-    assert policy.choose_for(rows[0].model_copy(update={"finish": "length"})) == (policy, None)
+    assert signal.decided(cut[:1]).confidence.tolist() == [1.0]
+    assert np.isnan(policy.decided([rows[0].model_copy(update={"finish": "length"})]).confidence).all()
     assert "probability of being harmless" in signal.explain()
     assert detection_of(policy, [row for row in records(50) if row.correct], "question", 0) is None

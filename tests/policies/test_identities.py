@@ -97,7 +97,7 @@ def test_a_mixture_has_no_policy() -> None:
 
 def test_rows_of_one_model_are_picked_by_its_identity() -> None:
     mixed = [*rows(3, scored_by={"stack": "1"}), *rows(2, "weights=cd", 10), *rows(1, "", 20), *rows(1, "ours, v2", 30)]
-    assert answered_by(None, mixed) == mixed
+    assert list(answered_by(None, mixed)) == mixed
     assert [r.id for r in answered_by("weights=cd", mixed)] == ["10", "11"]
     assert [r.id for r in answered_by("weights=ab, confidence=1", mixed, "stack")] == ["0", "1", "2"]
     assert [r.id for r in answered_by("name=ours__v2", mixed)] == ["30"]

@@ -22,7 +22,7 @@ from confide.policies.thresholds.escalation_thresholds import (
 )
 from confide.policies.thresholds.fallback_testing import BoundedThreshold
 from confide.policies.thresholds.risk_threshold import _everywhere
-from confide.records import Record
+from confide.records import Record, RecordTable
 from shapes import (
     BUMP,
     CLUSTERS,
@@ -226,7 +226,7 @@ def test_every_domain_keeps_the_promise_at_once():
     records = [Record(id=f"{name}{i}", domain=name) for name, size in sizes.items() for i in range(size)]
     every = np.ones(len(records), dtype=bool)
     goal = MaxRisk(RISK, LEVEL)
-    fixed = _parts(CalibrationRows(records, np.zeros(len(records)), every, every, every), goal)
+    fixed = _parts(CalibrationRows(RecordTable.of(records), np.zeros(len(records)), every, every, every), goal)
     assert list(fixed) == ["a", "b", "c"]
     split = 1 - (1 - LEVEL) / len(fixed)
     together = apart = 0

@@ -84,8 +84,10 @@ def test_a_number_on_another_scale_is_refused_not_passed_over(policy, given):
 
 def test_a_cut_answer_has_no_confidence_from_any_source(policy):
     row = Record(id="a", confidence={"stack": 0.99, "logprob_sum": -0.01})
-    assert policy.choose_for(row) == (policy, 0.99)
-    assert policy.choose_for(row.model_copy(update={"finish": "length"})) == (policy, None)
+    decided = policy.decided([row, row.model_copy(update={"finish": "length"})])
+    assert decided.part.tolist() == [0, 0]
+    assert decided.confidence.tolist() == pytest.approx([0.99, math.nan], nan_ok=True)
+    assert decided.decision[1] == "escalate"
 
 
 def test_a_file_keeps_its_text_and_id_without_fallbacks_and_comes_back_with_them(policy, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from confide.errors import ConfideError
 from confide.evaluation import evaluate
-from confide.evaluation.judged import METRICS, SHOWN
+from confide.evaluation.figures import METRICS, SHOWN
 from confide.records import Cost, Record, Sample
 from confide.report import render
 from confide.report.page import max_risk

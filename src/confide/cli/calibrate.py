@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from json import loads
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from confide.policies.policy import Policy
     from confide.policies.policy_part import Part
     from confide.policies.thresholds.fallback_testing import Unmet
-    from confide.records import Record
+    from confide.records import Record, RecordTable
 
 Records = Annotated[
     Path | None, Argument(help="Scored records, or rows of id, confidence, correct.", show_default=False)
@@ -108,12 +108,12 @@ def calibrate(
     from confide.policies.remedies import remedies
     from confide.policies.source_choice import calibrate_best_source
     from confide.policies.thresholds.fallback_testing import Unmet
-    from confide.records import read_records
+    from confide.records import read_record_table
 
     goal = _goal(max_risk, budget, cost, match_expert, max_false_alarms, level, per, simultaneous)
     taken = _take(records, from_store, source, fallback, identity, columns)
     how: dict[str, Any] = {"calibrator": calibrator, "per_domain": per_domain, "last_resort": last_resort, "seed": seed}
-    how |= {"expert": None if expert is None else read_records(expert), "any_number": columns.named}
+    how |= {"expert": None if expert is None else read_record_table(expert), "any_number": columns.named}
     tried: dict[str, Any] = {"sources": taken.sources, "fallbacks": taken.fallbacks, "decided": from_store is not None}
     best: Callable[..., tuple[str, Policy | Unmet]] = partial(calibrate_best_source, goal=goal, **tried, **how)
     missing = {row.id for row in taken.rows if row.correct is None} if from_store and budget is None else set()
@@ -136,7 +136,7 @@ def calibrate(
 
 
 def _used(
-    rows: list[Record], source: str, made: Policy | Unmet, decided: bool, judged: bool
+    rows: Sequence[Record], source: str, made: Policy | Unmet, decided: bool, judged: bool
 ) -> dict[str, CalibrationRows]:
     """The rows with a confidence, and a label or where ``judged`` a judge's verdict, of each source of what was
     ``made``, or of the ``source`` that missed. ``decided`` as in `calibrate_best_source`.
@@ -178,11 +178,11 @@ def _warn_of_ranking(used: dict[str, CalibrationRows], goal: Goal, seed: int) ->
             )
 
 
-def _warn_of_what_is_missing(made: Policy, rows: list[Record]) -> None:
+def _warn_of_what_is_missing(made: Policy, rows: RecordTable) -> None:
     """Warn where the policy knows no model, or promises nothing about some of the rows that it was made on."""
     from confide.policies.guarantees import CostEstimate
 
-    if not made.identity and any(row.identity for row in rows):
+    if not made.identity and any(rows.coded("identity").present()):
         warn("not all rows say which weights answered them, so the policy will not notice another model")
     for part in made.parts:
         g = part.guarantee
@@ -235,7 +235,7 @@ class Taken:
     ``rows_for_each`` is how many rows the whole file has for each of them, ``tested`` whether it has a test split.
     """
 
-    rows: list[Record]
+    rows: RecordTable
     sources: list[str]
     fallbacks: list[str]
     rows_for_each: float
@@ -253,15 +253,15 @@ def _take(
     """Read the rows of a file or of a store, and pick the sources that are meant."""
     from confide.policies.calibration_rows import in_split, pick_source, used_before
     from confide.policies.identities import answered_by
-    from confide.records import read_scores
+    from confide.records import RecordTable, read_scores
 
     asked = source
     if (records is None) == (from_store is None):
         raise ConfideError("calibrate takes RECORDS or --from-store URL, one of the two")
     if from_store is not None:
-        rows = _stored(from_store, identity)
+        rows = RecordTable.of(_stored(from_store, identity))
         # A store holds the confidence that its policy decided on, and no other.
-        names = sorted({name for row in rows for name in row.confidence})
+        names = sorted(rows.sources)
         if len(names) > 1:
             warn(
                 f"each row of the store has the confidence that decided, of {' or '.join(names)}: what is promised of "
@@ -287,7 +287,7 @@ def _take(
     if identity is not None:
         for name in sources + fallbacks:
             rows = answered_by(identity, rows, name)
-    return Taken(rows, sources, fallbacks, rows_for_each, any(row.split == "test" for row in everything))
+    return Taken(rows, sources, fallbacks, rows_for_each, "test" in everything.coded("split").present())
 
 
 def _stored(url: str, identity: str | None) -> list[Record]:

@@ -58,7 +58,7 @@ def compare(
     from confide.records import read_scores
     from confide.report.comparison_page import render_comparison
 
-    runs = [read_scores(*file_of(path, columns)) for path in (a, b)]
+    runs = [list(read_scores(*file_of(path, columns))) for path in (a, b)]
     if source is not None:
         runs = [_only(rows, names_in(source), runs) for rows in runs]
     pairs = Pairs.of(*runs)
@@ -119,7 +119,7 @@ def _only(rows: list[Record], names: list[str], runs: list[list[Record]]) -> lis
 
     here = {source for record in rows for source in record.confidence}
     anywhere = {source for run in runs for record in run for source in record.confidence}
-    return only(rows, [name for name in names if name in here or name not in anywhere] or names)
+    return list(only(rows, [name for name in names if name in here or name not in anywhere] or names))
 
 
 def _print(results: dict[str, Any]) -> None:

@@ -19,14 +19,15 @@ from confide.cli.last_lines import beside, tell_next
 from confide.cli.outputs import Folder
 from confide.cli.printing import names_in, print_json
 from confide.cli.terminal_tables import make_console, print_table
+from confide.data_files import files_of
 from confide.errors import ConfideError
 from confide.files import is_stream, locked, write_text
-from confide.hashing import sha256_of_file
+from confide.hashing import sha256_of_files
 from confide.progress import progress_bar
 from confide.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
-    from confide.records import Record
+    from confide.records import RecordTable
 
 Records = Annotated[
     Path | None,
@@ -107,7 +108,7 @@ def evaluate(
     main = _main(records, trained)
     files = _read([main, *trained.values()], [path for path in (expert, coupling) if path], source, identity, columns)
     rows = files[main]
-    total, numbers = len({source for row in rows for source in row.confidence}), count(1)
+    total, numbers = len(rows.sources), count(1)
     with progress_bar("judging") as progress:
         results = judge(
             rows,
@@ -123,7 +124,7 @@ def evaluate(
         )
         _note_cut(results, files)
         if not is_stream(main):
-            results["records"]["sha256"] = sha256_of_file(main)
+            results["records"]["sha256"] = sha256_of_files(files_of(main))
         page = render(results, rows)
     with locked(out):
         write_text(out / "results.json", dumps(results, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
@@ -227,14 +228,14 @@ def _trained(pairs: list[str]) -> dict[str, Path]:
 
 def _read(
     judged: list[Path], others: list[Path], sources: str | None, identity: str | None, columns: ScoreColumns
-) -> dict[Path, list[Record]]:
+) -> dict[Path, RecordTable]:
     """Every file's records; those that are ``judged`` keep only the named sources and the rows of one model."""
     from confide.evaluation.record_columns import only
     from confide.policies.identities import answered_by
-    from confide.records import read_records, read_scores
+    from confide.records import read_record_table, read_scores
 
     files = {path: read_scores(path, columns) for path in dict.fromkeys(judged)}
-    files |= {path: read_records(path) for path in others if path not in files}
+    files |= {path: read_record_table(path) for path in others if path not in files}
     files |= {path: answered_by(identity, files[path]) for path in dict.fromkeys(judged)}
     if sources is not None:
         files |= {path: only(files[path], names_in(sources)) for path in dict.fromkeys(judged)}

@@ -61,7 +61,7 @@ def hedge(
     picked = source if all(is_tagged(row.answer) for row in rows) else pick_source(told, source)
     if picked != source:
         tell_source([picked])
-    rows = answered_by(identity, rows, picked)
+    rows = list(answered_by(identity, rows, picked))
     if parts:
         rows = with_sentences(rows, told, picked)
     common_identity(rows, picked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
@@ -19,12 +18,13 @@ from confide.cli.narrow_help import Verbs
 from confide.cli.outputs import say
 from confide.cli.printing import print_json, warn
 from confide.errors import ConfideError
-from confide.files import write_text
+from confide.files import write_lines
 from confide.score_columns import ScoreColumns
 
 if TYPE_CHECKING:
+    from confide.policies.kept_answers import SeenRisk
     from confide.policies.policy import Policy
-    from confide.records import Record
+    from confide.records import Record, RecordTable
 
 PolicyFile = Annotated[Path, Argument(help="Policy file from `confide calibrate`.")]
 DECISIONS = ("answer", "escalate", "abstain")
@@ -72,10 +72,10 @@ def validate(
     from confide.policies.calibration_rows import in_split
     from confide.policies.policy import Policy
     from confide.policies.validation import validate_policy
-    from confide.records import read_records
+    from confide.records import read_record_table
 
     promise = Policy.load(policy)
-    answers = None if expert is None else read_records(expert)
+    answers = None if expert is None else read_record_table(expert)
     rows = _answered_by(identity, in_split(_scores(records, columns, promise), "test"), promise)
     result = validate_policy(promise, rows, answers, seed=seed)
     code = VERDICTS[result.verdict]
@@ -117,33 +117,31 @@ def decide(
     rule = Policy.load(policy)
     scored = _scores(records, columns, rule)
     rows = _to_decide(rule, _answered_by(identity, scored, rule))
-    decided = [_decision(rule, record) for record in rows]
-    write_text(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in decided))
-
+    write_lines(out, (dumps(_decision(rule, record), ensure_ascii=False) for record in rows))
+    decided = rule.decided(rows)
+    decisions, deciding = decided.counts(rule.sources)
+    missing = len(rows) - deciding.total()
     unlike = shift(rule, rows, seed).warnings
     for warning in cautions(rule, rows) + unlike + other_models(rule, rows):
         warn(warning)
-    decisions, deciding = (Counter(row[key] for row in decided) for key in ("decision", "source"))
-    missing = sum(row["confidence"] is None for row in decided)
-    seen = seen_of_kept([one for one, row in zip(rows, decided, strict=True) if row["decision"] == "answer"])
-    labelled, wrong = (seen.labelled, seen.wrong) if seen else (0, 0)
+    seen = seen_of_kept(rows.take(decided.decision == "answer"))
     if json:
-        summary = {
-            "n": len(rows),
-            "decisions": {name: decisions[name] for name in DECISIONS},
-            "decided_by": {source: deciding[source] for source in rule.sources},
-            "without_confidence": missing,
-            "kept_with_label": labelled,
-            "kept_wrong": wrong,
-            "kept_risk": None if seen is None else {"value": seen.risk, "low": seen.low, "high": seen.high},
-            "policy_id": rule.id,
-            "shift": unlike,
-        }
-        print_json(summary, indent=2)
-        return
-    counts = [f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}" for name in DECISIONS]
-    counts += [f"{deciding[source]} rows were decided by {source}." for source in rule.sources * bool(rule.fallbacks)]
-    say(out, "\n".join(counts))
+        counts = {"decisions": {name: decisions[name] for name in DECISIONS}}
+        counts |= {"decided_by": {source: deciding[source] for source in rule.sources}}
+        return print_json(
+            {
+                "n": len(rows),
+                **counts,
+                "without_confidence": missing,
+                **_kept(seen),
+                "policy_id": rule.id,
+                "shift": unlike,
+            },
+            indent=2,
+        )
+    told = [f"{name:<9}{decisions[name]:>8}  {decisions[name] / len(rows):6.1%}" for name in DECISIONS]
+    told += [f"{deciding[source]} rows were decided by {source}." for source in rule.sources * bool(rule.fallbacks)]
+    say(out, "\n".join(told))
     if missing:
         say(out, f"{missing} rows had no confidence from {' or '.join(rule.sources)} and escalate.")
     if seen:
@@ -151,6 +149,14 @@ def decide(
     say(out, f"Written to {out}")
     if not columns.named:
         _tell_hedge(records, scored, rule.source, out)
+    return None
+
+
+def _kept(seen: SeenRisk | None) -> dict[str, Any]:
+    """What the labels of kept answers show, as JSON has it."""
+    labelled, wrong = (seen.labelled, seen.wrong) if seen else (0, 0)
+    risk = None if seen is None else {"value": seen.risk, "low": seen.low, "high": seen.high}
+    return {"kept_with_label": labelled, "kept_wrong": wrong, "kept_risk": risk}
 
 
 def _check_lines(out: Path) -> None:
@@ -159,22 +165,22 @@ def _check_lines(out: Path) -> None:
         raise ConfideError(f"decisions are written as JSON lines: {out} should end in .jsonl")
 
 
-def _tell_hedge(path: Path, rows: list[Record], source: str, out: Path) -> None:
+def _tell_hedge(path: Path, rows: RecordTable, source: str, out: Path) -> None:
     """Say how to reword the answers of a file, where its ``rows`` have answers and ids of their own."""
     from confide.records.score_tables import numbered
 
-    if any(row.answer for row in rows) and not numbered(rows):
+    if any(rows.coded("answer").present()) and not numbered(rows):
         tell_next("confide hedge", path, f"--source {quote(source)} --out", beside(out, "hedged.jsonl"))
 
 
-def _scores(path: Path, columns: ScoreColumns, policy: Policy) -> list[Record]:
+def _scores(path: Path, columns: ScoreColumns, policy: Policy) -> RecordTable:
     """The rows of a file; a single column of confidences is that of the one source that the ``policy`` decides on."""
     from confide.records import read_scores
 
     return read_scores(path, columns, source=None if policy.fallbacks else policy.source)
 
 
-def _answered_by(identity: str | None, rows: list[Record], policy: Policy) -> list[Record]:
+def _answered_by(identity: str | None, rows: RecordTable, policy: Policy) -> RecordTable:
     """The ``rows`` whose identity agrees with ``identity``, by every source of the ``policy``."""
     from confide.policies.identities import answered_by
 
@@ -183,14 +189,14 @@ def _answered_by(identity: str | None, rows: list[Record], policy: Policy) -> li
     return rows
 
 
-def _to_decide(policy: Policy, rows: list[Record]) -> list[Record]:
+def _to_decide(policy: Policy, rows: RecordTable) -> RecordTable:
     """``rows`` in range; raises `ConfideError` where several models answered them, or none has a confidence."""
     from confide.policies.calibration_rows import missing_source
     from confide.policies.identities import common_identity
 
     for source in policy.sources:
         common_identity(rows, source)
-    if not any(source in record.confidence for record in rows for source in policy.sources):
+    if not rows.sources.intersection(policy.sources):
         raise missing_source(rows, f"{' or '.join(policy.sources)}, the policy's source{'s' * bool(policy.fallbacks)}")
     return policy.in_range(rows)
 

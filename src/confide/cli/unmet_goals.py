@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -34,12 +34,14 @@ def tell_unmet(
         typer.echo(line)
 
 
-def _told(rows: list[Record], missing: set[str], right: bool) -> list[Record]:
+def _told(rows: Sequence[Record], missing: set[str], right: bool) -> Sequence[Record]:
     """``rows`` with ``right`` as the label of those ``missing`` one."""
+    if not missing:
+        return rows
     return [row.model_copy(update={"correct": right}) if row.id in missing else row for row in rows]
 
 
-def for_the_worse(rows: list[Record], missing: set[str], goal: Goal) -> tuple[list[Record], str]:
+def for_the_worse(rows: Sequence[Record], missing: set[str], goal: Goal) -> tuple[Sequence[Record], str]:
     """``rows`` with those ``missing`` a label as ``goal`` has to fear they are, and what they count as.
 
     Which audits of a store lack a label is not chance. The worst case of a promise is that they are wrong, and of one
@@ -49,13 +51,15 @@ def for_the_worse(rows: list[Record], missing: set[str], goal: Goal) -> tuple[li
 
     if not isinstance(goal, FalseAlarms):
         return _told(rows, missing, False), "wrong"
+    if not missing:
+        return rows, "false_alarms"
     none = {row.id: dict.fromkeys(row.confidence) for row in rows if row.id in missing}
     flagged = [r.model_copy(update={"confidence": none[r.id]}) if r.id in none else r for r in rows]
     return _told(flagged, missing, True), "false_alarms"
 
 
 def price_of_missing(
-    rows: list[Record],
+    rows: Sequence[Record],
     missing: set[str],
     made: Policy | Unmet,
     best: Callable[..., tuple[str, Policy | Unmet]],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from confide.evaluation.controls import MIN_KIND
-from confide.evaluation.record_columns import Rows, extra, tested
+from confide.evaluation.record_columns import Rows, tested
 from confide.evaluation.wording import interval
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.metric import Weighted, Weights
@@ -33,7 +34,8 @@ def error_kinds(rows: Rows, bootstrap: Bootstrap) -> dict[str, Any] | None:
 
     None where no wrong answer names its kind. AUROCs take `MIN_KIND` right answers and as many errors of the kind.
     """
-    named = np.array([str(kind) if (kind := extra(r, "error_kind")) else "" for r in rows.records])
+    kinds_of = rows.records.extra("error_kind")
+    named = np.array([str(kind or "") for kind in kinds_of.values])[kinds_of.codes]
     named[rows.correct] = ""
     kinds = sorted(set(named) - {""})
     if not kinds:
@@ -84,6 +86,8 @@ def auroc_by_position(rows: Rows, bootstrap: Bootstrap) -> dict[str, list[dict[s
 
 def _running(rows: Rows) -> dict[str, Floats]:
     """What log-probabilities say at each position [n], NaN where a record has none."""
+    if not any("logprobs" in given for given in rows.records.coded("given").present() if given):
+        return {}
     lengths = np.array([len(record.logprobs) for record in rows.records])
     if not lengths.any():
         return {}
@@ -103,7 +107,7 @@ def along_answer(position: str) -> tuple[int, int, str]:
     return (3 if position in ("end", "turn_end") else 2), 0, position
 
 
-def rejection(records: list[Record], *, seed: int, resamples: int) -> dict[str, Any] | None:
+def rejection(records: Sequence[Record], *, seed: int, resamples: int) -> dict[str, Any] | None:
     """Does a confidence tell questions whose right option was removed, so that every answer is wrong?
 
     As in the Self-REF paper (2410.13284): half of the questions lose their right option (``has_answer`` is false),
@@ -111,8 +115,9 @@ def rejection(records: list[Record], *, seed: int, resamples: int) -> dict[str, 
     kept their answer over those that lost it, and along the share rejected the share ``caught`` of the latter and
     ``refused`` of the former. None unless records say whether they hold their answer.
     """
-    known = [record for record in tested(records) if isinstance(extra(record, "has_answer"), bool)]
-    answerable = np.array([bool(extra(record, "has_answer")) for record in known], dtype=np.bool_)
+    held_out = tested(records)
+    known = held_out.take(held_out.extra("has_answer").mark(lambda value: isinstance(value, bool)))
+    answerable = known.extra("has_answer").mark(bool)
     if not len(known) or answerable.all():
         return None
     without = int((~answerable).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from confide.errors import ConfideError
 from confide.evaluation.controls import MIN_CLUSTERS, MIN_KIND, control, warning_if
-from confide.evaluation.record_columns import Rows, numbers, probabilities
+from confide.evaluation.record_columns import Rows, marks_of, probabilities
 from confide.evaluation.wording import interval, listed, side, some
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import LOG_CLIP
@@ -159,7 +160,7 @@ def _log(source: str, values: Floats) -> Floats:
     return np.asarray(np.log(np.clip(values, 1e-12, 1)))
 
 
-def coupling(rows: Rows, original: list[Record], bootstrap: Bootstrap) -> dict[str, Any]:
+def coupling(rows: Rows, original: Sequence[Record], bootstrap: Bootstrap) -> dict[str, Any]:
     """After more training, does the confidence follow the current model or the one it was trained on?
 
     Agreement with the current model's correctness minus agreement with the original's, where the two differ.
@@ -169,8 +170,7 @@ def coupling(rows: Rows, original: list[Record], bootstrap: Bootstrap) -> dict[s
     (Guo et al. 2026, 2606.32038), which compares how well self-reports explain the two models' behaviour. Raises
     `ConfideError` when no id is shared.
     """
-    marks = {record.id: record.correct for record in original}
-    before = numbers(marks.get(record.id) for record in rows.records)
+    before = marks_of(original, rows.records)
     known = np.isfinite(before)
     if not known.any():
         raise ConfideError("no graded record of the original model has the id of an evaluated record")

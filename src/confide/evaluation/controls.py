@@ -18,7 +18,8 @@ from scipy.special import stdtrit
 from confide.evaluation.record_columns import Rows
 from confide.evaluation.wording import interval, listed, some
 from confide.metrics.ranking import auroc
-from confide.records import Record
+from confide.records import RecordTable
+from confide.records.coded_column import Coded
 from confide.sources import Source, as_probability, family
 
 Verdict = Literal["ok", "warning", "failed", "not checked"]
@@ -37,7 +38,7 @@ MIN_KIND = 10
 
 
 def controls(
-    records: list[Record], rows: Rows, clusters: int, estimators: dict[str, dict[str, Any]], *, min_rows: int
+    records: RecordTable, rows: Rows, clusters: int, estimators: dict[str, dict[str, Any]], *, min_rows: int
 ) -> dict[str, dict[str, Any]]:
     """Every control by name: ``{"verdict", "detail", …counts}``.
 
@@ -79,25 +80,23 @@ def _leak(found: Sequence[str], detail: str) -> dict[str, Any]:
     return control("failed" if found else "ok", detail, count=len(found), examples=list(found[:5]))
 
 
-def _split_entities(records: list[Record]) -> dict[str, Any]:
+def _split_entities(records: RecordTable) -> dict[str, Any]:
     """Entities asked about both in the test split and in one that something was fitted on."""
-    test = {r.entity for r in records if r.split == "test" and r.entity is not None}
-    fitted = {r.entity for r in records if r.split not in (None, "test") and r.entity is not None}
+    splits = records.coded("split")
+    test = set(records.take(splits.where("test")).coded("entity").present()) - {None}
+    fitted = set(records.take(~splits.where("test", None)).coded("entity").present()) - {None}
     if not test or not fitted:
         return control("not checked", "needs entities and another split in the same file")
     both = sorted(test & fitted)
     return _leak(both, f"{some(len(both), 'entity', 'entities')} on both sides of the split")
 
 
-def _prompt(record: Record) -> tuple[tuple[str, str], ...] | None:
-    return tuple((message.role, message.content) for message in record.messages) or None
-
-
-def _leaked_prompts(records: list[Record], rows: Rows) -> dict[str, Any]:
-    fitted = {_prompt(r) for r in records if r.split not in (None, "test")} - {None}
+def _leaked_prompts(records: RecordTable, rows: Rows) -> dict[str, Any]:
+    others = records.take(~records.coded("split").where("test", None))
+    fitted = set(others.coded("prompt").present()) - {None}
     if not fitted:
         return control("not checked", "needs messages and another split in the same file")
-    leaked = [r.id for r in rows.records if _prompt(r) in fitted]
+    leaked = rows.records.ids[rows.records.coded("prompt").where(*fitted)].tolist()
     return _leak(leaked, f"{some(len(leaked), 'test prompt')} also in another split")
 
 
@@ -109,14 +108,18 @@ def _repeated(rows: Rows) -> dict[str, dict[str, Any]]:
     """
     first: dict[tuple[object, ...], str] = {}
     again = []
-    prompts = [(asked, record.part) if (asked := _prompt(record)) else None for record in rows.records]
-    for prompt, record in zip(prompts, rows.records, strict=True):
+    table = rows.records
+    asked, part = table.coded("prompt"), table.coded("part")
+    if asked.present() == [None]:
+        unknown = control("not checked", "the records carry no messages")
+        return {"duplicate_prompts": unknown, "duplicate_rows": unknown}
+    prompts = [
+        None if prompt is None else (prompt, name) for prompt, name in zip(asked.each(), part.each(), strict=True)
+    ]
+    for prompt, record in zip(prompts, table, strict=True):
         row = (prompt, record.answer, dumps(record.reference, sort_keys=True, default=str))
         if prompt is not None and first.setdefault(row, record.id) != record.id:
             again.append(record.id)
-    if not first:
-        unknown = control("not checked", "the records carry no messages")
-        return {"duplicate_prompts": unknown, "duplicate_rows": unknown}
     known = [prompt for prompt in prompts if prompt is not None]
     extra = len(known) - len(set(known))
     detail = f"{some(len(again), 'test row')} repeating another one's question and answer under a new id"
@@ -132,7 +135,12 @@ def _models(rows: Rows) -> dict[str, Any]:
     """Between models a confidence may only tell who answered."""
     # One model has one identity, however its name is spelt.
     names: dict[str, str] = {}
-    counts = Counter(names.setdefault(r.identity, r.model) if r.identity else r.model for r in rows.records if r.model)
+    counts = Counter[str]()
+    model, identity = rows.records.coded("model"), rows.records.coded("identity")
+    for code, n in Coded.both(model, identity).counts().items():
+        name, weights = code
+        if name:
+            counts[names.setdefault(weights, name) if weights else name] += n
     if not counts:
         return control("not checked", "the records do not name their model")
     models = sorted(counts)
@@ -213,13 +221,14 @@ def _chance(auroc: dict[str, float], width: float) -> bool:
 
 def _domains(rows: Rows) -> dict[str, Any]:
     """Right and wrong counts of every domain, and each source's AUROC where both are enough."""
-    names = sorted({record.domain for record in rows.records})
+    domains_of = rows.records.coded("domain")
+    names = sorted(domains_of.present())
     if names == [""]:
         return control("not checked", "the records carry no domains", domains={})
     confidence = {source: rows.confidence(source) for source in rows.sources}
     domains: dict[str, Any] = {}
     for name in names:
-        inside = np.array([record.domain == name for record in rows.records])
+        inside = domains_of.where(name)
         n, right = int(inside.sum()), int(rows.correct[inside].sum())
         entry = domains[name] = {"n": n, "right": right, "wrong": n - right, "auroc": {}}
         for source, values in confidence.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -13,17 +13,18 @@ from confide.evaluation.agreement import Agreement
 from confide.evaluation.breakdowns import auroc_by_position, error_kinds, rejection
 from confide.evaluation.contrasts import contrasts, coupling
 from confide.evaluation.controls import controls
-from confide.evaluation.judged import COMPARED, Judged, best
+from confide.evaluation.figures import COMPARED
+from confide.evaluation.judged import Judged, best
 from confide.evaluation.matrix import matrix
 from confide.evaluation.recommendation import recommendation
-from confide.evaluation.record_columns import Rows, extra, numbers, select
+from confide.evaluation.record_columns import Rows, marks_of, select
 from confide.evaluation.samples import WITHIN_QUESTION, Samples
 from confide.evaluation.verdict import chosen, verdict
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import wilson
 from confide.metrics.routing import EXPERT_COST, MARGIN, POINTS, aiq
 from confide.numeric import Floats
-from confide.records import Record, ScoreColumns
+from confide.records import Record, RecordTable, ScoreColumns
 from confide.signals import SIGNALS
 from confide.sources import family
 
@@ -32,12 +33,12 @@ MIN_ROWS = 100
 
 
 def evaluate(
-    records: list[Record],
+    records: Sequence[Record],
     *,
-    expert: list[Record] | None = None,
+    expert: Sequence[Record] | None = None,
     expert_cost: float | None = None,
-    trained: dict[str, list[Record]] | None = None,
-    original: list[Record] | None = None,
+    trained: Mapping[str, Sequence[Record]] | None = None,
+    original: Sequence[Record] | None = None,
     file: str | None = None,
     columns: ScoreColumns | None = None,
     seed: int = 0,
@@ -67,7 +68,7 @@ def evaluate(
     Raises:
         ConfideError: Nothing to judge (all answers right, say), several models, or an expert without these questions.
     """
-    rows = _checked(records, expert_cost)
+    table, rows = _checked(records, expert_cost)
     bootstrap, right = rows.bootstrap(resamples, seed), _expert_right(rows, expert)
     samples, agreement = Samples.of(rows), Agreement(rows.consistency, rows.samples, bootstrap)
     judged = _judged(rows, bootstrap, right, agreement, progress)
@@ -83,21 +84,22 @@ def evaluate(
         "within_question": samples.summary(rows, bootstrap),
         "auroc_by_position": auroc_by_position(rows, bootstrap),
         "error_kinds": error_kinds(rows, bootstrap),
-        "matrix": matrix(records, trained or {}, **drawn),
-        "recommendation": recommendation(records, file=file, columns=columns, **drawn),
-        "rejection": rejection(records, seed=seed, resamples=resamples),
+        "matrix": matrix(table, trained or {}, **drawn),
+        "recommendation": recommendation(table, file=file, columns=columns, **drawn),
+        "rejection": rejection(table, seed=seed, resamples=resamples),
         "coupling": None if original is None else coupling(rows, original, bootstrap),
-        "controls": controls(records, rows, bootstrap.clusters, estimators, min_rows=min_rows)
+        "controls": controls(table, rows, bootstrap.clusters, estimators, min_rows=min_rows)
         | contrasts(rows, bootstrap),
     }
     return results | {"verdict": verdict(results, rows, min_rows=min_rows)}
 
 
-def _checked(records: list[Record], expert_cost: float | None) -> Rows:
-    rows = select(records)
+def _checked(records: Sequence[Record], expert_cost: float | None) -> tuple[RecordTable, Rows]:
+    table = RecordTable.of(records)
+    rows = select(table)
     if expert_cost is not None and not 0 < expert_cost < np.inf:
         raise ConfideError(f"an expert's answer must cost more than 0, not {expert_cost:g}")
-    return rows
+    return table, rows
 
 
 def _overview(rows: Rows, bootstrap: Bootstrap, file: str | None, columns: ScoreColumns) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def _about(rows: Rows) -> dict[str, str] | None:
 
     Raises `ConfideError` for rows whose labels are about several things.
     """
-    names = sorted({record.signal for record in rows.records})
+    names = sorted(rows.records.coded("signal").present())
     if len(names) > 1:
         raise ConfideError(f"the labels of these rows are about {' and '.join(n or 'being right' for n in names)}")
     signal = SIGNALS.get(names[0])
@@ -137,7 +139,7 @@ def _about(rows: Rows) -> dict[str, str] | None:
 def _agreement(rows: Rows, agreement: Agreement) -> dict[str, Any] | None:
     """How the agreement is spread, and how many rows say that no confidence could be read from their text."""
     found = agreement.summary()
-    unparsed = sum(extra(record, "parsed") is False for record in rows.records)
+    unparsed = int(rows.records.extra("parsed").mark(lambda value: value is False).sum())
     return None if found is None else found | {"unparsed": unparsed}
 
 
@@ -151,12 +153,11 @@ def _judged(
     return judged
 
 
-def _expert_right(rows: Rows, expert: list[Record] | None) -> Floats:
+def _expert_right(rows: Rows, expert: Sequence[Record] | None) -> Floats:
     """Whether the expert is right on each row [n], NaN where it gave no graded answer."""
     if expert is None:
         return np.ones(len(rows.records))
-    marks = {record.id: record.correct for record in expert}
-    found = numbers(marks.get(record.id) for record in rows.records)
+    found = marks_of(expert, rows.records)
     if np.isnan(found).all():
         raise ConfideError("no graded record of the expert file has the id of an evaluated record")
     return found
@@ -237,7 +238,7 @@ def _differences(
             if metric in WITHIN_QUESTION:
                 paired, n = samples.difference(a, b, bootstrap)[metric]
             else:
-                common = np.intersect1d(judged[a].present, judged[b].present)
+                common = rows.present(a, b)
                 paired, n = judged[a].on(common, metric) - judged[b].on(common, metric), len(common)
             if n:
                 out.append({"a": a, "b": b, "metric": metric, **estimate(paired), "n": n})

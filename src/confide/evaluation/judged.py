@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from confide.evaluation.agreement import FAITHFUL, Agreement, Faithful
+from confide.evaluation.figures import COMPARED, FIGURES, LOWER_IS_BETTER, METRICS, PRINTED
 from confide.evaluation.record_columns import Rows
+from confide.evaluation.source_rows import PARTS, SourceRows
 from confide.metrics.bootstrap import Bootstrap, estimate
-from confide.metrics.calibration_error import brier, brier_skill, brier_term, ece, log_loss, mce, smooth_ece
-from confide.metrics.metric import Weighted, Weights
-from confide.metrics.ranking import auroc, spearman, within_auroc
-from confide.metrics.routing import MARGIN, POINTS, Escalated, apgr, cpt, parity_share
-from confide.metrics.running_sums import columns
-from confide.metrics.selective import aurc, coverage_at_risk, excess_aurc, prr, risk_at_coverage
+from confide.metrics.calibration_error import smooth_ece
+from confide.metrics.draw_cells import MERGED
 from confide.numeric import Floats, Ints
 from confide.sources import family
 
@@ -24,76 +22,6 @@ SMOOTH_RESAMPLES = 200
 
 SMOOTH_CHUNK = 2_000_000
 """Its cost is by bandwidth, shared by the resamples of a chunk, so they are large."""
-
-BINS = 10
-
-
-class Figure(NamedTuple):
-    """A metric of a source as it stands in results.json.
-
-    ``needs`` says what it is computed from: all "rows", rows of a source whose values are "probabilities", rows that
-    the "expert" answered too, or pairs of the same "answer". Figures without a ``metric`` are computed elsewhere.
-    ``shown`` figures stand in tables by default; paired differences are taken of those that are ``compared``.
-    """
-
-    name: str
-    metric: Callable[..., Floats] | None = None
-    needs: str = "rows"
-    options: Mapping[str, Any] = {}
-    shown: bool = False
-    compared: bool = False
-    lower_is_better: bool = False
-
-
-FIGURES = (
-    Figure("auroc", auroc.on, shown=True, compared=True),
-    Figure("auroc_ended"),
-    Figure("within_question_auroc", shown=True, compared=True),
-    Figure("within_question_auroc_pooled", compared=True),
-    Figure("within_answer_auroc", within_auroc.on, "answer", shown=True, compared=True),
-    Figure("within_answer_auroc_averaged", within_auroc.on, "answer", {"average": True}, compared=True),
-    Figure("brier", brier.on, "probabilities", shown=True, compared=True, lower_is_better=True),
-    Figure("brier_reliability", brier_term.on, "probabilities", {"term": "reliability", "bins": BINS}),
-    Figure("brier_resolution", brier_term.on, "probabilities", {"term": "resolution", "bins": BINS}),
-    Figure("brier_uncertainty", brier_term.on, "probabilities", {"term": "uncertainty", "bins": BINS}),
-    Figure("brier_within", brier_term.on, "probabilities", {"term": "within", "bins": BINS}),
-    Figure("brier_skill", brier_skill.on, "probabilities"),
-    Figure("log_loss", log_loss.on, "probabilities", shown=True, compared=True, lower_is_better=True),
-    Figure("ece", ece.on, "probabilities", {"bins": BINS, "kind": "width"}, shown=True),
-    Figure("ece_mass", ece.on, "probabilities", {"bins": BINS, "kind": "mass"}),
-    Figure("smooth_ece", shown=True),
-    Figure("mce", mce.on, "probabilities", {"bins": BINS}),
-    Figure("aurc", aurc.on, compared=True, lower_is_better=True),
-    Figure("excess_aurc", excess_aurc.on),
-    Figure("prr", prr.on, shown=True, compared=True),
-    Figure("coverage_at_risk", coverage_at_risk.on, options={"risk": 0.1}, shown=True),
-    Figure("risk_at_coverage", risk_at_coverage.on, options={"coverage": 0.8}),
-    Figure("apgr", apgr.on, "expert", shown=True, compared=True),
-    Figure("cpt_50", cpt.on, "expert", {"part": 0.5}),
-    Figure("cpt_80", cpt.on, "expert", {"part": 0.8}),
-    Figure("cpt_95", cpt.on, "expert", {"part": 0.95}),
-    Figure("parity_share", parity_share.on, "expert", {"margin": MARGIN}),
-    Figure("aiq", shown=True),
-    Figure("mfg"),
-    Figure("cmfg", options={"bins": BINS}),
-    Figure("cmfg_star", options={"bins": BINS}),
-    Figure("cmfg_star_skill", shown=True),
-    Figure("spearman"),
-)
-"""Every metric of a source, in the order of results.json."""
-
-METRICS = tuple(figure.name for figure in FIGURES)
-
-SHOWN = tuple(figure.name for figure in FIGURES if figure.shown)
-"""The twelve metrics that tables show by default; the others are in results.json."""
-
-COMPARED = tuple(figure.name for figure in FIGURES if figure.compared)
-"""Metrics of the paired differences."""
-
-LOWER_IS_BETTER = frozenset(figure.name for figure in FIGURES if figure.lower_is_better)
-
-PRINTED = {"bins": "bins", "kind": "binning", "risk": "risk", "coverage": "coverage", "margin": "margin"}
-"""Options of a metric that stand beside its value in results.json, and their names there."""
 
 
 class Judged:
@@ -138,46 +66,25 @@ class Judged:
         # What is sorted once need not be sorted by every resample.
         kept = kept[np.argsort(self.confidence[kept], kind="stable")]
         x, y = self.confidence[kept], self.rows.correct[kept].astype(np.float64)
-        p = x if self.probability is None else self.probability[kept]
-        agreement, answered, expert = self.rows.consistency[kept], self.rows.answered[kept], self.expert[kept]
-        known, ended, routed = (
-            np.flatnonzero(m) for m in (np.isfinite(agreement), self.rows.ended[kept], np.isfinite(expert))
+        seen = SourceRows(
+            x,
+            y,
+            None if self.probability is None else self.probability[kept],
+            self.rows.ended[kept],
+            self.expert[kept],
+            self.rows.consistency[kept],
+            self.rows.answered[kept],
         )
-        given: dict[str, dict[str, Any]] = {"rows": {}}
-        given |= {"probabilities": {}} if self.probability is not None else {}
-        given |= {"answer": {"groups": answered}} if (answered >= 0).any() else {}
-        given |= {"expert": {"expert": expert[routed]}} if len(routed) else {}
-        figures = [f for f in FIGURES if f.name in names and f.metric is not None and f.needs in given]
-
-        once = np.ones((1, len(x)), dtype=np.int32)
-
-        def some(outcome: Floats, places: Ints) -> Weighted:
-            return Weighted(x[places], outcome[places], columns(once, places))
-
-        of_rows, of_probabilities, of_expert = Weighted(x, y, once), Weighted(p, y, once), some(y, routed)
-        of_agreement, of_ended = some(agreement, known), some(y, ended)
-
-        def compute(w: Weights) -> dict[str, Floats]:
-            def under(rows: Weighted, places: Ints) -> Weighted:
-                return rows.under(w if len(places) == len(x) else columns(w, places))
-
-            whole, asked = of_rows.under(w), under(of_expert, routed)
-            of = {"expert": asked, "probabilities": of_probabilities.under(w)}
-            out = {
-                name: metric(of.get(needs, whole), **given[needs], **options)
-                for name, metric, needs, options, *_ in figures
-                if metric is not None
-            }
-            if len(routed) and "aiq" in names:
-                curve = asked.shared(Escalated.of, given["expert"]["expert"])
-                out |= {"escalated": curve.accuracy(POINTS), "area": curve.area()}
-            if len(known) and "spearman" in names:
-                out["spearman"] = spearman.on(under(of_agreement, known))
-            if len(ended) and "auroc_ended" in names:
-                out["auroc_ended"] = out["auroc"] if len(ended) == len(x) else auroc.on(under(of_ended, ended))
-            return out
-
-        return self.bootstrap.sample(compute, kept)
+        if len(kept) <= MERGED:
+            return self.bootstrap.sample(seen.statistics(names, PARTS), kept)
+        found: dict[str, Floats] = {}
+        for part in PARTS:
+            if len(some := seen.known(part)):
+                whole = seen.take(some)
+                cells = whole.cells(part)
+                merged = cells, whole.merged(cells).statistics(names, [part])
+                found |= self.bootstrap.sample(whole.statistics(names, [part]), kept[some], merged=merged)
+        return found
 
     def summary(self) -> dict[str, Any]:
         """The source's entry in results.json."""
@@ -187,14 +94,14 @@ class Judged:
             beside = self.faithful.beside(name) if self.faithful is not None and name in FAITHFUL else {}
             there = name in self.sampled
             entry[name] = {**estimate(self.sampled[name]), **printed, **beside} if there else None
-        costs = [cost for record in self.rows.records if (cost := record.cost.get(self.source)) is not None]
+        tokens, seconds = (self.rows.records.numbers(f"cost.{self.source}.{unit}") for unit in ("tokens", "seconds"))
         return entry | {
             "family": family(self.source),
             "n": len(self.present),
             "missing": len(self.confidence) - len(self.present),
             "distinct": len(np.unique(self.confidence[self.present])),
-            "cost": {unit: float(np.mean([getattr(cost, unit) for cost in costs])) for unit in ("tokens", "seconds")}
-            if costs
+            "cost": {"tokens": float(np.nanmean(tokens)), "seconds": float(np.nanmean(seconds))}
+            if np.isfinite(tokens).any()
             else None,
         }
 
@@ -203,12 +110,9 @@ class Judged:
 
         0 where the records do not carry both.
         """
-        pairs = [
-            (cost.tokens, len(record.answer_ids))
-            for record in self.rows.records
-            if (cost := record.cost.get(self.source)) is not None and record.answer_ids
-        ]
-        return sum(extra for extra, _ in pairs) / sum(own for _, own in pairs) if pairs else 0.0
+        extra, own = self.rows.records.numbers(f"cost.{self.source}.tokens"), self.rows.records.numbers("answer_ids")
+        both = np.isfinite(extra) & np.isfinite(own)
+        return float(extra[both].sum() / own[both].sum()) if both.any() else 0.0
 
 
 def best(sources: Iterable[str], estimators: dict[str, dict[str, Any]], metric: str = "auroc") -> str | None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from confide.errors import ConfideError
 from confide.evaluation.controls import MIN_CLUSTERS, MIN_KIND
-from confide.evaluation.record_columns import Rows, extra, tested
+from confide.evaluation.record_columns import Rows, answerable, graded, tested
 from confide.evaluation.wording import side, some
 from confide.metrics.bootstrap import Bootstrap, Estimate, estimate
 from confide.metrics.ranking import auroc
 from confide.policies.identities import check_one_model
-from confide.records import Record
+from confide.records import Record, RecordTable
 from confide.sources import family
 
 OWN = "training split"
@@ -41,7 +43,7 @@ class Cell:
 
 
 def matrix(
-    records: list[Record], trained: dict[str, list[Record]], *, seed: int, resamples: int, min_rows: int
+    records: Sequence[Record], trained: Mapping[str, Sequence[Record]], *, seed: int, resamples: int, min_rows: int
 ) -> dict[str, Any] | None:
     """The block ``matrix`` of results.json; None where nothing says what a confidence was trained on.
 
@@ -67,7 +69,7 @@ def matrix(
     }
 
 
-def guessing(records: list[Record]) -> float:
+def guessing(records: Sequence[Record]) -> float:
     """Accuracy without knowing: 1 / number of choices, averaged; for open questions the commonest reference's share."""
     chance = [1 / len(r.choices) for r in records if r.choices]
     commonest = Counter(json.dumps(r.reference, default=str) for r in records if not r.choices and r.reference)
@@ -77,43 +79,47 @@ def guessing(records: list[Record]) -> float:
 
 
 def _cells(
-    records: list[Record], trained: dict[str, list[Record]], resamples: int, seed: int
+    records: Sequence[Record], trained: Mapping[str, Sequence[Record]], resamples: int, seed: int
 ) -> dict[tuple[str, str], Cell]:
-    by_training = trained or _by_training(records)
-    several = len({r.task for rows in by_training.values() for r in tested(rows)}) > 1
+    by_training = {name: RecordTable.of(rows) for name, rows in trained.items()} or _by_training(
+        RecordTable.of(records)
+    )
+    several = len({task for rows in by_training.values() for task in tested(rows).coded("task").present()}) > 1
 
-    def column(record: Record) -> str:
-        return str(extra(record, "tested_on") or (record.task if several else record.domain) or record.task or "all")
+    def columns_of(rows: RecordTable) -> NDArray[np.object_]:
+        named, task, domain = (c.each() for c in (rows.extra("tested_on"), rows.coded("task"), rows.coded("domain")))
+        told = [str(n or (t if several else d) or t or "all") for n, t, d in zip(named, task, domain, strict=True)]
+        return np.array(told, dtype=np.object_)
 
     cells: dict[tuple[str, str], Cell] = {}
     for name, rows in by_training.items():
         check_one_model(tested(rows))
-        usable = [r for r in rows if r.correct is not None and extra(r, "has_answer") is not False]
-        columns: dict[str, list[Record]] = {}
-        # Cells of a column draw the same entities only where their rows come in the same order.
-        for record in sorted(tested(usable), key=lambda record: record.id):
-            columns.setdefault(column(record), []).append(record)
-        if not columns:
+        usable = graded(answerable(rows))
+        held_out = tested(usable)
+        if not held_out:
             raise ConfideError(f"no graded test record was scored by what was trained on {name}")
-        seen = {column(r) for r in rows if r.split == "train"} if name == OWN else set(name.split("+"))
-        validation = Rows([r for r in usable if r.split == "validation"])
-        for tested_on, inside in columns.items():
-            row = Rows(inside)
+        # Cells of a column draw the same entities only where their rows come in the same order.
+        held_out = held_out.take(np.argsort(held_out.ids, kind="stable"))
+        columns = columns_of(held_out)
+        trained_rows = rows.take(rows.coded("split").where("train"))
+        seen = set(columns_of(trained_rows)) if name == OWN else set(name.split("+"))
+        validation = Rows(usable.take(usable.coded("split").where("validation")))
+        for tested_on in dict.fromkeys(columns.tolist()):
+            row = Rows(held_out.take(columns == tested_on))
             draws, apart = (row.bootstrap(resamples, s) for s in (seed, seed + 1))
             cells[name, tested_on] = Cell(name, tested_on, tested_on in seen, row, validation, draws, apart)
     return cells
 
 
-def _by_training(records: list[Record]) -> dict[str, list[Record]]:
+def _by_training(records: RecordTable) -> dict[str, RecordTable]:
     """Records by what their confidences were trained on, where they say so or bring the training split along."""
-    named: dict[str, list[Record]] = {}
-    for record in records:
-        names = extra(record, "trained_on")
-        if names is not None:
-            named.setdefault("+".join(map(str, names)) if isinstance(names, list) else str(names), []).append(record)
-    if not named and any(r.split == "train" for r in records) and len({r.domain for r in tested(records)}) > 1:
-        return {OWN: records}
-    return named
+    told = records.extra("trained_on")
+    names = ["" if v is None else "+".join(map(str, v)) if isinstance(v, list) else str(v) for v in told.values]
+    of_row = np.array(names)[told.codes]
+    if named := {name: records.take(of_row == name) for name in dict.fromkeys(of_row.tolist()) if name}:
+        return named
+    splits, domains = records.coded("split").present(), tested(records).coded("domain").present()
+    return {OWN: records} if "train" in splits and len(domains) > 1 else {}
 
 
 def _entry(cell: Cell, cells: dict[tuple[str, str], Cell], min_rows: int) -> dict[str, Any]:
@@ -164,21 +170,28 @@ def _drop(cell: Cell, source: str, cells: dict[tuple[str, str], Cell]) -> dict[s
         return None
     home = cells.get((cell.tested_on, cell.tested_on))
     if home is not None and source in home.rows.sources:
-        places = {home.rows.records[row].id: row for row in home.rows.present(source)}
-        here = [row for row in cell.rows.present(source) if cell.rows.records[row].id in places]
-        if here:
-            there = np.array([places[cell.rows.records[row].id] for row in here])
+        at_home, own = home.rows.present(source), cell.rows.present(source)
+        places = dict(zip(home.rows.records.ids[at_home].tolist(), at_home.tolist(), strict=True))
+        matched = [
+            (row, places[name])
+            for row, name in zip(own.tolist(), cell.rows.records.ids[own].tolist(), strict=True)
+            if name in places
+        ]
+        if matched:
+            here, there = np.array(matched).T
             # One bootstrap draws for both, so that the difference is paired.
             x, y = home.rows.confidence(source)[there], home.rows.correct[there]
-            at_home = cell.draws.metric(auroc, x, y, np.array(here))
-            drop = estimate(at_home - cell.rows.auroc(source, cell.draws, np.array(here)))
+            drawn = cell.draws.metric(auroc, x, y, here)
+            drop = estimate(drawn - cell.rows.auroc(source, cell.draws, here))
             return {**drop, "paired": True, "against": f"trained on {cell.tested_on}", "n": len(here)}
-    own = [c for c in cells.values() if c.trained_on == cell.trained_on and c.in_domain and source in c.rows.sources]
-    if not own:
+    domestic = [
+        c for c in cells.values() if c.trained_on == cell.trained_on and c.in_domain and source in c.rows.sources
+    ]
+    if not domestic:
         return None
-    elsewhere = np.mean([c.rows.auroc(source, c.apart) for c in own], axis=0)
+    elsewhere = np.mean([c.rows.auroc(source, c.apart) for c in domestic], axis=0)
     drop = estimate(elsewhere - cell.rows.auroc(source, cell.draws))
-    return {**drop, "paired": False, "against": f"tested on {', '.join(c.tested_on for c in own)}", "n": None}
+    return {**drop, "paired": False, "against": f"tested on {', '.join(c.tested_on for c in domestic)}", "n": None}
 
 
 def _best_free(rows: Rows) -> str | None:

@@ -16,7 +16,7 @@ from confide.evaluation.wording import some
 from confide.metrics.bootstrap import Bootstrap
 from confide.numeric import Bools
 from confide.policies.identities import check_one_model
-from confide.records import Record
+from confide.records import Record, RecordTable
 from confide.records.score_tables import numbered
 
 NAMED = 20
@@ -71,8 +71,8 @@ class Pairs:
                 f"none of the {some(len(common), 'common row')} is graded in {which or 'both'}: "
                 "`confide label` takes labels in"
             )
-        one, other = Rows([first[name] for name in graded]), Rows([second[name] for name in graded])
-        if len({record.signal for record in [*one.records, *other.records]}) > 1:
+        one, other = (Rows(RecordTable.of([rows[name] for name in graded])) for rows in (first, second))
+        if len({signal for rows in (one, other) for signal in rows.records.coded("signal").present()}) > 1:
             raise ConfideError("the labels of A and B are about different signals")
         known = set(graded)
         return cls(
@@ -141,7 +141,7 @@ def _under_one_name(a: Rows, b: Rows) -> tuple[Rows, Rows]:
         [r.model_copy(update={"confidence": {both: r.confidence.get(rows.sources[0])}}) for r in rows.records]
         for rows in (a, b)
     )
-    one, other = (replace(rows, records=records) for rows, records in zip((a, b), renamed, strict=True))
+    one, other = (replace(rows, records=RecordTable.of(records)) for rows, records in zip((a, b), renamed, strict=True))
     return one, other
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from confide.errors import ConfideError
 from confide.evaluation.controls import MIN_CLUSTERS
-from confide.evaluation.record_columns import Rows, extra
+from confide.evaluation.record_columns import Rows, answerable, graded
 from confide.evaluation.wording import interval, some
 from confide.metrics.bootstrap import Estimate, estimate
 from confide.numeric import Floats
 from confide.policies.identities import check_one_model
-from confide.records import Record, ScoreColumns
+from confide.records import Record, RecordTable, ScoreColumns
 from confide.sources import FAMILIES, Source, in_order
 
 COST = (
@@ -46,7 +47,7 @@ RESAMPLES = 500
 
 
 def recommendation(
-    records: list[Record],
+    records: Sequence[Record],
     *,
     resamples: int,
     seed: int,
@@ -78,9 +79,8 @@ def recommendation(
         minus the named source's, ``n`` the rows compared, ``reason`` and ``next`` (the command to go on with) are in
         words. ``source``, ``loss`` and ``next`` are None where none is named, ``best`` where nothing was compared.
     """
-    validation = [
-        r for r in records if r.split == "validation" and r.correct is not None and extra(r, "has_answer") is not False
-    ]
+    table = RecordTable.of(records)
+    validation = graded(answerable(table.take(table.coded("split").where("validation"))))
     if not validation:
         return _none(0, "no row of the split 'validation' is graded, and a choice on others flatters itself")
     try:
@@ -88,12 +88,12 @@ def recommendation(
     except ConfideError as error:
         return _none(len(validation), f"in the split 'validation' {error}")
     rows = Rows(validation)
-    there, lacking = _candidates(records, rows)
+    there, lacking = _candidates(table, rows)
     note = f" Left out, missing on more than {MAX_MISSING:.0%} of these rows: {', '.join(lacking)}." if lacking else ""
     if len(there) < 2:
         others = f"there is nothing to compare {there[0]} with" if there else "there is no source to compare"
         return _none(len(validation), f"{others} on the validation rows", note)
-    rows = Rows([validation[i] for i in rows.present(*there)])
+    rows = Rows(validation.take(rows.present(*there)))
     if (few := _too_few(rows)) is not None:
         return _none(len(rows.records), few, note)
     bootstrap = rows.bootstrap(min(resamples, RESAMPLES), seed)
@@ -112,9 +112,9 @@ def _none(n: int, why: str, note: str = "", best: str | None = None) -> dict[str
     return {"source": None, "best": best, "loss": None, "n": n, "reason": reason, "next": None}
 
 
-def _candidates(records: list[Record], validation: Rows) -> tuple[list[str], list[str]]:
+def _candidates(records: RecordTable, validation: Rows) -> tuple[list[str], list[str]]:
     """The sources that compete with values on nearly all validation rows, and those that lack too many."""
-    parsed = {name: Source.parse(name) for name in in_order({name for r in records for name in r.confidence})}
+    parsed = {name: Source.parse(name) for name in in_order(records.sources)}
     competing = [name for name, s in parsed.items() if (s.competes or s.family == "free") and not s.calibrated]
     most = (1 - MAX_MISSING) * len(validation.records)
     there = [name for name in competing if len(validation.present(name)) >= most]
@@ -123,9 +123,9 @@ def _candidates(records: list[Record], validation: Rows) -> tuple[list[str], lis
 
 def _too_few(rows: Rows) -> str | None:
     """Why intervals by entity cannot be had of these rows, None where they can."""
-    clusters = [record.cluster for record in rows.records]
+    clusters = rows.records.clusters()
     for kind, marks in (("right", rows.correct), ("wrong", ~rows.correct)):
-        count = len({clusters[i] for i in np.flatnonzero(marks)})
+        count = len({clusters[i] for i in np.flatnonzero(marks).tolist()})
         if count < MIN_KIND_CLUSTERS:
             found = some(count, "entity", "entities")
             return f"{found} of the validation rows {'has' if count == 1 else 'have'} {kind} answers; it takes two"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,49 +16,60 @@ from confide.numeric import Bools, Floats, Ints
 from confide.policies.guarantees import JudgeError
 from confide.policies.identities import check_one_model, common_identity
 from confide.policies.judged_rows import error_on
-from confide.records import Record
+from confide.records import Record, RecordTable
 from confide.sources import Source, as_probability, in_order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Rows:
     """The records that count, as arrays over their ``n`` rows, what was left out and why, and a judge's error."""
 
-    records: list[Record]
-    left_out: dict[str, int] = field(default_factory=dict)
-    split: str | None = None
-    judge: JudgeError | None = None
+    records: RecordTable
+    left_out: dict[str, int]
+    split: str | None
+    judge: JudgeError | None
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        left_out: dict[str, int] | None = None,
+        split: str | None = None,
+        judge: JudgeError | None = None,
+    ):
+        own = {"records": RecordTable.of(records), "left_out": left_out or {}, "split": split, "judge": judge}
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
 
     @cached_property
     def correct(self) -> Bools:
         """Right or wrong [n]."""
-        return np.array([bool(record.correct) for record in self.records])
+        return np.asarray(self.records.truth("correct") == 1)
 
     @cached_property
     def ended(self) -> Bools:
         """Whether the answer was finished, not cut [n]."""
-        return np.array([record.finish == "stop" for record in self.records])
+        return self.records.coded("finish").where("stop")
 
     @cached_property
     def answered(self) -> Ints:
         """A number for the candidate that each answer names [n]; -1 where it names none."""
-        codes: dict[str | None, int] = {None: -1}
-        return np.array([codes.setdefault(r.answered, len(codes) - 1) for r in self.records], dtype=np.int64)
+        named = self.records.coded("answered")
+        return np.where(named.where(None), -1, named.codes)
 
     @cached_property
     def consistency(self) -> Floats:
         """Agreement among samples [n], NaN where it was not measured."""
-        return numbers(record.consistency for record in self.records)
+        return self.records.numbers("consistency")
 
     @cached_property
     def samples(self) -> Floats:
         """How many samples the agreement rests on [n], NaN where the records do not say."""
-        return numbers(len(record.samples) if record.samples else None for record in self.records)
+        return self.records.numbers("samples")
 
     @cached_property
     def sources(self) -> list[str]:
         """The sources to judge that any row names, in table order."""
-        return in_order(source for source in self._named if not Source.parse(source).auxiliary)
+        return in_order(source for source in self.records.sources if not Source.parse(source).auxiliary)
 
     @cached_property
     def competing(self) -> list[str]:
@@ -68,15 +79,11 @@ class Rows:
     @cached_property
     def auxiliary(self) -> list[Source]:
         """The sources that only serve a comparison with another one, in table order."""
-        return [source for name in in_order(self._named) if (source := Source.parse(name)).auxiliary]
-
-    @cached_property
-    def _named(self) -> set[str]:
-        return {source for record in self.records for source in record.confidence}
+        return [source for name in in_order(self.records.sources) if (source := Source.parse(name)).auxiliary]
 
     def confidence(self, source: str) -> Floats:
         """A source's confidences [n] as they rank; NaN where missing (None, absent, or not a finite number)."""
-        return numbers(record.confidence.get(source) for record in self.records)
+        return self.records.confidence(source)
 
     def probability(self, source: str) -> Floats | None:
         """The same as probabilities [n], e to log-probabilities; None for a source whose values are none."""
@@ -102,7 +109,7 @@ class Rows:
 
     def bootstrap(self, resamples: int, seed: int) -> Bootstrap:
         """Draws of the rows' entities; the same ones wherever rows come in the same order."""
-        return Bootstrap([record.cluster for record in self.records], resamples=resamples, seed=seed)
+        return Bootstrap(self.records.clusters(), resamples=resamples, seed=seed)
 
 
 def numbers(values: Iterable[float | None]) -> Floats:
@@ -110,6 +117,13 @@ def numbers(values: Iterable[float | None]) -> Floats:
     out = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     out[~np.isfinite(out)] = np.nan
     return out
+
+
+def marks_of(graded: Sequence[Record], rows: RecordTable) -> Floats:
+    """Whether the answer to the same question was right among the records ``graded``, by id [n]; NaN where unknown."""
+    table = RecordTable.of(graded)
+    marks = dict(zip(table.ids.tolist(), table.truth("correct").tolist(), strict=True))
+    return np.array([marks.get(own, np.nan) for own in rows.ids.tolist()])
 
 
 def probabilities(values: Floats) -> bool:
@@ -123,12 +137,24 @@ def extra(record: Record, name: str) -> Any:
     return (record.model_extra or {}).get(name)
 
 
-def tested(records: list[Record]) -> list[Record]:
+def tested(records: Sequence[Record]) -> RecordTable:
     """The test split where records carry splits, else all of them."""
-    return [r for r in records if r.split == "test"] if any(r.split is not None for r in records) else records
+    table = RecordTable.of(records)
+    splits = table.coded("split")
+    return table if splits.present() in ([], [None]) else table.take(splits.where("test"))
 
 
-def select(records: list[Record]) -> Rows:
+def answerable(records: RecordTable) -> RecordTable:
+    """The rows without those that lost their right option (``has_answer`` is false)."""
+    return records.take(~records.extra("has_answer").mark(lambda value: value is False))
+
+
+def graded(records: RecordTable) -> RecordTable:
+    """The rows that say whether the answer is right."""
+    return records.take(np.isfinite(records.truth("correct")))
+
+
+def select(records: Sequence[Record]) -> Rows:
     """The rows to report on: the test split where records carry splits, and only graded ones.
 
     Questions whose right option was removed (``has_answer`` is false) are for the rejection table alone.
@@ -138,55 +164,53 @@ def select(records: list[Record]) -> Rows:
     """
     if not records:
         raise ConfideError("there are no records to evaluate")
-    splits = {record.split for record in records if record.split is not None}
-    held_out = tested(records)
+    table = RecordTable.of(records)
+    splits = set(table.coded("split").present()) - {None}
+    held_out = tested(table)
     if not held_out:
         raise ConfideError(f"no record is in the split 'test'; the file holds {', '.join(sorted(splits))}")
     _check_one_model(held_out)
-    answerable = [record for record in held_out if extra(record, "has_answer") is not False]
-    graded = [record for record in answerable if record.correct is not None]
-    if not graded:
-        more = "; a judge's verdict is no label (`confide label` takes labels in)" if error_on(answerable) else ""
+    with_answer = answerable(held_out)
+    kept = graded(with_answer)
+    if not kept:
+        more = "; a judge's verdict is no label (`confide label` takes labels in)" if error_on(with_answer) else ""
         raise ConfideError(f"none of the {len(held_out)} records says whether its answer is correct{more}")
-    right = sum(bool(record.correct) for record in graded)
-    if right in (0, len(graded)):
+    right = int(kept.truth("correct").sum())
+    if right in (0, len(kept)):
         raise ConfideError(
-            f"all answers are {'right' if right else 'wrong'} ({right} right, {len(graded) - right} wrong): "
+            f"all answers are {'right' if right else 'wrong'} ({right} right, {len(kept) - right} wrong): "
             "a confidence can only be judged where there are both"
         )
     left_out = {
-        "other_splits": len(records) - len(held_out),
-        "ungraded": len(answerable) - len(graded),
-        "without_answer": len(held_out) - len(answerable),
+        "other_splits": len(table) - len(held_out),
+        "ungraded": len(with_answer) - len(kept),
+        "without_answer": len(held_out) - len(with_answer),
     }
-    rows = Rows(graded, left_out, "test" if splits else None, error_on(answerable))
+    rows = Rows(kept, left_out, "test" if splits else None, error_on(with_answer))
     if not any(np.isfinite(rows.confidence(source)).any() for source in rows.sources):
         raise ConfideError("no record holds a confidence: run `confide score` first")
     return rows
 
 
-def _check_one_model(records: list[Record]) -> None:
+def _check_one_model(records: RecordTable) -> None:
     """Raise `ConfideError` for answers of several models, or one confidence of several checkpoints.
 
     Rows that say what their confidences were ``trained_on`` have a checkpoint for each.
     """
     common_identity(records, "")
-    trained: dict[str, list[Record]] = {}
-    for record in records:
-        trained.setdefault(str(extra(record, "trained_on")), []).append(record)
-    for rows in trained.values():
-        check_one_model(rows)
+    told = records.extra("trained_on")
+    trained = np.array([str(value) for value in told.values])[told.codes]
+    for name in np.unique(trained):
+        check_one_model(records.take(trained == name))
 
 
-def only(records: list[Record], sources: Iterable[str]) -> list[Record]:
+def only(records: Sequence[Record], sources: Iterable[str]) -> RecordTable:
     """The records with these sources alone (and what only serves them); raises `ConfideError` for one nobody has."""
-    wanted = list(sources)
-    named = {source for record in records for source in record.confidence}
+    table, wanted = RecordTable.of(records), list(sources)
+    named = table.sources
     if unknown := [source for source in wanted if source not in named]:
         there = ", ".join(sorted(named)) or "none"
         raise ConfideError(f"no record has a confidence of the source {unknown[0]!r}; there are: {there}")
-    kept = {n for n in named if n in wanted or str(replace(Source.parse(n), position=None, swapped=False)) in wanted}
-    return [
-        record.model_copy(update={"confidence": {s: v for s, v in record.confidence.items() if s in kept}})
-        for record in records
-    ]
+    return table.only(
+        n for n in named if n in wanted or str(replace(Source.parse(n), position=None, swapped=False)) in wanted
+    )

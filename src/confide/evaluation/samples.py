@@ -22,6 +22,8 @@ from confide.sources import log_space
 WITHIN_QUESTION = ("within_question_auroc", "within_question_auroc_pooled")
 """AUROC of pairs of answers to the same question: averaged over questions, and over all pairs."""
 
+_COUNTS = ("questions", "samples", "ungraded", "unnamed", "merged")
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -39,8 +41,10 @@ class Samples:
         Duplicates are answers that the grader took for the same candidate (``answered``) or, in files without
         candidates, the same text but for case, spaces and punctuation; their confidences are averaged.
         """
+        if not np.isfinite(rows.samples).any():
+            return cls(np.array([], dtype=np.int64), np.array([], dtype=np.bool_), {}, dict.fromkeys(_COUNTS, 0))
         named = any(s.answered is not None for record in rows.records for s in record.samples or ())
-        counts = {"questions": 0, "samples": 0, "ungraded": 0, "unnamed": 0, "merged": 0}
+        counts = dict.fromkeys(_COUNTS, 0)
         groups: dict[tuple[int, str, bool], list[Sample]] = {}
         for row, record in enumerate(rows.records):
             counts["questions"] += bool(record.samples)

@@ -11,7 +11,7 @@ from typing import Any
 from confide.data_files import check_unique
 from confide.errors import ConfideError
 from confide.records import Record
-from confide.records.record_files import parse_rows
+from confide.records.record_files import validated
 
 _TAG = r"<{0}>\s*(.*?)\s*</{0}>"
 
@@ -46,7 +46,7 @@ class Imported:
         if not self.rows:
             reasons = "; ".join(f"{count:,}: {reason}" for reason, count in self.left_out.items())
             raise ConfideError(f"{name} holds no answer{f' ({reasons})' if reasons else ''}")
-        records = parse_rows(self.rows, name)
+        records = list(validated(self.rows, name))
         check_unique((record.id for record in records), name)
         return records
 

@@ -64,7 +64,7 @@ def guarantee_of(
         }
     if isinstance(goal, MaxRisk):
         wrong = sum(part.count.observed * part.count.kept for part in met.values())
-        by = judges_of(record for part in parts.values() for record in part.records)
+        by = judges_of(*(part.records for part in parts.values()))
         if judge := error_of((part.count for part in met.values()), by):
             shared |= {"judge": judge, "method": f"{goal.order}, {METHOD}"}
         return Guarantee(max_risk=goal.limit, observed_risk=wrong / kept, **shared)

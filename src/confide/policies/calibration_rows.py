@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from confide.errors import ConfideError
 from confide.hashing import sha256_of_text
+from confide.numeric import Floats
 from confide.policies.goals import GoalName
-from confide.records import Record, Split
+from confide.records import Record, RecordTable, Split
 from confide.signals import along_signals
 from confide.sources import log_space
 
@@ -33,7 +34,7 @@ class CalibrationRows:
     confidences are log-probabilities. ``entities`` are what dependent rows share, where it is not what records say.
     """
 
-    records: list[Record]
+    records: RecordTable
     confidence: NDArray[np.float64]
     correct: NDArray[np.bool_]
     expert: NDArray[np.bool_]
@@ -41,18 +42,18 @@ class CalibrationRows:
     without_confidence: int = 0
     without_label: int = 0
     log_space: bool = False
-    entities: list[str] | None = None
+    entities: Sequence[str] | None = None
 
     @property
-    def clusters(self) -> list[str]:
+    def clusters(self) -> Sequence[str]:
         """What dependent rows share, one entry per row."""
-        return self.entities if self.entities is not None else [record.cluster for record in self.records]
+        return self.entities if self.entities is not None else self.records.clusters()
 
     def take(self, chosen: Sequence[int] | NDArray[np.int64]) -> CalibrationRows:
         """The rows at these indices."""
         at = np.asarray(chosen, dtype=int)
         arrays = (self.confidence, self.correct, self.expert, self.labelled)
-        some = CalibrationRows([self.records[i] for i in at], *(array[at] for array in arrays))
+        some = CalibrationRows(self.records.take(at), *(array[at] for array in arrays))
         entities = None if self.entities is None else [self.entities[i] for i in at]
         return replace(some, log_space=self.log_space, entities=entities)
 
@@ -74,23 +75,26 @@ def one_per_cluster(clusters: Sequence[str], seed: int) -> NDArray[np.int64]:
     return np.sort(shuffled[first])
 
 
-def independent_records(records: Sequence[Record], seed: int) -> list[Record]:
+def independent_records(records: Sequence[Record], seed: int) -> RecordTable:
     """One record per cluster, drawn with ``seed``."""
-    return [records[i] for i in one_per_cluster([record.cluster for record in records], seed)]
+    table = RecordTable.of(records)
+    return table.take(one_per_cluster(table.clusters(), seed))
 
 
-def in_split(records: list[Record], split: Split) -> list[Record]:
+def in_split(records: Sequence[Record], split: Split) -> RecordTable:
     """The records of ``split`` when records carry splits, all of them otherwise.
 
     Raises `ConfideError` naming the splits that exist when ``split`` is not among them.
     """
-    sizes = Counter(record.split for record in records)
+    table = RecordTable.of(records)
+    splits = table.coded("split")
+    sizes = splits.counts()
     if set(sizes) == {None}:
-        return records
+        return table
     if split not in sizes:
         there = ", ".join(f"{name or 'none'} ({count})" for name, count in sizes.items())
         raise ConfideError(f"no row belongs to the {split} split; there are: {there}")
-    return [record for record in records if record.split == split]
+    return table.take(splits.where(split))
 
 
 def pick_source(records: Sequence[Record], wanted: str) -> str:
@@ -98,7 +102,7 @@ def pick_source(records: Sequence[Record], wanted: str) -> str:
 
     Raises `ConfideError` naming the sources that exist when the wanted one is missing.
     """
-    there = {source for record in records for source in record.confidence}
+    there = RecordTable.of(records).sources
     if wanted in there:
         return wanted
     if wanted == "stack" and there == {"given"}:
@@ -110,13 +114,21 @@ def pick_source(records: Sequence[Record], wanted: str) -> str:
 
 def missing_source(records: Sequence[Record], wanted: str, row: str = "row") -> ConfideError:
     """The error of records, none of which has a confidence from ``wanted``: it names the sources that exist."""
-    there = ", ".join(sorted({source for record in records for source in record.confidence})) or "none"
+    there = ", ".join(sorted(RecordTable.of(records).sources)) or "none"
     return ConfideError(f"no {row} has a confidence from {wanted}; there are: {there}")
 
 
-def rows_decided_by(source: str, records: Sequence[Record]) -> list[Record]:
+def rows_decided_by(source: str, records: Sequence[Record]) -> RecordTable:
     """Those of ``records``, which hold the confidence that decided and no other, that ``source`` decided."""
-    return [record for record in records if source in record.confidence]
+    table = RecordTable.of(records)
+    return table.take(table.naming(source))
+
+
+def confidences_of(records: RecordTable, source: str) -> Floats:
+    """What `confidence_of` says of every record [n]; NaN for None."""
+    values = records.confidence(source)
+    ended = records.coded("finish").where("stop")
+    return values if source in along_signals() else np.where(ended, values, np.nan)
 
 
 def written_confidence(record: Record, source: str) -> float | None:
@@ -153,55 +165,51 @@ def rows_for(
     answers, whose label is true, alone. Where ``judged``, a judge's verdict will do in place of a label. Raises
     `ConfideError` when the expert has none.
     """
-    right: dict[str, bool] | None = None
-    if expert is not None:
-        ids = {record.id for record in records}
-        right = {record.id: record.correct for record in expert if record.correct is not None and record.id in ids}
-        if not right:
-            raise ConfideError("the expert's records have no labelled row with an id of these questions")
-    chosen, confidence, labels = [], [], []
-    without_confidence = without_label = 0
-    for record in records:
-        value = confidence_of(record, source)
-        labelled = record.correct is not None and (right is None or record.id in right)
-        if not (labelled or goal == "budget" or (judged and record.judged is not None)):
-            without_label += 1
-        elif value is None and goal == "max_risk":
-            without_confidence += 1
-        elif goal != "false_alarms" or record.correct:
-            chosen.append(record)
-            confidence.append(-math.inf if value is None else value)
-            labels.append(labelled)
+    table = RecordTable.of(records)
+    helped = np.ones(len(table)) if expert is None else _expert_right(table, expert)
+    values, right, verdict = confidences_of(table, source), table.truth("correct"), table.truth("judged")
+    labelled = np.isfinite(right) & np.isfinite(helped)
+    usable = labelled | (goal == "budget") | (np.isfinite(verdict) & judged)
+    missing = usable & np.isnan(values) & (goal == "max_risk")
+    chosen = np.flatnonzero(usable & ~missing & ((goal != "false_alarms") | (right == 1)))
+    said = np.where(np.isnan(right), verdict, right)
     return CalibrationRows(
-        records=chosen,
-        confidence=np.array(confidence, dtype=float),
-        correct=np.array([bool(r.judged if r.correct is None else r.correct) for r in chosen], dtype=bool),
-        expert=np.array([right is None or right.get(record.id, False) for record in chosen], dtype=bool),
-        labelled=np.array(labels, dtype=bool),
-        without_confidence=without_confidence,
-        without_label=without_label,
+        records=table.take(chosen),
+        confidence=np.where(np.isnan(values), -np.inf, values)[chosen],
+        correct=(said == 1)[chosen],
+        expert=(helped == 1)[chosen],
+        labelled=labelled[chosen],
+        without_confidence=int(missing.sum()),
+        without_label=int((~usable).sum()),
         log_space=log_space(source),
     )
 
 
+def _expert_right(table: RecordTable, expert: Sequence[Record]) -> Floats:
+    """Whether the expert is right on each row [n], NaN where it gave no graded answer; raises where it gave none."""
+    theirs = RecordTable.of(expert)
+    marks = dict(zip(theirs.ids.tolist(), theirs.truth("correct").tolist(), strict=True))
+    found = np.array([marks.get(own, np.nan) for own in table.ids.tolist()])
+    if np.isnan(found).all():
+        raise ConfideError("the expert's records have no labelled row with an id of these questions")
+    return found
+
+
 def models_of(records: Iterable[Record]) -> str:
     """The models that answered, joined by commas ("" when no record says)."""
-    return ", ".join(sorted({record.model for record in records if record.model}))
+    return ", ".join(sorted(set(RecordTable.of(records).coded("model").present()) - {""}))
 
 
 def data_sha256(rows: CalibrationRows) -> str:
     """One hash of the rows' ids, confidences, labels and verdicts, whatever their order."""
     # Verdicts count where some row has no label, and are told apart from labels there.
-    said = (
-        [f"{right}" for right in rows.correct.tolist()]
-        if rows.labelled.all()
-        else [f"{record.correct} {record.judged}" for record in rows.records]
-    )
-    lines = sorted(
-        f"{record.id}\t{value!r}\t{says}"
-        for record, value, says in zip(rows.records, rows.confidence.tolist(), said, strict=True)
-    )
-    return sha256_of_text("\n".join(lines))
+    if rows.labelled.all():
+        said = [f"{right}" for right in rows.correct.tolist()]
+    else:
+        both = zip(rows.records.coded("correct").each(), rows.records.coded("judged").each(), strict=True)
+        said = [f"{right} {verdict}" for right, verdict in both]
+    each = zip(rows.records.ids.tolist(), rows.confidence.tolist(), said, strict=True)
+    return sha256_of_text("\n".join(sorted(f"{own}\t{value!r}\t{says}" for own, value, says in each)))
 
 
 def fingerprint(record: Record, source: str) -> str:
@@ -219,7 +227,7 @@ def fingerprint(record: Record, source: str) -> str:
 
 def sketch(records: Iterable[Record], source: str) -> str:
     """The lowest fingerprints of ``records``, at most 512 of them, joined."""
-    return "".join(sorted({fingerprint(record, source) for record in records})[:_SKETCH])
+    return "".join(heapq.nsmallest(_SKETCH, {fingerprint(record, source) for record in records}))
 
 
 def seen_again(rows_seen: str, records: Iterable[Record], source: str) -> tuple[list[bool], bool]:
@@ -233,11 +241,8 @@ def seen_again(rows_seen: str, records: Iterable[Record], source: str) -> tuple[
 
 def used_before(records: Sequence[Record]) -> int:
     """How many calibration rows share an entity or a prompt with training or validation rows of the same file."""
-    earlier = [record for record in records if record.split in ("train", "validation")]
-    entities = {record.entity for record in earlier} - {None}
-    prompts = {tuple((m.role, m.content) for m in record.messages) for record in earlier} - {()}
-    return sum(
-        record.split == "calibration"
-        and (record.entity in entities or tuple((m.role, m.content) for m in record.messages) in prompts)
-        for record in records
-    )
+    table = RecordTable.of(records)
+    splits = table.coded("split")
+    earlier, later = table.take(splits.where("train", "validation")), table.take(splits.where("calibration"))
+    seen = (later.coded(name).where(*set(earlier.coded(name).present()) - {None}) for name in ("entity", "prompt"))
+    return int(np.any([*seen], axis=0).sum())

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from confide.policies.calibration_rows import confidence_of
+from confide.policies.calibration_rows import confidences_of
 from confide.policies.goals import Per
 from confide.policies.guarantees import Detection
 from confide.policies.policy import Policy
 from confide.policies.policy_part import Part
 from confide.policies.thresholds.binomial_bound import BinomialCount
 from confide.policies.thresholds.cluster_bound import draw
-from confide.records import Record
+from confide.records import Record, RecordTable
 
 _SIDE = 0.975
 """Level of each side of an interval of 95 %."""
@@ -31,12 +31,13 @@ def detection_of(part: Part, records: Sequence[Record], per: Per, seed: int) -> 
     Rows count as those of a promise ``per`` question or entity do (`draw`, with ``seed``), with an exact interval. One
     without a confidence is not kept, as when the policy decides.
     """
-    flawed = [record for record in records if record.correct is False]
-    drawn = draw([record.cluster for record in flawed], per, seed)
+    table = RecordTable.of(records)
+    flawed = table.take(table.truth("correct") == 0)
+    drawn = draw(flawed.clusters(), per, seed)
     if not (n := len(drawn.rows)):
         return None
-    rows = [flawed[i] for i in drawn.rows]
-    caught = np.array([part.decide(confidence_of(row, part.source), row.domain) != "answer" for row in rows])
+    rows = flawed.take(drawn.rows)
+    caught = part.decide_rows(confidences_of(rows, part.source), rows.coded("domain")) != "answer"
     kept = n - int(caught.sum())
     count = drawn.clusters.count(caught, np.ones(n), kept) if drawn.clusters else BinomialCount(n, kept, n - kept, n)
     low, high = count.interval(_SIDE)

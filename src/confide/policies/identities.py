@@ -14,8 +14,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from confide.errors import ConfideError
-from confide.records import Record
+from confide.numeric import Ints
+from confide.records import Record, RecordTable
+from confide.records.coded_column import Coded
 from confide.signals import PART_SIGNALS, along_signals
 
 _SEPARATOR = ", "
@@ -92,15 +96,20 @@ def identity_of(record: Record, source: str) -> str:
 
     What training left beside the weights for another source (rows of a store name it all) is no part of it.
     """
+    return _identity(record.identity, record.scored_by.get(source, ""), source)
+
+
+def _identity(answered: str, scored: str, source: str) -> str:
+    """The identity of weights that ``answered`` and what ``scored`` by a source."""
     try:
-        parts = identity_parts(record.identity)
+        parts = identity_parts(answered)
     except ValueError:  # a name that another system gave
-        parts = {"name": record.identity}
+        parts = {"name": answered}
     for part in TRAINED_PARTS if source else ():
         if part != scored_by_part(source):
             parts.pop(part, None)
-    if scored_by := record.scored_by.get(source):
-        parts[scored_by_part(source)] = scored_by
+    if scored:
+        parts[scored_by_part(source)] = scored
     return identity_text(parts)
 
 
@@ -109,7 +118,7 @@ def common_identity(records: Iterable[Record], source: str) -> str:
 
     Raises `ConfideError` when the records are answers of different models: a threshold for a mixture is one for none.
     """
-    identities = _identities(records, source)
+    identities, _ = identities_of(RecordTable.of(records), source)
     first, *others = [identity_parts(identity) for identity in identities] or [{}]
     common = dict(first)
     for parts in others:
@@ -126,19 +135,21 @@ def check_one_model(records: Sequence[Record]) -> None:
 
     Rows that do not say who answered are taken to be of the others' model.
     """
-    common_identity(records, "")
-    for source in sorted({source for record in records for source in record.scored_by}):
-        common_identity((record for record in records if record.confidence.get(source) is not None), source)
+    table = RecordTable.of(records)
+    common_identity(table, "")
+    for source in sorted({source for pairs in table.coded("scored_by").present() for source, _ in pairs}):
+        common_identity(table.take(np.isfinite(table.confidence(source))), source)
 
 
-def answered_by(identity: str | None, records: list[Record], source: str = "") -> list[Record]:
+def answered_by(identity: str | None, records: Sequence[Record], source: str = "") -> RecordTable:
     """The records whose identity agrees with ``identity`` (None: all of them).
 
     Raises `ConfideError` for a text that is no identity, and when no record agrees.
     """
+    table = RecordTable.of(records)
     if identity is None:
-        return records
-    counts = _identities(records, source)
+        return table
+    counts, of_row = identities_of(table, source)
     try:
         wanted = {other for other in counts if same_model(identity, other)}
     except ValueError as error:
@@ -146,16 +157,14 @@ def answered_by(identity: str | None, records: list[Record], source: str = "") -
     if not wanted:
         there = ", ".join(sorted({*counts} - {""})[:3]) or "rows that do not say"
         raise ConfideError(f"no row is an answer of {identity}; there are: {there}")
-    return [record for record in records if identity_of(record, source) in wanted]
+    return table.take(np.array([other in wanted for other in counts], dtype=np.bool_)[of_row])
 
 
-def _identities(records: Iterable[Record], source: str) -> Counter[str]:
-    """How many records have each identity, in the order in which they come."""
-    counts: Counter[str] = Counter()
-    known: dict[tuple[str, str], str] = {}
-    for record in records:
-        says = record.identity, record.scored_by.get(source, "")
-        if says not in known:
-            known[says] = identity_of(record, source)
-        counts[known[says]] += 1
-    return counts
+def identities_of(table: RecordTable, source: str) -> tuple[Counter[str], Ints]:
+    """How many records have each identity, in the order in which they come, and which of these each has [n]."""
+    pairs = Coded.both(table.coded("identity"), table.coded("scored_by"))
+    names = [_identity(weights, dict(scored or ()).get(source, ""), source) for weights, scored in pairs.values]
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    of_row = np.array([places[name] for name in names], dtype=np.int64)[pairs.codes]
+    sizes = np.bincount(of_row, minlength=len(places)).tolist()
+    return Counter(dict(zip(places, sizes, strict=True))), of_row

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from confide.errors import ConfideError
 from confide.policies.goals import Budget, Goal, MaxRisk
 from confide.policies.guarantees import JudgeError
 from confide.policies.thresholds.fallback_testing import Count
 from confide.policies.thresholds.judged_bound import JudgedCount
-from confide.records import Record
+from confide.records import Record, RecordTable
 
 METHOD = "a judge's verdicts, its error by an exact paired bound"
 """How policy files say that verdicts were counted in place of labels."""
@@ -17,7 +19,8 @@ METHOD = "a judge's verdicts, its error by an exact paired bound"
 
 def check_goal(goal: Goal, records: Sequence[Record]) -> None:
     """Raise `ConfideError` where rows have a verdict and no label, and ``goal`` needs labels but counts no error."""
-    bare = sum(record.correct is None and record.judged is not None for record in records)
+    table = RecordTable.of(records)
+    bare = int((np.isnan(table.truth("correct")) & np.isfinite(table.truth("judged"))).sum())
     if bare and not isinstance(goal, MaxRisk | Budget):
         raise ConfideError(
             f"{bare} of the {len(records)} rows have a judge's verdict and no label, and only --max-risk counts the "
@@ -25,9 +28,11 @@ def check_goal(goal: Goal, records: Sequence[Record]) -> None:
         )
 
 
-def judges_of(records: Iterable[Record]) -> str:
+def judges_of(*files: Sequence[Record]) -> str:
     """The judges of the records, joined by commas."""
-    return ", ".join(sorted({record.judged_by for record in records if record.judged is not None} - {""}))
+    tables = [RecordTable.of(records) for records in files]
+    judged = [table.take(np.isfinite(table.truth("judged"))) for table in tables]
+    return ", ".join(sorted({name for table in judged for name in table.coded("judged_by").present()} - {""}))
 
 
 def error_of(counts: Iterable[Count], by: str) -> JudgeError | None:
@@ -44,11 +49,17 @@ def error_of(counts: Iterable[Count], by: str) -> JudgeError | None:
     )
 
 
-def error_on(records: Iterable[Record]) -> JudgeError | None:
+def error_on(records: Sequence[Record]) -> JudgeError | None:
     """The error of the judge of ``records`` on all that are labelled (None: nothing was judged)."""
-    judged = [record for record in records if record.judged is not None]
+    table = RecordTable.of(records)
+    judged = table.take(np.isfinite(table.truth("judged")))
     if not judged:
         return None
-    pairs = [(record.judged, record.correct) for record in judged if record.correct is not None]
-    missed, alarms = pairs.count((True, False)), pairs.count((False, True))
-    return JudgeError(by=judges_of(judged), judged=len(judged), labelled=len(pairs), missed=missed, false_alarms=alarms)
+    said, right = judged.truth("judged"), judged.truth("correct")
+    return JudgeError(
+        by=judges_of(judged),
+        judged=len(judged),
+        labelled=int(np.isfinite(right).sum()),
+        missed=int(((said == 1) & (right == 0)).sum()),
+        false_alarms=int(((said == 0) & (right == 1)).sum()),
+    )

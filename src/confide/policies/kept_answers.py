@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from confide.metrics.calibration_error import wilson
 from confide.policies.guarantees import Guarantee
 from confide.policies.policy import Policy
-from confide.records import Record
+from confide.records import Record, RecordTable
 
 MOST_MISSING = 0.5
 """Share of rows without a confidence from which on that is worth a warning."""
@@ -45,31 +47,32 @@ class SeenRisk:
 
 def seen_of_kept(kept: Sequence[Record]) -> SeenRisk | None:
     """What the labels of the ``kept`` answers show; None where none has a label."""
-    labels = [record.correct for record in kept if record.correct is not None]
-    wrong = labels.count(False)
-    return SeenRisk(len(labels), wrong, *wilson(wrong, len(labels))) if labels else None
+    right = RecordTable.of(kept).truth("correct")
+    labelled, wrong = int(np.isfinite(right).sum()), int((right == 0).sum())
+    return SeenRisk(labelled, wrong, *wilson(wrong, labelled)) if labelled else None
 
 
 def cautions(policy: Policy, records: Sequence[Record]) -> list[str]:
     """Sentences on ``records`` that the promise of ``policy`` does not speak for, or about which little is decided."""
-    found = []
-    n = len(records)
-    missing = sum(policy.choose_for(record)[1] is None for record in records)
+    found, table = [], RecordTable.of(records)
+    n = len(table)
+    missing = int(np.isnan(policy.decided(table).confidence).sum())
     if missing > MOST_MISSING * n:
         sources = " or ".join(policy.sources)
         found.append(f"{missing} of the {n} rows have no confidence from {sources}: little is decided here")
     known = policy.profile.domains if policy.profile else None
     if known is not None and "" not in known:
         named = {domain for part in policy.parts for domain in part.thresholds}
-        new = sorted({record.domain for record in records} - set(known) - named)
-        count = sum(record.domain in new for record in records)
+        domains = table.coded("domain")
+        new = sorted(set(domains.present()) - set(known) - named)
+        count = int(domains.where(*new).sum())
         if count:
             names = ", ".join(name or "none" for name in new[:3])
             found.append(f"{count} of the {n} rows are of domains that no calibration row speaks for ({names})")
-    trained = sum(record.split in ("train", "validation") for record in records)
+    trained = int(table.coded("split").where("train", "validation").sum())
     if trained:
         found.append(f"{trained} of the {n} rows are of the training or validation split: the promise is void for them")
-    again, complete = policy.used_before(records)
+    again, complete = policy.used_before(table)
     if again:
         count_said = f"{again}" if complete else f"at least {again}"
         found.append(f"{count_said} of the {n} rows were used in calibration: they are not fresh")

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from confide.arguments import as_path
 from confide.errors import ConfideError
 from confide.files import read_text, write_text
 from confide.hashing import sha256_of_text
-from confide.policies.calibration_rows import confidence_of, seen_again
+from confide.numeric import Floats, Ints
+from confide.policies.calibration_rows import confidences_of, seen_again
 from confide.policies.goals import Per
 from confide.policies.guarantees import AnyGuarantee, Promise, aim_of, explain_guarantee
 from confide.policies.policy_part import Part
 from confide.policies.profiles import Profile
-from confide.records import Record
+from confide.records import Record, RecordTable
 
 _KEYS = (
     "schema", "source", "scale", "calibrator", "thresholds", "guarantee", "data_sha256", "model", "last_resort",
@@ -29,6 +34,24 @@ _KEYS = (
 
 _LATER = ("requests", "answered")
 """What a profile of before does not know."""
+
+
+@dataclass(frozen=True)
+class DecidedRows:
+    """What decides on each of n rows, the confidence that it reads, and what it decides; all [n].
+
+    ``part`` is a place in the order of sources, ``confidence`` raw and NaN where there is none, ``decision`` answer,
+    escalate or abstain.
+    """
+
+    part: Ints
+    confidence: Floats
+    decision: NDArray[Any]
+
+    def counts(self, sources: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
+        """How many rows have each decision, and how many each of the policy's ``sources`` decided."""
+        deciding = self.part[np.isfinite(self.confidence)].tolist()
+        return Counter(self.decision.tolist()), Counter(sources[place] for place in deciding)
 
 
 class Policy(Part):
@@ -88,11 +111,17 @@ class Policy(Part):
                 return part
         return self
 
-    def choose_for(self, record: Record) -> tuple[Part, float | None]:
-        """The part that decides on a ``record``, and the confidence that it reads, as `confidence_of` does."""
-        confidences = {source: confidence_of(record, source) for source in self.sources}
-        part = self.choose(confidences)
-        return part, confidences[part.source]
+    def decided(self, records: Sequence[Record]) -> DecidedRows:
+        """What each of ``records`` comes to; raises `ConfideError` for a confidence outside the range of its source."""
+        table = RecordTable.of(records)
+        part, confidence = np.zeros(len(table), dtype=np.int64), np.full(len(table), np.nan)
+        decision, domains = self.decide_rows(confidence, table.coded("domain")), table.coded("domain")
+        for place, one in enumerate(self.parts):
+            values = confidences_of(one.in_range(table), one.source)
+            new = np.isnan(confidence) & np.isfinite(values)
+            part[new], confidence[new] = place, values[new]
+            decision[new] = one.decide_rows(values[new], domains._replace(codes=domains.codes[new]))
+        return DecidedRows(part, confidence, decision)
 
     def only(self, part: Part) -> Policy:
         """The policy in which a ``part`` of this one, which has a guarantee, decides alone."""
@@ -104,13 +133,12 @@ class Policy(Part):
 
         A router does not know which of its requests the goal would leave out.
         """
-        decided = [(self.choose_for(record), record.domain) for record in records]
-        decisions = [part.decide(confidence, domain) for (part, confidence), domain in decided]
         assert self.profile is not None
-        profile = self.profile.model_copy(update={"answered": decisions.count("answer") / len(decisions)})
+        answered = float((self.decided(records).decision == "answer").sum() / len(records))
+        profile = self.profile.model_copy(update={"answered": answered})
         return self.model_copy(update={"profile": profile})
 
-    def in_range(self, records: Sequence[Record]) -> list[Record]:
+    def in_range(self, records: Sequence[Record]) -> RecordTable:
         """``records`` with confidences in the ranges of all sources; raises `ConfideError` for one outside."""
         found = super().in_range(records)
         for part in self.fallbacks:

@@ -102,7 +102,7 @@ def calibrate_policy(
     _check_expert(goal, expert)
     records = _range(source, any_number).records(records, source)
     rows, judged = _rows(goal, records, source, expert)
-    spoken_of = list({id(record): record for record in [*rows.records, *judged.records]}.values())
+    spoken_of = rows.records.union(judged.records)
     identity, name = common_identity(spoken_of, source), None if expert is None else models_of(expert)
     parts = _parts(rows, goal) if per_domain else {ANY_DOMAIN: rows}
     fit = _fitter(judged, calibrator, goal, seed)
@@ -212,12 +212,13 @@ def _parts(rows: CalibrationRows, goal: Goal) -> dict[str, CalibrationRows]:
     """Domains with enough independent rows, and the others together if they have enough; never none."""
     least = rows_for_a_domain(goal)
     where: dict[str, list[int]] = defaultdict(list)
-    for i, record in enumerate(rows.records):
-        where[record.domain].append(i)
+    for i, domain in enumerate(rows.records.coded("domain").each()):
+        where[domain].append(i)
+    clusters = rows.clusters
 
     def independent(indices: list[int]) -> int:
         # A judge's verdicts alone show nothing.
-        return len({rows.records[i].cluster for i in indices if rows.labelled[i] or not isinstance(goal, MaxRisk)})
+        return len({clusters[i] for i in indices if rows.labelled[i] or not isinstance(goal, MaxRisk)})
 
     large = {name: at for name, at in sorted(where.items()) if name and independent(at) >= least}
     rest = [i for name, at in where.items() if name not in large for i in at]

@@ -9,6 +9,8 @@ from itertools import pairwise
 from numbers import Real
 from typing import Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     Field,
@@ -20,12 +22,14 @@ from pydantic import (
 
 from confide.arguments import shown
 from confide.errors import ConfideError
+from confide.numeric import Floats
 from confide.policies.calibrators import Calibrator, IsotonicCalibrator
 from confide.policies.guarantees import ANY_DOMAIN, AnyGuarantee
 from confide.policies.identities import identity_parts
 from confide.policies.profiles import Profile
 from confide.policies.ranges import ANY_NUMBER, Range, range_of
-from confide.records import Record
+from confide.records import Record, RecordTable
+from confide.records.coded_column import Coded
 from confide.signals import CONFIDENCE, SIGNALS
 from confide.sources import log_space
 
@@ -133,18 +137,30 @@ class Part(BaseModel, extra="forbid", populate_by_name=True):
         # Exactly the number that the source gave then: the limits are such numbers.
         return math.exp(confidence) if self._of_probabilities else confidence
 
-    def in_range(self, records: Sequence[Record]) -> list[Record]:
+    def in_range(self, records: Sequence[Record]) -> RecordTable:
         """``records`` with confidences in the range of its source; raises `ConfideError` for the first one outside."""
         return self._range.records(records, self.source)
 
-    def on_own_scale(self, records: Sequence[Record]) -> list[Record]:
-        """``records`` with the confidence of its source on the scale of this policy (copies where that is another)."""
+    def on_own_scale(self, records: Sequence[Record]) -> RecordTable:
+        """``records`` with the confidence of its source on the scale of this policy."""
+        table = RecordTable.of(records)
         if not self._of_probabilities:
-            return list(records)
-        held = [
-            record.confidence | {self.source: self.own_scale(record.confidence.get(self.source))} for record in records
-        ]
-        return [r.model_copy(update={"confidence": own}) for r, own in zip(records, held, strict=True)]
+            return table
+        own = [self.own_scale(value) for value in table.confidence(self.source).tolist()]
+        return table.with_confidence(self.source, np.array(own, dtype=np.float64))
+
+    def decide_rows(self, confidence: Floats, domains: Coded) -> NDArray[Any]:
+        """What `decide` says of every raw ``confidence`` [n], NaN where there is none, and domain [n]."""
+        own = confidence
+        if self._of_probabilities:
+            own = np.array([self.own_scale(value) for value in confidence.tolist()], dtype=np.float64)
+        out = np.full(len(own), "escalate", dtype="<U8")
+        with_rules = domains.of([domain if domain in self.thresholds else ANY_DOMAIN for domain in domains.values])
+        for domain, rules in self.thresholds.items():
+            rows = np.flatnonzero((with_rules == domain) & np.isfinite(own))
+            said = np.array([*(rule.decision for rule in rules), "answer"])
+            out[rows] = said[np.searchsorted([rule.below for rule in rules], own[rows], side="right")]
+        return out
 
     def decide(self, confidence: float | None, domain: str | None = None) -> Decision:
         """What to do with an answer of this raw ``confidence``.

@@ -10,7 +10,7 @@ model may grow worse at the same confidence. Unlikeness voids the promise.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -18,10 +18,10 @@ import numpy as np
 from pydantic import BaseModel, Field, model_validator
 from scipy.stats import binom, chi2_contingency
 
-from confide.numeric import Ints
-from confide.policies.calibration_rows import independent_records, written_confidence
+from confide.numeric import Floats, Ints
+from confide.policies.calibration_rows import independent_records
 from confide.policies.requests import Requests, request_of_record, requests_of, unlike
-from confide.records import Record
+from confide.records import Record, RecordTable
 
 ERROR = 0.01
 """Probability of a warning on rows that are exchangeable with the calibration rows (all features together)."""
@@ -73,7 +73,7 @@ class ProfiledPart(Protocol):
     source: str
     profile: Profile | None
 
-    def on_own_scale(self, records: Sequence[Record]) -> list[Record]:
+    def on_own_scale(self, records: Sequence[Record]) -> RecordTable:
         """``records`` with their confidences on the scale of the profile."""
 
 
@@ -110,19 +110,17 @@ class Shift:
 def profile_of(records: Sequence[Record], source: str, seed: int = 0) -> Profile:
     """The summary of ``records``, one row per cluster (drawn with ``seed``), by the raw confidence of ``source``."""
     rows = independent_records(records, seed)
-    known = [value for value in _confidences(rows, source) if value is not None]
-    domains = Counter(record.domain for record in rows)
+    confidence = rows.confidence(source)
+    domains = Counter(rows.coded("domain").counts())
     shown = {name for name, _ in domains.most_common(_MOST_DOMAINS)}
-    mix: Counter[str] = Counter(record.domain if record.domain in shown else "" for record in rows)
     # Rows without a text tell neither its length nor how it ended.
-    texts = any(record.answer for record in rows)
-    lengths = [float(len(record.answer)) for record in rows]
+    lengths = _lengths(rows)
     return Profile(
         n=len(rows),
-        confidence=_histogram(_confidences(rows, source), _edges(known)),
-        domains=dict(mix) if set(domains) != {""} else None,
-        answer_length=_histogram(lengths, _edges(lengths)) if texts else None,
-        cut=sum(record.finish == "length" for record in rows) if texts else None,
+        confidence=_histogram(confidence, _edges(confidence[np.isfinite(confidence)])),
+        domains=dict(_mix(domains, shown)) if set(domains) != {""} else None,
+        answer_length=None if lengths is None else _histogram(lengths, _edges(lengths)),
+        cut=None if lengths is None else int(rows.coded("finish").where("length").sum()),
         requests=requests_of(rows),
     )
 
@@ -139,13 +137,14 @@ def shift(policy: Profiled, records: Sequence[Record], seed: int = 0) -> Shift:
         return Shift(len(rows), False, [], [])
     tables = _confidence_tables(policy, rows)
     if before.domains is not None:
-        mix = Counter(record.domain if record.domain in before.domains else "" for record in rows)
+        mix = _mix(Counter(rows.coded("domain").counts()), before.domains)
         names = sorted({*before.domains, *mix})
         tables["domains"] = np.array([[before.domains.get(name, 0) for name in names], [mix[name] for name in names]])
-    if before.answer_length is not None and any(record.answer for record in rows):
-        tables["answer length"] = _beside(before.answer_length, [float(len(record.answer)) for record in rows])
-    if before.cut is not None and any(record.answer for record in rows):
-        cut = sum(record.finish == "length" for record in rows)
+    lengths = _lengths(rows)
+    if before.answer_length is not None and lengths is not None:
+        tables["answer length"] = _beside(before.answer_length, lengths)
+    if before.cut is not None and lengths is not None:
+        cut = int(rows.coded("finish").where("length").sum())
         tables["cut answers"] = np.array([[before.cut, before.n - before.cut], [cut, len(rows) - cut]])
     features = [Feature(name, *_compare(table)) for name, table in tables.items()]
     if before.requests is not None:
@@ -168,33 +167,44 @@ def _confidence_tables(policy: Profiled, rows: Sequence[Record]) -> dict[str, In
     """
     tables = {}
     for part in policy.parts:
-        values = _confidences(part.on_own_scale(rows), part.source)
+        values = part.on_own_scale(rows).confidence(part.source)
         if part is policy and part.profile is not None:
             tables["confidence"] = _beside(part.profile.confidence, values)
-        elif part.profile is not None and any(value is not None for value in values):
+        elif part.profile is not None and np.isfinite(values).any():
             tables[f"confidence from {part.source}"] = _beside(part.profile.confidence, values)[:, :-1]
     return tables
 
 
-def _confidences(rows: Sequence[Record], source: str) -> list[float | None]:
-    return [written_confidence(record, source) for record in rows]
+def _lengths(rows: RecordTable) -> Floats | None:
+    """Characters of every answer [n]; None where no row has a text."""
+    answers = rows.coded("answer")
+    lengths = answers.of([float(len(answer)) for answer in answers.values])
+    return lengths if lengths.any() else None
 
 
-def _edges(values: Sequence[float]) -> list[float]:
+def _mix(domains: Counter[str], shown: Container[str]) -> Counter[str]:
+    """How many rows each of the domains ``shown`` has, and all others together."""
+    mix = Counter[str]()
+    for name, count in domains.items():
+        mix[name if name in shown else ""] += count
+    return mix
+
+
+def _edges(values: Floats) -> list[float]:
     """Quantiles that part ``values`` into at most ten bins of about equal size; ties stay together."""
     bins = min(_BINS, max(1, len(values) // _ROWS_PER_BIN))
     inner = np.quantile(values, np.arange(1, bins) / bins, method="lower") if bins > 1 else np.array([])
     return [float(edge) for edge in np.unique(inner)]
 
 
-def _histogram(values: Sequence[float | None], edges: list[float]) -> Histogram:
-    known = [value for value in values if value is not None]
+def _histogram(values: Floats, edges: list[float]) -> Histogram:
+    known = values[np.isfinite(values)]
     bins = np.searchsorted(edges, known, side="right")
     counts = np.bincount(bins, minlength=len(edges) + 1)
     return Histogram(edges=edges, counts=[int(count) for count in counts], missing=len(values) - len(known))
 
 
-def _beside(before: Histogram, values: Sequence[float | None]) -> Ints:
+def _beside(before: Histogram, values: Floats) -> Ints:
     """Counts of the calibration rows and of the fresh ones, (2, bins + 1), rows without a value last."""
     after = _histogram(values, before.edges)
     return np.array([[*before.counts, before.missing], [*after.counts, after.missing]])

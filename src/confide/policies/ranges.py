@@ -10,8 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from confide.errors import ConfideError
-from confide.records import Record
+from confide.records import Record, RecordTable
 from confide.sources import log_space
 
 ROUNDING = 1e-6
@@ -40,18 +42,17 @@ class Range:
         """``value``, cut to this range; a threshold may lie a rounding step outside, so that nothing reaches it."""
         return min(max(value, self.low), self.high)
 
-    def records(self, records: Sequence[Record], source: str) -> list[Record]:
-        """``records`` with the confidences of ``source`` in this range (copies where rounding is cut off).
+    def records(self, records: Sequence[Record], source: str) -> RecordTable:
+        """``records`` with the confidences of ``source`` in this range (cut off where rounding left it).
 
         Raises `ConfideError`, as `within` does, for the first one outside.
         """
-        out = []
-        for record in records:
-            value = record.confidence.get(source)
-            if value is not None and (cut := self.within(value, source, record.id)) != value:
-                record = record.model_copy(update={"confidence": record.confidence | {source: cut}})
-            out.append(record)
-        return out
+        table = RecordTable.of(records)
+        values = table.confidence(source)
+        outside = np.flatnonzero((values < self.low) | (values > self.high))
+        for row in outside.tolist():
+            values[row] = self.within(float(values[row]), source, str(table.ids[row]))
+        return table.with_confidence(source, values) if len(outside) else table
 
     def _advice(self, value: float) -> str:
         if self == LOG_PROBABILITIES:

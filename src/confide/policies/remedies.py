@@ -19,7 +19,7 @@ from confide.policies.nearest_answers import LEAST, Best, best_observed
 from confide.policies.policy import Policy
 from confide.policies.policy_fitting import calibrate_policy
 from confide.policies.thresholds.fallback_testing import Unmet, rows_of_file
-from confide.records import Record
+from confide.records import Record, RecordTable
 
 _WORTH = 0.75
 _SHOWN = 3
@@ -111,7 +111,7 @@ def remedies(
 
 def _others(records: Sequence[Record], tried: Sequence[str], goal: Goal, options: dict[str, Any]) -> dict[str, float]:
     """Other sources of the rows that meet the goal, with the share that each keeps, the largest first."""
-    there = sorted({name for record in records for name in record.confidence} - set(tried))
+    there = sorted(RecordTable.of(records).sources - set(tried))
     kept: dict[str, float] = {}
     for name in there:
         try:

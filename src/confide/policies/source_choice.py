@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from confide.errors import ConfideError, TooFewRowsError
 from confide.policies.calibration_rows import labelled_rows, models_of, rows_decided_by
 from confide.policies.goals import BoundedGoal, Goal, MaxRisk
@@ -25,7 +27,7 @@ from confide.policies.policy_fitting import calibrate_policy, part_that_keeps_no
 from confide.policies.policy_part import Part
 from confide.policies.profiles import Profile, profile_of
 from confide.policies.thresholds.fallback_testing import LIMITS, Attainable, Unmet, worth_having
-from confide.records import Record
+from confide.records import Record, RecordTable
 
 
 def calibrate_best_source(
@@ -136,7 +138,7 @@ def _in_order(first: Policy, parts: Sequence[Part], records: Sequence[Record], s
         profile = Profile(n=part.profile.n, confidence=part.profile.confidence)
         bare.append(part.model_copy(update={"profile": profile}))
     policy = first.model_copy(update={"fallbacks": bare})
-    decided = [record for record in records if policy.choose_for(record)[1] is not None]
+    decided = RecordTable.of(records).take(np.isfinite(policy.decided(records).confidence))
     common_identity(decided, "")  # raises for sources that different models gave
     profile = profile_of(records, first.source, seed)  # requests that fall back are among those that it was made for
     return policy.model_copy(update={"model": models_of(decided), "profile": profile}).with_share_answered(records)

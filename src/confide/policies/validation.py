@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -13,7 +13,7 @@ from confide.errors import ConfideError
 from confide.policies.anytime_bounds import anytime_interval, power, rows_needed
 from confide.policies.calibration_rows import (
     CalibrationRows,
-    confidence_of,
+    confidences_of,
     first_of_each,
     missing_source,
     models_of,
@@ -34,7 +34,7 @@ from confide.policies.guarantees import (
     MatchGuarantee,
     explain_counting,
 )
-from confide.policies.identities import common_identity, identity_of, same_model
+from confide.policies.identities import common_identity, identities_of, same_model
 from confide.policies.judged_rows import error_of, judges_of
 from confide.policies.policy import Policy
 from confide.policies.policy_part import NEVER
@@ -44,7 +44,7 @@ from confide.policies.thresholds.cluster_bound import ClusterCount, Clusters, Dr
 from confide.policies.thresholds.fallback_testing import Count
 from confide.policies.thresholds.judged_bound import JudgedCount, Verdicts
 from confide.policies.thresholds.paired_bound import PairedCount
-from confide.records import Record
+from confide.records import Record, RecordTable
 
 Verdict = Literal["holds", "broken", "undecided"]
 
@@ -193,7 +193,7 @@ def validate_policy(
         raise ConfideError("this policy promises nothing that could be checked: its goal is least expected cost")
     records = policy.in_range(records)
     alone = {part.source: policy.only(part) for part in policy.parts if part.guarantee is not None}
-    there = [source for source, one in alone.items() if any(confidence_of(r, source) is not None for r in records)]
+    there = [source for source in alone if np.isfinite(confidences_of(records, source)).any()]
     domains = sum(len(_answered(alone[source])) for source in there)
     # With none at all the first source says what is missing.
     made = {source: _validate(alone[source], records, expert, domains, seed) for source in there or [policy.source]}
@@ -233,11 +233,12 @@ def _validate(
     promise = policy.guarantee
     assert not isinstance(promise, CostEstimate)
     usable = _usable(policy, promise, records, expert)
-    where = [record.domain if record.domain in policy.thresholds else ANY_DOMAIN for record in usable.records]
+    named = usable.records.coded("domain")
+    where = named.of([name if name in policy.thresholds else ANY_DOMAIN for name in named.values])
     checks, counts = {}, []
     not_covered = 0
     for name, before in _answered(policy).items():
-        part = usable.take([i for i, domain in enumerate(where) if domain == name])
+        part = usable.take(np.flatnonzero(where == name))
         drawn = _drawn(promise, before, part)
         not_covered += len(part.records) - len(drawn.rows) if promise.per == "question" else 0
         seen = _count(policy, promise, part.take(drawn.rows), drawn.clusters)
@@ -280,7 +281,7 @@ def _usable(
     goal: GoalName = "match_expert" if promise.goal == "max_risk" else promise.goal
     usable = rows_for(goal, records, policy.source, graded, judged=promise.goal == "max_risk")
     if not usable.records:
-        fine = any(record.correct is not None for record in records) and promise.goal == "false_alarms"
+        fine = np.isfinite(RecordTable.of(records).truth("correct")).any() and promise.goal == "false_alarms"
         said = "is fine (correct is true)" if fine else "says whether its answer is correct"
         raise ConfideError(f"none of the {len(records)} fresh rows {said}")
     if np.isneginf(usable.confidence).all():
@@ -288,19 +289,19 @@ def _usable(
     return usable
 
 
-def other_models(policy: Policy, records: Iterable[Record]) -> list[str]:
+def other_models(policy: Policy, records: Sequence[Record]) -> list[str]:
     """Sentences when other models, by name or weights, than the one ``policy`` was made for answered ``records``."""
-    records = list(records)
-    models = models_of(records)
+    table = RecordTable.of(records)
+    models = models_of(table)
     found = []
     if models and policy.model and models != policy.model:
         found.append(f"the policy was made for {policy.model}, these rows were answered by {models}")
     others: Counter[tuple[str, str]] = Counter()
-    for record in records:
-        part, _ = policy.choose_for(record)
-        other = identity_of(record, part.source)
-        if same_model(part.identity, other) is False:
-            others[part.identity, other] += 1
+    deciding = policy.decided(table).part
+    for place, part in enumerate(policy.parts):
+        for other, count in identities_of(table.take(deciding == place), part.source)[0].items():
+            if same_model(part.identity, other) is False:
+                others[part.identity, other] += count
     if others:
         ((own, most), _), *_ = others.most_common(1)
         found.append(
@@ -322,10 +323,7 @@ def _drawn(promise: Bounded, before: Evidence, rows: CalibrationRows) -> Drawn:
 
 def _count(policy: Policy, promise: Bounded, rows: CalibrationRows, clusters: Clusters | None) -> Count:
     """The promised quantity on ``rows`` of one domain, which are independent without ``clusters``."""
-    decisions = [
-        policy.decide(c, record.domain) for c, record in zip(rows.confidence.tolist(), rows.records, strict=True)
-    ]
-    keep = np.array([decision == "answer" for decision in decisions], dtype=bool)
+    keep = policy.decide_rows(rows.confidence, rows.records.coded("domain")) == "answer"
     n, kept = len(keep), int(keep.sum())
     verdicts = Verdicts.of(rows) if isinstance(promise, Guarantee) else None
     if verdicts is not None and clusters is None:

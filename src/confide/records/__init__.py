@@ -14,9 +14,11 @@ from confide.records.record_files import (
     check_records_file,
     half_written,
     parse_lines,
+    read_record_table,
     read_records,
     write_records,
 )
+from confide.records.record_table import RecordTable
 from confide.records.score_tables import read_scores
 from confide.score_columns import ScoreColumns
 
@@ -24,6 +26,7 @@ __all__ = [
     "Cost",
     "Message",
     "Record",
+    "RecordTable",
     "RecordWriter",
     "RequestShape",
     "Sample",
@@ -33,6 +36,7 @@ __all__ = [
     "check_records_file",
     "half_written",
     "parse_lines",
+    "read_record_table",
     "read_records",
     "read_scores",
     "write_records",

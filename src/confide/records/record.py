@@ -251,7 +251,7 @@ _WANT_A_VALUE = {
 
 def without_nan(confidence: Any) -> Any:
     """Confidences with None for NaN, which is how other systems write "not available", and no JSON."""
-    if not isinstance(confidence, dict):
+    if not isinstance(confidence, dict) or all(type(v) is float and v == v for v in confidence.values()):
         return confidence
     if truth := [source for source, value in confidence.items() if isinstance(value, bool)]:
         raise ValueError(f"{truth[0]} is true or false, a number is wanted")

@@ -15,11 +15,13 @@ from typing import Any, BinaryIO, Self
 from pydantic import ValidationError
 
 from confide.arguments import as_path
-from confide.data_files import Table, check_unique, json_lines, json_object, read_table
+from confide.data_files import PARQUET, Table, check_unique, ends_half_written, json_lines, json_object, read_table
 from confide.errors import ConfideError
 from confide.files import check_output, is_stream, open_stream, read_bytes, write_text, written
+from confide.records.plain_parquet import read_plain_parquet
 from confide.records.record import Record, Sample
 from confide.records.record_cells import RecordCells
+from confide.records.record_table import RecordTable
 from confide.sources import LOG_SPACE, log_space
 
 _LOG = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ def parse_lines(text: str, name: str) -> list[Record]:
     Raises:
         ConfideError: a bad line, with ``name`` and the line's number; a ``logprob_sum`` of 0 whose scale is unclear.
     """
-    return parse_rows(json_lines(text, name), name)
+    return list(validated(json_lines(text, name), name))
 
 
 def read_records(path: Path, *, prepared: Callable[[Table], Table] = lambda table: table) -> list[Record]:
@@ -55,18 +57,36 @@ def read_records(path: Path, *, prepared: Callable[[Table], Table] = lambda tabl
     """
     path = as_path(path)
     table = prepared(read_table(path, continued=True))
-    records = _of_table(table, str(path))
-    if table.cut is not None:
-        _LOG.warning("%s: the half-written last line is left out", path)
-    if not records:
-        raise ConfideError(f"{path} has no records")
+    records = list(_of_table(table, str(path)))
+    _check_read(table, records, path)
     check_unique((record.id for record in records), str(path))
     return records
 
 
+def read_record_table(path: Path, *, prepared: Callable[[Table], Table] = lambda table: table) -> RecordTable:
+    """What `read_records` reads, as columns: for files of millions of rows."""
+    path = as_path(path)
+    plain = read_plain_parquet(path) if path.is_dir() or path.suffix.lower() in PARQUET else None
+    if plain:
+        plain.check_unique(str(path))
+        return plain
+    table = prepared(read_table(path, continued=True))
+    records = RecordTable.of(_of_table(table, str(path)))
+    _check_read(table, records, path)
+    records.check_unique(str(path))
+    return records
+
+
+def _check_read(table: Table, records: Sequence[Record], path: Path) -> None:
+    if table.cut is not None:
+        _LOG.warning("%s: the half-written last line is left out", path)
+    if not records:
+        raise ConfideError(f"{path} has no records")
+
+
 def half_written(path: Path) -> bool:
     """Whether the last line of a file of records was cut off in writing, so that it is not read."""
-    return not is_stream(path) and read_table(path, continued=True).cut is not None
+    return not is_stream(path) and ends_half_written(path)
 
 
 def check_records_file(path: Path, *, appended: bool = False) -> None:
@@ -159,20 +179,20 @@ class RecordWriter:
 def _continued(path: Path) -> tuple[list[Record], int]:
     """The records of a file that is appended to, and how many of its bytes are whole lines."""
     table = read_table(path, continued=True)
-    records = _of_table(table, str(path))
+    records = list(_of_table(table, str(path)))
     if not table.lines:
         raise ConfideError(f"{path} holds no JSON lines, so nothing can be appended: choose another file")
     return records, path.stat().st_size if table.cut is None else table.cut
 
 
-def _of_table(table: Table, name: str) -> list[Record]:
+def _of_table(table: Table, name: str) -> Iterator[Record]:
     """The records of a table; cells are read as what their columns say."""
     if table.columns is None:
-        return parse_rows(table.rows, name)
+        return validated(table.rows, name)
     if table.columns == ["id", "record"]:  # a Parquet file of confide: each record is one JSON text
-        return parse_rows(((where, _whole(row, f"{name}, {where}")) for where, row in table.rows), name)
+        return validated(((where, _whole(row, f"{name}, {where}")) for where, row in table.rows), name)
     cells = RecordCells(table.columns, name, decimal_comma=table.decimal_comma)
-    return parse_rows(((where, cells.fields(row, f"{name}, {where}")) for where, row in table.rows), name)
+    return validated(((where, cells.fields(row, f"{name}, {where}")) for where, row in table.rows), name)
 
 
 def _whole(row: dict[str, Any], where: str) -> dict[str, Any]:
@@ -182,9 +202,9 @@ def _whole(row: dict[str, Any], where: str) -> dict[str, Any]:
     return json_object(text, where)
 
 
-def parse_rows(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Record]:
-    """Parse rows, each with where it is, into records; ``name`` is what errors call the file."""
-    records, scale = [], _Scale(name)
+def validated(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> Iterator[Record]:
+    """Make records of rows, each with where it is; ``name`` is what errors call the file."""
+    scale = _Scale(name)
     for where, row in rows:
         try:
             record = Record.model_validate(row)
@@ -198,9 +218,8 @@ def parse_rows(rows: Iterable[tuple[str, dict[str, Any]]], name: str) -> list[Re
             if any(math.isinf(number) for number in _numbers(value)):
                 raise ConfideError(f"{name}, {where}: {key}: an infinite number")
         scale.see(row, record)
-        records.append(record)
+        yield record
     scale.check()
-    return records
 
 
 def _numbers(value: Any) -> Iterator[float]:

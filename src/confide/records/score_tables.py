@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from confide.arguments import as_path
-from confide.data_files import Table, check_unique, plain_number, read_table
+from confide.data_files import Table, plain_number, read_table
 from confide.errors import ConfideError
 from confide.files import is_stream
 from confide.hashing import sha256_of_rows
 from confide.records.record import Record
 from confide.records.record_cells import number, read_cell, truth
-from confide.records.record_files import parse_rows, read_records
+from confide.records.record_files import read_record_table, validated
+from confide.records.record_table import RecordTable
 from confide.score_columns import ScoreColumns
 
 _TAKEN_OVER = ("domain", "entity", "split", "answer")
@@ -31,7 +32,7 @@ _SHOWN = 20
 _NAME_LENGTH = 8
 
 
-def read_scores(path: Path, columns: ScoreColumns, *, source: str | None = None) -> list[Record]:
+def read_scores(path: Path, columns: ScoreColumns, *, source: str | None = None) -> RecordTable:
     """Read rows of confidences and labels: records, or a table of any system whose ``columns`` are named.
 
     Rows of a table without ids are numbered, where a confidence is known by its name or by ``columns``.
@@ -49,12 +50,12 @@ def read_scores(path: Path, columns: ScoreColumns, *, source: str | None = None)
     if columns.named:
         return _read_table(path, columns, source)
     try:
-        records = read_records(path, prepared=_with_numbers)
+        records = read_record_table(path, prepared=_with_numbers)
     except ConfideError as error:
         if (hint := _hint(path)) is None:
             raise
         raise ConfideError(f"{str(error).rstrip('.')}. {hint}") from None
-    if not any(r.confidence or r.messages or r.answer for r in records) and (hint := _hint(path)) is not None:
+    if not records.sources and not any(r.messages or r.answer for r in records) and (hint := _hint(path)) is not None:
         raise ConfideError(f"{path} holds no confidence that is known by its name. {hint}")
     return records
 
@@ -62,8 +63,9 @@ def read_scores(path: Path, columns: ScoreColumns, *, source: str | None = None)
 def numbered(records: Sequence[Record]) -> bool:
     """Whether `read_scores` made up the ids of a file's ``records``: they say which row each is, and no more."""
     name = records[0].id.rpartition("-")[0] if records else ""
-    made = _made_up(name, len(records))
-    return len(name) == _NAME_LENGTH and all(r.id == one for r, one in zip(records, made, strict=True))
+    if len(name) != _NAME_LENGTH:
+        return False
+    return list(RecordTable.of(records).ids) == _made_up(name, len(records))
 
 
 def _made_up(name: str, count: int) -> list[str]:
@@ -113,7 +115,7 @@ def _hint(path: Path) -> str | None:
     )
 
 
-def _read_table(path: Path, columns: ScoreColumns, source: str | None) -> list[Record]:
+def _read_table(path: Path, columns: ScoreColumns, source: str | None) -> RecordTable:
     table = read_table(path, continued=True)
     rows = list(table.rows)
     if not rows:
@@ -143,9 +145,9 @@ def _read_table(path: Path, columns: ScoreColumns, source: str | None) -> list[R
         if row.get(label) is not None:
             fields["correct"] = read_cell(truth, row[label], f"{at}: {label}")
         found.append((where, fields))
-    records = parse_rows(found, str(path))
+    records = RecordTable.of(validated(found, str(path)))
     try:
-        check_unique((record.id for record in records), str(path))
+        records.check_unique(str(path))
     except ConfideError as error:
         raise ConfideError(f"{error}; every row takes an id of its own: name another --id-column") from None
     return records

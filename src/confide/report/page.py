@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from shlex import quote
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from confide.evaluation.judged import COMPARED, LOWER_IS_BETTER, METRICS, SHOWN
+from confide.evaluation.figures import COMPARED, LOWER_IS_BETTER, METRICS, SHOWN
 from confide.evaluation.record_columns import Rows, probabilities, select
 from confide.evaluation.verdict import chosen
 from confide.evaluation.wording import side
@@ -36,7 +37,7 @@ UNDRAWN = ("floor", "control")
 """Families that stand in tables but get no plot and no place at the slider: nobody would decide by them."""
 
 
-def render(results: dict[str, Any], records: list[Record]) -> str:
+def render(results: dict[str, Any], records: Sequence[Record]) -> str:
     """Write the report as one HTML page.
 
     Args:
@@ -74,8 +75,8 @@ def render(results: dict[str, Any], records: list[Record]) -> str:
         compared=COMPARED,
         main_metrics=[name for name in SHOWN if name in measured],
         measured=measured,
-        tasks=sorted({r.task for r in rows.records if r.task}),
-        models=sorted({r.model for r in rows.records if r.model}),
+        tasks=sorted({task for task in rows.records.coded("task").present() if task}),
+        models=sorted({model for model in rows.records.coded("model").present() if model}),
         faithful_missing=any(e["missing"] for e in estimators.values() if e.get("cmfg_star")),
         means=_means_by_domain(rows, source) if source else {},
         counts=counts,
@@ -148,7 +149,7 @@ def _examples(rows: Rows, source: str) -> dict[str, list[tuple[Record, float]]]:
     def smallest(wanted: Bools, keys: Floats) -> list[tuple[Record, float]]:
         places = np.flatnonzero(wanted & np.isfinite(keys))
         order = places[np.argsort(keys[places], kind="stable")][:EXAMPLES]
-        return [(rows.records[i], float(shown[i])) for i in order]
+        return [(rows.records[i], float(shown[i])) for i in order.tolist()]
 
     return {"wrong": smallest(~rows.correct, -confidence), "right": smallest(rows.correct, confidence)}
 
@@ -168,6 +169,6 @@ def _means_by_domain(rows: Rows, source: str) -> dict[str, tuple[float, float]]:
     if confidence is None:
         return {}
     present = np.isfinite(confidence)
-    of_row = np.array([record.domain for record in rows.records], dtype=object)
-    inside = {name: present & (of_row == name) for name in set(of_row[present])}
+    domains = rows.records.coded("domain")
+    inside = {name: kept for name in domains.present() if (kept := present & domains.where(name)).any()}
     return {name: (float(confidence[i].mean()), float(correct[i].mean())) for name, i in inside.items()}
