@@ -84,13 +84,20 @@ def scoring(options: argparse.Namespace, folder: Path) -> Json:
         for a, b in zip(found[name][i], other[name][i], strict=False)
     ]
     right = np.array([found["correct"][i] for i in rows], dtype=np.float64)
-    quality = {
-        source: {
-            "confide": auroc(np.array(found[source])[rows], right),
-            "peer": auroc(-np.array(other["values"][name])[rows], right),
-        }
-        for source, name in ESTIMATORS.items()
+    own = {
+        "logprob_sum": ("logprobs", np.sum),
+        "logprob_mean": ("logprobs", np.mean),
+        "entropy": ("entropies", np.mean),
     }
+    quality = {}
+    for source, (key, over) in own.items():
+        sign = -1.0 if key == "entropies" else 1.0
+        alike = [sign * over(other[key][i][: len(found[key][i])]) for i in rows]  # without the token that ends it
+        quality[source] = {
+            "confide": auroc(np.array(found[source])[rows], right),
+            "peer": auroc(alike, right),
+            "peer_with_end": auroc(-np.array(other["values"][ESTIMATORS[source]])[rows], right),
+        }
     return figures | {
         "questions": options.questions, "batch": {"confide": 64, "polygraph": options.batch}, "versions": told,
         "same_answers": len(rows), "largest_gap": max(gaps), "auroc": quality,

@@ -72,6 +72,7 @@ def goals(result: Json) -> Iterator[tuple[str, str, bool]]:
         for source, both in result.get(section, {}).get("auroc", {}).items():
             gap = abs(both["confide"] - both["peer"])
             found = f"{both['confide']:.3f}, {both['peer']:.3f}"
+            found += f" ({both['peer_with_end']:.3f} as it comes)" if "peer_with_end" in both else ""
             yield f"{SHOWN[PEERS[section]]}: AUROC of `{source}` within 0.01", found, gap <= 0.01
     for name, shown in TRAININGS.items():
         if name in result.get("training", {}):
