@@ -84,11 +84,9 @@ def scoring(options: argparse.Namespace, folder: Path) -> Json:
         for a, b in zip(found[name][i], other[name][i], strict=False)
     ]
     right = np.array([found["correct"][i] for i in rows], dtype=np.float64)
-    own = {
-        "logprob_sum": ("logprobs", np.sum),
-        "logprob_mean": ("logprobs", np.mean),
-        "entropy": ("entropies", np.mean),
-    }
+    own: dict[str, tuple[str, Callable[[Any], Any]]] = {
+        "logprob_sum": ("logprobs", np.sum), "logprob_mean": ("logprobs", np.mean), "entropy": ("entropies", np.mean)
+    }  # fmt: skip
     quality = {}
     for source, (key, over) in own.items():
         sign = -1.0 if key == "entropies" else 1.0

@@ -98,7 +98,7 @@ def metrics(result: Json) -> str:
         work, _, peer = name.partition(" ")
         each = [result["metrics"][count][name] for count in counts]
         gap = max(abs(one["values"]["confide"] - one["values"]["peer"]) for one in each)
-        rows.append([work, peer, *map(span, each), f"{gap:.0e}"])
+        rows.append([work, peer, *map(span, each), f"{gap:.0e}" if gap else "below 1e-06"])
     heads = " | ".join(f">{int(count):,} rows" for count in counts)
     return table(f"work | peer | {heads} | >largest difference", rows)
 
@@ -109,7 +109,7 @@ def profiles(result: Json) -> str:
     for what, peer, one in compared(result):
         for side, lines in one["profiles"].items():
             told = [f"`{function}` {share}" for share, _, function in (line.partition(" ") for line in lines)]
-            rows.append([what.partition(",")[0], SHOWN.get(side, side), ", ".join(told[:PROFILE_LINES])])
+            rows.append([what.partition(", ")[0], SHOWN.get(side, side), ", ".join(told[:PROFILE_LINES])])
         assert peer in one["profiles"]
     return table("work | side | most time of their own", rows)
 
