@@ -24,7 +24,8 @@ def training_jobs(count: int, start: Path) -> dict[str, Json]:
     """
     from confide.engines.transformers.vocabulary import add_to
     from confide.methods.finetuning.labelled_rows import LabelledRow
-    from confide.methods.finetuning.supervised import linear_layers, row_order
+    from confide.methods.finetuning.row_order import row_order
+    from confide.methods.finetuning.supervised import linear_layers
     from confide.methods.reader.reader import verdict_words
     from confide.methods.reader.reader_training import reader_rows
     from confide.methods.self_ref.self_ref_training import build_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import common, hedges, large_files
+from benchmarks import common, hedges, large_files, scale_tables
 from benchmarks.engines import engines_tables
 from benchmarks.inside import (
     asking_tables,
@@ -35,6 +35,7 @@ RESULTS = common.ROOT / "docs" / "results"
 PAGES = (
     "README.md",
     "docs/how-to/red-flags.md",
+    "docs/scale.md",
     *(f"docs/results/{path.name}" for path in sorted(RESULTS.glob("*.md"))),
 )
 
@@ -65,6 +66,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     rlmf_step.write(result("rlmf_step"))
     guarantee.write(result("guarantee"))
     large_files.write(result("large_files"))
+    common.put(scale_tables.PAGE, scale_tables.tables(result("scale"), scale_tables.Plan()))
     serving_tables.write()
     engines_tables.write()
     store_reads.write(result("store_reads"))

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
@@ -35,7 +36,10 @@ from confide.cli.serve import serve
 from confide.cli.split import split
 from confide.cli.tasks import tasks
 from confide.errors import ConfideError, missing_package
+from confide.methods import processes
 
+FIRST_WORD_S = 2.0
+"""Of several processes those that say nothing end so much later: with the first end the others are stopped."""
 Group = tuple[typer.Typer, str]
 PATH: dict[str, tuple[Callable[..., None] | Group, ...]] = {
     "Try it": (demo, ask),
@@ -102,6 +106,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # not every terminal can show every character
+    if not processes.is_main():
+        sys.stdout = sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")  # one speaks for all
     code = ended(app)
     lost = ended(sys.stdout.flush) if sys.stdout is not None else ExitCode.DONE
     if ExitCode.CLOSED_PIPE in (code, lost) or lost:
@@ -141,14 +147,25 @@ def ended(call: Callable[[], object]) -> int:
 
 
 def _bad(sentence: str) -> int:
+    if processes.speaks():  # a file may be missing on one machine of several
+        _speak()
+    else:
+        time.sleep(FIRST_WORD_S)
     _tell(sentence)
     return ExitCode.BAD_INPUT
 
 
 def _fault() -> int:
+    _speak()
     traceback.print_exc()
     _tell("this is a fault of confide, not of your input: please report it with the lines above and your command")
     return ExitCode.FAULT
+
+
+def _speak() -> None:
+    """Let one of several processes say something that the main one may not know of."""
+    if not processes.is_main():
+        sys.stderr = sys.__stderr__
 
 
 def _tell(sentence: str) -> None:

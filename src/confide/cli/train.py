@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +20,7 @@ from confide.cli.outputs import Folder
 from confide.cli.printing import print_result, warn
 from confide.cli.training_rows import Choice, chosen_rows, graded_rows, learning_rows
 from confide.errors import ConfideError
+from confide.methods import processes
 from confide.methods.frozen.frozen_options import FrozenOptions
 from confide.methods.reader.reader_config import ReaderConfig
 from confide.methods.red_flag.flag_config import FlagConfig, FlagOptions
@@ -77,6 +79,8 @@ def portable(
     from confide.methods.parts.part_training import train_parts
     from confide.methods.portable.portable_training import train_portable
 
+    if not processes.is_main():
+        return  # a moment's work without a model: the main process does it alone
     graded = graded_rows(records)
     if not graded["train"]:
         raise ConfideError(f"{records}: there is no graded train row, of {sum(map(len, graded.values()))} graded ones")
@@ -115,6 +119,7 @@ def _train_parts(records: Path, out: Path, model: str, signal: str, options: Fro
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.parts.part_training import train_parts
 
+    processes.refuse_many("a confidence of parts")
     if options != FrozenOptions(seed=options.seed):
         raise ConfideError("--signal takes --seed and no other option of a stack")
     train, validation = learning_rows(records)
@@ -128,7 +133,7 @@ def reader(
     out: Out,
     *,
     model: Model = DEFAULT_MODEL,
-    config: Annotated[ReaderConfig, Flags("epochs learning_rate")],
+    config: Annotated[ReaderConfig, Flags("epochs learning_rate batch_size gradient_checkpointing")],
     options: Annotated[FrozenOptions, Flags()],
     json: Json = False,
 ) -> None:
@@ -155,9 +160,10 @@ def _train_frozen(
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.frozen.frozen_training import train_confidence
 
+    processes.join()
     train, validation = learning_rows(records)
     with progress_bar("training") as progress:
-        engine = TransformersEngine.load(model)
+        engine = TransformersEngine.load(model, device=processes.loading_device())
         summary = train_confidence(engine, train, validation, options, out, reader=reader, progress=progress)
     print_result(out, summary, json)
     _tell_score(records, out)
@@ -190,6 +196,7 @@ def _train_signal(signal: Signal, train: list[Record], validation: list[Record],
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.along.along_training import train_signal
 
+    processes.refuse_many("a signal's training")
     with progress_bar("training") as progress:
         engine = TransformersEngine.load(model)
         return train_signal(engine, signal, train, validation, out, progress=progress)
@@ -253,7 +260,11 @@ def self_ref(
     model: Model = DEFAULT_MODEL,
     options: Annotated[SelfRefOptions, Flags()],
     config: Annotated[
-        SelfRefConfig, Flags("rank target_modules epochs patience kl_weight mask_wrong_answers max_rows seed")
+        SelfRefConfig,
+        Flags(
+            "rank target_modules epochs patience kl_weight mask_wrong_answers gradient_checkpointing batch_size "
+            "max_rows seed"
+        ),
     ],
     json: Json = False,
 ) -> None:
@@ -266,14 +277,16 @@ def self_ref(
     from confide.engines.transformers.loading import load_model
     from confide.methods.self_ref.self_ref_training import choose_settings, train_self_ref
 
+    processes.join()
+    load = partial(load_model, model, device=processes.loading_device())
     candidates = options.candidates(config)
     train, validation = learning_rows(records)
     rows = [*train, *validation]
     config = candidates[0]
     if len(candidates) > 1:
         with progress_bar("choosing settings") as progress:
-            config = choose_settings(lambda: load_model(model), rows, candidates, out, progress=progress).config
-    loaded, tokenizer = load_model(model)  # now, so that it is not in memory beside a candidate
+            config = choose_settings(load, rows, candidates, out, progress=progress).config
+    loaded, tokenizer = load()  # now, so that it is not in memory beside a candidate
     with progress_bar("training") as progress:
         result = train_self_ref(loaded, tokenizer, rows, config, out, base_model=model, progress=progress)
     ratio = "natural ratio" if config.ratio is None else f"ratio {config.ratio:g}"
@@ -315,11 +328,12 @@ def rlmf(
     """
     from confide.engines.transformers.transformers_engine import TransformersEngine
     from confide.methods.rlmf.intrinsic_agreement import SentenceJudge
-    from confide.methods.rlmf.reinforcement import passed_format_stage, train_rlmf
+    from confide.methods.rlmf.reinforcement import RLMF, passed_format_stage, train_rlmf
     from confide.methods.rlmf.rlmf_trainer import RLMFConfig
     from confide.records import read_records
     from confide.tasks import load_task
 
+    processes.refuse_many(RLMF)
     rows = read_records(records)
     if not (name := task or rows[0].task):
         raise ConfideError(f"{records} names no task: say whose grader decides with --task")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ def read_closed(
     *,
     measure: bool = False,
     progress: Progress | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[list[int], ClosedAnswers]]:
     """Read every record's answer in batches that share the start of a prompt; equal prompts run once.
 
@@ -30,6 +32,7 @@ def read_closed(
     Args:
         layers: decoder layers (1 = the first) whose states are kept.
         measure: also measure the log-probabilities and entropies of the answers' tokens.
+        share: which batches are read: those of the first number, of as many processes as the second says.
 
     Raises:
         ConfideError: records that do not fit the context, counted and named, before anything runs.
@@ -40,7 +43,8 @@ def read_closed(
         longest[tuple(prompt)] = max(longest.get(tuple(prompt), 0), len(answer))
     # Answers to one prompt stay together, so that it runs once.
     keys = [(len(p) + longest[tuple(p)], p, len(a)) for p, a in spans]
-    for rows in engine.batches([p for p, _ in spans], keys=keys, progress=progress, note="reading answers"):
+    batches = engine.batches([p for p, _ in spans], keys=keys, progress=progress, note="reading answers")
+    for rows in itertools.islice(batches, share[0], None, share[1]):
         prompts, answers = zip(*(spans[i] for i in rows), strict=True)
         yield rows, engine.closed(prompts, answers, layers=layers, measure=measure)
 

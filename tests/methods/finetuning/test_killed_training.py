@@ -32,6 +32,7 @@ from self_ref_rows import QUICK as SELF_REF
 from self_ref_rows import rows_of, toy
 from stating_model import QUICK, quick, saved, toy_records, toy_task
 from tiny_model import tiny_model
+from training_run import run, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,7 +75,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     for name, tensor in first.items():
-        torch.testing.assert_close(tensor, second[name], atol=1e-6, rtol=1e-5, msg=name)
+        assert torch.equal(tensor, second[name]), name
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,20 @@ def test_self_ref_goes_on_and_ends_like_an_unbroken_run(
     train_self_ref(*tiny_model(), split_rows(), CONFIG, tmp_path / "out")
     assert_same_weights(tmp_path / "out", self_ref)
     assert confide.load(tmp_path / "out").info.trained
+
+
+@pytest.mark.parametrize(("what", "folder"), [("self_ref", "."), ("reader", "adapter")])
+def test_a_run_that_was_killed_ends_bit_for_bit_like_an_unbroken_one(tmp_path: Path, what: str, folder: str) -> None:
+    """By SIGKILL, in the middle of the second epoch."""
+    train(what, tmp_path / "whole", {})
+    killed = run(what, tmp_path / "killed", also={"KILLED_AT": "9"})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [p.name for p in (tmp_path / "killed" / "checkpoints").glob("checkpoint-*")]
+    train(what, tmp_path / "killed", {})
+    written = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.safetensors")}
+    assert any(path.parent == Path(folder) for path in written)
+    for path in written:
+        assert (tmp_path / "whole" / path).read_bytes() == (tmp_path / "killed" / path).read_bytes(), path
 
 
 def test_a_run_killed_while_it_clears_up_is_no_start_for_another(

@@ -9,12 +9,12 @@ from torch.nn import functional
 from confide.methods.finetuning import labelled_rows as labelled
 from confide.methods.finetuning import supervised
 from confide.methods.finetuning.labelled_rows import collate, logits_at
+from confide.methods.finetuning.row_order import row_order
 from confide.methods.finetuning.supervised import (
     add_adapter,
     answer_loss,
     kl_to_base,
     optimizer,
-    row_order,
     verdict_logits,
 )
 from self_ref_rows import QUICK, record, rows_of, toy
@@ -30,8 +30,8 @@ def trainer_loss(model, batch, ids, kl_weight=0.0):
     """The loss that the trainer computes, without the trainer around it."""
     stand_in = type("StandIn", (), {})()
     stand_in.accelerator = type("Accelerator", (), {"unwrap_model": staticmethod(lambda m: m)})()
-    stand_in.kl_weight, stand_in.new_ids, stand_in.verdict = kl_weight, ids.all, (ids.cn, ids.un)
-    return supervised.SupervisedTrainer.compute_loss(stand_in, model, dict(batch))
+    stand_in.settings, stand_in.new_ids, stand_in.share = replace(QUICK, kl_weight=kl_weight), ids.all, lambda _: 1.0
+    return supervised.SupervisedTrainer.loss(stand_in, model, dict(batch))
 
 
 def test_logits_only_where_asked_equal_the_plain_ones():

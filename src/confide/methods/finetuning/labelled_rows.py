@@ -57,14 +57,18 @@ class LabelledRow:
         }
 
 
-def collate(rows: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> Batch:
+def collate(rows: Sequence[Mapping[str, Sequence[int]]], pad_id: int, *, share: bool = True) -> Batch:
     """Rows of ``input_ids`` and other columns of the same length, as one batch padded on the right.
 
     The tokens that all rows start with become ``prefix_ids`` [1, P] and leave the other columns; every row
     keeps all from the token before its first label (column ``labels``, −100 where there is none) or answer
     token (column ``answer``, 0 where there is none).
+
+    Args:
+        share: False: without a prefix, for a model that cannot keep keys and values, such as one that computes its
+            layers again for their gradient, or whose parts lie on several machines that must do the same passes.
     """
-    size = _shared(rows)
+    size = _shared(rows) if share else 0
     lengths = [len(row["input_ids"]) - size for row in rows]
     width = max(lengths)
     batch: Batch = {}

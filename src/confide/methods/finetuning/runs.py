@@ -14,6 +14,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from confide.engines.transformers.adapter import trained
 from confide.files import read_text, write_text
 from confide.hashing import sha256_of_rows
+from confide.methods import processes
 from confide.methods.finetuning.labelled_rows import LabelledRow
 from confide.methods.finetuning.supervised_config import SupervisedConfig
 from confide.progress import Progress
@@ -53,7 +54,7 @@ def same_rows(
     """
     data, held_data = (sha256_of_rows([r.id, r.input_ids, r.labels] for r in some) for some in (rows, held))
     run = {"data": data, "held": held_data, "config": asdict(config), "weights": weights}
-    same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*")))
+    processes.on_main(lambda: same_run(checkpoints / "run.json", run, list(checkpoints.glob("checkpoint-*"))))
     return data
 
 
@@ -99,10 +100,10 @@ def report_progress(trainer: Any, progress: Progress | None, title: str) -> None
     """Report to ``progress`` in place of the trainer's own reports on standard output, which belongs to results."""
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    if progress is not None:
+    if progress is not None and processes.is_main():
         trainer.add_callback(ProgressReport(progress, title))
 
 
 def merge_adapter(adapted: Any) -> Any:
-    """A trained model with its low-rank weights merged in, in evaluation mode."""
-    return trained(adapted.merge_and_unload())
+    """A trained model with its low-rank weights merged in, in evaluation mode; None for None."""
+    return None if adapted is None else trained(adapted.merge_and_unload())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import random
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from transformers import TrainerControl, TrainerState, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from confide.errors import ConfideError
+from confide.methods import processes
 from confide.methods.finetuning.held_out import LOSS, HeldOut, Patience, load_best, losses_of
 from confide.methods.finetuning.labelled_rows import LabelledRow, collate, logits_at
+from confide.methods.finetuning.row_order import row_order
 from confide.methods.finetuning.runs import last_checkpoint, report_progress
 from confide.methods.finetuning.supervised_config import SupervisedConfig
 from confide.numeric import Floats
@@ -35,6 +38,7 @@ class Fitted:
     """A model with its trained adapter, in training mode.
 
     Attributes:
+        model: None under FSDP in all processes but the main one.
         losses: on training rows, logged on the way.
         held_losses: on held-out rows after each epoch; the adapter is that of the lowest one.
     """
@@ -68,14 +72,14 @@ class SupervisedTrainer(SFTTrainer):
         self,
         *args: Any,
         new_ids: Sequence[int],
-        kl_weight: float,
+        settings: SupervisedConfig,
         verdict: tuple[int, int] | None = None,
         held: HeldOut | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.new_ids = list(new_ids)
-        self.kl_weight = kl_weight
+        self.settings = settings
         self.verdict = verdict
         self.held = held
 
@@ -87,31 +91,73 @@ class SupervisedTrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Tensor:
         """Cross-entropy at the labels, plus the weighted KL to the base on the answer tokens."""
-        model = self.accelerator.unwrap_model(model)
+        return inside(model, partial(self.loss, self.accelerator.unwrap_model(model), inputs))
+
+    def loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of one process's rows, by a model without the wrapping of several processes."""
         labels, answer = of_next_token(inputs["labels"], -100), of_next_token(inputs["answer"], 0).bool()
         positions = labels != -100
-        if self.kl_weight:
+        if self.settings.kl_weight:
             positions |= answer
         logits = logits_at(model, inputs, positions)
-        loss = answer_loss(logits, labels[positions])
-        if self.kl_weight:
+        loss = answer_loss(logits, labels[positions]) * self.share((labels != -100).sum())
+        if self.settings.kl_weight:
             with torch.no_grad(), model.disable_adapter():
                 base = logits_at(model, inputs, answer)
-            loss = loss + self.kl_weight * kl_to_base(logits[answer[positions]], base, self.new_ids)
+            kl = kl_to_base(logits[answer[positions]], base, self.new_ids)
+            loss = loss + self.settings.kl_weight * kl * self.share(answer.sum())
         return loss
 
+    def share(self, count: Tensor) -> Tensor | float:
+        """What a mean over ``count`` positions of this process is multiplied by.
+
+        Processes average their losses and gradients: with this they come out as the mean over all positions, however
+        these fall on the processes.
+        """
+        if processes.count() == 1:
+            return 1.0
+        everywhere = self.accelerator.reduce(count.double(), "sum").clamp(min=1)
+        return (count * processes.count() / everywhere).float()
+
+    def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
+        """`optimizer`, once the model is where it is trained."""
+        self.optimizer: torch.optim.Optimizer | None
+        if self.optimizer is None:
+            self.optimizer = optimizer(self.accelerator.unwrap_model(self.model), self.settings)
+        return self.optimizer
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """What the verdicts on the held-out rows cost now."""
+        """What the verdicts on the held-out rows cost now; processes share the rows."""
         assert self.held is not None
         assert self.verdict is not None
         model = self.accelerator.unwrap_model(self.model)
-        metrics = {LOSS: self.held.loss(verdict_logits(model, self.held.rows, self.verdict, self.data_collator))}
+        z = verdict_logits(model, self.held.rows, self.verdict, self.data_collator)
+        # The main process's number is everyone's: where they differ in the last bit, they would part ways.
+        metrics = {LOSS: processes.on_main(partial(self.held.loss, z))}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _send_telemetry(self) -> None:
         """TRL tells the hub about every run; confide tells nobody."""
+
+
+def inside(wrapped: Any, work: Callable[[], Tensor]) -> Tensor:
+    """Run what uses a model as if it were one forward pass of the ``wrapped`` model.
+
+    What wraps a model for several processes gathers weights before its forward pass, and gradients of what went through
+    it alone; a loss here takes several passes through parts of the model.
+    """
+    if processes.count() == 1:
+        return work()
+    own = vars(getattr(wrapped, "module", wrapped))
+    before = own.get("forward")  # TRL's
+    own["forward"] = work
+    try:
+        loss: Tensor = wrapped()
+    finally:
+        own.pop("forward") if before is None else own.update(forward=before)
+    return loss
 
 
 @torch.no_grad()
@@ -121,14 +167,17 @@ def verdict_logits(
     """By how much the first token of the ``verdict`` is likelier than the second, in logits, in each row [n]."""
     model.eval()
     device = next(iter(model.parameters())).device
-    z = np.empty(len(rows))
+    z = np.zeros(len(rows))
     order = sorted(range(len(rows)), key=lambda i: (rows[i].context, len(rows[i].input_ids)))
-    for some in (order[at : at + size] for at in range(0, len(order), size)):
+    for some, counts in processes.shared([order[at : at + size] for at in range(0, len(order), size)]):
         batch = {name: value.to(device) for name, value in collator([rows[i].columns() for i in some]).items()}
         labels = of_next_token(batch["labels"], -100)
-        logits = logits_at(model, batch, (labels == verdict[0]) | (labels == verdict[1]))
-        z[some] = (logits[:, verdict[0]] - logits[:, verdict[1]]).cpu().numpy()
+        wanted = (labels == verdict[0]) | (labels == verdict[1])
+        logits = inside(model, partial(logits_at, model, batch, wanted))
+        if counts:
+            z[some] = (logits[:, verdict[0]] - logits[:, verdict[1]]).cpu().numpy()
     model.train()
+    processes.merge(z)
     return z
 
 
@@ -159,42 +208,66 @@ def fit(
         trainer_class: what computes the loss, and judges the held-out rows.
     """
     set_seed(config.seed)  # the low-rank weights are drawn before TRL sets its own seed
-    size = min(config.batch_size, len(rows))
+    size, again = min(config.batch_size, len(rows)), config.gradient_checkpointing
+    if size % processes.count():
+        raise ConfideError(f"{size} rows a step do not split over {processes.count()} processes: set --batch-size")
     order = row_order(rows, config.epochs, size, config.seed)
     pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
     # Versions of transformers rename what TRL still sets; nothing that a user could act on.
-    warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing(_disable)?` is deprecated", FutureWarning)
+    adapt = partial(add_adapter, new_ids=new_ids, config=config, whole=whole)
+    # What is trained under FSDP stays in pieces; the main process puts the trained weights on a model that is whole.
+    kept = model if processes.fully_sharded() and processes.is_main() else None
+    model = model if kept is None else copy.deepcopy(model)
     before = attention_of(model)
-    model = add_adapter(model, new_ids, config, whole=whole)
+    model = adapt(model)
     columns = Dataset.from_list([row.columns() for row in rows]).select(order)
     trainer = trainer_class(
         model=model,
-        args=_arguments(config, len(order) // size, size, checkpoints, chosen=held is not None),
+        args=_arguments(config, len(order) // size, size, checkpoints, model, chosen=held is not None),
         train_dataset=columns,
         eval_dataset=columns.select([0]) if held else None,  # the trainer wants one; `evaluate` reads `held`
         processing_class=tokenizer,
-        data_collator=lambda batch: collate(batch, pad_id),
-        optimizers=(optimizer(model, config), None),
+        data_collator=partial(collate, pad_id=pad_id, share=not (again or processes.fully_sharded())),
         callbacks=[Patience(held.patience)] if held else None,
         new_ids=new_ids,
-        kl_weight=config.kl_weight,
+        settings=config,
         verdict=verdict,
         held=held,
     )
     report_progress(trainer, progress, title)
     _run(trainer, checkpoints, held)
-    if trainer.state.best_model_checkpoint:
-        load_best(trainer.model, checkpoints / Path(trainer.state.best_model_checkpoint).name)
+    return _fitted(trainer, None if kept is None else partial(adapt, kept), before, checkpoints)
+
+
+def _fitted(
+    trainer: SupervisedTrainer, whole: Callable[[], Any] | None, before: str | None, checkpoints: Path
+) -> Fitted:
+    """The model with its best adapter, as it was ``before`` in all else; under FSDP the ``whole`` one takes it."""
+    best = trainer.state.best_model_checkpoint
+    folder = checkpoints / Path(best).name if best else None
     history = trainer.state.log_history
-    if before is not None:
-        model.get_base_model().set_attn_implementation(before)
     losses = [float(entry["loss"]) for entry in history if "loss" in entry]
+    if processes.fully_sharded():
+        whole_model = None if whole is None else whole()
+        if whole_model is not None:
+            newest = folder or last_checkpoint(checkpoints)
+            assert newest is not None
+            load_best(whole_model, newest)
+        return Fitted(whole_model, losses, losses_of(history))
+    if folder is not None:
+        load_best(trainer.model, folder)
+    if trainer.settings.gradient_checkpointing:  # both would outlive the adapter
+        trainer.model.gradient_checkpointing_disable()
+        trainer.model.disable_input_require_grads()
+    if before is not None:
+        trainer.model.get_base_model().set_attn_implementation(before)
     return Fitted(trainer.model, losses, losses_of(history))
 
 
 def _run(trainer: SupervisedTrainer, checkpoints: Path, held: HeldOut | None) -> None:
     """Train from the last whole checkpoint on; a run that has ended is not begun again."""
-    last = last_checkpoint(checkpoints)
+    last = processes.on_main(partial(last_checkpoint, checkpoints))
     if last is not None and held is not None and held.ended(last):
         trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
     else:
@@ -213,12 +286,14 @@ def attention_of(model: Any) -> str | None:
     return before
 
 
-def _arguments(config: SupervisedConfig, steps: int, size: int, checkpoints: Path, *, chosen: bool) -> SFTConfig:
+def _arguments(
+    config: SupervisedConfig, steps: int, size: int, checkpoints: Path, model: Any, *, chosen: bool
+) -> SFTConfig:
     """TRL's settings of a run of ``steps`` batches of ``size`` rows, of whose epochs one is ``chosen`` in the end."""
     epoch = {"eval_strategy": "steps", "eval_steps": steps // config.epochs, "metric_for_best_model": LOSS}
     return SFTConfig(
         output_dir=str(checkpoints),
-        per_device_train_batch_size=size,
+        per_device_train_batch_size=size // processes.count(),
         # The order spells out all epochs, so that a run that continues sees the rows an unbroken one would.
         num_train_epochs=1,
         train_sampling_strategy="sequential",
@@ -229,7 +304,10 @@ def _arguments(config: SupervisedConfig, steps: int, size: int, checkpoints: Pat
         max_length=None,
         bf16=False,
         fp16=False,
-        gradient_checkpointing=False,
+        # An expert may see no token of a batch.
+        ddp_find_unused_parameters=any("expert" in name for name, p in model.named_parameters() if p.requires_grad),
+        use_cpu=not torch.cuda.is_available(),  # where several processes would not find each other otherwise
+        gradient_checkpointing=config.gradient_checkpointing,
         save_strategy="steps",
         save_steps=steps // config.epochs if chosen else config.save_steps,
         save_total_limit=2,
@@ -251,6 +329,11 @@ def add_adapter(model: Any, new_ids: Sequence[int], config: SupervisedConfig, *,
         raise ConfideError(f"{type(model).__name__} has no query, key and value layers that Self-REF knows")
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head.weight is embedding.weight
+    if tied and new_ids and processes.fully_sharded():
+        raise ConfideError(
+            f"{type(model).__name__} has one matrix for its input and output layers, of which rows alone are trained: "
+            "FSDP cannot take it apart; start it without FSDP"
+        )
     if getattr(head, "bias", None) is not None:
         # PEFT's wrapper around single output rows leaves the bias out.
         raise ConfideError(f"{type(model).__name__} has an output layer with a bias, which Self-REF cannot train")
@@ -291,43 +374,6 @@ def optimizer(model: Any, config: SupervisedConfig) -> torch.optim.Optimizer:
     rate = config.learning_rate if config.row_learning_rate is None else config.row_learning_rate
     groups: list[dict[str, Any]] = [{"params": others}, {"params": rows, "lr": rate}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-def row_order(rows: Sequence[LabelledRow], epochs: int, batch_size: int, seed: int) -> list[int]:
-    """Indices of the rows for all epochs, each in whole batches of rows that start alike.
-
-    Batches share the longest prefix and waste the least padding; what a context has left over is batched by length
-    with others' leftovers. Fewer rows than a batch, other ones each time, sit out an epoch.
-    """
-    chance = random.Random(seed)
-    order: list[int] = []
-    for _ in range(epochs):
-        batches, left = _alike(rows, range(len(rows)), batch_size, chance, key=lambda row: row.context)
-        mixed, _ = _alike(rows, left, batch_size, chance, key=lambda row: "")
-        batches += mixed
-        chance.shuffle(batches)
-        order += [index for batch in batches for index in batch]
-    return order
-
-
-def _alike(
-    rows: Sequence[LabelledRow],
-    some: Sequence[int],
-    size: int,
-    chance: random.Random,
-    key: Callable[[LabelledRow], str],
-) -> tuple[list[list[int]], list[int]]:
-    """Whole batches of rows with the same ``key`` and about the same length, and which rows are left over."""
-    groups: dict[str, list[int]] = {}
-    for index in chance.sample(some, len(some)):
-        groups.setdefault(key(rows[index]), []).append(index)
-    batches, left = [], []
-    for group in groups.values():
-        whole = len(group) // size * size
-        left += group[whole:]
-        near = sorted(group[:whole], key=lambda i: len(rows[i].input_ids))
-        batches += [near[at : at + size] for at in range(0, whole, size)]
-    return batches, left
 
 
 def of_next_token(columns: Tensor, filler: int) -> Tensor:

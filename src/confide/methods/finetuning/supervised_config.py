@@ -31,6 +31,9 @@ class SupervisedConfig:
     warmup_steps: int = option(200, "Warm-up steps, at most a tenth of all steps.")
     weight_decay: float = option(0.0, "Weight decay.")
     kl_weight: float = option(0.0, "KL to the base on the answer tokens.", min=0)
+    gradient_checkpointing: bool = option(
+        False, "Keep each layer's input alone and compute the rest again: less memory, more time."
+    )
     save_steps: int = option(50, "Steps between checkpoints from which a killed run continues.")
     seed: int = option(0, "Seed of the row order and the low-rank weights.")
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from confide.engines.closed_records import measure_records
-from confide.files import locked
 from confide.hashing import sha256_of_rows
+from confide.methods import processes
 from confide.methods.checkpoint import CheckpointInfo, common_chat_template_kwargs, leading_messages
 from confide.methods.finetuning.verdict_loss import finite_losses
 from confide.methods.frozen.frozen_model import FrozenParts, save_frozen
@@ -28,7 +29,7 @@ from confide.methods.reader.reader_training import train_reader
 from confide.methods.stack.probe import Probe, best_probe, candidate_views, fit_position_probes, fit_probe
 from confide.methods.stack.served_stack import fit_served
 from confide.methods.stack.stack import Stack, question_layer
-from confide.methods.stack.states import collect_states
+from confide.methods.stack.states import States, collect_states
 from confide.progress import Progress
 from confide.records import Record
 
@@ -70,44 +71,63 @@ def train_confidence(
     asked = {"prompts": leading_messages(train), "chat_template_kwargs": common_chat_template_kwargs(train)}
     if options.shuffle_labels:
         train, validation = (shuffle_labels(rows, options.seed) for rows in (train, validation))
-    with locked(out):
+    with processes.locked_by_main(out):
         if options.other_model:
             train, validation = (measure_records(engine, rows) for rows in (train, validation))
-        parts = fit_stack(engine, train, validation, options, progress=progress)
+        states = collect_states(engine, [*train, *validation], layers_read(engine), progress=progress)
+        fitted: list[FrozenParts] = []  # in the main process alone
+
+        fit = partial(fit_stack, engine, states, train, validation, options, progress=progress)
+        processes.on_main(lambda: fitted.append(fit()))
+        trained = None
         if reader is not None:
             config = replace(reader, seed=options.seed)
             trained = train_reader(engine, train, validation, config, out / CHECKPOINTS, progress=progress)
-            parts = replace(parts, reader=trained)
+
         info = CheckpointInfo(
             base_model=engine.name,
             base_sha256=sha256,
             training_data_sha256=sha256_of_rows([r.id, r.answer, r.correct] for r in train),
             training_rows=len(train),
-            **(asked | _trained_how(options, parts.reader)),
+            **(asked | _trained_how(options, trained)),
         )
-        save_frozen(out, engine, info, parts)
-        if reader is not None:
-            shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    return f"{out}: {_in_words(parts)}" + ("; trained on shuffled labels: a control" if options.shuffle_labels else "")
+        words = processes.on_main(lambda: _save(out, engine, info, replace(fitted[0], reader=trained)))
+    return f"{out}: {words}" + ("; trained on shuffled labels: a control" if options.shuffle_labels else "")
+
+
+def _save(out: Path, engine: TransformersEngine, info: CheckpointInfo, parts: FrozenParts) -> str:
+    """Write the checkpoint; what was chosen, in words."""
+    save_frozen(out, engine, info, parts)
+    if parts.reader is not None:
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    return _in_words(parts)
+
+
+def layers_read(engine: TransformersEngine) -> list[int]:
+    """The layers whose states a fit may choose."""
+    views = candidate_views(engine.depth)
+    return sorted({question_layer(engine.depth), *(layer for view in views for layer in view.layers)})
 
 
 def fit_stack(
     engine: TransformersEngine,
+    states: States,
     train: Sequence[Record],
     validation: Sequence[Record],
     options: FrozenOptions,
     *,
     progress: Progress | None = None,
 ) -> FrozenParts:
-    """Fit stacks and probes on graded ``train`` records; views and penalties are chosen on ``validation``."""
-    depth = engine.depth
-    views = candidate_views(depth)
-    layers = sorted({question_layer(depth), *(layer for view in views for layer in view.layers)})
-    records, n = [*train, *validation], len(train)
-    states = collect_states(engine, records, layers, progress=progress)
+    """Fit stacks and probes on graded ``train`` records; views and penalties are chosen on ``validation``.
+
+    Args:
+        states: of the train records and then of the validation records.
+    """
+    depth, n = engine.depth, len(train)
+    views, whole = candidate_views(depth), n + len(validation)
     if progress is not None:
-        progress(len(records), len(records), "fitting")
-    fitting, held = states.take(range(n)), states.take(range(n, len(records)))
+        progress(whole, whole, "fitting")
+    fitting, held = states.take(range(n)), states.take(range(n, whole))
     linear = [Probe.fit(view, fitting, labels(train)) for view in views]
     view = best_probe(linear, held, validation).view
     probes = {"probe": fit_probe(linear, fitting, train, held, validation, options.seed)}

@@ -45,7 +45,8 @@ def train_reader(
         verdict=pair, held=held,
     )  # fmt: skip
     finite_losses(fitted.held_losses)
-    return Reader(engine, Adapter.taken_off(fitted.model), pair, fitted.held_losses)
+    adapter = Adapter(None, {}) if fitted.model is None else Adapter.taken_off(fitted.model)
+    return Reader(engine, adapter, pair, fitted.held_losses)
 
 
 def reader_rows(engine: TransformersEngine, records: Sequence[Record]) -> list[LabelledRow]:

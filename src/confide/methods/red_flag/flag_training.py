@@ -29,6 +29,7 @@ from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.engines.transformers.vocabulary import add_names
 from confide.errors import ConfideError
 from confide.files import locked
+from confide.methods import processes
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo, common_chat_template_kwargs, save_checkpoint
 from confide.methods.finetuning.held_out import LOSS, HeldOut
 from confide.methods.finetuning.labelled_rows import collate, logits_at
@@ -92,16 +93,8 @@ class FlagTrainer(SupervisedTrainer):
 
     settings: FlagConfig
 
-    @classmethod
-    def weighted(cls, settings: FlagConfig) -> type[FlagTrainer]:
-        """The trainer with these weights; TRL's own arguments leave no place for them."""
-        return type("WeightedFlagTrainer", (cls,), {"settings": settings})
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Tensor:
+    def loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """The weighted sum of the flag's cross-entropy and both divergences."""
-        model = self.accelerator.unwrap_model(model)
         flagged = of_next_token(inputs["labels"], -100) != -100
         kept, base_kept = (of_next_token(inputs[name], 0).bool() for name in ("answer", "base_answer"))
         kept &= ~flagged
@@ -188,6 +181,7 @@ def train_flag_token(
     Raises:
         ConfideError: labels of one kind, harmful prompts on both sides, answers of another model, rows that do not fit.
     """
+    processes.refuse_many("the training of a red-flag token")
     check_sides(train, validation)
     best: tuple[Any, Any, FlagConfig] | None = None
     tried: list[tuple[FlagConfig, Figures]] = []
@@ -248,7 +242,7 @@ def _fit(
 
     fitted = fit(
         model, tokenizer, rows, [flag], config, checkpoints, progress, title="red flag", held=held,
-        trainer_class=FlagTrainer.weighted(config),
+        trainer_class=FlagTrainer,
     )  # fmt: skip
     if not np.isfinite(fitted.held_losses or [0.0]).all():
         raise ConfideError("training diverged: lower the learning rate")

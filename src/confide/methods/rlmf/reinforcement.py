@@ -22,6 +22,7 @@ from confide.engines.transformers.loading import load_model
 from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.errors import ConfideError
 from confide.files import locked, read_text, written_folder
+from confide.methods import processes
 from confide.methods.checkpoint import read_info
 from confide.methods.finetuning.runs import last_checkpoint, merge_adapter, report_progress, same_run
 from confide.methods.finetuning.supervised import add_adapter
@@ -37,6 +38,8 @@ from confide.policies.identities import weights_identity
 from confide.progress import Progress
 from confide.records import Record
 from confide.tasks import Task
+
+RLMF = "RLMF, which compares the completions of a question with each other,"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def train_rlmf(
     Raises:
         ConfideError: rows of a split are missing, K is too small for the tolerance, a folder in use or of another run.
     """
+    processes.refuse_many(RLMF)
     train, validation = ([r for r in records if r.split == part] for part in ("train", "validation"))
     passed = passed_format_stage(model_name)
     start = model_name if passed else str(out / "format")
@@ -201,8 +205,6 @@ class _Run:
             processing_class=tokenizer,
             callbacks=[StepLog(self.out / "log.jsonl")],
         )
-        if trainer.accelerator.num_processes > 1:
-            raise ConfideError("RLMF runs in one process: groups of completions would be torn apart between several")
 
         def evaluate() -> dict[str, float]:
             temperature, seed = float(config.temperature), config.seed

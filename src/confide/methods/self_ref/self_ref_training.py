@@ -21,6 +21,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from confide.engines.transformers.transformers_engine import TransformersEngine
 from confide.engines.transformers.turn_end import turn_end_id
 from confide.engines.transformers.vocabulary import add_to
 from confide.errors import ConfideError
-from confide.files import locked, read_text, write_text
+from confide.files import read_text, write_text
 from confide.hashing import sha256_of_rows
+from confide.methods import processes
 from confide.methods.checkpoint import CheckpointInfo, SignalInfo, common_chat_template_kwargs, save_checkpoint
 from confide.methods.finetuning.held_out import HeldOut
 from confide.methods.finetuning.labelled_rows import LabelledRow, context
@@ -49,7 +51,10 @@ from confide.signals import CONFIDENCE
 
 @dataclass(frozen=True)
 class SelfRefResult:
-    """A trained model, how many right and wrong answers it was trained on, and what its training took."""
+    """A trained model, how many right and wrong answers it was trained on, and what its training took.
+
+    Under FSDP the main process alone has the model.
+    """
 
     folder: Path
     model: Any
@@ -162,7 +167,7 @@ def train_self_ref(
     sha256, identity = base.sha256, base.identity
     train, validation = _graded(records, "train"), _graded(records, "validation")
     check_answered_by([*train, *validation], [name], [identity], NAME_IT)
-    with locked(out):
+    with processes.locked_by_main(out):
         result, data = _fit(model, tokenizer, train, validation, config, out, identity, progress)
         losses = finite_losses(result.held_losses)
         signal = SignalInfo(
@@ -179,9 +184,13 @@ def train_self_ref(
             training_rows={"right": result.right, "wrong": result.wrong},
             training_data_sha256=data,
         )
-        engine = TransformersEngine(result.model, tokenizer, name)
-        save_checkpoint(out, engine.save, info, ("peft", "trl"))
-        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+        def save() -> None:
+            engine = TransformersEngine(result.model, tokenizer, name)
+            save_checkpoint(out, engine.save, info, ("peft", "trl"))
+            shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+        processes.on_main(save)
     return result
 
 
@@ -211,24 +220,35 @@ def choose_settings(
     data = sha256_of_rows([r.id, r.question, r.answer, r.correct, r.split] for r in records)
     tried = {str(number): asdict(config) for number, config in enumerate(candidates)}
     budget = {"candidates": tried, "data": data, "weights": identity}
-    with locked(out):
-        file = out / "choice.json"
-        kept: dict[str, Any] = json.loads(read_text(file)) if file.exists() else {"budget": budget, "losses": []}
-        check_settings(f"{file} holds a choice that", kept["budget"], budget)
-        losses: list[float] = kept["losses"]
+    with processes.locked_by_main(out):
+        losses = processes.on_main(lambda: _known(out / "choice.json", budget))
         for number in range(len(losses), len(candidates)):
             loaded = first if number == 0 else load()
             result, _ = _fit(
                 *loaded, train, validation, candidates[number], out / f"candidate-{number}", identity, progress
             )
             losses.append(min(result.held_losses))
-            write_text(file, json.dumps(kept, indent=1))
+            noted = json.dumps({"budget": budget, "losses": losses}, indent=1)
+            processes.on_main(partial(write_text, out / "choice.json", noted))
         best = losses.index(min(losses))
-        if (trained := out / f"candidate-{best}" / "checkpoints").exists() and not (out / "checkpoints").exists():
-            trained.rename(out / "checkpoints")
-        for number in range(len(candidates)):
-            shutil.rmtree(out / f"candidate-{number}", ignore_errors=True)
+        processes.on_main(lambda: _keep(out, best, len(candidates)))
     return Choice(candidates[best], losses)
+
+
+def _known(file: Path, budget: dict[str, Any]) -> list[float]:
+    """What candidates cost whose training has ended; raises `ConfideError` for another choice."""
+    kept: dict[str, Any] = json.loads(read_text(file)) if file.exists() else {"budget": budget, "losses": []}
+    check_settings(f"{file} holds a choice that", kept["budget"], budget)
+    losses: list[float] = kept["losses"]
+    return losses
+
+
+def _keep(out: Path, best: int, candidates: int) -> None:
+    """Keep the best candidate's run where `train_self_ref` takes it up."""
+    if (trained := out / f"candidate-{best}" / "checkpoints").exists() and not (out / "checkpoints").exists():
+        trained.rename(out / "checkpoints")
+    for number in range(candidates):
+        shutil.rmtree(out / f"candidate-{number}", ignore_errors=True)
 
 
 def _fit(

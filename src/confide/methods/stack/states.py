@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from confide.engines.closed_records import read_closed
 from confide.engines.engine import POSITIONS
+from confide.methods import processes
 from confide.progress import Progress
 from confide.records import Record
 
@@ -40,8 +41,13 @@ def collect_states(
     *,
     progress: Progress | None = None,
 ) -> States:
-    """Read the states of every record's closed answer at ``layers`` (1 = the first)."""
+    """Read the states of every record's closed answer at ``layers`` (1 = the first).
+
+    Several processes share the batches, and each gets the states of all.
+    """
     values = np.zeros((len(records), len(layers), len(POSITIONS), engine.width), np.float16)
-    for rows, closed in read_closed(engine, records, layers, progress=progress):
+    share = (processes.rank(), processes.count())
+    for rows, closed in read_closed(engine, records, layers, progress=progress, share=share):
         values[rows] = closed.states()
+    processes.merge(values)
     return States(tuple(layers), values)
