@@ -29,6 +29,7 @@ from benchmarks.quality import (
 )
 from benchmarks.rlmf import rlmf_step, rlmf_tables
 from benchmarks.serving import serving_tables, store_reads
+from benchmarks.speed import speed_tables
 
 RESULTS = common.ROOT / "docs" / "results"
 PAGES = (
@@ -71,6 +72,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     engines_tables.write()
     ray_workers.write(result("ray_workers"))
     store_reads.write(result("store_reads"))
+    speed_tables.write(result("speed"))
     fields_tables.write(result("fields"))
     token_cost_tables.write(result("token_cost"))
     red_flag_tables.write(result("red_flag"))

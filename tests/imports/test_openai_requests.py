@@ -1,4 +1,7 @@
-"""The output of an OpenAI batch, and lines that hold a request and its response."""
+"""The output of an OpenAI batch, and lines that hold a request and its response.
+
+``openai_requests.jsonl`` is what the openai client got from llama.cpp's server, each answer labelled by hand.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pytest
 from confide.errors import ConfideError
 from confide.imports import import_log
 
+LOGGED = Path(__file__).parent / "data" / "openai_requests.jsonl"
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is Cusco?"}]
 
 
@@ -41,6 +45,20 @@ def batch_input(name: str) -> dict[str, Any]:
 def written(path: Path, *lines: dict[str, Any]) -> Path:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+def test_a_log_of_a_server_is_read_with_its_log_probabilities() -> None:
+    found = import_log(LOGGED)
+    records = found.records("log")
+    assert (found.tool, found.left_out) == ("OpenAI", {})
+    assert [record.id for record in records] == ["c1", "c2", "c3", "c4"]
+    assert [record.correct for record in records] == [True, False, True, True]
+    first = records[0]
+    assert (first.question, first.answer) == ("In which country is Lyon?", "Lyon is a city located in France")
+    assert (first.finish, first.domain, first.model) == ("length", "country", "SmolLM2-135M-Instruct")
+    assert first.logprobs is not None
+    assert first.logprobs[:2] == pytest.approx([-0.70100, -0.01671], abs=1e-5)
+    assert first.token_starts == [0, 1, 4, 7, 9, 14, 22, 25]
 
 
 def test_a_batch_is_its_output_with_the_questions_of_its_input(tmp_path: Path) -> None:

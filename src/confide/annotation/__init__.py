@@ -4,7 +4,7 @@ Batches are fixed by the questions alone (sorted by length), and a batch that a 
 answered again as a whole, so that a continued run ends with the same answers as an unbroken one.
 """
 
-from confide.annotation.annotation_run import annotate
+from confide.annotation.annotation_run import annotate, answered_records
 from confide.annotation.question_splits import SHARES, split_questions
 
-__all__ = ["SHARES", "annotate", "split_questions"]
+__all__ = ["SHARES", "annotate", "answered_records", "split_questions"]

@@ -87,6 +87,31 @@ def annotate(
     return new
 
 
+def answered_records(
+    engine: Engine, task: Task, *, answer_by: AnswerBy | None = None, batch_size: int = 64
+) -> list[Record]:
+    """The answers to every question of ``task``, marked, without a file: for a few questions, and a model that changes.
+
+    Args:
+        answer_by: as `annotate` takes it.
+        batch_size: questions at a time.
+
+    Returns:
+        Records in the order of the questions, without those that the engine could not answer.
+
+    Raises:
+        ConfideError: prompts that do not fit the model's context, counted and named.
+    """
+    asked = [AskedQuestion.of(engine, task, question, None, answer_by) for question in task.questions]
+    check_context({q.id: len(q.prompt) + q.room for q in asked}, engine.context)
+    by = {"model": engine.name}  # weights on the move have no hash that counts
+    unanswered: dict[str, str] = {}
+    batches = _answers(engine, by, task, asked, batch_size, Sampling(), (), unanswered)
+    found = {record.id: record for _, records in batches for record in records}
+    _tell_unanswered(unanswered)
+    return [found[q.id] for q in asked if q.id in found]
+
+
 def _answers(
     engine: Engine,
     by: AnsweredBy,

@@ -9,6 +9,7 @@ Every metric is called alike: ``metric(confidence, correct, weights=None, **para
     0.275
 """
 
+from confide.metrics.accumulator import Accumulator
 from confide.metrics.bootstrap import Bootstrap, estimate
 from confide.metrics.calibration_error import (
     Bin,
@@ -28,6 +29,7 @@ from confide.metrics.routing import aiq, apgr, cpt, parity_share
 from confide.metrics.selective import aurc, coverage_at_risk, excess_aurc, prr, risk_at_coverage
 
 __all__ = [
+    "Accumulator",
     "Bin",
     "Bootstrap",
     "aiq",

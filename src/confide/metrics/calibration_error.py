@@ -66,6 +66,8 @@ class Binned:
         """Sums over ``bins`` of equal width or of equal mass; see `ece`."""
         if bins < 1:
             raise ConfideError(f"bins must be at least 1, not {bins}")
+        if kind == "width" and len(rows.weights) == 1:  # no draws that a sort would serve
+            return cls(*_binned(rows, _width_bins(rows.confidence, bins), bins))
         order, ends = rows.lasting(by_confidence)
         masses = columns(rows.weights, order)
         gap, outcome = (rows.confidence - rows.outcome)[order], rows.outcome[order]
@@ -214,6 +216,13 @@ def _between(masses: Weights, edges: Ints, values: Floats | None) -> Floats:
         part = masses[:, start:end]
         out[:, place] = part.sum(axis=1) if values is None else weighted_sum(part, values[start:end])
     return out
+
+
+def _binned(rows: Weighted, codes: Ints, bins: int) -> list[Floats]:
+    """Mass, gap and outcome [1, bins] of rows whose bin is known."""
+    weight = rows.real[0]
+    parts = (weight, weight * (rows.confidence - rows.outcome), weight * rows.outcome)
+    return [np.bincount(codes, part, bins).astype(np.float64)[None] for part in parts]
 
 
 def _points(width: float) -> int:

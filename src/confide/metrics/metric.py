@@ -86,6 +86,10 @@ class Metric(Generic[P]):
         self.on = function
         """The metric of rows that are known to fit [resamples]; rows that several metrics read share their curves."""
 
+    def __reduce__(self) -> str:
+        """Copied and pickled as what its module calls it."""
+        return self.__name__
+
     def __call__(
         self,
         confidence: ArrayLike,

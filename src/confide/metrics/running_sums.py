@@ -9,8 +9,11 @@ from confide.numeric import Floats, Ints
 
 
 def ordered(confidence: Floats, *, descending: bool = False) -> tuple[Ints, Ints]:
-    """Rows in order of confidence [n], and the last position of every group of equal values [groups]."""
-    order = np.argsort(-confidence if descending else confidence, kind="stable")
+    """Rows in order of confidence [n], and the last position of every group of equal values [groups].
+
+    In which order equal ones come is left open: they are one tie, and a stable sort takes two to five times as long.
+    """
+    order = np.argsort(-confidence if descending else confidence)
     values = confidence[order]
     ends = np.flatnonzero(np.append(values[1:] != values[:-1], True))
     return order.astype(np.int64), ends.astype(np.int64)

@@ -1,4 +1,4 @@
-"""How long common work takes, as ratios within one run: ``python -m benchmarks.speed``, a minute.
+"""How long common work of confide's own takes, as ratios to reference work in the same run.
 
 Seconds differ between machines; a ratio to reference work of the same kind, measured in turn with it, differs less.
 Each number is a median over rounds, in seconds of processor time. Judging 10,000 rows is compared with a plain NumPy
@@ -8,7 +8,6 @@ loop that computes one bootstrap interval of the AUROC (100 resamples) per sourc
 
 from __future__ import annotations
 
-import argparse
 import resource
 import statistics
 import subprocess
@@ -18,7 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.common import RESULTS, Json, write_result
+from benchmarks.common import Json
 from confide.evaluation.evaluation import evaluate
 from confide.evaluation.signal_quality import signal_quality
 from confide.records import Record, Sample
@@ -93,24 +92,21 @@ def ratio(work: Callable[[], object], against: Callable[[], object], rounds: int
     return {"seconds": ours, "reference_seconds": theirs, "ratio": ours / theirs}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="fail where a ratio is above its limit")
-    check = parser.parse_args().check
+def measured() -> Json:
+    """Each work with its reference."""
     bare = partial(command, "-c", "pass")
-    result = {
+    return {
         "evaluate": ratio(partial(evaluate, judged_records()), reference, 3),
         "signal_quality": ratio(partial(signal_quality, sampled_records()), reference, 3),
         "import confide": ratio(partial(command, "-c", "import confide"), bare, 11),
         "confide --help": ratio(partial(command, "-m", "confide.cli.main", "--help"), bare, 11),
     }
+
+
+def check() -> None:
+    """Print the ratios, and end the run where one is above its limit."""
+    result = measured()
     for name, found in result.items():
         print(f"{name}: {found['seconds']:.2f} s, {found['ratio']:.2f} times the reference (limit {LIMITS[name]:g})")
-    if not check:
-        write_result(RESULTS / "speed.json", "speed.py", result)
-    elif slow := [name for name, found in result.items() if found["ratio"] > LIMITS[name]]:
+    if slow := [name for name, found in result.items() if found["ratio"] > LIMITS[name]]:
         raise SystemExit(f"too slow: {', '.join(slow)}")
-
-
-if __name__ == "__main__":
-    main()

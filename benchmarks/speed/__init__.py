@@ -1,0 +1,1 @@
+"""How fast confide is beside its peers, and how long its own common work takes: ratios within one run."""

@@ -1,0 +1,1 @@
+"""The peers' sides, each run in an environment of its own, where there is no confide."""
