@@ -48,7 +48,7 @@ def test_records_of_a_folder_come_in_the_order_of_its_files(tmp_path: Path) -> N
 def test_a_folder_of_mixed_schemas_is_refused(tmp_path: Path) -> None:
     write_records(tmp_path / "a.parquet", [Record(id="a")])
     pq.write_table(pa.table({"id": ["b"], "confidence": [0.5]}), tmp_path / "b.parquet")
-    with pytest.raises(ConfideError, match="a.parquet and b.parquet do not both have confidence, record"):
+    with pytest.raises(ConfideError, match=r"a\.parquet and b\.parquet do not both have confidence, record"):
         read_records(tmp_path)
     (tmp_path / "none").mkdir()
     with pytest.raises(ConfideError, match="a folder without Parquet files"):
