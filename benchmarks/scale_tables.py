@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import RESULTS, ROOT, Json, put, read_json, table
+from confide.evaluation.wording import some
 from confide.files import written
 
 PAGE = "docs/scale.md"
@@ -120,7 +121,7 @@ def checkpointing_table(found: Json) -> str:
         ]
         for name, label in (("kept", "without"), ("again", "with `--gradient-checkpointing`"))
     ]
-    return table(f"{part['rows']} rows of {part['tokens']} tokens | >peak | >of it the steps' | >a step", lines)
+    return table(f"{some(part['rows'], 'row')} of {part['tokens']} tokens | >peak | >of it the steps' | >a step", lines)
 
 
 def short_table(found: Json) -> str:

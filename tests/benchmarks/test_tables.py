@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import common, hedges, large_files, scale_tables
+from benchmarks import common, hedges, large_files, merged_draws, scale_tables
 from benchmarks.engines import engines_tables, ray_workers
 from benchmarks.inside import (
     asking_tables,
@@ -67,6 +67,7 @@ def test_every_table_in_the_docs_is_that_of_its_results(tmp_path: Path, monkeypa
     rlmf_step.write(result("rlmf_step"))
     guarantee.write(result("guarantee"))
     large_files.write(result("large_files"))
+    merged_draws.write(result("merged_draws"))
     common.put(scale_tables.PAGE, scale_tables.tables(result("scale"), scale_tables.Plan()))
     serving_tables.write()
     engines_tables.write()
