@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array
 from scipy.stats import poisson
 
 from confide.errors import ConfideError
@@ -32,7 +32,9 @@ HELD = 100_000_000
 """Multiplicities that are held at most, two bytes each; of more clusters they are drawn anew for every statistic."""
 
 WIDE = 2_000_000
-"""Multiplicities that are summed over cells at a time."""
+"""Multiplicities that are summed over cells at a time, of at least `TOGETHER` draws."""
+
+TOGETHER = 8
 
 _POISSON = np.searchsorted(poisson.cdf(np.arange(20), 1), (np.arange(2**16) + 0.5) / 2**16).astype(np.int16)
 """The quantiles of a Poisson variable of mean 1: of a 16-bit number the multiplicity."""
@@ -111,8 +113,8 @@ class Bootstrap:
         """
         total = self.resamples if resamples is None else min(resamples, self.resamples)
         shape, cells = (int(of_row.max()) + 1, self.clusters), (of_row, self.index[rows])
-        belongs = csr_array((np.ones(len(rows), dtype=np.int32), cells), shape=shape)
-        for some in self.counts(total, max(1, WIDE // self.clusters)):
+        belongs = csc_array((np.ones(len(rows), dtype=np.int32), cells), shape=shape)
+        for some in self.counts(total, max(TOGETHER, WIDE // self.clusters)):
             yield np.ascontiguousarray((belongs @ some.T.astype(np.int32)).T)
 
     def sample(
