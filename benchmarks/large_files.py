@@ -148,7 +148,7 @@ def draw(found: Json) -> None:
                 axes.loglog(line, np.exp(start) * line**slope, color=colour, label=f"{verb}: exponent {slope:.2f}")
             axes.set_xlabel("rows")
             axes.set_ylabel("processor seconds")
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
             with written(PICTURES / f"large-files-{theme}.svg") as part:
                 figure.savefig(part, format="svg", transparent=True, metadata={"Date": None})
             plt.close(figure)

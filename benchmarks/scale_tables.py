@@ -324,7 +324,7 @@ def draw(found: Json) -> None:
             axes.minorticks_off()
             axes.set_xlabel("parameters in the layers")
             axes.set_ylabel("milliseconds a token")
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=1)
             with written(PICTURES / f"scale-{theme}.svg") as part:
                 figure.savefig(part, format="svg", transparent=True, metadata={"Date": None})
             plt.close(figure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +26,41 @@ def free_confidence(record: Record) -> dict[str, float | None]:
     ``answer_length`` falls with every token. Where the answer is the likeliest of given options there is
     ``option_probability`` too.
     """
-    length = len(record.answer_ids) or len(record.answer.split())
-    values: dict[str, float | None] = dict.fromkeys(FREE)
-    values["answer_length"] = 1 / (1 + length)
-    if record.logprobs:
-        values["logprob_sum"] = answer_log_probability(record.logprobs)
-        values["logprob_mean"] = math.exp(sum(record.logprobs) / len(record.logprobs))
-        values["logprob_min"] = math.exp(min(record.logprobs))
-    if record.entropies:
-        values["entropy"] = math.exp(-sum(record.entropies) / len(record.entropies))
+    values = {name: read(record) for name, read in _READ.items()}
     if record.option_logprobs:
         values[OPTION] = option_probability(record)
     return values
+
+
+def _logprob_sum(record: Record) -> float | None:
+    return answer_log_probability(record.logprobs) if record.logprobs else None
+
+
+def _logprob_mean(record: Record) -> float | None:
+    logs = record.logprobs
+    return math.exp(sum(logs) / len(logs)) if logs else None
+
+
+def _logprob_min(record: Record) -> float | None:
+    return math.exp(min(record.logprobs)) if record.logprobs else None
+
+
+def _entropy(record: Record) -> float | None:
+    spread = record.entropies
+    return math.exp(-sum(spread) / len(spread)) if spread else None
+
+
+def _answer_length(record: Record) -> float:
+    return 1 / (1 + (len(record.answer_ids) or len(record.answer.split())))
+
+
+_READ: dict[str, Callable[[Record], float | None]] = {
+    "logprob_sum": _logprob_sum,
+    "logprob_mean": _logprob_mean,
+    "logprob_min": _logprob_min,
+    "entropy": _entropy,
+    "answer_length": _answer_length,
+}
 
 
 def option_probability(record: Record) -> float | None:
@@ -101,5 +124,5 @@ class Free(Method):
 
 def free_columns(records: Sequence[Record], sources: Sequence[str]) -> dict[str, Column]:
     """The free sources ``sources`` of records, a column [n] each."""
-    values = [free_confidence(record) for record in records]
-    return {name: Column(or_nan([v.get(name) for v in values])) for name in sources}
+    read = {**_READ, OPTION: option_probability}
+    return {name: Column(or_nan([read[name](record) for record in records])) for name in sources}
