@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confide.errors import ConfideError
 from confide.files import locked
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ def merge(array: NDArray[Any]) -> None:
 
     join()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    flat = array.reshape(-1).view(np.uint8)
+    flat = array.reshape(-1).view("uint8")
     for start in range(0, len(flat), _BLOCK):
         block = torch.from_numpy(flat[start : start + _BLOCK]).to(device)
         torch.distributed.all_reduce(block)
