@@ -97,7 +97,9 @@ def test_no_example_is_forgotten() -> None:
     told = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| \[(\S+)\]\((\S+)\)", told, re.MULTILINE)
     there = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb")}
-    assert there == {*SCRIPTS, NOTEBOOK} == {name for name, _ in listed}
+    configurations = {path.name for path in EXAMPLES.glob("*.yaml")}
+    assert there == {*SCRIPTS, NOTEBOOK}
+    assert {name for name, _ in listed} == there | configurations
     assert all(name == link for name, link in listed)
     for script in SCRIPTS:
         lines = (EXAMPLES / script).read_text(encoding="utf-8").splitlines()

@@ -151,7 +151,9 @@ def train(*arguments):
 def seen(monkeypatch):
     """The options that a frozen model is trained with; nothing is loaded or trained."""
     seen = {}
-    monkeypatch.setattr("confide.engines.transformers.transformers_engine.TransformersEngine.load", lambda name: name)
+    monkeypatch.setattr(
+        "confide.engines.transformers.transformers_engine.TransformersEngine.load", lambda name, device: name
+    )
     monkeypatch.setattr(
         "confide.methods.frozen.frozen_training.train_confidence",
         lambda *given, reader, progress: seen.update(options=given[3], reader=reader) or f"{given[4]}: done",
@@ -189,7 +191,7 @@ def test_self_ref_trains_with_what_the_flags_say(graded, tmp_path, monkeypatch):
         seen["candidates"] = candidates
         return SimpleNamespace(config=candidates[1])
 
-    monkeypatch.setattr("confide.engines.transformers.loading.load_model", lambda name: (name, None))
+    monkeypatch.setattr("confide.engines.transformers.loading.load_model", lambda name, device: (name, None))
     monkeypatch.setattr("confide.methods.self_ref.self_ref_training.train_self_ref", trained)
     flags = ("--ratio", 0.5, "--rank", 4, "--no-mask-wrong-answers", "--max-rows", 9)
     result = train("self-ref", graded, "--out", tmp_path / "out", *flags)
