@@ -32,6 +32,7 @@ PART = 1_000_000
 """Rows of each file of a folder."""
 
 COLOURS = {"evaluate": "#1f77b4", "calibrate": "#d62728", "validate": "#2ca02c", "decide": "#9467bd"}
+PAGE = "docs/results/policies.md"
 PICTURES = ROOT / "docs" / "pictures"
 
 
@@ -121,8 +122,8 @@ def step(before: Json, after: Json, verb: str) -> float:
     return float(np.log(grown) / np.log(after["rows"] / before["rows"]))
 
 
-def write(found: Json) -> None:
-    """Put the table into the page, and draw."""
+def tables(found: Json) -> dict[str, str]:
+    """The page's table by its name."""
     lines = []
     for verb in COLOURS:
         before: Json | None = None
@@ -132,7 +133,12 @@ def write(found: Json) -> None:
             seconds, megabytes = f"{file[verb]['seconds']:.1f} s", f"{file[verb]['megabytes']:,.0f} MB"
             lines.append([verb, f"{file['rows']:,}", seconds, megabytes, slope])
     head = "verb | >rows | >processor time | >peak memory | >exponent from the line above"
-    put("docs/results/policies.md", {"large files": table(head, lines)})
+    return {"large files": table(head, lines)}
+
+
+def write(found: Json) -> None:
+    """Put the table into the page, and draw."""
+    put(PAGE, tables(found))
     draw(found)
 
 
